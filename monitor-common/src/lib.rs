@@ -1,0 +1,2 @@
+//! Records and tunables that cross the kernel boundary.
+#![no_std]

@@ -1,0 +1,6 @@
+//! A node agent that keeps a Linux machine from running out of memory.
+//!
+//! See ARCHITECTURE.md for the rooms of this crate and what each must not do.
+
+pub mod units;
+pub mod worker;

@@ -1,0 +1,2 @@
+//! The `monitor` binary: parse, log, call.
+fn main() {}

@@ -1,0 +1,2 @@
+//! `cargo xtask`: set up, build, demonstrate, test and measure.
+fn main() {}
