@@ -2,5 +2,6 @@
 //!
 //! See ARCHITECTURE.md for the rooms of this crate and what each must not do.
 
+pub mod cli;
 pub mod units;
 pub mod worker;

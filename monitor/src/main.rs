@@ -1,2 +1,7 @@
 //! The `monitor` binary: parse, log, call.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    monitor::cli::main()
+}
