@@ -1,2 +1,13 @@
-//! Records and tunables that cross the kernel boundary.
+//! Records and tunables that cross the kernel boundary, and the arithmetic that both sides must agree on.
+//!
+//! Everything here is `#[repr(C)]`, the same on both sides, and has its size and offsets asserted at compile
+//! time. It must not know aya, tokio or files.
 #![no_std]
+
+mod cell;
+mod record;
+mod worker;
+
+pub use cell::{Cell, MAX_CELLS, NO_PARENT, NODE_CELL, brake, quantum};
+pub use record::{Crossing, Delta, Exit, Fork, Header, RECORD_LEN, RecordKind, Stopped};
+pub use worker::{Drops, MAX_WORKER_PROCESSES, WorkerEntry};

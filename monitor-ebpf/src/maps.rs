@@ -1,0 +1,38 @@
+//! The maps that hooks share. Names are looked up by `monitor::kernel::loader`.
+
+use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
+};
+use monitor_common::{Cell, Drops, MAX_CELLS, MAX_WORKER_PROCESSES, WorkerEntry};
+
+/// What is pushed to the agent. 1 MiB: 14,500 records of 64 + 8 bytes.
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// The state of each guarded domain, shared with the agent by mmap.
+#[map]
+pub(crate) static CELLS: Array<Cell> = Array::with_max_entries(MAX_CELLS as u32, BPF_F_MMAPABLE);
+
+/// Which cell guards a cgroup: inode of the memory hierarchy's directory to index.
+#[map]
+pub(crate) static GUARDED: HashMap<u64, u32> = HashMap::with_max_entries(MAX_CELLS as u32, 0);
+
+/// Which worker a process belongs to, by thread-group id.
+#[map]
+pub(crate) static WORKERS: HashMap<u32, WorkerEntry> =
+    HashMap::with_max_entries(MAX_WORKER_PROCESSES, 0);
+
+/// What could not be delivered.
+#[map]
+pub(crate) static DROPS: PerCpuArray<Drops> = PerCpuArray::with_max_entries(1, 0);
+
+/// Counts one drop of the kind that `count` picks.
+#[inline(always)]
+pub(crate) fn dropped(count: impl FnOnce(&mut Drops) -> &mut u64) {
+    if let Some(drops) = DROPS.get_ptr_mut(0) {
+        // SAFETY: the entry is this CPU's own, and a program is not re-entered on its CPU.
+        *count(unsafe { &mut *drops }) += 1;
+    }
+}

@@ -1,0 +1,62 @@
+//! Numbers of the running kernel, resolved from its BTF by the loader (`monitor::kernel::btf`) before the
+//! programs are loaded. They lie in `.rodata`, which is frozen: the verifier sees constants.
+
+use core::ptr;
+
+
+macro_rules! globals {
+    ($($(#[$doc:meta])* $name:ident: $type:ty,)*) => {
+        $($(#[$doc])* #[unsafe(no_mangle)] pub(crate) static $name: $type = 0;)*
+    };
+}
+
+globals! {
+    /// `NR_ANON_MAPPED` of `enum node_stat_item`.
+    ITEM_ANON: u32,
+    /// `NR_SHMEM` of `enum node_stat_item`.
+    ITEM_SHMEM: u32,
+    /// `mem_cgroup.css.cgroup`.
+    MEMCG_CGROUP: u32,
+    /// `mem_cgroup.css.serial_nr`.
+    MEMCG_SERIAL: u32,
+    /// `mem_cgroup.css.parent`.
+    MEMCG_PARENT: u32,
+    /// `cgroup_subsys_state.cgroup`.
+    CSS_CGROUP: u32,
+    /// `cgroup_subsys_state.parent`.
+    CSS_PARENT: u32,
+    /// `cgroup.kn`.
+    CGROUP_KN: u32,
+    /// `kernfs_node.id`.
+    KN_ID: u32,
+    /// `task_struct.pid`.
+    TASK_PID: u32,
+    /// `task_struct.tgid`.
+    TASK_TGID: u32,
+    /// `task_struct.signal`.
+    TASK_SIGNAL: u32,
+    /// `task_struct.exit_code`.
+    TASK_EXIT_CODE: u32,
+    /// `task_struct.start_boottime`.
+    TASK_START: u32,
+    /// `signal_struct.live`.
+    SIGNAL_LIVE: u32,
+}
+
+/// The value of a global as the loader set it; the compiler must not take the 0 for it.
+#[inline(always)]
+pub(crate) fn get(global: &'static u32) -> usize {
+    // SAFETY: a reference is valid for reads.
+    (unsafe { ptr::read_volatile(global) }) as usize
+}
+
+/// The field of type `T` at `offset` of a kernel object that the verifier knows (a BTF pointer).
+///
+/// # Safety
+/// `object` must come from the tracepoint's arguments or from a field read by this function, and `offset` must
+/// be that of a `T`. The kernel then reads zero where the address is bad.
+#[inline(always)]
+pub(crate) unsafe fn field<T: Copy>(object: *const u8, offset: &'static u32) -> T {
+    // SAFETY: by the contract; loads through BTF pointers have a fault handler (kernel/bpf/verifier.c).
+    unsafe { ptr::read_volatile(object.add(get(offset)).cast::<T>()) }
+}
