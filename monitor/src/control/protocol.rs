@@ -1,0 +1,196 @@
+//! What is on the wire: one JSON object a line, UTF-8, at most [`MAX_LINE`] bytes, the client's first.
+//!
+//! A client sends [`Call`]s; the agent answers each with one [`Reply`] that carries the call's `seq`, in order.
+//! Between replies the agent may push [`Push`]es: verdicts about workers that this connection registered, and,
+//! after `watch`, everything that happens. A push is told from a reply by its `push` key.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::units::{Bytes, Nanos, Pid};
+use crate::worker::{Times, WorkerId};
+
+/// The version of this protocol; a call with another one is refused by name.
+pub const VERSION: u32 = 1;
+
+/// The longest line either side accepts, newline included.
+pub const MAX_LINE: usize = 64 * 1024;
+
+/// A line from a client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Call {
+    /// [`VERSION`].
+    pub v: u32,
+    /// Given back in the reply.
+    #[serde(default)]
+    pub seq: u64,
+    /// What to do.
+    pub op: Op,
+}
+
+/// What a client can ask for. On the wire `{"op": {"register": {...}}}` or `{"op": "status"}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Op {
+    /// Make a process, with all its descendants, a worker. Answer: [`Registered`].
+    Register(Register),
+    /// Forget a worker without killing it. Answer: `null`.
+    Unregister {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The agent, its probes and its domains. Answer: a `Status`.
+    Status,
+    /// The registered workers. Answer: a list of `WorkerView`.
+    Workers,
+    /// Whom the agent would kill now. Answer: an `Explanation`.
+    Explain {
+        /// The domain's name, `node` or `cgroup:PATH`; none: the one closest to its threshold.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        domain: Option<String>,
+    },
+    /// Past kills, newest last (SPEC 11).
+    Kills,
+    /// Push everything that happens to this connection. Answer: `null`.
+    Watch,
+}
+
+/// What a launcher says of a worker (SPEC 1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Register {
+    /// The process, in the agent's pid namespace. It must belong to the caller's uid, or the caller be root.
+    pub pid: Pid,
+    /// Its start time in clock ticks since boot (field 22 of /proc/PID/stat): refused if the process has
+    /// another, so that a recycled pid is never taken.
+    pub start_time: u64,
+    /// Task or actor.
+    pub kind: KindName,
+    /// For a task, default 3 as in Ray.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_retries: Option<Times>,
+    /// For an actor, default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_restarts: Option<Times>,
+    /// The caller that created it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// A name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// How often it was killed or crashed before: shown, not ranked by.
+    #[serde(default)]
+    pub attempt: u32,
+}
+
+/// `"task"` or `"actor"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KindName {
+    /// Runs to its end.
+    Task,
+    /// Long-lived.
+    Actor,
+}
+
+/// The answer to `register`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// Its id from now on.
+    pub worker: WorkerId,
+}
+
+/// A line from the agent that answers a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The call's; 0 if the line could not be read that far.
+    pub seq: u64,
+    /// The answer, or why there is none.
+    #[serde(flatten)]
+    pub result: ReplyResult,
+}
+
+/// `{"ok": ...}` or `{"error": {...}}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplyResult {
+    /// The answer, as the operation says.
+    Ok(Value),
+    /// Nothing was done.
+    Error(Refusal),
+}
+
+/// Why a call was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// For programs.
+    pub code: RefusalCode,
+    /// The field of the call that is at fault, as `op.register.pid`; none if it is not one field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// For people: what is wrong, and what to do.
+    pub message: String,
+}
+
+/// The kinds of refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalCode {
+    /// The line is not a call: not JSON, not UTF-8, too long, another version, unknown key or operation.
+    Malformed,
+    /// A value of the call is out of its range.
+    Invalid,
+    /// There is no such process, worker or domain.
+    NotFound,
+    /// The caller may not do that.
+    Denied,
+    /// The process is a worker, or part of one, already.
+    Duplicate,
+    /// A limit of connections, workers or calls is reached.
+    Busy,
+    /// The agent failed.
+    Failed,
+}
+
+/// A line from the agent that answers no call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "push", rename_all = "snake_case")]
+pub enum Push {
+    /// A worker that this connection registered was chosen and is being killed.
+    Verdict(Verdict),
+    /// After `watch`: something happened. A `Note` as JSON.
+    Note {
+        /// The note.
+        note: Value,
+    },
+    /// After `watch`: this connection read too slowly and lost notes.
+    Lost {
+        /// How many.
+        notes: u64,
+    },
+}
+
+/// What the owner of a victim is told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The victim.
+    pub worker: WorkerId,
+    /// The kill's number, as in `monitor kills`.
+    pub kill: u64,
+    /// Whether it should be started again (SPEC 5).
+    pub should_retry: bool,
+    /// Why it should or should not, for people.
+    pub why: String,
+    /// The domain's name.
+    pub domain: String,
+    /// What the domain used at the decision.
+    pub used: Bytes,
+    /// Its threshold.
+    pub threshold: Bytes,
+    /// Its total.
+    pub total: Bytes,
+    /// When the decision was taken.
+    pub decided: Nanos,
+}
