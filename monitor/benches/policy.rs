@@ -27,7 +27,8 @@ fn worker(id: u64) -> Candidate {
 
 fn decide(criterion: &mut Criterion) {
     let total = Bytes(64 << 30);
-    let usage = Usage { total, used: Bytes(total.0 - (3 << 30)), threshold: Bytes(total.0 / 20 * 19) };
+    let threshold = Bytes(total.0 / 20 * 19);
+    let usage = Usage { total, used: Bytes(threshold.0 + 1), threshold };
     for name in PolicyName::ALL {
         let mut group = criterion.benchmark_group(name.as_str());
         for count in [10, 1_000, 100_000] {

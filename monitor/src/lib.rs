@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod policy;
+pub mod retry;
 pub mod threshold;
 pub mod units;
 pub mod worker;
