@@ -1,0 +1,79 @@
+//! Starting programs: says what is done and why on stderr, and turns a failure into an error that names the
+//! command. Knows nothing of what the commands do.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// Says what happens now. On stderr: stdout is for results.
+pub(crate) fn step(what: &str) {
+    eprintln!("==> {what}");
+}
+
+/// Runs `command` with its output passed through, after saying `why`. Standard input is empty: nothing here asks.
+pub(crate) fn run(why: &str, command: &mut Command) -> Result<()> {
+    step(why);
+    eprintln!("    {}", shown(command));
+    let status =
+        command.stdin(Stdio::null()).status().with_context(|| format!("cannot start {}", shown(command)))?;
+    if !status.success() {
+        bail!("{} failed: {status}", shown(command));
+    }
+    Ok(())
+}
+
+/// What `command` prints, trimmed. Fails with what it said on stderr.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let out =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", shown(command)))?;
+    if !out.status.success() {
+        let said = String::from_utf8_lossy(&out.stderr);
+        bail!("{} failed: {}: {}", shown(command), out.status, said.trim());
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
+}
+
+/// The cargo that runs this xtask.
+pub(crate) fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Where `PATH` finds `program`, all of them, in order.
+pub(crate) fn in_path(program: impl AsRef<Path>) -> Vec<std::path::PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|dir| dir.join(&program)).filter(|file| file.is_file()).collect()
+}
+
+/// The command as one could type it: its variables, program and arguments.
+fn shown(command: &Command) -> String {
+    let variables = command.get_envs().filter_map(|(name, value)| {
+        value.map(|value| format!("{}={}", name.to_string_lossy(), value.to_string_lossy()))
+    });
+    let words = std::iter::once(command.get_program()).chain(command.get_args()).map(quoted);
+    variables.chain(words).collect::<Vec<_>>().join(" ")
+}
+
+fn quoted(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=+:,@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_the_command_as_one_could_type_it() {
+        let mut command = Command::new("/bin/sh");
+        command.env("A", "1").args(["-c", "echo no >&2; exit 3"]);
+        let error = output(&mut command).unwrap_err().to_string();
+        assert_eq!(error, "A=1 /bin/sh -c 'echo no >&2; exit 3' failed: exit status: 3: no");
+    }
+}
