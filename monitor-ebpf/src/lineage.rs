@@ -17,7 +17,11 @@ pub fn lineage(ctx: BtfTracePointContext) -> i32 {
     let child: *const u8 = ctx.arg(1);
     // SAFETY: both are the tracepoint's arguments.
     let (parent, pid, thread): (u32, u32, u32) = unsafe {
-        (field(parent, &offsets::TASK_TGID), field(child, &offsets::TASK_TGID), field(child, &offsets::TASK_PID))
+        (
+            field(parent, &offsets::TASK_TGID),
+            field(child, &offsets::TASK_TGID),
+            field(child, &offsets::TASK_PID),
+        )
     };
     if pid != thread {
         return 0;

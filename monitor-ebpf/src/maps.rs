@@ -21,8 +21,7 @@ pub(crate) static GUARDED: HashMap<u64, u32> = HashMap::with_max_entries(MAX_CEL
 
 /// Which worker a process belongs to, by thread-group id.
 #[map]
-pub(crate) static WORKERS: HashMap<u32, WorkerEntry> =
-    HashMap::with_max_entries(MAX_WORKER_PROCESSES, 0);
+pub(crate) static WORKERS: HashMap<u32, WorkerEntry> = HashMap::with_max_entries(MAX_WORKER_PROCESSES, 0);
 
 /// What could not be delivered.
 #[map]

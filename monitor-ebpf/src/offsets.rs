@@ -3,7 +3,6 @@
 
 use core::ptr;
 
-
 macro_rules! globals {
     ($($(#[$doc:meta])* $name:ident: $type:ty,)*) => {
         $($(#[$doc])* #[unsafe(no_mangle)] pub(crate) static $name: $type = 0;)*

@@ -59,7 +59,9 @@ static LOCAL: PerCpuArray<Local> = PerCpuArray::with_max_entries(1, 0);
 #[btf_tracepoint(function = "mod_memcg_lruvec_state")]
 pub fn usage(ctx: BtfTracePointContext) -> i32 {
     let item: i32 = ctx.arg(1);
-    if item as usize != offsets::get(&offsets::ITEM_ANON) && item as usize != offsets::get(&offsets::ITEM_SHMEM) {
+    if item as usize != offsets::get(&offsets::ITEM_ANON)
+        && item as usize != offsets::get(&offsets::ITEM_SHMEM)
+    {
         return 0;
     }
     let memcg: *const u8 = ctx.arg(0);
@@ -217,7 +219,8 @@ fn past_the_line(cell: *mut Cell, index: u32, counter: i64) {
         // SAFETY: as above.
         unsafe { (*cell).crossed_epoch = epoch };
         let header = ring::header(RecordKind::Crossing);
-        let record = Crossing { header, cell: index, generation, epoch, pid, counter, line, reserved: [0; 2] };
+        let record =
+            Crossing { header, cell: index, generation, epoch, pid, counter, line, reserved: [0; 2] };
         if !ring::push(record) {
             dropped(|drops| &mut drops.usage);
             // Not told: the next page tries again.

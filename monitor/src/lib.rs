@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod control;
+pub mod kernel;
 pub mod policy;
 pub mod retry;
 pub mod threshold;

@@ -1,0 +1,9 @@
+//! The agent's side of the kernel programs: load and attach them, share cells with them, decode what they push.
+//! Nothing here decides anything; the core is told facts.
+
+pub mod btf;
+pub mod cells;
+pub mod numbers;
+pub mod probe;
+pub mod programs;
+pub mod record;

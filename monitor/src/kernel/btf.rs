@@ -1,0 +1,344 @@
+//! Where things lie in the running kernel: struct offsets, enum values and tracepoints, read from its BTF
+//! (Documentation/bpf/btf.rst). One pass that keeps only what it was asked for; no CO-RE, no type graph.
+//!
+//! Source: `/sys/kernel/btf/vmlinux`, 5 to 10 MB, in the machine's own byte order.
+
+use std::collections::HashMap;
+
+use bytes::{Buf, Bytes};
+
+/// Why a number of the kernel could not be found.
+#[derive(Debug, thiserror::Error)]
+pub enum BtfError {
+    /// There is no BTF: the kernel was built without `CONFIG_DEBUG_INFO_BTF`.
+    #[error("{path} does not exist: the kernel was built without BTF (CONFIG_DEBUG_INFO_BTF)")]
+    Missing {
+        /// The file.
+        path: String,
+    },
+    /// It can't be read.
+    #[error("cannot read {path}: {error}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// It is not BTF as we know it.
+    #[error("BTF is malformed: {0}")]
+    Malformed(&'static str),
+    /// This kernel has no such struct, field or enumerator.
+    #[error("this kernel has no {0}")]
+    NoSuch(String),
+}
+
+const MAGIC: u16 = 0xeb9f;
+
+/// Kinds whose trailing data we step over or read (include/uapi/linux/btf.h, kernel 6.18).
+mod kind {
+    pub(super) const INT: u32 = 1;
+    pub(super) const ARRAY: u32 = 3;
+    pub(super) const STRUCT: u32 = 4;
+    pub(super) const UNION: u32 = 5;
+    pub(super) const ENUM: u32 = 6;
+    pub(super) const TYPEDEF: u32 = 8;
+    pub(super) const FUNC_PROTO: u32 = 13;
+    pub(super) const VAR: u32 = 14;
+    pub(super) const DATASEC: u32 = 15;
+    pub(super) const DECL_TAG: u32 = 17;
+    pub(super) const ENUM64: u32 = 19;
+    pub(super) const LAST: u32 = 19;
+}
+
+/// The kernel's types, indexed by name as far as it is needed here.
+pub struct Btf {
+    types: Bytes,
+    strings: Bytes,
+    /// Where each type begins in `types`; index 0 is void.
+    starts: Vec<u32>,
+    /// Structs by name; the first of a name.
+    structs: HashMap<Bytes, u32>,
+    /// Typedefs by name: `btf_trace_NAME` is a tracepoint.
+    tracepoints: HashMap<Bytes, u32>,
+    enums: Vec<u32>,
+}
+
+/// One type's fixed part.
+#[derive(Clone, Copy)]
+struct Type {
+    name: u32,
+    info: u32,
+}
+
+impl Type {
+    fn kind(self) -> u32 {
+        (self.info >> 24) & 0x1f
+    }
+
+    fn members(self) -> u32 {
+        self.info & 0xffff
+    }
+
+    /// Whether member offsets carry a bit-field size in their top byte.
+    fn bit_fields(self) -> bool {
+        self.info >> 31 == 1
+    }
+
+    /// The length of what follows the fixed part.
+    fn trailer(self) -> Result<usize, BtfError> {
+        let each = match self.kind() {
+            kind::INT | kind::VAR | kind::DECL_TAG => return Ok(4),
+            kind::ARRAY => return Ok(12),
+            kind::STRUCT | kind::UNION | kind::DATASEC | kind::ENUM64 => 12,
+            kind::ENUM | kind::FUNC_PROTO => 8,
+            known if (1..=kind::LAST).contains(&known) => 0,
+            _ => return Err(BtfError::Malformed("a type of an unknown kind")),
+        };
+        Ok(each * self.members() as usize)
+    }
+}
+
+const FIXED: usize = 12;
+
+impl Btf {
+    /// Reads and indexes the running kernel's BTF.
+    ///
+    /// # Errors
+    /// If the kernel has none, or it cannot be read or understood.
+    pub fn of_the_kernel() -> Result<Self, BtfError> {
+        let path = "/sys/kernel/btf/vmlinux";
+        let data = std::fs::read(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => BtfError::Missing { path: path.into() },
+            _ => BtfError::Unreadable { path: path.into(), error },
+        })?;
+        Self::parse(data.into())
+    }
+
+    /// Indexes BTF data of this machine's byte order.
+    ///
+    /// # Errors
+    /// If it is malformed.
+    pub fn parse(data: Bytes) -> Result<Self, BtfError> {
+        let (types, strings) = sections(data)?;
+        let mut btf = Self {
+            types,
+            strings,
+            starts: vec![0],
+            structs: HashMap::new(),
+            tracepoints: HashMap::new(),
+            enums: Vec::new(),
+        };
+        let mut at = 0;
+        while at < btf.types.len() {
+            let start = u32::try_from(at).map_err(|_| BtfError::Malformed("more than 4 GiB of types"))?;
+            let found = btf.type_at(start)?;
+            let id = u32::try_from(btf.starts.len()).map_err(|_| BtfError::Malformed("too many types"))?;
+            btf.starts.push(start);
+            match found.kind() {
+                kind::STRUCT => {
+                    let name = btf.string(found.name)?;
+                    btf.structs.entry(name).or_insert(id);
+                }
+                kind::TYPEDEF => {
+                    let name = btf.string(found.name)?;
+                    if name.starts_with(b"btf_trace_") {
+                        btf.tracepoints.entry(name).or_insert(id);
+                    }
+                }
+                kind::ENUM => btf.enums.push(id),
+                _ => {}
+            }
+            at += FIXED + found.trailer()?;
+        }
+        Ok(btf)
+    }
+
+    /// The offset in bytes of a field, given as `struct.field.field`; fields of anonymous members count as the
+    /// struct's own.
+    ///
+    /// # Errors
+    /// If the kernel has no such struct or field, or it is not at a whole byte.
+    pub fn offset(&self, path: &str) -> Result<u32, BtfError> {
+        let no_such = || BtfError::NoSuch(path.to_owned());
+        let mut parts = path.split('.');
+        let name = parts.next().unwrap_or_default();
+        let mut id = *self.structs.get(name.as_bytes()).ok_or_else(no_such)?;
+        let mut bits = 0;
+        for field in parts {
+            let (offset, field_type) = self.member(id, field.as_bytes(), 4)?.ok_or_else(no_such)?;
+            bits += offset;
+            id = field_type;
+        }
+        if bits % 8 == 0 { Ok(bits / 8) } else { Err(no_such()) }
+    }
+
+    /// The value of an enumerator, wherever it is defined.
+    ///
+    /// # Errors
+    /// If the kernel has none of that name.
+    pub fn enumerator(&self, name: &str) -> Result<u32, BtfError> {
+        for id in &self.enums {
+            let start = self.start(*id)?;
+            let members = self.type_at(start)?.members();
+            for index in 0..members {
+                let at = start as usize + FIXED + 8 * index as usize;
+                let mut entry = self.slice(at, 8)?;
+                if self.string(entry.get_u32_ne())? == name.as_bytes() {
+                    return Ok(entry.get_u32_ne());
+                }
+            }
+        }
+        Err(BtfError::NoSuch(name.to_owned()))
+    }
+
+    /// Whether the kernel was built with a tracepoint, `sched_process_exit` for one.
+    #[must_use]
+    pub fn has_tracepoint(&self, name: &str) -> bool {
+        self.tracepoints.contains_key(format!("btf_trace_{name}").as_bytes())
+    }
+
+    /// Offset in bits and type of a member; looked for in anonymous members too, `depth` levels down.
+    fn member(&self, id: u32, name: &[u8], depth: u32) -> Result<Option<(u32, u32)>, BtfError> {
+        let start = self.start(id)?;
+        let owner = self.type_at(start)?;
+        if !matches!(owner.kind(), kind::STRUCT | kind::UNION) {
+            return Ok(None);
+        }
+        for index in 0..owner.members() {
+            let mut entry = self.slice(start as usize + FIXED + 12 * index as usize, 12)?;
+            let member = self.string(entry.get_u32_ne())?;
+            let member_type = entry.get_u32_ne();
+            let raw = entry.get_u32_ne();
+            let offset = if owner.bit_fields() { raw & 0xff_ffff } else { raw };
+            if member == name {
+                return Ok(Some((offset, member_type)));
+            }
+            if member.is_empty()
+                && depth > 0
+                && let Some((inner, found)) = self.member(member_type, name, depth - 1)?
+            {
+                return Ok(Some((offset + inner, found)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn start(&self, id: u32) -> Result<u32, BtfError> {
+        self.starts
+            .get(id as usize)
+            .copied()
+            .ok_or(BtfError::Malformed("a reference to a type that is not there"))
+    }
+
+    fn type_at(&self, start: u32) -> Result<Type, BtfError> {
+        let mut fixed = self.slice(start as usize, FIXED)?;
+        // The third word is a size or a type id: not needed.
+        Ok(Type { name: fixed.get_u32_ne(), info: fixed.get_u32_ne() })
+    }
+
+    fn slice(&self, at: usize, len: usize) -> Result<&[u8], BtfError> {
+        at.checked_add(len)
+            .and_then(|end| self.types.get(at..end))
+            .ok_or(BtfError::Malformed("a type is cut short"))
+    }
+
+    fn string(&self, offset: u32) -> Result<Bytes, BtfError> {
+        let tail =
+            self.strings.get(offset as usize..).ok_or(BtfError::Malformed("a name outside the strings"))?;
+        let len =
+            tail.iter().position(|byte| *byte == 0).ok_or(BtfError::Malformed("a name without an end"))?;
+        let start = offset as usize;
+        Ok(self.strings.slice(start..start + len))
+    }
+}
+
+/// Type and string sections of a BTF blob.
+fn sections(data: Bytes) -> Result<(Bytes, Bytes), BtfError> {
+    let cut = BtfError::Malformed("the header is cut short");
+    let mut header = data.get(..24).ok_or(cut)?;
+    if header.get_u16_ne() != MAGIC {
+        return Err(BtfError::Malformed("the magic number is another one"));
+    }
+    let _version_and_flags = header.get_u16_ne();
+    let base = header.get_u32_ne() as usize;
+    let section = |offset: u32, len: u32| {
+        let start = base.checked_add(offset as usize)?;
+        let end = start.checked_add(len as usize)?;
+        (end <= data.len()).then(|| data.slice(start..end))
+    };
+    let types = section(header.get_u32_ne(), header.get_u32_ne());
+    let strings = section(header.get_u32_ne(), header.get_u32_ne());
+    types.zip(strings).ok_or(BtfError::Malformed("a section lies outside the data"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// `struct outer { union { int a; int b; }; struct inner { int c; } in; }`, `enum { ZERO, SEVEN = 7 }`.
+    fn sample() -> Vec<u8> {
+        let strings = b"\0outer\0a\0b\0inner\0c\0in\0SEVEN\0int\0btf_trace_x\0";
+        let name = |text: &str| {
+            let needle = [b"\0", text.as_bytes(), b"\0"].concat();
+            strings.windows(needle.len()).position(|w| w == needle).unwrap() as u32 + 1
+        };
+        let info = |kind: u32, members: u32| kind << 24 | members;
+        let types: Vec<u32> = [
+            vec![name("int"), info(1, 0), 4, 0],                               // 1
+            vec![0, info(5, 2), 4, name("a"), 1, 0, name("b"), 1, 0],          // 2
+            vec![name("inner"), info(4, 1), 8, name("c"), 1, 32],              // 3
+            vec![name("outer"), info(4, 2), 16, 0, 2, 64, name("in"), 3, 128], // 4
+            vec![0, info(6, 1), 4, name("SEVEN"), 7],                          // 5
+            vec![name("btf_trace_x"), info(8, 0), 1],                          // 6
+        ]
+        .concat();
+        let mut out = Vec::new();
+        out.extend(MAGIC.to_ne_bytes());
+        out.extend([1, 0]);
+        for word in [24, 0, 4 * types.len() as u32, 4 * types.len() as u32, strings.len() as u32] {
+            out.extend(word.to_ne_bytes());
+        }
+        out.extend(types.iter().flat_map(|word| word.to_ne_bytes()));
+        out.extend(strings);
+        out
+    }
+
+    #[test]
+    fn offsets_go_through_named_and_anonymous_members() {
+        let btf = Btf::parse(sample().into()).unwrap();
+        assert_eq!(btf.offset("outer.b").unwrap(), 8);
+        assert_eq!(btf.offset("outer.in.c").unwrap(), 16 + 4);
+        assert_eq!(btf.enumerator("SEVEN").unwrap(), 7);
+        assert!(btf.has_tracepoint("x") && !btf.has_tracepoint("y"));
+        for missing in ["other.a", "outer.z", "outer.b.c", "outer.in.a"] {
+            assert_eq!(btf.offset(missing).unwrap_err().to_string(), format!("this kernel has no {missing}"));
+        }
+    }
+
+    #[test]
+    fn the_running_kernel_has_what_every_kernel_has() {
+        let btf = match Btf::of_the_kernel() {
+            Ok(btf) => btf,
+            Err(BtfError::Missing { path }) => return eprintln!("skipped: no {path}"),
+            Err(other) => panic!("{other}"),
+        };
+        assert!(btf.has_tracepoint("sched_process_exit"));
+        assert!(btf.offset("task_struct.tgid").unwrap() > btf.offset("task_struct.pid").unwrap());
+        assert_eq!(btf.enumerator("NR_INACTIVE_ANON").unwrap(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_data_is_an_error_and_never_a_panic(at in 0usize..400, byte: u8, cut in 0usize..500) {
+            let mut data = sample();
+            let len = data.len();
+            data[at % len] = byte;
+            data.truncate(len.min(cut));
+            if let Ok(btf) = Btf::parse(data.into()) {
+                let _ = btf.offset("outer.in.c");
+                let _ = btf.enumerator("SEVEN");
+            }
+        }
+    }
+}

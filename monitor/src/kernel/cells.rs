@@ -1,0 +1,138 @@
+//! The cells as the agent sees them: the programs' own memory, mapped. Setting a line and reading a counter are
+//! loads and stores, no system calls, so they cost nothing on the path to a kill.
+
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+
+use monitor_common::{Cell, MAX_CELLS, brake, quantum};
+
+/// A page of memory, in bytes: what the programs count in.
+pub const PAGE: u64 = 4096;
+
+/// The cells could not be mapped.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot map the cells: {0}")]
+pub struct MapCellsError(#[from] rustix::io::Errno);
+
+/// What the agent says about a cell. The programs see it at their next event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    /// Least pages that a CPU keeps to itself.
+    pub floor: u32,
+    /// Most pages that a CPU keeps to itself.
+    pub ceiling: u32,
+    /// What the headroom is divided by to get between the two.
+    pub divisor: u32,
+    /// The same for records: by what, and the least change that is worth one.
+    pub report_divisor: u32,
+    /// In pages.
+    pub report_floor: u32,
+}
+
+impl Tuning {
+    /// For a machine with `cpus` processors and `cells` guarded domains. At the line 64 KiB for each processor
+    /// are unreported at most; far from it the processors together keep a quarter of the headroom. A record is
+    /// pushed for a quarter of the headroom, 1 MiB at least.
+    #[must_use]
+    pub fn new(cpus: u32, cells: u32) -> Self {
+        let divisor = cpus.max(1).saturating_mul(cells.max(1)).saturating_mul(4);
+        Self { floor: 16, ceiling: 1 << 20, divisor, report_divisor: 4, report_floor: 256 }
+    }
+}
+
+/// The cells' memory. One writer: the agent's loop owns this.
+pub struct Cells {
+    start: NonNull<Cell>,
+}
+
+// SAFETY: the mapping belongs to this value alone and is not tied to a thread.
+unsafe impl Send for Cells {}
+
+const LENGTH: usize = size_of::<Cell>() * MAX_CELLS;
+
+impl Cells {
+    /// Maps the array of cells behind a map's descriptor.
+    ///
+    /// # Errors
+    /// If the kernel refuses the mapping.
+    pub fn map(fd: impl AsFd) -> Result<Self, MapCellsError> {
+        use rustix::mm::{MapFlags, ProtFlags, mmap};
+        // SAFETY: a new shared mapping at an address of the kernel's choice; the map is LENGTH bytes long because
+        // it has MAX_CELLS elements of size_of::<Cell>().
+        let start = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                LENGTH,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED | MapFlags::POPULATE,
+                fd,
+                0,
+            )?
+        };
+        NonNull::new(start.cast()).map(|start| Self { start }).ok_or(MapCellsError(rustix::io::Errno::FAULT))
+    }
+
+    fn cell(&self, index: u32) -> *mut Cell {
+        // SAFETY: the index is held inside the mapping.
+        unsafe { self.start.as_ptr().add(index as usize % MAX_CELLS) }
+    }
+
+    /// The counter of a cell: pages charged less pages given back since the programs were attached.
+    #[must_use]
+    pub fn counter(&self, index: u32) -> i64 {
+        // SAFETY: mapped, aligned; the programs add atomically.
+        unsafe { (&raw const (*self.cell(index)).counter).read_volatile() }
+    }
+
+    /// Describes a cell anew: its place in the hierarchy, its tuning, and no line.
+    pub fn describe(&mut self, index: u32, parent: u32, tuning: Tuning) {
+        let cell = self.cell(index);
+        // SAFETY: mapped and aligned; single aligned stores, which the programs see whole.
+        unsafe {
+            (&raw mut (*cell).line).write_volatile(i64::MAX);
+            (&raw mut (*cell).floor).write_volatile(tuning.floor);
+            (&raw mut (*cell).ceiling).write_volatile(tuning.ceiling);
+            (&raw mut (*cell).divisor).write_volatile(tuning.divisor);
+            (&raw mut (*cell).report_divisor).write_volatile(tuning.report_divisor);
+            (&raw mut (*cell).report_floor).write_volatile(tuning.report_floor);
+            (&raw mut (*cell).parent).write_volatile(parent);
+            (&raw mut (*cell).quantum).write_volatile(i64::from(tuning.floor));
+        }
+    }
+
+    /// Makes every program look its cgroups up again.
+    pub fn set_generation(&mut self, generation: u32) {
+        for index in 0..MAX_CELLS {
+            // SAFETY: as in `describe`.
+            unsafe { (&raw mut (*self.start.as_ptr().add(index)).generation).write_volatile(generation) }
+        }
+    }
+
+    /// Sets a line: the domain reaches its threshold when the counter does `line`. With `rearm` a crossing record
+    /// will be pushed for it; without, the crossing is known already.
+    pub fn set_line(&mut self, index: u32, line: i64, rearm: bool, brake_on: bool) {
+        let cell = self.cell(index);
+        // SAFETY: as in `describe`; the fields that are read are written by this thread alone, but for the
+        // counter, which may be a few pages older than the quantum that is computed from it.
+        unsafe {
+            let counter = (&raw const (*cell).counter).read_volatile();
+            let share =
+                quantum(line.saturating_sub(counter), (*cell).divisor, (*cell).floor, (*cell).ceiling);
+            (&raw mut (*cell).line).write_volatile(line);
+            (&raw mut (*cell).brake).write_volatile(if brake_on { brake::ON } else { 0 });
+            (&raw mut (*cell).quantum).write_volatile(share);
+            if rearm {
+                let epoch = (*cell).epoch.wrapping_add(1);
+                (&raw mut (*cell).epoch).write_volatile(epoch);
+            }
+        }
+    }
+}
+
+impl Drop for Cells {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `map` with this length, and nothing refers to it any more.
+        // An error would mean that it is not mapped: nothing to do.
+        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), LENGTH) };
+    }
+}

@@ -1,0 +1,59 @@
+//! The state of each hook as data (DESIGN 5): what `status`, `doctor` and the metrics show.
+
+use serde::Serialize;
+
+use super::numbers::Hook;
+
+/// What became of a hook on this kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", content = "why", rename_all = "snake_case")]
+pub enum ProbeState {
+    /// It runs.
+    Attached,
+    /// Loaded; not attached, because it is not needed now (the far gear).
+    Detached,
+    /// This kernel does not have what it needs.
+    Missing(String),
+    /// The kernel has it, but we may not.
+    Denied(String),
+    /// It should work and does not.
+    Failed(String),
+    /// Switched off by configuration or by the build.
+    Off(String),
+}
+
+impl ProbeState {
+    /// Whether the program is in the kernel, running or ready to.
+    #[must_use]
+    pub fn usable(&self) -> bool {
+        match self {
+            Self::Attached | Self::Detached => true,
+            Self::Missing(_) | Self::Denied(_) | Self::Failed(_) | Self::Off(_) => false,
+        }
+    }
+}
+
+/// A hook and its state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Probe {
+    /// The hook's name.
+    pub name: &'static str,
+    /// `category:event`.
+    pub tracepoint: String,
+    /// What became of it.
+    #[serde(flatten)]
+    pub state: ProbeState,
+    /// What works without it; none if it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<&'static str>,
+}
+
+impl Probe {
+    /// The hook's row.
+    #[must_use]
+    pub fn new(hook: Hook, state: ProbeState) -> Self {
+        let (category, event) = hook.tracepoint();
+        let fallback = (!state.usable()).then(|| hook.fallback());
+        Self { name: hook.program(), tracepoint: format!("{category}:{event}"), state, fallback }
+    }
+}

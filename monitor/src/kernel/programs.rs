@@ -1,0 +1,271 @@
+//! Loads the kernel programs and attaches them: the one loader. What can't be loaded is a row in the table of
+//! probes, not an error; only when nothing at all can be loaded is there no [`Programs`].
+
+use std::error::Error;
+use std::io;
+
+use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::{BtfTracePoint, ProgramError};
+use aya::{Ebpf, EbpfLoader};
+use monitor_common::{Drops, WorkerEntry};
+
+use super::btf::{Btf, BtfError};
+use super::cells::Cells;
+use super::numbers::{Hook, NUMBERS};
+use super::probe::{Probe, ProbeState};
+use crate::units::Pid;
+use crate::worker::WorkerId;
+
+/// The object of package `monitor-ebpf`, if this build has it.
+#[cfg(ebpf_object)]
+fn object() -> Option<&'static [u8]> {
+    Some(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/monitor")))
+}
+
+#[cfg(not(ebpf_object))]
+fn object() -> Option<&'static [u8]> {
+    None
+}
+
+/// The loaded programs and their maps.
+pub struct Programs {
+    ebpf: Ebpf,
+    probes: [Probe; 3],
+    /// What the programs push.
+    pub events: RingBuf<MapData>,
+    /// The domains' shared state.
+    pub cells: Cells,
+    guarded: HashMap<MapData, u64, u32>,
+    workers: HashMap<MapData, u32, Entry>,
+    drops: PerCpuArray<MapData, Counts>,
+}
+
+/// `WorkerEntry` for aya.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Entry(WorkerEntry);
+
+// SAFETY: two u64, no padding, every bit pattern is a value.
+unsafe impl aya::Pod for Entry {}
+
+/// `Drops` for aya.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Counts(Drops);
+
+// SAFETY: five u64, no padding, every bit pattern is a value.
+unsafe impl aya::Pod for Counts {}
+
+impl Programs {
+    /// Loads everything that this kernel takes and attaches the hooks that are always on (exit, lineage); the
+    /// usage hook is attached by [`Programs::attach`].
+    ///
+    /// # Errors
+    /// The rows to show, each with the reason why there is no such hook, if nothing can be loaded.
+    pub fn load() -> Result<Self, Box<[Probe; 3]>> {
+        let all = |state: ProbeState| Box::new(Hook::ALL.map(|hook| Probe::new(hook, state.clone())));
+        let Some(object) = object() else {
+            return Err(all(ProbeState::Off("built without the kernel side (MONITOR_SKIP_EBPF)".into())));
+        };
+        let btf = Btf::of_the_kernel().map_err(|error| all(of_btf(&error)))?;
+        let types = aya::Btf::from_sys_fs().map_err(|error| all(ProbeState::Failed(chain(&error))))?;
+        raise_memlock();
+
+        let mut missing: Vec<(Hook, String)> = Vec::new();
+        let mut values = [0u32; NUMBERS.len()];
+        for (value, (_, hooks, number)) in values.iter_mut().zip(NUMBERS) {
+            match number.resolve(&btf) {
+                Ok(found) => *value = found,
+                Err(error) => missing.extend(hooks.iter().map(|hook| (*hook, error.to_string()))),
+            }
+        }
+        for hook in Hook::ALL {
+            let (category, event) = hook.tracepoint();
+            if !btf.has_tracepoint(event) {
+                missing.push((hook, format!("this kernel has no tracepoint {category}:{event}")));
+            }
+        }
+        let mut loader = EbpfLoader::new();
+        loader.btf(Some(&types));
+        for (value, (name, _, _)) in values.iter().zip(NUMBERS) {
+            loader.override_global(name, value, true);
+        }
+        let mut ebpf = loader.load(object).map_err(|error| all(classify(&error)))?;
+
+        let probes = Hook::ALL.map(|hook| {
+            let state = match missing.iter().find(|(of, _)| *of == hook) {
+                Some((_, why)) => ProbeState::Missing(why.clone()),
+                None => load_one(&mut ebpf, hook, &types),
+            };
+            Probe::new(hook, state)
+        });
+        let mut programs =
+            Self::with_maps(ebpf, probes).map_err(|error| all(ProbeState::Failed(chain(&*error))))?;
+        programs.attach(Hook::Exit);
+        programs.attach(Hook::Lineage);
+        Ok(programs)
+    }
+
+    fn with_maps(mut ebpf: Ebpf, probes: [Probe; 3]) -> Result<Self, Box<dyn Error>> {
+        let mut take =
+            |name: &str| ebpf.take_map(name).ok_or_else(|| format!("the object has no map {name}"));
+        let events = RingBuf::try_from(take("EVENTS")?)?;
+        let guarded = HashMap::try_from(take("GUARDED")?)?;
+        let workers = HashMap::try_from(take("WORKERS")?)?;
+        let drops = PerCpuArray::try_from(take("DROPS")?)?;
+        let cells = match take("CELLS")? {
+            aya::maps::Map::Array(data) => Cells::map(data.fd())?,
+            _ => return Err("CELLS is no array".into()),
+        };
+        Ok(Self { ebpf, probes, events, cells, guarded, workers, drops })
+    }
+
+    /// The hooks and their states, in the order of [`Hook::ALL`].
+    #[must_use]
+    pub fn probes(&self) -> &[Probe; 3] {
+        &self.probes
+    }
+
+    /// Whether a hook runs.
+    #[must_use]
+    pub fn attached(&self, hook: Hook) -> bool {
+        self.probes[hook as usize].state == ProbeState::Attached
+    }
+
+    /// Attaches a loaded hook; what is attached or not loaded stays as it is. The state says what came of it.
+    pub fn attach(&mut self, hook: Hook) {
+        if self.probes[hook as usize].state != ProbeState::Detached {
+            return;
+        }
+        let state = match program(&mut self.ebpf, hook).and_then(BtfTracePoint::attach) {
+            Ok(_) => ProbeState::Attached,
+            Err(error) => of_program(&error),
+        };
+        self.probes[hook as usize] = Probe::new(hook, state);
+    }
+
+    /// Counts a cgroup's memory in a cell from now on. `cgroup` is the inode of its directory in the memory
+    /// hierarchy.
+    ///
+    /// # Errors
+    /// If the map is full or the kernel refuses.
+    pub fn guard(&mut self, cgroup: u64, cell: u32) -> Result<(), MapError> {
+        self.guarded.insert(cgroup, cell, 0)
+    }
+
+    /// Counts a cgroup's memory in its guarded ancestor again. What is not guarded is left alone.
+    pub fn unguard(&mut self, cgroup: u64) {
+        // Fails only if it is not there.
+        let _ = self.guarded.remove(&cgroup);
+    }
+
+    /// Tells the programs that a process belongs to a worker. A process that the fork hook entered already, with
+    /// what the brake knows of it, stays as it is.
+    ///
+    /// # Errors
+    /// If the map is full or the kernel refuses.
+    pub fn add_process(&mut self, pid: Pid, worker: WorkerId) -> Result<(), MapError> {
+        let entry = Entry(WorkerEntry { worker: worker.0, stopped_at: 0 });
+        const NO_EXIST: u64 = 1;
+        match self.workers.insert(pid.0, entry, NO_EXIST) {
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => {
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Makes the programs forget a process. One that they do not know is left alone.
+    pub fn remove_process(&mut self, pid: Pid) {
+        // Fails only if it is not there: the exit hook was first.
+        let _ = self.workers.remove(&pid.0);
+    }
+
+    /// Records that could not be pushed, of all CPUs together, since the programs were loaded.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn drops(&self) -> Result<Drops, MapError> {
+        let mut sum = Drops::default();
+        for Counts(cpu) in self.drops.get(&0, 0)?.iter() {
+            sum.usage += cpu.usage;
+            sum.exit += cpu.exit;
+            sum.fork += cpu.fork;
+            sum.stopped += cpu.stopped;
+            sum.lineage += cpu.lineage;
+        }
+        Ok(sum)
+    }
+}
+
+fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut BtfTracePoint, ProgramError> {
+    match ebpf.program_mut(hook.program()) {
+        Some(program) => program.try_into(),
+        None => Err(ProgramError::NotLoaded),
+    }
+}
+
+fn load_one(ebpf: &mut Ebpf, hook: Hook, types: &aya::Btf) -> ProbeState {
+    match program(ebpf, hook).and_then(|program| program.load(hook.tracepoint().1, types)) {
+        Ok(()) => ProbeState::Detached,
+        Err(error) => of_program(&error),
+    }
+}
+
+/// Before kernel 5.11 maps and programs count against RLIMIT_MEMLOCK. Refused: the load says what it lacks.
+fn raise_memlock() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let old = getrlimit(Resource::Memlock);
+    let _ = setrlimit(Resource::Memlock, Rlimit { current: old.maximum, maximum: old.maximum });
+    let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
+}
+
+fn of_btf(error: &BtfError) -> ProbeState {
+    match error {
+        BtfError::Missing { .. } | BtfError::NoSuch(_) => ProbeState::Missing(error.to_string()),
+        BtfError::Unreadable { .. } | BtfError::Malformed(_) => ProbeState::Failed(error.to_string()),
+    }
+}
+
+fn of_program(error: &ProgramError) -> ProbeState {
+    if let ProgramError::LoadError { io_error, verifier_log } = error
+        && io_error.raw_os_error() != Some(libc::EPERM)
+    {
+        let log = verifier_log.to_string();
+        let tail: Vec<&str> = log.lines().rev().take(6).collect();
+        let tail: Vec<&str> = tail.into_iter().rev().collect();
+        return ProbeState::Failed(format!("the verifier refused it ({io_error}): {}", tail.join(" / ")));
+    }
+    classify(error)
+}
+
+/// Denied if an EPERM or EACCES is somewhere below, else failed.
+fn classify(error: &(dyn Error + 'static)) -> ProbeState {
+    let mut source = Some(error);
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<io::Error>()
+            && io.kind() == io::ErrorKind::PermissionDenied
+        {
+            return ProbeState::Denied(format!(
+                "{}; loading programs needs CAP_BPF and CAP_PERFMON (or root), and a kernel lockdown that allows it",
+                chain(error)
+            ));
+        }
+        source = cause.source();
+    }
+    ProbeState::Failed(chain(error))
+}
+
+/// An error with its causes on one line.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
