@@ -1,0 +1,47 @@
+//! What the core wants done. The shell does it in order and tells the core what came of it.
+
+use super::event::{DomainId, KillId};
+use super::note::Note;
+use crate::control::protocol::Verdict;
+use crate::units::Pid;
+use crate::worker::WorkerId;
+
+/// An order to the shell.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Take an authoritative reading; answer: `Event::Reading`.
+    Read(DomainId),
+    /// Kill a worker with all its processes; answer: `Event::Signalled`.
+    Kill {
+        /// For which kill.
+        kill: KillId,
+        /// Whom.
+        worker: WorkerId,
+    },
+    /// A victim got a new process after its kill: kill that too.
+    KillProcess {
+        /// For which kill.
+        kill: KillId,
+        /// Whose.
+        worker: WorkerId,
+        /// The process.
+        pid: Pid,
+    },
+    /// Tell whoever registered the worker.
+    Tell(Box<Verdict>),
+    /// The domain reaches its threshold when its cell's counter reaches this.
+    SetLine {
+        /// Which.
+        domain: DomainId,
+        /// In pages.
+        line: i64,
+        /// Whether crossing it is news.
+        rearm: bool,
+    },
+    /// Write down the decision with its exact inputs (`Core::decision`), now that the signal is on its way.
+    Record(KillId),
+    /// Forget a worker: close its descriptors, tell the kernel programs.
+    Forget(WorkerId),
+    /// Tell everyone who watches.
+    Note(Note),
+}

@@ -1,0 +1,174 @@
+//! What the core is told. A sequence of events determines all its decisions: recorded and replayed they come out
+//! the same.
+
+use serde::{Deserialize, Serialize};
+
+use super::settings::Settings;
+use crate::units::{Bytes, Nanos, Pid};
+use crate::worker::{Kind, WorkerId};
+
+/// A domain's number; also the index of its cell. 0 is the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DomainId(pub u32);
+
+/// A kill's number, as in `monitor kills`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KillId(pub u64);
+
+impl std::fmt::Display for KillId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An authoritative reading of a domain, or why there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measured {
+    /// What there is and what is taken.
+    Known {
+        /// The limit.
+        total: Bytes,
+        /// SPEC 2.
+        used: Bytes,
+    },
+    /// The cgroup has no limit (any more): no domain, nothing to protect.
+    NoLimit {
+        /// SPEC 2.
+        used: Bytes,
+    },
+    /// It could not be read. Never above.
+    Unknown {
+        /// The error.
+        why: String,
+    },
+    /// The cgroup was removed.
+    Gone,
+}
+
+/// How the end of a process was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Seen {
+    /// The kernel's exit record: it is dying, its memory is not back yet.
+    Exit,
+    /// Its pidfd became readable, or it was not there any more: its memory is given back.
+    Gone,
+    /// `process_mrelease` took its memory; it may still be on its way out.
+    Released,
+}
+
+/// What happens to the agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The configuration; the first event of a recording.
+    Settings(Settings),
+    /// A domain to guard from now on.
+    DomainAdded {
+        /// Its number, not in use.
+        domain: DomainId,
+        /// `node` or `cgroup:PATH`.
+        name: String,
+        /// The nearest guarded domain around it.
+        parent: Option<DomainId>,
+    },
+    /// An authoritative reading.
+    Reading {
+        /// Of which domain.
+        domain: DomainId,
+        /// What it says.
+        measured: Measured,
+        /// The cell's counter just before, in pages; 0 without one.
+        counter: i64,
+    },
+    /// A delta record: the cell's counter is now this.
+    Delta {
+        /// Whose.
+        domain: DomainId,
+        /// In pages.
+        counter: i64,
+        /// When the kernel pushed it.
+        pushed: Nanos,
+    },
+    /// A crossing record: the cell's counter went past its line.
+    Crossing {
+        /// Whose.
+        domain: DomainId,
+        /// In pages.
+        counter: i64,
+        /// When the kernel pushed it.
+        pushed: Nanos,
+    },
+    /// Records were lost: nothing that was estimated holds.
+    Lost {
+        /// How many.
+        records: u64,
+    },
+    /// A process became a worker.
+    Registered {
+        /// Its number, larger than all before.
+        worker: WorkerId,
+        /// The process.
+        pid: Pid,
+        /// Of whom it is.
+        uid: u32,
+        /// Task or actor.
+        kind: Kind,
+        /// Its caller.
+        owner: Option<String>,
+        /// For people.
+        name: Option<String>,
+        /// How often it was started before.
+        attempt: u32,
+        /// The domains that it charges, innermost first.
+        domains: Vec<DomainId>,
+    },
+    /// A worker is forgotten; its processes live on.
+    Unregistered {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// A process belongs to a worker from now on.
+    Forked {
+        /// Whose.
+        worker: WorkerId,
+        /// The process.
+        pid: Pid,
+    },
+    /// A process of a worker ends.
+    Ended {
+        /// Whose.
+        worker: WorkerId,
+        /// The process.
+        pid: Pid,
+        /// How it was seen.
+        seen: Seen,
+        /// wait(2) status, if the kernel told.
+        status: Option<u32>,
+        /// When.
+        at: Nanos,
+    },
+    /// What became of the order to kill one worker.
+    Signalled {
+        /// The order.
+        kill: KillId,
+        /// The victim.
+        worker: WorkerId,
+        /// When the first signal was sent.
+        at: Nanos,
+        /// Why a process could not be signalled; none if all were, or were gone.
+        refused: Option<String>,
+    },
+    /// What a worker holds, descendants included.
+    Memory {
+        /// Whose.
+        worker: WorkerId,
+        /// `None`: could not be measured.
+        memory: Option<Bytes>,
+    },
+    /// A deadline passed, or it is time to refresh.
+    Tick,
+}

@@ -1,0 +1,76 @@
+//! What of the configuration concerns decisions.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::policy::{OwnerTieBreak, PolicyName};
+use crate::units::Bytes;
+
+/// The core's settings. Durations in milliseconds on the wire.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// SPEC 4: an authoritative reading at least this often; 0: observe, never kill.
+    pub refresh_ms: u64,
+    /// SPEC 3.
+    pub usage_threshold: f64,
+    /// SPEC 3.
+    pub min_memory_free: Option<Bytes>,
+    /// SPEC 5.
+    pub policy: PolicyName,
+    /// SPEC 10.1.
+    pub owner_tie_break: OwnerTieBreak,
+    /// SPEC 5, `by_time`.
+    pub kill_buffer: Option<Bytes>,
+    /// SPEC 5, `by_time`.
+    pub idle_threshold: Bytes,
+    /// SPEC 6: after this long an unconfirmed victim is stuck.
+    pub kill_timeout_ms: u64,
+    /// SPEC 6: after its death, how long a victim's memory is waited for.
+    pub memory_wait_ms: u64,
+    /// Decide and report, signal nobody.
+    pub dry_run: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            refresh_ms: 250,
+            usage_threshold: 0.95,
+            min_memory_free: None,
+            policy: PolicyName::default(),
+            owner_tie_break: OwnerTieBreak::default(),
+            kill_buffer: None,
+            idle_threshold: Bytes(1 << 30),
+            kill_timeout_ms: 10_000,
+            memory_wait_ms: 1_000,
+            dry_run: false,
+        }
+    }
+}
+
+impl Settings {
+    /// How often the core asks for a tick. With killing disabled it still observes, once a second.
+    #[must_use]
+    pub fn refresh(&self) -> Duration {
+        Duration::from_millis(if self.refresh_ms == 0 { 1_000 } else { self.refresh_ms })
+    }
+
+    /// Whether it may kill at all (SPEC 4.4).
+    #[must_use]
+    pub fn kills(&self) -> bool {
+        self.refresh_ms != 0
+    }
+
+    /// The policy with its options.
+    #[must_use]
+    pub fn policy(&self) -> crate::policy::Policy {
+        let options = crate::policy::Options {
+            owner_tie_break: self.owner_tie_break,
+            kill_buffer: self.kill_buffer,
+            idle_threshold: self.idle_threshold,
+        };
+        crate::policy::Policy::new(self.policy, options)
+    }
+}

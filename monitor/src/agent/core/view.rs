@@ -1,0 +1,211 @@
+//! The core's state as others see it: what `status`, `workers`, `explain` and `kills` print (SPEC 11). Plain
+//! data; filled by `Core`, printed by the command line.
+
+use serde::{Deserialize, Serialize};
+
+use super::event::KillId;
+use super::note::Trigger;
+use crate::units::{Bytes, Nanos, Pid};
+use crate::worker::WorkerId;
+
+/// A domain in `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainView {
+    /// `node` or `cgroup:PATH`.
+    pub domain: String,
+    /// Null: unknown, or no limit.
+    pub total: Option<Bytes>,
+    /// At the last authoritative reading.
+    pub used: Option<Bytes>,
+    /// SPEC 3.
+    pub threshold: Option<Bytes>,
+    /// At the last authoritative reading.
+    pub above: Option<bool>,
+    /// Last reading plus the deltas since.
+    pub estimate: Option<Bytes>,
+    /// When it was last read.
+    pub read_at: Option<Nanos>,
+    /// Why it is unknown.
+    pub error: Option<String>,
+    /// Workers that charge it.
+    pub workers: usize,
+    /// The kill in flight here.
+    pub kill: Option<KillId>,
+}
+
+/// A worker in `workers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerView {
+    /// Its id.
+    pub id: WorkerId,
+    /// `task` or `actor`.
+    pub kind: String,
+    /// The caller that created it.
+    pub owner: Option<String>,
+    /// For people.
+    pub name: Option<String>,
+    /// The process that was registered.
+    pub pid: Pid,
+    /// All its processes that live.
+    pub processes: Vec<Pid>,
+    /// Of whom it is.
+    pub uid: u32,
+    /// How often it was started before.
+    pub attempt: u32,
+    /// `running`, `being_killed` or `stuck`.
+    pub state: WorkerState,
+    /// SPEC 1.
+    pub retriable: bool,
+    /// When it was registered.
+    pub started: Nanos,
+    /// What it holds, descendants included, if measured.
+    pub memory: Option<Bytes>,
+    /// The domains it charges, innermost first.
+    pub domains: Vec<String>,
+}
+
+/// Where a worker is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerState {
+    /// A candidate.
+    Running,
+    /// Signalled, not confirmed.
+    BeingKilled,
+    /// Signalled, and given up on.
+    Stuck,
+}
+
+/// Whom the agent would kill now, for one domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The domain's name.
+    pub domain: String,
+    /// The policy's name.
+    pub policy: String,
+    /// SPEC 2.
+    pub total: Option<Bytes>,
+    /// SPEC 2.
+    pub used: Option<Bytes>,
+    /// SPEC 3.
+    pub threshold: Option<Bytes>,
+    /// Above it now.
+    pub above: bool,
+    /// Why nobody would be killed though it is above; or what it waits for.
+    pub reason: Option<String>,
+    /// Whom it would take if it were above: the first of the ranking (with `by_time` several).
+    pub victims: Vec<Ranked>,
+    /// All candidates in order.
+    pub ranking: Vec<Ranked>,
+}
+
+/// A candidate's place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ranked {
+    /// Its id.
+    pub id: WorkerId,
+    /// 1 is first.
+    pub rank: usize,
+    /// SPEC 5.
+    pub should_retry: bool,
+    /// The policy's reason.
+    pub why: String,
+    /// For people.
+    pub name: Option<String>,
+    /// `task` or `actor`.
+    pub kind: String,
+    /// Its owner.
+    pub owner: Option<String>,
+}
+
+/// When a kill came to its stages. Null: not seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Times {
+    /// The record that crossed the line was pushed; without one, the reading that found it above.
+    pub crossing: Option<Nanos>,
+    /// The victims were chosen.
+    pub decision: Option<Nanos>,
+    /// The first signal was sent.
+    pub signal: Option<Nanos>,
+    /// The last process of the last victim was seen dying.
+    pub dead: Option<Nanos>,
+    /// All their memory was back.
+    pub memory_back: Option<Nanos>,
+}
+
+/// A kill in `kills` (SPEC 11).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KillRecord {
+    /// Its number.
+    pub id: KillId,
+    /// The domain's name.
+    pub domain: String,
+    /// The policy's name.
+    pub policy: String,
+    /// What made the agent look.
+    pub trigger: Trigger,
+    /// Whom.
+    pub victims: Vec<VictimRecord>,
+    /// At the decision.
+    pub used: Bytes,
+    /// At the decision.
+    pub threshold: Bytes,
+    /// At the decision.
+    pub total: Bytes,
+    /// The stages.
+    pub times: Times,
+    /// All victims died and their memory came back, or the bounded wait for it passed.
+    pub confirmed: bool,
+    /// Nobody was signalled.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Why a victim could not be signalled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// A victim in a [`KillRecord`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VictimRecord {
+    /// Whom.
+    pub worker: WorkerId,
+    /// The process that was registered.
+    pub pid: Pid,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its owner.
+    pub owner: Option<String>,
+    /// `task` or `actor`.
+    pub kind: String,
+    /// SPEC 5.
+    pub should_retry: bool,
+    /// The policy's reason.
+    pub why: String,
+    /// What it held, if measured.
+    pub memory: Option<Bytes>,
+}
+
+/// What the core counted since it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// Workers registered.
+    pub registered: u64,
+    /// Workers killed for memory.
+    pub killed: u64,
+    /// Workers that ended with exit code 0, or with a status the kernel did not tell.
+    pub exited: u64,
+    /// Workers that ended otherwise.
+    pub crashed: u64,
+    /// Workers that were unregistered.
+    pub unregistered: u64,
+    /// Workers given up on as stuck.
+    pub stuck: u64,
+    /// Kills decided.
+    pub kills: u64,
+    /// Kernel crossings that the authoritative reading did not confirm.
+    pub false_crossings: u64,
+    /// Kernel records lost.
+    pub lost_records: u64,
+    /// Readings above the threshold with nobody to kill.
+    pub no_candidates: u64,
+}
