@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod policy;
 pub mod retry;
+pub mod snapshot;
 pub mod threshold;
 pub mod units;
 pub mod worker;
