@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use self::answer::{Answer, Domain, PassedOver, Ranked, Verdict, answer, decide};
 pub use self::error::{FieldError, Position, SnapshotError};
 use self::error::{Step, field_error};
-use self::raw::{RawDomain, RawKind, RawSnapshot, RawWorker};
+use self::raw::{Object, RawDomain, RawKind, RawSnapshot, RawWorker};
 use crate::policy::{Options, Policy};
 use crate::threshold::Threshold;
 use crate::units::Bytes;
@@ -54,16 +54,17 @@ impl Snapshot {
     /// Whatever is malformed, with its line, column and field.
     pub fn parse(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let text = error::text(bytes)?;
-        let raw: RawSnapshot = error::parse(text)?;
+        let Object(raw) = error::parse(text)?;
         Self::check(raw).map_err(|(path, why)| field_error(text, &path, why))
     }
 
     fn check(raw: RawSnapshot) -> Result<Self, (Vec<Step>, FieldError)> {
-        let domain = check_domain(raw.domain)?;
-        let ids = registration_order(&raw.workers)?;
+        let domain = check_domain(raw.domain.0)?;
+        let raw_workers: Vec<RawWorker> = raw.workers.into_iter().map(|Object(worker)| worker).collect();
+        let ids = registration_order(&raw_workers)?;
         let mut workers = Vec::with_capacity(ids.len());
         let mut names = BTreeMap::new();
-        for (index, (id, worker)) in ids.into_iter().zip(raw.workers).enumerate() {
+        for (index, (id, worker)) in ids.into_iter().zip(raw_workers).enumerate() {
             let kind = check_kind(&worker).map_err(|(key, why)| {
                 (vec![Step::Key("workers"), Step::Index(index), Step::Key(key)], why)
             })?;

@@ -20,7 +20,7 @@ const MAX_SNAPSHOT: u64 = 256 << 20;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Decide on the inputs in FILE (JSON); `-` reads standard input. Needs no agent and no root.
-    #[arg(long, value_name = "FILE", required = true)]
+    #[arg(long, value_name = "FILE")]
     snapshot: PathBuf,
     /// Print the answer as JSON.
     #[arg(long)]

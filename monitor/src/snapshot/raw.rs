@@ -1,5 +1,10 @@
 //! A snapshot as it is written: the keys of SPEC 11 and their types, nothing compared or computed.
 
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::policy::{OwnerTieBreak, PolicyName};
@@ -7,7 +12,7 @@ use crate::units::{Bytes, Nanos};
 use crate::worker::Times;
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a snapshot: an object with domain and workers")]
+#[serde(deny_unknown_fields)]
 pub(super) struct RawSnapshot {
     #[serde(default)]
     pub(super) policy: PolicyName,
@@ -15,14 +20,14 @@ pub(super) struct RawSnapshot {
     pub(super) owner_tie_break: OwnerTieBreak,
     pub(super) kill_buffer: Option<Bytes>,
     pub(super) idle_threshold: Option<Bytes>,
-    pub(super) domain: RawDomain,
-    pub(super) workers: Vec<RawWorker>,
+    pub(super) domain: Object<RawDomain>,
+    pub(super) workers: Vec<Object<RawWorker>>,
     #[serde(default)]
     pub(super) being_killed: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a domain: an object with total and used")]
+#[serde(deny_unknown_fields)]
 pub(super) struct RawDomain {
     #[serde(deserialize_with = "required")]
     pub(super) total: Option<Bytes>,
@@ -33,7 +38,7 @@ pub(super) struct RawDomain {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a worker: an object with id and started")]
+#[serde(deny_unknown_fields)]
 pub(super) struct RawWorker {
     pub(super) id: String,
     #[serde(default)]
@@ -60,4 +65,25 @@ pub(super) enum RawKind {
 /// A value that may be null, for unknown, but must be there: left out, it was forgotten.
 fn required<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Bytes>, D::Error> {
     Option::deserialize(deserializer)
+}
+
+/// A value that is written as an object. What serde derives would take an array of the bare values too, and
+/// silently give them to the fields in their order.
+#[derive(Debug)]
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = Object<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
 }

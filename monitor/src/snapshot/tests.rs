@@ -195,10 +195,8 @@ fn everything_malformed_names_its_place_and_its_field() {
         (format!("{{\"domain\": {domain}}}"), "line 1, column 38: missing field `workers`"),
         (format!("{} x", with_domain(r#""total": 1, "used": 1"#)), "line 1, column 52: trailing characters"),
         ("{\"domain\": ".to_owned(), "line 1, column 11: domain: EOF while parsing a value"),
-        (
-            "\"text\"".to_owned(),
-            "invalid type: string \"text\", expected a snapshot: an object with domain and workers",
-        ),
+        ("\"text\"".to_owned(), "line 1, column 6: invalid type: string \"text\", expected an object"),
+        ("{\"domain\": [1, 1, 1, 1]".to_owned(), "domain: invalid type: sequence, expected an object"),
     ] {
         let message = message(&text);
         assert!(message.ends_with(expected), "{text}\n  gives {message}\n  not {expected}");
