@@ -1,6 +1,8 @@
 //! The command line: one file per subcommand below `cli/`, each with its clap arguments and a `run` that
 //! returns the exit status. stdout is data, stderr is diagnostics.
 
+mod explain;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -14,7 +16,9 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Explain(explain::Args),
+}
 
 /// Exit statuses that scripts may rely on (SPEC 11). clap itself exits with 2 on a usage error.
 pub mod exit {
@@ -34,5 +38,8 @@ pub mod exit {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli.command {}
+    let status = match cli.command {
+        Command::Explain(args) => explain::run(&args),
+    };
+    ExitCode::from(status)
 }

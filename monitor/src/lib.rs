@@ -7,6 +7,7 @@ pub mod control;
 pub mod kernel;
 pub mod policy;
 pub mod retry;
+pub mod snapshot;
 pub mod threshold;
 pub mod units;
 pub mod worker;

@@ -73,7 +73,13 @@ impl Roster {
 
     /// Takes note of a measurement; `None`: it could not be measured. False: no such worker.
     pub fn set_memory(&mut self, id: WorkerId, memory: Option<Bytes>) -> bool {
-        self.update(id, |candidate| candidate.memory = memory)
+        match self.policy {
+            // Sizes have no say here, and all of them change at each refresh: nothing is moved.
+            Policy::GroupByOwner { .. } | Policy::RetriableLifo | Policy::RetriableFifo => {
+                self.workers.get_mut(&id).map(|candidate| candidate.memory = memory).is_some()
+            }
+            Policy::ByTime { .. } => self.update(id, |candidate| candidate.memory = memory),
+        }
     }
 
     /// Takes note that a worker began or ended to run something at `since`. False: no such worker.

@@ -1,0 +1,163 @@
+//! `monitor explain`: whom the agent would kill, and why, from a snapshot (SPEC 11). It reads the file and prints
+//! the answer; the decision is taken in `snapshot`. It talks to no agent and kills nobody.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::path::{Path, PathBuf};
+
+use comfy_table::{Table, presets};
+
+use super::exit;
+use crate::snapshot::{self, Answer, Snapshot, SnapshotError};
+
+/// The most that is read: room for a million workers, and an end for what has none (`/dev/zero`).
+const MAX_SNAPSHOT: u64 = 256 << 20;
+
+/// Say whom the policy would kill now, and rank all candidates with the reasons.
+///
+/// Exit status: 0 answered, 1 the file cannot be read, 2 it is malformed.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Decide on the inputs in FILE (JSON); `-` reads standard input. Needs no agent and no root.
+    #[arg(long, value_name = "FILE")]
+    snapshot: PathBuf,
+    /// Print the answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("{}: {source}", name(.path))]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{}: it is larger than a snapshot may be ({MAX_SNAPSHOT} bytes)", name(.path))]
+    TooLarge { path: PathBuf },
+    #[error("{}: {source}", name(.path))]
+    Malformed { path: PathBuf, source: SnapshotError },
+    #[error("standard output: {0}")]
+    Write(io::Error),
+}
+
+impl Error {
+    fn status(&self) -> u8 {
+        match self {
+            Self::Read { .. } | Self::Write(_) => exit::FAILED,
+            Self::TooLarge { .. } | Self::Malformed { .. } => exit::USAGE,
+        }
+    }
+}
+
+/// Prints the answer and returns the exit status.
+pub(super) fn run(args: &Args) -> u8 {
+    match from_file(&args.snapshot).and_then(|answer| print(&answer, args.json)) {
+        Ok(()) => exit::OK,
+        Err(error) => {
+            // Nobody is left to tell if stderr is gone too.
+            let _ = writeln!(io::stderr(), "monitor: {}", printable(&error.to_string()));
+            error.status()
+        }
+    }
+}
+
+fn from_file(path: &Path) -> Result<Answer, Error> {
+    let read = |source| Error::Read { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    let input: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(File::open(path).map_err(read)?)
+    };
+    input.take(MAX_SNAPSHOT + 1).read_to_end(&mut bytes).map_err(read)?;
+    if bytes.len() as u64 > MAX_SNAPSHOT {
+        return Err(Error::TooLarge { path: path.to_owned() });
+    }
+    let snapshot =
+        Snapshot::parse(&bytes).map_err(|source| Error::Malformed { path: path.to_owned(), source })?;
+    Ok(snapshot::decide(&snapshot))
+}
+
+fn print(answer: &Answer, json: bool) -> Result<(), Error> {
+    let text = if json {
+        serde_json::to_string(answer).map_err(|error| Error::Write(error.into()))? + "\n"
+    } else {
+        render(answer)
+    };
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // The reader has seen enough, as `head` does: no failure of ours.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(Error::Write),
+    }
+}
+
+/// The answer for people: the verdict in the first line, then the ranking.
+fn render(answer: &Answer) -> String {
+    let mut text = verdict(answer);
+    if !answer.ranking.is_empty() {
+        let mut table = Table::new();
+        table
+            .load_style(presets::NOTHING)
+            .set_header(["RANK", "ID", "KIND", "OWNER", "MEMORY", "RETRY", "WHY"]);
+        for worker in &answer.ranking {
+            table.add_row([
+                worker.rank.to_string(),
+                printable(&worker.id),
+                worker.kind.clone(),
+                worker.owner.as_deref().map_or_else(|| "-".to_owned(), printable),
+                worker.memory.map_or_else(|| "unknown".to_owned(), |memory| memory.to_string()),
+                if worker.should_retry { "yes" } else { "no" }.to_owned(),
+                worker.why.clone(),
+            ]);
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n{}\n", table.trim_fmt());
+    }
+    if !answer.passed_over.is_empty() {
+        text.push_str("\nNo candidates:\n");
+        for worker in &answer.passed_over {
+            let _ = writeln!(text, "{}: {}", printable(&worker.id), worker.why);
+        }
+    }
+    text
+}
+
+fn verdict(answer: &Answer) -> String {
+    let unknown = || "unknown".to_owned();
+    let used = answer.used.map_or_else(unknown, |bytes| bytes.to_string());
+    let total = answer.total.map_or_else(unknown, |bytes| bytes.to_string());
+    let threshold = answer.threshold.map_or_else(unknown, |bytes| bytes.to_string());
+    let numbers = format!("used {used} of {total}, threshold {threshold}, policy {}", answer.policy);
+    if let Some(reason) = &answer.reason {
+        return format!("Kill nobody: {} ({numbers})\n", printable(reason));
+    }
+    let victims: Vec<_> = answer
+        .victims
+        .iter()
+        .map(|victim| {
+            let retry = if victim.should_retry { "to be retried" } else { "not to be retried" };
+            format!("{}, {retry}", printable(&victim.id))
+        })
+        .collect();
+    format!("Kill {} ({numbers})\n", victims.join("; "))
+}
+
+fn name(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
+}
+
+/// The text with control characters escaped: names come from a file and must not steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut printable, c| {
+        if c.is_control() {
+            printable.extend(c.escape_default());
+        } else {
+            printable.push(c);
+        }
+        printable
+    })
+}

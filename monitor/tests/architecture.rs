@@ -1,0 +1,155 @@
+//! Rules of the repository that the compiler does not know: the pure rooms stay pure, every file says what it
+//! owns, and no file outgrows a head. An offender is named with its file and line.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// The rooms without I/O, clocks and threads, relative to `monitor/src`: a module is its file and its directory.
+/// Those that do not exist yet are held to it as soon as they do.
+const PURE: [&str; 5] = ["agent/core", "policy", "retry", "snapshot", "threshold"];
+
+/// What a pure room must not name. `Duration` is a quantity and allowed; a clock is not.
+const IMPURE: [&str; 14] = [
+    "tokio",
+    "aya",
+    "rustix",
+    "libc",
+    "std::fs",
+    "std::io",
+    "std::net",
+    "std::os",
+    "std::process",
+    "std::thread",
+    "std::env",
+    "SystemTime",
+    "Instant",
+    "thread_local!",
+];
+
+/// The most lines that a file may have, not counting its tests.
+const MAX_LINES: usize = 500;
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// The Rust files below a directory, in order; build output and hidden directories left out.
+fn rust_files(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut entries: Vec<_> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            files.extend(rust_files(&path));
+        } else if name.ends_with(".rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+fn shown(path: &Path) -> String {
+    path.strip_prefix(workspace()).unwrap().display().to_string()
+}
+
+/// The lines of a file with their numbers, up to its test module, which comes last. A declaration of a test
+/// module in a file of its own, `mod tests;`, ends nothing.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines: Vec<_> = text.lines().collect();
+    let end = lines
+        .windows(2)
+        .position(|pair| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod ") && pair[1].ends_with('{'))
+        .unwrap_or(lines.len());
+    (1..).zip(lines).take(end)
+}
+
+/// Whether `word` occurs in `line` on its own, not within a longer name.
+fn names(line: &str, word: &str) -> bool {
+    let inside = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(word).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + word.len()..].chars().next();
+        !before.is_some_and(inside) && !after.is_some_and(inside)
+    })
+}
+
+/// The words of `IMPURE` in a line of code, `use std::{fs, ..}` included.
+fn impurities(line: &str) -> Vec<&'static str> {
+    let code = line.trim_start();
+    if code.starts_with("//") {
+        return Vec::new();
+    }
+    let nested = |word: &str| {
+        word.strip_prefix("std::").is_some_and(|module| {
+            code.split_once("std::{").is_some_and(|(_, modules)| names(modules, module))
+        })
+    };
+    IMPURE.into_iter().filter(|word| names(code, word) || nested(word)).collect()
+}
+
+#[test]
+fn the_pure_rooms_name_nothing_impure() {
+    let source = workspace().join("monitor/src");
+    let mut offenders = String::new();
+    let mut rooms = 0;
+    for room in PURE {
+        let (file, directory) = (source.join(format!("{room}.rs")), source.join(room));
+        let mut files: Vec<_> = file.exists().then_some(file).into_iter().collect();
+        if directory.is_dir() {
+            files.extend(rust_files(&directory));
+        }
+        rooms += usize::from(!files.is_empty());
+        for file in files {
+            let text = std::fs::read_to_string(&file).unwrap();
+            for (number, line) in code(&text) {
+                for word in impurities(line) {
+                    writeln!(offenders, "{}:{number}: {word} in a pure room: {}", shown(&file), line.trim())
+                        .unwrap();
+                }
+            }
+        }
+    }
+    assert!(rooms >= 4, "only {rooms} of the pure rooms were found below {}", source.display());
+    assert!(offenders.is_empty(), "\n{offenders}");
+}
+
+#[test]
+fn every_file_says_what_it_owns_and_none_is_too_long() {
+    let files = rust_files(&workspace());
+    assert!(files.len() > 10, "only {} files found", files.len());
+    let mut offenders = String::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        if !text.starts_with("//!") {
+            writeln!(offenders, "{}:1: does not begin with //! and what it owns", shown(&file)).unwrap();
+        }
+        let lines = code(&text).count();
+        if lines > MAX_LINES {
+            writeln!(offenders, "{}:{MAX_LINES}: goes on to {lines} lines without tests", shown(&file))
+                .unwrap();
+        }
+    }
+    assert!(offenders.is_empty(), "\n{offenders}");
+}
+
+#[test]
+fn the_rules_see_what_they_are_to_see() {
+    for (line, words) in [
+        ("use tokio::sync::mpsc;", vec!["tokio"]),
+        ("    let now = std::time::Instant::now();", vec!["Instant"]),
+        ("use std::{collections::BTreeMap, fs};", vec!["std::fs"]),
+        ("let text = std::fs::read(path)?;", vec!["std::fs"]),
+        ("use std::fs;", vec!["std::fs"]),
+        ("fn layayaout(tokio_like: u8) {}", vec![]),
+        ("// std::fs would be wrong here", vec![]),
+        ("use std::fmt; use std::{collections::BTreeMap, fmt};", vec![]),
+    ] {
+        assert_eq!(impurities(line), words, "{line}");
+    }
+    let text = "one\n#[cfg(test)]\nmod tests;\ntwo\n#[cfg(test)]\nmod tests {\n    more\n}\n";
+    assert_eq!(code(text).map(|(number, _)| number).collect::<Vec<_>>(), [1, 2, 3, 4]);
+}
