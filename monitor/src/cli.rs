@@ -1,6 +1,8 @@
 //! The command line: one file per subcommand below `cli/`, each with its clap arguments and a `run` that
 //! returns the exit status. stdout is data, stderr is diagnostics.
 
+mod config;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -14,7 +16,9 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Config(config::ConfigArgs),
+}
 
 /// Exit statuses that scripts may rely on (SPEC 11). clap itself exits with 2 on a usage error.
 pub mod exit {
@@ -34,5 +38,7 @@ pub mod exit {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli.command {}
+    ExitCode::from(match cli.command {
+        Command::Config(args) => config::run(&args),
+    })
 }
