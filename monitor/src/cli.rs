@@ -2,6 +2,7 @@
 //! returns the exit status. stdout is data, stderr is diagnostics.
 
 mod explain;
+mod config;
 
 use std::process::ExitCode;
 
@@ -18,6 +19,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Explain(explain::Args),
+    Config(config::ConfigArgs),
 }
 
 /// Exit statuses that scripts may rely on (SPEC 11). clap itself exits with 2 on a usage error.
@@ -42,4 +44,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
     };
     ExitCode::from(status)
+    ExitCode::from(match cli.command {
+        Command::Config(args) => config::run(&args),
+    })
 }

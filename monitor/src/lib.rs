@@ -9,5 +9,6 @@ pub mod policy;
 pub mod retry;
 pub mod snapshot;
 pub mod threshold;
+pub mod config;
 pub mod units;
 pub mod worker;

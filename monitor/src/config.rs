@@ -1,0 +1,144 @@
+//! The configuration (SPEC 9): what may be set, where a value comes from, and what is in effect. [`resolve`] is
+//! pure; [`load`] reads the environment and the file for it. Nothing here acts on a setting.
+//!
+//! Precedence: flag, environment (our variable before Ray's), file, default. *Every* value that is given is
+//! checked, also one that a stronger source overrides: a mistake is not kept until the override is removed.
+
+mod error;
+mod file;
+mod flags;
+mod form;
+mod load;
+mod resolve;
+mod setting;
+mod source;
+mod table;
+pub mod values;
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use self::error::{ConfigError, ConfigErrors, Refusal};
+pub use self::file::ConfigFile;
+pub use self::flags::ConfigFlags;
+pub use self::load::{DEFAULT_FILE, FILE_ENV, load, read_file};
+pub use self::resolve::{Effective, Resolved, check, resolve};
+pub use self::setting::{RayMeaning, RayName, Setting};
+pub use self::source::Source;
+pub use self::table::SETTINGS;
+use self::values::{BrakeMode, GearChoice, OwnerTieBreak, PolicyName, ProbeChoice, UnhelpfulKills};
+use crate::units::Bytes;
+use crate::worker::Times;
+
+/// Where root's agent listens.
+pub const SYSTEM_SOCKET: &str = "/run/monitor/monitor.sock";
+
+/// Where root's agent keeps its journal.
+pub const SYSTEM_JOURNAL: &str = "/var/lib/monitor/journal.jsonl";
+
+/// Every effective value. What each means stands with its row in [`SETTINGS`]; here its type and what `None` is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `refresh_ms`; `None`: killing is disabled (SPEC 4).
+    pub refresh: Option<Duration>,
+    /// A share from 0 to 1.
+    pub usage_threshold: f64,
+    /// `None`: only `usage_threshold` counts (SPEC 3).
+    pub min_memory_free: Option<Bytes>,
+    /// Retries after kills for memory (SPEC 7).
+    pub oom_retries: Times,
+    /// `oom_retry_base_ms`, at most 60 s.
+    pub oom_retry_base: Duration,
+    /// `summary_interval_ms`; `None`: no summaries.
+    pub summary_interval: Option<Duration>,
+    /// Who is killed (SPEC 5).
+    pub policy: PolicyName,
+    /// Swap counts as memory (SPEC 2).
+    pub count_swap: bool,
+    /// Option of `group_by_owner` (SPEC 10.1).
+    pub owner_tie_break: OwnerTieBreak,
+    /// SPEC 10.5.
+    pub unhelpful_kills: UnhelpfulKills,
+    /// Option of `by_time`; `None`: the rule of SPEC 5.
+    pub kill_buffer: Option<Bytes>,
+    /// Option of `by_time` (SPEC 11).
+    pub idle_threshold: Bytes,
+    /// `kill_timeout_ms` (SPEC 6).
+    pub kill_timeout: Duration,
+    /// `memory_wait_ms` (SPEC 6).
+    pub memory_wait: Duration,
+    /// `grace_ms`; zero: no SIGTERM (SPEC 6).
+    pub grace: Duration,
+    /// Whether workers are stopped at the line.
+    pub brake: BrakeMode,
+    /// `brake_max_ms`.
+    pub brake_max: Duration,
+    /// When the hot hooks are attached.
+    pub gear: GearChoice,
+    /// Where deltas come from.
+    pub probe: ProbeChoice,
+    /// The node is guarded as a domain.
+    pub node: bool,
+    /// Cgroups guarded as domains, each beginning with `/`, the root of the memory controller's hierarchy.
+    pub cgroups: Vec<PathBuf>,
+    /// Nobody is signalled.
+    pub dry_run: bool,
+    /// Control socket.
+    pub socket: PathBuf,
+    /// Decision journal; `None`: not kept.
+    pub journal: Option<PathBuf>,
+    /// `journal_max_bytes`.
+    pub journal_max: Bytes,
+    /// Mount point of procfs.
+    pub procfs: PathBuf,
+    /// Mount point of the cgroup hierarchy.
+    pub cgroupfs: PathBuf,
+}
+
+impl Config {
+    /// The defaults for a user. `runtime_dir` is the value of `XDG_RUNTIME_DIR`; root does not use it.
+    #[must_use]
+    pub fn defaults(uid: u32, runtime_dir: Option<&OsStr>) -> Self {
+        let root = uid == 0;
+        Self {
+            refresh: Some(Duration::from_millis(250)),
+            usage_threshold: 0.95,
+            min_memory_free: None,
+            oom_retries: Times::Unlimited,
+            oom_retry_base: Duration::from_secs(1),
+            summary_interval: Some(Duration::from_secs(60)),
+            policy: PolicyName::GroupByOwner,
+            count_swap: false,
+            owner_tie_break: OwnerTieBreak::Newest,
+            unhelpful_kills: UnhelpfulKills::Kill,
+            kill_buffer: None,
+            idle_threshold: Bytes(1 << 30),
+            kill_timeout: Duration::from_secs(10),
+            memory_wait: Duration::from_secs(1),
+            grace: Duration::ZERO,
+            brake: BrakeMode::Off,
+            brake_max: Duration::from_secs(10),
+            gear: GearChoice::Auto,
+            probe: ProbeChoice::Auto,
+            node: true,
+            cgroups: Vec::new(),
+            dry_run: false,
+            socket: if root { PathBuf::from(SYSTEM_SOCKET) } else { user_socket(uid, runtime_dir) },
+            journal: root.then(|| PathBuf::from(SYSTEM_JOURNAL)),
+            journal_max: Bytes(64 << 20),
+            procfs: PathBuf::from("/proc"),
+            cgroupfs: PathBuf::from("/sys/fs/cgroup"),
+        }
+    }
+}
+
+fn user_socket(uid: u32, runtime_dir: Option<&OsStr>) -> PathBuf {
+    // The XDG base directory specification has relative paths ignored.
+    let runtime_dir = runtime_dir.map(PathBuf::from).filter(|path| path.is_absolute());
+    let runtime_dir = runtime_dir.unwrap_or_else(|| PathBuf::from(format!("/run/user/{uid}")));
+    runtime_dir.join("monitor/monitor.sock")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! Forms whose values are words or paths. Paths are checked as text; no file is looked at.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, PathBuf};
+
+use serde_json::{Value as Json, json};
+
+use super::{Form, Shape, quote, string, utf8, wrong_type};
+use crate::config::error::Refusal;
+use crate::config::source::Given;
+use crate::config::values::Choice;
+
+/// Linux's PATH_MAX without its NUL.
+pub(crate) const PATH_MOST: usize = 4095;
+
+/// What fits into `sockaddr_un.sun_path` with its NUL (unix(7)).
+pub(crate) const SOCKET_PATH_MOST: usize = 107;
+
+/// One of the words of a [`Choice`].
+pub(crate) struct OneOf<C>(std::marker::PhantomData<fn() -> C>);
+
+impl<C> OneOf<C> {
+    /// The form for this enum.
+    pub(crate) const NEW: Self = Self(std::marker::PhantomData);
+}
+
+impl<C: Choice> Form for OneOf<C> {
+    type Value = C;
+
+    fn shape(&self) -> Shape {
+        Shape::One("WORD")
+    }
+
+    fn range(&self) -> String {
+        C::ALL.iter().map(|(_, word)| *word).collect::<Vec<_>>().join(" | ")
+    }
+
+    fn read(&self, given: &Given) -> Result<C, Refusal> {
+        let text = string(given)?;
+        C::ALL
+            .iter()
+            .find(|(_, word)| *word == text)
+            .map(|(variant, _)| *variant)
+            .ok_or_else(|| Refusal::NotA { given: quote(text), expected: "one of the allowed words" })
+    }
+
+    fn json(&self, value: &C) -> Json {
+        json!(value.word())
+    }
+}
+
+/// Yes or no. In text also 1 and 0, which Ray takes for them.
+pub(crate) struct Switch;
+
+impl Form for Switch {
+    type Value = bool;
+
+    fn shape(&self) -> Shape {
+        Shape::Switch
+    }
+
+    fn range(&self) -> String {
+        "true | false".to_owned()
+    }
+
+    fn read(&self, given: &Given) -> Result<bool, Refusal> {
+        match given {
+            Given::Boolean(value) => Ok(*value),
+            Given::Text(text) => match utf8(text)? {
+                "true" | "1" => Ok(true),
+                "false" | "0" => Ok(false),
+                other => Err(Refusal::NotA { given: quote(other), expected: "true or false" }),
+            },
+            Given::Texts(_)
+            | Given::Integer(_)
+            | Given::Float(_)
+            | Given::String(_)
+            | Given::Strings(_)
+            | Given::Other(_) => Err(wrong_type("a boolean", given)),
+        }
+    }
+
+    fn json(&self, value: &bool) -> Json {
+        json!(value)
+    }
+}
+
+/// The path of a file, directory or socket; not looked at here.
+pub(crate) struct FilePath {
+    /// The most bytes it may have.
+    pub most: usize,
+}
+
+impl Form for FilePath {
+    type Value = PathBuf;
+
+    fn shape(&self) -> Shape {
+        Shape::One("PATH")
+    }
+
+    fn range(&self) -> String {
+        format!("a path of 1 to {} bytes", self.most)
+    }
+
+    fn read(&self, given: &Given) -> Result<PathBuf, Refusal> {
+        // Text need not be UTF-8 here: any bytes without NUL are a path.
+        let path = if let Given::Text(text) = given { text } else { OsStr::new(string(given)?) };
+        path_of(path, self.most)
+    }
+
+    fn json(&self, value: &PathBuf) -> Json {
+        json!(value.to_string_lossy())
+    }
+}
+
+/// Cgroups below the root of the memory controller's hierarchy (SPEC 11): `/box`. In a variable separated by
+/// colons, as in PATH.
+pub(crate) struct Cgroups;
+
+impl Form for Cgroups {
+    type Value = Vec<PathBuf>;
+
+    fn shape(&self) -> Shape {
+        Shape::Many("PATH")
+    }
+
+    fn range(&self) -> String {
+        "paths from the root of the memory controller's hierarchy, as in /box".to_owned()
+    }
+
+    fn read(&self, given: &Given) -> Result<Self::Value, Refusal> {
+        let paths: Vec<OsString> = match given {
+            Given::Text(text) => {
+                text.as_bytes().split(|byte| *byte == b':').map(|p| OsString::from_vec(p.to_vec())).collect()
+            }
+            Given::Texts(texts) => texts.clone(),
+            Given::Strings(texts) => texts.iter().map(OsString::from).collect(),
+            Given::Integer(_) | Given::Float(_) | Given::Boolean(_) | Given::String(_) | Given::Other(_) => {
+                return Err(wrong_type("an array of strings", given));
+            }
+        };
+        paths.iter().map(|path| cgroup(path)).collect()
+    }
+
+    fn json(&self, value: &Self::Value) -> Json {
+        json!(value.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>())
+    }
+
+    fn text(&self, value: &Self::Value) -> String {
+        if value.is_empty() {
+            return "none".to_owned();
+        }
+        value.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(":")
+    }
+}
+
+fn cgroup(path: &OsStr) -> Result<PathBuf, Refusal> {
+    let checked = path_of(path, PATH_MOST)?;
+    // `..` would name something outside of the hierarchy that the agent was given.
+    let plain = checked.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    if checked.is_absolute() && plain {
+        return Ok(checked);
+    }
+    Err(Refusal::NotA { given: quote(&path.to_string_lossy()), expected: "an absolute path without `..`" })
+}
+
+fn path_of(path: &OsStr, most: usize) -> Result<PathBuf, Refusal> {
+    if path.is_empty() {
+        return Err(Refusal::Empty);
+    }
+    if path.as_bytes().contains(&0) {
+        return Err(Refusal::NotA { given: quote(&path.to_string_lossy()), expected: "a path" });
+    }
+    if path.len() > most {
+        return Err(Refusal::OutOfRange(format!("a path of {} bytes", path.len())));
+    }
+    Ok(PathBuf::from(path))
+}

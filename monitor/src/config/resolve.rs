@@ -1,0 +1,178 @@
+//! From what the sources give to what is in effect: precedence, notes, and every error. Pure: no file, no process
+//! environment, no clock.
+
+use std::ffi::OsString;
+
+use crate::config::Config;
+use crate::config::error::{ConfigError, ConfigErrors};
+use crate::config::file::{self, ConfigFile};
+use crate::config::flags::ConfigFlags;
+use crate::config::setting::{RayMeaning, Setting};
+use crate::config::source::{Given, Source};
+use crate::config::table::SETTINGS;
+
+/// A value in effect, as `monitor config` shows it.
+#[derive(Debug)]
+pub struct Effective {
+    /// Its row of the table.
+    pub setting: &'static Setting,
+    /// For programs; null where the text says `off`, `unset`, `none` or `auto`.
+    pub json: serde_json::Value,
+    /// For people.
+    pub text: String,
+    /// Who gave it.
+    pub source: Source,
+    /// What else one should know: a variable that says otherwise and does not count.
+    pub note: Option<String>,
+}
+
+/// A configuration that may be used, with the sources of its values.
+#[derive(Debug)]
+pub struct Resolved {
+    /// The values.
+    pub config: Config,
+    /// The same values with their sources, in the order of [`SETTINGS`].
+    pub settings: Vec<Effective>,
+}
+
+/// Decides each setting. Pure: `env` looks up a variable, `uid` is the effective user, whose defaults apply.
+///
+/// # Errors
+///
+/// Everything that is wrong in any of the sources.
+pub fn resolve(
+    flags: &ConfigFlags,
+    env: &dyn Fn(&str) -> Option<OsString>,
+    file: Option<&ConfigFile>,
+    uid: u32,
+) -> Result<Resolved, ConfigErrors> {
+    let (entries, mut errors) = file.map(file::entries).unwrap_or_default();
+    let mut config = Config::defaults(uid, env("XDG_RUNTIME_DIR").as_deref());
+    let mut settled = Vec::with_capacity(SETTINGS.len());
+    for setting in SETTINGS {
+        let mut candidates = from_file(setting, file, &entries);
+        candidates.extend(from_environment(setting, env));
+        candidates.extend(flags.given(setting).map(|given| (Source::Flag(setting.flag), given)));
+        settled.push((setting, settle(setting, candidates, &mut config, &mut errors)));
+    }
+    guard_something(&mut config, &mut settled, &mut errors);
+    let settings = settled
+        .into_iter()
+        .map(|(setting, (source, note))| Effective {
+            json: setting.field.json(&config),
+            text: setting.field.text(&config),
+            setting,
+            source,
+            note,
+        })
+        .collect();
+    ConfigErrors::unless_empty(errors, Resolved { config, settings })
+}
+
+/// Checks a file by itself, whatever flags and environment say, and returns how many settings it makes.
+///
+/// # Errors
+///
+/// Everything that is wrong in it.
+pub fn check(file: &ConfigFile) -> Result<usize, ConfigErrors> {
+    let (entries, mut errors) = file::entries(file);
+    let mut scratch = Config::defaults(0, None);
+    for setting in SETTINGS {
+        settle(setting, from_file(setting, Some(file), &entries), &mut scratch, &mut errors);
+    }
+    ConfigErrors::unless_empty(errors, entries.len())
+}
+
+fn from_file(setting: &Setting, file: Option<&ConfigFile>, entries: &[file::Entry]) -> Vec<(Source, Given)> {
+    let Some(file) = file else { return Vec::new() };
+    entries
+        .iter()
+        .filter(|entry| entry.setting.key == setting.key)
+        .map(|entry| (Source::File { path: file.path.clone(), line: entry.line }, entry.given.clone()))
+        .collect()
+}
+
+/// The variables that are set, weakest first.
+fn from_environment(setting: &Setting, env: &dyn Fn(&str) -> Option<OsString>) -> Vec<(Source, Given)> {
+    let ours = env(setting.env).map(|text| (Source::Environment(setting.env), Given::Text(text)));
+    let rays = setting.ray.iter().filter_map(|ray| {
+        env(ray.name).map(|text| (Source::Environment(ray.name), ray.meaning.translate(text)))
+    });
+    let mut candidates: Vec<_> = ours.into_iter().chain(rays).collect();
+    candidates.reverse();
+    candidates
+}
+
+/// Applies the candidates, weakest first, so that the strongest stays; and says which it was.
+fn settle(
+    setting: &'static Setting,
+    candidates: Vec<(Source, Given)>,
+    config: &mut Config,
+    errors: &mut Vec<ConfigError>,
+) -> (Source, Option<String>) {
+    let mut winner = Source::Default;
+    let mut variables: Vec<(&str, String)> = Vec::new();
+    for (source, given) in candidates {
+        match setting.field.set(config, &given) {
+            Ok(()) => {
+                if let Source::Environment(name) = source {
+                    variables.push((name, setting.field.text(config)));
+                }
+                winner = source;
+            }
+            Err(refusal) => errors.push(ConfigError::Refused {
+                key: setting.key,
+                from: source,
+                refusal,
+                range: setting.field.range(),
+            }),
+        }
+    }
+    (winner, disagreement(&variables))
+}
+
+/// What the variables say that are weaker than the strongest variable and differ from it.
+fn disagreement(variables: &[(&str, String)]) -> Option<String> {
+    let ((name, value), weaker) = variables.split_last()?;
+    let differing: Vec<String> = weaker
+        .iter()
+        .rev()
+        .filter(|(_, other)| other != value)
+        .map(|(other_name, other)| format!("{name} counts before {other_name}, which says {other}"))
+        .collect();
+    (!differing.is_empty()).then(|| differing.join("; "))
+}
+
+/// SPEC 11: with cgroups named, the node is guarded only if somebody says so.
+fn guard_something(
+    config: &mut Config,
+    settled: &mut [(&'static Setting, (Source, Option<String>))],
+    errors: &mut Vec<ConfigError>,
+) {
+    let Some((_, (source, note))) = settled.iter_mut().find(|(setting, _)| setting.key == "node") else {
+        return;
+    };
+    if *source == Source::Default && !config.cgroups.is_empty() {
+        config.node = false;
+        *note = Some("cgroups are named, and --node is not given".to_owned());
+    }
+    // Cgroups that were refused are not cgroups that nobody named.
+    let refused = errors.iter().any(|e| matches!(e, ConfigError::Refused { key: "cgroups", .. }));
+    if !config.node && config.cgroups.is_empty() && !refused {
+        errors.push(ConfigError::NothingGuarded { from: source.clone() });
+    }
+}
+
+impl RayMeaning {
+    /// The value of Ray's variable as our setting takes it.
+    fn translate(self, text: OsString) -> Given {
+        match self {
+            Self::Same => Given::Text(text),
+            Self::PolicyByGroup => match text.to_str() {
+                Some("true" | "1") => Given::Text("group_by_owner".into()),
+                Some("false" | "0") => Given::Text("by_time".into()),
+                Some(_) | None => Given::Text(text),
+            },
+        }
+    }
+}

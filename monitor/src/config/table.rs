@@ -1,0 +1,273 @@
+//! The table of settings: one row for each, and the only place that knows a key, its names in the environment,
+//! its range, and the field of [`crate::config::Config`] it sets. Flags, file, environment, output and the example
+//! file follow it.
+
+use crate::config::form::{
+    Absent, Cgroups, Count, FilePath, Fraction, Millis, OneOf, Or, PATH_MOST, SOCKET_PATH_MOST, Size, Switch,
+};
+use crate::config::setting::{At, RayMeaning, RayName, Setting};
+
+macro_rules! at {
+    ($field:ident, $form:expr) => {
+        &At { form: $form, get: |config| &config.$field, get_mut: |config| &mut config.$field }
+    };
+}
+
+const fn same(name: &'static str) -> RayName {
+    RayName { name, meaning: RayMeaning::Same }
+}
+
+/// A day: longer than any interval that can be meant.
+const DAY: u64 = 86_400_000;
+/// Ten minutes: longer than anybody should wait for a process to die.
+const TEN_MINUTES: u64 = 600_000;
+
+const OFF_AT_0: Absent = Absent { word: "off", number: Some(0) };
+const OFF: Absent = Absent { word: "off", number: Some(-1) };
+const UNSET: Absent = Absent { word: "unset", number: Some(-1) };
+const AUTO: Absent = Absent { word: "auto", number: None };
+const NONE: Absent = Absent { word: "none", number: None };
+
+/// Every setting, in the order of help and output: SPEC 9 first, then what it leads to.
+pub static SETTINGS: &[Setting] = &[
+    Setting {
+        key: "refresh_ms",
+        flag: "refresh-ms",
+        env: "MONITOR_REFRESH_MS",
+        ray: &[same("RAY_memory_monitor_refresh_ms")],
+        doc: "Time between authoritative readings of each domain, in milliseconds. 0 disables killing: the agent \
+              observes and answers, and kills nobody (SPEC 4).",
+        field: at!(refresh, Or(OFF_AT_0, Millis { min: 1, max: DAY })),
+    },
+    Setting {
+        key: "usage_threshold",
+        flag: "usage-threshold",
+        env: "MONITOR_USAGE_THRESHOLD",
+        ray: &[same("RAY_memory_usage_threshold")],
+        doc: "Share of a domain's memory above which a worker is killed (SPEC 3).",
+        field: at!(usage_threshold, Fraction),
+    },
+    Setting {
+        key: "min_memory_free",
+        flag: "min-memory-free",
+        env: "MONITOR_MIN_MEMORY_FREE",
+        ray: &[same("RAY_min_memory_free_bytes")],
+        doc: "Free memory in bytes that is enough whatever usage_threshold says: the threshold is the higher of \
+              the two lines (SPEC 3).",
+        field: at!(min_memory_free, Or(UNSET, Size { min: 0 })),
+    },
+    Setting {
+        key: "oom_retries",
+        flag: "oom-retries",
+        env: "MONITOR_OOM_RETRIES",
+        ray: &[same("RAY_task_oom_retries")],
+        doc: "How often a task that was killed for memory is retried (SPEC 7).",
+        field: at!(oom_retries, Count),
+    },
+    Setting {
+        key: "oom_retry_base_ms",
+        flag: "oom-retry-base-ms",
+        env: "MONITOR_OOM_RETRY_BASE_MS",
+        ray: &[same("RAY_task_oom_retry_delay_base_ms")],
+        doc: "Delay before the first retry after a kill for memory, in milliseconds; doubled for each further one \
+              up to 60 s. 0: no delay (SPEC 7).",
+        // The delay never exceeds 60 s, so that a larger base would be cut without a word.
+        field: at!(oom_retry_base, Millis { min: 0, max: 60_000 }),
+    },
+    Setting {
+        key: "summary_interval_ms",
+        flag: "summary-interval-ms",
+        env: "MONITOR_SUMMARY_INTERVAL_MS",
+        ray: &[same("RAY_event_stats_print_interval_ms")],
+        doc: "Time between summaries of kills and crashes, in milliseconds (SPEC 8).",
+        field: at!(summary_interval, Or(OFF, Millis { min: 1, max: DAY })),
+    },
+    Setting {
+        key: "policy",
+        flag: "policy",
+        env: "MONITOR_POLICY",
+        ray: &[
+            same("RAY_worker_killing_policy"),
+            RayName { name: "RAY_worker_killing_policy_by_group", meaning: RayMeaning::PolicyByGroup },
+        ],
+        doc: "Which worker is killed (SPEC 5). RAY_worker_killing_policy_by_group: true is group_by_owner, false \
+              is by_time.",
+        field: at!(policy, OneOf::NEW),
+    },
+    Setting {
+        key: "count_swap",
+        flag: "count-swap",
+        env: "MONITOR_COUNT_SWAP",
+        ray: &[same("RAY_count_swap_in_memory_monitor")],
+        doc: "Count swap as memory, in the total and in what is used (SPEC 2).",
+        field: at!(count_swap, Switch),
+    },
+    Setting {
+        key: "owner_tie_break",
+        flag: "owner-tie-break",
+        env: "MONITOR_OWNER_TIE_BREAK",
+        ray: &[],
+        doc: "group_by_owner: which of two equally large groups gives the victim, the one whose earliest worker \
+              started later (newest) or earlier (oldest) (SPEC 10.1).",
+        field: at!(owner_tie_break, OneOf::NEW),
+    },
+    Setting {
+        key: "unhelpful_kills",
+        flag: "unhelpful-kills",
+        env: "MONITOR_UNHELPFUL_KILLS",
+        ray: &[],
+        doc: "Whether to kill when killing all candidates could not bring the domain below its threshold \
+              (SPEC 10.5).",
+        field: at!(unhelpful_kills, OneOf::NEW),
+    },
+    Setting {
+        key: "kill_buffer",
+        flag: "kill-buffer",
+        env: "MONITOR_KILL_BUFFER",
+        ray: &[],
+        doc: "by_time: memory in bytes to free below the threshold; auto is the smaller of 5% of the total and \
+              3 GiB (SPEC 5).",
+        field: at!(kill_buffer, Or(AUTO, Size { min: 0 })),
+    },
+    Setting {
+        key: "idle_threshold",
+        flag: "idle-threshold",
+        env: "MONITOR_IDLE_THRESHOLD",
+        ray: &[same("RAY_idle_worker_killing_memory_threshold_bytes")],
+        doc: "by_time: memory in bytes from which an idle worker that never ran anything is a candidate \
+              (SPEC 11).",
+        field: at!(idle_threshold, Size { min: 0 }),
+    },
+    Setting {
+        key: "kill_timeout_ms",
+        flag: "kill-timeout-ms",
+        env: "MONITOR_KILL_TIMEOUT_MS",
+        ray: &[],
+        doc: "Time from the signal until a victim that is still alive is reported as stuck and the next may be \
+              picked, in milliseconds (SPEC 6).",
+        field: at!(kill_timeout, Millis { min: 1, max: TEN_MINUTES }),
+    },
+    Setting {
+        key: "memory_wait_ms",
+        flag: "memory-wait-ms",
+        env: "MONITOR_MEMORY_WAIT_MS",
+        ray: &[],
+        doc: "Longest wait for a dead victim's memory to come back before the kill counts as confirmed, in \
+              milliseconds (SPEC 6).",
+        field: at!(memory_wait, Millis { min: 0, max: TEN_MINUTES }),
+    },
+    Setting {
+        key: "grace_ms",
+        flag: "grace-ms",
+        env: "MONITOR_GRACE_MS",
+        ray: &[],
+        doc: "Time between SIGTERM and SIGKILL, in milliseconds; 0: SIGKILL at once (SPEC 6).",
+        field: at!(grace, Millis { min: 0, max: TEN_MINUTES }),
+    },
+    Setting {
+        key: "brake",
+        flag: "brake",
+        env: "MONITOR_BRAKE",
+        ray: &[],
+        doc: "Whether the kernel side stops a registered worker that allocates at the line, until the agent has \
+              decided.",
+        field: at!(brake, OneOf::NEW),
+    },
+    Setting {
+        key: "brake_max_ms",
+        flag: "brake-max-ms",
+        env: "MONITOR_BRAKE_MAX_MS",
+        ray: &[],
+        doc: "Longest time a worker is held stopped by the brake, in milliseconds.",
+        field: at!(brake_max, Millis { min: 1, max: TEN_MINUTES }),
+    },
+    Setting {
+        key: "gear",
+        flag: "gear",
+        env: "MONITOR_GEAR",
+        ray: &[],
+        doc: "Attach the hot kernel hooks only when a domain comes near its threshold (auto), or always (near).",
+        field: at!(gear, OneOf::NEW),
+    },
+    Setting {
+        key: "probe",
+        flag: "probe",
+        env: "MONITOR_PROBE",
+        ray: &[],
+        doc: "Where usage deltas come from; auto is the best that this kernel has.",
+        field: at!(probe, OneOf::NEW),
+    },
+    Setting {
+        key: "node",
+        flag: "node",
+        env: "MONITOR_NODE",
+        ray: &[],
+        doc: "Guard the node as a domain. Not set, it is guarded unless cgroups are named (SPEC 11).",
+        field: at!(node, Switch),
+    },
+    Setting {
+        key: "cgroups",
+        flag: "cgroup",
+        env: "MONITOR_CGROUPS",
+        ray: &[],
+        doc: "Cgroups to guard as domains, from the root of the memory controller's hierarchy. The flag may be \
+              repeated; the variable separates paths by colons (SPEC 11).",
+        field: at!(cgroups, Cgroups),
+    },
+    Setting {
+        key: "dry_run",
+        flag: "dry-run",
+        env: "MONITOR_DRY_RUN",
+        ray: &[],
+        doc: "Decide and report, but signal nobody.",
+        field: at!(dry_run, Switch),
+    },
+    Setting {
+        key: "socket",
+        flag: "socket",
+        env: "MONITOR_SOCKET",
+        ray: &[],
+        doc: "Control socket. Default for others than root: monitor/monitor.sock in $XDG_RUNTIME_DIR, or in \
+              /run/user/UID if that is not set.",
+        field: at!(socket, FilePath { most: SOCKET_PATH_MOST }),
+    },
+    Setting {
+        key: "journal",
+        flag: "journal",
+        env: "MONITOR_JOURNAL",
+        ray: &[],
+        doc: "File of the decision journal, or none (SPEC 8). Default for others than root: none, because such \
+              agents come and go with their session and may be several.",
+        field: at!(journal, Or(NONE, FilePath { most: PATH_MOST })),
+    },
+    Setting {
+        key: "journal_max_bytes",
+        flag: "journal-max-bytes",
+        env: "MONITOR_JOURNAL_MAX_BYTES",
+        ray: &[],
+        doc: "Most bytes that the decision journal takes on disk (SPEC 8).",
+        field: at!(journal_max, Size { min: 64 << 10 }),
+    },
+    Setting {
+        key: "procfs",
+        flag: "procfs",
+        env: "MONITOR_PROCFS",
+        ray: &[],
+        doc: "Where procfs is mounted; a container may have the host's elsewhere (SPEC 11).",
+        field: at!(procfs, FilePath { most: PATH_MOST }),
+    },
+    Setting {
+        key: "cgroupfs",
+        flag: "cgroupfs",
+        env: "MONITOR_CGROUPFS",
+        ray: &[],
+        doc: "Where the cgroup hierarchy is mounted (SPEC 11).",
+        field: at!(cgroupfs, FilePath { most: PATH_MOST }),
+    },
+];
+
+/// The setting with this key.
+#[must_use]
+pub(super) fn by_key(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}

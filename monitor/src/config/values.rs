@@ -1,0 +1,99 @@
+//! The values a setting can have where the standard library has no type for them: one enum for each choice.
+//! Names only; what a choice means is decided by the code that reads it.
+
+/// An enum whose variants are written as fixed words in flags, environment, file and output.
+pub trait Choice: Copy + Eq + 'static {
+    /// Every variant with its word, in the order in which help lists them.
+    const ALL: &'static [(Self, &'static str)];
+
+    /// The word of this variant.
+    fn word(self) -> &'static str {
+        Self::ALL.iter().find(|(variant, _)| *variant == self).map_or("", |(_, word)| word)
+    }
+}
+
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)* }
+
+        impl Choice for $name {
+            const ALL: &'static [(Self, &'static str)] = &[$((Self::$variant, $word),)*];
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.word())
+            }
+        }
+    };
+}
+
+choice! {
+    /// Which worker-killing policy picks the victim (SPEC 5).
+    PolicyName {
+        /// The newest worker of the largest group of retriable workers.
+        GroupByOwner = "group_by_owner",
+        /// Retriable first, then newest first.
+        RetriableLifo = "retriable_lifo",
+        /// Retriable first, then oldest first.
+        RetriableFifo = "retriable_fifo",
+        /// Idle first, then retriable, then newest; several at once.
+        ByTime = "by_time",
+    }
+}
+
+choice! {
+    /// Which of two equally large groups gives the victim (SPEC 10.1).
+    OwnerTieBreak {
+        /// The group whose earliest worker started later: the older caller makes progress.
+        Newest = "newest",
+        /// The group whose earliest worker started earlier.
+        Oldest = "oldest",
+    }
+}
+
+choice! {
+    /// What to do when killing all candidates could not bring the domain below its threshold (SPEC 10.5).
+    UnhelpfulKills {
+        /// Kill all the same, as Ray does.
+        Kill = "kill",
+        /// Kill nobody and report who holds the memory.
+        Skip = "skip",
+    }
+}
+
+choice! {
+    /// Whether the kernel side stops a registered worker that allocates at the line.
+    BrakeMode {
+        /// Nobody is stopped.
+        Off = "off",
+        /// Workers that allocate at the line are stopped until the agent has decided.
+        On = "on",
+    }
+}
+
+choice! {
+    /// When the hot kernel hooks are attached.
+    GearChoice {
+        /// Only while a domain could reach its threshold before the next reading.
+        Auto = "auto",
+        /// Always.
+        Near = "near",
+    }
+}
+
+choice! {
+    /// Where usage deltas come from.
+    ProbeChoice {
+        /// The best that this kernel has: `memcg`, else `rss_stat`, else `poll`.
+        Auto = "auto",
+        /// The memory-cgroup tracepoints.
+        Memcg = "memcg",
+        /// The tracepoint `kmem:rss_stat`.
+        RssStat = "rss_stat",
+        /// No deltas: authoritative readings only.
+        Poll = "poll",
+    }
+}
