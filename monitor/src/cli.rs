@@ -1,8 +1,8 @@
 //! The command line: one file per subcommand below `cli/`, each with its clap arguments and a `run` that
 //! returns the exit status. stdout is data, stderr is diagnostics.
 
-mod explain;
 mod config;
+mod explain;
 
 use std::process::ExitCode;
 
@@ -18,8 +18,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Explain(explain::Args),
     Config(config::ConfigArgs),
+    Explain(explain::Args),
 }
 
 /// Exit statuses that scripts may rely on (SPEC 11). clap itself exits with 2 on a usage error.
@@ -40,11 +40,8 @@ pub mod exit {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let status = match cli.command {
-        Command::Explain(args) => explain::run(&args),
-    };
-    ExitCode::from(status)
     ExitCode::from(match cli.command {
         Command::Config(args) => config::run(&args),
+        Command::Explain(args) => explain::run(&args),
     })
 }
