@@ -3,12 +3,12 @@
 //! See ARCHITECTURE.md for the rooms of this crate and what each must not do.
 
 pub mod cli;
+pub mod config;
 pub mod control;
 pub mod kernel;
 pub mod policy;
 pub mod retry;
 pub mod snapshot;
 pub mod threshold;
-pub mod config;
 pub mod units;
 pub mod worker;

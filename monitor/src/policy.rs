@@ -42,7 +42,7 @@ impl PolicyName {
 
     /// The name as written: `group_by_owner`.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::GroupByOwner => "group_by_owner",
             Self::RetriableLifo => "retriable_lifo",

@@ -1,6 +1,8 @@
 //! The values a setting can have where the standard library has no type for them: one enum for each choice.
 //! Names only; what a choice means is decided by the code that reads it.
 
+pub use crate::policy::{OwnerTieBreak, PolicyName};
+
 /// An enum whose variants are written as fixed words in flags, environment, file and output.
 pub trait Choice: Copy + Eq + 'static {
     /// Every variant with its word, in the order in which help lists them.
@@ -30,28 +32,17 @@ macro_rules! choice {
     };
 }
 
-choice! {
-    /// Which worker-killing policy picks the victim (SPEC 5).
-    PolicyName {
-        /// The newest worker of the largest group of retriable workers.
-        GroupByOwner = "group_by_owner",
-        /// Retriable first, then newest first.
-        RetriableLifo = "retriable_lifo",
-        /// Retriable first, then oldest first.
-        RetriableFifo = "retriable_fifo",
-        /// Idle first, then retriable, then newest; several at once.
-        ByTime = "by_time",
-    }
+impl Choice for PolicyName {
+    const ALL: &'static [(Self, &'static str)] = &[
+        (Self::GroupByOwner, Self::GroupByOwner.as_str()),
+        (Self::RetriableLifo, Self::RetriableLifo.as_str()),
+        (Self::RetriableFifo, Self::RetriableFifo.as_str()),
+        (Self::ByTime, Self::ByTime.as_str()),
+    ];
 }
 
-choice! {
-    /// Which of two equally large groups gives the victim (SPEC 10.1).
-    OwnerTieBreak {
-        /// The group whose earliest worker started later: the older caller makes progress.
-        Newest = "newest",
-        /// The group whose earliest worker started earlier.
-        Oldest = "oldest",
-    }
+impl Choice for OwnerTieBreak {
+    const ALL: &'static [(Self, &'static str)] = &[(Self::Newest, "newest"), (Self::Oldest, "oldest")];
 }
 
 choice! {
