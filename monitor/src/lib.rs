@@ -3,5 +3,6 @@
 //! See ARCHITECTURE.md for the rooms of this crate and what each must not do.
 
 pub mod cli;
+pub mod threshold;
 pub mod units;
 pub mod worker;
