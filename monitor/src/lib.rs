@@ -3,6 +3,7 @@
 //! See ARCHITECTURE.md for the rooms of this crate and what each must not do.
 
 pub mod cli;
+pub mod memory;
 pub mod threshold;
 pub mod units;
 pub mod worker;
