@@ -5,7 +5,7 @@
 //! to the next, or turn something unknown into a number.
 //!
 //! The hot path is [`DomainReader::read`]: kept-open file descriptors, `pread` into a fixed buffer, no heap
-//! allocation and no path lookup.
+//! allocation and no path lookup. [`users`] and [`process`] are cold paths, for reports.
 
 pub mod domain;
 pub mod error;
@@ -16,6 +16,8 @@ pub mod hierarchy;
 mod meminfo;
 mod parse;
 pub mod path;
+pub mod process;
+pub mod users;
 mod v1;
 mod v2;
 
