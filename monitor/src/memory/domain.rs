@@ -15,16 +15,22 @@ use crate::units::Bytes;
 #[derive(Debug)]
 pub struct DomainReader {
     scope: Scope,
-    meminfo: Meminfo,
-    count_swap: bool,
     buffer: Buffer,
 }
 
 #[derive(Debug)]
 enum Scope {
-    /// The whole node, with the root cgroup if there is a memory hierarchy.
-    Node(Option<Cgroup>),
-    Cgroup(Cgroup),
+    Node {
+        meminfo: Meminfo,
+        count_swap: bool,
+        /// The root cgroup, if there is a memory hierarchy.
+        root: Option<Cgroup>,
+    },
+    Cgroup {
+        cgroup: Cgroup,
+        /// `None`: swap is not counted. Where it cannot be opened, only a reading that needs it fails.
+        host_swap: Option<Result<Meminfo, ReadError>>,
+    },
 }
 
 #[derive(Debug)]
@@ -57,8 +63,9 @@ impl DomainReader {
     /// # Errors
     /// PROCFS or the hierarchy's root cannot be opened. Files in them that cannot be are the readings' errors.
     pub fn node(roots: &Roots, hierarchy: Option<&Hierarchy>, count_swap: bool) -> Result<Self, ReadError> {
+        let meminfo = Meminfo::new(&Dir::open(&roots.procfs)?);
         let root = hierarchy.map(|hierarchy| Cgroup::open(hierarchy, &CgroupPath::root())).transpose()?;
-        Self::new(roots, Scope::Node(root), count_swap)
+        Ok(Self { scope: Scope::Node { meminfo, count_swap, root }, buffer: Buffer::new() })
     }
 
     /// The cgroup `path` of `hierarchy`, with or without a limit.
@@ -71,12 +78,9 @@ impl DomainReader {
         path: &CgroupPath,
         count_swap: bool,
     ) -> Result<Self, ReadError> {
-        Self::new(roots, Scope::Cgroup(Cgroup::open(hierarchy, path)?), count_swap)
-    }
-
-    fn new(roots: &Roots, scope: Scope, count_swap: bool) -> Result<Self, ReadError> {
-        let meminfo = Meminfo::new(&Dir::open(&roots.procfs)?);
-        Ok(Self { scope, meminfo, count_swap, buffer: Buffer::new() })
+        let cgroup = Cgroup::open(hierarchy, path)?;
+        let host_swap = count_swap.then(|| Dir::open(&roots.procfs).map(|dir| Meminfo::new(&dir)));
+        Ok(Self { scope: Scope::Cgroup { cgroup, host_swap }, buffer: Buffer::new() })
     }
 
     /// The kernel's id of the cgroup, as its tracepoints carry it; for the node that of the root cgroup, if
@@ -84,8 +88,8 @@ impl DomainReader {
     #[must_use]
     pub fn cgroup_id(&self) -> Option<CgroupId> {
         match &self.scope {
-            Scope::Node(root) => root.as_ref().map(|root| root.id),
-            Scope::Cgroup(cgroup) => Some(cgroup.id),
+            Scope::Node { root, .. } => root.as_ref().map(|root| root.id),
+            Scope::Cgroup { cgroup, .. } => Some(cgroup.id),
         }
     }
 
@@ -95,20 +99,21 @@ impl DomainReader {
     /// The domain is unknown, and why; never to be taken for a number. [`ReadError::Gone`] once its cgroup was
     /// removed, for good: a new cgroup of the same name takes a new reader.
     pub fn read(&mut self) -> Result<Level, ReadError> {
-        let Self { scope, meminfo, count_swap, buffer } = self;
+        let Self { scope, buffer } = self;
         match scope {
-            Scope::Node(None) => Ok(Level::Limited(meminfo.read(buffer, *count_swap)?.reading())),
-            Scope::Node(Some(root)) => {
+            Scope::Node { meminfo, count_swap, root } => {
                 let host = meminfo.read(buffer, *count_swap)?;
-                root.files.read_node(&host, buffer).map(Level::Limited)
+                match root {
+                    Some(root) => root.files.read_node(&host, buffer).map(Level::Limited),
+                    None => Ok(Level::Limited(host.reading())),
+                }
             }
-            Scope::Cgroup(cgroup) => {
-                let swap = if *count_swap {
-                    // Kept as it is: an unknown SwapTotal matters only where the cgroup's own limit is none.
-                    Some(meminfo.read_swap(buffer).map(|swap| swap.total))
-                } else {
-                    None
-                };
+            Scope::Cgroup { cgroup, host_swap } => {
+                // Kept as it is: an unknown SwapTotal matters only where the cgroup's own limit is none.
+                let swap = host_swap.as_mut().map(|meminfo| match meminfo {
+                    Ok(meminfo) => meminfo.read_swap(buffer).map(|swap| swap.total),
+                    Err(error) => Err(error.clone()),
+                });
                 cgroup.files.read_cgroup(swap.as_ref(), buffer)
             }
         }

@@ -295,6 +295,16 @@ fn the_node_is_unknown_without_meminfo() {
 }
 
 #[test]
+fn a_cgroup_needs_no_procfs_but_for_the_hosts_swap() {
+    let tree = Tree::of("v1");
+    std::fs::remove_dir_all(tree.path("proc")).unwrap();
+    assert!(tree.node(false).unwrap_err().is_missing_file());
+    assert_eq!(tree.read("/box", false), Ok(limited(100, 75, Source::CgroupV1)));
+    assert_eq!(tree.read("/box", true), Ok(limited(200, 95, Source::CgroupV1)));
+    assert!(tree.read("/box/inner/small", true).unwrap_err().is_missing_file());
+}
+
+#[test]
 fn errors_name_file_and_key() {
     let tree = Tree::of("v2");
     tree.edit("cgroup/box/memory.stat", "\nactive_file ", "\nactive_file -");
