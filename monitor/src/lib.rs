@@ -4,5 +4,8 @@
 
 pub mod cli;
 pub mod control;
+pub mod policy;
+pub mod retry;
+pub mod threshold;
 pub mod units;
 pub mod worker;
