@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand below `cli/`, each with its clap arguments and a `run` that
 //! returns the exit status. stdout is data, stderr is diagnostics.
 
+mod agent;
 mod config;
 pub mod domains;
 mod explain;
@@ -20,6 +21,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Agent(agent::AgentArgs),
     Config(config::ConfigArgs),
     Domains(domains::Domains),
     Explain(explain::Args),
@@ -44,6 +46,7 @@ pub mod exit {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
+        Command::Agent(args) => agent::run(&args),
         Command::Config(args) => Ok(config::run(&args)),
         Command::Domains(args) => args.run(),
         Command::Explain(args) => Ok(explain::run(&args)),
@@ -55,4 +58,14 @@ pub fn main() -> ExitCode {
             ExitCode::from(exit::FAILED)
         }
     }
+}
+
+/// Diagnostics on stderr; `MONITOR_LOG` (or `RUST_LOG`) chooses what is shown, by default what an operator needs.
+fn log_to_stderr() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("MONITOR_LOG")
+        .or_else(|_| EnvFilter::try_from_default_env())
+        .unwrap_or_else(|_| EnvFilter::new("info"));
+    // A second call, in a test, changes nothing.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod kernel;
+pub mod kill;
 pub mod memory;
 pub mod policy;
 pub mod retry;
