@@ -1,6 +1,15 @@
 //! The command line: one file per subcommand below `cli/`, each with its clap arguments and a `run` that
 //! returns the exit status. stdout is data, stderr is diagnostics.
 
+mod ask;
+mod exec;
+mod kills;
+mod run;
+mod status;
+mod table;
+mod watch;
+mod workers;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -14,7 +23,15 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Run(run::Args),
+    Status(status::Args),
+    Workers(workers::Args),
+    Kills(kills::Args),
+    Watch(watch::Args),
+    #[command(name = crate::runner::gate::STUB, hide = true)]
+    Exec(exec::Args),
+}
 
 /// Exit statuses that scripts may rely on (SPEC 11). clap itself exits with 2 on a usage error.
 pub mod exit {
@@ -34,5 +51,12 @@ pub mod exit {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli.command {}
+    ExitCode::from(match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Status(args) => status::run(&args),
+        Command::Workers(args) => workers::run(&args),
+        Command::Kills(args) => kills::run(&args),
+        Command::Watch(args) => watch::run(&args),
+        Command::Exec(args) => exec::run(&args),
+    })
 }

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod control;
 pub mod policy;
 pub mod retry;
+pub mod runner;
 pub mod threshold;
 pub mod units;
 pub mod worker;
