@@ -130,9 +130,22 @@ pub fn run(plan: Plan) -> Result<u8, RunError> {
     runtime.block_on(async {
         let events = events::Events::open(plan.json_events.as_deref())?;
         let signals = signals.listen().map_err(setup("listen to signals"))?;
-        let client = connect(&plan).await?;
+        let client = tokio::select! {
+            client = connect(&plan) => client?,
+            status = stopped(&signals) => return Ok(status),
+        };
         workload::Workload::new(plan, client, signals, events).run().await
     })
+}
+
+/// The exit status for a signal that asks to stop, once there is one.
+async fn stopped(signals: &signals::Signals) -> u8 {
+    loop {
+        let received = signals.next().await;
+        if received.asks_to_stop() {
+            return received.status();
+        }
+    }
 }
 
 async fn connect(plan: &Plan) -> Result<Client, RunError> {

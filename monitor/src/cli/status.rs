@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::ask::Ask;
-use super::table::{Cell, bytes, millis, table, text};
+use super::table::{Form, millis, table, text};
 use crate::control::protocol::Op;
 
 /// Show the agent, its probes and its domains
@@ -20,18 +20,18 @@ pub(super) fn run(args: &Args) -> u8 {
     args.ask.ask(Op::Status, human)
 }
 
-const DOMAINS: [(&str, &str, Cell); 7] = [
-    ("DOMAIN", "domain", text),
-    ("USED", "used", bytes),
-    ("THRESHOLD", "threshold", bytes),
-    ("TOTAL", "total", bytes),
-    ("ABOVE", "above", text),
-    ("SOURCE", "source", text),
-    ("ERROR", "error", text),
+const DOMAINS: [(&str, &str, Form); 7] = [
+    ("DOMAIN", "domain", Form::Text),
+    ("USED", "used", Form::Bytes),
+    ("THRESHOLD", "threshold", Form::Bytes),
+    ("TOTAL", "total", Form::Bytes),
+    ("ABOVE", "above", Form::Text),
+    ("SOURCE", "source", Form::Text),
+    ("ERROR", "error", Form::Text),
 ];
 
-const PROBES: [(&str, &str, Cell); 3] =
-    [("PROBE", "name", text), ("STATE", "state", text), ("WHY", "why", text)];
+const PROBES: [(&str, &str, Form); 3] =
+    [("PROBE", "name", Form::Text), ("STATE", "state", Form::Text), ("WHY", "why", Form::Text)];
 
 fn human(answer: &Value) -> String {
     let mut out = format!(

@@ -9,8 +9,22 @@ use crate::units::Bytes;
 /// For what is not known.
 pub(super) const UNKNOWN: &str = "-";
 
-/// A cell from a value of the agent's.
-pub(super) type Cell = fn(&Value) -> String;
+/// The form of a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Text,
+    /// A size, aligned to the right.
+    Bytes,
+}
+
+impl Form {
+    fn cell(self, value: &Value) -> String {
+        match self {
+            Self::Text => text(value),
+            Self::Bytes => bytes(value),
+        }
+    }
+}
 
 /// Text as it is, control characters escaped: names come from other users, and a terminal obeys them.
 pub(super) fn text(value: &Value) -> String {
@@ -65,12 +79,10 @@ pub(super) fn between(from: &Value, to: &Value) -> String {
 }
 
 /// A table of objects: each column has a heading, the key of its value, and its form. Ends with a newline.
-pub(super) fn table(rows: &[Value], columns: &[(&str, &str, Cell)]) -> String {
+pub(super) fn table(rows: &[Value], columns: &[(&str, &str, Form)]) -> String {
     let header = columns.iter().map(|(heading, ..)| (*heading).to_owned()).collect();
-    let body = rows.iter().map(|row| columns.iter().map(|(_, key, cell)| cell(&row[*key])).collect());
-    // Sizes are compared by eye: their digits stand below each other.
-    let right =
-        columns.iter().map(|(_, _, cell)| std::ptr::fn_addr_eq(*cell, bytes as Cell)).collect::<Vec<_>>();
+    let body = rows.iter().map(|row| columns.iter().map(|(_, key, form)| form.cell(&row[*key])).collect());
+    let right: Vec<_> = columns.iter().map(|(.., form)| *form == Form::Bytes).collect();
     lines(header, body, &right)
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::ask::Ask;
-use super::table::{Cell, bytes, list, table, text};
+use super::table::{Form, list, table};
 use crate::control::protocol::Op;
 
 /// List the registered workers
@@ -18,18 +18,18 @@ pub(super) fn run(args: &Args) -> u8 {
     args.ask.ask(Op::Workers, human)
 }
 
-const COLUMNS: [(&str, &str, Cell); 11] = [
-    ("ID", "id", text),
-    ("KIND", "kind", text),
-    ("RETRIABLE", "retriable", text),
-    ("OWNER", "owner", text),
-    ("NAME", "name", text),
-    ("PID", "pid", text),
-    ("UID", "uid", text),
-    ("ATTEMPT", "attempt", text),
-    ("STATE", "state", text),
-    ("MEMORY", "memory", bytes),
-    ("DOMAIN", "domain", text),
+const COLUMNS: [(&str, &str, Form); 11] = [
+    ("ID", "id", Form::Text),
+    ("KIND", "kind", Form::Text),
+    ("RETRIABLE", "retriable", Form::Text),
+    ("OWNER", "owner", Form::Text),
+    ("NAME", "name", Form::Text),
+    ("PID", "pid", Form::Text),
+    ("UID", "uid", Form::Text),
+    ("ATTEMPT", "attempt", Form::Text),
+    ("STATE", "state", Form::Text),
+    ("MEMORY", "memory", Form::Bytes),
+    ("DOMAIN", "domain", Form::Text),
 ];
 
 fn human(answer: &Value) -> String {

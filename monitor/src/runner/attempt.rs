@@ -60,6 +60,8 @@ impl Attempt<'_> {
         let setup = |step| move |source| RunError::Setup { step, source };
         let mut held = Held::start(&self.plan.command, &self.plan.socket)
             .map_err(setup("start a process for the command"))?;
+        // What was said of the process before this one is nothing to this one.
+        while self.link.news.try_recv().is_ok() {}
         let worker = match self.register(&held).await {
             Ok(Ok(worker)) => worker,
             Ok(Err(stop)) => {

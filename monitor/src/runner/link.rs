@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::kills;
+use super::{kills, say};
 use crate::control::client::{Client, ClientError};
 use crate::control::protocol::{Op, Push, Refusal, RefusalCode, Register, Registered, Verdict};
 use crate::units::Pid;
@@ -244,6 +244,9 @@ impl Keeper {
             };
             if !temporary || Instant::now() + wait > end || reply.is_closed() {
                 return Err(error);
+            }
+            if wait == BACK_OFF.0 {
+                say::line(format_args!("{error}; trying again for {} s", PATIENCE.as_secs()));
             }
             sleep(wait + jitter()).await;
             wait = (wait * 2).min(BACK_OFF.1);
