@@ -6,6 +6,14 @@ mod config;
 pub mod domains;
 mod explain;
 pub mod roots;
+mod ask;
+mod exec;
+mod kills;
+mod run;
+mod status;
+mod table;
+mod watch;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -25,6 +33,13 @@ enum Command {
     Config(config::ConfigArgs),
     Domains(domains::Domains),
     Explain(explain::Args),
+    Run(run::Args),
+    Status(status::Args),
+    Workers(workers::Args),
+    Kills(kills::Args),
+    Watch(watch::Args),
+    #[command(name = crate::runner::gate::STUB, hide = true)]
+    Exec(exec::Args),
 }
 
 /// Exit statuses that scripts may rely on (SPEC 11). clap itself exits with 2 on a usage error.
@@ -68,4 +83,12 @@ fn log_to_stderr() {
         .unwrap_or_else(|_| EnvFilter::new("info"));
     // A second call, in a test, changes nothing.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    ExitCode::from(match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Status(args) => status::run(&args),
+        Command::Workers(args) => workers::run(&args),
+        Command::Kills(args) => kills::run(&args),
+        Command::Watch(args) => watch::run(&args),
+        Command::Exec(args) => exec::run(&args),
+    })
 }

@@ -12,6 +12,7 @@ pub mod memory;
 pub mod policy;
 pub mod retry;
 pub mod snapshot;
+pub mod runner;
 pub mod threshold;
 pub mod units;
 pub mod worker;
