@@ -2,13 +2,13 @@
 //! returns the exit status. stdout is data, stderr is diagnostics.
 
 mod agent;
+mod ask;
 mod config;
 pub mod domains;
-mod explain;
-pub mod roots;
-mod ask;
 mod exec;
+mod explain;
 mod kills;
+pub mod roots;
 mod run;
 mod status;
 mod table;
@@ -32,14 +32,14 @@ enum Command {
     Agent(agent::AgentArgs),
     Config(config::ConfigArgs),
     Domains(domains::Domains),
-    Explain(explain::Args),
-    Run(run::Args),
-    Status(status::Args),
-    Workers(workers::Args),
-    Kills(kills::Args),
-    Watch(watch::Args),
     #[command(name = crate::runner::gate::STUB, hide = true)]
     Exec(exec::Args),
+    Explain(explain::Args),
+    Kills(kills::Args),
+    Run(run::Args),
+    Status(status::Args),
+    Watch(watch::Args),
+    Workers(workers::Args),
 }
 
 /// Exit statuses that scripts may rely on (SPEC 11). clap itself exits with 2 on a usage error.
@@ -64,7 +64,13 @@ pub fn main() -> ExitCode {
         Command::Agent(args) => agent::run(&args),
         Command::Config(args) => Ok(config::run(&args)),
         Command::Domains(args) => args.run(),
+        Command::Exec(args) => Ok(exec::run(&args)),
         Command::Explain(args) => Ok(explain::run(&args)),
+        Command::Kills(args) => Ok(kills::run(&args)),
+        Command::Run(args) => Ok(run::run(args)),
+        Command::Status(args) => Ok(status::run(&args)),
+        Command::Watch(args) => Ok(watch::run(&args)),
+        Command::Workers(args) => Ok(workers::run(&args)),
     };
     match done {
         Ok(status) => ExitCode::from(status),
@@ -83,12 +89,4 @@ fn log_to_stderr() {
         .unwrap_or_else(|_| EnvFilter::new("info"));
     // A second call, in a test, changes nothing.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
-    ExitCode::from(match cli.command {
-        Command::Run(args) => run::run(args),
-        Command::Status(args) => status::run(&args),
-        Command::Workers(args) => workers::run(&args),
-        Command::Kills(args) => kills::run(&args),
-        Command::Watch(args) => watch::run(&args),
-        Command::Exec(args) => exec::run(&args),
-    })
 }

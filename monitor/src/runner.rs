@@ -10,6 +10,7 @@
 mod attempt;
 mod events;
 pub mod gate;
+mod in_process;
 mod kills;
 mod link;
 mod say;
@@ -19,9 +20,11 @@ mod workload;
 
 use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use self::in_process::InProcessAgent;
+pub use self::in_process::NoInProcessAgent;
 use crate::cli::exit;
 use crate::control::client::{Client, ClientError};
 use crate::worker::{Kind, Times};
@@ -90,31 +93,6 @@ impl RunError {
     }
 }
 
-/// Why no agent can be started inside this process.
-#[derive(Debug, thiserror::Error)]
-#[error("no agent listens on {socket}, and none can be started here: {why}")]
-pub struct NoInProcessAgent {
-    socket: PathBuf,
-    why: String,
-}
-
-/// An agent inside this process, and a connection to it.
-#[derive(Debug)]
-pub struct InProcessAgent {
-    /// Connected.
-    pub client: Client,
-}
-
-/// Starts an agent inside this process if it may, listening at `socket`.
-///
-/// # Errors
-/// It is not possible; the error says why and names the remedy.
-pub async fn in_process_agent(socket: &Path) -> Result<InProcessAgent, NoInProcessAgent> {
-    // The seam for `agent::serve_in_process`.
-    let why = "start `monitor agent`, or run as root".to_owned();
-    Err(NoInProcessAgent { socket: socket.into(), why })
-}
-
 /// Runs the plan to its end and returns the exit status of SPEC 11. Blocks; call it from the main thread before
 /// any other thread exists, because it blocks the signals that it passes on.
 ///
@@ -130,8 +108,9 @@ pub fn run(plan: Plan) -> Result<u8, RunError> {
     runtime.block_on(async {
         let events = events::Events::open(plan.json_events.as_deref())?;
         let signals = signals.listen().map_err(setup("listen to signals"))?;
-        let client = tokio::select! {
-            client = connect(&plan) => client?,
+        // The agent of this process, if there is one, lives as long as the workload.
+        let (client, _agent) = tokio::select! {
+            connected = connect(&plan) => connected?,
             status = stopped(&signals) => return Ok(status),
         };
         workload::Workload::new(plan, client, signals, events).run().await
@@ -148,16 +127,16 @@ async fn stopped(signals: &signals::Signals) -> u8 {
     }
 }
 
-async fn connect(plan: &Plan) -> Result<Client, RunError> {
+async fn connect(plan: &Plan) -> Result<(Client, Option<InProcessAgent>), RunError> {
     match Client::connect(&plan.socket).await {
         Err(ClientError::NoAgent { .. }) if plan.may_start_agent => {
-            let agent = in_process_agent(&plan.socket).await?;
-            say::line(format_args!(
-                "no agent was listening: this process is the agent, on {}",
-                agent.client.path().display()
-            ));
-            Ok(agent.client)
+            let (client, agent) = in_process::start(&plan.socket).await?;
+            if agent.is_some() {
+                let path = client.path().display();
+                say::line(format_args!("no agent was listening: this process is the agent, on {path}"));
+            }
+            Ok((client, agent))
         }
-        connected => Ok(connected?),
+        connected => Ok((connected?, None)),
     }
 }

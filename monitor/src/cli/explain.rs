@@ -1,5 +1,5 @@
-//! `monitor explain`: whom the agent would kill, and why, from a snapshot (SPEC 11). It reads the file and prints
-//! the answer; the decision is taken in `snapshot`. It talks to no agent and kills nobody.
+//! `monitor explain`: whom the agent would kill, and why: now, as the agent says, or from a snapshot (SPEC 11). The
+//! decision is taken by the same code in both cases. It kills nobody.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -7,8 +7,12 @@ use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use comfy_table::{Table, presets};
+use serde_json::Value;
 
+use super::ask::Ask;
 use super::exit;
+use crate::agent::core::Explanation;
+use crate::control::protocol::Op;
 use crate::snapshot::{self, Answer, Snapshot, SnapshotError};
 
 /// The most that is read: room for a million workers, and an end for what has none (`/dev/zero`).
@@ -16,15 +20,20 @@ const MAX_SNAPSHOT: u64 = 256 << 20;
 
 /// Say whom the policy would kill now, and rank all candidates with the reasons.
 ///
-/// Exit status: 0 answered, 1 the file cannot be read, 2 it is malformed.
+/// Asks the agent; with --snapshot decides on a file.
+///
+/// Exit status: 0 answered, 1 the file cannot be read or the agent refused, 2 the file is malformed, 125 no agent
+/// answers.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Decide on the inputs in FILE (JSON); `-` reads standard input. Needs no agent and no root.
-    #[arg(long, value_name = "FILE")]
-    snapshot: PathBuf,
-    /// Print the answer as JSON.
-    #[arg(long)]
-    json: bool,
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["domain", "socket"])]
+    snapshot: Option<PathBuf>,
+    /// The domain to explain, `node` or `cgroup:PATH` [default: the one closest to its threshold]
+    #[arg(long, value_name = "DOMAIN")]
+    domain: Option<String>,
+    #[command(flatten)]
+    ask: Ask,
 }
 
 /// Why there is no answer.
@@ -51,13 +60,25 @@ impl Error {
 
 /// Prints the answer and returns the exit status.
 pub(super) fn run(args: &Args) -> u8 {
-    match from_file(&args.snapshot).and_then(|answer| print(&answer, args.json)) {
+    let Some(snapshot) = &args.snapshot else {
+        return args.ask.ask(Op::Explain { domain: args.domain.clone() }, live);
+    };
+    match from_file(snapshot).and_then(|answer| print(&answer, args.ask.json)) {
         Ok(()) => exit::OK,
         Err(error) => {
             // Nobody is left to tell if stderr is gone too.
             let _ = writeln!(io::stderr(), "monitor: {}", printable(&error.to_string()));
             error.status()
         }
+    }
+}
+
+/// The agent's answer for people.
+fn live(answer: &Value) -> String {
+    match serde_json::from_value::<Explanation>(answer.clone()) {
+        Ok(explanation) => format!("{}: {}", printable(&explanation.domain), render(&explanation.answer)),
+        // An agent of another version: what it said is better than nothing.
+        Err(_) => format!("{answer:#}\n"),
     }
 }
 

@@ -1,0 +1,95 @@
+//! The agent inside the runner's process, for a first try and for machines without a service: on a thread of its
+//! own, where the service would listen, and gone with the runner.
+
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::agent;
+use crate::config::{self, Config, ConfigFlags};
+use crate::control::client::Client;
+use crate::control::listen::{self, Access};
+
+/// Why no agent can be started inside this process.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no agent listens on {socket}, and none can be started here: {why}; start `monitor agent`, or run as root"
+)]
+pub struct NoInProcessAgent {
+    socket: PathBuf,
+    why: String,
+}
+
+/// An agent inside this process. It stops when this is dropped.
+#[derive(Debug)]
+pub(super) struct InProcessAgent {
+    shutdown: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Connects to the agent of this user, or starts one inside this process, with the configuration that a service
+/// would have. `asked` is where none listens.
+///
+/// # Errors
+/// It is not possible; the error says why and names the remedy.
+pub(super) async fn start(asked: &Path) -> Result<(Client, Option<InProcessAgent>), NoInProcessAgent> {
+    let impossible = |why: String| NoInProcessAgent { socket: asked.to_owned(), why };
+    let config =
+        config::load(&ConfigFlags::default()).map_err(|errors| impossible(errors.to_string()))?.config;
+    let socket = config.socket.clone();
+    // A user's own agent listens elsewhere than root's.
+    if socket != asked
+        && let Ok(client) = Client::connect(&socket).await
+    {
+        return Ok((client, None));
+    }
+    let (ready, started) = oneshot::channel();
+    let shutdown = CancellationToken::new();
+    let stop = shutdown.clone();
+    let thread = std::thread::Builder::new()
+        .name("agent".to_owned())
+        .spawn(move || serve(config, stop, ready))
+        .map_err(|error| impossible(error.to_string()))?;
+    let agent = InProcessAgent { shutdown, thread: Some(thread) };
+    match started.await {
+        Ok(Ok(())) => {}
+        Ok(Err(why)) => return Err(impossible(why)),
+        Err(_) => return Err(impossible("its thread ended".to_owned())),
+    }
+    let client = Client::connect(&socket).await.map_err(|error| impossible(error.to_string()))?;
+    Ok((client, Some(agent)))
+}
+
+/// The thread. Tells through `ready` that it serves, or why it does not.
+fn serve(config: Config, shutdown: CancellationToken, ready: oneshot::Sender<Result<(), String>>) {
+    let mut ready = Some(ready);
+    let mut tell = |result| {
+        if let Some(ready) = ready.take() {
+            // Nobody waits any more: the runner was told to stop.
+            let _ = ready.send(result);
+        }
+    };
+    let result = (|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let (listener, _file) = listen::bind(&config.socket, Access::Everyone)?;
+            agent::serve(config, listener, shutdown, || tell(Ok(()))).await?;
+            anyhow::Ok(())
+        })
+    })();
+    if let Err(error) = result {
+        tell(Err(format!("{error:#}")));
+    }
+}
+
+impl Drop for InProcessAgent {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        if let Some(thread) = self.thread.take() {
+            // It panicked: nothing is left to wait for.
+            let _ = thread.join();
+        }
+    }
+}
