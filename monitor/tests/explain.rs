@@ -105,8 +105,11 @@ fn a_file_that_cannot_be_read_exits_with_1() {
 }
 
 #[test]
-fn without_a_snapshot_it_is_a_usage_error() {
-    explain(&[]).assert().code(2).stderr(predicates::str::contains("--snapshot <FILE>"));
+fn without_a_snapshot_it_asks_the_agent() {
+    explain(&["--socket", "/nonexistent/monitor.sock"])
+        .assert()
+        .code(125)
+        .stderr(predicates::str::contains("/nonexistent/monitor.sock"));
 }
 
 #[test]
