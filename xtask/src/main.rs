@@ -6,6 +6,7 @@ mod debian;
 mod setup;
 mod test;
 mod toolchain;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,8 @@ enum Task {
     Build,
     /// Check and test everything; the tests on the real kernel need root
     Test,
+    /// Run the tests on the real kernel on other kernels, in virtual machines
+    Vm(vm::Options),
 }
 
 fn main() -> ExitCode {
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run_setup().map(drop),
         Task::Build => build::run_build(),
         Task::Test => test::run_tests(),
+        Task::Vm(options) => vm::run_machines(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

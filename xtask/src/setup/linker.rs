@@ -15,8 +15,8 @@ use crate::toolchain::record::LINKER_VARIABLE;
 const VERSION: &str = "0.13.0";
 /// Where Debian puts LLVM 22.
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
-/// The headers and libraries of LLVM, and what linking to it takes.
-const PACKAGES: [&str; 4] = ["llvm-22-dev", "g++", "zlib1g-dev", "libzstd-dev"];
+/// The headers and libraries of LLVM.
+const PACKAGES: [&str; 1] = ["llvm-22-dev"];
 
 /// Whether the binary runs: after an upgrade of the system its libraries may be gone.
 pub(super) fn works(linker: &Path) -> bool {
