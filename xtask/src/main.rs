@@ -8,8 +8,11 @@ mod test;
 mod toolchain;
 mod vm;
 
+use std::env;
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 /// Set up, build and test monitor.
@@ -33,12 +36,13 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let cli = Cli::parse();
+    let done = at_top_level().and_then(|()| match cli.command {
         Task::Setup => setup::run_setup().map(drop),
         Task::Build => build::run_build(),
         Task::Test => test::run_tests(),
         Task::Vm(options) => vm::run_machines(&options),
-    };
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -46,4 +50,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Wherever in the workspace it was called: paths are relative to the top level.
+fn at_top_level() -> Result<()> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    env::set_current_dir(&top).with_context(|| top.display().to_string())
 }

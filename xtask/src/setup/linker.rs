@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::command::{cargo, output, run};
 use crate::debian;
@@ -35,7 +35,8 @@ pub(super) fn get(cache: &Path) -> Result<PathBuf> {
         if let Some(obstacle) = debian::obstacle() {
             bail!("{obstacle}. {}", by_hand(&missing));
         }
-        debian::install("the LLVM that bpf-linker turns the compiler's output into BPF with", &missing)?;
+        debian::install("the LLVM that bpf-linker turns the compiler's output into BPF with", &missing)
+            .with_context(|| by_hand(&missing))?;
     }
     let mut install = cargo();
     install
