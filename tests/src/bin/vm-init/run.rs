@@ -100,7 +100,10 @@ fn one(program: &Path, name: &str, results: &mut Results) -> Result<(Outcome, St
         },
     };
     if matches!(ended.0, Outcome::Failed | Outcome::TimedOut) {
-        send_end_of(&fs::read(OUTPUT).unwrap_or_default(), results);
+        let output = fs::read(OUTPUT).unwrap_or_default();
+        let output = String::from_utf8_lossy(&output);
+        send_end_of(&output, results);
+        return Ok((ended.0, panic_in(&output).unwrap_or(ended.1)));
     }
     Ok(ended)
 }
@@ -164,12 +167,20 @@ fn others() -> Vec<Pid> {
         .collect()
 }
 
-fn send_end_of(output: &[u8], results: &mut Results) {
-    let text = String::from_utf8_lossy(output);
-    let lines: Vec<&str> = text.lines().collect();
+fn send_end_of(output: &str, results: &mut Results) {
+    let lines: Vec<&str> = output.lines().collect();
     for line in lines.iter().skip(lines.len().saturating_sub(OUTPUT_LINES)) {
         results.send(&Line::Output { text: (*line).to_owned() });
     }
+}
+
+/// Where the test panicked and the first line of why, which says more than an exit status.
+fn panic_in(output: &str) -> Option<String> {
+    const WHY_CHARACTERS: usize = 200;
+    let mut lines = output.lines().skip_while(|line| !line.contains(" panicked at "));
+    let (_, place) = lines.next()?.split_once(" panicked at ")?;
+    let why = format!("{place} {}", lines.next().unwrap_or_default());
+    Some(why.chars().take(WHY_CHARACTERS).collect())
 }
 
 #[cfg(test)]
@@ -181,5 +192,12 @@ mod tests {
         assert_eq!(display_name(Path::new("/t/deps/usage-0123456789abcdef")), "usage");
         assert_eq!(display_name(Path::new("/t/deps/two-words-0123456789abcdef")), "two-words");
         assert_eq!(display_name(Path::new("/t/plain")), "plain");
+    }
+
+    #[test]
+    fn a_panic_is_found_in_what_libtest_prints() {
+        let output = "test a ... \nthread 'a' (7) panicked at tests/a.rs:9:5:\nno such thing\nnote: run\n";
+        assert_eq!(panic_in(output).as_deref(), Some("tests/a.rs:9:5: no such thing"));
+        assert_eq!(panic_in("test a ... ok\n"), None);
     }
 }
