@@ -1,1 +1,3 @@
-//! Tests on the real kernel.
+//! Tests on the real kernel: what they share. The tests themselves lie in `tests/tests/`.
+
+pub mod skip;

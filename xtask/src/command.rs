@@ -51,7 +51,10 @@ fn shown(command: &Command) -> String {
     let variables = command.get_envs().filter_map(|(name, value)| {
         value.map(|value| format!("{}={}", name.to_string_lossy(), value.to_string_lossy()))
     });
-    let words = std::iter::once(command.get_program()).chain(command.get_args()).map(quoted);
+    // Cargo hands its own path down, which nobody would type.
+    let is_cargo = std::env::var_os("CARGO").is_some_and(|cargo| cargo == command.get_program());
+    let program = if is_cargo { OsStr::new("cargo") } else { command.get_program() };
+    let words = std::iter::once(program).chain(command.get_args()).map(quoted);
     variables.chain(words).collect::<Vec<_>>().join(" ")
 }
 

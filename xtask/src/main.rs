@@ -4,6 +4,7 @@ mod build;
 mod command;
 mod debian;
 mod setup;
+mod test;
 mod toolchain;
 
 use std::process::ExitCode;
@@ -24,12 +25,15 @@ enum Task {
     Setup,
     /// Build the release binary
     Build,
+    /// Check and test everything; the tests on the real kernel need root
+    Test,
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Task::Setup => setup::run_setup().map(drop),
         Task::Build => build::run_build(),
+        Task::Test => test::run_tests(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

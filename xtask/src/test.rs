@@ -1,0 +1,104 @@
+//! `cargo xtask test`: everything, in the order of what fails soonest. Says what it did not run and why.
+
+mod skips;
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::command::{cargo, in_path, run, step};
+use crate::debian::is_root;
+use crate::setup;
+use skips::Skips;
+
+/// The kernel side is compiled for BPF only, by the library's build script.
+const NOT_FOR_HOST: [&str; 2] = ["--exclude", "monitor-ebpf"];
+
+/// Format, lints, unit, property and command-line tests, then the tests on the real kernel, which need root.
+pub(crate) fn run_tests() -> Result<()> {
+    setup::ensure()?;
+    let mut skips = Skips::new()?;
+    static_checks(&mut skips)?;
+    run(
+        "Unit, property and command-line tests",
+        skips.watch(
+            cargo()
+                .args(["test", "--workspace", "--exclude", "monitor-tests"])
+                .args(NOT_FOR_HOST)
+                .args(["--lib", "--bins", "--tests"]),
+        ),
+    )?;
+    kernel_tests(&mut skips)?;
+    skips.print()?;
+    // Last, so that the output ends as that of cargo test does.
+    run(
+        "Examples in the documentation",
+        cargo().args(["test", "--doc", "-p", "monitor", "-p", "monitor-common"]),
+    )
+}
+
+fn static_checks(skips: &mut Skips) -> Result<()> {
+    run("Format", cargo().args(["fmt", "--all", "--check"]))?;
+    run(
+        "Lints",
+        cargo()
+            .args(["clippy", "--workspace", "--all-targets"])
+            .args(NOT_FOR_HOST)
+            .args(["--", "-D", "warnings"]),
+    )?;
+    if in_path("cargo-deny").is_empty() {
+        skips.add("licenses and sources of dependencies", "cargo-deny is not installed");
+        return Ok(());
+    }
+    // Advisories are left out: they change while the code does not, and need the network.
+    run(
+        "Licenses and sources of dependencies",
+        cargo().args(["deny", "check", "bans", "licenses", "sources"]),
+    )
+}
+
+/// Serially: they watch system-wide hooks, and some measure what the machine does.
+fn kernel_tests(skips: &mut Skips) -> Result<()> {
+    if !is_root() {
+        if in_ci() {
+            bail!(
+                "the tests on the real kernel need root, and CI=true does not accept that they are left out"
+            );
+        }
+        skips.add(
+            "all tests on the real kernel",
+            "they need root: sudo -E env PATH=\"$PATH\" cargo xtask test",
+        );
+        return Ok(());
+    }
+    mount_tracefs()?;
+    // Cargo builds binaries for the tests of their own package only.
+    run("The binary that these tests start", cargo().args(["build", "--package", "monitor"]))?;
+    run(
+        "Tests on the real kernel",
+        skips.watch(
+            cargo()
+                .args(["test", "-p", "monitor-tests", "--lib", "--bins", "--tests", "--no-fail-fast"])
+                .args(["--", "--test-threads=1"]),
+        ),
+    )
+}
+
+/// Containers and chroots often come without; the programs attach through it.
+fn mount_tracefs() -> Result<()> {
+    const TRACEFS: &str = "/sys/kernel/tracing";
+    if Path::new(TRACEFS).join("events").is_dir() {
+        return Ok(());
+    }
+    if !Path::new(TRACEFS).is_dir() {
+        step(&format!("No {TRACEFS}: this kernel has no tracing, or sysfs is not mounted"));
+        return Ok(());
+    }
+    run("Mounting tracefs", Command::new("mount").args(["-t", "tracefs", "tracefs", TRACEFS]))
+}
+
+/// `CI=true`: what cannot run fails.
+pub(crate) fn in_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| value == "true")
+}
