@@ -3,6 +3,8 @@
 
 mod config;
 mod explain;
+pub mod domains;
+pub mod roots;
 
 use std::process::ExitCode;
 
@@ -20,6 +22,7 @@ struct Cli {
 enum Command {
     Config(config::ConfigArgs),
     Explain(explain::Args),
+    Domains(domains::Domains),
 }
 
 /// Exit statuses that scripts may rely on (SPEC 11). clap itself exits with 2 on a usage error.
@@ -44,4 +47,14 @@ pub fn main() -> ExitCode {
         Command::Config(args) => config::run(&args),
         Command::Explain(args) => explain::run(&args),
     })
+    let done = match cli.command {
+        Command::Domains(args) => args.run(),
+    };
+    match done {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("monitor: {error:#}");
+            ExitCode::from(exit::FAILED)
+        }
+    }
 }

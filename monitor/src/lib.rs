@@ -9,6 +9,7 @@ pub mod kernel;
 pub mod policy;
 pub mod retry;
 pub mod snapshot;
+pub mod memory;
 pub mod threshold;
 pub mod units;
 pub mod worker;

@@ -1,0 +1,173 @@
+//! The memory of processes, one or a worker's whole tree. A cold path, for reports and for ranking by size:
+//! the kernel takes up to 30 ms per GiB to sum up a process's pages.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::error::Flaw;
+use super::{Defect, ReadError};
+use crate::units::{Bytes, Pid};
+
+/// What a number of bytes was measured as (SPEC 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measured {
+    /// Used memory of the worker's own cgroup.
+    Cgroup,
+    /// Proportional set size: shared pages divided among those that share them.
+    Pss,
+    /// Resident set size: shared pages counted whole, because PSS could not be read for all.
+    Rss,
+}
+
+/// What processes hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ProcessMemory {
+    /// Bytes, swapped-out memory not included.
+    pub bytes: Bytes,
+    /// What they are.
+    pub measured: Measured,
+}
+
+/// The memory of one process: PSS, or RSS where that is denied or the kernel (before 4.14) has none.
+///
+/// # Errors
+/// Gone if it has ended.
+pub fn memory(procfs: &Path, pid: Pid) -> Result<ProcessMemory, ReadError> {
+    match pss(procfs, pid) {
+        Ok(bytes) => Ok(ProcessMemory { bytes, measured: Measured::Pss }),
+        Err(_) => rss(procfs, pid).map(|bytes| ProcessMemory { bytes, measured: Measured::Rss }),
+    }
+}
+
+/// The memory of several processes together, as a worker's. Those that have ended count nothing; `measured`
+/// is [`Measured::Rss`] if that was taken for any of them.
+///
+/// # Errors
+/// A process that lives can be measured in neither way: the sum is unknown.
+pub fn memory_of_all(procfs: &Path, pids: impl IntoIterator<Item = Pid>) -> Result<ProcessMemory, ReadError> {
+    let mut sum = ProcessMemory { bytes: Bytes(0), measured: Measured::Pss };
+    for pid in pids {
+        match memory(procfs, pid) {
+            Ok(one) => {
+                sum.bytes = sum.bytes.saturating_add(one.bytes);
+                if one.measured == Measured::Rss {
+                    sum.measured = Measured::Rss;
+                }
+            }
+            Err(error) if error.is_gone() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sum)
+}
+
+/// `roots` that live, and all their descendants, as the parents recorded now have it: a child whose parent
+/// ended was adopted and is not found. Ascending.
+///
+/// # Errors
+/// PROCFS cannot be listed.
+pub fn with_descendants(procfs: &Path, roots: &[Pid]) -> Result<Vec<Pid>, ReadError> {
+    let mut children: HashMap<Pid, Vec<Pid>> = HashMap::new();
+    let mut alive = HashSet::new();
+    for pid in all(procfs)? {
+        let Ok(parent) = status(procfs, pid).and_then(|status| status.number("PPid:", b"")) else { continue };
+        alive.insert(pid);
+        if let Some(parent) = parent.and_then(|parent| u32::try_from(parent).ok()) {
+            children.entry(Pid(parent)).or_default().push(pid);
+        }
+    }
+    let mut found = HashSet::new();
+    let mut todo: Vec<Pid> = roots.iter().copied().filter(|pid| alive.contains(pid)).collect();
+    while let Some(pid) = todo.pop() {
+        if found.insert(pid) {
+            todo.extend(children.get(&pid).into_iter().flatten());
+        }
+    }
+    let mut found: Vec<Pid> = found.into_iter().collect();
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Every process that PROCFS shows.
+pub(super) fn all(procfs: &Path) -> Result<Vec<Pid>, ReadError> {
+    let entries = fs::read_dir(procfs).map_err(|error| ReadError::from_io(procfs, &error))?;
+    Ok(entries.flatten().flat_map(|entry| pids(&entry.file_name().to_string_lossy())).collect())
+}
+
+/// The pids in a text of one a line. 0 stands for a process of another pid namespace: nothing to be read.
+pub(super) fn pids(text: &str) -> Vec<Pid> {
+    text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).map(Pid).collect()
+}
+
+/// VmRSS of PROCFS/PID/status; 0 for a process that has no memory (a kernel thread, a zombie).
+pub(super) fn rss(procfs: &Path, pid: Pid) -> Result<Bytes, ReadError> {
+    kib(status(procfs, pid)?, "VmRSS:").map(Option::unwrap_or_default)
+}
+
+/// Pss of PROCFS/PID/smaps_rollup.
+fn pss(procfs: &Path, pid: Pid) -> Result<Bytes, ReadError> {
+    let file = read(procfs, pid, "smaps_rollup")?;
+    let missing = Flaw::Missing("Pss").at(&file.path.as_path().into());
+    kib(file, "Pss:")?.ok_or(missing)
+}
+
+fn kib(file: File, key: &'static str) -> Result<Option<Bytes>, ReadError> {
+    match file.number(key, b" kB")? {
+        None => Ok(None),
+        Some(kib) => match kib.checked_mul(1024) {
+            Some(bytes) => Ok(Some(Bytes(bytes))),
+            None => Err(file.malformed(key, Defect::TooLarge)),
+        },
+    }
+}
+
+fn status(procfs: &Path, pid: Pid) -> Result<File, ReadError> {
+    read(procfs, pid, "status")
+}
+
+/// A file of a process, read whole.
+struct File {
+    path: std::path::PathBuf,
+    text: Vec<u8>,
+}
+
+/// A file that is not there while its process is, is missing; without the process it is gone.
+fn read(procfs: &Path, pid: Pid, name: &str) -> Result<File, ReadError> {
+    let dir = procfs.join(pid.to_string());
+    let path = dir.join(name);
+    match fs::read(&path) {
+        Ok(text) => Ok(File { path, text }),
+        Err(error) => Err(match ReadError::from_io(&path, &error) {
+            missing if missing.is_missing_file() && !dir.exists() => {
+                ReadError::Gone { path: path.as_path().into() }
+            }
+            other => other,
+        }),
+    }
+}
+
+impl File {
+    /// The number after `key` (with its colon) and before `unit`; `None` if no line has the key.
+    fn number(&self, key: &'static str, unit: &[u8]) -> Result<Option<u64>, ReadError> {
+        let Some(value) =
+            self.text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(key.as_bytes()))
+        else {
+            return Ok(None);
+        };
+        let value = value.trim_ascii();
+        let digits = value.strip_suffix(unit).ok_or_else(|| self.malformed(key, Defect::NoUnit))?;
+        super::parse::number(digits).map(Some).map_err(|what| self.malformed(key, what))
+    }
+
+    fn malformed(&self, key: &'static str, what: Defect) -> ReadError {
+        Flaw::Malformed(Some(key), what).at(&self.path.as_path().into())
+    }
+}
+
+#[cfg(test)]
+#[path = "process/tests.rs"]
+mod tests;

@@ -1,0 +1,156 @@
+//! The largest users of memory, for reports (SPEC 8): of the node or of one cgroup. A cold path: it walks
+//! PROCFS, allocates, and may take its whole budget of time. Never on the way to a kill.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::process::{self, Measured, ProcessMemory};
+use super::{CgroupPath, Hierarchy, ReadError};
+use crate::units::{Bytes, Pid};
+
+/// SPEC 8: commands are cut at this many characters.
+const COMMAND_LENGTH: usize = 100;
+
+/// A process and what it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct User {
+    /// The process.
+    pub pid: Pid,
+    /// Bytes it holds.
+    pub memory: Bytes,
+    /// What `memory` is.
+    pub measured: Measured,
+    /// Its command line, at most 100 characters, control characters escaped; `[name]` if it has none.
+    pub command: String,
+}
+
+/// The largest users found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Users {
+    /// Largest first; equal ones by pid.
+    pub top: Vec<User>,
+    /// False if time ran out: some processes were not looked at, or only their RSS was.
+    pub complete: bool,
+}
+
+/// The `count` largest processes: all that PROCFS shows, or those in a cgroup and below it.
+///
+/// Ranks by RSS first, which is cheap, and measures PSS (which takes the kernel up to 30 ms per GiB) of the
+/// front-runners only, twice as many as wanted, while `budget` lasts; one measurement may overrun it.
+/// Processes that end meanwhile are left out.
+///
+/// # Errors
+/// PROCFS, or the cgroup's own `cgroup.procs`, cannot be listed.
+pub fn top(
+    procfs: &Path,
+    within: Option<(&Hierarchy, &CgroupPath)>,
+    count: usize,
+    budget: Duration,
+) -> Result<Users, ReadError> {
+    let started = Instant::now();
+    let in_time = || started.elapsed() < budget;
+    let pids = match within {
+        None => process::all(procfs)?,
+        Some((hierarchy, cgroup)) => members(&hierarchy.dir(cgroup))?,
+    };
+    let mut complete = true;
+    let mut sizes: Vec<(Bytes, Pid)> = Vec::new();
+    for pid in pids {
+        if !in_time() {
+            complete = false;
+            break;
+        }
+        // Kernel threads have no memory; unreadable processes cannot be ranked.
+        match process::rss(procfs, pid) {
+            Ok(rss) if rss > Bytes(0) => sizes.push((rss, pid)),
+            Ok(_) => {}
+            Err(error) => complete &= error.is_gone(),
+        }
+    }
+    sizes.sort_unstable_by_key(|&(rss, pid)| (std::cmp::Reverse(rss), pid));
+    sizes.truncate(count.saturating_mul(2));
+
+    let mut top = Vec::with_capacity(sizes.len());
+    for (rss, pid) in sizes {
+        let memory = if in_time() {
+            process::memory(procfs, pid)
+        } else {
+            complete = false;
+            Ok(ProcessMemory { bytes: rss, measured: Measured::Rss })
+        };
+        let (Ok(ProcessMemory { bytes, measured }), Some(command)) = (memory, command(procfs, pid)) else {
+            continue;
+        };
+        top.push(User { pid, memory: bytes, measured, command });
+    }
+    top.sort_unstable_by_key(|user| (std::cmp::Reverse(user.memory), user.pid));
+    top.truncate(count);
+    Ok(Users { top, complete })
+}
+
+/// The processes of the cgroup at `dir` and of those below it.
+///
+/// # Errors
+/// Its own `cgroup.procs` cannot be read. What cannot be read further down is passed over: it was removed, or
+/// is a threaded cgroup, whose processes are listed above it.
+pub fn members(dir: &Path) -> Result<Vec<Pid>, ReadError> {
+    let file = dir.join("cgroup.procs");
+    let text = std::fs::read_to_string(&file).map_err(|error| ReadError::from_io(&file, &error))?;
+    let mut pids = process::pids(&text);
+    let mut dirs = vec![dir.to_path_buf()];
+    while let Some(dir) = dirs.pop() {
+        let Ok(entries) = std::fs::read_dir(&dir) else { continue };
+        for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            let text = std::fs::read_to_string(entry.path().join("cgroup.procs")).unwrap_or_default();
+            pids.extend(process::pids(&text));
+            dirs.push(entry.path());
+        }
+    }
+    pids.sort_unstable();
+    pids.dedup();
+    Ok(pids)
+}
+
+/// What to call a process; `None` if it has ended.
+fn command(procfs: &Path, pid: Pid) -> Option<String> {
+    let dir = procfs.join(pid.to_string());
+    let line = std::fs::read(dir.join("cmdline")).unwrap_or_default();
+    let line = line.strip_suffix(b"\0").unwrap_or(&line);
+    if !line.is_empty() {
+        return Some(printable(line, COMMAND_LENGTH));
+    }
+    let name = std::fs::read(dir.join("comm")).ok()?;
+    Some(format!("[{}]", printable(name.trim_ascii_end(), COMMAND_LENGTH - 2)))
+}
+
+/// A command line as one line of at most `length` characters: arguments apart by spaces, control characters
+/// escaped, because a process chooses its own name and reports go to terminals and logs.
+fn printable(line: &[u8], length: usize) -> String {
+    let mut out = String::new();
+    let mut room = length;
+    for character in String::from_utf8_lossy(line).chars() {
+        let piece = match character {
+            '\0' => " ".to_owned(),
+            control if control.is_control() || is_invisible(control) => control.escape_unicode().to_string(),
+            plain => plain.to_string(),
+        };
+        let characters = piece.chars().count();
+        if characters > room {
+            break;
+        }
+        room -= characters;
+        out.push_str(&piece);
+    }
+    out
+}
+
+/// Characters that reorder or break a line without being control characters.
+fn is_invisible(character: char) -> bool {
+    matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+#[path = "users/tests.rs"]
+mod tests;
