@@ -2,8 +2,8 @@
 //! returns the exit status. stdout is data, stderr is diagnostics.
 
 mod config;
-mod explain;
 pub mod domains;
+mod explain;
 pub mod roots;
 
 use std::process::ExitCode;
@@ -21,8 +21,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Config(config::ConfigArgs),
-    Explain(explain::Args),
     Domains(domains::Domains),
+    Explain(explain::Args),
 }
 
 /// Exit statuses that scripts may rely on (SPEC 11). clap itself exits with 2 on a usage error.
@@ -43,12 +43,10 @@ pub mod exit {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    ExitCode::from(match cli.command {
-        Command::Config(args) => config::run(&args),
-        Command::Explain(args) => explain::run(&args),
-    })
     let done = match cli.command {
+        Command::Config(args) => Ok(config::run(&args)),
         Command::Domains(args) => args.run(),
+        Command::Explain(args) => Ok(explain::run(&args)),
     };
     match done {
         Ok(status) => ExitCode::from(status),

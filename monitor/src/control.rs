@@ -1,7 +1,17 @@
 //! The control socket: newline-delimited JSON between the agent and its clients. `protocol` says what is on the
-//! wire, `server` and `client` carry it, `request` is how the server hands a call to the agent.
+//! wire, `codec` turns bytes into calls, `listen` makes the socket, `server` (with `connection` and `limits`) and
+//! `client` carry it, `request` is how the server hands a call to the agent.
 //!
 //! Invariant: no input stops the agent; each malformed line is answered with an error that names what is wrong.
 
+pub mod client;
+pub mod codec;
+mod connection;
+mod limits;
+pub mod listen;
 pub mod protocol;
 pub mod request;
+pub mod server;
+
+/// Where the agent listens and clients look, unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/monitor/monitor.sock";

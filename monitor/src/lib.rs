@@ -2,14 +2,15 @@
 //!
 //! See ARCHITECTURE.md for the rooms of this crate and what each must not do.
 
+pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod kernel;
+pub mod memory;
 pub mod policy;
 pub mod retry;
 pub mod snapshot;
-pub mod memory;
 pub mod threshold;
 pub mod units;
 pub mod worker;

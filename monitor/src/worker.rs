@@ -132,7 +132,8 @@ impl<'de> Deserialize<'de> for Times {
 }
 
 /// The two kinds of worker (SPEC 1), each with the budget that makes it retriable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Kind {
     /// Runs to its end and may be retried.
     Task {

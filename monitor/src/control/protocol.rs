@@ -1,4 +1,4 @@
-//! What is on the wire: one JSON object a line, UTF-8, at most [`MAX_LINE`] bytes, the client's first.
+//! What is on the wire: one JSON object a line, UTF-8, the client's first and at most [`MAX_LINE`] bytes.
 //!
 //! A client sends [`Call`]s; the agent answers each with one [`Reply`] that carries the call's `seq`, in order.
 //! Between replies the agent may push [`Push`]es: verdicts about workers that this connection registered, and,
@@ -13,8 +13,11 @@ use crate::worker::{Times, WorkerId};
 /// The version of this protocol; a call with another one is refused by name.
 pub const VERSION: u32 = 1;
 
-/// The longest line either side accepts, newline included.
+/// The longest line of a client, newline included.
 pub const MAX_LINE: usize = 64 * 1024;
+
+/// The longest line of the agent that a client accepts, newline included: ten thousand workers fit.
+pub const MAX_REPLY: usize = 64 * 1024 * 1024;
 
 /// A line from a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +153,8 @@ pub enum RefusalCode {
     Duplicate,
     /// A limit of connections, workers or calls is reached.
     Busy,
+    /// The peer was too slow or silent for too long; the connection is closed.
+    Timeout,
     /// The agent failed.
     Failed,
 }

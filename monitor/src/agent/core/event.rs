@@ -116,6 +116,7 @@ pub enum Event {
         /// Of whom it is.
         uid: u32,
         /// Task or actor.
+        #[serde(flatten)]
         kind: Kind,
         /// Its caller.
         owner: Option<String>,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::KillId;
 use super::note::Trigger;
+use crate::snapshot::Answer;
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::WorkerId;
 
@@ -76,46 +77,14 @@ pub enum WorkerState {
     Stuck,
 }
 
-/// Whom the agent would kill now, for one domain.
+/// Whom the agent would kill now, for one domain: the answer of a snapshot, and of which domain it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
     /// The domain's name.
     pub domain: String,
-    /// The policy's name.
-    pub policy: String,
-    /// SPEC 2.
-    pub total: Option<Bytes>,
-    /// SPEC 2.
-    pub used: Option<Bytes>,
-    /// SPEC 3.
-    pub threshold: Option<Bytes>,
-    /// Above it now.
-    pub above: bool,
-    /// Why nobody would be killed though it is above; or what it waits for.
-    pub reason: Option<String>,
-    /// Whom it would take if it were above: the first of the ranking (with `by_time` several).
-    pub victims: Vec<Ranked>,
-    /// All candidates in order.
-    pub ranking: Vec<Ranked>,
-}
-
-/// A candidate's place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ranked {
-    /// Its id.
-    pub id: WorkerId,
-    /// 1 is first.
-    pub rank: usize,
-    /// SPEC 5.
-    pub should_retry: bool,
-    /// The policy's reason.
-    pub why: String,
-    /// For people.
-    pub name: Option<String>,
-    /// `task` or `actor`.
-    pub kind: String,
-    /// Its owner.
-    pub owner: Option<String>,
+    /// SPEC 11.
+    #[serde(flatten)]
+    pub answer: Answer,
 }
 
 /// When a kill came to its stages. Null: not seen.

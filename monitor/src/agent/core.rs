@@ -1,0 +1,153 @@
+//! The core: a state machine that is told what happens and says what to do. `handle(event, now)` → actions.
+//!
+//! Invariants: no I/O, no clock, no threads, so that a recorded run can be replayed. Only an authoritative reading
+//! above the threshold leads to a kill. Never two kills in flight in domains that overlap. Nobody is a victim who
+//! is not registered. Every kill ends confirmed or timed out.
+
+mod action;
+mod domain;
+mod event;
+mod flight;
+mod kills;
+mod note;
+mod readings;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod view;
+mod views;
+mod worker;
+mod workers;
+
+use std::collections::{BTreeMap, VecDeque};
+
+pub use self::action::Action;
+use self::domain::Domain;
+pub use self::event::{DomainId, Event, KillId, Measured, Seen};
+use self::flight::Flight;
+pub use self::note::{Chosen, Note, Trigger};
+pub use self::settings::Settings;
+pub use self::view::{
+    Counters, DomainView, Explanation, KillRecord, Times, VictimRecord, WorkerState, WorkerView,
+};
+use self::worker::Worker;
+use crate::threshold::Threshold;
+use crate::units::Nanos;
+use crate::worker::WorkerId;
+
+/// How many past kills are kept for `kills`.
+const HISTORY: usize = 1000;
+
+/// The state machine. See the module.
+#[derive(Debug)]
+pub struct Core {
+    settings: Settings,
+    domains: BTreeMap<DomainId, Domain>,
+    workers: BTreeMap<WorkerId, Worker>,
+    /// At most one for each family of domains: a handful.
+    flights: Vec<Flight>,
+    history: VecDeque<KillRecord>,
+    last_kill: KillId,
+    next_refresh: Nanos,
+    counters: Counters,
+}
+
+impl Core {
+    /// A core without domains and workers.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            domains: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            flights: Vec::new(),
+            history: VecDeque::new(),
+            last_kill: KillId(0),
+            next_refresh: Nanos(0),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes note of what happened at `now` and appends what is to be done to `todo`.
+    pub fn handle(&mut self, event: Event, now: Nanos, todo: &mut VecDeque<Action>) {
+        match event {
+            Event::Settings(settings) => self.settings = settings,
+            Event::DomainAdded { domain, name, parent } => {
+                self.domains.insert(domain, Domain::new(name, parent, self.settings.policy()));
+                todo.push_back(Action::Read(domain));
+            }
+            Event::Reading { domain, measured, counter } => self.read(domain, measured, counter, now, todo),
+            Event::Delta { domain, counter, pushed } => self.delta(domain, counter, pushed, todo),
+            Event::Crossing { domain, counter, pushed } => self.crossing(domain, counter, pushed, todo),
+            Event::Lost { records } => self.lost(records, now, todo),
+            Event::Registered { worker, pid, uid, kind, owner, name, attempt, domains } => {
+                let candidate = crate::worker::Candidate {
+                    id: worker,
+                    kind,
+                    owner: owner.map(Into::into),
+                    started: now,
+                    activity: crate::worker::Activity::Busy,
+                    memory: None,
+                };
+                let mut new = Worker::new(candidate, pid, uid, domains);
+                (new.name, new.attempt) = (name, attempt);
+                self.register(new, now, todo);
+            }
+            Event::Unregistered { worker } => self.unregister(worker, todo),
+            Event::Forked { worker, pid } => self.forked(worker, pid, todo),
+            Event::Ended { worker, pid, seen, status, at } => {
+                if let Some(found) = self.workers.get_mut(&worker) {
+                    found.end(pid, seen, status, at);
+                    self.after_an_end(worker, now, todo);
+                }
+            }
+            Event::Signalled { kill, worker: _, at, refused } => self.signalled(kill, at, refused),
+            Event::Memory { worker, memory } => self.measured(worker, memory),
+            Event::Tick => self.tick(now, todo),
+        }
+    }
+
+    /// When the core wants to be ticked next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Nanos {
+        let flights = self.flights.iter().map(Flight::next_deadline);
+        flights.fold(self.next_refresh, Nanos::min)
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn tick(&mut self, now: Nanos, todo: &mut VecDeque<Action>) {
+        self.check_deadlines(now, todo);
+        if now >= self.next_refresh {
+            self.next_refresh = now.after(self.settings.refresh());
+            self.read_all(todo);
+        }
+    }
+
+    fn threshold(&self) -> Threshold {
+        Threshold {
+            usage_threshold: self.settings.usage_threshold,
+            min_memory_free: self.settings.min_memory_free,
+        }
+    }
+
+    /// Whether two domains share memory: one lies within the other.
+    fn overlap(&self, one: DomainId, other: DomainId) -> bool {
+        self.within(one, other) || self.within(other, one)
+    }
+
+    fn within(&self, inner: DomainId, outer: DomainId) -> bool {
+        let mut at = Some(inner);
+        while let Some(domain) = at {
+            if domain == outer {
+                return true;
+            }
+            at = self.domains.get(&domain).and_then(|domain| domain.parent);
+        }
+        false
+    }
+}

@@ -1,0 +1,29 @@
+//! A kill in flight: signalled, its end not confirmed. While there is one, no other victim is picked in its domain
+//! or in one that overlaps it (SPEC 4.3).
+
+use super::event::{DomainId, KillId};
+use super::view::KillRecord;
+use crate::units::Nanos;
+use crate::worker::WorkerId;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) id: KillId,
+    pub(super) domain: DomainId,
+    /// Whom, in the order in which they were chosen.
+    pub(super) victims: Vec<WorkerId>,
+    /// When it is given up on.
+    pub(super) deadline: Nanos,
+    /// When the wait for the memory of the dead ends; set at the last death.
+    pub(super) memory_deadline: Option<Nanos>,
+    /// What is known of it so far; becomes an entry of `kills`.
+    pub(super) record: KillRecord,
+}
+
+impl Flight {
+    /// What it waits for next ends then.
+    pub(super) fn next_deadline(&self) -> Nanos {
+        self.memory_deadline.map_or(self.deadline, |memory| memory.min(self.deadline))
+    }
+}

@@ -1,0 +1,241 @@
+//! From "this domain is above" to a confirmed kill: choose, order, wait, confirm or give up, look again.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::flight::Flight;
+use super::worker::Life;
+use super::{
+    Action, Chosen, Core, DomainId, HISTORY, KillId, KillRecord, Note, Times, Trigger, VictimRecord,
+};
+use crate::control::protocol::Verdict;
+use crate::threshold::Usage;
+use crate::units::Nanos;
+use crate::worker::WorkerId;
+
+/// SPEC 5: how often it is said that nobody can be killed; and how often a dry run decides.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
+
+impl Core {
+    /// The domain is above by an authoritative reading: picks victims and orders their death, unless a kill is in
+    /// flight here or in a domain that overlaps.
+    pub(super) fn relieve(&mut self, id: DomainId, now: Nanos, todo: &mut VecDeque<Action>) {
+        if !self.settings.kills() || self.flights.iter().any(|flight| self.overlap(flight.domain, id)) {
+            return;
+        }
+        let Some(domain) = self.domains.get(&id) else { return };
+        let Some(usage) = domain.usage() else { return };
+        if now < domain.quiet_until {
+            return;
+        }
+        let crossed = domain.crossed;
+        // The first in the first statement: with one victim nothing is sorted or copied before the order.
+        let mut victims = Vec::with_capacity(4);
+        for choice in domain.roster.choose(usage) {
+            if victims.is_empty() {
+                self.last_kill = KillId(self.last_kill.0 + 1);
+            }
+            if !self.settings.dry_run {
+                todo.push_back(Action::Kill { kill: self.last_kill, worker: choice.id });
+            }
+            victims.push(choice);
+        }
+        if victims.is_empty() {
+            self.complain(id, usage, now, todo);
+            return;
+        }
+        let kill = self.last_kill;
+        todo.push_back(Action::Record(kill));
+        self.counters.kills += 1;
+        let records = victims.iter().filter_map(|choice| {
+            let worker = self.workers.get(&choice.id)?;
+            Some(VictimRecord {
+                worker: choice.id,
+                pid: worker.pid,
+                name: worker.name.clone(),
+                owner: worker.candidate.owner.as_deref().map(str::to_owned),
+                kind: worker.candidate.kind.name().to_owned(),
+                should_retry: choice.should_retry,
+                why: choice.why.to_string(),
+                memory: worker.memory(),
+            })
+        });
+        let (crossing, trigger) = crossed.map_or((now, Trigger::Tick), |(at, trigger)| (at, trigger));
+        let record = KillRecord {
+            id: kill,
+            domain: self.domains.get(&id).map(|domain| domain.name.clone()).unwrap_or_default(),
+            policy: self.settings.policy.as_str().to_owned(),
+            trigger,
+            victims: records.collect(),
+            used: usage.used,
+            threshold: usage.threshold,
+            total: usage.total,
+            times: Times { crossing: Some(crossing), decision: Some(now), ..Times::default() },
+            confirmed: false,
+            dry_run: self.settings.dry_run,
+            refused: None,
+        };
+        self.tell_of_decision(&record, now, todo);
+        if self.settings.dry_run {
+            if let Some(domain) = self.domains.get_mut(&id) {
+                domain.quiet_until = now.after(COMPLAIN_EVERY);
+            }
+            self.remember(record);
+            return;
+        }
+        let victims = victims.iter().map(|choice| choice.id).collect();
+        self.take_off(id, kill, victims, record, now);
+    }
+
+    /// Puts a kill in flight: its victims are candidates no more.
+    fn take_off(
+        &mut self,
+        domain: DomainId,
+        id: KillId,
+        victims: Vec<WorkerId>,
+        record: KillRecord,
+        now: Nanos,
+    ) {
+        for victim in &victims {
+            let Some(worker) = self.workers.get_mut(victim) else { continue };
+            worker.life = Life::BeingKilled(id);
+            for domain in &worker.domains {
+                if let Some(domain) = self.domains.get_mut(domain) {
+                    domain.roster.remove(*victim);
+                }
+            }
+        }
+        let deadline = now.after(Duration::from_millis(self.settings.kill_timeout_ms));
+        self.flights.push(Flight { id, domain, victims, deadline, memory_deadline: None, record });
+    }
+
+    fn tell_of_decision(&self, record: &KillRecord, at: Nanos, todo: &mut VecDeque<Action>) {
+        if !record.dry_run {
+            for victim in &record.victims {
+                todo.push_back(Action::Tell(Box::new(Verdict {
+                    worker: victim.worker,
+                    kill: record.id.0,
+                    should_retry: victim.should_retry,
+                    why: victim.why.clone(),
+                    domain: record.domain.clone(),
+                    used: record.used,
+                    threshold: record.threshold,
+                    total: record.total,
+                    decided: at,
+                })));
+            }
+        }
+        let victims = record.victims.iter().map(|victim| Chosen {
+            worker: victim.worker,
+            name: victim.name.clone(),
+            should_retry: victim.should_retry,
+            why: victim.why.clone(),
+        });
+        todo.push_back(Action::Note(Note::Decided {
+            at,
+            kill: record.id,
+            domain: record.domain.clone(),
+            victims: victims.collect(),
+            dry_run: record.dry_run,
+        }));
+    }
+
+    fn complain(&mut self, id: DomainId, usage: Usage, now: Nanos, todo: &mut VecDeque<Action>) {
+        self.counters.no_candidates += 1;
+        let Some(domain) = self.domains.get_mut(&id) else { return };
+        if domain.complained.is_none_or(|last| now.since(last) >= COMPLAIN_EVERY) {
+            domain.complained = Some(now);
+            todo.push_back(Action::Note(Note::NoCandidates {
+                at: now,
+                domain: domain.name.clone(),
+                used: usage.used,
+                threshold: usage.threshold,
+            }));
+        }
+    }
+
+    /// What became of the order to kill.
+    pub(super) fn signalled(&mut self, kill: KillId, at: Nanos, refused: Option<String>) {
+        if let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == kill) {
+            flight.record.times.signal.get_or_insert(at);
+            if refused.is_some() {
+                flight.record.refused = refused;
+            }
+        }
+    }
+
+    /// Is the kill over? Confirmed: every victim died and its memory is back, or the bounded wait for it passed.
+    pub(super) fn check_flight(&mut self, kill: KillId, now: Nanos, todo: &mut VecDeque<Action>) {
+        let Some(index) = self.flights.iter().position(|flight| flight.id == kill) else { return };
+        let flight = &mut self.flights[index];
+        let mut dead_at = Some(Nanos(0));
+        let mut back = true;
+        for victim in &flight.victims {
+            let Some(worker) = self.workers.get(victim) else { continue };
+            dead_at = dead_at.zip(worker.dead_at()).map(|(one, other)| one.max(other));
+            back &= worker.memory_is_back();
+        }
+        let Some(dead) = dead_at else { return };
+        flight.record.times.dead = Some(dead);
+        let wait = Duration::from_millis(self.settings.memory_wait_ms);
+        let until = *flight.memory_deadline.get_or_insert(dead.after(wait));
+        if back {
+            flight.record.times.memory_back = Some(now);
+        }
+        if back || now >= until {
+            self.land(index, true, now, todo);
+        }
+    }
+
+    /// The kill is over, one way or the other: its victims leave the books or are stuck, and the domain is read
+    /// again, which may lead to the next victim.
+    fn land(&mut self, index: usize, confirmed: bool, now: Nanos, todo: &mut VecDeque<Action>) {
+        let flight = self.flights.remove(index);
+        let mut record = flight.record;
+        record.confirmed = confirmed;
+        if let Some(domain) = self.domains.get_mut(&flight.domain) {
+            // What is above after this is a new case.
+            domain.crossed = Some((now, Trigger::AfterKill));
+        }
+        todo.push_back(Action::Read(flight.domain));
+        for victim in flight.victims {
+            let Some(worker) = self.workers.get_mut(&victim) else { continue };
+            if worker.dead_at().is_some() {
+                self.counters.killed += 1;
+                self.forget(victim, todo);
+            } else {
+                self.counters.stuck += 1;
+                worker.life = Life::Stuck(flight.id);
+                let pids = worker.pids();
+                todo.push_back(Action::Note(Note::Stuck { at: now, kill: flight.id, worker: victim, pids }));
+            }
+        }
+        todo.push_back(Action::Note(Note::Killed(Box::new(record.clone()))));
+        self.remember(record);
+    }
+
+    /// Flights whose time is up.
+    pub(super) fn check_deadlines(&mut self, now: Nanos, todo: &mut VecDeque<Action>) {
+        let due: Vec<KillId> = self
+            .flights
+            .iter()
+            .filter(|flight| flight.next_deadline() <= now)
+            .map(|flight| flight.id)
+            .collect();
+        for kill in due {
+            self.check_flight(kill, now, todo);
+            if let Some(index) =
+                self.flights.iter().position(|flight| flight.id == kill && flight.deadline <= now)
+            {
+                self.land(index, false, now, todo);
+            }
+        }
+    }
+
+    fn remember(&mut self, record: KillRecord) {
+        if self.history.len() == HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(record);
+    }
+}

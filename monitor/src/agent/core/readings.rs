@@ -1,0 +1,115 @@
+//! From records and readings to the question whether a domain must be relieved. "Deltas wake, readings decide."
+
+use std::collections::VecDeque;
+
+use super::domain::State;
+use super::{Action, Core, DomainId, Measured, Note, Trigger};
+use crate::threshold::Usage;
+use crate::units::Nanos;
+
+impl Core {
+    /// An authoritative reading: the only thing that leads to a kill.
+    pub(super) fn read(
+        &mut self,
+        id: DomainId,
+        measured: Measured,
+        counter: i64,
+        now: Nanos,
+        todo: &mut VecDeque<Action>,
+    ) {
+        let threshold = self.threshold();
+        let Some(domain) = self.domains.get_mut(&id) else { return };
+        let was_above = domain.above();
+        let old = std::mem::replace(&mut domain.state, State::New);
+        domain.take(measured, counter, threshold, now);
+        let above = domain.above();
+        let suspected = domain.crossed;
+        if above {
+            domain.crossed.get_or_insert((now, Trigger::Tick));
+        } else {
+            domain.crossed = None;
+        }
+        if let Some(line) = domain.line() {
+            // Above the line a crossing is no news, and a record for every reading would be a loop.
+            todo.push_back(Action::SetLine { domain: id, line, rearm: !above });
+        } else {
+            todo.push_back(Action::SetLine { domain: id, line: i64::MAX, rearm: true });
+        }
+        if let (Some((_, Trigger::Crossing)), false) = (suspected, above) {
+            self.counters.false_crossings += 1;
+        }
+        if above {
+            self.relieve(id, now, todo);
+        }
+        self.tell_of_reading(id, &old, was_above, now, todo);
+    }
+
+    /// Notes about a reading, after the orders that it led to.
+    fn tell_of_reading(
+        &self,
+        id: DomainId,
+        old: &State,
+        was_above: bool,
+        at: Nanos,
+        todo: &mut VecDeque<Action>,
+    ) {
+        let Some(domain) = self.domains.get(&id) else { return };
+        let name = || domain.name.clone();
+        let known = domain.usage();
+        if let (Some(Usage { total, used, threshold }), State::New | State::Unknown(_) | State::NoLimit(_)) =
+            (known, old)
+        {
+            todo.push_back(Action::Note(Note::Known { at, domain: name(), used, threshold, total }));
+        }
+        if let (Some(Usage { total, used, threshold }), true, false) = (known, domain.above(), was_above) {
+            let trigger = domain.crossed.map_or(Trigger::Tick, |(_, trigger)| trigger);
+            todo.push_back(Action::Note(Note::Above { at, domain: name(), used, threshold, total, trigger }));
+        }
+        if let (Some(Usage { used, threshold, .. }), false, true) = (known, domain.above(), was_above) {
+            todo.push_back(Action::Note(Note::Below { at, domain: name(), used, threshold }));
+        }
+        if let State::Unknown(why) = &domain.state
+            && old != &domain.state
+        {
+            todo.push_back(Action::Note(Note::Unknown { at, domain: name(), why: why.clone() }));
+        }
+    }
+
+    /// A delta: only the estimate changes, and may be reason to look.
+    pub(super) fn delta(&mut self, id: DomainId, counter: i64, pushed: Nanos, todo: &mut VecDeque<Action>) {
+        let Some(domain) = self.domains.get_mut(&id) else { return };
+        domain.count(counter);
+        let crosses = domain.estimate().zip(domain.usage()).is_some_and(|(now, last)| now > last.threshold);
+        if crosses && domain.crossed.is_none() {
+            domain.crossed = Some((pushed, Trigger::Delta));
+            todo.push_back(Action::Read(id));
+        }
+    }
+
+    /// The kernel saw the line crossed.
+    pub(super) fn crossing(
+        &mut self,
+        id: DomainId,
+        counter: i64,
+        pushed: Nanos,
+        todo: &mut VecDeque<Action>,
+    ) {
+        let Some(domain) = self.domains.get_mut(&id) else { return };
+        domain.count(counter);
+        if domain.crossed.is_none() {
+            domain.crossed = Some((pushed, Trigger::Crossing));
+        }
+        todo.push_back(Action::Read(id));
+    }
+
+    /// Records were lost: what they would have said is read.
+    pub(super) fn lost(&mut self, records: u64, at: Nanos, todo: &mut VecDeque<Action>) {
+        self.counters.lost_records += records;
+        self.read_all(todo);
+        todo.push_back(Action::Note(Note::Lost { at, records }));
+    }
+
+    pub(super) fn read_all(&self, todo: &mut VecDeque<Action>) {
+        todo.extend(self.domains.keys().map(|domain| Action::Read(*domain)));
+    }
+}

@@ -1,0 +1,139 @@
+//! A registered worker as the core knows it.
+
+use super::event::{DomainId, KillId, Seen};
+use super::view::{WorkerState, WorkerView};
+use crate::units::{Bytes, Nanos, Pid};
+use crate::worker::{Candidate, WorkerId};
+
+/// A process that belongs to a worker and is not gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Process {
+    pid: Pid,
+    /// Its exit record was seen, or its memory was taken: it holds nothing of value any more.
+    dying: bool,
+    /// Its memory is back though it is still there.
+    released: bool,
+}
+
+/// Where it is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    Running,
+    BeingKilled(KillId),
+    Stuck(KillId),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) candidate: Candidate,
+    pub(super) pid: Pid,
+    pub(super) uid: u32,
+    pub(super) name: Option<String>,
+    pub(super) attempt: u32,
+    /// The domains it charges, innermost first.
+    pub(super) domains: Vec<DomainId>,
+    pub(super) life: Life,
+    processes: Vec<Process>,
+    /// wait(2) status of the registered process, once seen.
+    pub(super) status: Option<u32>,
+    /// When the last living process was seen dying.
+    dead_at: Option<Nanos>,
+}
+
+impl Worker {
+    pub(super) fn new(candidate: Candidate, pid: Pid, uid: u32, domains: Vec<DomainId>) -> Self {
+        let first = Process { pid, dying: false, released: false };
+        Self {
+            candidate,
+            pid,
+            uid,
+            name: None,
+            attempt: 0,
+            domains,
+            life: Life::Running,
+            processes: vec![first],
+            status: None,
+            dead_at: None,
+        }
+    }
+
+    pub(super) fn id(&self) -> WorkerId {
+        self.candidate.id
+    }
+
+    /// A process belongs to it from now on. False: it did already.
+    pub(super) fn add(&mut self, pid: Pid) -> bool {
+        if self.processes.iter().any(|process| process.pid == pid) {
+            return false;
+        }
+        self.processes.push(Process { pid, dying: false, released: false });
+        self.dead_at = None;
+        true
+    }
+
+    /// A process of it ends. Unknown ones are ignored: they were gone before.
+    pub(super) fn end(&mut self, pid: Pid, seen: Seen, status: Option<u32>, at: Nanos) {
+        if pid == self.pid && self.status.is_none() {
+            self.status = status;
+        }
+        match seen {
+            Seen::Gone => self.processes.retain(|process| process.pid != pid),
+            Seen::Exit | Seen::Released => {
+                for process in self.processes.iter_mut().filter(|process| process.pid == pid) {
+                    process.dying = true;
+                    process.released |= seen == Seen::Released;
+                }
+            }
+        }
+        if self.dead_at.is_none() && self.processes.iter().all(|process| process.dying) {
+            self.dead_at = Some(at);
+        }
+    }
+
+    /// When the last of its processes was seen dying; none while one lives.
+    pub(super) fn dead_at(&self) -> Option<Nanos> {
+        self.dead_at
+    }
+
+    /// Whether all that it held is given back.
+    pub(super) fn memory_is_back(&self) -> bool {
+        self.dead_at.is_some() && self.processes.iter().all(|process| process.released)
+    }
+
+    /// Whether none of its processes is left.
+    pub(super) fn gone(&self) -> bool {
+        self.processes.is_empty()
+    }
+
+    /// Its processes that are not gone.
+    pub(super) fn pids(&self) -> Vec<Pid> {
+        self.processes.iter().map(|process| process.pid).collect()
+    }
+
+    pub(super) fn memory(&self) -> Option<Bytes> {
+        self.candidate.memory
+    }
+
+    pub(super) fn view(&self, domain_name: impl Fn(DomainId) -> String) -> WorkerView {
+        WorkerView {
+            id: self.id(),
+            kind: self.candidate.kind.name().to_owned(),
+            owner: self.candidate.owner.as_deref().map(str::to_owned),
+            name: self.name.clone(),
+            pid: self.pid,
+            processes: self.pids(),
+            uid: self.uid,
+            attempt: self.attempt,
+            state: match self.life {
+                Life::Running => WorkerState::Running,
+                Life::BeingKilled(_) => WorkerState::BeingKilled,
+                Life::Stuck(_) => WorkerState::Stuck,
+            },
+            retriable: self.candidate.kind.retriable(),
+            started: self.candidate.started,
+            memory: self.candidate.memory,
+            domains: self.domains.iter().map(|domain| domain_name(*domain)).collect(),
+        }
+    }
+}

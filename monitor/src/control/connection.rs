@@ -1,0 +1,272 @@
+//! One connection of the control socket, from its first byte to its last. It holds no state of the agent's and
+//! trusts nothing that it reads; whatever goes wrong here ends this connection alone.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio_util::codec::Decoder;
+
+use super::codec::{Frame, LineCodec, encode_line, parse_call, refuse};
+use super::limits::{Limits, Ticket};
+use super::protocol::{Call, MAX_LINE, Op, Push, Refusal, RefusalCode, Reply, ReplyResult};
+use super::request::{Peer, Request, Requests};
+
+/// How much is read at once.
+const CHUNK: usize = 4096;
+
+/// Why a connection ended. None of them is an error of the agent's.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    #[error("the peer closed it")]
+    Closed,
+    #[error("reading failed: {0}")]
+    Read(io::Error),
+    #[error("writing failed: {0}")]
+    Write(io::Error),
+    #[error("the peer did not read within {0:?}")]
+    SlowReader(Duration),
+    #[error("a line was not finished within {0:?}")]
+    SlowLine(Duration),
+    #[error("nothing was asked for {0:?}")]
+    Idle(Duration),
+    #[error("the agent's loop is gone")]
+    AgentGone,
+}
+
+/// One connection; `run` ends with it.
+pub(super) struct Connection {
+    read: OwnedReadHalf,
+    write: OwnedWriteHalf,
+    /// Bytes that are not a whole line yet: less than [`MAX_LINE`] and one chunk.
+    buffer: BytesMut,
+    codec: LineCodec,
+    peer: Peer,
+    /// The other end is in `peer.pushes`, with the agent.
+    pushes: mpsc::Receiver<Push>,
+    requests: Requests,
+    limits: Limits,
+    ticket: Ticket,
+    /// It registered a worker or watches: it may be silent.
+    keeps: bool,
+    /// When the unfinished line in the buffer began.
+    line_since: Option<Instant>,
+    last_call: Instant,
+}
+
+impl Connection {
+    pub(super) fn new(
+        stream: UnixStream,
+        connection: u64,
+        uid: u32,
+        requests: Requests,
+        limits: Limits,
+        ticket: Ticket,
+    ) -> Self {
+        let (read, write) = stream.into_split();
+        let (sender, pushes) = mpsc::channel(limits.pushes.max(1));
+        Self {
+            read,
+            write,
+            buffer: BytesMut::new(),
+            codec: LineCodec::new(MAX_LINE),
+            peer: Peer { connection, uid, pushes: sender },
+            pushes,
+            requests,
+            limits,
+            ticket,
+            keeps: false,
+            line_since: None,
+            last_call: Instant::now(),
+        }
+    }
+
+    /// Answers calls and passes pushes on until the connection ends. Can be cancelled at any await.
+    pub(super) async fn run(&mut self) -> Ended {
+        loop {
+            if let Err(ended) = self.step().await {
+                return ended;
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<(), Ended> {
+        // The codec has no errors of its own.
+        if let Some(frame) = self.codec.decode(&mut self.buffer).map_err(Ended::Read)? {
+            self.line_since = None;
+            return self.take(frame).await;
+        }
+        self.mind_the_buffer();
+        let deadline = self.deadline();
+        self.buffer.reserve(CHUNK);
+        tokio::select! {
+            read = self.read.read_buf(&mut self.buffer) => match read {
+                Ok(0) => self.end_of_stream().await,
+                Ok(_) => Ok(()),
+                Err(error) => Err(Ended::Read(error)),
+            },
+            Some(push) = self.pushes.recv() => self.send(&push).await,
+            reason = expire(deadline) => self.time_is_up(reason).await,
+        }
+    }
+
+    /// Notes when an unfinished line began, and gives the memory of a long one back.
+    fn mind_the_buffer(&mut self) {
+        if self.codec.inside_line(&self.buffer) {
+            self.line_since.get_or_insert_with(Instant::now);
+        } else {
+            self.line_since = None;
+            if self.buffer.capacity() > 4 * CHUNK {
+                self.buffer = BytesMut::new();
+            }
+        }
+    }
+
+    /// When this connection is given up, and why; `None`: it may be silent.
+    fn deadline(&self) -> Option<(Instant, Ended)> {
+        let Limits { line_timeout, idle_timeout, .. } = self.limits;
+        let line = self.line_since.map(|since| (since + line_timeout, Ended::SlowLine(line_timeout)));
+        let idle = (!self.keeps).then(|| (self.last_call + idle_timeout, Ended::Idle(idle_timeout)));
+        line.into_iter().chain(idle).min_by_key(|(at, _)| *at)
+    }
+
+    async fn time_is_up(&mut self, reason: Ended) -> Result<(), Ended> {
+        let message = format!("{reason}: the connection is closed");
+        self.send(&refuse(0, RefusalCode::Timeout, None, message)).await?;
+        Err(reason)
+    }
+
+    async fn end_of_stream(&mut self) -> Result<(), Ended> {
+        if self.codec.inside_line(&self.buffer) {
+            let message = "the last line has no newline: nothing was done";
+            self.send(&refuse(0, RefusalCode::Malformed, None, message)).await?;
+        }
+        Err(Ended::Closed)
+    }
+
+    async fn take(&mut self, frame: Frame) -> Result<(), Ended> {
+        self.last_call = Instant::now();
+        let call = match frame {
+            Frame::Line(line) => parse_call(&line),
+            Frame::TooLong => {
+                let message =
+                    format!("the line is longer than {MAX_LINE} bytes: skipped up to the next newline");
+                Err(refuse(0, RefusalCode::Malformed, None, message))
+            }
+        };
+        if let Err(wait) = self.ticket.call(std::time::Instant::now()) {
+            let seq = call.map_or_else(|reply| reply.seq, |call| call.seq);
+            let message = format!(
+                "uid {} makes more than {} calls a second: try again later",
+                self.peer.uid, self.limits.calls_per_second
+            );
+            self.send(&refuse(seq, RefusalCode::Busy, None, message)).await?;
+            // Not read for as long as it takes to be under the limit again: a flood slows itself down.
+            sleep(wait).await;
+            return Ok(());
+        }
+        let reply = match call {
+            Ok(call) => self.ask(call).await?,
+            Err(reply) => reply,
+        };
+        self.send(&reply).await?;
+        self.last_call = Instant::now();
+        while let Ok(push) = self.pushes.try_recv() {
+            self.send(&push).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands the call to the agent and waits for its answer; pushes go out meanwhile.
+    async fn ask(&mut self, call: Call) -> Result<Reply, Ended> {
+        let Call { v: _, seq, op } = call;
+        let deadline = Instant::now() + self.limits.answer_timeout;
+        let keeps = matches!(op, Op::Register(_) | Op::Watch);
+        let (sender, mut answer) = oneshot::channel();
+        let request = Request::Call { peer: self.peer.clone(), op, reply: sender };
+        match timeout_at(deadline, self.requests.send(request)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(Ended::AgentGone),
+            Err(_) => {
+                return Ok(refuse(
+                    seq,
+                    RefusalCode::Busy,
+                    None,
+                    "the agent has too much to do: try again later",
+                ));
+            }
+        }
+        loop {
+            let result = tokio::select! {
+                // The answer first: a verdict about a worker must not overtake the answer that names it.
+                biased;
+                result = &mut answer => result,
+                Some(push) = self.pushes.recv() => {
+                    self.send(&push).await?;
+                    continue;
+                }
+                () = sleep_until(deadline) => {
+                    let message = format!("the agent did not answer within {:?}", self.limits.answer_timeout);
+                    return Ok(refuse(seq, RefusalCode::Failed, None, message));
+                }
+            };
+            return Ok(self.reply(seq, keeps, result));
+        }
+    }
+
+    fn reply(
+        &mut self,
+        seq: u64,
+        keeps: bool,
+        result: Result<Result<Value, Refusal>, oneshot::error::RecvError>,
+    ) -> Reply {
+        match result {
+            Ok(Ok(value)) => {
+                self.keeps |= keeps;
+                Reply { seq, result: ReplyResult::Ok(value) }
+            }
+            Ok(Err(refusal)) => Reply { seq, result: ReplyResult::Error(refusal) },
+            Err(_) => refuse(seq, RefusalCode::Failed, None, "the agent gave no answer"),
+        }
+    }
+
+    async fn send<T: Serialize>(&mut self, value: &T) -> Result<(), Ended> {
+        let line = encode_line(value).map_err(|error| Ended::Write(error.into()))?;
+        match timeout(self.limits.write_timeout, self.write.write_all(&line)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Ended::Write(error)),
+            Err(_) => Err(Ended::SlowReader(self.limits.write_timeout)),
+        }
+    }
+
+    /// Sends what the agent pushed before it stopped, as far as the peer takes it at once.
+    pub(super) async fn last_words(&mut self) {
+        const PATIENCE: Duration = Duration::from_millis(200);
+        let _ = timeout(PATIENCE, async {
+            while let Ok(push) = self.pushes.try_recv() {
+                if self.send(&push).await.is_err() {
+                    break;
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// Waits for the deadline, for ever if there is none.
+async fn expire(deadline: Option<(Instant, Ended)>) -> Ended {
+    match deadline {
+        Some((at, reason)) => {
+            sleep_until(at).await;
+            reason
+        }
+        None => std::future::pending().await,
+    }
+}

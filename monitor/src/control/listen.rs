@@ -1,0 +1,217 @@
+//! The path of the control socket: how it comes to be and how it goes. No protocol.
+//!
+//! The directory of the path must be one that only trusted users can write: who can write it can put another
+//! socket there. The agent makes missing directories with mode 0755.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, FlockOperation, Gid, Mode};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use tokio::net::UnixListener;
+
+/// Who may connect. What a peer may do then depends on its uid, so the default is everyone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Access {
+    /// Mode 0666: every user may register processes of their own.
+    #[default]
+    Everyone,
+    /// Mode 0660: root and the members of this group.
+    Group(u32),
+}
+
+/// Why the agent cannot listen at a path.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another agent does.
+    #[error("an agent already listens on {path}")]
+    Live {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The path is a symbolic link; following it could replace someone else's file.
+    #[error("{path} is a symbolic link: remove it, or name its target")]
+    Symlink {
+        /// The link.
+        path: PathBuf,
+    },
+    /// Something that is not a socket is there.
+    #[error("{path} exists and is not a socket: remove it, or choose another path")]
+    NotASocket {
+        /// What is in the way.
+        path: PathBuf,
+    },
+    /// Another process holds the lock on the directory for too long.
+    #[error("{path}: another process has locked this directory; is an agent stuck at its start?")]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The path has no directory or file name, or is longer than a socket address can be (107 bytes).
+    #[error("{path} cannot be the path of a socket: {source}")]
+    BadPath {
+        /// The path.
+        path: PathBuf,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// A step failed.
+    #[error("cannot {step} {path}: {source}")]
+    Io {
+        /// The step, as a verb.
+        step: &'static str,
+        /// Its object.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The socket's file. Dropping it removes the file, if it still is the one that was made.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode));
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "the control socket could not be removed");
+        }
+    }
+}
+
+/// Listens at `path`. A socket that nobody listens on any more is replaced. Nobody can connect before the
+/// file has its owner and mode. Two agents that start at once are kept apart by a lock on the directory.
+///
+/// # Errors
+/// See [`ListenError`]; nothing of this call's making is left behind.
+///
+/// # Panics
+/// Outside of a tokio runtime, as [`UnixListener::from_std`] does.
+pub fn bind(path: &Path, access: Access) -> Result<(UnixListener, SocketFile), ListenError> {
+    let bad = |source: io::Error| ListenError::BadPath { path: path.into(), source };
+    let address = SocketAddrUnix::new(path).map_err(|errno| bad(errno.into()))?;
+    let parent = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Err(bad(io::ErrorKind::InvalidInput.into())),
+    };
+    make_directory(parent)?;
+    let _lock = lock(parent)?;
+    clear_the_way(path)?;
+
+    let io = |step| {
+        move |errno: rustix::io::Errno| ListenError::Io { step, path: path.into(), source: errno.into() }
+    };
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )
+    .map_err(io("make a socket for"))?;
+    rustix::net::bind(&socket, &address).map_err(io("bind"))?;
+    let found = fs::symlink_metadata(path).map_err(|source| ListenError::Io {
+        step: "find",
+        path: path.into(),
+        source,
+    })?;
+    let file = SocketFile { path: path.into(), device: found.dev(), inode: found.ino() };
+    let mode = match access {
+        Access::Everyone => 0o666,
+        Access::Group(gid) => {
+            rustix::fs::chownat(
+                rustix::fs::CWD,
+                path,
+                None,
+                Some(Gid::from_raw(gid)),
+                AtFlags::SYMLINK_NOFOLLOW,
+            )
+            .map_err(io("give to the group"))?;
+            0o660
+        }
+    };
+    rustix::fs::chmod(path, Mode::from_raw_mode(mode)).map_err(io("set the mode of"))?;
+    // A connection is refused until here, so none is made under another mode.
+    rustix::net::listen(&socket, BACKLOG).map_err(io("listen on"))?;
+    let listener = UnixListener::from_std(socket.into()).map_err(|source| ListenError::Io {
+        step: "listen on",
+        path: path.into(),
+        source,
+    })?;
+    Ok((listener, file))
+}
+
+/// Connections that may wait to be accepted: a burst of runners. The kernel caps it at net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+
+fn make_directory(directory: &Path) -> Result<(), ListenError> {
+    let io = |step, source| ListenError::Io { step, path: directory.into(), source };
+    if directory.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(|e| io("create", e))?;
+    // The umask may have taken bits away, and then nobody could reach the socket.
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).map_err(|e| io("set the mode of", e))
+}
+
+/// Locks the directory itself: a lock file would be one more thing to leave behind.
+fn lock(directory: &Path) -> Result<File, ListenError> {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let io = |step, source| ListenError::Io { step, path: directory.into(), source };
+    let file = File::open(directory).map_err(|source| io("open", source))?;
+    let started = Instant::now();
+    loop {
+        match rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) if started.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(ListenError::Locked { path: directory.into() }),
+            Err(errno) => return Err(io("lock", errno.into())),
+        }
+    }
+}
+
+/// Removes a socket that nobody listens on; refuses anything else that is there.
+fn clear_the_way(path: &Path) -> Result<(), ListenError> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(ListenError::Io { step: "look at", path: path.into(), source }),
+    };
+    if found.is_symlink() {
+        return Err(ListenError::Symlink { path: path.into() });
+    }
+    if !found.file_type().is_socket() {
+        return Err(ListenError::NotASocket { path: path.into() });
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(ListenError::Live { path: path.into() }),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => match fs::remove_file(path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(ListenError::Io { step: "remove the stale socket", path: path.into(), source })
+            }
+            _ => Ok(()),
+        },
+        Err(source) => Err(ListenError::Io { step: "find out who listens on", path: path.into(), source }),
+    }
+}

@@ -1,0 +1,102 @@
+//! The agent's side of the control socket: who may connect, and one task for each connection. What is asked is
+//! none of its business: calls go to the agent's loop as [`Request`]s. The caller owns the listener (see
+//! [`super::listen::bind`]) and the stop signal.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use super::limits::Limits;
+
+use super::codec::encode_line;
+use super::connection::Connection;
+use super::limits::Gate;
+use super::protocol::{Refusal, Reply, ReplyResult};
+use super::request::{Request, Requests};
+
+/// How long to wait before the next try when no connection can be accepted (no file descriptors, no memory).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves the socket until `shutdown` is cancelled, then ends every connection, sends what was pushed so far,
+/// and returns. For each connection that made a call the agent gets its calls one at a time, in order, and at last a
+/// [`Request::Closed`].
+///
+/// Never returns an error: whatever goes wrong ends one connection and is logged. If the agent's end of
+/// `requests` is dropped, connections end at their next call.
+pub async fn serve(listener: UnixListener, requests: Requests, limits: Limits, shutdown: CancellationToken) {
+    let gate = Gate::new(limits);
+    let tracker = TaskTracker::new();
+    let mut number = 0;
+    let mut failing = false;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                failing = false;
+                number += 1;
+                if let Some(connection) = admit(stream, number, &gate, &requests) {
+                    tracker.spawn(attend(connection, number, requests.clone(), shutdown.clone()));
+                }
+            }
+            Err(error) => {
+                // Said once for each row of failures: the next try is 50 ms away.
+                if !failing {
+                    tracing::warn!(%error, "no connection can be accepted");
+                }
+                failing = true;
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    tracker.close();
+    tracker.wait().await;
+}
+
+/// Checks who connects and whether there is room.
+fn admit(stream: UnixStream, number: u64, gate: &Arc<Gate>, requests: &Requests) -> Option<Connection> {
+    let uid = match stream.peer_cred() {
+        Ok(credentials) => credentials.uid(),
+        Err(error) => {
+            tracing::debug!(connection = number, %error, "the peer's credentials cannot be read");
+            return None;
+        }
+    };
+    match gate.enter(uid, std::time::Instant::now()) {
+        Ok(ticket) => {
+            Some(Connection::new(stream, number, uid, requests.clone(), gate.limits().clone(), ticket))
+        }
+        Err(refusal) => {
+            tracing::debug!(connection = number, uid, %refusal, "turned away");
+            turn_away(stream, refusal);
+            None
+        }
+    }
+}
+
+/// Says why, once, without waiting: the buffer of a new socket has room for a line.
+fn turn_away(stream: UnixStream, refusal: Refusal) {
+    let reply = Reply { seq: 0, result: ReplyResult::Error(refusal) };
+    if let (Ok(mut stream), Ok(line)) = (stream.into_std(), encode_line(&reply)) {
+        let _ = stream.write(&line);
+    }
+}
+
+async fn attend(mut connection: Connection, number: u64, requests: Requests, shutdown: CancellationToken) {
+    match shutdown.run_until_cancelled(connection.run()).await {
+        Some(ended) => tracing::debug!(connection = number, %ended, "connection closed"),
+        None => connection.last_words().await,
+    }
+    drop(connection);
+    // The agent may have stopped listening already when everything shuts down.
+    let _ = shutdown.run_until_cancelled(requests.send(Request::Closed { connection: number })).await;
+}
