@@ -12,3 +12,4 @@ pub mod hog;
 pub mod process;
 pub mod report;
 pub mod skip;
+pub mod vm_line;

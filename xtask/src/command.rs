@@ -35,9 +35,12 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
 }
 
-/// The cargo that runs this xtask.
+/// The cargo that runs this xtask. What xtask builds is whole, also where an editor's environment skips the kernel
+/// side.
 pub(crate) fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.env_remove("MONITOR_SKIP_EBPF");
+    cargo
 }
 
 /// Where `PATH` finds `program`, all of them, in order.

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::{env, fs};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::command::{in_path, output, run, step};
 
@@ -44,9 +44,7 @@ pub(crate) fn install(why: &str, packages: &[&str]) -> Result<()> {
         // --no-remove: Debian's own rustup or rustc conflicts with some of these; better to fail than to take it away.
         .args(["install", "--yes", "--no-install-recommends", "--no-remove", "-o", "Dpkg::Use-Pty=0"])
         .args(packages);
-    run("Installing the packages", &mut apt).with_context(|| {
-        format!("by hand: apt-get install --no-install-recommends {}", packages.join(" "))
-    })?;
+    run("Installing the packages", &mut apt)?;
     let left = missing(packages);
     if !left.is_empty() {
         bail!("apt-get reported success, yet {} is not installed", left.join(" "));

@@ -6,9 +6,13 @@ mod debian;
 mod setup;
 mod test;
 mod toolchain;
+mod vm;
 
+use std::env;
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 /// Set up, build and test monitor.
@@ -27,14 +31,18 @@ enum Task {
     Build,
     /// Check and test everything; the tests on the real kernel need root
     Test,
+    /// Run the tests on the real kernel on other kernels, in virtual machines
+    Vm(vm::Options),
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let cli = Cli::parse();
+    let done = at_top_level().and_then(|()| match cli.command {
         Task::Setup => setup::run_setup().map(drop),
         Task::Build => build::run_build(),
         Task::Test => test::run_tests(),
-    };
+        Task::Vm(options) => vm::run_machines(&options),
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -42,4 +50,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Wherever in the workspace it was called: paths are relative to the top level.
+fn at_top_level() -> Result<()> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    env::set_current_dir(&top).with_context(|| top.display().to_string())
 }

@@ -36,6 +36,9 @@ pub(crate) fn run_setup() -> Result<EbpfToolchain> {
     let cache = record::cache_dir()
         .with_context(|| format!("no cache folder: set one of {}", record::CACHE_VARIABLES.join(", ")))?;
     let fit = get_toolchain()?;
+    if fit.name == LINKED {
+        debian::warn_if_first_in_path();
+    }
     let linker = match env::var_os(LINKER_VARIABLE).filter(|path| !path.is_empty()) {
         Some(path) => PathBuf::from(path),
         None => linker::get(&cache)?,
@@ -75,13 +78,13 @@ fn link_debians() -> Result<Fit> {
         if let Some(obstacle) = debian::obstacle() {
             bail!("{obstacle}. {}", by_hand(&missing));
         }
-        debian::install("a Rust compiler with the sources of core, which is compiled for BPF", &missing)?;
+        debian::install("a Rust compiler with the sources of core, which is compiled for BPF", &missing)
+            .with_context(|| by_hand(&missing))?;
     }
     run(
         "Linking Debian's toolchain into rustup",
         Command::new("rustup").args(["toolchain", "link", LINKED, "/usr"]),
     )?;
-    debian::warn_if_first_in_path();
     toolchain::examine(LINKED).with_context(|| format!("the linked toolchain {LINKED}"))
 }
 

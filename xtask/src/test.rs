@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 
 use crate::command::{cargo, in_path, run, step};
 use crate::debian::is_root;
-use crate::setup;
+use crate::{setup, vm};
 use skips::Skips;
 
 /// The kernel side is compiled for BPF only, by the library's build script.
@@ -30,6 +30,7 @@ pub(crate) fn run_tests() -> Result<()> {
         ),
     )?;
     kernel_tests(&mut skips)?;
+    other_kernel(&mut skips)?;
     skips.print()?;
     // Last, so that the output ends as that of cargo test does.
     run(
@@ -83,6 +84,18 @@ fn kernel_tests(skips: &mut Skips) -> Result<()> {
                 .args(["--", "--test-threads=1"]),
         ),
     )
+}
+
+/// One kernel that is not the host's. A developer decides about 20 MB of QEMU; CI has it installed.
+fn other_kernel(skips: &mut Skips) -> Result<()> {
+    if in_ci() {
+        vm::install()?;
+    }
+    if !vm::available() {
+        skips.add("the tests on another kernel", "QEMU is not installed; `cargo xtask vm` does it");
+        return Ok(());
+    }
+    vm::run_machines(&vm::Options::quickest()?)
 }
 
 /// Containers and chroots often come without; the programs attach through it.

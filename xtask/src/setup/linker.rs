@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::command::{cargo, output, run};
 use crate::debian;
@@ -15,8 +15,8 @@ use crate::toolchain::record::LINKER_VARIABLE;
 const VERSION: &str = "0.13.0";
 /// Where Debian puts LLVM 22.
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
-/// The headers and libraries of LLVM, and what linking to it takes.
-const PACKAGES: [&str; 4] = ["llvm-22-dev", "g++", "zlib1g-dev", "libzstd-dev"];
+/// The headers and libraries of LLVM.
+const PACKAGES: [&str; 1] = ["llvm-22-dev"];
 
 /// Whether the binary runs: after an upgrade of the system its libraries may be gone.
 pub(super) fn works(linker: &Path) -> bool {
@@ -35,7 +35,8 @@ pub(super) fn get(cache: &Path) -> Result<PathBuf> {
         if let Some(obstacle) = debian::obstacle() {
             bail!("{obstacle}. {}", by_hand(&missing));
         }
-        debian::install("the LLVM that bpf-linker turns the compiler's output into BPF with", &missing)?;
+        debian::install("the LLVM that bpf-linker turns the compiler's output into BPF with", &missing)
+            .with_context(|| by_hand(&missing))?;
     }
     let mut install = cargo();
     install

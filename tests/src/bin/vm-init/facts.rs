@@ -1,0 +1,57 @@
+//! What this kernel has of the things that the agent can use. Looks, changes nothing but a cgroup of its own.
+
+use std::fs;
+use std::path::Path;
+
+use monitor_tests::vm_line::Line;
+
+use crate::Results;
+
+/// Files whose presence is the fact.
+const FILES: [(&str, &str); 6] = [
+    ("BTF", "/sys/kernel/btf/vmlinux"),
+    ("memcg:mod_memcg_lruvec_state", "/sys/kernel/tracing/events/memcg/mod_memcg_lruvec_state/id"),
+    ("kmem:rss_stat", "/sys/kernel/tracing/events/kmem/rss_stat/id"),
+    ("sched:sched_process_exit", "/sys/kernel/tracing/events/sched/sched_process_exit/id"),
+    ("PSI", "/proc/pressure/memory"),
+    ("cgroup v1 memory", "/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+];
+
+/// Files that a cgroup below the root has, or not.
+const CGROUP_FILES: [&str; 4] = ["memory.max", "memory.peak", "memory.reclaim", "cgroup.kill"];
+
+/// Sends them all.
+pub(crate) fn send(results: &mut Results) {
+    let mut fact =
+        |name: &str, value: &str| results.send(&Line::Fact { name: name.into(), value: value.trim().into() });
+    let yes_no = |present: bool| if present { "yes" } else { "no" };
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    fact("release", &release);
+    for (name, path) in FILES {
+        fact(name, yes_no(Path::new(path).exists()));
+    }
+    let probe = Path::new("/sys/fs/cgroup/vm-init-probe");
+    let made = fs::create_dir(probe).is_ok();
+    for file in CGROUP_FILES {
+        fact(file, yes_no(made && probe.join(file).exists()));
+    }
+    let _ = fs::remove_dir(probe);
+    fact("lockdown", &lockdown(&fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default()));
+}
+
+/// The file holds all modes with the active one in brackets: `none [integrity] confidentiality`.
+fn lockdown(file: &str) -> String {
+    let active = file.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+    active.map_or("absent", |(mode, _)| mode).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lockdown;
+
+    #[test]
+    fn the_active_lockdown_mode_is_the_one_in_brackets() {
+        assert_eq!(lockdown("none [integrity] confidentiality\n"), "integrity");
+        assert_eq!(lockdown(""), "absent");
+    }
+}

@@ -1,0 +1,185 @@
+//! Runs test programs of libtest, each test in a process of its own: one that hangs or dies costs itself only. The exit
+//! status says how it ended; libtest's output is for people.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use monitor_tests::skip::NOTES_VARIABLE;
+use monitor_tests::vm_line::{Line, Outcome};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, wait};
+
+use crate::Results;
+
+/// The programs to run, one path a line.
+const LIST: &str = "/vm/tests";
+/// Only tests whose name contains this; empty: all.
+const FILTER: &str = "/vm/filter";
+/// Software emulation is 6 to 15 times slower than the machine it runs on.
+const DEADLINE: Duration = Duration::from_secs(120);
+/// Death by SIGKILL takes the time that the exit takes, under emulation.
+const SWEEP_DEADLINE: Duration = Duration::from_secs(30);
+/// Of a failed test's output, the end says why.
+const OUTPUT_LINES: usize = 60;
+
+/// Every test of every program on the list.
+pub(crate) fn everything(results: &mut Results) -> Result<()> {
+    let list = fs::read_to_string(LIST).context(LIST)?;
+    let filter = fs::read_to_string(FILTER).unwrap_or_default();
+    for program in list.lines().map(Path::new) {
+        if let Err(error) = all_of(program, filter.trim(), results) {
+            results.send(&Line::Trouble { what: format!("{}: {error:#}", program.display()) });
+        }
+    }
+    Ok(())
+}
+
+fn all_of(program: &Path, filter: &str, results: &mut Results) -> Result<()> {
+    let ignored: HashSet<String> = names(program, &["--ignored"])?.into_iter().collect();
+    for name in names(program, &[])? {
+        let test = format!("{}::{name}", display_name(program));
+        if !test.contains(filter) {
+            continue;
+        }
+        results.send(&Line::Started { test: test.clone() });
+        let start = Instant::now();
+        let (outcome, why) = if ignored.contains(&name) {
+            (Outcome::Skipped, "#[ignore]".to_owned())
+        } else {
+            one(program, &name, results)?
+        };
+        let millis = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        results.send(&Line::Ended { test, outcome, millis, why });
+    }
+    Ok(())
+}
+
+/// Cargo appends a hash: `usage-0123456789abcdef` is `usage`.
+fn display_name(program: &Path) -> String {
+    let file = program.file_name().unwrap_or_default().to_string_lossy();
+    file.rsplit_once('-').map_or(file.as_ref(), |(name, _)| name).to_owned()
+}
+
+fn names(program: &Path, more: &[&str]) -> Result<Vec<String>> {
+    let out = Command::new(program).args(["--list", "--format", "terse"]).args(more).output()?;
+    if !out.status.success() {
+        bail!("--list: {}: {}", out.status, String::from_utf8_lossy(&out.stderr).trim());
+    }
+    let text = String::from_utf8_lossy(&out.stdout);
+    Ok(text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
+}
+
+fn one(program: &Path, name: &str, results: &mut Results) -> Result<(Outcome, String)> {
+    const OUTPUT: &str = "/tmp/vm-init-output";
+    const NOTES: &str = "/tmp/vm-init-skips";
+    let _ = fs::remove_file(NOTES);
+    let output = File::create(OUTPUT).context(OUTPUT)?;
+    let mut child = Command::new(program)
+        // Uncaptured, so that a test that hangs has said something too.
+        .args(["--exact", name, "--test-threads=1", "--nocapture"])
+        .env(NOTES_VARIABLE, NOTES)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .spawn()?;
+    let status = wait_until(&mut child, Instant::now() + DEADLINE)?;
+    sweep()?;
+    let ended = match status {
+        None => (Outcome::TimedOut, format!("did not end within {DEADLINE:?}")),
+        Some(status) if !status.success() => (Outcome::Failed, status.to_string()),
+        Some(_) => match fs::read_to_string(NOTES) {
+            Ok(notes) => {
+                (Outcome::Skipped, notes.trim().split_once('\t').map_or("", |(_, why)| why).to_owned())
+            }
+            Err(_) => (Outcome::Passed, String::new()),
+        },
+    };
+    if matches!(ended.0, Outcome::Failed | Outcome::TimedOut) {
+        send_end_of(&fs::read(OUTPUT).unwrap_or_default(), results);
+    }
+    Ok(ended)
+}
+
+/// The exit status, or `None` when the deadline came first and the child was killed.
+fn wait_until(child: &mut Child, deadline: Instant) -> Result<Option<ExitStatus>> {
+    let ended = dead_by(Pid::from_child(child), deadline)?;
+    if !ended {
+        child.kill()?;
+    }
+    let status = child.wait()?;
+    Ok(ended.then_some(status))
+}
+
+/// Waits until the process is dead, reaped or not; false if the deadline came first.
+fn dead_by(pid: Pid, deadline: Instant) -> Result<bool> {
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(Errno::SRCH) => return Ok(true),
+        Err(error) => return Err(error).context("pidfd_open"),
+    };
+    loop {
+        let left =
+            Timespec::try_from(deadline.saturating_duration_since(Instant::now())).context("deadline")?;
+        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&left)) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error).context("poll"),
+        }
+    }
+}
+
+/// Kills and reaps whatever the test left running, so that the next one starts alone.
+fn sweep() -> Result<()> {
+    let deadline = Instant::now() + SWEEP_DEADLINE;
+    loop {
+        let left = others();
+        for pid in &left {
+            // One that is gone already is what we want.
+            let _ = kill_process(*pid, Signal::KILL);
+        }
+        for pid in &left {
+            if !dead_by(*pid, deadline)? {
+                bail!("process {} outlives SIGKILL", pid.as_raw_nonzero());
+            }
+        }
+        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+        if left.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// Live processes besides us. Kernel threads, and the dead, have no `exe`.
+fn others() -> Vec<Pid> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter(|entry| fs::read_link(entry.path().join("exe")).is_ok())
+        .filter_map(|entry| Pid::from_raw(entry.file_name().to_string_lossy().parse().ok()?))
+        .filter(|pid| !pid.is_init())
+        .collect()
+}
+
+fn send_end_of(output: &[u8], results: &mut Results) {
+    let text = String::from_utf8_lossy(output);
+    let lines: Vec<&str> = text.lines().collect();
+    for line in lines.iter().skip(lines.len().saturating_sub(OUTPUT_LINES)) {
+        results.send(&Line::Output { text: (*line).to_owned() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_of_cargo_is_not_part_of_a_tests_name() {
+        assert_eq!(display_name(Path::new("/t/deps/usage-0123456789abcdef")), "usage");
+        assert_eq!(display_name(Path::new("/t/deps/two-words-0123456789abcdef")), "two-words");
+        assert_eq!(display_name(Path::new("/t/plain")), "plain");
+    }
+}

@@ -1,0 +1,176 @@
+//! `cargo xtask vm`: the tests on other kernels, in virtual machines of its own. No root, no disk, no network inside.
+
+mod archive;
+mod console;
+mod initramfs;
+mod kernel;
+mod programs;
+mod qemu;
+mod table;
+
+// One definition of the lines between the init in the VM and this side; the tests crate itself is built after setup.
+#[path = "../../tests/src/vm_line.rs"]
+#[expect(unreachable_pub, reason = "public in the tests crate, which has a library")]
+mod line;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{in_path, output, step};
+use crate::toolchain::record;
+use crate::{debian, setup};
+use kernel::{Kernels, Spec};
+use qemu::Machine;
+use table::Column;
+
+/// What the table in the documentation is made of.
+const ALL_KERNELS: [&str; 11] =
+    ["5.10", "6.1", "6.12", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3"];
+/// The one that `cargo xtask test` boots: the oldest with everything that the agent uses, on most machines not the
+/// host's own.
+const QUICKEST: &str = "6.18";
+/// MiB that the initramfs and the tests fit into.
+const MEMORY: u32 = 512;
+/// Seconds that a machine may take for all tests.
+const DEADLINE: u64 = 600;
+/// How often a machine is booted that the emulator brings down.
+const ATTEMPTS: u32 = 3;
+/// Where the table lands.
+const TABLE: &str = "docs/kernels.md";
+
+/// What the user typed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Kernel series such as 6.12, each with arguments to boot it with if need be: 6.12+lockdown=integrity
+    /// [default: all that Debian has]
+    #[arg(value_name = "KERNEL")]
+    pub(crate) kernels: Vec<Spec>,
+    /// Run only tests whose name contains this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) filter: String,
+    /// Write the table to docs/kernels.md
+    #[arg(long)]
+    pub(crate) write: bool,
+    /// Fetch the newest build of each kernel, also where an older one is in the cache
+    #[arg(long)]
+    pub(crate) update: bool,
+    /// Memory of each machine in MiB
+    #[arg(long, value_name = "MIB", default_value_t = MEMORY)]
+    pub(crate) memory: u32,
+    /// Seconds after which a machine is given up
+    #[arg(long, value_name = "SECONDS", default_value_t = DEADLINE)]
+    pub(crate) deadline: u64,
+}
+
+impl Options {
+    /// One machine with the quickest kernel, all else as by default.
+    pub(crate) fn quickest() -> Result<Self> {
+        let kernels = vec![QUICKEST.parse()?];
+        Ok(Self {
+            kernels,
+            filter: String::new(),
+            write: false,
+            update: false,
+            memory: MEMORY,
+            deadline: DEADLINE,
+        })
+    }
+}
+
+/// Whether machines can be booted here without installing anything.
+pub(crate) fn available() -> bool {
+    !in_path(qemu::PROGRAM).is_empty()
+}
+
+/// Installs QEMU where that is possible.
+pub(crate) fn install() -> Result<()> {
+    if available() {
+        return Ok(());
+    }
+    const PACKAGES: [&str; 1] = ["qemu-system-x86"];
+    if let Some(obstacle) = debian::obstacle() {
+        bail!("QEMU is needed ({}) and cannot be installed: {obstacle}", qemu::PROGRAM);
+    }
+    debian::install("QEMU, which runs the other kernels", &PACKAGES)
+}
+
+/// Boots each kernel, prints the table to stdout, and fails if any test or machine did.
+pub(crate) fn run_machines(options: &Options) -> Result<()> {
+    setup::ensure()?;
+    install()?;
+    let mut kernels = Kernels::new(record::cache_dir().context("no cache folder")?.join("vm"));
+    let work = tempfile::tempdir().context("a temporary folder")?;
+    let initrd = work.path().join("initrd");
+    initramfs::build(&programs::build()?, &options.filter, &initrd)?;
+    let specs = if options.kernels.is_empty() {
+        ALL_KERNELS.iter().map(|series| series.parse()).collect::<Result<_>>()?
+    } else {
+        options.kernels.clone()
+    };
+    let mut columns = Vec::new();
+    for spec in specs {
+        columns.push(column(&spec, options, &mut kernels, &initrd, work.path()));
+    }
+    let text = table::markdown(&columns);
+    print!("{text}");
+    if options.write {
+        write_table(&columns, &text)?;
+    }
+    match columns
+        .iter()
+        .filter(|column| !column.good())
+        .map(|column| column.name.as_str())
+        .collect::<Vec<_>>()
+    {
+        bad if bad.is_empty() => Ok(()),
+        bad => bail!("not all is well on {}", bad.join(", ")),
+    }
+}
+
+/// One kernel's column; what keeps it from booting is in there too, so that the others still get theirs.
+fn column(spec: &Spec, options: &Options, kernels: &mut Kernels, initrd: &Path, work: &Path) -> Column {
+    let mut column = Column::new(spec.to_string());
+    let kernel = match kernels.get(&spec.series, options.update) {
+        Ok(kernel) => kernel,
+        Err(error) => {
+            column.trouble(format!("{error:#}"));
+            return column;
+        }
+    };
+    let machine = Machine {
+        kernel: &kernel.image,
+        initrd,
+        arguments: &spec.arguments,
+        memory: options.memory,
+        deadline: Duration::from_secs(options.deadline),
+    };
+    for attempt in 1..=ATTEMPTS {
+        step(&format!("Booting {spec} ({})", kernel.package));
+        column = Column::new(spec.to_string());
+        column.package.clone_from(&kernel.package);
+        if let Err(error) = machine.run(work, &mut column) {
+            column.trouble(format!("{error:#}"));
+        }
+        eprintln!("    {}", column.summary());
+        if !column.is_void() {
+            break;
+        }
+        if attempt < ATTEMPTS {
+            step("The emulator failed, not the kernel: once more");
+        }
+    }
+    column
+}
+
+fn write_table(columns: &[Column], text: &str) -> Result<()> {
+    let date = output(std::process::Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
+    if let Some(folder) = Path::new(TABLE).parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(TABLE, table::document(columns, text, &date)).context(TABLE)?;
+    step(&format!("Wrote {TABLE}"));
+    Ok(())
+}

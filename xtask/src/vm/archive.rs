@@ -1,0 +1,115 @@
+//! Writes a cpio archive of the format "newc", which is what the kernel unpacks as its initramfs
+//! (Documentation/driver-api/early-userspace/buffer-format.rst). Knows nothing of what is in it.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Types and permissions as in `st_mode`.
+const DIRECTORY: u32 = 0o040_755;
+const PROGRAM: u32 = 0o100_755;
+const CHARACTER_DEVICE: u32 = 0o020_600;
+
+/// An archive being written. Owner of everything is root.
+pub(super) struct Archive<W> {
+    to: W,
+    /// Inode numbers: entries with the same one would be links to each other.
+    entries: u32,
+    folders: BTreeSet<String>,
+}
+
+impl<W: Write> Archive<W> {
+    pub(super) fn new(to: W) -> Self {
+        Self { to, entries: 0, folders: BTreeSet::new() }
+    }
+
+    /// A folder and those above it.
+    pub(super) fn folder(&mut self, path: &str) -> io::Result<()> {
+        let path = path.trim_matches('/');
+        if path.is_empty() || self.folders.contains(path) {
+            return Ok(());
+        }
+        if let Some((above, _)) = path.rsplit_once('/') {
+            self.folder(above)?;
+        }
+        self.folders.insert(path.to_owned());
+        self.entry(path, DIRECTORY, (0, 0), &[])
+    }
+
+    /// A file that may be executed, and the folders above it.
+    pub(super) fn file(&mut self, path: &str, content: &[u8]) -> io::Result<()> {
+        self.above(path)?;
+        self.entry(path, PROGRAM, (0, 0), content)
+    }
+
+    /// A character device by its major and minor number.
+    pub(super) fn device(&mut self, path: &str, number: (u32, u32)) -> io::Result<()> {
+        self.above(path)?;
+        self.entry(path, CHARACTER_DEVICE, number, &[])
+    }
+
+    /// Ends the archive.
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        self.entry("TRAILER!!!", 0, (0, 0), &[])?;
+        self.to.flush()
+    }
+
+    fn above(&mut self, path: &str) -> io::Result<()> {
+        let above = Path::new(path).parent().map(|above| above.to_string_lossy().into_owned());
+        above.map_or(Ok(()), |above| self.folder(&above))
+    }
+
+    fn entry(&mut self, path: &str, mode: u32, device: (u32, u32), content: &[u8]) -> io::Result<()> {
+        let size = u32::try_from(content.len())
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{path}: over 4 GiB")))?;
+        let name = path.trim_start_matches('/');
+        let name_size = u32::try_from(name.len() + 1).map_err(io::Error::other)?;
+        self.entries += 1;
+        write!(self.to, "070701")?;
+        // inode, mode, uid, gid, links, time, size, device of the file (2), device it is (2), size of the name, checksum
+        let (major, minor) = device;
+        for field in [self.entries, mode, 0, 0, 1, 0, size, 0, 0, major, minor, name_size, 0] {
+            write!(self.to, "{field:08x}")?;
+        }
+        self.to.write_all(name.as_bytes())?;
+        self.to.write_all(&[0])?;
+        // Header and name, and the content, each end on a multiple of 4.
+        self.pad(110 + name.len() + 1)?;
+        self.to.write_all(content)?;
+        self.pad(content.len())
+    }
+
+    fn pad(&mut self, written: usize) -> io::Result<()> {
+        let zeros = [0u8; 3];
+        self.to.write_all(zeros.get(..written.next_multiple_of(4) - written).unwrap_or(&[]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_aligned_and_folders_come_first_and_once() {
+        let mut bytes = Vec::new();
+        let mut archive = Archive::new(&mut bytes);
+        archive.file("/a/b/c", b"12345").unwrap();
+        archive.file("/a/b/d", b"").unwrap();
+        archive.device("/dev/null", (1, 3)).unwrap();
+        archive.finish().unwrap();
+        assert_eq!(bytes.len() % 4, 0);
+        let mut names = Vec::new();
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            assert!(rest.starts_with(b"070701"), "no header where one should be: {rest:?}");
+            let field = |index: usize| {
+                let start = 6 + index * 8;
+                usize::from_str_radix(str::from_utf8(&rest[start..start + 8]).unwrap(), 16).unwrap()
+            };
+            let (size, name_size) = (field(6), field(11));
+            names.push(String::from_utf8(rest[110..110 + name_size - 1].to_vec()).unwrap());
+            rest = &rest[((110 + name_size).next_multiple_of(4) + size).next_multiple_of(4)..];
+        }
+        assert_eq!(names, ["a", "a/b", "a/b/c", "a/b/d", "dev", "dev/null", "TRAILER!!!"]);
+    }
+}

@@ -1,0 +1,88 @@
+//! Puts the programs and what they need into an initramfs. Each file keeps the path that it has on this machine, so
+//! that paths compiled into the tests (`CARGO_BIN_EXE_*`) and those relative to a program hold in the VM too.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::archive::Archive;
+use super::programs::Programs;
+use crate::command::{in_path, output};
+
+/// What tests may use of a system; there is no other.
+const TOOLS: [&str; 9] = ["cat", "dd", "env", "false", "head", "sh", "sleep", "tail", "true"];
+/// Mount points and others that are expected to be there.
+const FOLDERS: [&str; 8] = ["/proc", "/sys", "/dev", "/tmp", "/run", "/root", "/var/tmp", "/vm"];
+
+/// Writes the archive to `to`. Only tests whose name contains `filter` will run.
+pub(super) fn build(programs: &Programs, filter: &str, to: &Path) -> Result<()> {
+    let file = File::create(to).with_context(|| to.display().to_string())?;
+    let mut archive = Archive::new(BufWriter::new(file));
+    for folder in FOLDERS {
+        archive.folder(folder)?;
+    }
+    // The kernel opens the first for init, Rust's runtime the second.
+    archive.device("/dev/console", (5, 1))?;
+    archive.device("/dev/null", (1, 3))?;
+    archive.file("/init", &stripped(&programs.init)?)?;
+    let mut libraries = libraries(&programs.init)?;
+    for program in programs.tests.iter().chain(&programs.others) {
+        archive.file(text(program)?, &stripped(program)?)?;
+        libraries.append(&mut self::libraries(program)?);
+    }
+    for tool in TOOLS {
+        let Some(path) = in_path(tool).into_iter().next() else { continue };
+        archive.file(&format!("/bin/{tool}"), &read(&path)?)?;
+        libraries.append(&mut self::libraries(&path)?);
+    }
+    for library in &libraries {
+        archive.file(text(library)?, &read(library)?)?;
+    }
+    let list =
+        programs.tests.iter().map(|path| Ok(format!("{}\n", text(path)?))).collect::<Result<String>>()?;
+    archive.file("/vm/tests", list.as_bytes())?;
+    archive.file("/vm/filter", filter.as_bytes())?;
+    archive.finish().context("writing the initramfs")
+}
+
+/// The shared libraries of a program and its interpreter, by the paths at which it looks for them.
+fn libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
+    Ok(libraries_in(&output(Command::new("ldd").arg(program))?))
+}
+
+/// Lines of ldd: `libc.so.6 => /lib/libc.so.6 (0x..)`, `/lib64/ld-linux-x86-64.so.2 (0x..)`.
+fn libraries_in(ldd: &str) -> BTreeSet<PathBuf> {
+    ldd.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
+}
+
+/// Without debug information, which is nine tenths of a test program and would have to fit into the VM's memory.
+fn stripped(program: &Path) -> Result<Vec<u8>> {
+    let small = tempfile::NamedTempFile::new()?;
+    output(Command::new("strip").arg("--strip-debug").arg("-o").arg(small.path()).arg(program))?;
+    read(small.path())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| path.display().to_string())
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_and_the_interpreter_are_found_in_what_ldd_prints() {
+        let ldd = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/libc.so.6 (0x00007f)\n\t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
+        let expected = ["/lib/libc.so.6", "/lib64/ld-linux-x86-64.so.2"].map(PathBuf::from);
+        assert_eq!(libraries_in(ldd), BTreeSet::from(expected));
+        assert!(libraries_in("\tstatically linked\n").is_empty());
+    }
+}

@@ -1,0 +1,90 @@
+//! Compiles what runs in the VM and says where cargo put it.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::command::{cargo, output, step};
+
+/// The programs, as paths on this machine.
+#[derive(Debug)]
+pub(super) struct Programs {
+    /// Pid 1.
+    pub(super) init: PathBuf,
+    /// The kernel tests, programs of libtest.
+    pub(super) tests: Vec<PathBuf>,
+    /// What the tests start: monitor, and the other binaries of the tests crate.
+    pub(super) others: Vec<PathBuf>,
+}
+
+/// The part of cargo's messages that is used here.
+#[derive(Deserialize)]
+struct Message {
+    executable: Option<PathBuf>,
+    target: Option<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+/// Compiles them as `cargo test` does.
+pub(super) fn build() -> Result<Programs> {
+    step("Building the tests and what they start");
+    let messages = |arguments: &[&str]| {
+        output(cargo().args(arguments).args(["--message-format=json", "--quiet"]))
+            .context("building for the VM")
+    };
+    let mut others =
+        executables(&messages(&["build", "--package", "monitor", "--package", "monitor-tests", "--bins"])?)?;
+    let init =
+        others.iter().position(|(target, _)| target.name == "vm-init").context("no vm-init was built")?;
+    let (_, init) = others.swap_remove(init);
+    let tests = executables(&messages(&["test", "--no-run", "--package", "monitor-tests", "--tests"])?)?;
+    Ok(Programs {
+        init,
+        // --tests includes the unit tests of the library and the binaries; those need no other kernel.
+        tests: paths(tests.into_iter().filter(|(target, _)| target.kind == ["test"])),
+        others: paths(others.into_iter()),
+    })
+}
+
+fn paths(found: impl Iterator<Item = (Target, PathBuf)>) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = found.map(|(_, path)| path).collect();
+    paths.sort();
+    paths
+}
+
+fn executables(messages: &str) -> Result<Vec<(Target, PathBuf)>> {
+    let mut found = Vec::new();
+    for line in messages.lines() {
+        let message: Message = serde_json::from_str(line).with_context(|| format!("cargo said {line:?}"))?;
+        if let (Some(target), Some(path)) = (message.target, message.executable) {
+            found.push((target, path));
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::executables;
+
+    #[test]
+    fn only_what_can_be_executed_is_taken_from_cargos_messages() {
+        let messages = concat!(
+            r#"{"reason":"compiler-artifact","target":{"name":"lib","kind":["lib"]},"executable":null}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"usage","kind":["test"]},"executable":"/t/usage-1"}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":true}"#,
+        );
+        let found = executables(messages).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].0.name.as_str(), found[0].1.to_str()), ("usage", Some("/t/usage-1")));
+        assert!(executables("warning: no JSON").is_err());
+    }
+}
