@@ -141,9 +141,9 @@ impl Agent {
     /// Starts to listen to what happens.
     ///
     /// # Errors
-    /// `monitor watch` cannot be started.
+    /// The agent does not answer, or refuses.
     pub fn watch(&self) -> Result<Watch> {
-        Watch::start(self.command("watch")?)
+        Watch::start(&self.socket)
     }
 
     /// Stops it as a user does, by SIGTERM.

@@ -180,6 +180,16 @@ impl Sandbox {
         remove_tree(&self.dir)
     }
 
+    /// Removes it also on a panic that aborts: for programs whose profile does not unwind, where Drop does not run.
+    pub fn remove_on_panic(&self) {
+        let (dir, before) = (self.dir.clone(), std::panic::take_hook());
+        std::panic::set_hook(Box::new(move |info| {
+            before(info);
+            // Nothing is left to be done about an error: the next sandbox sweeps.
+            let _ = remove_tree(&dir);
+        }));
+    }
+
     fn write(&self, file: &str, value: &str) -> Result<()> {
         let path = self.dir.join(file);
         fs::write(&path, value).with_context(|| format!("writing {value} to {}", path.display()))

@@ -53,6 +53,9 @@ pub struct Hog {
     /// Ignore SIGTERM
     #[arg(long)]
     pub ignore_term: bool,
+    /// Die when the process that started this one dies
+    #[arg(long)]
+    pub with_parent: bool,
     /// Print `touched BYTES AT` every MiB and `holding BYTES AT` when done, AT in ns of the monotonic clock
     #[arg(long)]
     pub report: bool,
@@ -117,6 +120,7 @@ impl Hog {
             then_exit: 0,
             children: 0,
             ignore_term: false,
+            with_parent: false,
             report: true,
         }
     }
@@ -173,6 +177,7 @@ impl Hog {
         args.push(format!("--then-exit={}", self.then_exit));
         args.push(format!("--children={}", self.children));
         args.extend(self.ignore_term.then(|| "--ignore-term".into()));
+        args.extend(self.with_parent.then(|| "--with-parent".into()));
         args.extend(self.report.then(|| "--report".into()));
         args
     }
@@ -206,6 +211,7 @@ mod tests {
     fn the_arguments_say_what_was_meant() {
         let mut all = Hog::new(64).rate(20).kind(Kind::Shmem).hold(Duration::from_millis(1500)).children(3);
         all.ignore_term = true;
+        all.with_parent = true;
         all.then_exit = 7;
         for hog in [Hog::new(1), Hog::new(2).on_line(), all] {
             let args = std::iter::once("hog".to_owned()).chain(hog.args());

@@ -66,7 +66,7 @@ pub struct Worker {
     pub state: String,
 }
 
-/// A line of `monitor watch --json`.
+/// Something that happened: a note of `watch`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "note", rename_all = "snake_case")]
 pub enum Note {

@@ -2,7 +2,6 @@ use std::process::Stdio;
 
 use super::*;
 use crate::process::Process;
-use crate::sandbox;
 
 const MIB: u64 = 1 << 20;
 

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use signal_hook::consts::SIGTERM;
 
 use super::region::{PAGE, Region};
@@ -24,6 +25,9 @@ pub fn run(hog: &Hog) -> Result<u8> {
     if hog.ignore_term {
         // A handler that does nothing, rather than SIG_IGN: children are told by their own argument.
         signal_hook::flag::register(SIGTERM, Arc::new(AtomicBool::new(false))).context("catching SIGTERM")?;
+    }
+    if hog.with_parent {
+        set_parent_process_death_signal(Some(Signal::KILL)).context("asking to die with the parent")?;
     }
     if hog.start_on_line {
         io::stdin().read_line(&mut String::new()).context("waiting for a line")?;
