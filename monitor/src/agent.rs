@@ -1,3 +1,16 @@
 //! The agent: a pure core that decides, and the shell around it that reads, signals and tells.
+//!
+//! `core` is told events and orders actions. `shell` carries them out. `domains` owns the readings, `registry` the
+//! workers' processes, `watchers` who is told what, `calls` answers the control socket, `serve` is the loop.
 
+mod calls;
+mod clock;
 pub mod core;
+mod domains;
+mod readiness;
+mod registry;
+mod serve;
+mod shell;
+mod watchers;
+
+pub use self::serve::{AgentError, serve};

@@ -1,10 +1,19 @@
 //! The command line: one file per subcommand below `cli/`, each with its clap arguments and a `run` that
 //! returns the exit status. stdout is data, stderr is diagnostics.
 
+mod agent;
 mod config;
 pub mod domains;
 mod explain;
 pub mod roots;
+mod ask;
+mod exec;
+mod kills;
+mod run;
+mod status;
+mod table;
+mod watch;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -20,9 +29,17 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Agent(agent::AgentArgs),
     Config(config::ConfigArgs),
     Domains(domains::Domains),
     Explain(explain::Args),
+    Run(run::Args),
+    Status(status::Args),
+    Workers(workers::Args),
+    Kills(kills::Args),
+    Watch(watch::Args),
+    #[command(name = crate::runner::gate::STUB, hide = true)]
+    Exec(exec::Args),
 }
 
 /// Exit statuses that scripts may rely on (SPEC 11). clap itself exits with 2 on a usage error.
@@ -44,6 +61,7 @@ pub mod exit {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
+        Command::Agent(args) => agent::run(&args),
         Command::Config(args) => Ok(config::run(&args)),
         Command::Domains(args) => args.run(),
         Command::Explain(args) => Ok(explain::run(&args)),
@@ -55,4 +73,22 @@ pub fn main() -> ExitCode {
             ExitCode::from(exit::FAILED)
         }
     }
+}
+
+/// Diagnostics on stderr; `MONITOR_LOG` (or `RUST_LOG`) chooses what is shown, by default what an operator needs.
+fn log_to_stderr() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("MONITOR_LOG")
+        .or_else(|_| EnvFilter::try_from_default_env())
+        .unwrap_or_else(|_| EnvFilter::new("info"));
+    // A second call, in a test, changes nothing.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    ExitCode::from(match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Status(args) => status::run(&args),
+        Command::Workers(args) => workers::run(&args),
+        Command::Kills(args) => kills::run(&args),
+        Command::Watch(args) => watch::run(&args),
+        Command::Exec(args) => exec::run(&args),
+    })
 }

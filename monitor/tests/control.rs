@@ -173,6 +173,26 @@ async fn too_many_calls_are_refused_and_later_ones_taken() {
 }
 
 #[tokio::test]
+async fn unfinished_lines_of_a_uid_are_bounded_in_sum() {
+    let limits = Limits { unfinished_per_uid: 50_000, ..Limits::default() };
+    let agent = Fake::start(limits).answer_all(echo);
+    let mut first = Raw::connect(&agent.fake).await;
+    first.say(vec![b'x'; 30_000]).await;
+    let mut second = Raw::connect(&agent.fake).await;
+    second.say(vec![b'x'; 30_000]).await;
+    // Whichever was read later is turned away; the other one's share is enough.
+    let (over, within) = tokio::select! {
+        refusal = first.refusal() => (refusal, &mut second),
+        refusal = second.refusal() => (refusal, &mut first),
+    };
+    assert_eq!(over.code, RefusalCode::Busy);
+    within.say("\n").await;
+    assert_eq!(within.refusal().await.code, RefusalCode::Malformed);
+    within.say(STATUS).await;
+    assert_eq!(within.reply().await.seq, 4);
+}
+
+#[tokio::test]
 async fn an_agent_that_never_answers_costs_one_call() {
     let limits = Limits { answer_timeout: Duration::from_millis(30), ..Limits::default() };
     let mut fake = Fake::start(limits);
@@ -287,6 +307,44 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     assert_eq!(found.permissions().mode() & 0o7777, 0o660);
     drop(file);
     assert!(!path.exists());
+}
+
+/// A listener that nobody accepts from, with its queue full.
+fn crowded(path: &std::path::Path) -> (StdListener, Vec<std::os::unix::net::UnixStream>) {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, connect, listen, socket};
+    let address = SocketAddrUnix::new(path).unwrap();
+    let server = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    bind(&server, &address).unwrap();
+    listen(&server, 0).unwrap();
+    let mut crowd = Vec::new();
+    loop {
+        let client = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        rustix::io::ioctl_fionbio(&client, true).unwrap();
+        if connect(&client, &address).is_err() {
+            return (server.into(), crowd);
+        }
+        crowd.push(client.into());
+    }
+}
+
+#[tokio::test]
+async fn an_agent_with_a_full_queue_is_waited_for_and_not_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("monitor.sock");
+    let (listener, crowd) = crowded(&path);
+    assert!(matches!(bind(&path, Access::Everyone), Err(ListenError::Live { .. })));
+    let connecting = tokio::spawn({
+        let path = path.clone();
+        async move { Client::connect(&path).await }
+    });
+    tokio::task::yield_now().await;
+    let accepting = tokio::task::spawn_blocking(move || {
+        for _ in 0..=crowd.len() {
+            listener.accept().unwrap();
+        }
+    });
+    soon("the connection", connecting).await.unwrap().unwrap();
+    accepting.await.unwrap();
 }
 
 #[tokio::test]

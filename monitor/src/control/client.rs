@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::codec::Decoder;
 
 use super::codec::{Frame, LineCodec, encode_line};
@@ -19,6 +19,10 @@ use super::protocol::{Call, MAX_REPLY, Op, Push, Refusal, Reply, ReplyResult, VE
 
 /// How long a call may take. Longer than the server gives the agent, so that the server's answer is the one seen.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a crowd before the socket is waited for, and how long between two tries.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_PAUSE: Duration = Duration::from_millis(10);
 
 /// Pushes kept while a call waits for its reply; beyond that the oldest notes are dropped, verdicts never.
 const MAX_QUEUED: usize = 4096;
@@ -98,12 +102,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the agent that listens at `path`.
+    /// Connects to the agent that listens at `path`. If it is busy with other connections, waits up to 10 s.
     ///
     /// # Errors
     /// [`ClientError::NoAgent`], [`ClientError::Denied`] or [`ClientError::Io`].
     pub async fn connect(path: &Path) -> Result<Self, ClientError> {
-        let stream = UnixStream::connect(path).await.map_err(|source| unreachable_agent(path, source))?;
+        let stream = reach(path).await.map_err(|source| unreachable_agent(path, source))?;
         Ok(Self {
             path: path.into(),
             stream,
@@ -221,6 +225,19 @@ impl Client {
 
     fn garbled(&self, why: String) -> ClientError {
         ClientError::Garbled { path: self.path.clone(), why }
+    }
+}
+
+/// Connects; waits while more connections wait than the socket lets wait, which a unix socket says with EAGAIN.
+async fn reach(path: &Path) -> io::Result<UnixStream> {
+    let end = Instant::now() + CONNECT_TIMEOUT;
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < end => {
+                sleep(CONNECT_PAUSE).await;
+            }
+            result => return result,
+        }
     }
 }
 

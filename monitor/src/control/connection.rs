@@ -35,6 +35,8 @@ pub(super) enum Ended {
     SlowReader(Duration),
     #[error("a line was not finished within {0:?}")]
     SlowLine(Duration),
+    #[error("its uid holds too much memory in unfinished lines")]
+    TooMuch,
     #[error("nothing was asked for {0:?}")]
     Idle(Duration),
     #[error("the agent's loop is gone")]
@@ -104,6 +106,10 @@ impl Connection {
             return self.take(frame).await;
         }
         self.mind_the_buffer();
+        if let Err(refusal) = self.ticket.hold(self.buffer.len()) {
+            self.send(&Reply { seq: 0, result: ReplyResult::Error(refusal) }).await?;
+            return Err(Ended::TooMuch);
+        }
         let deadline = self.deadline();
         self.buffer.reserve(CHUNK);
         tokio::select! {

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::protocol::{Refusal, RefusalCode};
 
-/// The bounds of the socket. The defaults fit a node with thousands of workers; what the buffers of all
-/// connections can hold at most is `connections` × [`super::protocol::MAX_LINE`], for one uid
-/// `connections_per_uid` × the same.
+/// The bounds of the socket. The defaults fit a node with thousands of workers.
+///
+/// What peers can make the agent hold: for each connection 16 KiB and `pushes`, for each uid `unfinished_per_uid`,
+/// and one call for each connection that is being answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Open connections in all. Default 4096. Each holds a file descriptor of the agent.
@@ -22,6 +23,8 @@ pub struct Limits {
     pub calls_per_second: u32,
     /// How many calls a uid that was quiet may make at once. Default 2000.
     pub burst: u32,
+    /// Bytes of lines without their newline yet, in all connections of one uid, root too. Default 4 MiB.
+    pub unfinished_per_uid: usize,
     /// How long a line may take from its first byte to its newline. Default 5 s.
     pub line_timeout: Duration,
     /// How long a connection that neither registered a worker nor watches may be silent. Default 60 s.
@@ -42,6 +45,7 @@ impl Default for Limits {
             connections_per_uid: 1024,
             calls_per_second: 1000,
             burst: 2000,
+            unfinished_per_uid: 4 << 20,
             line_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
             answer_timeout: Duration::from_secs(10),
@@ -58,6 +62,8 @@ const ROOT: u32 = 0;
 #[derive(Debug)]
 struct Account {
     connections: usize,
+    /// Bytes of unfinished lines.
+    unfinished: usize,
     /// When all its calls so far would be through at `calls_per_second`: the generic cell rate algorithm.
     paid_until: Instant,
 }
@@ -103,13 +109,14 @@ impl Gate {
         }
         // An account without connections is kept until its calls are paid, or reconnecting would pay them.
         books.accounts.retain(|_, account| account.connections > 0 || account.paid_until > now);
-        let account = books.accounts.entry(uid).or_insert(Account { connections: 0, paid_until: now });
+        let account =
+            books.accounts.entry(uid).or_insert(Account { connections: 0, unfinished: 0, paid_until: now });
         if uid != ROOT && account.connections >= limits.connections_per_uid {
             return Err(busy(format!("uid {uid} has {} connections open, its limit", account.connections)));
         }
         account.connections += 1;
         books.connections += 1;
-        Ok(Ticket { gate: Arc::clone(self), uid })
+        Ok(Ticket { gate: Arc::clone(self), uid, unfinished: 0 })
     }
 }
 
@@ -122,9 +129,27 @@ fn busy(message: String) -> Refusal {
 pub(super) struct Ticket {
     gate: Arc<Gate>,
     uid: u32,
+    /// This connection's part of the account's.
+    unfinished: usize,
 }
 
 impl Ticket {
+    /// Books that this connection holds `bytes` of an unfinished line now.
+    pub(super) fn hold(&mut self, bytes: usize) -> Result<(), Refusal> {
+        if bytes == self.unfinished {
+            return Ok(());
+        }
+        let mut books = self.gate.books();
+        let Some(account) = books.accounts.get_mut(&self.uid) else { return Ok(()) };
+        account.unfinished = account.unfinished.saturating_sub(self.unfinished).saturating_add(bytes);
+        self.unfinished = bytes;
+        let limit = self.gate.limits.unfinished_per_uid;
+        if account.unfinished > limit {
+            return Err(busy(format!("uid {} has more than {limit} bytes of unfinished lines", self.uid)));
+        }
+        Ok(())
+    }
+
     /// Books a call. `Err`: too many; how long until the next one is taken.
     pub(super) fn call(&self, now: Instant) -> Result<(), Duration> {
         let limits = &self.gate.limits;
@@ -148,6 +173,7 @@ impl Drop for Ticket {
         books.connections = books.connections.saturating_sub(1);
         if let Some(account) = books.accounts.get_mut(&self.uid) {
             account.connections = account.connections.saturating_sub(1);
+            account.unfinished = account.unfinished.saturating_sub(self.unfinished);
         }
     }
 }

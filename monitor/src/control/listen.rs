@@ -5,13 +5,13 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FlockOperation, Gid, Mode};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::UnixListener;
 
@@ -118,16 +118,8 @@ pub fn bind(path: &Path, access: Access) -> Result<(UnixListener, SocketFile), L
     let _lock = lock(parent)?;
     clear_the_way(path)?;
 
-    let io = |step| {
-        move |errno: rustix::io::Errno| ListenError::Io { step, path: path.into(), source: errno.into() }
-    };
-    let socket = rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )
-    .map_err(io("make a socket for"))?;
+    let io = |step| move |errno: Errno| ListenError::Io { step, path: path.into(), source: errno.into() };
+    let socket = stream_socket().map_err(io("make a socket for"))?;
     rustix::net::bind(&socket, &address).map_err(io("bind"))?;
     let found = fs::symlink_metadata(path).map_err(|source| ListenError::Io {
         step: "find",
@@ -182,10 +174,10 @@ fn lock(directory: &Path) -> Result<File, ListenError> {
     loop {
         match rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(file),
-            Err(rustix::io::Errno::WOULDBLOCK) if started.elapsed() < PATIENCE => {
+            Err(Errno::WOULDBLOCK) if started.elapsed() < PATIENCE => {
                 std::thread::sleep(Duration::from_millis(10));
             }
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(ListenError::Locked { path: directory.into() }),
+            Err(Errno::WOULDBLOCK) => return Err(ListenError::Locked { path: directory.into() }),
             Err(errno) => return Err(io("lock", errno.into())),
         }
     }
@@ -204,14 +196,32 @@ fn clear_the_way(path: &Path) -> Result<(), ListenError> {
     if !found.file_type().is_socket() {
         return Err(ListenError::NotASocket { path: path.into() });
     }
-    match UnixStream::connect(path) {
-        Ok(_) => Err(ListenError::Live { path: path.into() }),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => match fs::remove_file(path) {
+    match listens(path) {
+        Ok(true) => Err(ListenError::Live { path: path.into() }),
+        Ok(false) => match fs::remove_file(path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(ListenError::Io { step: "remove the stale socket", path: path.into(), source })
             }
-            _ => Ok(()),
+            Ok(()) | Err(_) => Ok(()),
         },
-        Err(source) => Err(ListenError::Io { step: "find out who listens on", path: path.into(), source }),
+        Err(errno) => {
+            let source = errno.into();
+            Err(ListenError::Io { step: "find out who listens on", path: path.into(), source })
+        }
     }
+}
+
+/// Whether anybody listens. Does not wait: the queue of an agent that is stuck can be full.
+fn listens(path: &Path) -> Result<bool, Errno> {
+    let socket = stream_socket()?;
+    match rustix::net::connect(&socket, &SocketAddrUnix::new(path)?) {
+        Ok(()) | Err(Errno::AGAIN) => Ok(true),
+        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn stream_socket() -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
 }

@@ -23,7 +23,7 @@ use super::request::{Request, Requests};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves the socket until `shutdown` is cancelled, then ends every connection, sends what was pushed so far,
-/// and returns. For each connection that made a call the agent gets its calls one at a time, in order, and at last a
+/// and returns. For each connection the agent gets its calls one at a time, in order, and at last a
 /// [`Request::Closed`].
 ///
 /// Never returns an error: whatever goes wrong ends one connection and is logged. If the agent's end of

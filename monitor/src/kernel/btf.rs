@@ -272,6 +272,7 @@ fn sections(data: Bytes) -> Result<(Bytes, Bytes), BtfError> {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "the sample is small")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

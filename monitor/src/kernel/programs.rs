@@ -175,6 +175,35 @@ impl Programs {
         }
     }
 
+    /// Tells the programs that a process belongs to a worker, whatever they knew of it.
+    ///
+    /// # Errors
+    /// If the map is full or the kernel refuses.
+    pub fn set_process(&mut self, pid: Pid, worker: WorkerId) -> Result<(), MapError> {
+        self.workers.insert(pid.0, Entry(WorkerEntry { worker: worker.0, stopped_at: 0 }), 0)
+    }
+
+    /// The worker that the programs know a process to belong to. None once it began to exit.
+    #[must_use]
+    pub fn worker_of(&self, pid: Pid) -> Option<WorkerId> {
+        self.workers.get(&pid.0, 0).ok().map(|Entry(entry)| WorkerId(entry.worker))
+    }
+
+    /// A descriptor of the ring buffer, readable when there are records.
+    ///
+    /// # Errors
+    /// If it can't be duplicated.
+    pub fn events_fd(&self) -> io::Result<std::sync::Arc<std::os::fd::OwnedFd>> {
+        use std::os::fd::AsFd;
+        self.events.as_fd().try_clone_to_owned().map(std::sync::Arc::new)
+    }
+
+    /// The rows of hooks that are not used.
+    #[must_use]
+    pub fn off(why: &str) -> Box<[Probe; 3]> {
+        Box::new(Hook::ALL.map(|hook| Probe::new(hook, ProbeState::Off(why.to_owned()))))
+    }
+
     /// Makes the programs forget a process. One that they do not know is left alone.
     pub fn remove_process(&mut self, pid: Pid) {
         // Fails only if it is not there: the exit hook was first.

@@ -1,7 +1,6 @@
-//! What the kernel programs push, decoded from `bytes` by zerocopy. A record that is not one is an error that
+//! What the kernel programs push, decoded by zerocopy from the buffer (`bytes`) the shell copied it to. A record that is not one is an error that
 //! says what is wrong with it, never a guess.
 
-use bytes::Bytes;
 use monitor_common::{Crossing, Delta, Exit, Fork, Header, RECORD_LEN, RecordKind, Stopped};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -35,11 +34,11 @@ pub enum RecordError {
 ///
 /// # Errors
 /// If it has another length or an unknown kind: the programs and the agent do not belong together.
-pub fn decode(data: &Bytes) -> Result<Record, RecordError> {
+pub fn decode(data: &[u8]) -> Result<Record, RecordError> {
     if data.len() != RECORD_LEN {
         return Err(RecordError::Length(data.len()));
     }
-    let kind = take::<Header>(&data.slice(..size_of::<Header>()))?.kind;
+    let kind = take::<Header>(&data[..size_of::<Header>()])?.kind;
     match RecordKind::from_u32(kind).ok_or(RecordError::Kind(kind))? {
         RecordKind::Delta => take(data).map(Record::Delta),
         RecordKind::Crossing => take(data).map(Record::Crossing),
@@ -49,7 +48,7 @@ pub fn decode(data: &Bytes) -> Result<Record, RecordError> {
     }
 }
 
-fn take<T: FromBytes + KnownLayout + Immutable>(data: &Bytes) -> Result<T, RecordError> {
+fn take<T: FromBytes + KnownLayout + Immutable>(data: &[u8]) -> Result<T, RecordError> {
     T::read_from_bytes(data).map_err(|_| RecordError::Length(data.len()))
 }
 
@@ -70,19 +69,19 @@ mod tests {
             status: 0x0100,
             reserved: [0; 2],
         };
-        assert_eq!(decode(&Bytes::copy_from_slice(exit.as_bytes())), Ok(Record::Exit(exit)));
+        assert_eq!(decode(exit.as_bytes()), Ok(Record::Exit(exit)));
     }
 
     #[test]
     fn what_is_no_record_is_refused_by_name() {
-        assert_eq!(decode(&Bytes::from_static(&[1; 63])), Err(RecordError::Length(63)));
-        assert_eq!(decode(&Bytes::from_static(&[9; 64])), Err(RecordError::Kind(0x0909_0909)));
+        assert_eq!(decode(&[1; 63]), Err(RecordError::Length(63)));
+        assert_eq!(decode(&[9; 64]), Err(RecordError::Kind(0x0909_0909)));
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_decoded_or_refused(data in proptest::collection::vec(any::<u8>(), 0..130)) {
-            let _ = decode(&data.into());
+            let _ = decode(&data);
         }
     }
 }

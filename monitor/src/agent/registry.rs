@@ -1,0 +1,118 @@
+//! The workers' processes: their pidfds, from registration to the end. Kills by them.
+
+use std::collections::HashMap;
+
+use crate::control::request::Peer;
+use crate::kill::{Process, SignalError};
+use crate::units::Pid;
+use crate::worker::WorkerId;
+
+/// A process of a worker.
+pub(super) struct Member {
+    pub(super) process: Process,
+    /// Somebody waits for its pidfd; otherwise only the kernel's exit record tells of its end.
+    pub(super) watched: bool,
+}
+
+/// A worker's processes, and who registered it.
+pub(super) struct Entry {
+    pub(super) members: Vec<Member>,
+    pub(super) peer: Peer,
+    /// The process that was registered.
+    pub(super) root: Pid,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Registry {
+    workers: HashMap<WorkerId, Entry>,
+    by_pid: HashMap<Pid, WorkerId>,
+}
+
+/// What became of an order to kill a worker.
+pub(super) struct Killed {
+    /// How many processes were signalled.
+    pub(super) signalled: usize,
+    /// Why one could not be.
+    pub(super) refused: Option<(Pid, SignalError)>,
+}
+
+impl Registry {
+    pub(super) fn add(&mut self, worker: WorkerId, root: Process, peer: Peer) {
+        self.by_pid.insert(root.pid(), worker);
+        let entry = Entry { root: root.pid(), members: vec![Member { process: root, watched: true }], peer };
+        self.workers.insert(worker, entry);
+    }
+
+    /// Adds a process to a worker. False: no such worker, or the process is known.
+    pub(super) fn add_member(&mut self, worker: WorkerId, process: Process) -> bool {
+        let Some(entry) = self.workers.get_mut(&worker) else { return false };
+        let pid = process.pid();
+        if entry.members.iter().any(|member| member.process.pid() == pid) {
+            return false;
+        }
+        self.by_pid.insert(pid, worker);
+        entry.members.push(Member { process, watched: false });
+        true
+    }
+
+    pub(super) fn get(&self, worker: WorkerId) -> Option<&Entry> {
+        self.workers.get(&worker)
+    }
+
+    pub(super) fn get_mut(&mut self, worker: WorkerId) -> Option<&mut Entry> {
+        self.workers.get_mut(&worker)
+    }
+
+    pub(super) fn worker_of(&self, pid: Pid) -> Option<WorkerId> {
+        self.by_pid.get(&pid).copied()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.workers.len()
+    }
+
+    pub(super) fn ids(&self) -> Vec<WorkerId> {
+        self.workers.keys().copied().collect()
+    }
+
+    /// A process is gone.
+    pub(super) fn remove_member(&mut self, worker: WorkerId, pid: Pid) {
+        if self.by_pid.get(&pid) == Some(&worker) {
+            self.by_pid.remove(&pid);
+        }
+        if let Some(entry) = self.workers.get_mut(&worker) {
+            entry.members.retain(|member| member.process.pid() != pid);
+        }
+    }
+
+    /// A worker is forgotten; its pids, for the kernel's map.
+    pub(super) fn remove(&mut self, worker: WorkerId) -> Vec<Pid> {
+        let Some(entry) = self.workers.remove(&worker) else { return Vec::new() };
+        let pids: Vec<Pid> = entry.members.iter().map(|member| member.process.pid()).collect();
+        for pid in &pids {
+            if self.by_pid.get(pid) == Some(&worker) {
+                self.by_pid.remove(pid);
+            }
+        }
+        pids
+    }
+
+    /// A connection is closed: nobody is told of its workers' ends any more. They stay registered.
+    pub(super) fn whose(&self, worker: WorkerId) -> Option<&Peer> {
+        self.workers.get(&worker).map(|entry| &entry.peer)
+    }
+
+    /// SIGKILL to every process of a worker. Nothing is allocated, opened or looked up by path.
+    pub(super) fn kill(&self, worker: WorkerId) -> Killed {
+        let mut killed = Killed { signalled: 0, refused: None };
+        for member in self.workers.get(&worker).map_or(&[][..], |entry| &entry.members) {
+            match member.process.kill() {
+                Ok(()) => killed.signalled += 1,
+                Err(SignalError::Gone) => {}
+                Err(error) => killed.refused = Some((member.process.pid(), error)),
+            }
+        }
+        killed
+    }
+}

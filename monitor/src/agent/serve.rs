@@ -1,0 +1,146 @@
+//! The agent's loop: records, ends of processes, calls and deadlines, one after the other on one thread. The caller
+//! owns the listener and the stop signal.
+
+use std::future::pending;
+use std::time::Duration;
+
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::clock;
+use super::core::{Core, Event, Settings};
+use super::domains::Domains;
+use super::readiness;
+use super::shell::Shell;
+use crate::config::Config;
+use crate::control::request::Request;
+use crate::control::server::{self, Limits};
+use crate::kernel::numbers::Hook;
+use crate::kernel::programs::Programs;
+use crate::memory::{CgroupPath, ReadError};
+
+/// Why the agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// A cgroup that was named can't be guarded.
+    #[error("cannot guard cgroup {path}: {error}")]
+    Cgroup {
+        /// As given.
+        path: String,
+        /// Why.
+        error: String,
+    },
+    /// The node's files can't be read.
+    #[error("cannot guard the node: {0}")]
+    Node(ReadError),
+    /// The runtime refuses.
+    #[error("cannot wait for kernel records: {0}")]
+    Poller(std::io::Error),
+}
+
+/// Calls that wait for the loop.
+const WAITING_CALLS: usize = 1024;
+
+/// Runs the agent until `shutdown`. `ready` is called when everything is guarded and the socket is served.
+///
+/// # Errors
+/// If what was asked for cannot be guarded. Missing kernel hooks are no error: they show in `status`.
+pub async fn serve(
+    config: Config,
+    listener: UnixListener,
+    shutdown: CancellationToken,
+    ready: impl FnOnce(),
+) -> Result<(), AgentError> {
+    let (ended, mut ends) = mpsc::unbounded_channel();
+    let (requests, mut calls) = mpsc::channel(WAITING_CALLS);
+    let mut shell = start(&config, ended)?;
+    let ring = match &shell.programs {
+        Some(programs) => Some(readiness::readable(programs.events_fd().map_err(AgentError::Poller)?)),
+        None => None,
+    };
+    let ring = ring.transpose().map_err(AgentError::Poller)?;
+    let server = tokio::spawn(server::serve(listener, requests, Limits::default(), shutdown.clone()));
+    ready();
+    loop {
+        let wait = shell.core.next_deadline().since(clock::now());
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            readable = async { match &ring { Some(ring) => ring.readable().await, None => pending().await } } => {
+                if let Ok(mut guard) = readable {
+                    guard.clear_ready();
+                }
+                shell.drain();
+            }
+            Some(end) = ends.recv() => shell.ended(end),
+            () = tokio::time::sleep(wait.max(Duration::from_micros(100))) => shell.tick(),
+            Some(request) = calls.recv() => match request {
+                Request::Call { peer, op, reply } => {
+                    // A client that went away needs no answer.
+                    let _ = reply.send(shell.answer(peer, op));
+                }
+                Request::Closed { connection } => shell.watchers.remove(connection),
+            },
+        }
+    }
+    // It ends by the same signal.
+    let _ = server.await;
+    Ok(())
+}
+
+fn start(config: &Config, ended: mpsc::UnboundedSender<super::shell::Ended>) -> Result<Shell, AgentError> {
+    let domains = Domains::new(config.procfs.clone(), config.cgroupfs.clone(), config.count_swap);
+    let mut programs = match config.probe {
+        crate::config::values::ProbeChoice::Poll => Err(Programs::off("switched off: probe = poll")),
+        crate::config::values::ProbeChoice::Auto
+        | crate::config::values::ProbeChoice::Memcg
+        | crate::config::values::ProbeChoice::RssStat => Programs::load(),
+    };
+    if let Ok(programs) = &mut programs {
+        domains.prepare(programs);
+    }
+    let mut shell = Shell::new(Core::new(settings(config)), programs, domains, ended);
+    shell.guards_ancestors = config.node;
+    if config.node {
+        let added = shell.domains.add_node().map_err(AgentError::Node)?;
+        shell.happen(added);
+    }
+    for cgroup in &config.cgroups {
+        let name = |error: &dyn std::fmt::Display| AgentError::Cgroup {
+            path: cgroup.display().to_string(),
+            error: error.to_string(),
+        };
+        let path = CgroupPath::new(cgroup.as_os_str()).map_err(|error| name(&error))?;
+        let added = shell.domains.add_cgroup(&path, shell.programs.as_mut()).map_err(|error| name(&error))?;
+        if let Some(added) = added {
+            shell.happen(added);
+        }
+    }
+    if let Some(programs) = &mut shell.programs {
+        programs.attach(Hook::Usage);
+    }
+    for probe in shell.probes() {
+        if let Some(fallback) = probe.fallback {
+            tracing::warn!(hook = probe.name, tracepoint = %probe.tracepoint, state = ?probe.state, fallback, "a kernel hook is not there");
+        }
+    }
+    shell.happen(Event::Tick);
+    Ok(shell)
+}
+
+fn settings(config: &Config) -> Settings {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Settings {
+        refresh_ms: config.refresh.map_or(0, millis),
+        usage_threshold: config.usage_threshold,
+        min_memory_free: config.min_memory_free,
+        policy: config.policy,
+        owner_tie_break: config.owner_tie_break,
+        kill_buffer: config.kill_buffer,
+        idle_threshold: config.idle_threshold,
+        kill_timeout_ms: millis(config.kill_timeout),
+        memory_wait_ms: millis(config.memory_wait),
+        dry_run: config.dry_run,
+    }
+}

@@ -1,0 +1,62 @@
+//! `monitor agent`: the daemon. Starts the loop, stops it on SIGTERM or SIGINT.
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::exit;
+use crate::agent;
+use crate::config::{self, Config, ConfigFlags};
+use crate::control::listen::{self, Access};
+
+/// Guard this node, or the cgroups that are named
+///
+/// Without --cgroup it guards the node and every cgroup with a limit that a worker is in; with --cgroup only the
+/// cgroups named, unless --node is given too. Runs in the foreground until SIGTERM or SIGINT.
+#[derive(Debug, Args)]
+pub(super) struct AgentArgs {
+    #[command(flatten)]
+    config: ConfigFlags,
+}
+
+/// Exit status: 0 after a signal; 1 if it cannot guard what it should or cannot listen; 2 for a bad setting.
+///
+/// # Errors
+/// Why it cannot start.
+pub(super) fn run(args: &AgentArgs) -> anyhow::Result<u8> {
+    let config = match config::load(&args.config) {
+        Ok(resolved) => resolved.config,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return Ok(exit::USAGE);
+        }
+    };
+    super::log_to_stderr();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(guard(config))?;
+    Ok(exit::OK)
+}
+
+async fn guard(config: Config) -> anyhow::Result<()> {
+    let path = config.socket.clone();
+    // The second removes the socket's file at the end.
+    let (listener, _file) = listen::bind(&path, Access::Everyone)?;
+    let shutdown = CancellationToken::new();
+    stop_on_signals(shutdown.clone())?;
+    agent::serve(config, listener, shutdown, || eprintln!("monitor: listening on {}", path.display()))
+        .await?;
+    Ok(())
+}
+
+fn stop_on_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        shutdown.cancel();
+    });
+    Ok(())
+}

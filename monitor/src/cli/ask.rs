@@ -1,0 +1,75 @@
+//! What the subcommands that ask the agent share: where it is, one question, and output that survives a reader
+//! who goes away.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::exit;
+use crate::control::DEFAULT_SOCKET;
+use crate::control::client::{Client, ClientError};
+use crate::control::protocol::Op;
+
+/// Where the agent is, and in which form its answer is wanted.
+#[derive(Debug, clap::Args)]
+pub(super) struct Ask {
+    /// The agent's socket [default: /run/monitor/monitor.sock]
+    #[arg(long, value_name = "PATH", env = "MONITOR_SOCKET", hide_env_values = true)]
+    socket: Option<PathBuf>,
+    /// Print the agent's answer as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl Ask {
+    pub(super) async fn connect(&self) -> Result<Client, ClientError> {
+        let path = self.socket.clone().unwrap_or_else(|| DEFAULT_SOCKET.into());
+        Client::connect(&path).await
+    }
+
+    /// Asks, and prints the answer as JSON or as `human` puts it; the exit status.
+    pub(super) fn ask(&self, op: Op, human: fn(&Value) -> String) -> u8 {
+        let answer = block_on(async { self.connect().await?.call(op).await });
+        match answer {
+            Ok(Ok(value)) if self.json => print(&format!("{value}\n")),
+            Ok(Ok(value)) => print(&human(&value)),
+            Ok(Err(error)) => refused(&error),
+            Err(error) => {
+                complain(&error);
+                exit::FAILED
+            }
+        }
+    }
+}
+
+/// Runs a future on a runtime of this thread.
+pub(super) fn block_on<F: Future>(future: F) -> io::Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(future))
+}
+
+/// Says what is wrong; the exit status: 1 if the agent refused, 125 if there is none.
+pub(super) fn refused(error: &ClientError) -> u8 {
+    complain(error);
+    if matches!(error, ClientError::Refused(_)) { exit::FAILED } else { exit::AGENT }
+}
+
+/// A line on stderr.
+pub(super) fn complain(error: &dyn fmt::Display) {
+    let _ = writeln!(io::stderr(), "monitor: {error}");
+}
+
+/// Prints to stdout; the exit status. A reader that went away (`| head`) is no failure.
+pub(super) fn print(text: &str) -> u8 {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => exit::OK,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
+        Err(error) => {
+            complain(&format_args!("cannot write to stdout: {error}"));
+            exit::FAILED
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! `monitor run`: a command as a worker, from its first process to the end of its last retry (SPEC 7, SPEC 11).
+//!
+//! The runner starts commands, tells the agent about them, passes signals on and decides about retries by
+//! [`crate::retry`]. It never kills anything. The command is the runner's child in the same process group, with
+//! its own standard streams: a terminal works as if the runner were not there.
+//!
+//! If the runner dies, the command goes on and stays registered: it is guarded as before, but nobody retries
+//! it. A command that is not yet running then never runs.
+
+mod attempt;
+mod events;
+pub mod gate;
+mod kills;
+mod link;
+mod say;
+mod signals;
+pub mod stub;
+mod workload;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::cli::exit;
+use crate::control::client::{Client, ClientError};
+use crate::worker::{Kind, Times};
+
+/// A command and how to run it.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The program and its arguments; never empty.
+    pub command: Vec<OsString>,
+    /// Task or actor, with its budget.
+    pub kind: Kind,
+    /// Whether an exit code other than 0 counts as a crash, as death by a signal always does. Otherwise it is
+    /// the command's own answer.
+    pub codes_are_crashes: bool,
+    /// The caller that created it; `None`: it is a group of its own.
+    pub owner: Option<String>,
+    /// A name for people.
+    pub name: Option<String>,
+    /// How often a task is retried after kills for memory (SPEC 7).
+    pub oom_retries: Times,
+    /// The base of the back-off (SPEC 7); zero: none.
+    pub oom_retry_base: Duration,
+    /// Where to write what happens, one JSON object a line; the file is appended to.
+    pub json_events: Option<PathBuf>,
+    /// The agent's socket.
+    pub socket: PathBuf,
+    /// Whether an agent may be started here if none listens: not if the user named a socket.
+    pub may_start_agent: bool,
+}
+
+/// Why a command was not run, or not again.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The agent cannot be reached or refused the command: exit status 125.
+    #[error("{0}")]
+    Agent(#[from] ClientError),
+    /// No agent listens and none can be started here: exit status 125.
+    #[error(transparent)]
+    NoAgent(#[from] NoInProcessAgent),
+    /// The file for the events cannot be written.
+    #[error("cannot write events to {path}: {source}")]
+    Events {
+        /// `--json-events`.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The runner itself cannot work.
+    #[error("cannot {step}: {source}")]
+    Setup {
+        /// What failed, as a verb with its object.
+        step: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl RunError {
+    /// The exit status of SPEC 11.
+    #[must_use]
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::Agent(_) | Self::NoAgent(_) => exit::AGENT,
+            Self::Events { .. } | Self::Setup { .. } => exit::FAILED,
+        }
+    }
+}
+
+/// Why no agent can be started inside this process.
+#[derive(Debug, thiserror::Error)]
+#[error("no agent listens on {socket}, and none can be started here: {why}")]
+pub struct NoInProcessAgent {
+    socket: PathBuf,
+    why: String,
+}
+
+/// An agent inside this process, and a connection to it.
+#[derive(Debug)]
+pub struct InProcessAgent {
+    /// Connected.
+    pub client: Client,
+}
+
+/// Starts an agent inside this process if it may, listening at `socket`.
+///
+/// # Errors
+/// It is not possible; the error says why and names the remedy.
+pub async fn in_process_agent(socket: &Path) -> Result<InProcessAgent, NoInProcessAgent> {
+    // The seam for `agent::serve_in_process`.
+    let why = "start `monitor agent`, or run as root".to_owned();
+    Err(NoInProcessAgent { socket: socket.into(), why })
+}
+
+/// Runs the plan to its end and returns the exit status of SPEC 11. Blocks; call it from the main thread before
+/// any other thread exists, because it blocks the signals that it passes on.
+///
+/// # Errors
+/// [`RunError`]; what went wrong with the command itself is an exit status instead.
+pub fn run(plan: Plan) -> Result<u8, RunError> {
+    let setup = |step| move |source| RunError::Setup { step, source };
+    let signals = signals::block().map_err(setup("block signals"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(setup("start the runtime"))?;
+    runtime.block_on(async {
+        let events = events::Events::open(plan.json_events.as_deref())?;
+        let signals = signals.listen().map_err(setup("listen to signals"))?;
+        let client = tokio::select! {
+            client = connect(&plan) => client?,
+            status = stopped(&signals) => return Ok(status),
+        };
+        workload::Workload::new(plan, client, signals, events).run().await
+    })
+}
+
+/// The exit status for a signal that asks to stop, once there is one.
+async fn stopped(signals: &signals::Signals) -> u8 {
+    loop {
+        let received = signals.next().await;
+        if received.asks_to_stop() {
+            return received.status();
+        }
+    }
+}
+
+async fn connect(plan: &Plan) -> Result<Client, RunError> {
+    match Client::connect(&plan.socket).await {
+        Err(ClientError::NoAgent { .. }) if plan.may_start_agent => {
+            let agent = in_process_agent(&plan.socket).await?;
+            say::line(format_args!(
+                "no agent was listening: this process is the agent, on {}",
+                agent.client.path().display()
+            ));
+            Ok(agent.client)
+        }
+        connected => Ok(connected?),
+    }
+}

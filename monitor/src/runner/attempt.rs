@@ -1,0 +1,220 @@
+//! One process of a workload: held, registered, let go, and watched to its end.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::time::{Instant, timeout};
+
+use super::events::{Event, Events};
+use super::gate::{End, Held};
+use super::link::{Link, News};
+use super::signals::{Received, Signals};
+use super::{Plan, RunError, say};
+use crate::control::protocol::{KindName, Register, Verdict};
+use crate::retry::Exit;
+use crate::units::Pid;
+use crate::worker::{Kind, WorkerId};
+
+/// How long after a death by SIGKILL the verdict may come, and how long the list of kills may take.
+const VERDICT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// An end this soon after a signal that asks for it counts as its effect, whatever the exit code.
+const STOP_WINDOW: Duration = Duration::from_secs(10);
+
+/// What became of a process.
+pub(super) enum Ended {
+    /// By itself or by somebody, but not by the agent.
+    Otherwise {
+        exit: Exit,
+        /// The runner was told to stop, and this is the effect.
+        told: bool,
+    },
+    /// By the agent.
+    Killed { pid: Pid, verdict: Verdict, told: bool },
+    /// It never became the command.
+    NotRun(io::Error),
+    /// The runner was told to stop before the command ran.
+    StoppedBefore(Received),
+}
+
+/// One process, and all that it meets.
+pub(super) struct Attempt<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) number: u32,
+    pub(super) link: &'a mut Link,
+    pub(super) signals: &'a Signals,
+    pub(super) events: &'a mut Events,
+}
+
+/// What was heard while it ran.
+struct Heard {
+    /// Its ids: one for each agent that it met. A late verdict on an earlier process is not about this one.
+    ids: Vec<WorkerId>,
+    verdict: Option<Verdict>,
+    stop: Option<(Received, Instant)>,
+}
+
+impl Attempt<'_> {
+    pub(super) async fn run(mut self) -> Result<Ended, RunError> {
+        let setup = |step| move |source| RunError::Setup { step, source };
+        let mut held = Held::start(&self.plan.command, &self.plan.socket)
+            .map_err(setup("start a process for the command"))?;
+        // What was said of the process before this one is nothing to this one.
+        while self.link.news.try_recv().is_ok() {}
+        let worker = match self.register(&held).await {
+            Ok(Ok(worker)) => worker,
+            Ok(Err(stop)) => {
+                held.give_up().await;
+                return Ok(Ended::StoppedBefore(stop));
+            }
+            Err(error) => {
+                held.give_up().await;
+                return Err(error);
+            }
+        };
+        self.events.write(&Event::Registered { worker, pid: held.pid(), attempt: self.number });
+        held.open(worker);
+        let (end, mut heard) = self.watch(&mut held, worker).await.map_err(setup("wait for the command"))?;
+        let exit = match end {
+            End::NotRun(error) => {
+                self.link.over().await;
+                return Ok(Ended::NotRun(error));
+            }
+            End::Ran(exit) => exit,
+        };
+        if heard.verdict.is_none() && exit == Exit::Signal(SIGKILL) {
+            self.await_verdict(held.pid(), &mut heard).await;
+        }
+        self.link.over().await;
+        let told = heard.told(exit);
+        Ok(match heard.verdict {
+            // It ended well before the kill could reach it. An actor's end is never its success.
+            Some(_) if exit == Exit::Code(0) && matches!(self.plan.kind, Kind::Task { .. }) => {
+                Ended::Otherwise { exit, told }
+            }
+            Some(verdict) => Ended::Killed { pid: held.pid(), verdict, told },
+            None => Ended::Otherwise { exit, told },
+        })
+    }
+
+    /// Makes the held process a worker. `Ok(Err)`: the runner was told to stop meanwhile.
+    async fn register(&self, held: &Held) -> Result<Result<WorkerId, Received>, RunError> {
+        let (kind, max_retries, max_restarts) = match self.plan.kind {
+            Kind::Task { max_retries } => (KindName::Task, Some(max_retries), None),
+            Kind::Actor { max_restarts } => (KindName::Actor, None, Some(max_restarts)),
+        };
+        let register = self.link.register(Register {
+            pid: held.pid(),
+            start_time: held.start_time(),
+            kind,
+            max_retries,
+            max_restarts,
+            owner: self.plan.owner.clone(),
+            name: self.plan.name.clone(),
+            attempt: self.number,
+        });
+        tokio::pin!(register);
+        loop {
+            tokio::select! {
+                answer = &mut register => return Ok(Ok(answer?)),
+                received = self.signals.next() => {
+                    if received.asks_to_stop() {
+                        return Ok(Err(received));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn watch(&mut self, held: &mut Held, worker: WorkerId) -> io::Result<(End, Heard)> {
+        let mut heard = Heard { ids: vec![worker], verdict: None, stop: None };
+        let end = loop {
+            tokio::select! {
+                biased;
+                received = self.signals.next() => pass_on(received, held, self.signals, &mut heard),
+                Some(news) = self.link.news.recv() => self.hear(news, held.pid(), &mut heard),
+                end = held.end() => break end?,
+            }
+        };
+        // A signal that ended both the command and us was here before the command's end was.
+        while let Some(received) = self.signals.waiting() {
+            heard.note(received);
+        }
+        Ok((end, heard))
+    }
+
+    fn hear(&mut self, news: News, pid: Pid, heard: &mut Heard) {
+        match news {
+            News::Verdict(verdict) if !heard.ids.contains(&verdict.worker) => {}
+            News::Verdict(verdict) => {
+                say::line(format_args!("{}", say::verdict(&verdict)));
+                heard.verdict = Some(verdict);
+            }
+            News::Lost(error) => {
+                say::line(format_args!("{error}; the command goes on unguarded until the agent is back"));
+            }
+            News::Back(worker) => {
+                heard.ids.push(worker);
+                say::line(format_args!("the agent is back and guards the command as {worker}"));
+                self.events.write(&Event::Registered { worker, pid, attempt: self.number });
+            }
+            News::StillRegistered => {
+                say::line(format_args!("the agent is back; the command was still registered"));
+            }
+            News::Unguarded(refusal) => {
+                say::line(format_args!(
+                    "the agent is back and refused the command, which goes on unguarded: {refusal}"
+                ));
+            }
+        }
+    }
+
+    /// The verdict of a process that died by SIGKILL: on its way, or lost with the connection and in the list
+    /// of kills, or there is none and somebody else killed it.
+    async fn await_verdict(&mut self, pid: Pid, heard: &mut Heard) {
+        let _ = timeout(VERDICT_PATIENCE, async {
+            while heard.verdict.is_none() {
+                let Some(news) = self.link.news.recv().await else { break };
+                self.hear(news, pid, heard);
+            }
+        })
+        .await;
+        if heard.verdict.is_none() {
+            heard.verdict = timeout(VERDICT_PATIENCE, self.link.kill_of(pid)).await.ok().flatten();
+            if let Some(verdict) = &heard.verdict {
+                say::line(format_args!("{}", say::verdict(verdict)));
+            }
+        }
+    }
+}
+
+const SIGKILL: u8 = 9;
+
+fn pass_on(received: Received, held: &Held, signals: &Signals, heard: &mut Heard) {
+    heard.note(received);
+    // What the terminal sent reached the command without us.
+    if !received.by_terminal {
+        held.signal(received.signal);
+    }
+    if received.signal == Signal::TSTP {
+        signals.suspend();
+    }
+}
+
+impl Heard {
+    fn note(&mut self, received: Received) {
+        if received.asks_to_stop() {
+            self.stop = Some((received, Instant::now()));
+        }
+    }
+
+    /// Whether this end is the effect of a signal that the runner got. A Ctrl-C that an interactive command
+    /// survived does not make a crash an hour later its effect; a SIGTERM does.
+    fn told(&self, exit: Exit) -> bool {
+        let Some((received, when)) = self.stop else { return false };
+        received.signal == Signal::TERM
+            || i32::from(exit.status()) == 128 + received.signal.as_raw()
+            || when.elapsed() < STOP_WINDOW
+    }
+}

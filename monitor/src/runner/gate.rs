@@ -1,0 +1,132 @@
+//! The runner's side of the gate: starts the process that will be the command, holds it until the agent knows
+//! it, and tells how it ended. The other side is [`super::stub`].
+
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::ExitStatus;
+
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::process::{Child, Command};
+
+use super::stub::SOCKET_VARIABLE;
+use crate::retry::Exit;
+use crate::units::Pid;
+use crate::worker::WorkerId;
+
+/// The hidden subcommand that runs [`super::stub`].
+pub const STUB: &str = "__exec";
+
+/// A process that is, or will be, the command.
+pub(super) struct Held {
+    child: Child,
+    pidfd: OwnedFd,
+    pid: Pid,
+    start_time: u64,
+    /// Our end: the id goes in; out comes the errno of an exec that failed, or nothing but the end.
+    gate: UnixStream,
+}
+
+/// How the process ended.
+pub(super) enum End {
+    /// It was the command, and ended thus.
+    Ran(Exit),
+    /// It could not become the command.
+    NotRun(io::Error),
+}
+
+impl Held {
+    /// Starts a process that waits. Its standard streams are the runner's. Dropped before [`Self::open`], it
+    /// ends without having run the command.
+    pub(super) fn start(command: &[OsString], socket: &Path) -> io::Result<Self> {
+        let (gate, theirs) = UnixStream::pair()?;
+        gate.set_nonblocking(true)?;
+        // The only descriptor beyond the standard ones that this child gets.
+        rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty())?;
+        let child = Command::new("/proc/self/exe")
+            .arg0("monitor")
+            .args([STUB, "--gate", &theirs.as_raw_fd().to_string(), "--"])
+            .args(command)
+            .env(SOCKET_VARIABLE, socket)
+            .spawn()?;
+        drop(theirs);
+        let gone = || io::Error::other("the process ended before it could be registered");
+        let id = child.id().ok_or_else(gone)?;
+        let raw = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw).ok_or_else(gone)?;
+        // Not reaped yet, so the pid is still this child's.
+        let pidfd = pidfd_open(raw, PidfdFlags::empty())?;
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+        let start_time = start_time(&stat).ok_or_else(gone)?;
+        Ok(Self { child, pidfd, pid: Pid(id), start_time, gate })
+    }
+
+    pub(super) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// In clock ticks since boot.
+    pub(super) fn start_time(&self) -> u64 {
+        self.start_time
+    }
+
+    /// Lets the command run as this worker.
+    pub(super) fn open(&mut self, worker: WorkerId) {
+        // If the process is gone already, its end tells all there is to tell.
+        let _ = self.gate.write_all(format!("{worker}\n").as_bytes());
+    }
+
+    /// Closes the gate and waits for the process, which has not become the command.
+    pub(super) async fn give_up(mut self) {
+        drop(self.gate);
+        let _ = self.child.wait().await;
+    }
+
+    /// Passes a signal on; to a process that is gone, nothing.
+    pub(super) fn signal(&self, signal: Signal) {
+        let _ = pidfd_send_signal(&self.pidfd, signal);
+    }
+
+    /// Waits for the end. Can be cancelled.
+    pub(super) async fn end(&mut self) -> io::Result<End> {
+        let status = self.child.wait().await?;
+        // An errno was written before the process ended, so there is nothing to wait for.
+        let mut errno = String::new();
+        let _ = Read::by_ref(&mut self.gate).take(16).read_to_string(&mut errno);
+        Ok(match errno.trim().parse() {
+            Ok(errno) => End::NotRun(io::Error::from_raw_os_error(errno)),
+            Err(_) => End::Ran(exit(status)),
+        })
+    }
+}
+
+fn exit(status: ExitStatus) -> Exit {
+    let byte = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
+    match status.signal() {
+        Some(signal) => Exit::Signal(byte(signal)),
+        None => Exit::Code(byte(status.code().unwrap_or(0))),
+    }
+}
+
+/// Field 22 of `/proc/PID/stat` (proc(5)). The name, field 2, may hold spaces and parentheses.
+fn start_time(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_time_is_found_whatever_the_name() {
+        let rest = "S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 99 1";
+        for name in ["sh", "a b", ") 1 2", "((", ""] {
+            assert_eq!(start_time(&format!("17 ({name}) {rest}")), Some(4711), "{name:?}");
+        }
+        assert_eq!(start_time("17 (sh) S 1 1"), None);
+        assert_eq!(start_time(""), None);
+    }
+}

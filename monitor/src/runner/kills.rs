@@ -1,0 +1,56 @@
+//! Finds a worker in the agent's list of kills (SPEC 11): the way to learn of a verdict whose push was lost
+//! because the connection was. Pure.
+
+use serde_json::Value;
+
+use crate::control::protocol::Verdict;
+use crate::units::{Bytes, Nanos, Pid};
+use crate::worker::WorkerId;
+
+/// The verdict on the worker that had one of these ids and this pid, read from the answer to `kills`. Sizes and
+/// times that the list lacks are 0. Both have to match: ids begin anew with an agent that lost its books.
+pub(super) fn verdict(kills: &Value, ids: &[WorkerId], pid: Pid) -> Option<Verdict> {
+    kills.as_array()?.iter().rev().find_map(|kill| {
+        let (worker, victim) = kill["victims"].as_array()?.iter().find_map(|victim| {
+            let worker: WorkerId = victim["worker"].as_str()?.parse().ok()?;
+            let same = ids.contains(&worker) && victim["pid"].as_u64() == Some(u64::from(pid.0));
+            same.then_some((worker, victim))
+        })?;
+        let size = |key: &str| Bytes(kill[key].as_u64().unwrap_or(0));
+        Some(Verdict {
+            worker,
+            kill: kill["id"].as_u64().unwrap_or(0),
+            should_retry: victim["should_retry"].as_bool()?,
+            why: "read from the list of kills".to_owned(),
+            domain: kill["domain"].as_str().unwrap_or("a domain").to_owned(),
+            used: size("used"),
+            threshold: size("threshold"),
+            total: size("total"),
+            decided: Nanos(kill["times"]["decision"].as_u64().unwrap_or(0)),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_newest_kill_of_the_same_worker_and_pid_is_taken() {
+        let kills = json!([
+            {"id": 1, "domain": "node", "victims": [{"worker": "w1", "pid": 7, "should_retry": true}]},
+            {"id": 2, "domain": "node", "used": 9, "victims": [
+                {"worker": "w4", "pid": 8, "should_retry": true},
+                {"worker": "w2", "pid": 7, "should_retry": false}]},
+            {"id": 3, "domain": "node", "victims": null},
+        ]);
+        let found = verdict(&kills, &[WorkerId(1), WorkerId(2)], Pid(7)).unwrap();
+        assert_eq!((found.kill, found.worker, found.should_retry), (2, WorkerId(2), false));
+        assert_eq!((found.used, found.threshold), (Bytes(9), Bytes(0)));
+        assert_eq!(verdict(&kills, &[WorkerId(4)], Pid(7)), None, "another process");
+        assert_eq!(verdict(&kills, &[WorkerId(3)], Pid(8)), None, "another worker");
+        assert_eq!(verdict(&json!({}), &[WorkerId(1)], Pid(7)), None);
+    }
+}

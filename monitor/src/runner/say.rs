@@ -1,0 +1,73 @@
+//! What the runner tells people, on stderr. A closed stderr is no reason to stop.
+
+use std::fmt;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use crate::control::protocol::Verdict;
+
+/// One line on stderr, marked as ours: the command writes there too.
+pub(super) fn line(text: fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "monitor: {text}");
+}
+
+/// What an owner is told of a kill.
+pub(super) fn verdict(verdict: &Verdict) -> String {
+    let Verdict { worker, kill, should_retry, why, domain, used, threshold, total, decided: _ } = verdict;
+    let again = if *should_retry { "it may be retried" } else { "it is not to be retried" };
+    format!(
+        "{worker} is killed for memory (kill {kill}): {domain} uses {used} of {total}, its threshold is {threshold}; \
+         {why}; {again}"
+    )
+}
+
+/// The line that counts down to a retry: in place on a terminal, else said once.
+pub(super) struct Countdown {
+    terminal: bool,
+    said: bool,
+    attempt: u32,
+}
+
+impl Countdown {
+    pub(super) fn new(attempt: u32) -> Self {
+        Self { terminal: std::io::stderr().is_terminal(), said: false, attempt }
+    }
+
+    /// Tells how long it is from now.
+    pub(super) fn tell(&mut self, left: Duration) {
+        let text = format!("retry {} in {}", self.attempt, seconds(left));
+        if self.terminal {
+            let _ = write!(std::io::stderr(), "\r\x1b[Kmonitor: {text}");
+        } else if !self.said {
+            line(format_args!("{text}"));
+        }
+        self.said = true;
+    }
+
+    /// Leaves the line.
+    pub(super) fn end(&self) {
+        if self.terminal && self.said {
+            let _ = writeln!(std::io::stderr());
+        }
+    }
+}
+
+/// Whole seconds as such, less than one in milliseconds.
+fn seconds(time: Duration) -> String {
+    match time.as_millis() {
+        millis @ 0..1000 => format!("{millis} ms"),
+        millis => format!("{} s", millis.div_ceil(1000)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        for (millis, text) in [(0, "0 ms"), (999, "999 ms"), (1000, "1 s"), (1001, "2 s"), (60_000, "60 s")] {
+            assert_eq!(seconds(Duration::from_millis(millis)), text);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The child's side of the gate: the process that waits until it is a registered worker and then becomes the
+//! command. It runs nothing if its runner goes away first.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{FromRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use super::signals;
+use crate::worker::WorkerId;
+
+/// The variable that names the worker to the command.
+pub const WORKER_VARIABLE: &str = "MONITOR_WORKER_ID";
+/// The variable that names the agent's socket to the command.
+pub const SOCKET_VARIABLE: &str = "MONITOR_SOCKET";
+
+/// Exit status of a command that was found and cannot be executed, as in a shell.
+pub const CANNOT_EXECUTE: u8 = 126;
+/// Exit status of a command that was not found, as in a shell.
+pub const NOT_FOUND: u8 = 127;
+/// Exit status if the runner went away, or this was not started by a runner.
+const NO_RUNNER: u8 = 125;
+
+/// Longer than any worker id with its newline.
+const LONGEST_WORD: u64 = 64;
+
+/// The exit status for an exec that failed.
+#[must_use]
+pub fn status_of(error: &io::Error) -> u8 {
+    if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE }
+}
+
+/// Waits for the worker id on the descriptor `gate`, then becomes the command. Returns only if that failed: the
+/// exit status. A failed exec is told to the runner as its errno, and the runner tells people.
+///
+/// To be called in a process of its own, by the hidden subcommand that the runner starts.
+#[must_use]
+pub fn become_command(gate: RawFd, command: &[OsString]) -> u8 {
+    let [program, arguments @ ..] = command else { return NO_RUNNER };
+    if signals::unblock().is_err() {
+        return NO_RUNNER;
+    }
+    let Some(mut gate) = take_gate(gate) else { return NO_RUNNER };
+    let Some(worker) = wait_for_id(&gate) else { return NO_RUNNER };
+    let error = Command::new(program).args(arguments).env(WORKER_VARIABLE, worker.to_string()).exec();
+    // The runner may be gone; nobody is left to tell then.
+    let _ = writeln!(gate, "{}", error.raw_os_error().unwrap_or(libc::EINVAL));
+    status_of(&error)
+}
+
+/// The descriptor as a stream that the command does not inherit. `None`: there is no such socket.
+fn take_gate(gate: RawFd) -> Option<UnixStream> {
+    let path = format!("/proc/self/fd/{gate}");
+    if gate <= libc::STDERR_FILENO || !std::fs::read_link(path).ok()?.to_str()?.starts_with("socket:") {
+        return None;
+    }
+    // SAFETY: the descriptor is open (it was just looked at), the runner left it open in this process for this
+    // call alone, and nothing else here knows its number: this is the first thing the process does.
+    let stream = unsafe { UnixStream::from_raw_fd(gate) };
+    rustix::io::fcntl_setfd(&stream, rustix::io::FdFlags::CLOEXEC).ok()?;
+    Some(stream)
+}
+
+/// `None`: the runner closed its end, or said something else.
+fn wait_for_id(gate: &UnixStream) -> Option<WorkerId> {
+    let mut word = String::new();
+    BufReader::new(gate.take(LONGEST_WORD)).read_line(&mut word).ok()?;
+    word.strip_suffix('\n')?.parse().ok()
+}
