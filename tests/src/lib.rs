@@ -1,4 +1,15 @@
 //! Tests on the real kernel: what they share. The tests themselves lie in `tests/tests/`.
+//!
+//! Everything here kills only what it started or what sits in a cgroup that it made, by pidfd, and waits until a
+//! deadline, never for a fixed time.
 
+pub mod agent;
+pub mod binary;
+pub mod cgroup;
+pub mod clock;
+pub mod freezer;
+pub mod hog;
+pub mod process;
+pub mod report;
 pub mod skip;
 pub mod vm_line;

@@ -3,6 +3,7 @@
 mod build;
 mod command;
 mod debian;
+mod demo;
 mod setup;
 mod test;
 mod toolchain;
@@ -29,6 +30,8 @@ enum Task {
     Setup,
     /// Build the release binary
     Build,
+    /// Show on real processes how the agent keeps a cgroup from running out of memory; needs root
+    Demo(demo::Options),
     /// Check and test everything; the tests on the real kernel need root
     Test,
     /// Run the tests on the real kernel on other kernels, in virtual machines
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
     let done = at_top_level().and_then(|()| match cli.command {
         Task::Setup => setup::run_setup().map(drop),
         Task::Build => build::run_build(),
+        Task::Demo(options) => demo::run_demo(&options),
         Task::Test => test::run_tests(),
         Task::Vm(options) => vm::run_machines(&options),
     });

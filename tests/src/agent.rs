@@ -1,0 +1,177 @@
+//! A `monitor agent` of a test's own: on a socket of its own, guarding one sandbox, with no setting from outside.
+//! Talks to it only through the command line, as users do.
+
+mod watch;
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
+use tempfile::TempDir;
+
+use crate::binary;
+use crate::cgroup::Sandbox;
+use crate::clock::{PATIENCE, wait_for};
+use crate::process::{Process, die_with_parent};
+use crate::report::{Kill, Worker};
+
+pub use watch::Watch;
+
+/// What it says on stderr when it can be called.
+const READY: &str = "listening on";
+
+/// An agent that runs. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Agent {
+    child: Child,
+    process: Process,
+    socket: PathBuf,
+    said: Arc<Mutex<Vec<String>>>,
+    // Removed last.
+    _dir: TempDir,
+}
+
+impl Agent {
+    /// Starts one that guards `sandbox` only, with `flags` of `monitor agent` besides, and waits until it is ready.
+    ///
+    /// # Errors
+    /// It is not built, ends at once (with what it said), or does not get ready.
+    pub fn guard<I, S>(sandbox: &Sandbox, flags: I) -> Result<Self>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<std::ffi::OsStr>,
+    {
+        let dir = tempfile::Builder::new().prefix("monitor-test-").tempdir().context("a directory")?;
+        let socket = dir.path().join("agent.sock");
+        let mut command = monitor()?;
+        command.args(["agent", "--cgroup"]).arg(sandbox.path().as_path());
+        command.arg("--socket").arg(&socket).arg("--journal").arg(dir.path().join("journal"));
+        command.args(flags).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        die_with_parent(&mut command);
+        let mut child = command.spawn().with_context(|| format!("starting {command:?}"))?;
+        let said = Arc::new(Mutex::new(Vec::new()));
+        if let Some(stderr) = child.stderr.take() {
+            let said = Arc::clone(&said);
+            std::thread::spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    said.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                }
+            });
+        }
+        // Not waited for yet, so it has its pid still.
+        let process = Process::open(child.id())?.context("the agent is gone")?;
+        let mut agent = Self { child, process, socket, said, _dir: dir };
+        agent.wait_ready()?;
+        Ok(agent)
+    }
+
+    fn wait_ready(&mut self) -> Result<()> {
+        let ready = wait_for("the agent to be ready", PATIENCE, || {
+            if self.said().iter().any(|line| line.contains(READY)) {
+                return Ok(Some(()));
+            }
+            match self.child.try_wait()? {
+                Some(status) => bail!("the agent ended: {status}"),
+                None => Ok(None),
+            }
+        });
+        ready.with_context(|| format!("the agent said: {}", self.said().join("\n")))
+    }
+
+    /// Its control socket.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// It as a process.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// What it said on stderr up to now.
+    #[must_use]
+    pub fn said(&self) -> Vec<String> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// `monitor SUBCOMMAND --socket SOCKET`, to be completed.
+    ///
+    /// # Errors
+    /// It is not built.
+    pub fn command(&self, subcommand: &str) -> Result<Command> {
+        let mut command = monitor()?;
+        command.arg(subcommand).arg("--socket").arg(&self.socket);
+        Ok(command)
+    }
+
+    /// What `monitor SUBCOMMAND --json` prints.
+    ///
+    /// # Errors
+    /// It fails, or prints something else than a `T`.
+    pub fn ask<T: DeserializeOwned>(&self, subcommand: &str) -> Result<T> {
+        let out = self.command(subcommand)?.arg("--json").stdin(Stdio::null()).output()?;
+        let text = String::from_utf8_lossy(&out.stdout);
+        if !out.status.success() {
+            bail!("monitor {subcommand}: {}: {}", out.status, String::from_utf8_lossy(&out.stderr).trim());
+        }
+        serde_json::from_str(&text).with_context(|| format!("monitor {subcommand} printed {text}"))
+    }
+
+    /// All kills up to now, newest last.
+    ///
+    /// # Errors
+    /// As [`Agent::ask`].
+    pub fn kills(&self) -> Result<Vec<Kill>> {
+        self.ask("kills")
+    }
+
+    /// The workers now.
+    ///
+    /// # Errors
+    /// As [`Agent::ask`].
+    pub fn workers(&self) -> Result<Vec<Worker>> {
+        self.ask("workers")
+    }
+
+    /// Starts to listen to what happens.
+    ///
+    /// # Errors
+    /// The agent does not answer, or refuses.
+    pub fn watch(&self) -> Result<Watch> {
+        Watch::start(&self.socket)
+    }
+
+    /// Stops it as a user does, by SIGTERM.
+    ///
+    /// # Errors
+    /// It does not stop.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        self.process.terminate()?;
+        let child = &mut self.child;
+        wait_for("the agent to stop", PATIENCE, || Ok(child.try_wait()?))
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `monitor` without any setting of the environment: one's own must not decide what is tested.
+fn monitor() -> Result<Command> {
+    let mut command = Command::new(binary::monitor()?);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("MONITOR_") || text.starts_with("RAY_") {
+            command.env_remove(name);
+        }
+    }
+    Ok(command)
+}

@@ -1,0 +1,71 @@
+//! `cargo xtask demo`: the main job on real processes. Two callers with four tasks each, and an actor each, need more
+//! memory than there is; the agent kills, and this program shows it and checks it with a rule of its own. Everything
+//! that is killed was started here, in a memory cgroup made here, and all is gone when it ends, also when interrupted.
+
+mod audit;
+mod book;
+mod cast;
+mod crew;
+mod opinion;
+mod play;
+mod screen;
+mod summary;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use monitor_tests::cgroup;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+/// Show on real processes how the agent keeps a cgroup from running out of memory.
+///
+/// Exit status: 0 every kill was the policy's choice and was confirmed before the next, and the kernel's own
+/// out-of-memory killer killed nobody; 1 otherwise; 2 usage; 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask demo", max_term_width = 100)]
+struct Args {
+    /// The limit of the cgroup, in MiB; what the tasks want grows with it
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(256..=65536))]
+    limit: u64,
+    /// The share of the limit above which the agent kills
+    #[arg(long, value_name = "SHARE", default_value_t = 0.95)]
+    usage_threshold: f64,
+    /// Show what the runners of the tasks say, too
+    #[arg(long)]
+    verbose: bool,
+}
+
+/// 128 + SIGINT, as a shell says it.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let stop = Arc::new(AtomicBool::new(false));
+    match perform(&args, &stop) {
+        _ if stop.load(Ordering::Relaxed) => {
+            eprintln!("interrupted; everything that was started is gone");
+            ExitCode::from(INTERRUPTED)
+        }
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all was as it must be. When it returns, nothing of it is left.
+fn perform(args: &Args, stop: &Arc<AtomicBool>) -> Result<bool> {
+    anyhow::ensure!(
+        cgroup::may_make(),
+        "making cgroups and loading the kernel side need root: sudo -E env PATH=\"$PATH\" cargo xtask demo"
+    );
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(stop)).context("catching signals")?;
+    }
+    play::play(args, stop)
+}

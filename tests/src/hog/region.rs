@@ -1,0 +1,93 @@
+//! Memory of a chosen kind, mapped but not touched. Owns the mappings and the `unsafe` that they need.
+
+use std::fs::File;
+use std::path::Path;
+use std::ptr::NonNull;
+
+use anyhow::{Context, Result};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+
+use super::Kind;
+
+/// The kernel's 4 KiB: what is charged at once when a byte in it is written.
+pub(super) const PAGE: usize = 4096;
+
+/// A mapping, `len` bytes from `start`, writable, of this process only or shared with nobody else.
+pub(super) struct Region {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+impl Region {
+    /// Maps `len` bytes, a multiple of [`PAGE`], more than 0.
+    pub(super) fn map(kind: Kind, len: usize, dir: &Path) -> Result<Self> {
+        match kind {
+            Kind::Anon => Self::private(len, Advice::LinuxNoHugepage),
+            Kind::Huge => Self::private(len, Advice::LinuxHugepage),
+            Kind::Shmem => Self::shared(
+                File::from(memfd_create("hog", MemfdFlags::CLOEXEC).context("memfd_create")?),
+                len,
+            ),
+            Kind::File => {
+                let file =
+                    tempfile::tempfile_in(dir).with_context(|| format!("a file in {}", dir.display()))?;
+                Self::shared(file, len)
+            }
+        }
+    }
+
+    fn private(len: usize, advice: Advice) -> Result<Self> {
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
+        let start = unsafe {
+            mmap_anonymous(
+                std::ptr::null_mut(),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )
+        }
+        .context("mapping memory")?;
+        let region = Self::new(start, len)?;
+        // SAFETY: the range is the mapping just made; the advice changes the size of its pages, not its contents.
+        // A kernel without huge pages refuses it (EINVAL): then they are small anyway.
+        let _ = unsafe { madvise(start, len, advice) };
+        Ok(region)
+    }
+
+    fn shared(file: File, len: usize) -> Result<Self> {
+        file.set_len(len as u64).context("sizing the file")?;
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing; the file is nameless, so that
+        // nobody else can shorten it under the mapping.
+        let start = unsafe {
+            mmap(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &file, 0)
+        }
+        .context("mapping the file")?;
+        Self::new(start, len)
+    }
+
+    fn new(start: *mut std::ffi::c_void, len: usize) -> Result<Self> {
+        Ok(Self { start: NonNull::new(start.cast()).context("mmap gave null")?, len })
+    }
+
+    pub(super) fn pages(&self) -> usize {
+        self.len / PAGE
+    }
+
+    /// Writes to one page, counted from 0. Beyond the end nothing happens.
+    pub(super) fn touch(&mut self, page: usize) {
+        if page < self.pages() {
+            // SAFETY: inside the mapping, which lives as long as `self` and is writable; a byte needs no alignment;
+            // `&mut self`: nobody else writes. Volatile: the write is the point.
+            unsafe { self.start.add(page * PAGE).write_volatile(1) };
+        }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours and whole, and nothing borrows from it: `touch` hands out no reference.
+        // It fails only for a range that is not a mapping.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}

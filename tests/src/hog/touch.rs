@@ -1,0 +1,113 @@
+//! What the program `hog` does. Runs in the process that is to be big; allocates nothing of note besides.
+
+use std::io::{self, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use signal_hook::consts::SIGTERM;
+
+use super::region::{PAGE, Region};
+use super::{Hog, Hold};
+use crate::clock::now_ns;
+
+const PAGES_PER_MIB: u64 = (1 << 20) / PAGE as u64;
+
+/// Does what `hog` says and returns its exit code.
+///
+/// # Errors
+/// Memory cannot be mapped, a child cannot be started or fails, or standard output is closed.
+pub fn run(hog: &Hog) -> Result<u8> {
+    if hog.ignore_term {
+        // A handler that does nothing, rather than SIG_IGN: children are told by their own argument.
+        signal_hook::flag::register(SIGTERM, Arc::new(AtomicBool::new(false))).context("catching SIGTERM")?;
+    }
+    if hog.with_parent {
+        set_parent_process_death_signal(Some(Signal::KILL)).context("asking to die with the parent")?;
+    }
+    if hog.start_on_line {
+        io::stdin().read_line(&mut String::new()).context("waiting for a line")?;
+    } else {
+        pause(Duration::from_millis(hog.start_after));
+    }
+    if hog.children > 0 {
+        share_out(hog)?;
+    } else {
+        let _held = touch(hog)?;
+        match hog.hold {
+            Hold::For(time) => pause(time),
+            Hold::Forever => loop {
+                thread::park();
+            },
+        }
+    }
+    Ok(hog.then_exit)
+}
+
+/// Sleeps it all, whatever signals come.
+fn pause(time: Duration) {
+    let end = Instant::now() + time;
+    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        thread::sleep(left);
+    }
+}
+
+fn touch(hog: &Hog) -> Result<Option<Region>> {
+    let len = usize::try_from(hog.mib << 20).context("more than an address space")?;
+    if len == 0 {
+        return report(hog, "holding", 0).map(|()| None);
+    }
+    let mut region = Region::map(hog.kind, len, &hog.dir)?;
+    let start = Instant::now();
+    for page in 0..region.pages() {
+        wait_turn(hog, start, page as u64);
+        region.touch(page);
+        let touched = page as u64 + 1;
+        if touched.is_multiple_of(PAGES_PER_MIB) {
+            report(hog, "touched", touched * PAGE as u64)?;
+        }
+    }
+    report(hog, "holding", len as u64)?;
+    Ok(Some(region))
+}
+
+/// At the rate, page N is due N pages after the start. Sleeps a millisecond at least, so that a fast one touches
+/// several pages in a row instead of sleeping for each.
+fn wait_turn(hog: &Hog, start: Instant, page: u64) {
+    let Some(rate) = hog.rate else { return };
+    let due = start + Duration::from_nanos(page * 1_000_000_000 / (rate * PAGES_PER_MIB));
+    if due > Instant::now() {
+        pause((due - Instant::now()).max(Duration::from_millis(1)));
+    }
+}
+
+fn report(hog: &Hog, what: &str, bytes: u64) -> Result<()> {
+    if hog.report {
+        // One write: children share the pipe.
+        io::stdout().write_all(format!("{what} {bytes} {}\n", now_ns()).as_bytes()).context("reporting")?;
+    }
+    Ok(())
+}
+
+/// The memory in children, the first of which takes what cannot be shared out evenly.
+fn share_out(hog: &Hog) -> Result<()> {
+    let number = u64::from(hog.children);
+    let program = std::env::current_exe().context("where hog is")?;
+    let children = (0..number).map(|index| {
+        let mib = hog.mib / number + if index == 0 { hog.mib % number } else { 0 };
+        let rate = hog.rate.map(|rate| (rate / number).max(1));
+        let child =
+            Hog { mib, rate, children: 0, start_after: 0, start_on_line: false, then_exit: 0, ..hog.clone() };
+        Command::new(&program).args(child.args()).stdin(Stdio::null()).spawn().context("starting a child")
+    });
+    let children: Vec<Child> = children.collect::<Result<_>>()?;
+    for mut child in children {
+        let status = child.wait().context("waiting for a child")?;
+        ensure!(status.success(), "a child ended with {status}");
+    }
+    Ok(())
+}
