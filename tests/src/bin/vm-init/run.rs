@@ -83,6 +83,7 @@ fn one(program: &Path, name: &str, results: &mut Results) -> Result<(Outcome, St
         // Uncaptured, so that a test that hangs has said something too.
         .args(["--exact", name, "--test-threads=1", "--nocapture"])
         .env(NOTES_VARIABLE, NOTES)
+        .env("PATH", "/bin")
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)
