@@ -1,6 +1,8 @@
 //! The kernel programs on the running kernel: they attach where they can, and what they count and push is what
 //! really happened.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};

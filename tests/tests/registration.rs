@@ -1,5 +1,7 @@
 //! What the agent refuses to take as a worker: it names the field, and kills nobody.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
