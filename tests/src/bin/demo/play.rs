@@ -38,6 +38,8 @@ struct Stage {
     total: u64,
     threshold: u64,
     verbose: bool,
+    /// Decided, and not shown yet.
+    decision: Option<(u64, Vec<Chosen>)>,
 }
 
 /// Plays it. True: all was as it must be. False also if `stop` was set meanwhile.
@@ -95,6 +97,7 @@ impl Stage {
             total,
             threshold,
             verbose: args.verbose,
+            decision: None,
         })
     }
 
@@ -118,8 +121,9 @@ impl Stage {
 
     /// One note or a short wait, and what else happened.
     fn step(&mut self) -> Result<()> {
-        if let Some(note) = self.watch.next(STEP)? {
-            self.note(note)?;
+        match self.watch.next(STEP)? {
+            Some(note) => self.note(note)?,
+            None => self.show_decision()?,
         }
         for line in self.crew.said() {
             if self.verbose {
@@ -139,6 +143,10 @@ impl Stage {
     }
 
     fn note(&mut self, note: Note) -> Result<()> {
+        // The agent tells of the crossing after it has dealt with it; people want to read of it before.
+        if !matches!(note, Note::Above { .. }) {
+            self.show_decision()?;
+        }
         match note {
             Note::Registered { at, worker, pid, name } => self.registered(at, &worker, pid, name),
             Note::Ended { worker, .. } => {
@@ -153,7 +161,10 @@ impl Stage {
             Note::Below { used, .. } => {
                 Ok(self.screen.event(&format!("below again: {} used", Bytes(used)))?)
             }
-            Note::Decided { kill, victims, .. } => self.decided(kill, &victims),
+            Note::Decided { kill, victims, .. } => {
+                self.decision = Some((kill, victims));
+                Ok(())
+            }
             Note::Killed(kill) => self.killed(&kill),
             Note::Stuck { worker, .. } => {
                 self.audit.find(format!("{worker} does not die"));
@@ -183,6 +194,13 @@ impl Stage {
             role.hog.mib
         ))?;
         Ok(())
+    }
+
+    fn show_decision(&mut self) -> Result<()> {
+        match self.decision.take() {
+            Some((kill, victims)) => self.decided(kill, &victims),
+            None => Ok(()),
+        }
     }
 
     fn decided(&mut self, kill: u64, victims: &[Chosen]) -> Result<()> {
