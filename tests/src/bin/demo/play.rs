@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use monitor::memory::Version;
 use monitor::units::Bytes;
 use monitor_tests::agent::{Agent, Watch};
 use monitor_tests::cgroup::Sandbox;
@@ -70,10 +71,13 @@ impl Stage {
         let sandbox = Sandbox::new(Bytes(total))?;
         sandbox.remove_on_panic();
         let mut screen = Screen::new();
+        let version = match sandbox.version() {
+            Version::V1 => "v1",
+            Version::V2 => "v2",
+        };
         screen.event(&format!(
-            "cgroup {} ({:?}) with {}; the agent guards it",
+            "cgroup {} ({version}) of {}; the agent guards it",
             sandbox.path(),
-            sandbox.version(),
             Bytes(total)
         ))?;
         let share = format!("--usage-threshold={}", args.usage_threshold);
