@@ -15,7 +15,6 @@ use tempfile::TempDir;
 use crate::binary;
 use crate::cgroup::Sandbox;
 use crate::clock::{PATIENCE, wait_for};
-use crate::hog::{Hog, Running};
 use crate::process::{Process, die_with_parent};
 use crate::report::{Kill, Worker};
 
@@ -137,22 +136,6 @@ impl Agent {
     /// As [`Agent::ask`].
     pub fn workers(&self) -> Result<Vec<Worker>> {
         self.ask("workers")
-    }
-
-    /// Runs `hog` in `sandbox` as a task that may be retried as far as the policy is concerned; its runner does not
-    /// start it again. Returns when it is registered.
-    ///
-    /// # Errors
-    /// It cannot be started, or is not registered in time.
-    pub fn run_task(&self, sandbox: &Sandbox, owner: &str, name: &str, hog: &Hog) -> Result<Running> {
-        let mut command = self.command("run")?;
-        command.args(["--owner", owner, "--name", name, "--max-retries=3", "--oom-retries=0", "--"]);
-        let program = hog.command()?;
-        command.arg(program.get_program()).args(program.get_args());
-        sandbox.enter(&mut command)?;
-        let running = Running::spawn(command)?;
-        self.worker(name)?;
-        Ok(running)
     }
 
     /// The worker of this name, as soon as it is registered.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::agent::Agent;
 use crate::binary;
 use crate::cgroup::Sandbox;
-use crate::clock::{PATIENCE, wait_for};
+use crate::clock::PATIENCE;
 use crate::hog::{Hog, Running};
 use crate::report::Worker;
 
@@ -29,10 +29,7 @@ pub fn start(
     command.args(["--name", name]).args(flags).arg("--").arg(binary::hog()?).args(hog.args());
     sandbox.enter(&mut command)?;
     let running = Running::spawn(command)?;
-    let worker = wait_for("the worker to be registered", PATIENCE, || {
-        Ok(agent.workers()?.into_iter().find(|worker| worker.name.as_deref() == Some(name)))
-    })?;
-    Ok((running, worker))
+    Ok((running, agent.worker(name)?))
 }
 
 /// Sends a line as it is and returns the reply.

@@ -1,9 +1,11 @@
 //! The main job on the real kernel: a crossing leads to one kill, which is confirmed before the next.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
 use std::time::Duration;
 
 use monitor_tests::agent::Agent;
-use monitor_tests::clock::{PATIENCE, wait_for};
+use monitor_tests::clock::{PATIENCE, now_ns, wait_for};
 use monitor_tests::freezer::Freezer;
 use monitor_tests::hog::Hog;
 use monitor_tests::report::Note;
@@ -22,6 +24,56 @@ fn decided(note: &Note) -> Option<(u64, String)> {
         Note::Decided { kill, victims, .. } => Some((*kill, victims[0].name.clone().unwrap_or_default())),
         _ => None,
     }
+}
+
+/// Retriable as far as the policy is concerned; its runner does not start it again.
+fn once(owner: &str) -> [&str; 4] {
+    ["--owner", owner, "--max-retries=3", "--oom-retries=0"]
+}
+
+/// Waits until the agent has read its one domain so often again. Whether the last reading was above.
+fn after_readings(agent: &Agent, readings: u32) -> bool {
+    let mut after = now_ns();
+    let mut above = false;
+    for _ in 0..readings {
+        (after, above) = wait_for("another reading", PATIENCE, || {
+            let status: Value = agent.ask("status")?;
+            let domain = &status["domains"][0];
+            let read = domain["read_at"].as_u64().zip(domain["above"].as_bool());
+            Ok(read.filter(|(at, _)| *at > after))
+        })
+        .unwrap();
+    }
+    above
+}
+
+#[test]
+fn a_crossing_leads_to_exactly_one_kill() {
+    let sandbox = sandbox!(160);
+    let agent = Agent::guard(&sandbox, ["--usage-threshold=0.75"]).unwrap();
+    let watch = agent.watch().unwrap();
+    // 30 + 30 + 30, and 40 more: over 120 MiB. Without one of them: under it.
+    let (mut grower, _) =
+        start(&agent, &sandbox, "a1", &once("a"), &Hog::new(70).rate(200).on_line()).unwrap();
+    let (b1, _) = start(&agent, &sandbox, "b1", &once("b"), &Hog::new(30)).unwrap();
+    let (b2, victim) = start(&agent, &sandbox, "b2", &once("b"), &Hog::new(30)).unwrap();
+    b1.wait_holding(PATIENCE).unwrap();
+    b2.wait_holding(PATIENCE).unwrap();
+    assert!(agent.kills().unwrap().is_empty());
+    grower.start().unwrap();
+    let killed = |note: &Note| if let Note::Killed(kill) = note { Some(kill.clone()) } else { None };
+    let kill = watch.wait_for("a kill", PATIENCE, killed).unwrap();
+    assert_eq!((&kill.victims[0].worker, kill.victims[0].pid), (&victim.id, victim.pid), "{kill:?}");
+    assert!(kill.confirmed && kill.used > kill.threshold, "{kill:?}");
+    assert_eq!(kill.domain, sandbox.domain());
+    grower.wait_holding(PATIENCE).unwrap();
+    assert!(!after_readings(&agent, 2));
+    assert_eq!(agent.kills().unwrap(), [kill]);
+    let mut left: Vec<String> =
+        agent.workers().unwrap().into_iter().filter_map(|worker| worker.name).collect();
+    left.sort();
+    assert_eq!(left, ["a1", "b1"]);
+    assert_eq!(sandbox.oom_kills().unwrap(), 0);
 }
 
 #[test]
@@ -48,17 +100,7 @@ fn the_second_victim_is_picked_only_after_the_first_is_confirmed() {
     assert_eq!(first, (1, "newest".into()));
     assert!(sandbox.used().unwrap().0 > 150 * MIB, "still above");
 
-    // Ten more readings find it above, and nobody else is picked.
-    let read_at = || -> Value { agent.ask::<Value>("status").unwrap()["domains"][0]["read_at"].clone() };
-    let (mut readings, mut last) = (0, read_at());
-    wait_for("ten more readings", PATIENCE, || {
-        let now = read_at();
-        if now != last {
-            (readings, last) = (readings + 1, now);
-        }
-        Ok((readings == 10).then_some(()))
-    })
-    .unwrap();
+    assert!(after_readings(&agent, 10), "ten more readings find it above, and nobody else is picked");
     while let Some(note) = watch.next(Duration::ZERO).unwrap() {
         assert_eq!(decided(&note), None, "picked while the first was in flight");
     }
