@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::control::request::Request;
 use crate::control::server::{self, Limits};
 use crate::kernel::numbers::Hook;
-use crate::kernel::programs::Programs;
+use crate::kernel::programs::{KernelLog, Programs};
 use crate::memory::{CgroupPath, ReadError};
 
 /// Why the agent cannot start.
@@ -91,14 +91,18 @@ pub async fn serve(
 
 fn start(config: &Config, ended: mpsc::UnboundedSender<super::shell::Ended>) -> Result<Shell, AgentError> {
     let domains = Domains::new(config.procfs.clone(), config.cgroupfs.clone(), config.count_swap);
+    let kernel_log = if config.kernel_log { KernelLog::On } else { KernelLog::Off };
     let mut programs = match config.probe {
         crate::config::values::ProbeChoice::Poll => Err(Programs::off("switched off: probe = poll")),
         crate::config::values::ProbeChoice::Auto
         | crate::config::values::ProbeChoice::Memcg
-        | crate::config::values::ProbeChoice::RssStat => Programs::load(),
+        | crate::config::values::ProbeChoice::RssStat => Programs::load(kernel_log),
     };
     if let Ok(programs) = &mut programs {
         domains.prepare(programs);
+        if config.kernel_log {
+            forward_kernel_log(programs);
+        }
     }
     let mut shell = Shell::new(Core::new(settings(config)), programs, domains, ended);
     shell.guards_ancestors = config.node;
@@ -127,6 +131,26 @@ fn start(config: &Config, ended: mpsc::UnboundedSender<super::shell::Ended>) -> 
     }
     shell.happen(Event::Tick);
     Ok(shell)
+}
+
+/// Passes on what the programs log. For debugging: failing, it costs nothing but the log.
+fn forward_kernel_log(programs: &mut Programs) {
+    use std::os::fd::AsFd as _;
+    let prepared = programs.take_logger().map_err(|error| error.to_string()).and_then(|logger| {
+        let fd = logger.as_fd().try_clone_to_owned().and_then(|fd| readiness::readable(fd.into()));
+        fd.map(|fd| (logger, fd)).map_err(|error| error.to_string())
+    });
+    match prepared {
+        Ok((mut logger, fd)) => {
+            tokio::spawn(async move {
+                while let Ok(mut guard) = fd.readable().await {
+                    guard.clear_ready();
+                    logger.flush();
+                }
+            });
+        }
+        Err(error) => tracing::warn!(%error, "no log of the kernel programs"),
+    }
 }
 
 fn settings(config: &Config) -> Settings {
