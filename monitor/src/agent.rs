@@ -9,6 +9,7 @@ pub mod core;
 mod domains;
 mod readiness;
 mod registry;
+mod reports;
 mod serve;
 mod shell;
 mod watchers;

@@ -8,6 +8,7 @@ pub mod domains;
 mod exec;
 mod explain;
 mod kills;
+mod past;
 pub mod roots;
 mod run;
 mod status;

@@ -12,6 +12,7 @@ use super::clock;
 use super::core::{Core, Event, Settings};
 use super::domains::Domains;
 use super::readiness;
+use super::reports::{Reports, last_kill};
 use super::shell::Shell;
 use crate::config::Config;
 use crate::control::request::Request;
@@ -54,7 +55,8 @@ pub async fn serve(
 ) -> Result<(), AgentError> {
     let (ended, mut ends) = mpsc::unbounded_channel();
     let (requests, mut calls) = mpsc::channel(WAITING_CALLS);
-    let mut shell = start(&config, ended)?;
+    let (reports, mut reported) = Reports::start(&config);
+    let mut shell = start(&config, reports, ended)?;
     let ring = match &shell.programs {
         Some(programs) => Some(readiness::readable(programs.events_fd().map_err(AgentError::Poller)?)),
         None => None,
@@ -74,6 +76,7 @@ pub async fn serve(
                 shell.drain();
             }
             Some(end) = ends.recv() => shell.ended(end),
+            Some(report) = reported.recv() => shell.reported(report),
             () = tokio::time::sleep(wait.max(Duration::from_micros(100))) => shell.tick(),
             Some(request) = calls.recv() => match request {
                 Request::Call { peer, op, reply } => {
@@ -89,7 +92,11 @@ pub async fn serve(
     Ok(())
 }
 
-fn start(config: &Config, ended: mpsc::UnboundedSender<super::shell::Ended>) -> Result<Shell, AgentError> {
+fn start(
+    config: &Config,
+    reports: Reports,
+    ended: mpsc::UnboundedSender<super::shell::Ended>,
+) -> Result<Shell, AgentError> {
     let domains = Domains::new(config.procfs.clone(), config.cgroupfs.clone(), config.count_swap);
     let mut programs = match config.probe {
         crate::config::values::ProbeChoice::Poll => Err(Programs::off("switched off: probe = poll")),
@@ -100,7 +107,10 @@ fn start(config: &Config, ended: mpsc::UnboundedSender<super::shell::Ended>) -> 
     if let Ok(programs) = &mut programs {
         domains.prepare(programs);
     }
-    let mut shell = Shell::new(Core::new(settings(config)), programs, domains, ended);
+    let mut shell = Shell::new(Core::new(settings(config)), programs, domains, reports, ended);
+    if let Some(last_kill) = config.journal.as_deref().and_then(last_kill) {
+        shell.happen(Event::Resumed { last_kill });
+    }
     shell.guards_ancestors = config.node;
     if config.node {
         let added = shell.domains.add_node().map_err(AgentError::Node)?;

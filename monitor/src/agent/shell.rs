@@ -13,6 +13,7 @@ use super::core::{Action, Core, Event, KillId, Note, Seen};
 use super::domains::Domains;
 use super::readiness;
 use super::registry::Registry;
+use super::reports::Reports;
 use super::watchers::Watchers;
 use crate::control::protocol::Push;
 use crate::kernel::numbers::Hook;
@@ -45,6 +46,7 @@ pub(super) struct Shell {
     pub(super) domains: Domains,
     pub(super) registry: Registry,
     pub(super) watchers: Watchers,
+    pub(super) reports: Reports,
     ended: UnboundedSender<Ended>,
     reaper: Option<Reaper>,
     pub(super) started: Nanos,
@@ -61,6 +63,7 @@ impl Shell {
         core: Core,
         programs: Result<Programs, Box<[Probe; 3]>>,
         domains: Domains,
+        reports: Reports,
         ended: UnboundedSender<Ended>,
     ) -> Self {
         let to_loop = ended.clone();
@@ -86,6 +89,7 @@ impl Shell {
             domains,
             registry: Registry::default(),
             watchers: Watchers::default(),
+            reports,
             ended,
             reaper: reaper.ok(),
             started: clock::now(),
@@ -132,13 +136,17 @@ impl Shell {
                 }
                 None
             }
-            Action::Record(_) => None,
+            Action::Record(kill) => {
+                self.record(kill);
+                None
+            }
             Action::Forget(worker) => {
                 self.forget(worker);
                 None
             }
             Action::Note(note) => {
                 log(&note);
+                self.noted(&note);
                 self.watchers.tell(&note);
                 None
             }

@@ -58,6 +58,7 @@ impl Core {
                 should_retry: choice.should_retry,
                 why: choice.why.to_string(),
                 memory: worker.memory(),
+                sample: worker.sample,
             })
         });
         let (crossing, trigger) = crossed.map_or((now, Trigger::Tick), |(at, trigger)| (at, trigger));
@@ -96,17 +97,17 @@ impl Core {
         record: KillRecord,
         now: Nanos,
     ) {
+        let mut taken = Vec::with_capacity(victims.len());
         for victim in &victims {
             let Some(worker) = self.workers.get_mut(victim) else { continue };
             worker.life = Life::BeingKilled(id);
-            for domain in &worker.domains {
-                if let Some(domain) = self.domains.get_mut(domain) {
-                    domain.roster.remove(*victim);
-                }
+            for charged in &worker.domains {
+                let Some(found) = self.domains.get_mut(charged) else { continue };
+                taken.extend(found.roster.remove(*victim).filter(|_| *charged == domain));
             }
         }
         let deadline = now.after(Duration::from_millis(self.settings.kill_timeout_ms));
-        self.flights.push(Flight { id, domain, victims, deadline, memory_deadline: None, record });
+        self.flights.push(Flight { id, domain, victims, taken, deadline, memory_deadline: None, record });
     }
 
     fn tell_of_decision(&self, record: &KillRecord, at: Nanos, todo: &mut VecDeque<Action>) {
