@@ -11,6 +11,8 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use super::core::{Decision, KillId, KillRecord, Note};
+use super::later::{Later, after};
+use super::node;
 use super::shell::Shell;
 use crate::config::Config;
 use crate::control::protocol::Push;
@@ -19,6 +21,7 @@ use crate::journal::{self, JournalView, Writer};
 use crate::memory::users::{self, Users};
 use crate::memory::{CgroupPath, Hierarchy};
 use crate::report::Report;
+use crate::report::summary::{Node, Period};
 use crate::units::Bytes;
 
 /// SPEC 8: how many memory users a report names.
@@ -26,6 +29,9 @@ const TOP: usize = 10;
 
 /// How long they are looked for.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Workers have begun to hold something by then.
+const FIRST_MEASUREMENT: Duration = Duration::from_secs(1);
 
 /// How many reports are kept for `monitor kills N`.
 const KEPT: usize = 100;
@@ -51,20 +57,43 @@ pub(super) struct Reports {
     journal: Option<Writer>,
     open: Vec<Open>,
     kept: VecDeque<Report>,
-    done: UnboundedSender<Report>,
+    to_loop: UnboundedSender<Later>,
+    period: Period,
+    /// How many crashes were counted before the period.
+    crashed: u64,
+    summary_interval: Option<Duration>,
+    node: Node,
 }
 
 impl Reports {
-    /// Opens the journal. Complete reports come out of the receiver, for [`Shell::reported`].
-    pub(super) fn start(config: &Config) -> (Self, UnboundedReceiver<Report>) {
-        let (done, reported) = unbounded_channel();
+    /// Opens the journal, and starts the timers. What comes out of the receiver is for [`Shell::later`].
+    pub(super) fn start(config: &Config) -> (Self, UnboundedReceiver<Later>) {
+        let (to_loop, later) = unbounded_channel();
+        after(FIRST_MEASUREMENT, Later::Measure, to_loop.clone());
+        if let Some(interval) = config.summary_interval {
+            after(interval, Later::Summary, to_loop.clone());
+        }
         let journal = config.journal.as_deref().and_then(|path| {
             let writer = Writer::start(path, config.journal_max);
             let refused =
                 |error| tracing::error!(%error, "no thread for the journal: decisions are not written");
             writer.map_err(refused).ok()
         });
-        (Self { journal, open: Vec::new(), kept: VecDeque::new(), done }, reported)
+        let reports = Self {
+            journal,
+            open: Vec::new(),
+            kept: VecDeque::new(),
+            to_loop,
+            period: Period::default(),
+            crashed: 0,
+            summary_interval: config.summary_interval,
+            node: node::identify(),
+        };
+        (reports, later)
+    }
+
+    pub(super) fn to_loop(&self) -> UnboundedSender<Later> {
+        self.to_loop.clone()
     }
 
     pub(super) fn journal(&self) -> Option<JournalView> {
@@ -104,7 +133,7 @@ impl Shell {
         let over = record.filter(|record| record.dry_run).cloned();
         let (landed, end) = oneshot::channel();
         let look = self.look_for_users(&decision.domain);
-        tokio::spawn(complete(decision, look, end, self.reports.done.clone()));
+        tokio::spawn(complete(decision, look, end, self.reports.to_loop()));
         let landed = match over {
             None => Some(landed),
             Some(record) => {
@@ -143,7 +172,21 @@ impl Shell {
         }
     }
 
+    /// Says what happened in the period that ends, if anything did.
+    pub(super) fn summarize(&mut self) {
+        let crashed = self.core.counters().crashed;
+        self.reports.period.crashed(crashed.saturating_sub(self.reports.crashed));
+        self.reports.crashed = crashed;
+        if let Some(summary) = self.reports.period.take(&self.reports.node, self.core.settings()) {
+            tracing::warn!(target: "summary", "{summary}");
+        }
+        if let Some(interval) = self.reports.summary_interval {
+            after(interval, Later::Summary, self.reports.to_loop());
+        }
+    }
+
     fn landed(&mut self, record: &KillRecord) {
+        self.reports.period.kill(record);
         if let Some(journal) = &self.reports.journal {
             journal.killed(record.clone());
         }
@@ -200,7 +243,7 @@ async fn complete(
     decision: Arc<Decision>,
     look: impl FnOnce() -> Result<Users, String> + Send + 'static,
     end: oneshot::Receiver<Landed>,
-    done: UnboundedSender<Report>,
+    to_loop: UnboundedSender<Later>,
 ) {
     let users = spawn_blocking(look).await;
     // The agent stops.
@@ -217,6 +260,6 @@ async fn complete(
     });
     if let Ok(report) = made.await {
         // The loop is gone only when the agent is.
-        let _ = done.send(report);
+        let _ = to_loop.send(Later::Report(Box::new(report)));
     }
 }

@@ -55,7 +55,7 @@ pub async fn serve(
 ) -> Result<(), AgentError> {
     let (ended, mut ends) = mpsc::unbounded_channel();
     let (requests, mut calls) = mpsc::channel(WAITING_CALLS);
-    let (reports, mut reported) = Reports::start(&config);
+    let (reports, mut later) = Reports::start(&config);
     let mut shell = start(&config, reports, ended)?;
     let ring = match &shell.programs {
         Some(programs) => Some(readiness::readable(programs.events_fd().map_err(AgentError::Poller)?)),
@@ -76,7 +76,7 @@ pub async fn serve(
                 shell.drain();
             }
             Some(end) = ends.recv() => shell.ended(end),
-            Some(report) = reported.recv() => shell.reported(report),
+            Some(late) = later.recv() => shell.later(late),
             () = tokio::time::sleep(wait.max(Duration::from_micros(100))) => shell.tick(),
             Some(request) = calls.recv() => match request {
                 Request::Call { peer, op, reply } => {

@@ -36,9 +36,9 @@ impl Period {
         }
     }
 
-    /// A worker ended otherwise: not well, and not by a kill of ours.
-    pub fn crash(&mut self) {
-        self.crashed += 1;
+    /// So many workers ended otherwise: not well, and not by a kill of ours.
+    pub fn crashed(&mut self, workers: u64) {
+        self.crashed += workers;
     }
 
     /// The summary, if anything is to be said, and a new period.

@@ -111,7 +111,7 @@ fn a_summary_counts_kills_and_crashes_and_begins_anew() {
     period.kill(&record());
     period.kill(&KillRecord { dry_run: true, ..record() });
     period.kill(&KillRecord { confirmed: false, ..record() });
-    period.crash();
+    period.crashed(1);
     insta::assert_snapshot!(period.take(&node, &Settings::default()).unwrap());
     assert_eq!(period.take(&node, &Settings::default()), None);
 }
