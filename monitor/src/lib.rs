@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod kill;
 pub mod memory;
 pub mod policy;
+pub mod recording;
 pub mod report;
 pub mod retry;
 pub mod runner;

@@ -8,7 +8,7 @@ mod text;
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::core::{Decision, Input, KillRecord};
+use crate::agent::core::{Decision, Input, KillRecord, Unhelpful};
 use crate::memory::users::Users;
 use crate::snapshot::Ranked;
 use crate::threshold::Usage;
@@ -37,27 +37,6 @@ pub struct Report {
     pub users_error: Option<String>,
     /// What to do.
     pub advice: Vec<String>,
-}
-
-/// What shows that killing workers cannot help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unhelpful {
-    /// What all candidates together hold, as last measured.
-    pub candidates_hold: Bytes,
-    /// What the domain would use without them, at least.
-    pub others_hold: Bytes,
-}
-
-impl Unhelpful {
-    /// Whether these candidates cannot bring the domain to its threshold. `None`: they can, or one of them was not
-    /// measured, so that nobody knows.
-    #[must_use]
-    pub fn of(usage: Usage, candidates: impl IntoIterator<Item = Option<Bytes>>) -> Option<Self> {
-        let held =
-            candidates.into_iter().try_fold(Bytes(0), |sum, memory| Some(sum.saturating_add(memory?)))?;
-        let others_hold = usage.used.saturating_sub(held);
-        (others_hold > usage.threshold).then_some(Self { candidates_hold: held, others_hold })
-    }
 }
 
 impl Report {

@@ -14,6 +14,49 @@ use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
 
+/// Names a directory where recordings and lists of kills are kept, to become test data of `monitor`.
+const KEEP: &str = "MONITOR_TEST_KEEP_RECORDINGS";
+
+/// An agent that records what it is told.
+struct Recorded {
+    agent: Agent,
+    name: &'static str,
+    dir: tempfile::TempDir,
+}
+
+impl std::ops::Deref for Recorded {
+    type Target = Agent;
+    fn deref(&self) -> &Agent {
+        &self.agent
+    }
+}
+
+impl Recorded {
+    fn guard(name: &'static str, sandbox: &Sandbox, threshold: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("recording");
+        let flags = ["--usage-threshold", threshold, "--record", file.to_str().unwrap()];
+        let agent = Agent::guard(sandbox, flags).unwrap();
+        Self { agent, name, dir }
+    }
+
+    /// Its recording leads to the kills that it lists.
+    fn replays(mut self) {
+        let kills: Value = self.agent.ask("kills").unwrap();
+        self.agent.stop().unwrap();
+        let recording = self.dir.path().join("recording");
+        let mut replay = Command::new(monitor_tests::binary::monitor().unwrap());
+        let out = replay.arg("replay").arg(&recording).arg("--json").output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        assert_eq!(serde_json::from_slice::<Value>(&out.stdout).unwrap(), kills);
+        if let Some(keep) = std::env::var_os(KEEP) {
+            let to = |end| std::path::Path::new(&keep).join(format!("{}.{end}", self.name));
+            std::fs::copy(&recording, to("recording.jsonl")).unwrap();
+            std::fs::write(to("kills.json"), &out.stdout).unwrap();
+        }
+    }
+}
+
 /// `monitor run ARGS -- HOG` within the sandbox. Its workload ends with the sandbox at the latest.
 fn run(agent: &Agent, sandbox: &Sandbox, args: &[&str], hog: &Hog) -> Child {
     let mut command: Command = agent.command("run").unwrap();
@@ -50,7 +93,7 @@ fn wait_used(sandbox: &Sandbox, bytes: u64) {
 #[test]
 fn a_leaking_task_fails_with_the_report_though_it_may_be_retried_for_ever() {
     let sandbox = sandbox!(256);
-    let agent = Agent::guard(&sandbox, ["--usage-threshold", "0.5"]).unwrap();
+    let agent = Recorded::guard("leak", &sandbox, "0.5");
     let args = ["--owner", "driver", "--name", "leak", "--max-retries", "-1"];
     let (code, said) = end(run(&agent, &sandbox, &args, &Hog::new(1 << 20).rate(100)));
     assert_eq!(code, Some(137), "{said}");
@@ -68,6 +111,7 @@ fn a_leaking_task_fails_with_the_report_though_it_may_be_retried_for_ever() {
         assert!(said.contains(part), "{part:?} is missing in: {said}");
     }
     the_past_is_known(&agent);
+    agent.replays();
 }
 
 /// The journal has the decision with its inputs, and the report is the one that was printed.
@@ -98,7 +142,7 @@ fn the_past_is_known(agent: &Agent) {
 #[test]
 fn of_two_actors_the_retriable_one_is_killed_and_the_other_finishes() {
     let sandbox = sandbox!(256);
-    let agent = Agent::guard(&sandbox, ["--usage-threshold", "0.6"]).unwrap();
+    let agent = Recorded::guard("two_actors", &sandbox, "0.6");
     let restarts = |n| ["--kind", "actor", "--owner", "driver", "--max-restarts", n];
     let first = [&restarts("1")[..], &["--name", "first"]].concat();
     let first = run(&agent, &sandbox, &first, &Hog::new(90).rate(200));
@@ -115,6 +159,7 @@ fn of_two_actors_the_retriable_one_is_killed_and_the_other_finishes() {
     drop(sandbox);
     let mut first = first;
     first.wait().unwrap();
+    agent.replays();
 }
 
 /// Two callers with four tasks each, three kills: each time the newest of the larger group; of groups of one size, the
@@ -123,7 +168,7 @@ fn of_two_actors_the_retriable_one_is_killed_and_the_other_finishes() {
 fn of_two_callers_the_larger_group_loses_its_newest_task_each_time() {
     const TASK: u64 = 24;
     let sandbox = sandbox!(600);
-    let agent = Agent::guard(&sandbox, ["--usage-threshold", "0.8"]).unwrap();
+    let agent = Recorded::guard("two_callers", &sandbox, "0.8");
     let mut runs = Vec::new();
     for owner in ["a", "b"] {
         for number in 1..=4 {
@@ -150,4 +195,5 @@ fn of_two_callers_the_larger_group_loses_its_newest_task_each_time() {
     for mut run in runs {
         run.wait().unwrap();
     }
+    agent.replays();
 }

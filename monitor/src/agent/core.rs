@@ -15,6 +15,7 @@ mod readings;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod unhelpful;
 mod view;
 mod views;
 mod worker;
@@ -29,6 +30,7 @@ pub use self::event::{DomainId, Event, KillId, Measured, Seen};
 use self::flight::Flight;
 pub use self::note::{Chosen, Note, Trigger};
 pub use self::settings::Settings;
+pub use self::unhelpful::{Unhelpful, UnhelpfulKills};
 pub use self::view::{
     Counters, DomainView, Explanation, KillRecord, Sample, Times, VictimRecord, WorkerState, WorkerView,
 };

@@ -26,11 +26,29 @@ const PAUSE: u32 = 20;
 pub(super) struct Measurement {
     samples: Vec<(WorkerId, Option<ProcessMemory>)>,
     took: Duration,
+    /// It was asked for: the timer goes on by itself.
+    extra: bool,
 }
 
 impl Shell {
-    /// Starts to measure all workers.
+    /// The timer's measurement.
     pub(super) fn measure(&mut self) {
+        if self.reports.measuring {
+            after(EVERY.1, Later::Measure, self.reports.to_loop());
+        } else {
+            self.start_measuring(false);
+        }
+    }
+
+    /// One that cannot wait for the timer.
+    pub(super) fn measure_now(&mut self) {
+        if !self.reports.measuring {
+            self.start_measuring(true);
+        }
+    }
+
+    fn start_measuring(&mut self, extra: bool) {
+        self.reports.measuring = true;
         let procfs: PathBuf = self.domains.roots().procfs.clone();
         let workers: Vec<(WorkerId, Vec<Pid>)> = self
             .registry
@@ -43,8 +61,8 @@ impl Shell {
             .collect();
         let to_loop = self.reports.to_loop();
         tokio::spawn(async move {
-            let measured = spawn_blocking(move || all(&procfs, workers)).await;
-            let nothing = Measurement { samples: Vec::new(), took: Duration::ZERO };
+            let measured = spawn_blocking(move || all(&procfs, workers, extra)).await;
+            let nothing = Measurement { samples: Vec::new(), took: Duration::ZERO, extra };
             // The loop is gone only when the agent is.
             let _ = to_loop.send(Later::Measured(measured.unwrap_or(nothing)));
         });
@@ -52,12 +70,16 @@ impl Shell {
 
     /// Takes note of a measurement, and of when the next is due.
     pub(super) fn measured(&mut self, measurement: Measurement) {
+        self.reports.measuring = false;
         for (worker, sample) in measurement.samples {
             self.happen(Event::Memory {
                 worker,
                 memory: sample.map(|sample| sample.bytes),
                 measured: sample.map(|sample| sample.measured),
             });
+        }
+        if measurement.extra {
+            return;
         }
         let every = if self.near() { EVERY.1 } else { EVERY.0 };
         after(every.max(measurement.took * PAUSE), Later::Measure, self.reports.to_loop());
@@ -73,12 +95,12 @@ impl Shell {
 }
 
 /// Workers that ended meanwhile are left out.
-fn all(procfs: &Path, workers: Vec<(WorkerId, Vec<Pid>)>) -> Measurement {
+fn all(procfs: &Path, workers: Vec<(WorkerId, Vec<Pid>)>, extra: bool) -> Measurement {
     let started = Instant::now();
     let samples = workers.into_iter().filter_map(|(worker, pids)| match memory_of_all(procfs, pids) {
         Ok(memory) if memory.bytes == Bytes(0) => None,
         Ok(memory) => Some((worker, Some(memory))),
         Err(_) => Some((worker, None)),
     });
-    Measurement { samples: samples.collect(), took: started.elapsed() }
+    Measurement { samples: samples.collect(), took: started.elapsed(), extra }
 }

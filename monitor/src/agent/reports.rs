@@ -58,6 +58,8 @@ pub(super) struct Reports {
     open: Vec<Open>,
     kept: VecDeque<Report>,
     to_loop: UnboundedSender<Later>,
+    /// Workers are being measured.
+    pub(super) measuring: bool,
     period: Period,
     /// How many crashes were counted before the period.
     crashed: u64,
@@ -84,6 +86,7 @@ impl Reports {
             open: Vec::new(),
             kept: VecDeque::new(),
             to_loop,
+            measuring: false,
             period: Period::default(),
             crashed: 0,
             summary_interval: config.summary_interval,
@@ -159,7 +162,7 @@ impl Shell {
     pub(super) fn noted(&mut self, note: &Note) {
         match note {
             Note::Killed(record) => self.landed(record),
-            Note::NoCandidates { domain, .. } => self.tell_users(domain),
+            Note::NoCandidates { domain, .. } | Note::Unhelpful { domain, .. } => self.tell_users(domain),
             Note::Registered { .. }
             | Note::Ended { .. }
             | Note::Above { .. }

@@ -20,6 +20,7 @@ use crate::control::server::{self, Limits};
 use crate::kernel::numbers::Hook;
 use crate::kernel::programs::Programs;
 use crate::memory::{CgroupPath, ReadError};
+use crate::recording::Recorder;
 
 /// Why the agent cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +44,7 @@ pub enum AgentError {
 /// Calls that wait for the loop.
 const WAITING_CALLS: usize = 1024;
 
-/// Runs the agent until `shutdown`. `ready` is called when everything is guarded and the socket is served.
+/// Runs the agent until `shutdown`; a `recorder` is told all that the core is told. `ready` is called when everything is guarded and the socket is served.
 ///
 /// # Errors
 /// If what was asked for cannot be guarded. Missing kernel hooks are no error: they show in `status`.
@@ -51,12 +52,13 @@ pub async fn serve(
     config: Config,
     listener: UnixListener,
     shutdown: CancellationToken,
+    recorder: Option<Recorder>,
     ready: impl FnOnce(),
 ) -> Result<(), AgentError> {
     let (ended, mut ends) = mpsc::unbounded_channel();
     let (requests, mut calls) = mpsc::channel(WAITING_CALLS);
     let (reports, mut later) = Reports::start(&config);
-    let mut shell = start(&config, reports, ended)?;
+    let mut shell = start(&config, reports, recorder, ended)?;
     let ring = match &shell.programs {
         Some(programs) => Some(readiness::readable(programs.events_fd().map_err(AgentError::Poller)?)),
         None => None,
@@ -95,6 +97,7 @@ pub async fn serve(
 fn start(
     config: &Config,
     reports: Reports,
+    recorder: Option<Recorder>,
     ended: mpsc::UnboundedSender<super::shell::Ended>,
 ) -> Result<Shell, AgentError> {
     let domains = Domains::new(config.procfs.clone(), config.cgroupfs.clone(), config.count_swap);
@@ -108,6 +111,8 @@ fn start(
         domains.prepare(programs);
     }
     let mut shell = Shell::new(Core::new(settings(config)), programs, domains, reports, ended);
+    shell.recorder = recorder;
+    shell.happen(Event::Settings(settings(config)));
     if let Some(last_kill) = config.journal.as_deref().and_then(last_kill) {
         shell.happen(Event::Resumed { last_kill });
     }
@@ -151,6 +156,7 @@ fn settings(config: &Config) -> Settings {
         idle_threshold: config.idle_threshold,
         kill_timeout_ms: millis(config.kill_timeout),
         memory_wait_ms: millis(config.memory_wait),
+        unhelpful_kills: config.unhelpful_kills,
         dry_run: config.dry_run,
     }
 }

@@ -22,6 +22,7 @@ use crate::kernel::programs::Programs;
 use crate::kernel::record::{self, Record};
 use crate::kill::{Process, Reaper, Released, Returned};
 use crate::memory::process::with_descendants;
+use crate::recording::Recorder;
 use crate::units::{Nanos, Pid};
 use crate::worker::WorkerId;
 
@@ -47,6 +48,8 @@ pub(super) struct Shell {
     pub(super) registry: Registry,
     pub(super) watchers: Watchers,
     pub(super) reports: Reports,
+    /// Writes down all that the core is told, if that is asked for.
+    pub(super) recorder: Option<Recorder>,
     ended: UnboundedSender<Ended>,
     reaper: Option<Reaper>,
     pub(super) started: Nanos,
@@ -90,6 +93,7 @@ impl Shell {
             registry: Registry::default(),
             watchers: Watchers::default(),
             reports,
+            recorder: None,
             ended,
             reaper: reaper.ok(),
             started: clock::now(),
@@ -111,10 +115,18 @@ impl Shell {
 
     /// Tells the core, and does what it orders.
     pub(super) fn happen(&mut self, event: Event) {
-        self.core.handle(event, clock::now(), &mut self.todo);
+        self.tell(event);
         while let Some(action) = self.todo.pop_front() {
             self.act(action);
         }
+    }
+
+    fn tell(&mut self, event: Event) {
+        let now = clock::now();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.note(now, &event);
+        }
+        self.core.handle(event, now, &mut self.todo);
     }
 
     fn act(&mut self, action: Action) {
@@ -140,6 +152,10 @@ impl Shell {
                 self.record(kill);
                 None
             }
+            Action::Measure => {
+                self.measure_now();
+                None
+            }
             Action::Forget(worker) => {
                 self.forget(worker);
                 None
@@ -152,7 +168,7 @@ impl Shell {
             }
         };
         if let Some(event) = answer {
-            self.core.handle(event, clock::now(), &mut self.todo);
+            self.tell(event);
         }
     }
 
@@ -454,7 +470,11 @@ fn log(note: &Note) {
         Note::Above { .. } | Note::Decided { .. } | Note::Killed(_) => {
             tracing::info!(target: "note", "{text}")
         }
-        Note::Stuck { .. } | Note::NoCandidates { .. } | Note::Unknown { .. } | Note::Lost { .. } => {
+        Note::Stuck { .. }
+        | Note::NoCandidates { .. }
+        | Note::Unhelpful { .. }
+        | Note::Unknown { .. }
+        | Note::Lost { .. } => {
             tracing::warn!(target: "note", "{text}");
         }
     }

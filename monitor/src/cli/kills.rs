@@ -91,7 +91,7 @@ const HEADER: [&str; 11] = [
 ];
 
 /// One line for each victim; times are counted from the crossing.
-fn human(answer: &Value) -> String {
+pub(super) fn human(answer: &Value) -> String {
     let kills = list(answer, "kills");
     if kills.is_empty() {
         return "no worker was killed\n".to_owned();

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Unhelpful;
-use crate::agent::core::{Decision, KillRecord, Settings};
+use crate::agent::core::{Decision, KillRecord, Settings, Unhelpful};
 
 /// What to do after a kill, the most fitting first.
 pub(super) fn after_kill(

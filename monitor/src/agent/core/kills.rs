@@ -14,7 +14,7 @@ use crate::units::Nanos;
 use crate::worker::WorkerId;
 
 /// SPEC 5: how often it is said that nobody can be killed; and how often a dry run decides.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
+pub(super) const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
 
 impl Core {
     /// The domain is above by an authoritative reading: picks victims and orders their death, unless a kill is in
@@ -29,6 +29,10 @@ impl Core {
             return;
         }
         let crossed = domain.crossed;
+        if self.spares(id, usage, now, todo) {
+            return;
+        }
+        let Some(domain) = self.domains.get(&id) else { return };
         // The first in the first statement: with one victim nothing is sorted or copied before the order.
         let mut victims = Vec::with_capacity(4);
         for choice in domain.roster.choose(usage) {
@@ -197,6 +201,7 @@ impl Core {
         if let Some(domain) = self.domains.get_mut(&flight.domain) {
             // What is above after this is a new case.
             domain.crossed = Some((now, Trigger::AfterKill));
+            domain.above_since = None;
         }
         todo.push_back(Action::Read(flight.domain));
         for victim in flight.victims {
