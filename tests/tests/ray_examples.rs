@@ -1,6 +1,8 @@
 //! The examples of Ray's page on out-of-memory prevention, in sandboxes of a few hundred MiB: what it says of them
 //! happens here. `examples/` has them for people.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
 use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::agent::core::{Decision, KillRecord, Settings, Unhelpful};
+use crate::agent::core::{Decision, KillRecord, Settings, Unhelpful, VictimRecord};
+use crate::worker::Kind;
 
 /// What to do after a kill, the most fitting first.
 pub(super) fn after_kill(
@@ -17,8 +18,7 @@ pub(super) fn after_kill(
              by others; see the top memory users. unhelpful_kills = \"skip\" spares the workers in this case"
         ));
     }
-    if kill.victims.iter().any(|victim| !victim.should_retry && victim.why.contains("last retriable worker"))
-    {
+    if kill.victims.iter().any(|victim| is_last_task(decision, victim)) {
         advice.push(
             "It was the last task of its owner, so that retrying it would end the same way: it needs more memory \
              than it can have here, or leaks"
@@ -32,6 +32,14 @@ pub(super) fn after_kill(
     advice.extend(less_parallelism(decision));
     advice.extend(settings(&decision.settings));
     advice
+}
+
+/// Whether it was a retriable task and is not to be retried: its owner's last. An actor has a budget of its own.
+fn is_last_task(decision: &Decision, victim: &VictimRecord) -> bool {
+    let mut found = decision.candidates.iter().filter(|candidate| candidate.worker == victim.worker);
+    let retriable_task =
+        found.any(|candidate| matches!(candidate.kind, Kind::Task { .. }) && candidate.kind.retriable());
+    retriable_task && !victim.should_retry
 }
 
 /// The owner with the most candidates should start fewer at once.

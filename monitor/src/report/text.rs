@@ -100,8 +100,12 @@ impl Report {
             }
             None => writeln!(f, "  memory: not measured before it was killed")?,
         }
-        let again = if victim.should_retry { "may be retried" } else { "is not to be retried" };
-        writeln!(f, "  retry: its workload {again}")
+        let again = match (kind.as_str(), victim.should_retry) {
+            ("actor", _) => "an actor is started again as long as its max_restarts lasts",
+            (_, true) => "yes, as long as its oom_retries last",
+            (_, false) => "no",
+        };
+        writeln!(f, "  retry: {again}")
     }
 
     fn runners_up(&self, f: &mut Formatter<'_>) -> fmt::Result {

@@ -201,7 +201,7 @@ impl Core {
         if let Some(domain) = self.domains.get_mut(&flight.domain) {
             // What is above after this is a new case.
             domain.crossed = Some((now, Trigger::AfterKill));
-            domain.above_since = None;
+            domain.asked = None;
         }
         todo.push_back(Action::Read(flight.domain));
         for victim in flight.victims {

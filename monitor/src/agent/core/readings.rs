@@ -26,9 +26,8 @@ impl Core {
         let suspected = domain.crossed;
         if above {
             domain.crossed.get_or_insert((now, Trigger::Tick));
-            domain.above_since = domain.above_since.or(domain.usage().map(|usage| (now, usage.used)));
         } else {
-            (domain.crossed, domain.above_since) = (None, None);
+            (domain.crossed, domain.asked) = (None, None);
         }
         if let Some(line) = domain.line() {
             // Above the line a crossing is no news, and a record for every reading would be a loop.

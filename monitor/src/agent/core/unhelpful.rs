@@ -1,8 +1,8 @@
 //! SPEC 10.5: memory that no candidate holds. Killing workers does not bring it back; with `unhelpful_kills = "skip"`
 //! nobody is killed for it.
 //!
-//! Measurements are older than the reading, and a worker may have grown since. So nobody is spared on a measurement
-//! from before the domain went above: a fresh one is asked for, and if none comes in time, the kill goes on.
+//! Measurements are older than the reading, and a worker may have grown since. So nobody is spared on an old one: a
+//! fresh one is asked for and held against the reading of that moment. If none comes in time, the kill goes on.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -63,28 +63,32 @@ impl Core {
             return false;
         }
         let Some(domain) = self.domains.get_mut(&id) else { return false };
-        let Some((since, used)) = domain.above_since else { return false };
-        // What workers took since then shows in the later measurement, and must not count as held by others.
-        let usage = Usage { used: used.min(usage.used), ..usage };
-        let memories = domain.roster.iter().map(|candidate| candidate.memory);
-        let Some(Unhelpful { candidates_hold, others_hold }) = Unhelpful::of(usage, memories) else {
-            return false;
-        };
         if domain.roster.is_empty() {
             return false;
         }
-        let fresh = |at: Nanos| at >= since;
+        // What was not measured counts as nothing here, and as stale below.
+        let memories: Vec<_> =
+            domain.roster.iter().map(|candidate| Some(candidate.memory.unwrap_or_default())).collect();
+        if Unhelpful::of(usage, memories.iter().copied()).is_none() {
+            return false;
+        }
+        let (asked, used) = *domain.asked.get_or_insert((now, usage.used));
         let stale = domain.roster.iter().any(|candidate| {
-            let worker = self.workers.get(&candidate.id);
-            !worker.and_then(|worker| worker.sample).is_some_and(|sample| fresh(sample.at))
+            let sample = self.workers.get(&candidate.id).and_then(|worker| worker.sample);
+            sample.is_none_or(|sample| sample.at < asked)
         });
         if stale {
-            let waits = now.since(since) < PATIENCE;
+            let waits = now.since(asked) < PATIENCE;
             if waits {
                 todo.push_back(Action::Measure);
             }
             return waits;
         }
+        // What workers took after the question shows in their measurements, and must not count as held by others.
+        let usage = Usage { used: used.min(usage.used), ..usage };
+        let Some(Unhelpful { candidates_hold, others_hold }) = Unhelpful::of(usage, memories) else {
+            return false;
+        };
         if domain.complained.is_none_or(|last| now.since(last) >= COMPLAIN_EVERY) {
             domain.complained = Some(now);
             todo.push_back(Action::Note(Note::Unhelpful {
@@ -172,7 +176,8 @@ mod tests {
     #[test]
     fn skip_kills_when_nobody_knows() {
         let mut stage = Stage::new(UnhelpfulKills::Skip);
-        assert_eq!(stage.uses(990, 2), ["kill"], "it was not measured");
+        assert_eq!(stage.uses(990, 2), ["measure"], "it was not measured");
+        assert_eq!(stage.uses(990, 2 + 3 * SECOND), ["kill"], "and is not");
         let mut stage = Stage::new(UnhelpfulKills::Skip);
         stage.holds(10, 1);
         assert_eq!(stage.uses(990, 2), ["measure"]);
