@@ -12,6 +12,7 @@ use super::clock;
 use super::core::{Core, Event, Settings};
 use super::domains::Domains;
 use super::readiness;
+use super::reports::{Reports, last_kill};
 use super::shell::Shell;
 use crate::config::Config;
 use crate::control::request::Request;
@@ -19,6 +20,7 @@ use crate::control::server::{self, Limits};
 use crate::kernel::numbers::Hook;
 use crate::kernel::programs::{KernelLog, Programs};
 use crate::memory::{CgroupPath, ReadError};
+use crate::recording::Recorder;
 
 /// Why the agent cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +44,7 @@ pub enum AgentError {
 /// Calls that wait for the loop.
 const WAITING_CALLS: usize = 1024;
 
-/// Runs the agent until `shutdown`. `ready` is called when everything is guarded and the socket is served.
+/// Runs the agent until `shutdown`; a `recorder` is told all that the core is told. `ready` is called when everything is guarded and the socket is served.
 ///
 /// # Errors
 /// If what was asked for cannot be guarded. Missing kernel hooks are no error: they show in `status`.
@@ -50,11 +52,13 @@ pub async fn serve(
     config: Config,
     listener: UnixListener,
     shutdown: CancellationToken,
+    recorder: Option<Recorder>,
     ready: impl FnOnce(),
 ) -> Result<(), AgentError> {
     let (ended, mut ends) = mpsc::unbounded_channel();
     let (requests, mut calls) = mpsc::channel(WAITING_CALLS);
-    let mut shell = start(&config, ended)?;
+    let (reports, mut later) = Reports::start(&config);
+    let mut shell = start(&config, reports, recorder, ended)?;
     let ring = match &shell.programs {
         Some(programs) => Some(readiness::readable(programs.events_fd().map_err(AgentError::Poller)?)),
         None => None,
@@ -74,6 +78,7 @@ pub async fn serve(
                 shell.drain();
             }
             Some(end) = ends.recv() => shell.ended(end),
+            Some(late) = later.recv() => shell.later(late),
             () = tokio::time::sleep(wait.max(Duration::from_micros(100))) => shell.tick(),
             Some(request) = calls.recv() => match request {
                 Request::Call { peer, op, reply } => {
@@ -89,7 +94,12 @@ pub async fn serve(
     Ok(())
 }
 
-fn start(config: &Config, ended: mpsc::UnboundedSender<super::shell::Ended>) -> Result<Shell, AgentError> {
+fn start(
+    config: &Config,
+    reports: Reports,
+    recorder: Option<Recorder>,
+    ended: mpsc::UnboundedSender<super::shell::Ended>,
+) -> Result<Shell, AgentError> {
     let domains = Domains::new(config.procfs.clone(), config.cgroupfs.clone(), config.count_swap);
     let kernel_log = if config.kernel_log { KernelLog::On } else { KernelLog::Off };
     let mut programs = match config.probe {
@@ -104,7 +114,12 @@ fn start(config: &Config, ended: mpsc::UnboundedSender<super::shell::Ended>) -> 
             forward_kernel_log(programs);
         }
     }
-    let mut shell = Shell::new(Core::new(settings(config)), programs, domains, ended);
+    let mut shell = Shell::new(Core::new(settings(config)), programs, domains, reports, ended);
+    shell.recorder = recorder;
+    shell.happen(Event::Settings(settings(config)));
+    if let Some(last_kill) = config.journal.as_deref().and_then(last_kill) {
+        shell.happen(Event::Resumed { last_kill });
+    }
     shell.guards_ancestors = config.node;
     if config.node {
         let added = shell.domains.add_node().map_err(AgentError::Node)?;
@@ -165,6 +180,7 @@ fn settings(config: &Config) -> Settings {
         idle_threshold: config.idle_threshold,
         kill_timeout_ms: millis(config.kill_timeout),
         memory_wait_ms: millis(config.memory_wait),
+        unhelpful_kills: config.unhelpful_kills,
         dry_run: config.dry_run,
     }
 }
