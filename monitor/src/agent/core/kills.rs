@@ -30,7 +30,7 @@ impl Core {
         }
         let crossed = domain.crossed;
         if self.spares(id, usage, now, todo) {
-            return;
+            return None;
         }
         let Some(domain) = self.domains.get(&id) else { return };
         // The first in the first statement: with one victim nothing is sorted or copied before the order.
