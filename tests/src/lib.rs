@@ -5,11 +5,13 @@
 
 pub mod agent;
 pub mod binary;
+pub mod caller;
 pub mod cgroup;
 pub mod clock;
 pub mod freezer;
 pub mod hog;
 pub mod process;
 pub mod report;
+pub mod signals;
 pub mod skip;
 pub mod vm_line;

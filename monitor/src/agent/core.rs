@@ -5,6 +5,7 @@
 //! is not registered. Every kill ends confirmed or timed out.
 
 mod action;
+mod confirm;
 mod domain;
 mod event;
 mod flight;
@@ -28,7 +29,7 @@ use self::flight::Flight;
 pub use self::note::{Chosen, Note, Trigger};
 pub use self::settings::Settings;
 pub use self::view::{
-    Counters, DomainView, Explanation, KillRecord, Times, VictimRecord, WorkerState, WorkerView,
+    Counters, DomainView, Explanation, KillRecord, Remains, Times, VictimRecord, WorkerState, WorkerView,
 };
 use self::worker::Worker;
 use crate::threshold::Threshold;
@@ -102,6 +103,9 @@ impl Core {
                 }
             }
             Event::Signalled { kill, worker: _, at, refused } => self.signalled(kill, at, refused),
+            Event::Refused { kill, worker, pid, at } => self.refused(kill, worker, pid, at, now, todo),
+            Event::Examined { kill, worker, remains } => self.examined(kill, worker, remains, now, todo),
+            Event::Moved { worker, domains } => self.moved(worker, domains, todo),
             Event::Memory { worker, memory } => self.measured(worker, memory),
             Event::Tick => self.tick(now, todo),
         }

@@ -141,6 +141,7 @@ fn settings(config: &Config) -> Settings {
         idle_threshold: config.idle_threshold,
         kill_timeout_ms: millis(config.kill_timeout),
         memory_wait_ms: millis(config.memory_wait),
+        grace_ms: millis(config.grace),
         dry_run: config.dry_run,
     }
 }

@@ -22,6 +22,7 @@ impl Core {
         let was_above = domain.above();
         let old = std::mem::replace(&mut domain.state, State::New);
         domain.take(measured, counter, threshold, now);
+        let after_kill = domain.usage().zip(domain.after_kill.take());
         let above = domain.above();
         let suspected = domain.crossed;
         if above {
@@ -37,6 +38,9 @@ impl Core {
         }
         if let (Some((_, Trigger::Crossing)), false) = (suspected, above) {
             self.counters.false_crossings += 1;
+        }
+        if let Some((usage, kill)) = after_kill {
+            self.used_after(kill, usage.used);
         }
         if above {
             self.relieve(id, now, todo);

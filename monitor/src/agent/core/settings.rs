@@ -29,6 +29,9 @@ pub struct Settings {
     pub kill_timeout_ms: u64,
     /// SPEC 6: after its death, how long a victim's memory is waited for.
     pub memory_wait_ms: u64,
+    /// SPEC 6: SIGTERM first, SIGKILL this long after it; 0: SIGKILL at once.
+    #[serde(default)]
+    pub grace_ms: u64,
     /// Decide and report, signal nobody.
     pub dry_run: bool,
 }
@@ -45,6 +48,7 @@ impl Default for Settings {
             idle_threshold: Bytes(1 << 30),
             kill_timeout_ms: 10_000,
             memory_wait_ms: 1_000,
+            grace_ms: 0,
             dry_run: false,
         }
     }

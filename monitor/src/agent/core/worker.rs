@@ -9,10 +9,23 @@ use crate::worker::{Candidate, WorkerId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Process {
     pid: Pid,
-    /// Its exit record was seen, or its memory was taken: it holds nothing of value any more.
+    /// Its exit record was seen.
     dying: bool,
     /// Its memory is back though it is still there.
     released: bool,
+    /// The signal to it was refused: its death is not waited for.
+    refused: bool,
+}
+
+impl Process {
+    fn new(pid: Pid) -> Self {
+        Self { pid, dying: false, released: false, refused: false }
+    }
+
+    /// No kill waits for it any more.
+    fn settled(&self) -> bool {
+        self.dying || self.released || self.refused
+    }
 }
 
 /// Where it is on its way.
@@ -20,7 +33,14 @@ struct Process {
 pub(super) enum Life {
     Running,
     BeingKilled(KillId),
+    /// Killed and rid of its memory, its death not seen: no kill waits for it, but it may turn out to be stuck.
+    Dying {
+        kill: KillId,
+        deadline: Nanos,
+    },
     Stuck(KillId),
+    /// A process of it could not be signalled: no candidate any more, otherwise as running.
+    Refused,
 }
 
 /// See the module.
@@ -43,7 +63,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(candidate: Candidate, pid: Pid, uid: u32, domains: Vec<DomainId>) -> Self {
-        let first = Process { pid, dying: false, released: false };
+        let first = Process::new(pid);
         Self {
             candidate,
             pid,
@@ -67,7 +87,7 @@ impl Worker {
         if self.processes.iter().any(|process| process.pid == pid) {
             return false;
         }
-        self.processes.push(Process { pid, dying: false, released: false });
+        self.processes.push(Process::new(pid));
         self.dead_at = None;
         true
     }
@@ -81,24 +101,47 @@ impl Worker {
             Seen::Gone => self.processes.retain(|process| process.pid != pid),
             Seen::Exit | Seen::Released => {
                 for process in self.processes.iter_mut().filter(|process| process.pid == pid) {
-                    process.dying = true;
+                    process.dying |= seen == Seen::Exit;
                     process.released |= seen == Seen::Released;
                 }
             }
         }
-        if self.dead_at.is_none() && self.processes.iter().all(|process| process.dying) {
+        self.settle(at);
+    }
+
+    /// The signal to a process of it was refused.
+    pub(super) fn refuse(&mut self, pid: Pid, at: Nanos) {
+        for process in self.processes.iter_mut().filter(|process| process.pid == pid) {
+            process.refused = true;
+        }
+        self.settle(at);
+    }
+
+    fn settle(&mut self, at: Nanos) {
+        if self.dead_at.is_none() && self.processes.iter().all(Process::settled) {
             self.dead_at = Some(at);
         }
     }
 
-    /// When the last of its processes was seen dying; none while one lives.
+    /// Whether a process that is left could not be signalled.
+    pub(super) fn refused(&self) -> bool {
+        self.processes.iter().any(|process| process.refused && !process.dying)
+    }
+
+    /// When the last of its processes was seen dying, or lost its memory; none while one holds memory that could be
+    /// signalled.
     pub(super) fn dead_at(&self) -> Option<Nanos> {
         self.dead_at
     }
 
+    /// Whether each of its processes was seen dying: nothing of it can hang any more.
+    pub(super) fn seen_dead(&self) -> bool {
+        self.processes.iter().all(|process| process.dying)
+    }
+
     /// Whether all that it held is given back.
     pub(super) fn memory_is_back(&self) -> bool {
-        self.dead_at.is_some() && self.processes.iter().all(|process| process.released)
+        self.dead_at.is_some() && self.processes.iter().all(|process| process.released || process.refused)
     }
 
     /// Whether none of its processes is left.
@@ -127,8 +170,9 @@ impl Worker {
             attempt: self.attempt,
             state: match self.life {
                 Life::Running => WorkerState::Running,
-                Life::BeingKilled(_) => WorkerState::BeingKilled,
+                Life::BeingKilled(_) | Life::Dying { .. } => WorkerState::BeingKilled,
                 Life::Stuck(_) => WorkerState::Stuck,
+                Life::Refused => WorkerState::Refused,
             },
             retriable: self.candidate.kind.retriable(),
             started: self.candidate.started,
