@@ -8,11 +8,13 @@ mod clock;
 pub mod core;
 mod domains;
 mod killing;
+mod pid_namespace;
 mod readiness;
 mod registry;
 mod remains;
 mod serve;
 mod shell;
+mod upkeep;
 mod watchers;
 
 pub use self::serve::{AgentError, serve};

@@ -7,6 +7,7 @@ use rustix::process::Signal;
 
 use crate::control::request::Peer;
 use crate::kill::{Process, SignalError};
+use crate::memory::CgroupPath;
 use crate::units::Pid;
 use crate::worker::WorkerId;
 
@@ -23,6 +24,8 @@ pub(super) struct Entry {
     pub(super) peer: Peer,
     /// The process that was registered.
     pub(super) root: Pid,
+    /// Where it was when it was last looked at (`upkeep`).
+    pub(super) cgroup: Option<CgroupPath>,
 }
 
 /// See the module.
@@ -43,7 +46,12 @@ pub(super) struct Killed {
 impl Registry {
     pub(super) fn add(&mut self, worker: WorkerId, root: Process, peer: Peer) {
         self.by_pid.insert(root.pid(), worker);
-        let entry = Entry { root: root.pid(), members: vec![Member { process: root, watched: true }], peer };
+        let entry = Entry {
+            root: root.pid(),
+            members: vec![Member { process: root, watched: true }],
+            peer,
+            cgroup: None,
+        };
         self.workers.insert(worker, entry);
     }
 

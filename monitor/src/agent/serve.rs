@@ -11,12 +11,14 @@ use tokio_util::sync::CancellationToken;
 use super::clock;
 use super::core::{Core, Event, Settings};
 use super::domains::Domains;
+use super::pid_namespace;
 use super::readiness;
 use super::shell::Shell;
 use crate::config::Config;
 use crate::control::request::Request;
 use crate::control::server::{self, Limits};
 use crate::kernel::numbers::Hook;
+use crate::kernel::probe::Probe;
 use crate::kernel::programs::Programs;
 use crate::memory::{CgroupPath, ReadError};
 
@@ -89,14 +91,22 @@ pub async fn serve(
     Ok(())
 }
 
+fn load(config: &Config) -> Result<Programs, Box<[Probe; 3]>> {
+    use crate::config::values::ProbeChoice;
+    if !pid_namespace::is_initial(&config.procfs) {
+        return Err(Programs::off(
+            "the agent is in a pid namespace, whose pids the kernel programs do not know",
+        ));
+    }
+    match config.probe {
+        ProbeChoice::Poll => Err(Programs::off("switched off: probe = poll")),
+        ProbeChoice::Auto | ProbeChoice::Memcg | ProbeChoice::RssStat => Programs::load(),
+    }
+}
+
 fn start(config: &Config, ended: mpsc::UnboundedSender<super::shell::Ended>) -> Result<Shell, AgentError> {
     let domains = Domains::new(config.procfs.clone(), config.cgroupfs.clone(), config.count_swap);
-    let mut programs = match config.probe {
-        crate::config::values::ProbeChoice::Poll => Err(Programs::off("switched off: probe = poll")),
-        crate::config::values::ProbeChoice::Auto
-        | crate::config::values::ProbeChoice::Memcg
-        | crate::config::values::ProbeChoice::RssStat => Programs::load(),
-    };
+    let mut programs = load(config);
     if let Ok(programs) = &mut programs {
         domains.prepare(programs);
     }

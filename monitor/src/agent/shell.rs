@@ -49,6 +49,8 @@ pub(super) struct Shell {
     pub(super) reaper: Option<Reaper>,
     pub(super) started: Nanos,
     last_worker: u64,
+    /// The worker that was looked at last (`upkeep`).
+    pub(super) rechecked: WorkerId,
     drops: Drops,
     records: BytesMut,
     /// Every ancestor cgroup of a worker that has a limit is a domain too (SPEC 2); not if only named cgroups are
@@ -90,6 +92,7 @@ impl Shell {
             reaper: reaper.ok(),
             started: clock::now(),
             last_worker: 0,
+            rechecked: WorkerId(0),
             drops: Drops::default(),
             records: BytesMut::with_capacity(BATCH * RECORD_LEN),
             guards_ancestors: true,
@@ -271,6 +274,7 @@ impl Shell {
             }
         }
         self.happen(Event::Tick);
+        self.recheck_some();
     }
 
     fn check_drops(&mut self) {
