@@ -15,3 +15,4 @@ pub mod report;
 pub mod signals;
 pub mod skip;
 pub mod vm_line;
+pub mod worker;

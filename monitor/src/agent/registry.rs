@@ -22,6 +22,8 @@ pub(super) struct Member {
 pub(super) struct Entry {
     pub(super) members: Vec<Member>,
     pub(super) peer: Peer,
+    /// The peer's connection is open.
+    connected: bool,
     /// The process that was registered.
     pub(super) root: Pid,
     /// Where it was when it was last looked at (`upkeep`).
@@ -51,6 +53,7 @@ impl Registry {
             members: vec![Member { process: root, watched: true }],
             peer,
             cgroup: None,
+            connected: true,
         };
         self.workers.insert(worker, entry);
     }
@@ -109,7 +112,24 @@ impl Registry {
         pids
     }
 
-    /// A connection is closed: nobody is told of its workers' ends any more. They stay registered.
+    /// A connection is closed: nobody is told of its workers' verdicts any more. They stay registered, and may be
+    /// taken over by another connection.
+    pub(super) fn disconnected(&mut self, connection: u64) {
+        for entry in self.workers.values_mut().filter(|entry| entry.peer.connection == connection) {
+            entry.connected = false;
+        }
+    }
+
+    /// The launcher of a worker came back on a new connection. False: the old one is open still.
+    pub(super) fn take_over(&mut self, worker: WorkerId, peer: Peer) -> bool {
+        let Some(entry) = self.workers.get_mut(&worker).filter(|entry| !entry.connected) else {
+            return false;
+        };
+        (entry.peer, entry.connected) = (peer, true);
+        true
+    }
+
+    /// Whom to tell about a worker.
     pub(super) fn whose(&self, worker: WorkerId) -> Option<&Peer> {
         self.workers.get(&worker).map(|entry| &entry.peer)
     }

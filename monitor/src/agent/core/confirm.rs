@@ -120,7 +120,6 @@ impl Core {
             domain.crossed = Some((now, Trigger::AfterKill));
             domain.after_kill = Some(flight.id);
         }
-        todo.push_back(Action::Read(flight.domain));
         for victim in flight.victims {
             let Some(worker) = self.workers.get_mut(&victim) else { continue };
             let (kill, pids) = (flight.id, worker.pids());
@@ -128,9 +127,6 @@ impl Core {
                 self.counters.stuck += 1;
                 worker.life = Life::Stuck(kill);
                 todo.push_back(Action::Examine { kill, worker: victim, pids });
-            } else if !worker.refused() && !worker.seen_dead() {
-                // Rid of its memory: nobody waits for the rest, but it stays on the books until it is seen dying.
-                worker.life = Life::Dying { kill, deadline: flight.deadline };
             } else if worker.refused() {
                 self.counters.refused += 1;
                 worker.life = Life::Refused;
@@ -142,29 +138,12 @@ impl Core {
             }
         }
         todo.push_back(Action::Note(Note::Killed(Box::new(record.clone()))));
+        todo.push_back(Action::Read(flight.domain));
         self.remember(record);
-    }
-
-    /// Victims whose memory came back and who do not die of it.
-    fn give_up_dying(&mut self, now: Nanos, todo: &mut VecDeque<Action>) {
-        let Self { workers, history, counters, .. } = self;
-        for worker in workers.values_mut() {
-            let Life::Dying { kill, deadline } = worker.life else { continue };
-            if deadline > now {
-                continue;
-            }
-            worker.life = Life::Stuck(kill);
-            counters.stuck += 1;
-            if let Some(record) = history.iter_mut().rev().find(|record| record.id == kill) {
-                record.confirmed = false;
-            }
-            todo.push_back(Action::Examine { kill, worker: worker.id(), pids: worker.pids() });
-        }
     }
 
     /// Flights whose time is up.
     pub(super) fn check_deadlines(&mut self, now: Nanos, todo: &mut VecDeque<Action>) {
-        self.give_up_dying(now, todo);
         let due: Vec<KillId> = self
             .flights
             .iter()

@@ -42,10 +42,10 @@ impl Core {
         if let Some((usage, kill)) = after_kill {
             self.used_after(kill, usage.used);
         }
-        if above {
-            self.relieve(id, now, todo);
-        }
+        // Orders first; what is said of them follows what was read.
+        let decided = if above { self.relieve(id, now, todo) } else { None };
         self.tell_of_reading(id, &old, was_above, now, todo);
+        todo.extend(decided.map(Action::Note));
     }
 
     /// Notes about a reading, after the orders that it led to.

@@ -11,7 +11,7 @@ struct Process {
     pid: Pid,
     /// Its exit record was seen.
     dying: bool,
-    /// Its memory is back though it is still there.
+    /// Its memory was taken by `process_mrelease`. No proof of its death: a frozen process is released too.
     released: bool,
     /// The signal to it was refused: its death is not waited for.
     refused: bool,
@@ -24,7 +24,7 @@ impl Process {
 
     /// No kill waits for it any more.
     fn settled(&self) -> bool {
-        self.dying || self.released || self.refused
+        self.dying || self.refused
     }
 }
 
@@ -33,11 +33,6 @@ impl Process {
 pub(super) enum Life {
     Running,
     BeingKilled(KillId),
-    /// Killed and rid of its memory, its death not seen: no kill waits for it, but it may turn out to be stuck.
-    Dying {
-        kill: KillId,
-        deadline: Nanos,
-    },
     Stuck(KillId),
     /// A process of it could not be signalled: no candidate any more, otherwise as running.
     Refused,
@@ -128,15 +123,9 @@ impl Worker {
         self.processes.iter().any(|process| process.refused && !process.dying)
     }
 
-    /// When the last of its processes was seen dying, or lost its memory; none while one holds memory that could be
-    /// signalled.
+    /// When the last of its processes was seen dying; none while one lives that could be signalled.
     pub(super) fn dead_at(&self) -> Option<Nanos> {
         self.dead_at
-    }
-
-    /// Whether each of its processes was seen dying: nothing of it can hang any more.
-    pub(super) fn seen_dead(&self) -> bool {
-        self.processes.iter().all(|process| process.dying)
     }
 
     /// Whether all that it held is given back.
@@ -170,7 +159,7 @@ impl Worker {
             attempt: self.attempt,
             state: match self.life {
                 Life::Running => WorkerState::Running,
-                Life::BeingKilled(_) | Life::Dying { .. } => WorkerState::BeingKilled,
+                Life::BeingKilled(_) => WorkerState::BeingKilled,
                 Life::Stuck(_) => WorkerState::Stuck,
                 Life::Refused => WorkerState::Refused,
             },

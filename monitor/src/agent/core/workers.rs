@@ -50,7 +50,7 @@ impl Core {
         }
         match worker.life {
             Life::Running | Life::Refused => {}
-            Life::BeingKilled(kill) | Life::Dying { kill, .. } | Life::Stuck(kill) => {
+            Life::BeingKilled(kill) | Life::Stuck(kill) => {
                 // Asked to end, it may need a helper to do so; if it does not end, both are killed.
                 if !self.in_grace(kill) {
                     todo.push_back(Action::KillProcess { kill, worker: id, pid });
@@ -85,11 +85,6 @@ impl Core {
             }
             Life::Running | Life::Refused => {}
             Life::BeingKilled(kill) => self.check_flight(kill, now, todo),
-            Life::Dying { .. } if worker.seen_dead() => {
-                self.counters.killed += 1;
-                self.forget(id, todo);
-            }
-            Life::Dying { .. } => {}
             // It had been given up on, and died after all.
             Life::Stuck(kill) if worker.gone() => {
                 let status = worker.status;
