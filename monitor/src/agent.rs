@@ -14,6 +14,7 @@ mod registry;
 mod remains;
 mod serve;
 mod shell;
+pub mod survival;
 mod upkeep;
 mod watchers;
 

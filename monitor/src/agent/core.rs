@@ -50,6 +50,8 @@ pub struct Core {
     history: VecDeque<KillRecord>,
     last_kill: KillId,
     next_refresh: Nanos,
+    /// Nobody is killed before: workers of a former agent are coming back.
+    settle_until: Nanos,
     counters: Counters,
 }
 
@@ -65,6 +67,7 @@ impl Core {
             history: VecDeque::new(),
             last_kill: KillId(0),
             next_refresh: Nanos(0),
+            settle_until: Nanos(0),
             counters: Counters::default(),
         }
     }
@@ -106,6 +109,8 @@ impl Core {
             Event::Refused { kill, worker, pid, at } => self.refused(kill, worker, pid, at, now, todo),
             Event::Examined { kill, worker, remains } => self.examined(kill, worker, remains, now, todo),
             Event::Moved { worker, domains } => self.moved(worker, domains, todo),
+            Event::Started { worker, at } => self.started(worker, at),
+            Event::Settle { until } => self.settle_until = until,
             Event::Memory { worker, memory } => self.measured(worker, memory),
             Event::Tick => self.tick(now, todo),
         }

@@ -14,6 +14,7 @@ use super::domains::Domains;
 use super::pid_namespace;
 use super::readiness;
 use super::shell::Shell;
+use super::survival;
 use crate::config::Config;
 use crate::control::request::Request;
 use crate::control::server::{self, Limits};
@@ -112,6 +113,10 @@ fn start(config: &Config, ended: mpsc::UnboundedSender<super::shell::Ended>) -> 
     }
     let mut shell = Shell::new(Core::new(settings(config)), programs, domains, ended);
     shell.guards_ancestors = config.node;
+    if survival::follows_a_killed_agent() {
+        tracing::info!("an agent was killed here: nobody is killed until its workers had time to come back");
+        shell.happen(Event::Settle { until: clock::now().after(survival::SETTLE) });
+    }
     if config.node {
         let added = shell.domains.add_node().map_err(AgentError::Node)?;
         shell.happen(added);

@@ -111,6 +111,10 @@ impl Shell {
     /// Tells the core, and does what it orders.
     pub(super) fn happen(&mut self, event: Event) {
         self.core.handle(event, clock::now(), &mut self.todo);
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
         while let Some(action) = self.todo.pop_front() {
             self.act(action);
         }
@@ -377,6 +381,7 @@ impl Shell {
         &mut self,
         process: Process,
         peer: crate::control::request::Peer,
+        start_time: u64,
         event: impl FnOnce(WorkerId) -> Event,
     ) -> WorkerId {
         self.last_worker += 1;
@@ -389,7 +394,13 @@ impl Shell {
         }
         watch(worker, &process, self.ended.clone());
         self.registry.add(worker, process, peer);
-        self.happen(event(worker));
+        self.core.handle(event(worker), clock::now(), &mut self.todo);
+        let at = clock::of_ticks(start_time);
+        if at < self.started {
+            // Of a former agent, as a rule: coming back does not make it the newest.
+            self.core.handle(Event::Started { worker, at }, clock::now(), &mut self.todo);
+        }
+        self.carry_out();
         self.scan(worker);
         worker
     }

@@ -32,6 +32,7 @@ pub(super) fn run(args: &AgentArgs) -> anyhow::Result<u8> {
         }
     };
     super::log_to_stderr();
+    agent::survival::prepare(&config.socket);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(guard(config))?;
     Ok(exit::OK)
@@ -43,8 +44,11 @@ async fn guard(config: Config) -> anyhow::Result<()> {
     let (listener, _file) = listen::bind(&path, Access::Everyone)?;
     let shutdown = CancellationToken::new();
     stop_on_signals(shutdown.clone())?;
-    agent::serve(config, listener, shutdown, || eprintln!("monitor: listening on {}", path.display()))
-        .await?;
+    let ready = || {
+        agent::survival::lock();
+        eprintln!("monitor: listening on {}", path.display());
+    };
+    agent::serve(config, listener, shutdown, ready).await?;
     Ok(())
 }
 

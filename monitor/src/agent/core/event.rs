@@ -191,6 +191,19 @@ pub enum Event {
         /// The domains that it charges now, innermost first.
         domains: Vec<DomainId>,
     },
+    /// A worker runs since then, not since it was registered: it was there before this agent.
+    Started {
+        /// Which.
+        worker: WorkerId,
+        /// Since when.
+        at: Nanos,
+    },
+    /// An agent was here before and was killed: whom it guarded comes back one after the other. Until then the
+    /// first to be back would be the only candidate for what all hold.
+    Settle {
+        /// Nobody is killed before.
+        until: Nanos,
+    },
     /// What a worker holds, descendants included.
     Memory {
         /// Whose.

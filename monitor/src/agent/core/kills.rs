@@ -23,7 +23,7 @@ impl Core {
         }
         let domain = self.domains.get(&id)?;
         let usage = domain.usage()?;
-        if now < domain.quiet_until {
+        if now < domain.quiet_until.max(self.settle_until) {
             return None;
         }
         let crossed = domain.crossed;

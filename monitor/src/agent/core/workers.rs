@@ -96,6 +96,21 @@ impl Core {
         }
     }
 
+    /// A worker is older than its registration: its place among the candidates is by its age.
+    pub(super) fn started(&mut self, id: WorkerId, at: Nanos) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.candidate.started = at;
+        if worker.life != Life::Running {
+            return;
+        }
+        for domain in &worker.domains {
+            if let Some(domain) = self.domains.get_mut(domain) {
+                domain.roster.remove(id);
+                domain.roster.insert(worker.candidate.clone());
+            }
+        }
+    }
+
     /// A worker charges other domains. Their readings were taken with its memory in them all along.
     pub(super) fn moved(&mut self, id: WorkerId, domains: Vec<DomainId>, todo: &mut VecDeque<Action>) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
