@@ -1,6 +1,7 @@
 //! From "this domain is above" to a confirmed kill: choose, order, wait, confirm or give up, look again.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::flight::Flight;
@@ -29,10 +30,10 @@ impl Core {
             return None;
         }
         let crossed = domain.crossed;
-        if self.spares(id, usage, now, todo) {
-            return;
+        if let ControlFlow::Break(note) = self.spares(id, usage, now, todo) {
+            return note;
         }
-        let Some(domain) = self.domains.get(&id) else { return };
+        let domain = self.domains.get(&id)?;
         // The first in the first statement: with one victim nothing is sorted or copied before the order.
         let mut victims = Vec::with_capacity(4);
         for choice in domain.roster.choose(usage) {
