@@ -1,3 +1,5 @@
+//! Sandboxes on the real hierarchy: what they promise the tests that use them.
+
 use std::process::Stdio;
 
 use super::*;

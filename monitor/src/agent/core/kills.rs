@@ -1,6 +1,7 @@
 //! From "this domain is above" to a kill in flight: choose, order, tell. What becomes of it is `confirm`'s.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::flight::Flight;
@@ -27,8 +28,8 @@ impl Core {
             return None;
         }
         let crossed = domain.crossed;
-        if self.spares(id, usage, now, todo) {
-            return None;
+        if let ControlFlow::Break(note) = self.spares(id, usage, now, todo) {
+            return note;
         }
         let domain = self.domains.get(&id)?;
         // The first in the first statement: with one victim nothing is sorted or copied before the order.

@@ -5,6 +5,7 @@
 //! fresh one is asked for and held against the reading of that moment. If none comes in time, the kill goes on.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -51,26 +52,26 @@ impl Unhelpful {
 
 impl Core {
     /// Whether nobody is to be killed in this domain now, because it cannot help or because it is not known yet
-    /// whether it can.
+    /// whether it can (`Break`), and what is to be said of that.
     pub(super) fn spares(
         &mut self,
         id: DomainId,
         usage: Usage,
         now: Nanos,
         todo: &mut VecDeque<Action>,
-    ) -> bool {
+    ) -> ControlFlow<Option<Note>> {
         if self.settings.unhelpful_kills == UnhelpfulKills::Kill {
-            return false;
+            return ControlFlow::Continue(());
         }
-        let Some(domain) = self.domains.get_mut(&id) else { return false };
+        let Some(domain) = self.domains.get_mut(&id) else { return ControlFlow::Continue(()) };
         if domain.roster.is_empty() {
-            return false;
+            return ControlFlow::Continue(());
         }
         // What was not measured counts as nothing here, and as stale below.
         let memories: Vec<_> =
             domain.roster.iter().map(|candidate| Some(candidate.memory.unwrap_or_default())).collect();
         if Unhelpful::of(usage, memories.iter().copied()).is_none() {
-            return false;
+            return ControlFlow::Continue(());
         }
         let (asked, used) = *domain.asked.get_or_insert((now, usage.used));
         let stale = domain.roster.iter().any(|candidate| {
@@ -82,25 +83,25 @@ impl Core {
             if waits {
                 todo.push_back(Action::Measure);
             }
-            return waits;
+            return if waits { ControlFlow::Break(None) } else { ControlFlow::Continue(()) };
         }
         // What workers took after the question shows in their measurements, and must not count as held by others.
         let usage = Usage { used: used.min(usage.used), ..usage };
         let Some(Unhelpful { candidates_hold, others_hold }) = Unhelpful::of(usage, memories) else {
-            return false;
+            return ControlFlow::Continue(());
         };
-        if domain.complained.is_none_or(|last| now.since(last) >= COMPLAIN_EVERY) {
-            domain.complained = Some(now);
-            todo.push_back(Action::Note(Note::Unhelpful {
-                at: now,
-                domain: domain.name.clone(),
-                used: usage.used,
-                threshold: usage.threshold,
-                candidates_hold,
-                others_hold,
-            }));
+        if domain.complained.is_some_and(|last| now.since(last) < COMPLAIN_EVERY) {
+            return ControlFlow::Break(None);
         }
-        true
+        domain.complained = Some(now);
+        ControlFlow::Break(Some(Note::Unhelpful {
+            at: now,
+            domain: domain.name.clone(),
+            used: usage.used,
+            threshold: usage.threshold,
+            candidates_hold,
+            others_hold,
+        }))
     }
 }
 
