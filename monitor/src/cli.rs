@@ -13,6 +13,7 @@ mod run;
 mod status;
 mod table;
 mod watch;
+mod watchdog;
 mod workers;
 
 use std::process::ExitCode;
@@ -39,6 +40,8 @@ enum Command {
     Run(run::Args),
     Status(status::Args),
     Watch(watch::Args),
+    #[command(name = crate::agent::WATCHDOG, hide = true)]
+    Watchdog(watchdog::Args),
     Workers(workers::Args),
 }
 
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => Ok(run::run(args)),
         Command::Status(args) => Ok(status::run(&args)),
         Command::Watch(args) => Ok(watch::run(&args)),
+        Command::Watchdog(args) => Ok(watchdog::run(&args)),
         Command::Workers(args) => Ok(workers::run(&args)),
     };
     match done {

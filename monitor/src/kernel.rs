@@ -7,3 +7,4 @@ pub mod numbers;
 pub mod probe;
 pub mod programs;
 pub mod record;
+pub mod workers;

@@ -29,6 +29,7 @@ struct Status<'a> {
     domains: Vec<DomainView>,
     workers: usize,
     kills_in_flight: usize,
+    brake: super::brake::BrakeView,
     counters: Counters,
 }
 
@@ -75,6 +76,7 @@ impl Shell {
             domains: self.core.domains(),
             workers: self.registry.len(),
             kills_in_flight: self.core.kills_in_flight(),
+            brake: self.brake_view(),
             counters: self.core.counters(),
         }
     }

@@ -5,6 +5,7 @@
 //! is not registered. Every kill ends confirmed or timed out.
 
 mod action;
+mod brake;
 mod domain;
 mod event;
 mod flight;
@@ -22,6 +23,8 @@ mod workers;
 use std::collections::{BTreeMap, VecDeque};
 
 pub use self::action::Action;
+use self::brake::Brake;
+pub use self::brake::{Freed, HeldView};
 use self::domain::Domain;
 pub use self::event::{DomainId, Event, KillId, Measured, Seen};
 use self::flight::Flight;
@@ -49,6 +52,7 @@ pub struct Core {
     history: VecDeque<KillRecord>,
     last_kill: KillId,
     next_refresh: Nanos,
+    brake: Brake,
     counters: Counters,
 }
 
@@ -64,6 +68,7 @@ impl Core {
             history: VecDeque::new(),
             last_kill: KillId(0),
             next_refresh: Nanos(0),
+            brake: Brake::default(),
             counters: Counters::default(),
         }
     }
@@ -71,7 +76,10 @@ impl Core {
     /// Takes note of what happened at `now` and appends what is to be done to `todo`.
     pub fn handle(&mut self, event: Event, now: Nanos, todo: &mut VecDeque<Action>) {
         match event {
-            Event::Settings(settings) => self.settings = settings,
+            Event::Settings(settings) => {
+                self.settings = settings;
+                self.read_all(todo);
+            }
             Event::DomainAdded { domain, name, parent } => {
                 self.domains.insert(domain, Domain::new(name, parent, self.settings.policy()));
                 todo.push_back(Action::Read(domain));
@@ -93,9 +101,11 @@ impl Core {
                 (new.name, new.attempt) = (name, attempt);
                 self.register(new, now, todo);
             }
-            Event::Unregistered { worker } => self.unregister(worker, todo),
+            Event::Unregistered { worker } => self.unregister(worker, now, todo),
             Event::Forked { worker, pid } => self.forked(worker, pid, todo),
+            Event::Stopped { worker, pid, at } => self.stopped(worker, pid, at, now, todo),
             Event::Ended { worker, pid, seen, status, at } => {
+                self.held_ends(pid, at);
                 if let Some(found) = self.workers.get_mut(&worker) {
                     found.end(pid, seen, status, at);
                     self.after_an_end(worker, now, todo);
@@ -111,7 +121,7 @@ impl Core {
     #[must_use]
     pub fn next_deadline(&self) -> Nanos {
         let flights = self.flights.iter().map(Flight::next_deadline);
-        flights.fold(self.next_refresh, Nanos::min)
+        flights.chain(self.brake_deadline()).fold(self.next_refresh, Nanos::min)
     }
 
     /// The settings in force.
@@ -122,6 +132,7 @@ impl Core {
 
     fn tick(&mut self, now: Nanos, todo: &mut VecDeque<Action>) {
         self.check_deadlines(now, todo);
+        self.free_whom_it_may(now, todo);
         if now >= self.next_refresh {
             self.next_refresh = now.after(self.settings.refresh());
             self.read_all(todo);

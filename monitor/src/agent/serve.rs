@@ -63,7 +63,8 @@ pub async fn serve(
     let server = tokio::spawn(server::serve(listener, requests, Limits::default(), shutdown.clone()));
     ready();
     loop {
-        let wait = shell.core.next_deadline().since(clock::now());
+        let due = shell.core.next_deadline().since(clock::now());
+        let wait = shell.next_beat().map_or(due, |beat| due.min(beat));
         tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
@@ -84,6 +85,7 @@ pub async fn serve(
             },
         }
     }
+    shell.end_brake();
     // It ends by the same signal.
     let _ = server.await;
     Ok(())
@@ -120,6 +122,8 @@ fn start(config: &Config, ended: mpsc::UnboundedSender<super::shell::Ended>) -> 
     if let Some(programs) = &mut shell.programs {
         programs.attach(Hook::Usage);
     }
+    shell.delay = config.debug_delay;
+    shell.prepare_brake(config.brake, config.brake_max);
     for probe in shell.probes() {
         if let Some(fallback) = probe.fallback {
             tracing::warn!(hook = probe.name, tracepoint = %probe.tracepoint, state = ?probe.state, fallback, "a kernel hook is not there");
@@ -142,5 +146,8 @@ fn settings(config: &Config) -> Settings {
         kill_timeout_ms: millis(config.kill_timeout),
         memory_wait_ms: millis(config.memory_wait),
         dry_run: config.dry_run,
+        // Once it is known to be possible.
+        brake: false,
+        brake_max_ms: millis(config.brake_max),
     }
 }

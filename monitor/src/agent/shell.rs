@@ -3,11 +3,13 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use monitor_common::{Drops, RECORD_LEN};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::brake::Brake;
 use super::clock;
 use super::core::{Action, Core, Event, KillId, Note, Seen};
 use super::domains::Domains;
@@ -49,6 +51,9 @@ pub(super) struct Shell {
     reaper: Option<Reaper>,
     pub(super) started: Nanos,
     last_worker: u64,
+    pub(super) brake: Brake,
+    /// Waited between a decision and its signal, to show what an agent under pressure does (`debug_delay_ms`).
+    pub(super) delay: Duration,
     drops: Drops,
     records: BytesMut,
     /// Every ancestor cgroup of a worker that has a limit is a domain too (SPEC 2); not if only named cgroups are
@@ -90,6 +95,8 @@ impl Shell {
             reaper: reaper.ok(),
             started: clock::now(),
             last_worker: 0,
+            brake: Brake::Off,
+            delay: Duration::ZERO,
             drops: Drops::default(),
             records: BytesMut::with_capacity(BATCH * RECORD_LEN),
             guards_ancestors: true,
@@ -118,10 +125,14 @@ impl Shell {
             Action::Read(domain) => self.domains.read(domain, self.programs.as_ref()),
             Action::Kill { kill, worker } => Some(self.kill(kill, worker)),
             Action::KillProcess { kill, worker, pid } => Some(self.kill_late(kill, worker, pid)),
-            Action::SetLine { domain, line, rearm } => {
+            Action::SetLine { domain, line, rearm, brake } => {
                 if let Some(programs) = &mut self.programs {
-                    programs.cells.set_line(domain.0, line, rearm, false);
+                    programs.cells.set_line(domain.0, line, rearm, brake);
                 }
+                None
+            }
+            Action::Continue { worker, pid } => {
+                self.continue_process(worker, pid);
                 None
             }
             Action::Tell(verdict) => {
@@ -150,6 +161,9 @@ impl Shell {
 
     /// The order to kill: first the signals, then everything that may take time.
     fn kill(&mut self, kill: KillId, worker: WorkerId) -> Event {
+        if !self.delay.is_zero() {
+            std::thread::sleep(self.delay);
+        }
         let at = clock::now();
         let killed = self.registry.kill(worker);
         let refused = killed.refused.map(|(pid, error)| format!("process {pid}: {error}"));
@@ -189,10 +203,8 @@ impl Shell {
     }
 
     fn forget(&mut self, worker: WorkerId) {
-        for pid in self.registry.remove(worker) {
-            if let Some(programs) = &mut self.programs {
-                programs.remove_process(pid);
-            }
+        for process in self.registry.remove(worker) {
+            self.let_leave(&process);
         }
     }
 
@@ -254,7 +266,11 @@ impl Shell {
                 self.happen(Event::Ended { worker, pid, seen: Seen::Exit, status, at });
                 self.end_if_unwatched(worker, pid);
             }
-            Record::Stopped(_) => {}
+            Record::Stopped(stopped) => self.happen(Event::Stopped {
+                worker: WorkerId(stopped.worker),
+                pid: Pid(stopped.pid),
+                at: Nanos(stopped.header.time),
+            }),
         }
     }
 
@@ -262,7 +278,7 @@ impl Shell {
     /// child's: the exit hook takes a process off before its pid can be used again.
     fn forked(&mut self, worker: WorkerId, pid: Pid) {
         let Ok(process) = Process::open_unchecked(pid) else { return };
-        let known = self.programs.as_ref().and_then(|programs| programs.worker_of(pid));
+        let known = self.programs.as_ref().and_then(|programs| programs.workers.worker_of(pid));
         if known == Some(worker) && self.registry.add_member(worker, process) {
             self.happen(Event::Forked { worker, pid });
         }
@@ -282,9 +298,9 @@ impl Shell {
         if seen == Seen::Gone {
             self.registry.remove_member(worker, pid);
             if let Some(programs) = &mut self.programs
-                && programs.worker_of(pid) == Some(worker)
+                && programs.workers.worker_of(pid) == Some(worker)
             {
-                programs.remove_process(pid);
+                programs.workers.remove(pid);
             }
         }
         self.happen(Event::Ended { worker, pid, seen, status: None, at: clock::now() });
@@ -293,6 +309,7 @@ impl Shell {
     /// What is due at the core's deadline, and what only a look can tell: lost records, descendants without the
     /// fork hook.
     pub(super) fn tick(&mut self) {
+        self.beat();
         self.check_drops();
         if !self.programs.as_ref().is_some_and(|programs| programs.attached(Hook::Lineage)) {
             for worker in self.registry.ids() {
@@ -313,7 +330,11 @@ impl Shell {
             + lost(drops.fork, self.drops.fork)
             + lost(drops.stopped, self.drops.stopped)
             + lost(drops.lineage, self.drops.lineage);
+        let stops = drops.stopped != self.drops.stopped;
         self.drops = drops;
+        if stops {
+            self.look_for_stopped();
+        }
         self.happen(Event::Lost { records });
         for worker in self.registry.ids() {
             self.sweep(worker);
@@ -358,7 +379,7 @@ impl Shell {
         // Gone already, or a zombie: nothing to adopt.
         let Ok(process) = Process::open(procfs, pid, None) else { return false };
         if let Some(programs) = &mut self.programs
-            && let Err(error) = programs.add_process(pid, worker)
+            && let Err(error) = programs.workers.add(pid, worker)
         {
             tracing::warn!(%error, %worker, %pid, "the kernel side cannot follow this process");
         }
@@ -407,8 +428,10 @@ impl Shell {
         self.last_worker += 1;
         let worker = WorkerId(self.last_worker);
         let pid = process.pid();
+        // It may have been part of another worker, and be held as that.
+        self.let_leave(&process);
         if let Some(programs) = &mut self.programs
-            && let Err(error) = programs.set_process(pid, worker)
+            && let Err(error) = programs.workers.set(pid, worker)
         {
             tracing::warn!(%error, %worker, %pid, "the kernel side cannot follow this worker");
         }
@@ -443,7 +466,11 @@ fn log(note: &Note) {
         Note::Registered { .. } | Note::Ended { .. } | Note::Known { .. } | Note::Below { .. } => {
             tracing::debug!(target: "note", "{text}");
         }
-        Note::Above { .. } | Note::Decided { .. } | Note::Killed(_) => {
+        Note::Above { .. }
+        | Note::Decided { .. }
+        | Note::Killed(_)
+        | Note::Stopped { .. }
+        | Note::Continued { .. } => {
             tracing::info!(target: "note", "{text}")
         }
         Note::Stuck { .. } | Note::NoCandidates { .. } | Note::Unknown { .. } | Note::Lost { .. } => {

@@ -43,6 +43,7 @@ fn human(answer: &Value) -> String {
         if answer["dry_run"] == true { ", dry run: decides and kills nobody" } else { "" },
         text(&answer["kills_in_flight"]),
     );
+    out.push_str(&brake(&answer["brake"], &answer["now"]));
     for (key, columns) in [("domains", &DOMAINS[..]), ("probes", &PROBES[..])] {
         if let Some(rows) = answer[key].as_array().filter(|rows| !rows.is_empty()) {
             let _ = write!(out, "\n{}", table(rows, columns));
@@ -53,6 +54,29 @@ fn human(answer: &Value) -> String {
         for (name, value) in counters {
             let _ = writeln!(out, "{}: {}", name.replace('_', " "), text(value));
         }
+    }
+    out
+}
+
+/// Whether workers are stopped at the line, why not, and who is, since when. Nothing from an agent that says nothing.
+fn brake(brake: &Value, now: &Value) -> String {
+    if brake.is_null() {
+        return String::new();
+    }
+    let state = if brake["on"] == true { "on" } else { "off" };
+    let mut out = match brake["why"].as_str() {
+        Some(why) => format!("brake {state}: {why}\n"),
+        None => format!("brake {state}\n"),
+    };
+    for held in brake["held"].as_array().into_iter().flatten() {
+        let since = now.as_u64().zip(held["since"].as_u64()).map(|(now, since)| now.saturating_sub(since));
+        let _ = writeln!(
+            out,
+            "  holds {} (process {}) for {} ms",
+            text(&held["worker"]),
+            text(&held["pid"]),
+            since.map_or_else(|| "-".to_owned(), |since| (since / 1_000_000).to_string()),
+        );
     }
     out
 }
@@ -86,5 +110,13 @@ mod tests {
         kills confirmed: 3
         ");
         assert!(human(&json!("strange")).starts_with("agent -"));
+    }
+
+    #[test]
+    fn who_is_held_and_why_nobody_is_can_be_read() {
+        let on = json!({"mode": "on", "on": true, "held": [{"worker": "w1", "pid": 7, "since": 1_000_000}]});
+        assert_eq!(brake(&on, &json!(5_000_000)), "brake on\n  holds w1 (process 7) for 4 ms\n");
+        let off = json!({"mode": "on", "on": false, "why": "no watchdog", "held": []});
+        assert_eq!(brake(&off, &json!(0)), "brake off: no watchdog\n");
     }
 }

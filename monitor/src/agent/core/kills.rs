@@ -142,6 +142,7 @@ impl Core {
 
     fn complain(&mut self, id: DomainId, usage: Usage, now: Nanos, todo: &mut VecDeque<Action>) {
         self.counters.no_candidates += 1;
+        self.let_go(id, todo);
         let Some(domain) = self.domains.get_mut(&id) else { return };
         if domain.complained.is_none_or(|last| now.since(last) >= COMPLAIN_EVERY) {
             domain.complained = Some(now);
@@ -202,7 +203,7 @@ impl Core {
             let Some(worker) = self.workers.get_mut(&victim) else { continue };
             if worker.dead_at().is_some() {
                 self.counters.killed += 1;
-                self.forget(victim, todo);
+                self.forget(victim, now, todo);
             } else {
                 self.counters.stuck += 1;
                 worker.life = Life::Stuck(flight.id);

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::brake::Freed;
 use super::event::KillId;
 use super::view::KillRecord;
 use crate::units::{Bytes, Nanos, Pid};
@@ -133,6 +134,28 @@ pub enum Note {
         threshold: Bytes,
         /// SPEC 2.
         total: Bytes,
+    },
+    /// The brake stopped a worker's process at the line.
+    Stopped {
+        /// When.
+        at: Nanos,
+        /// Whose.
+        worker: WorkerId,
+        /// The process.
+        pid: Pid,
+    },
+    /// It goes on.
+    Continued {
+        /// When.
+        at: Nanos,
+        /// Whose.
+        worker: WorkerId,
+        /// The process.
+        pid: Pid,
+        /// How long it was held.
+        held_ns: u64,
+        /// Why it may.
+        why: Freed,
     },
     /// Kernel records were lost; everything is read anew.
     Lost {

@@ -28,19 +28,23 @@ impl Core {
             domain.crossed.get_or_insert((now, Trigger::Tick));
         } else {
             domain.crossed = None;
+            domain.let_go = false;
         }
-        if let Some(line) = domain.line() {
-            // Above the line a crossing is no news, and a record for every reading would be a loop.
-            todo.push_back(Action::SetLine { domain: id, line, rearm: !above });
-        } else {
-            todo.push_back(Action::SetLine { domain: id, line: i64::MAX, rearm: true });
-        }
+        let line = domain.line();
+        // Above the line a crossing is no news, and a record for every reading would be a loop.
+        todo.push_back(Action::SetLine {
+            domain: id,
+            line: line.unwrap_or(i64::MAX),
+            rearm: !above,
+            brake: line.is_some() && self.brakes_in(id),
+        });
         if let (Some((_, Trigger::Crossing)), false) = (suspected, above) {
             self.counters.false_crossings += 1;
         }
         if above {
             self.relieve(id, now, todo);
         }
+        self.free_whom_it_may(now, todo);
         self.tell_of_reading(id, &old, was_above, now, todo);
     }
 
@@ -75,13 +79,17 @@ impl Core {
         }
     }
 
-    /// A delta: only the estimate changes, and may be reason to look.
+    /// A delta: only the estimate changes, and may be reason to look. Half way to the line it is one in any case: what
+    /// the counter does not see (page tables and other kernel memory) moves the line, the less the fresher it is.
+    /// That makes a handful of readings on the way up, whatever the rate.
     pub(super) fn delta(&mut self, id: DomainId, counter: i64, pushed: Nanos, todo: &mut VecDeque<Action>) {
         let Some(domain) = self.domains.get_mut(&id) else { return };
         domain.count(counter);
         let crosses = domain.estimate().zip(domain.usage()).is_some_and(|(now, last)| now > last.threshold);
         if crosses && domain.crossed.is_none() {
             domain.crossed = Some((pushed, Trigger::Delta));
+            todo.push_back(Action::Read(id));
+        } else if !crosses && domain.outgrown() {
             todo.push_back(Action::Read(id));
         }
     }

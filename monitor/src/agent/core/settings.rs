@@ -31,6 +31,12 @@ pub struct Settings {
     pub memory_wait_ms: u64,
     /// Decide and report, signal nobody.
     pub dry_run: bool,
+    /// The kernel stops workers that allocate past a line, and somebody will continue them whatever happens.
+    #[serde(default)]
+    pub brake: bool,
+    /// The longest that the brake holds a worker.
+    #[serde(default)]
+    pub brake_max_ms: u64,
 }
 
 impl Default for Settings {
@@ -46,6 +52,8 @@ impl Default for Settings {
             kill_timeout_ms: 10_000,
             memory_wait_ms: 1_000,
             dry_run: false,
+            brake: false,
+            brake_max_ms: 10_000,
         }
     }
 }
@@ -61,6 +69,12 @@ impl Settings {
     #[must_use]
     pub fn kills(&self) -> bool {
         self.refresh_ms != 0
+    }
+
+    /// Whether workers are stopped at the line: only where something is done for those who wait.
+    #[must_use]
+    pub fn brakes(&self) -> bool {
+        self.brake && self.kills() && !self.dry_run
     }
 
     /// The policy with its options.

@@ -177,4 +177,10 @@ pub struct Counters {
     pub lost_records: u64,
     /// Readings above the threshold with nobody to kill.
     pub no_candidates: u64,
+    /// Processes that the brake stopped.
+    pub stopped: u64,
+    /// How long it held them, all together.
+    pub held_ns: u64,
+    /// The longest of these times.
+    pub longest_held_ns: u64,
 }

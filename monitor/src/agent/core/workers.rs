@@ -34,10 +34,10 @@ impl Core {
     }
 
     /// The worker is nobody's business any more. One that is being killed stays until that is over.
-    pub(super) fn unregister(&mut self, id: WorkerId, todo: &mut VecDeque<Action>) {
+    pub(super) fn unregister(&mut self, id: WorkerId, now: Nanos, todo: &mut VecDeque<Action>) {
         if self.workers.get(&id).is_some_and(|worker| worker.life == Life::Running) {
             self.counters.unregistered += 1;
-            self.forget(id, todo);
+            self.forget(id, now, todo);
         }
     }
 
@@ -76,7 +76,7 @@ impl Core {
                     None | Some(0) => self.counters.exited += 1,
                     Some(_) => self.counters.crashed += 1,
                 }
-                self.forget(id, todo);
+                self.forget(id, now, todo);
                 todo.push_back(Action::Note(Note::Ended { at: now, worker: id, status }));
             }
             Life::Running => {}
@@ -84,7 +84,7 @@ impl Core {
             // It had been given up on, and died after all.
             Life::Stuck(_) if worker.gone() => {
                 let status = worker.status;
-                self.forget(id, todo);
+                self.forget(id, now, todo);
                 todo.push_back(Action::Note(Note::Ended { at: now, worker: id, status }));
             }
             Life::Stuck(_) => {}
@@ -92,7 +92,8 @@ impl Core {
     }
 
     /// Takes a worker off the books.
-    pub(super) fn forget(&mut self, id: WorkerId, todo: &mut VecDeque<Action>) {
+    pub(super) fn forget(&mut self, id: WorkerId, now: Nanos, todo: &mut VecDeque<Action>) {
+        self.free_all_of(id, now, todo);
         if let Some(worker) = self.workers.remove(&id) {
             for domain in &worker.domains {
                 if let Some(domain) = self.domains.get_mut(domain) {
