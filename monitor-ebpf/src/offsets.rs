@@ -14,6 +14,8 @@ globals! {
     ITEM_ANON: u32,
     /// `NR_SHMEM` of `enum node_stat_item`.
     ITEM_SHMEM: u32,
+    /// `NR_PAGETABLE` of `enum node_stat_item`.
+    ITEM_PAGETABLE: u32,
     /// `mem_cgroup.css.cgroup`.
     MEMCG_CGROUP: u32,
     /// `mem_cgroup.css.serial_nr`.

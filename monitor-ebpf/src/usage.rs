@@ -4,8 +4,8 @@
 //! after the item is compared; the others add to a number of this CPU's own. Only when that number reaches the
 //! quantum is it flushed into the cells, from the cgroup's own up to the node's.
 //!
-//! Of the items only anonymous and shared-memory pages are summed: they are what SPEC 2 counts as used (file
-//! pages are subtracted there). Items in bytes (slab, percpu) are rounded up to pages by the kernel and can't be
+//! Of the items only anonymous, shared-memory and page-table pages are summed: they are what SPEC 2 counts as used
+//! (file pages are subtracted there). Items in bytes (slab, percpu) are rounded up to pages by the kernel and can't be
 //! summed (`memcg_rstat_updated`, mm/memcontrol.c, kernel 6.18).
 
 use core::arch::asm;
@@ -58,16 +58,23 @@ static LOCAL: PerCpuArray<Local> = PerCpuArray::with_max_entries(1, 0);
 /// `void (struct mem_cgroup *memcg, int item, int val)`; `val` is a long from kernel 7.1 on.
 #[btf_tracepoint(function = "mod_memcg_lruvec_state")]
 pub fn usage(ctx: BtfTracePointContext) -> i32 {
-    let item: i32 = ctx.arg(1);
-    if item as usize != offsets::get(&offsets::ITEM_ANON)
-        && item as usize != offsets::get(&offsets::ITEM_SHMEM)
-    {
+    let item: u32 = ctx.arg(1);
+    if !counts(item) {
         return 0;
     }
     let memcg: *const u8 = ctx.arg(0);
     let pages: i32 = ctx.arg(2);
     account(memcg, i64::from(pages));
     0
+}
+
+/// Whether an item is part of what is used, and in pages.
+#[inline(always)]
+fn counts(item: u32) -> bool {
+    let item = item as usize;
+    item == offsets::get(&offsets::ITEM_ANON)
+        || item == offsets::get(&offsets::ITEM_SHMEM)
+        || item == offsets::get(&offsets::ITEM_PAGETABLE)
 }
 
 #[inline(always)]

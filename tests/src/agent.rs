@@ -138,6 +138,16 @@ impl Agent {
         self.ask("workers")
     }
 
+    /// The worker of this name, as soon as it is registered.
+    ///
+    /// # Errors
+    /// It is not in time.
+    pub fn worker(&self, name: &str) -> Result<Worker> {
+        wait_for(&format!("{name} to be registered"), PATIENCE, || {
+            Ok(self.workers()?.into_iter().find(|worker| worker.name.as_deref() == Some(name)))
+        })
+    }
+
     /// Starts to listen to what happens.
     ///
     /// # Errors

@@ -13,3 +13,4 @@ pub mod process;
 pub mod report;
 pub mod skip;
 pub mod vm_line;
+pub mod worker;

@@ -19,6 +19,8 @@ pub struct Kill {
     pub times: Times,
     /// Every victim's death was seen.
     pub confirmed: bool,
+    /// What made the agent look: `crossing`, `delta`, `tick` or `after_kill`.
+    pub trigger: String,
 }
 
 /// A victim of a kill.
@@ -164,7 +166,7 @@ mod tests {
         assert_eq!(other, Note::Other);
         let killed = r#"{"note":"killed","id":1,"domain":"d","victims":[{"worker":"w1","pid":7,"should_retry":true,
             "memory":null}],"used":9,"threshold":8,"times":{"crossing":1,"decision":2,"signal":3,"dead":null,
-            "memory_back":null},"confirmed":false}"#;
+            "memory_back":null},"confirmed":false,"trigger":"tick"}"#;
         let note: Note = serde_json::from_str(killed).unwrap();
         assert!(matches!(note, Note::Killed(Kill { id: 1, confirmed: false, .. })), "{note:?}");
         assert!(serde_json::from_str::<Note>(r#"{"note":"above","at":5}"#).is_err());

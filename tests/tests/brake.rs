@@ -5,14 +5,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use monitor_tests::agent::Agent;
 use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::hog::{Hog, Running};
 use monitor_tests::process::Process;
-use monitor_tests::sandbox;
+use monitor_tests::{sandbox, worker};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -29,25 +28,10 @@ fn braking(sandbox: &Sandbox, flags: &[&str]) -> Agent {
     agent
 }
 
-/// A hog that is a worker from before it starts to touch.
-fn worker(agent: &Agent, sandbox: &Sandbox, name: &str, hog: &Hog) -> Running {
-    let mut command: Command = agent.command("run").unwrap();
-    let inner = hog.command().unwrap();
-    command
-        .args(["--max-retries", "0", "--name", name, "--"])
-        .arg(inner.get_program())
-        .args(inner.get_args());
-    sandbox.enter(&mut command).unwrap();
-    Running::spawn(command).unwrap()
-}
-
-/// The process that was registered under this name.
-fn pid_of(agent: &Agent, name: &str) -> u32 {
-    wait_for("the worker to be registered", PATIENCE, || {
-        let workers = agent.workers()?;
-        Ok(workers.into_iter().find(|worker| worker.name.as_deref() == Some(name)).map(|worker| worker.pid))
-    })
-    .unwrap()
+/// A hog that is a worker from before it starts to touch, and the pid it is registered with.
+fn worker(agent: &Agent, sandbox: &Sandbox, name: &str, hog: &Hog) -> (Running, u32) {
+    let (running, worker) = worker::start(agent, sandbox, name, &["--max-retries", "0"], hog).unwrap();
+    (running, worker.pid)
 }
 
 fn state(pid: u32) -> Option<char> {
@@ -81,8 +65,7 @@ fn cpus() -> u64 {
 fn the_overshoot_is_bounded_however_long_the_agent_takes() {
     let sandbox = sandbox!(512);
     let agent = braking(&sandbox, &[NEVER, "--brake-max-ms=600000"]);
-    let mut hog = worker(&agent, &sandbox, "hog", &Hog::new(400).on_line());
-    let pid = pid_of(&agent, "hog");
+    let (mut hog, pid) = worker(&agent, &sandbox, "hog", &Hog::new(400).on_line());
     hog.start().unwrap();
     wait_state(pid, "the hog to be stopped", |state| state == 'T');
     let over = overshoot(&sandbox, 512);
@@ -95,9 +78,8 @@ fn eight_busy_processes_do_not_overshoot_more() {
     let sandbox = sandbox!(1024);
     let agent = braking(&sandbox, &[NEVER, "--brake-max-ms=600000"]);
     let names: Vec<String> = (0..8).map(|number| format!("hog{number}")).collect();
-    let mut hogs: Vec<Running> =
-        names.iter().map(|name| worker(&agent, &sandbox, name, &Hog::new(900).on_line())).collect();
-    let pids: Vec<u32> = names.iter().map(|name| pid_of(&agent, name)).collect();
+    let (mut hogs, pids): (Vec<Running>, Vec<u32>) =
+        names.iter().map(|name| worker(&agent, &sandbox, name, &Hog::new(900).on_line())).unzip();
     hogs.iter_mut().for_each(|hog| hog.start().unwrap());
     for pid in pids {
         wait_state(pid, "every hog to be stopped", |state| state == 'T');
@@ -111,8 +93,7 @@ fn eight_busy_processes_do_not_overshoot_more() {
 fn what_is_not_registered_goes_on() {
     let sandbox = sandbox!(512);
     let agent = braking(&sandbox, &[NEVER, "--brake-max-ms=600000"]);
-    let mut held = worker(&agent, &sandbox, "held", &Hog::new(300).on_line());
-    let pid = pid_of(&agent, "held");
+    let (mut held, pid) = worker(&agent, &sandbox, "held", &Hog::new(300).on_line());
     held.start().unwrap();
     wait_state(pid, "the worker to be stopped", |state| state == 'T');
     let free = Hog::new(100).spawn_in(&sandbox).unwrap();
@@ -125,10 +106,8 @@ fn the_victim_dies_and_the_others_go_on() {
     let sandbox = sandbox!(512);
     let agent = braking(&sandbox, &["--debug-delay-ms=500"]);
     let notes = agent.watch().unwrap();
-    let mut old = worker(&agent, &sandbox, "old", &Hog::new(200).on_line());
-    pid_of(&agent, "old");
-    let mut new = worker(&agent, &sandbox, "new", &Hog::new(400).on_line());
-    pid_of(&agent, "new");
+    let (mut old, _) = worker(&agent, &sandbox, "old", &Hog::new(200).on_line());
+    let (mut new, _) = worker(&agent, &sandbox, "new", &Hog::new(400).on_line());
     new.start().unwrap();
     old.start().unwrap();
     old.wait_holding(PATIENCE).unwrap();
@@ -149,8 +128,7 @@ fn the_victim_dies_and_the_others_go_on() {
 /// A sandbox with a stopped worker in it that would go on to hold 300 MiB, and the agent.
 fn with_a_stopped_worker(sandbox: &Sandbox, flags: &[&str]) -> (Agent, Running, u32) {
     let agent = braking(sandbox, flags);
-    let mut hog = worker(&agent, sandbox, "hog", &Hog::new(300).on_line());
-    let pid = pid_of(&agent, "hog");
+    let (mut hog, pid) = worker(&agent, sandbox, "hog", &Hog::new(300).on_line());
     hog.start().unwrap();
     wait_state(pid, "the hog to be stopped", |state| state == 'T');
     (agent, hog, pid)
@@ -168,11 +146,9 @@ fn a_killed_agent_leaves_nobody_stopped() {
 fn an_agent_that_ends_leaves_nobody_stopped() {
     let sandbox = sandbox!(512);
     let mut agent = braking(&sandbox, &["--debug-delay-ms=1000", "--brake-max-ms=600000"]);
-    let mut old = worker(&agent, &sandbox, "old", &Hog::new(200).on_line());
-    let pid = pid_of(&agent, "old");
-    let new = worker(&agent, &sandbox, "new", &Hog::new(100));
+    let (mut old, pid) = worker(&agent, &sandbox, "old", &Hog::new(200).on_line());
+    let (new, _) = worker(&agent, &sandbox, "new", &Hog::new(100));
     new.wait_holding(PATIENCE).unwrap();
-    pid_of(&agent, "new");
     old.start().unwrap();
     wait_state(pid, "the hog to be stopped", |state| state == 'T');
     // It is about to kill the newest, and ends right after that.
@@ -184,8 +160,7 @@ fn an_agent_that_ends_leaves_nobody_stopped() {
 fn a_hanging_agent_leaves_nobody_stopped() {
     let sandbox = sandbox!(512);
     let agent = braking(&sandbox, &["--brake-max-ms=2000"]);
-    let mut hog = worker(&agent, &sandbox, "hog", &Hog::new(300).on_line());
-    let pid = pid_of(&agent, "hog");
+    let (mut hog, pid) = worker(&agent, &sandbox, "hog", &Hog::new(300).on_line());
     signal(agent.process().pid(), Signal::STOP);
     hog.start().unwrap();
     wait_state(pid, "the hog to be stopped", |state| state == 'T');
@@ -197,13 +172,11 @@ fn a_hanging_agent_leaves_nobody_stopped() {
 fn who_was_stopped_by_hand_stays_stopped() {
     let sandbox = sandbox!(512);
     let agent = braking(&sandbox, &["--debug-delay-ms=200"]);
-    let quiet = worker(&agent, &sandbox, "quiet", &Hog::new(10));
+    let (quiet, quiet_pid) = worker(&agent, &sandbox, "quiet", &Hog::new(10));
     quiet.wait_holding(PATIENCE).unwrap();
-    let quiet_pid = pid_of(&agent, "quiet");
     signal(quiet_pid, Signal::STOP);
     wait_state(quiet_pid, "it to be stopped", |state| state == 'T');
-    let mut hog = worker(&agent, &sandbox, "hog", &Hog::new(400).on_line());
-    pid_of(&agent, "hog");
+    let (mut hog, _) = worker(&agent, &sandbox, "hog", &Hog::new(400).on_line());
     hog.start().unwrap();
     assert!(!hog.wait(PATIENCE).unwrap().success(), "the hog was killed");
     let watchdog = watchdog(&agent);

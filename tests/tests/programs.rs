@@ -1,13 +1,204 @@
-//! The kernel programs on the running kernel: they load, they attach.
+//! The kernel programs on the running kernel: they attach where they can, and what they count and push is what
+//! really happened.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use monitor::kernel::cells::{PAGE, Tuning};
 use monitor::kernel::numbers::Hook;
+use monitor::kernel::probe::ProbeState;
 use monitor::kernel::programs::Programs;
+use monitor::kernel::record::{Record, decode};
+use monitor::units::Pid;
+use monitor::worker::WorkerId;
+use monitor_common::{NO_PARENT, NODE_CELL};
+use monitor_tests::clock::{PATIENCE, wait_for};
+use monitor_tests::hog::{Hog, Kind};
+use monitor_tests::skip::Lacks;
+use monitor_tests::{sandbox, skip};
+
+const CELL: u32 = 1;
+
+/// The programs, with the sandbox counted in `CELL` and its line so many pages away.
+fn loaded(hook: Hook) -> Option<Programs> {
+    let mut programs = match Programs::load() {
+        Ok(programs) => programs,
+        Err(probes) => panic!("nothing loads: {probes:#?}"),
+    };
+    programs.attach(hook);
+    programs.attached(hook).then_some(programs)
+}
+
+/// Everything that was pushed up to now.
+fn pushed(programs: &mut Programs) -> Vec<Record> {
+    let mut records = Vec::new();
+    while let Some(item) = programs.events.next() {
+        records.push(decode(&item).unwrap());
+    }
+    records
+}
 
 #[test]
-fn every_program_loads_and_attaches() {
+fn every_program_attaches_or_is_reported_missing_with_its_fallback() {
     let mut programs = Programs::load().unwrap_or_else(|probes| panic!("nothing loads: {probes:#?}"));
-    programs.attach(Hook::Usage);
     for hook in Hook::ALL {
-        assert!(programs.attached(hook), "{:#?}", programs.probes());
+        programs.attach(hook);
+        let (category, event) = hook.tracepoint();
+        let exists = Path::new("/sys/kernel/tracing/events").join(category).join(event).is_dir();
+        let probe = &programs.probes()[hook as usize];
+        if exists {
+            assert_eq!(probe.state, ProbeState::Attached, "{probe:#?}");
+        } else {
+            assert!(matches!(probe.state, ProbeState::Missing(_)), "{probe:#?}");
+            assert!(probe.fallback.is_some(), "{probe:#?}");
+        }
     }
+}
+
+#[test]
+fn deltas_match_the_cgroups_counter_within_the_quantum() {
+    for kind in [Kind::Anon, Kind::Huge, Kind::Shmem] {
+        let sandbox = sandbox!(256);
+        let Some(mut programs) = loaded(Hook::Usage) else {
+            skip!(Lacks::Kernel, "no memcg tracepoint");
+            return;
+        };
+        let cgroup = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(sandbox.dir()).unwrap());
+        let cpus = u32::try_from(std::thread::available_parallelism().unwrap().get()).unwrap();
+        programs.cells.describe(NODE_CELL, NO_PARENT, Tuning::new(cpus, 2));
+        programs.cells.describe(CELL, NODE_CELL, Tuning::new(cpus, 2));
+        programs.guard(cgroup, CELL).unwrap();
+        programs.cells.set_generation(7);
+
+        let mut hog = Hog::new(64).kind(kind).on_line().spawn_in(&sandbox).unwrap();
+        let before = sandbox.used().unwrap().0;
+        let counted = programs.cells.counter(CELL);
+        let line = counted + (80 << 20) / 4096;
+        programs.cells.set_line(CELL, line, true, false);
+        let quantum = programs.cells.quantum(CELL);
+        hog.start().unwrap();
+        hog.wait_holding(PATIENCE).unwrap();
+
+        let used = i64::try_from(sandbox.used().unwrap().0 - before).unwrap();
+        let pages = programs.cells.counter(CELL) - counted;
+        // What each CPU may keep to itself, and the 64 pages that the kernel charges each in advance.
+        let slack = i64::from(cpus) * (quantum + 64) * 4096;
+        let off = pages * i64::try_from(PAGE).unwrap() - used;
+        assert!(off.abs() <= slack, "{kind:?}: counted {pages} pages, used {used} bytes, slack {slack}");
+        assert!(pages > 0, "{kind:?}");
+
+        let deltas: Vec<_> = pushed(&mut programs)
+            .into_iter()
+            .filter_map(|record| match record {
+                Record::Delta(delta) if delta.cell == CELL => Some(delta),
+                _ => None,
+            })
+            .collect();
+        assert!(!deltas.is_empty(), "{kind:?}: no delta was pushed");
+        assert!(deltas.len() < 200, "{kind:?}: {} records for 64 MiB: not one for each event", deltas.len());
+        let sum: i64 = deltas.iter().map(|delta| delta.delta).sum();
+        assert_eq!(sum, deltas.last().unwrap().counter, "{kind:?}: deltas add up to the counter");
+        assert!(deltas.iter().all(|delta| delta.generation == 7));
+    }
+}
+
+#[test]
+fn a_crossing_is_pushed_once_for_each_line_at_the_page_that_crosses() {
+    let sandbox = sandbox!(256);
+    let Some(mut programs) = loaded(Hook::Usage) else {
+        skip!(Lacks::Kernel, "no memcg tracepoint");
+        return;
+    };
+    let cgroup = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(sandbox.dir()).unwrap());
+    let cpus = u32::try_from(std::thread::available_parallelism().unwrap().get()).unwrap();
+    let tuning = Tuning::new(cpus, 2);
+    programs.cells.describe(NODE_CELL, NO_PARENT, tuning);
+    programs.cells.describe(CELL, NODE_CELL, tuning);
+    programs.guard(cgroup, CELL).unwrap();
+    programs.cells.set_generation(1);
+    let mut hog = Hog::new(64).on_line().spawn_in(&sandbox).unwrap();
+    let line = programs.cells.counter(CELL) + (32 << 20) / 4096;
+    programs.cells.set_line(CELL, line, true, false);
+    hog.start().unwrap();
+    hog.wait_holding(PATIENCE).unwrap();
+    let crossings: Vec<_> = pushed(&mut programs)
+        .into_iter()
+        .filter_map(|record| match record {
+            Record::Crossing(crossing) if crossing.cell == CELL => Some(crossing),
+            _ => None,
+        })
+        .collect();
+    // Two CPUs may see it at the same time.
+    assert!((1..=cpus as usize).contains(&crossings.len()), "{crossings:#?}");
+    let first = crossings[0];
+    assert_eq!((first.line, first.pid), (line, hog.pid()));
+    assert!(first.counter - line <= i64::from(cpus * tuning.floor), "{first:?}");
+}
+
+#[test]
+fn a_workers_death_is_told_with_its_status() {
+    let Some(mut programs) = loaded(Hook::Exit) else {
+        skip!(Lacks::Kernel, "no exit tracepoint");
+        return;
+    };
+    // Each waits on standard input, so that it is registered before it ends.
+    for (worker, script, status) in
+        [(1, "read x; exit 7", 0x0700), (2, "read x; kill -9 $$", 9), (3, "read x", 0x0100)]
+    {
+        let mut child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
+        let pid = Pid(child.id());
+        programs.workers.set(pid, WorkerId(worker)).unwrap();
+        drop(child.stdin.take());
+        let ended = child.wait().unwrap();
+        let exit = wait_for("an exit record", PATIENCE, || {
+            Ok(pushed(&mut programs).into_iter().find_map(|record| match record {
+                Record::Exit(exit) if exit.pid == pid.0 => Some(exit),
+                _ => None,
+            }))
+        })
+        .unwrap();
+        assert_eq!((exit.worker, exit.status), (worker, u32::try_from(ended.into_raw()).unwrap()));
+        assert_eq!(exit.status, status, "{script}");
+        assert_eq!(programs.workers.worker_of(pid), None, "the kernel side has forgotten it");
+    }
+}
+
+#[test]
+fn children_belong_to_their_parents_worker_and_strangers_to_nobody() {
+    let Some(mut programs) = loaded(Hook::Lineage) else {
+        skip!(Lacks::Kernel, "no fork tracepoint");
+        return;
+    };
+    // The grandchild leaves the session and loses its parent: it belongs to the worker all the same.
+    let script = "read x; (setsid sh -c 'sleep 0.1; exit 5' &) ; exit 0";
+    let mut stranger = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
+    programs.workers.set(Pid(child.id()), WorkerId(9)).unwrap();
+    drop((stranger.stdin.take(), child.stdin.take()));
+    stranger.wait().unwrap();
+    child.wait().unwrap();
+    let mut family = vec![child.id()];
+    wait_for("the grandchild's end", PATIENCE, || {
+        for record in pushed(&mut programs) {
+            match record {
+                Record::Fork(fork) => {
+                    assert!(family.contains(&fork.parent) && fork.worker == 9, "a stranger: {fork:?}");
+                    family.push(fork.pid);
+                }
+                Record::Exit(exit) => {
+                    assert!(family.contains(&exit.pid) && exit.worker == 9, "a stranger: {exit:?}");
+                    if exit.status == 0x0500 {
+                        return Ok(Some(()));
+                    }
+                }
+                Record::Delta(_) | Record::Crossing(_) | Record::Stopped(_) => {}
+            }
+        }
+        Ok(None)
+    })
+    .unwrap();
+    assert!(family.len() >= 3, "{family:?}");
 }

@@ -100,6 +100,10 @@ impl Shell {
         if let Some(worker) = self.registry.worker_of(pid)
             && self.registry.get(worker).is_some_and(|entry| entry.root == pid)
         {
+            // Its launcher lost the connection and came back. Whose process it is was checked above.
+            if self.registry.take_over(worker, peer) {
+                return Ok(Registered { worker });
+            }
             let message = format!("process {pid} is registered already, as {worker}");
             return Err(refuse(RefusalCode::Duplicate, Some("op.register.pid"), message));
         }
@@ -127,6 +131,12 @@ impl Shell {
         self.registry.remove_member(outer, pid);
         let seen = super::core::Seen::Gone;
         self.happen(Event::Ended { worker: outer, pid, seen, status: None, at: clock::now() });
+    }
+
+    /// A connection is closed.
+    pub(super) fn hang_up(&mut self, connection: u64) {
+        self.watchers.remove(connection);
+        self.registry.disconnected(connection);
     }
 
     fn unregister(&mut self, peer: &Peer, worker: WorkerId) -> Result<(), Refusal> {

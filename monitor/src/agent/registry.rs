@@ -18,6 +18,8 @@ pub(super) struct Member {
 pub(super) struct Entry {
     pub(super) members: Vec<Member>,
     pub(super) peer: Peer,
+    /// The peer's connection is open.
+    connected: bool,
     /// The process that was registered.
     pub(super) root: Pid,
 }
@@ -40,7 +42,12 @@ pub(super) struct Killed {
 impl Registry {
     pub(super) fn add(&mut self, worker: WorkerId, root: Process, peer: Peer) {
         self.by_pid.insert(root.pid(), worker);
-        let entry = Entry { root: root.pid(), members: vec![Member { process: root, watched: true }], peer };
+        let entry = Entry {
+            root: root.pid(),
+            members: vec![Member { process: root, watched: true }],
+            peer,
+            connected: true,
+        };
         self.workers.insert(worker, entry);
     }
 
@@ -98,7 +105,24 @@ impl Registry {
         entry.members.into_iter().map(|member| member.process).collect()
     }
 
-    /// A connection is closed: nobody is told of its workers' ends any more. They stay registered.
+    /// A connection is closed: nobody is told of its workers' verdicts any more. They stay registered, and may be
+    /// taken over by another connection.
+    pub(super) fn disconnected(&mut self, connection: u64) {
+        for entry in self.workers.values_mut().filter(|entry| entry.peer.connection == connection) {
+            entry.connected = false;
+        }
+    }
+
+    /// The launcher of a worker came back on a new connection. False: the old one is open still.
+    pub(super) fn take_over(&mut self, worker: WorkerId, peer: Peer) -> bool {
+        let Some(entry) = self.workers.get_mut(&worker).filter(|entry| !entry.connected) else {
+            return false;
+        };
+        (entry.peer, entry.connected) = (peer, true);
+        true
+    }
+
+    /// Whom to tell about a worker.
     pub(super) fn whose(&self, worker: WorkerId) -> Option<&Peer> {
         self.workers.get(&worker).map(|entry| &entry.peer)
     }

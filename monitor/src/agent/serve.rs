@@ -81,7 +81,7 @@ pub async fn serve(
                     // A client that went away needs no answer.
                     let _ = reply.send(shell.answer(peer, op));
                 }
-                Request::Closed { connection } => shell.watchers.remove(connection),
+                Request::Closed { connection } => shell.hang_up(connection),
             },
         }
     }

@@ -84,6 +84,13 @@ impl Cells {
         unsafe { (&raw const (*self.cell(index)).counter).read_volatile() }
     }
 
+    /// What a CPU may keep to itself now, in pages.
+    #[must_use]
+    pub fn quantum(&self, index: u32) -> i64 {
+        // SAFETY: as in `counter`.
+        unsafe { (&raw const (*self.cell(index)).quantum).read_volatile() }
+    }
+
     /// Describes a cell anew: its place in the hierarchy, its tuning, and no line.
     pub fn describe(&mut self, index: u32, parent: u32, tuning: Tuning) {
         let cell = self.cell(index);

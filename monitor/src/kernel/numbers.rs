@@ -62,9 +62,10 @@ impl Hook {
 }
 
 /// Each global, the hook that needs it, and where it comes from.
-pub const NUMBERS: [(&str, &[Hook], Number); 15] = [
+pub const NUMBERS: [(&str, &[Hook], Number); 16] = [
     ("ITEM_ANON", &[Usage], Enumerator("NR_ANON_MAPPED")),
     ("ITEM_SHMEM", &[Usage], Enumerator("NR_SHMEM")),
+    ("ITEM_PAGETABLE", &[Usage], Enumerator("NR_PAGETABLE")),
     ("MEMCG_CGROUP", &[Usage], Offset("mem_cgroup.css.cgroup")),
     ("MEMCG_SERIAL", &[Usage], Offset("mem_cgroup.css.serial_nr")),
     ("MEMCG_PARENT", &[Usage], Offset("mem_cgroup.css.parent")),

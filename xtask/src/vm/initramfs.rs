@@ -51,7 +51,12 @@ pub(super) fn build(programs: &Programs, filter: &str, to: &Path) -> Result<()> 
 
 /// The shared libraries of a program and its interpreter, by the paths at which it looks for them.
 fn libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
-    Ok(libraries_in(&output(Command::new("ldd").arg(program))?))
+    match output(Command::new("ldd").env("LC_ALL", "C").arg(program)) {
+        Ok(text) => Ok(libraries_in(&text)),
+        // ldd's only word for a static program is an error.
+        Err(error) if error.to_string().contains("not a dynamic executable") => Ok(BTreeSet::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Lines of ldd: `libc.so.6 => /lib/libc.so.6 (0x..)`, `/lib64/ld-linux-x86-64.so.2 (0x..)`.

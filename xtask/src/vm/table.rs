@@ -48,7 +48,12 @@ impl Column {
             }
             Line::Output { text } => eprintln!("        | {text}"),
             Line::Trouble { what } => self.trouble(what),
-            Line::Done => self.done = true,
+            Line::Done => {
+                self.done = true;
+                if self.tests.is_empty() {
+                    self.trouble("no test ran".into());
+                }
+            }
         }
     }
 
@@ -217,10 +222,15 @@ mod tests {
     fn a_machine_is_good_only_if_it_came_to_its_end_without_alarm() {
         let mut column = Column::new("6.1".into());
         column.event(Line::Started { test: "a::x".into() });
+        column.event(ended("a::x", Outcome::Passed, ""));
+        column.event(Line::Started { test: "a::y".into() });
         column.console("BUG: bad", Some(Alarm::Oops));
         column.event(Line::Done);
         assert!(!column.good());
-        assert!(markdown(&[column]).contains("6.1: oops during a::x: BUG: bad"));
+        assert!(markdown(&[column]).contains("6.1: oops during a::y: BUG: bad"));
+        let mut empty = Column::new("6.1".into());
+        empty.event(Line::Done);
+        assert!(!empty.good(), "a filter that fits no test is no success");
         let silent = Column::new("6.1".into());
         assert!(!silent.good());
         assert!(markdown(&[silent]).contains("did not come to its end"));

@@ -56,7 +56,7 @@ pub enum Seen {
     Exit,
     /// Its pidfd became readable, or it was not there any more: its memory is given back.
     Gone,
-    /// `process_mrelease` took its memory; it may still be on its way out.
+    /// `process_mrelease` took its memory; its death is not seen yet.
     Released,
 }
 

@@ -18,15 +18,15 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
 
 impl Core {
     /// The domain is above by an authoritative reading: picks victims and orders their death, unless a kill is in
-    /// flight here or in a domain that overlaps.
-    pub(super) fn relieve(&mut self, id: DomainId, now: Nanos, todo: &mut VecDeque<Action>) {
+    /// flight here or in a domain that overlaps. What is to be said of it is returned.
+    pub(super) fn relieve(&mut self, id: DomainId, now: Nanos, todo: &mut VecDeque<Action>) -> Option<Note> {
         if !self.settings.kills() || self.flights.iter().any(|flight| self.overlap(flight.domain, id)) {
-            return;
+            return None;
         }
-        let Some(domain) = self.domains.get(&id) else { return };
-        let Some(usage) = domain.usage() else { return };
+        let domain = self.domains.get(&id)?;
+        let usage = domain.usage()?;
         if now < domain.quiet_until {
-            return;
+            return None;
         }
         let crossed = domain.crossed;
         // The first in the first statement: with one victim nothing is sorted or copied before the order.
@@ -41,8 +41,8 @@ impl Core {
             victims.push(choice);
         }
         if victims.is_empty() {
-            self.complain(id, usage, now, todo);
-            return;
+            self.let_go(id, todo);
+            return self.complain(id, usage, now);
         }
         let kill = self.last_kill;
         todo.push_back(Action::Record(kill));
@@ -75,16 +75,17 @@ impl Core {
             dry_run: self.settings.dry_run,
             refused: None,
         };
-        self.tell_of_decision(&record, now, todo);
+        let decided = tell_of_decision(&record, now, todo);
         if self.settings.dry_run {
             if let Some(domain) = self.domains.get_mut(&id) {
                 domain.quiet_until = now.after(COMPLAIN_EVERY);
             }
             self.remember(record);
-            return;
+            return Some(decided);
         }
         let victims = victims.iter().map(|choice| choice.id).collect();
         self.take_off(id, kill, victims, record, now);
+        Some(decided)
     }
 
     /// Puts a kill in flight: its victims are candidates no more.
@@ -109,50 +110,15 @@ impl Core {
         self.flights.push(Flight { id, domain, victims, deadline, memory_deadline: None, record });
     }
 
-    fn tell_of_decision(&self, record: &KillRecord, at: Nanos, todo: &mut VecDeque<Action>) {
-        if !record.dry_run {
-            for victim in &record.victims {
-                todo.push_back(Action::Tell(Box::new(Verdict {
-                    worker: victim.worker,
-                    kill: record.id.0,
-                    should_retry: victim.should_retry,
-                    why: victim.why.clone(),
-                    domain: record.domain.clone(),
-                    used: record.used,
-                    threshold: record.threshold,
-                    total: record.total,
-                    decided: at,
-                })));
-            }
-        }
-        let victims = record.victims.iter().map(|victim| Chosen {
-            worker: victim.worker,
-            name: victim.name.clone(),
-            should_retry: victim.should_retry,
-            why: victim.why.clone(),
-        });
-        todo.push_back(Action::Note(Note::Decided {
-            at,
-            kill: record.id,
-            domain: record.domain.clone(),
-            victims: victims.collect(),
-            dry_run: record.dry_run,
-        }));
-    }
-
-    fn complain(&mut self, id: DomainId, usage: Usage, now: Nanos, todo: &mut VecDeque<Action>) {
+    fn complain(&mut self, id: DomainId, usage: Usage, now: Nanos) -> Option<Note> {
         self.counters.no_candidates += 1;
-        self.let_go(id, todo);
-        let Some(domain) = self.domains.get_mut(&id) else { return };
-        if domain.complained.is_none_or(|last| now.since(last) >= COMPLAIN_EVERY) {
-            domain.complained = Some(now);
-            todo.push_back(Action::Note(Note::NoCandidates {
-                at: now,
-                domain: domain.name.clone(),
-                used: usage.used,
-                threshold: usage.threshold,
-            }));
+        let domain = self.domains.get_mut(&id)?;
+        if domain.complained.is_some_and(|last| now.since(last) < COMPLAIN_EVERY) {
+            return None;
         }
+        domain.complained = Some(now);
+        let Usage { used, threshold, .. } = usage;
+        Some(Note::NoCandidates { at: now, domain: domain.name.clone(), used, threshold })
     }
 
     /// What became of the order to kill.
@@ -198,7 +164,6 @@ impl Core {
             // What is above after this is a new case.
             domain.crossed = Some((now, Trigger::AfterKill));
         }
-        todo.push_back(Action::Read(flight.domain));
         for victim in flight.victims {
             let Some(worker) = self.workers.get_mut(&victim) else { continue };
             if worker.dead_at().is_some() {
@@ -212,6 +177,7 @@ impl Core {
             }
         }
         todo.push_back(Action::Note(Note::Killed(Box::new(record.clone()))));
+        todo.push_back(Action::Read(flight.domain));
         self.remember(record);
     }
 
@@ -238,5 +204,37 @@ impl Core {
             self.history.pop_front();
         }
         self.history.push_back(record);
+    }
+}
+
+/// Tells the victims' launchers; the note for everyone else is returned.
+fn tell_of_decision(record: &KillRecord, at: Nanos, todo: &mut VecDeque<Action>) -> Note {
+    if !record.dry_run {
+        for victim in &record.victims {
+            todo.push_back(Action::Tell(Box::new(Verdict {
+                worker: victim.worker,
+                kill: record.id.0,
+                should_retry: victim.should_retry,
+                why: victim.why.clone(),
+                domain: record.domain.clone(),
+                used: record.used,
+                threshold: record.threshold,
+                total: record.total,
+                decided: at,
+            })));
+        }
+    }
+    let victims = record.victims.iter().map(|victim| Chosen {
+        worker: victim.worker,
+        name: victim.name.clone(),
+        should_retry: victim.should_retry,
+        why: victim.why.clone(),
+    });
+    Note::Decided {
+        at,
+        kill: record.id,
+        domain: record.domain.clone(),
+        victims: victims.collect(),
+        dry_run: record.dry_run,
     }
 }

@@ -41,11 +41,11 @@ impl Core {
         if let (Some((_, Trigger::Crossing)), false) = (suspected, above) {
             self.counters.false_crossings += 1;
         }
-        if above {
-            self.relieve(id, now, todo);
-        }
+        // Orders first; what is said of them follows what was read.
+        let decided = if above { self.relieve(id, now, todo) } else { None };
         self.free_whom_it_may(now, todo);
         self.tell_of_reading(id, &old, was_above, now, todo);
+        todo.extend(decided.map(Action::Note));
     }
 
     /// Notes about a reading, after the orders that it led to.
@@ -79,17 +79,18 @@ impl Core {
         }
     }
 
-    /// A delta: only the estimate changes, and may be reason to look. Half way to the line it is one in any case: what
-    /// the counter does not see (page tables and other kernel memory) moves the line, the less the fresher it is.
-    /// That makes a handful of readings on the way up, whatever the rate.
+    /// A delta: only the estimate changes, and may be reason to look. With the brake, half way to the
+    /// line is one too: what the counter does not see (slab, kernel stacks) moves the line, the less the fresher it
+    /// is, and the brake acts on the line alone. A handful of readings on the way up, whatever the rate.
     pub(super) fn delta(&mut self, id: DomainId, counter: i64, pushed: Nanos, todo: &mut VecDeque<Action>) {
+        let exact = self.brakes_in(id);
         let Some(domain) = self.domains.get_mut(&id) else { return };
         domain.count(counter);
         let crosses = domain.estimate().zip(domain.usage()).is_some_and(|(now, last)| now > last.threshold);
         if crosses && domain.crossed.is_none() {
             domain.crossed = Some((pushed, Trigger::Delta));
             todo.push_back(Action::Read(id));
-        } else if !crosses && domain.outgrown() {
+        } else if exact && !crosses && domain.outgrown() {
             todo.push_back(Action::Read(id));
         }
     }

@@ -1,1 +1,300 @@
-//! x
+//! The core on its own: events in, actions out.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::*;
+use crate::units::{Bytes, Pid};
+use crate::worker::{Kind, Times as Count};
+
+const NODE: DomainId = DomainId(0);
+const BOX: DomainId = DomainId(1);
+const OTHER: DomainId = DomainId(2);
+const NOBODY: [u64; 0] = [];
+const NONE: [u32; 0] = [];
+const MS: u64 = Nanos::PER_MS;
+
+/// A core with a clock, which notes what was ordered and answers nothing by itself.
+struct Bench {
+    core: Core,
+    now: Nanos,
+}
+
+impl Bench {
+    /// The node, and two cgroups in it; threshold 95 of 100.
+    fn new(settings: Settings) -> Self {
+        let mut bench = Self { core: Core::new(settings), now: Nanos(1_000 * MS) };
+        for (domain, name, parent) in
+            [(NODE, "node", None), (BOX, "cgroup:/box", Some(NODE)), (OTHER, "cgroup:/o", Some(NODE))]
+        {
+            bench.happen(Event::DomainAdded { domain, name: name.into(), parent });
+            bench.reading(domain, 10);
+        }
+        bench
+    }
+
+    fn happen(&mut self, event: Event) -> Vec<Action> {
+        self.now = Nanos(self.now.0 + MS);
+        let mut todo = VecDeque::new();
+        self.core.handle(event, self.now, &mut todo);
+        todo.into()
+    }
+
+    fn reading(&mut self, domain: DomainId, used: u64) -> Vec<Action> {
+        let measured = Measured::Known { total: Bytes(100 << 20), used: Bytes(used << 20) };
+        self.happen(Event::Reading { domain, measured, counter: 0 })
+    }
+
+    /// Worker `id` with pid 100 + id.
+    fn worker(&mut self, id: u64, owner: &str, domains: &[DomainId]) {
+        self.happen(Event::Registered {
+            worker: WorkerId(id),
+            pid: Pid(100 + u32::try_from(id).unwrap()),
+            uid: 0,
+            kind: Kind::Task { max_retries: Count::Unlimited },
+            owner: Some(owner.into()),
+            name: None,
+            attempt: 0,
+            domains: domains.to_vec(),
+        });
+    }
+
+    fn ended(&mut self, id: u64, seen: Seen) -> Vec<Action> {
+        let pid = Pid(100 + u32::try_from(id).unwrap());
+        let at = self.now;
+        self.happen(Event::Ended { worker: WorkerId(id), pid, seen, status: Some(9), at })
+    }
+}
+
+fn killed(actions: &[Action]) -> Vec<u64> {
+    actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Kill { worker, .. } => Some(worker.0),
+            _ => None,
+        })
+        .collect()
+}
+
+fn reads(actions: &[Action]) -> Vec<u32> {
+    actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Read(domain) => Some(domain.0),
+            _ => None,
+        })
+        .collect()
+}
+
+fn notes(actions: &[Action]) -> Vec<&Note> {
+    actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Note(note) => Some(note),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn only_a_reading_above_the_threshold_kills() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[BOX, NODE]);
+    let pushed = Nanos(5);
+    let at_line = bench.happen(Event::Crossing { domain: BOX, counter: 1 << 20, pushed });
+    assert_eq!((killed(&at_line), reads(&at_line)), (vec![], vec![1]), "a crossing only makes it look");
+    assert_eq!(killed(&bench.reading(BOX, 95)), NOBODY, "at the threshold is not above");
+    assert_eq!(bench.core.counters().false_crossings, 1);
+    let unknown = Event::Reading { domain: BOX, measured: Measured::Unknown { why: "x".into() }, counter: 0 };
+    assert_eq!(killed(&bench.happen(unknown)), NOBODY, "unknown is never above");
+    assert_eq!(killed(&bench.reading(BOX, 96)), [1]);
+}
+
+#[test]
+fn deltas_that_add_up_to_more_than_the_threshold_make_it_look_once() {
+    let mut bench = Bench::new(Settings::default());
+    let mib = |mib: i64| mib * 256;
+    let delta = |counter| Event::Delta { domain: BOX, counter, pushed: Nanos(7) };
+    assert_eq!(reads(&bench.happen(delta(mib(85)))), NONE, "10 + 85 of 95");
+    assert_eq!(reads(&bench.happen(delta(mib(86)))), [1]);
+    assert_eq!(reads(&bench.happen(delta(mib(87)))), NONE, "it is looking already");
+    bench.worker(1, "a", &[BOX]);
+    let actions = bench.reading(BOX, 97);
+    assert_eq!(killed(&actions), [1]);
+    let record = bench.core.kill(KillId(1)).unwrap();
+    assert_eq!((record.trigger, record.times.crossing), (Trigger::Delta, Some(Nanos(7))));
+}
+
+#[test]
+fn the_line_is_where_the_counter_meets_the_threshold() {
+    let mut bench = Bench::new(Settings::default());
+    let measured = Measured::Known { total: Bytes(100 << 20), used: Bytes((90 << 20) + 1) };
+    let actions = bench.happen(Event::Reading { domain: BOX, measured, counter: -500 });
+    // 5 MiB less one byte: the last page that fits begins before it.
+    assert!(
+        actions.contains(&Action::SetLine {
+            domain: BOX,
+            line: -500 + 5 * 256 - 1,
+            rearm: true,
+            brake: false
+        }),
+        "{actions:?}"
+    );
+    let actions = bench.reading(BOX, 99);
+    assert!(
+        actions.contains(&Action::SetLine { domain: BOX, line: -4 * 256, rearm: false, brake: false }),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn no_other_victim_while_a_kill_is_in_flight_in_an_overlapping_domain() {
+    let mut bench = Bench::new(Settings::default());
+    for id in 1..=3 {
+        bench.worker(id, "a", &[BOX, NODE]);
+    }
+    bench.worker(4, "b", &[OTHER, NODE]);
+    assert_eq!(killed(&bench.reading(BOX, 99)), [3]);
+    for _ in 0..5 {
+        assert_eq!(killed(&bench.reading(BOX, 99)), NOBODY, "the same domain");
+        assert_eq!(killed(&bench.reading(NODE, 99)), NOBODY, "a domain around it");
+    }
+    assert_eq!(killed(&bench.reading(OTHER, 99)), [4], "a sibling shares no memory with it");
+    assert_eq!(killed(&bench.ended(3, Seen::Exit)), NOBODY, "dying, its memory is not back");
+    let over = bench.ended(3, Seen::Gone);
+    assert_eq!(reads(&over), [1], "confirmed: look again");
+    assert!(bench.core.kill(KillId(1)).unwrap().confirmed);
+    assert_eq!(killed(&bench.reading(BOX, 99)), [2]);
+    assert_eq!(bench.core.kill(KillId(3)).unwrap().trigger, Trigger::AfterKill);
+}
+
+#[test]
+fn taken_memory_is_no_proof_of_death() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[BOX]);
+    bench.worker(2, "a", &[BOX]);
+    assert_eq!(killed(&bench.reading(BOX, 99)), [2]);
+    bench.ended(2, Seen::Released);
+    assert_eq!(killed(&bench.reading(BOX, 99)), NOBODY, "frozen, for one");
+    let over = bench.ended(2, Seen::Exit);
+    assert_eq!(reads(&over), [1], "dead, and its memory was back before");
+}
+
+#[test]
+fn memory_that_does_not_come_back_is_waited_for_only_so_long() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[BOX]);
+    assert_eq!(killed(&bench.reading(BOX, 99)), [1]);
+    bench.ended(1, Seen::Exit);
+    assert_eq!(bench.core.kills_in_flight(), 1);
+    bench.now = bench.now.after(Duration::from_millis(1_000));
+    assert!(bench.core.next_deadline() <= bench.now);
+    bench.happen(Event::Tick);
+    let record = bench.core.kill(KillId(1)).unwrap();
+    assert_eq!((bench.core.kills_in_flight(), record.confirmed, record.times.memory_back), (0, true, None));
+}
+
+#[test]
+fn a_victim_that_does_not_die_is_stuck_and_never_a_candidate_again() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[BOX]);
+    bench.worker(2, "a", &[BOX]);
+    assert_eq!(killed(&bench.reading(BOX, 99)), [2]);
+    bench.now = bench.now.after(Duration::from_secs(10));
+    let actions = bench.happen(Event::Tick);
+    let stuck = |note: &&Note| matches!(note, Note::Stuck { worker: WorkerId(2), .. });
+    assert!(notes(&actions).iter().any(stuck), "{actions:?}");
+    assert!(!bench.core.kill(KillId(1)).unwrap().confirmed);
+    assert_eq!(killed(&bench.reading(BOX, 99)), [1]);
+    bench.ended(1, Seen::Gone);
+    assert_eq!(killed(&bench.reading(BOX, 99)), NOBODY, "the stuck one is not taken twice");
+    assert_eq!(bench.core.counters().stuck, 1);
+    let late = bench.ended(2, Seen::Gone);
+    assert!(notes(&late).iter().any(|note| matches!(note, Note::Ended { .. })), "{late:?}");
+    assert_eq!(bench.core.workers(), []);
+}
+
+#[test]
+fn a_child_made_after_the_kill_is_killed_too() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[BOX]);
+    let child = Pid(7);
+    let fork = Event::Forked { worker: WorkerId(1), pid: child };
+    assert_eq!(bench.happen(fork.clone()), []);
+    assert_eq!(killed(&bench.reading(BOX, 99)), [1]);
+    assert_eq!(bench.happen(fork), [], "known already");
+    let late = bench.happen(Event::Forked { worker: WorkerId(1), pid: Pid(8) });
+    assert_eq!(late, [Action::KillProcess { kill: KillId(1), worker: WorkerId(1), pid: Pid(8) }]);
+    bench.ended(1, Seen::Gone);
+    assert_eq!(bench.core.kills_in_flight(), 1, "its children live");
+}
+
+#[test]
+fn with_nobody_to_kill_it_says_so_once_in_five_seconds() {
+    let mut bench = Bench::new(Settings::default());
+    let said = |actions: &[Action]| {
+        notes(actions).iter().filter(|note| matches!(note, Note::NoCandidates { .. })).count()
+    };
+    assert_eq!(said(&bench.reading(BOX, 99)), 1);
+    assert_eq!(said(&bench.reading(BOX, 99)), 0);
+    bench.now = bench.now.after(Duration::from_secs(5));
+    assert_eq!(said(&bench.reading(BOX, 99)), 1);
+    bench.worker(1, "a", &[BOX]);
+    assert_eq!(killed(&bench.reading(BOX, 99)), [1], "somebody came");
+}
+
+#[test]
+fn refresh_0_and_dry_run_kill_nobody() {
+    let mut bench = Bench::new(Settings { refresh_ms: 0, ..Settings::default() });
+    bench.worker(1, "a", &[BOX]);
+    let above = bench.reading(BOX, 99);
+    assert_eq!(killed(&above), NOBODY);
+    assert!(notes(&above).iter().any(|note| matches!(note, Note::Above { .. })), "it still observes");
+
+    let mut bench = Bench::new(Settings { dry_run: true, ..Settings::default() });
+    bench.worker(1, "a", &[BOX]);
+    let above = bench.reading(BOX, 99);
+    assert_eq!(killed(&above), NOBODY);
+    assert!(!above.iter().any(|action| matches!(action, Action::Tell(_))), "its launcher is not told");
+    assert!(
+        notes(&above).iter().any(|note| matches!(note, Note::Decided { dry_run: true, .. })),
+        "{above:?}"
+    );
+    assert_eq!(bench.core.workers()[0].state, WorkerState::Running);
+}
+
+#[test]
+fn the_last_task_of_its_owner_is_not_to_be_retried() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[BOX]);
+    bench.worker(2, "a", &[BOX]);
+    let should_retry = |actions: &[Action]| {
+        actions.iter().find_map(|action| match action {
+            Action::Tell(verdict) => Some(verdict.should_retry),
+            _ => None,
+        })
+    };
+    assert_eq!(should_retry(&bench.reading(BOX, 99)), Some(true));
+    bench.ended(2, Seen::Gone);
+    assert_eq!(should_retry(&bench.reading(BOX, 99)), Some(false));
+}
+
+#[test]
+fn lost_records_are_answered_by_reading_everything() {
+    let mut bench = Bench::new(Settings::default());
+    let actions = bench.happen(Event::Lost { records: 3 });
+    assert_eq!(reads(&actions), [0, 1, 2]);
+    assert_eq!(bench.core.counters().lost_records, 3);
+}
+
+#[test]
+fn an_unregistered_worker_is_no_candidate_but_one_being_killed_stays_on_the_books() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[BOX]);
+    bench.happen(Event::Unregistered { worker: WorkerId(1) });
+    assert_eq!(killed(&bench.reading(BOX, 99)), NOBODY);
+    bench.worker(2, "a", &[BOX]);
+    assert_eq!(killed(&bench.reading(BOX, 99)), [2]);
+    bench.happen(Event::Unregistered { worker: WorkerId(2) });
+    assert_eq!((bench.core.workers().len(), bench.core.kills_in_flight()), (1, 1));
+}

@@ -9,9 +9,9 @@ use crate::worker::{Candidate, WorkerId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Process {
     pid: Pid,
-    /// Its exit record was seen, or its memory was taken: it holds nothing of value any more.
+    /// Its exit record was seen.
     dying: bool,
-    /// Its memory is back though it is still there.
+    /// Its memory was taken by `process_mrelease`. No proof of its death: a frozen process is released too.
     released: bool,
 }
 
@@ -81,7 +81,7 @@ impl Worker {
             Seen::Gone => self.processes.retain(|process| process.pid != pid),
             Seen::Exit | Seen::Released => {
                 for process in self.processes.iter_mut().filter(|process| process.pid == pid) {
-                    process.dying = true;
+                    process.dying |= seen == Seen::Exit;
                     process.released |= seen == Seen::Released;
                 }
             }

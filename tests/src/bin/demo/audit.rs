@@ -146,8 +146,16 @@ mod tests {
         let at = |offset| Some(start + offset);
         let times =
             Times { crossing: at(0), decision: at(1), signal: at(2), dead: at(3), memory_back: at(4) };
-        let victims = Vec::new();
-        Kill { id, domain: "d".into(), victims, used: 10, threshold: 9, times, confirmed: true }
+        Kill {
+            id,
+            domain: "d".into(),
+            victims: Vec::new(),
+            used: 10,
+            threshold: 9,
+            times,
+            confirmed: true,
+            trigger: "crossing".into(),
+        }
     }
 
     #[test]

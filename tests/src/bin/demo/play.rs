@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use monitor::memory::Version;
 use monitor::units::Bytes;
 use monitor_tests::agent::{Agent, Watch};
 use monitor_tests::cgroup::Sandbox;
@@ -38,6 +39,8 @@ struct Stage {
     total: u64,
     threshold: u64,
     verbose: bool,
+    /// Decided, and not shown yet.
+    decision: Option<(u64, Vec<Chosen>)>,
 }
 
 /// Plays it. True: all was as it must be. False also if `stop` was set meanwhile.
@@ -68,10 +71,13 @@ impl Stage {
         let sandbox = Sandbox::new(Bytes(total))?;
         sandbox.remove_on_panic();
         let mut screen = Screen::new();
+        let version = match sandbox.version() {
+            Version::V1 => "v1",
+            Version::V2 => "v2",
+        };
         screen.event(&format!(
-            "cgroup {} ({:?}) with {}; the agent guards it",
+            "cgroup {} ({version}) of {}; the agent guards it",
             sandbox.path(),
-            sandbox.version(),
             Bytes(total)
         ))?;
         let share = format!("--usage-threshold={}", args.usage_threshold);
@@ -95,6 +101,7 @@ impl Stage {
             total,
             threshold,
             verbose: args.verbose,
+            decision: None,
         })
     }
 
@@ -118,8 +125,9 @@ impl Stage {
 
     /// One note or a short wait, and what else happened.
     fn step(&mut self) -> Result<()> {
-        if let Some(note) = self.watch.next(STEP)? {
-            self.note(note)?;
+        match self.watch.next(STEP)? {
+            Some(note) => self.note(note)?,
+            None => self.show_decision()?,
         }
         for line in self.crew.said() {
             if self.verbose {
@@ -139,6 +147,10 @@ impl Stage {
     }
 
     fn note(&mut self, note: Note) -> Result<()> {
+        // The agent tells of the crossing after it has dealt with it; people want to read of it before.
+        if !matches!(note, Note::Above { .. }) {
+            self.show_decision()?;
+        }
         match note {
             Note::Registered { at, worker, pid, name } => self.registered(at, &worker, pid, name),
             Note::Ended { worker, .. } => {
@@ -153,7 +165,10 @@ impl Stage {
             Note::Below { used, .. } => {
                 Ok(self.screen.event(&format!("below again: {} used", Bytes(used)))?)
             }
-            Note::Decided { kill, victims, .. } => self.decided(kill, &victims),
+            Note::Decided { kill, victims, .. } => {
+                self.decision = Some((kill, victims));
+                Ok(())
+            }
             Note::Killed(kill) => self.killed(&kill),
             Note::Stuck { worker, .. } => {
                 self.audit.find(format!("{worker} does not die"));
@@ -183,6 +198,13 @@ impl Stage {
             role.hog.mib
         ))?;
         Ok(())
+    }
+
+    fn show_decision(&mut self) -> Result<()> {
+        match self.decision.take() {
+            Some((kill, victims)) => self.decided(kill, &victims),
+            None => Ok(()),
+        }
     }
 
     fn decided(&mut self, kill: u64, victims: &[Chosen]) -> Result<()> {

@@ -17,8 +17,8 @@ pub(crate) fn print(
     screen.settle()?;
     screen.line("")?;
     screen.line(&format!(
-        "{:<5} {:<7} {:<6} {:>11} {:>15} {:>15} {:>15} {:>15}",
-        "KILL", "VICTIM", "RETRY", "ABOVE BY", "DECISION", "SIGKILL", "DEAD", "MEMORY BACK"
+        "{:<5} {:<7} {:<6} {:<11} {:>11} {:>14} {:>14} {:>14} {:>14}",
+        "KILL", "VICTIM", "RETRY", "SEEN BY", "ABOVE BY", "DECISION", "SIGKILL", "DEAD", "MEMORY BACK"
     ))?;
     for kill in kills {
         let t = kill.times;
@@ -26,10 +26,11 @@ pub(crate) fn print(
         let victims: Vec<String> = kill.victims.iter().map(|victim| names(&victim.worker)).collect();
         let retry = kill.victims.iter().all(|victim| victim.should_retry);
         screen.line(&format!(
-            "{:<5} {:<7} {:<6} {:>11} {:>15} {:>15} {:>15} {:>15}",
+            "{:<5} {:<7} {:<6} {:<11} {:>11} {:>14} {:>14} {:>14} {:>14}",
             kill.id,
             victims.join(" "),
             if retry { "yes" } else { "no" },
+            kill.trigger,
             Bytes(kill.used.saturating_sub(kill.threshold)).to_string(),
             after(t.decision),
             after(t.signal),
@@ -37,7 +38,7 @@ pub(crate) fn print(
             after(t.memory_back),
         ))?;
     }
-    screen.line("(times since the record that crossed the threshold)")?;
+    screen.line("(times since the kernel's record that crossed the threshold; without one, since the reading above it)")?;
     screen.line("")?;
     if let Some(text) = latency(kills) {
         screen.line(&text)?;
@@ -52,19 +53,23 @@ pub(crate) fn print(
     findings.iter().try_for_each(|finding| screen.line(&format!("  - {finding}")))
 }
 
-/// From the record that crossed to SIGKILL sent, over all kills.
+/// From the record that crossed to SIGKILL sent, over all kills that began with one: a reading is no start of anything.
 fn latency(kills: &[Kill]) -> Option<String> {
-    let signalled = |kill: &Kill| kill.times.signal?.checked_sub(kill.times.crossing?);
+    let signalled = |kill: &Kill| match kill.trigger.as_str() {
+        "crossing" | "delta" => kill.times.signal?.checked_sub(kill.times.crossing?),
+        _ => None,
+    };
     let mut all: Vec<u64> = kills.iter().filter_map(signalled).collect();
     all.sort_unstable();
     let (least, most, median) = (*all.first()?, *all.last()?, *all.get(all.len() / 2)?);
     let ms = |nanos: u64| offset(Some(0), Some(nanos)).trim_start_matches('+').to_owned();
     Some(format!(
-        "Crossing to SIGKILL sent: median {}, {} to {} ({} kills).",
+        "Crossing to SIGKILL sent: median {}, {} to {} ({} of {} kills began with a record).",
         ms(median),
         ms(least),
         ms(most),
-        all.len()
+        all.len(),
+        kills.len()
     ))
 }
 
@@ -75,8 +80,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_latency_leaves_out_what_was_not_seen() {
-        let kill = |crossing, signal| Kill {
+    fn the_latency_is_that_of_kills_that_began_with_a_record() {
+        let kill = |trigger: &str, crossing, signal| Kill {
             id: 1,
             domain: String::new(),
             victims: Vec::new(),
@@ -84,10 +89,19 @@ mod tests {
             threshold: 0,
             times: Times { crossing, decision: None, signal, dead: None, memory_back: None },
             confirmed: true,
+            trigger: trigger.into(),
         };
-        let kills = [kill(Some(0), Some(300_000)), kill(None, Some(9)), kill(Some(5_000), Some(105_000))];
+        let kills = [
+            kill("crossing", Some(0), Some(300_000)),
+            kill("crossing", None, Some(9)),
+            kill("tick", Some(8), Some(9)),
+            kill("delta", Some(5_000), Some(105_000)),
+        ];
         let text = latency(&kills).unwrap();
-        assert_eq!(text, "Crossing to SIGKILL sent: median 0.300 ms, 0.100 ms to 0.300 ms (2 kills).");
+        assert_eq!(
+            text,
+            "Crossing to SIGKILL sent: median 0.300 ms, 0.100 ms to 0.300 ms (2 of 4 kills began with a record)."
+        );
         assert_eq!(latency(&[]), None);
     }
 }

@@ -83,6 +83,7 @@ fn one(program: &Path, name: &str, results: &mut Results) -> Result<(Outcome, St
         // Uncaptured, so that a test that hangs has said something too.
         .args(["--exact", name, "--test-threads=1", "--nocapture"])
         .env(NOTES_VARIABLE, NOTES)
+        .env("PATH", "/bin")
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)
@@ -174,13 +175,14 @@ fn send_end_of(output: &str, results: &mut Results) {
     }
 }
 
-/// Where the test panicked and the first line of why, which says more than an exit status.
+/// Where the test panicked and how its message begins, which says more than an exit status.
 fn panic_in(output: &str) -> Option<String> {
     const WHY_CHARACTERS: usize = 200;
     let mut lines = output.lines().skip_while(|line| !line.contains(" panicked at "));
     let (_, place) = lines.next()?.split_once(" panicked at ")?;
-    let why = format!("{place} {}", lines.next().unwrap_or_default());
-    Some(why.chars().take(WHY_CHARACTERS).collect())
+    let message = lines.take_while(|line| !line.starts_with("note: run with"));
+    let words: Vec<&str> = message.flat_map(str::split_whitespace).collect();
+    Some(format!("{place} {}", words.join(" ")).chars().take(WHY_CHARACTERS).collect())
 }
 
 #[cfg(test)]
@@ -196,8 +198,8 @@ mod tests {
 
     #[test]
     fn a_panic_is_found_in_what_libtest_prints() {
-        let output = "test a ... \nthread 'a' (7) panicked at tests/a.rs:9:5:\nno such thing\nnote: run\n";
-        assert_eq!(panic_in(output).as_deref(), Some("tests/a.rs:9:5: no such thing"));
+        let output = "test a ... \nthread 'a' (7) panicked at tests/a.rs:9:5:\nno such thing\n  left: 1\nnote: run with `X`\n";
+        assert_eq!(panic_in(output).as_deref(), Some("tests/a.rs:9:5: no such thing left: 1"));
         assert_eq!(panic_in("test a ... ok\n"), None);
     }
 }

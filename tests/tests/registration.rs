@@ -1,0 +1,182 @@
+//! What the agent refuses to take as a worker: it names the field, and kills nobody.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+
+use monitor::kill::start_time;
+use monitor::units::Pid;
+use monitor_tests::agent::Agent;
+use monitor_tests::clock::{PATIENCE, wait_for};
+use monitor_tests::sandbox;
+use monitor_tests::worker::say;
+use serde_json::{Value, json};
+
+const NOBODY: u32 = 65534;
+
+/// A process of a user, which ends with the test.
+struct Sleeper(Child);
+
+impl Sleeper {
+    fn of(uid: u32) -> Self {
+        let child = Command::new("sleep").arg("1000").uid(uid).stdin(Stdio::null()).spawn().unwrap();
+        Self(child)
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    fn register(&self) -> Value {
+        register(self.pid(), started(self.pid()))
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn started(pid: u32) -> u64 {
+    start_time("/proc".as_ref(), Pid(pid)).unwrap()
+}
+
+fn register(pid: u32, start_time: u64) -> Value {
+    json!({"v": 1, "seq": 5, "op": {"register": {"pid": pid, "start_time": start_time, "kind": "task"}}})
+}
+
+#[track_caller]
+fn refused(reply: &Value, code: &str, field: &str) {
+    assert_eq!((&reply["error"]["code"], &reply["error"]["field"]), (&json!(code), &json!(field)), "{reply}");
+    assert!(!reply["error"]["message"].as_str().unwrap().is_empty());
+}
+
+#[test]
+fn a_bad_registration_is_refused_by_the_field() {
+    let sandbox = sandbox!(64);
+    let agent = Agent::guard(&sandbox, [""; 0]).unwrap();
+    let call = |call: Value| say(agent.socket(), &call.to_string()).unwrap();
+    let sleeper = Sleeper::of(0);
+    let (pid, start) = (sleeper.pid(), started(sleeper.pid()));
+
+    let mut gone = Command::new("true").spawn().unwrap();
+    let of_gone = (gone.id(), started(gone.id()));
+    gone.wait().unwrap();
+    refused(&call(register(of_gone.0, of_gone.1)), "not_found", "op.register.pid");
+    refused(&call(register(pid, start + 1)), "not_found", "op.register.start_time");
+    refused(&call(register(1, 0)), "denied", "op.register.pid");
+    refused(&call(register(agent.process().pid(), 0)), "denied", "op.register.pid");
+    refused(&call(json!({"v": 9, "op": "status"})), "malformed", "v");
+
+    for (field, value) in [
+        ("pid", json!("x")),
+        ("pid", json!(-1)),
+        ("start_time", json!(1.5)),
+        ("kind", json!("job")),
+        ("max_retries", json!(-2)),
+        ("color", json!("red")),
+    ] {
+        let mut bad = register(pid, start);
+        bad["op"]["register"][field] = value;
+        refused(&call(bad), "malformed", &format!("op.register.{field}"));
+    }
+    let mut bad = register(pid, start);
+    bad["op"]["register"]["max_restarts"] = json!(1);
+    refused(&call(bad), "invalid", "op.register.max_restarts");
+    assert_eq!(agent.workers().unwrap(), [], "nothing was registered");
+}
+
+#[test]
+fn a_second_registration_of_a_process_is_refused_while_the_first_connection_is_open() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let sandbox = sandbox!(64);
+    let agent = Agent::guard(&sandbox, [""; 0]).unwrap();
+    let sleeper = Sleeper::of(0);
+    let mut first = std::os::unix::net::UnixStream::connect(agent.socket()).unwrap();
+    first.write_all(format!("{}\n", sleeper.register()).as_bytes()).unwrap();
+    let mut reply = String::new();
+    BufReader::new(first.try_clone().unwrap()).read_line(&mut reply).unwrap();
+    let reply: Value = serde_json::from_str(&reply).unwrap();
+    assert_eq!(reply["ok"]["worker"], "w1");
+
+    let again = || say(agent.socket(), &sleeper.register().to_string()).unwrap();
+    refused(&again(), "duplicate", "op.register.pid");
+    assert_eq!(agent.workers().unwrap().len(), 1);
+    // Its launcher lost the connection: whoever may register the process takes the worker over, under its old id.
+    drop(first);
+    let taken = wait_for("the old connection to be gone", PATIENCE, || {
+        let reply = again();
+        Ok(reply.get("ok").is_some().then_some(reply))
+    })
+    .unwrap();
+    assert_eq!(taken["ok"]["worker"], "w1");
+    assert_eq!(agent.workers().unwrap().len(), 1);
+}
+
+#[test]
+fn a_user_may_register_processes_of_their_own_only() {
+    let sandbox = sandbox!(64);
+    let agent = Agent::guard(&sandbox, [""; 0]).unwrap();
+    fs::set_permissions(agent.socket().parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (roots, own) = (Sleeper::of(0), Sleeper::of(NOBODY));
+    let socket = agent.socket().to_owned();
+    let as_nobody = move |call: Value| {
+        let socket = socket.clone();
+        // The system call, not the library's function: the uid of this thread alone.
+        let thread = std::thread::spawn(move || {
+            // SAFETY: takes three numbers; changes the credentials of the calling thread.
+            let status = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
+            assert_eq!(status, 0);
+            say(&socket, &call.to_string()).unwrap()
+        });
+        thread.join().unwrap()
+    };
+    refused(&as_nobody(roots.register()), "denied", "op.register.pid");
+    assert_eq!(as_nobody(own.register())["ok"]["worker"], "w1");
+    let call = |call: Value| say(agent.socket(), &call.to_string()).unwrap();
+    assert_eq!(call(roots.register())["ok"]["worker"], "w2");
+    let unregister = |worker: &str| json!({"v": 1, "op": {"unregister": {"worker": worker}}});
+    refused(&as_nobody(unregister("w2")), "denied", "op.unregister.worker");
+    refused(&as_nobody(unregister("w3")), "not_found", "op.unregister.worker");
+    assert_eq!(as_nobody(unregister("w1")).get("ok"), Some(&Value::Null));
+    assert_eq!(agent.workers().unwrap().len(), 1);
+}
+
+#[test]
+fn without_privilege_the_agent_says_what_it_lacks_and_polls() {
+    let sandbox = sandbox!(64);
+    drop(sandbox);
+    // Where nobody can reach them.
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let monitor = dir.path().join("monitor");
+    fs::copy(monitor_tests::binary::monitor().unwrap(), &monitor).unwrap();
+    let socket = dir.path().join("sock");
+    let mut agent = Command::new(&monitor)
+        .args(["agent", "--journal", "none", "--socket"])
+        .arg(&socket)
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let status = wait_for("the agent to answer", PATIENCE, || {
+        Ok(say(&socket, &json!({"v": 1, "op": "status"}).to_string()).ok())
+    });
+    let _ = agent.kill();
+    let _ = agent.wait();
+    let status = status.unwrap();
+    for probe in status["ok"]["probes"].as_array().unwrap() {
+        assert_eq!(probe["state"], "denied", "{probe}");
+        assert!(probe["why"].as_str().unwrap().contains("CAP_BPF"), "{probe}");
+        assert!(probe["fallback"].is_string(), "{probe}");
+    }
+    let node = &status["ok"]["domains"][0];
+    assert_eq!((&node["domain"], node["used"].is_u64()), (&json!("node"), true), "{node}");
+}
