@@ -9,6 +9,7 @@ mod brake;
 mod domain;
 mod event;
 mod flight;
+mod gear;
 mod kills;
 mod note;
 mod readings;
@@ -28,6 +29,8 @@ pub use self::brake::{Freed, HeldView};
 use self::domain::Domain;
 pub use self::event::{DomainId, Event, KillId, Measured, Seen};
 use self::flight::Flight;
+use self::gear::Shift;
+pub use self::gear::{Gear, Gears};
 pub use self::note::{Chosen, Note, Trigger};
 pub use self::settings::Settings;
 pub use self::view::{
@@ -53,6 +56,7 @@ pub struct Core {
     last_kill: KillId,
     next_refresh: Nanos,
     brake: Brake,
+    gear: Shift,
     counters: Counters,
 }
 
@@ -69,6 +73,7 @@ impl Core {
             last_kill: KillId(0),
             next_refresh: Nanos(0),
             brake: Brake::default(),
+            gear: Shift::default(),
             counters: Counters::default(),
         }
     }

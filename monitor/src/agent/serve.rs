@@ -9,11 +9,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::clock;
-use super::core::{Core, Event, Settings};
+use super::core::{Core, Event, Gears, Settings};
 use super::domains::Domains;
 use super::readiness;
 use super::shell::Shell;
 use crate::config::Config;
+use crate::config::values::GearChoice;
 use crate::control::request::Request;
 use crate::control::server::{self, Limits};
 use crate::kernel::numbers::Hook;
@@ -102,7 +103,10 @@ fn start(config: &Config, ended: mpsc::UnboundedSender<super::shell::Ended>) -> 
     if let Ok(programs) = &mut programs {
         domains.prepare(programs);
     }
-    let mut shell = Shell::new(Core::new(settings(config)), programs, domains, ended);
+    let mut settings = settings(config);
+    settings.gears = gears(config, programs.as_ref().is_ok_and(|programs| programs.usable(Hook::Usage)));
+    settings.cpus = domains.cpus();
+    let mut shell = Shell::new(Core::new(settings), programs, domains, ended);
     shell.guards_ancestors = config.node;
     if config.node {
         let added = shell.domains.add_node().map_err(AgentError::Node)?;
@@ -119,9 +123,6 @@ fn start(config: &Config, ended: mpsc::UnboundedSender<super::shell::Ended>) -> 
             shell.happen(added);
         }
     }
-    if let Some(programs) = &mut shell.programs {
-        programs.attach(Hook::Usage);
-    }
     shell.delay = config.debug_delay;
     shell.prepare_brake(config.brake, config.brake_max);
     for probe in shell.probes() {
@@ -131,6 +132,14 @@ fn start(config: &Config, ended: mpsc::UnboundedSender<super::shell::Ended>) -> 
     }
     shell.happen(Event::Tick);
     Ok(shell)
+}
+
+fn gears(config: &Config, hook: bool) -> Gears {
+    match config.gear {
+        _ if !hook => Gears::None,
+        GearChoice::Auto => Gears::Auto,
+        GearChoice::Near => Gears::Near,
+    }
 }
 
 fn settings(config: &Config) -> Settings {
@@ -149,5 +158,8 @@ fn settings(config: &Config) -> Settings {
         // Once it is known to be possible.
         brake: false,
         brake_max_ms: millis(config.brake_max),
+        // Known with the programs.
+        gears: Gears::None,
+        cpus: 1,
     }
 }

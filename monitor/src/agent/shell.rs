@@ -131,6 +131,14 @@ impl Shell {
                 }
                 None
             }
+            Action::Attach => {
+                self.programs.iter_mut().for_each(|programs| programs.attach(Hook::Usage));
+                None
+            }
+            Action::Detach => {
+                self.programs.iter_mut().for_each(|programs| programs.detach(Hook::Usage));
+                None
+            }
             Action::Continue { worker, pid } => {
                 self.continue_process(worker, pid);
                 None
@@ -469,6 +477,7 @@ fn log(note: &Note) {
         Note::Above { .. }
         | Note::Decided { .. }
         | Note::Killed(_)
+        | Note::Gear { .. }
         | Note::Stopped { .. }
         | Note::Continued { .. } => {
             tracing::info!(target: "note", "{text}")

@@ -20,12 +20,13 @@ pub(super) fn run(args: &Args) -> u8 {
     args.ask.ask(Op::Status, human)
 }
 
-const DOMAINS: [(&str, &str, Form); 7] = [
+const DOMAINS: [(&str, &str, Form); 8] = [
     ("DOMAIN", "domain", Form::Text),
     ("USED", "used", Form::Bytes),
     ("THRESHOLD", "threshold", Form::Bytes),
     ("TOTAL", "total", Form::Bytes),
     ("ABOVE", "above", Form::Text),
+    ("GEAR", "gear", Form::Text),
     ("SOURCE", "source", Form::Text),
     ("ERROR", "error", Form::Text),
 ];
@@ -94,15 +95,15 @@ mod tests {
             "kills_in_flight": 0, "counters": {"kills_confirmed": 3},
             "probes": [{"name": "usage", "state": "attached", "why": null}],
             "domains": [{"domain": "node", "total": 17_179_869_184_u64, "used": 1_073_741_824, "threshold": null,
-                         "above": false, "source": "meminfo", "error": null, "cell": 3}],
+                         "above": false, "gear": "far", "source": "meminfo", "error": null, "cell": 3}],
         });
         insta::assert_snapshot!(human(&answer), @"
         agent 0.1.0, pid 42, up 1 min 1 s
         policy group_by_owner, dry run: decides and kills nobody
         kills in flight: 0
 
-        DOMAIN     USED  THRESHOLD     TOTAL  ABOVE  SOURCE   ERROR
-        node    1.0 GiB          -  16.0 GiB  no     meminfo  -
+        DOMAIN     USED  THRESHOLD     TOTAL  ABOVE  GEAR  SOURCE   ERROR
+        node    1.0 GiB          -  16.0 GiB  no     far   meminfo  -
 
         PROBE  STATE     WHY
         usage  attached  -

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::tp_btf::BtfTracePointLinkId;
 use aya::programs::{BtfTracePoint, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 use monitor_common::Drops;
@@ -39,6 +40,7 @@ pub struct Programs {
     /// Which worker a process belongs to, and whom the brake holds.
     pub workers: WorkerMap,
     cells_fd: OwnedFd,
+    links: [Option<BtfTracePointLinkId>; 3],
     drops: PerCpuArray<MapData, Counts>,
 }
 
@@ -111,7 +113,7 @@ impl Programs {
             aya::maps::Map::Array(data) => (Cells::map(data.fd())?, data.fd().as_fd().try_clone_to_owned()?),
             _ => return Err("CELLS is no array".into()),
         };
-        Ok(Self { ebpf, probes, events, cells, guarded, workers, cells_fd, drops })
+        Ok(Self { ebpf, probes, events, cells, guarded, workers, cells_fd, links: [None, None, None], drops })
     }
 
     /// The hooks and their states, in the order of [`Hook::ALL`].
@@ -138,7 +140,20 @@ impl Programs {
             return;
         }
         let state = match program(&mut self.ebpf, hook).and_then(BtfTracePoint::attach) {
-            Ok(_) => ProbeState::Attached,
+            Ok(link) => {
+                self.links[hook as usize] = Some(link);
+                ProbeState::Attached
+            }
+            Err(error) => of_program(&error),
+        };
+        self.probes[hook as usize] = Probe::new(hook, state);
+    }
+
+    /// Detaches a hook; it stays loaded.
+    pub fn detach(&mut self, hook: Hook) {
+        let Some(link) = self.links[hook as usize].take() else { return };
+        let state = match program(&mut self.ebpf, hook).and_then(|program| program.detach(link)) {
+            Ok(()) => ProbeState::Detached,
             Err(error) => of_program(&error),
         };
         self.probes[hook as usize] = Probe::new(hook, state);

@@ -40,6 +40,10 @@ pub enum Action {
         /// Whether the kernel is to stop the worker that allocates past it.
         brake: bool,
     },
+    /// Attach the hot hook; the readings that follow count from then on.
+    Attach,
+    /// Detach it.
+    Detach,
     /// Continue a process that the brake stopped.
     Continue {
         /// Whose.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::brake::Freed;
 use super::event::KillId;
+use super::gear::Gear;
 use super::view::KillRecord;
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::WorkerId;
@@ -134,6 +135,15 @@ pub enum Note {
         threshold: Bytes,
         /// SPEC 2.
         total: Bytes,
+    },
+    /// The hot hook was attached, or detached.
+    Gear {
+        /// When.
+        at: Nanos,
+        /// Which it is now.
+        gear: Gear,
+        /// Why.
+        why: String,
     },
     /// The brake stopped a worker's process at the line.
     Stopped {

@@ -44,6 +44,8 @@ impl Core {
         // Orders first; what is said of them follows what was read.
         let decided = if above { self.relieve(id, now, todo) } else { None };
         self.free_whom_it_may(now, todo);
+        self.refresh_in_time(id, now);
+        self.shift(now, todo);
         self.tell_of_reading(id, &old, was_above, now, todo);
         todo.extend(decided.map(Action::Note));
     }

@@ -34,6 +34,12 @@ pub struct Settings {
     /// The kernel stops workers that allocate past a line, and somebody will continue them whatever happens.
     #[serde(default)]
     pub brake: bool,
+    /// Whether there is a hot hook, and when it is attached.
+    #[serde(default)]
+    pub gears: super::gear::Gears,
+    /// How many processors can charge memory at the same time.
+    #[serde(default)]
+    pub cpus: u32,
     /// The longest that the brake holds a worker.
     #[serde(default)]
     pub brake_max_ms: u64,
@@ -54,6 +60,8 @@ impl Default for Settings {
             dry_run: false,
             brake: false,
             brake_max_ms: 10_000,
+            gears: super::gear::Gears::None,
+            cpus: 1,
         }
     }
 }

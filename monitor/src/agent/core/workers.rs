@@ -31,6 +31,7 @@ impl Core {
             }
         }
         self.workers.insert(worker.id(), worker);
+        self.shift(at, todo);
     }
 
     /// The worker is nobody's business any more. One that is being killed stays until that is over.

@@ -57,6 +57,7 @@ impl World {
                     self.core.handle(event, self.now, &mut todo);
                 }
                 Action::Note(note) => self.notes.push(note),
+                Action::Attach | Action::Detach => {}
                 Action::KillProcess { .. } | Action::Tell(_) | Action::Record(_) | Action::Forget(_) => {}
             }
         }
