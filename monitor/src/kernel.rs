@@ -3,6 +3,7 @@
 
 pub mod btf;
 pub mod cells;
+pub mod drops;
 pub mod numbers;
 pub mod probe;
 pub mod programs;

@@ -328,7 +328,7 @@ impl Shell {
     }
 
     fn check_drops(&mut self) {
-        let Some(Ok(drops)) = self.programs.as_ref().map(Programs::drops) else { return };
+        let Some(Ok(drops)) = self.programs.as_ref().map(|programs| programs.drops.sum()) else { return };
         if drops == self.drops {
             return;
         }

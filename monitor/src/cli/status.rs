@@ -34,6 +34,16 @@ const DOMAINS: [(&str, &str, Form); 8] = [
 const PROBES: [(&str, &str, Form); 3] =
     [("PROBE", "name", Form::Text), ("STATE", "state", Form::Text), ("WHY", "why", Form::Text)];
 
+/// CPUs that lost records.
+const DROPS: [(&str, &str, Form); 6] = [
+    ("LOST ON CPU", "cpu", Form::Text),
+    ("USAGE", "usage", Form::Text),
+    ("EXIT", "exit", Form::Text),
+    ("FORK", "fork", Form::Text),
+    ("STOPPED", "stopped", Form::Text),
+    ("LINEAGE", "lineage", Form::Text),
+];
+
 fn human(answer: &Value) -> String {
     let mut out = format!(
         "agent {}, pid {}, up {}\npolicy {}{}\nkills in flight: {}\n",
@@ -45,7 +55,7 @@ fn human(answer: &Value) -> String {
         text(&answer["kills_in_flight"]),
     );
     out.push_str(&brake(&answer["brake"], &answer["now"]));
-    for (key, columns) in [("domains", &DOMAINS[..]), ("probes", &PROBES[..])] {
+    for (key, columns) in [("domains", &DOMAINS[..]), ("probes", &PROBES[..]), ("drops", &DROPS[..])] {
         if let Some(rows) = answer[key].as_array().filter(|rows| !rows.is_empty()) {
             let _ = write!(out, "\n{}", table(rows, columns));
         }

@@ -5,14 +5,14 @@ use std::error::Error;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{HashMap, MapData, MapError, RingBuf};
 use aya::programs::tp_btf::BtfTracePointLinkId;
 use aya::programs::{BtfTracePoint, ProgramError};
 use aya::{Ebpf, EbpfLoader};
-use monitor_common::Drops;
 
 use super::btf::{Btf, BtfError};
 use super::cells::Cells;
+use super::drops::DropMap;
 use super::numbers::{Hook, NUMBERS};
 use super::probe::{Probe, ProbeState};
 use super::workers::WorkerMap;
@@ -41,16 +41,9 @@ pub struct Programs {
     pub workers: WorkerMap,
     cells_fd: OwnedFd,
     links: [Option<BtfTracePointLinkId>; 3],
-    drops: PerCpuArray<MapData, Counts>,
+    /// What could not be pushed.
+    pub drops: DropMap,
 }
-
-/// `Drops` for aya.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Counts(Drops);
-
-// SAFETY: five u64, no padding, every bit pattern is a value.
-unsafe impl aya::Pod for Counts {}
 
 impl Programs {
     /// Loads everything that this kernel takes and attaches the hooks that are always on (exit, lineage); the
@@ -108,7 +101,7 @@ impl Programs {
         let events = RingBuf::try_from(take("EVENTS")?)?;
         let guarded = HashMap::try_from(take("GUARDED")?)?;
         let workers = WorkerMap::new(take("WORKERS")?)?;
-        let drops = PerCpuArray::try_from(take("DROPS")?)?;
+        let drops = DropMap::new(take("DROPS")?)?;
         let (cells, cells_fd) = match take("CELLS")? {
             aya::maps::Map::Array(data) => (Cells::map(data.fd())?, data.fd().as_fd().try_clone_to_owned()?),
             _ => return Err("CELLS is no array".into()),
@@ -192,22 +185,6 @@ impl Programs {
     #[must_use]
     pub fn off(why: &str) -> Box<[Probe; 3]> {
         Box::new(Hook::ALL.map(|hook| Probe::new(hook, ProbeState::Off(why.to_owned()))))
-    }
-
-    /// Records that could not be pushed, of all CPUs together, since the programs were loaded.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub fn drops(&self) -> Result<Drops, MapError> {
-        let mut sum = Drops::default();
-        for Counts(cpu) in self.drops.get(&0, 0)?.iter() {
-            sum.usage += cpu.usage;
-            sum.exit += cpu.exit;
-            sum.fork += cpu.fork;
-            sum.stopped += cpu.stopped;
-            sum.lineage += cpu.lineage;
-        }
-        Ok(sum)
     }
 }
 
