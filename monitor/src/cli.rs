@@ -4,6 +4,7 @@
 mod agent;
 mod ask;
 mod config;
+mod doctor;
 pub mod domains;
 mod exec;
 mod explain;
@@ -32,6 +33,7 @@ struct Cli {
 enum Command {
     Agent(agent::AgentArgs),
     Config(config::ConfigArgs),
+    Doctor(doctor::Args),
     Domains(domains::Domains),
     #[command(name = crate::runner::gate::STUB, hide = true)]
     Exec(exec::Args),
@@ -66,6 +68,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Agent(args) => agent::run(&args),
         Command::Config(args) => Ok(config::run(&args)),
+        Command::Doctor(args) => Ok(doctor::run(&args)),
         Command::Domains(args) => args.run(),
         Command::Exec(args) => Ok(exec::run(&args)),
         Command::Explain(args) => Ok(explain::run(&args)),
