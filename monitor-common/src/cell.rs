@@ -45,8 +45,10 @@ pub struct Cell {
     pub report_divisor: u32,
     /// The least of that, in pages.
     pub report_floor: u32,
+    /// In the node's cell: counted up by the agent as long as it lives and works. Not used in the others.
+    pub heartbeat: u32,
     /// Not used.
-    pub reserved: [u32; 5],
+    pub reserved: [u32; 4],
 
     /// Pages charged less pages given back since the agent started, flushed by all CPUs.
     pub counter: i64,

@@ -9,9 +9,13 @@ pub const MAX_WORKER_PROCESSES: u32 = 16_384;
 pub struct WorkerEntry {
     /// The worker's number.
     pub worker: u64,
-    /// When the brake stopped this process, `CLOCK_MONOTONIC` nanoseconds; 0: it did not.
+    /// When the brake stopped this process, `CLOCK_MONOTONIC` nanoseconds; 0: it did not; [`LETTING_GO`].
     pub stopped_at: u64,
 }
+
+/// In [`WorkerEntry::stopped_at`]: SIGCONT is on its way. The process may be stopped again; whoever takes over from an
+/// agent that died at this moment sends it once more.
+pub const LETTING_GO: u64 = 1;
 
 /// What a CPU could not deliver, counted from the load of the programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -2,7 +2,7 @@
 //! usage hook. Nothing that is not registered is ever stopped.
 
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_send_signal};
-use monitor_common::{RecordKind, Stopped};
+use monitor_common::{LETTING_GO, RecordKind, Stopped};
 
 use crate::{
     maps::{WORKERS, dropped},
@@ -20,7 +20,7 @@ pub(crate) fn stop_current(pid: u32, cell: u32, counter: i64) {
     // SAFETY: a map value stays valid during the program; the agent resets the field when it continues the
     // process.
     let (worker, stopped_at) = unsafe { ((*entry).worker, (*entry).stopped_at) };
-    if stopped_at != 0 {
+    if stopped_at > LETTING_GO {
         return;
     }
     // SAFETY: takes a number; refused (EPERM, EBUSY) it does nothing.

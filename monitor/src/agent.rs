@@ -1,8 +1,9 @@
 //! The agent: a pure core that decides, and the shell around it that reads, signals and tells.
 //!
 //! `core` is told events and orders actions. `shell` carries them out. `domains` owns the readings, `registry` the
-//! workers' processes, `watchers` who is told what, `calls` answers the control socket, `serve` is the loop.
+//! workers' processes, `brake` whom the kernel stopped, `watchers` who is told what, `calls` answers the control socket, `serve` is the loop.
 
+mod brake;
 mod calls;
 mod clock;
 pub mod core;
@@ -22,4 +23,5 @@ pub mod survival;
 mod upkeep;
 mod watchers;
 
+pub(crate) use self::brake::watchdog::{SUBCOMMAND as WATCHDOG, watch as watchdog};
 pub use self::serve::{AgentError, serve};

@@ -4,6 +4,7 @@
 mod agent;
 mod ask;
 mod config;
+mod doctor;
 pub mod domains;
 mod drill;
 mod exec;
@@ -16,6 +17,7 @@ mod run;
 mod status;
 mod table;
 mod watch;
+mod watchdog;
 mod workers;
 
 use std::process::ExitCode;
@@ -34,6 +36,7 @@ struct Cli {
 enum Command {
     Agent(agent::AgentArgs),
     Config(config::ConfigArgs),
+    Doctor(doctor::Args),
     Domains(domains::Domains),
     #[command(name = crate::agent::survival::VICTIM, hide = true)]
     Drill,
@@ -45,6 +48,8 @@ enum Command {
     Run(run::Args),
     Status(status::Args),
     Watch(watch::Args),
+    #[command(name = crate::agent::WATCHDOG, hide = true)]
+    Watchdog(watchdog::Args),
     Workers(workers::Args),
 }
 
@@ -69,6 +74,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Agent(args) => agent::run(&args),
         Command::Config(args) => Ok(config::run(&args)),
+        Command::Doctor(args) => Ok(doctor::run(&args)),
         Command::Domains(args) => args.run(),
         Command::Drill => Ok(drill::run()),
         Command::Exec(args) => Ok(exec::run(&args)),
@@ -78,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => Ok(run::run(args)),
         Command::Status(args) => Ok(status::run(&args)),
         Command::Watch(args) => Ok(watch::run(&args)),
+        Command::Watchdog(args) => Ok(watchdog::run(&args)),
         Command::Workers(args) => Ok(workers::run(&args)),
     };
     match done {

@@ -86,6 +86,8 @@ pub struct Config {
     pub dry_run: bool,
     /// The kernel programs log what they push.
     pub kernel_log: bool,
+    /// `debug_delay_ms`; zero except in experiments.
+    pub debug_delay: Duration,
     /// Control socket.
     pub socket: PathBuf,
     /// Decision journal; `None`: not kept.
@@ -127,6 +129,7 @@ impl Config {
             cgroups: Vec::new(),
             dry_run: false,
             kernel_log: false,
+            debug_delay: Duration::ZERO,
             socket: if root { PathBuf::from(SYSTEM_SOCKET) } else { user_socket(uid, runtime_dir) },
             journal: root.then(|| PathBuf::from(SYSTEM_JOURNAL)),
             journal_max: Bytes(64 << 20),

@@ -3,7 +3,9 @@
 
 pub mod btf;
 pub mod cells;
+pub mod drops;
 pub mod numbers;
 pub mod probe;
 pub mod programs;
 pub mod record;
+pub mod workers;

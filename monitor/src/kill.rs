@@ -7,5 +7,5 @@ mod process;
 mod reaper;
 
 pub use self::mrelease::{Released, process_mrelease};
-pub use self::process::{OpenError, Process, SignalError, start_time};
+pub use self::process::{OpenError, Process, SignalError, start_time, state};
 pub use self::reaper::{Reaper, Returned};

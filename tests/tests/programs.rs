@@ -151,7 +151,7 @@ fn a_workers_death_is_told_with_its_status() {
     {
         let mut child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
         let pid = Pid(child.id());
-        programs.set_process(pid, WorkerId(worker)).unwrap();
+        programs.workers.set(pid, WorkerId(worker)).unwrap();
         drop(child.stdin.take());
         let ended = child.wait().unwrap();
         let exit = wait_for("an exit record", PATIENCE, || {
@@ -163,7 +163,7 @@ fn a_workers_death_is_told_with_its_status() {
         .unwrap();
         assert_eq!((exit.worker, exit.status), (worker, u32::try_from(ended.into_raw()).unwrap()));
         assert_eq!(exit.status, status, "{script}");
-        assert_eq!(programs.worker_of(pid), None, "the kernel side has forgotten it");
+        assert_eq!(programs.workers.worker_of(pid), None, "the kernel side has forgotten it");
     }
 }
 
@@ -177,7 +177,7 @@ fn children_belong_to_their_parents_worker_and_strangers_to_nobody() {
     let script = "read x; (setsid sh -c 'sleep 0.1; exit 5' &) ; exit 0";
     let mut stranger = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
     let mut child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
-    programs.set_process(Pid(child.id()), WorkerId(9)).unwrap();
+    programs.workers.set(Pid(child.id()), WorkerId(9)).unwrap();
     drop((stranger.stdin.take(), child.stdin.take()));
     stranger.wait().unwrap();
     child.wait().unwrap();

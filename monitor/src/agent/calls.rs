@@ -10,6 +10,7 @@ use super::survival::{self, Step};
 use crate::control::protocol::{KindName, Op, Refusal, RefusalCode, Register, Registered};
 use crate::control::request::Peer;
 use crate::journal::JournalView;
+use crate::kernel::drops::CpuDrops;
 use crate::kernel::probe::Probe;
 use crate::kill::{OpenError, Process};
 use crate::memory::ReadError;
@@ -35,6 +36,9 @@ struct Status<'a> {
     domains: Vec<DomainView>,
     workers: usize,
     kills_in_flight: usize,
+    /// The CPUs that could not deliver something, and what.
+    drops: Vec<CpuDrops>,
+    brake: super::brake::BrakeView,
     counters: Counters,
     journal: Option<JournalView>,
 }
@@ -85,6 +89,8 @@ impl Shell {
             domains: self.core.domains(),
             workers: self.registry.len(),
             kills_in_flight: self.core.kills_in_flight(),
+            drops: self.drops_by_cpu(),
+            brake: self.brake_view(),
             counters: self.core.counters(),
             journal: self.reports.journal(),
         }
@@ -99,6 +105,13 @@ impl Shell {
             };
             refuse(RefusalCode::NotFound, Some("op.report.kill"), message)
         })
+    }
+
+    fn drops_by_cpu(&self) -> Vec<CpuDrops> {
+        let all =
+            self.programs.as_ref().and_then(|programs| programs.drops.by_cpu().ok()).unwrap_or_default();
+        let some = |cpu: &CpuDrops| cpu.usage + cpu.exit + cpu.fork + cpu.stopped + cpu.lineage > 0;
+        all.into_iter().filter(some).collect()
     }
 
     fn register(&mut self, peer: Peer, register: Register) -> Result<Registered, Refusal> {

@@ -5,11 +5,13 @@
 //! is not registered. Every kill ends confirmed or timed out.
 
 mod action;
+mod brake;
 mod confirm;
 mod decision;
 mod domain;
 mod event;
 mod flight;
+mod gear;
 mod kills;
 mod note;
 mod readings;
@@ -25,10 +27,14 @@ mod workers;
 use std::collections::{BTreeMap, VecDeque};
 
 pub use self::action::Action;
+use self::brake::Brake;
+pub use self::brake::{Freed, HeldView};
 pub use self::decision::{Decision, Input};
 use self::domain::Domain;
 pub use self::event::{DomainId, Event, KillId, Measured, Seen};
 use self::flight::Flight;
+use self::gear::Shift;
+pub use self::gear::{Gear, Gears};
 pub use self::note::{Chosen, Note, Trigger};
 pub use self::settings::Settings;
 pub use self::unhelpful::{Unhelpful, UnhelpfulKills};
@@ -57,6 +63,8 @@ pub struct Core {
     next_refresh: Nanos,
     /// Nobody is killed before: workers of a former agent are coming back.
     settle_until: Nanos,
+    brake: Brake,
+    gear: Shift,
     counters: Counters,
 }
 
@@ -73,6 +81,8 @@ impl Core {
             last_kill: KillId(0),
             next_refresh: Nanos(0),
             settle_until: Nanos(0),
+            brake: Brake::default(),
+            gear: Shift::default(),
             counters: Counters::default(),
         }
     }
@@ -80,7 +90,10 @@ impl Core {
     /// Takes note of what happened at `now` and appends what is to be done to `todo`.
     pub fn handle(&mut self, event: Event, now: Nanos, todo: &mut VecDeque<Action>) {
         match event {
-            Event::Settings(settings) => self.settings = settings,
+            Event::Settings(settings) => {
+                self.settings = settings;
+                self.read_all(todo);
+            }
             Event::Resumed { last_kill } => self.last_kill = self.last_kill.max(last_kill),
             Event::DomainAdded { domain, name, parent } => {
                 self.domains.insert(domain, Domain::new(name, parent, self.settings.policy()));
@@ -103,9 +116,11 @@ impl Core {
                 (new.name, new.attempt) = (name, attempt);
                 self.register(new, now, todo);
             }
-            Event::Unregistered { worker } => self.unregister(worker, todo),
+            Event::Unregistered { worker } => self.unregister(worker, now, todo),
             Event::Forked { worker, pid } => self.forked(worker, pid, todo),
+            Event::Stopped { worker, pid, at } => self.stopped(worker, pid, at, now, todo),
             Event::Ended { worker, pid, seen, status, at } => {
+                self.held_ends(pid, at);
                 if let Some(found) = self.workers.get_mut(&worker) {
                     found.end(pid, seen, status, at);
                     self.after_an_end(worker, now, todo);
@@ -129,7 +144,7 @@ impl Core {
     #[must_use]
     pub fn next_deadline(&self) -> Nanos {
         let flights = self.flights.iter().map(Flight::next_deadline);
-        flights.fold(self.next_refresh, Nanos::min)
+        flights.chain(self.brake_deadline()).fold(self.next_refresh, Nanos::min)
     }
 
     /// The settings in force.
@@ -140,6 +155,7 @@ impl Core {
 
     fn tick(&mut self, now: Nanos, todo: &mut VecDeque<Action>) {
         self.check_deadlines(now, todo);
+        self.free_whom_it_may(now, todo);
         if now >= self.next_refresh {
             self.next_refresh = now.after(self.settings.refresh());
             self.read_all(todo);

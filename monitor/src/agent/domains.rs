@@ -44,6 +44,10 @@ impl Domains {
         }
     }
 
+    pub(super) fn cpus(&self) -> u32 {
+        self.cpus
+    }
+
     pub(super) fn roots(&self) -> &Roots {
         &self.roots
     }

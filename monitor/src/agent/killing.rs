@@ -22,6 +22,9 @@ use crate::worker::WorkerId;
 impl Shell {
     /// SIGKILL to every process of a victim.
     pub(super) fn kill(&mut self, kill: KillId, worker: WorkerId) {
+        if !self.delay.is_zero() {
+            std::thread::sleep(self.delay);
+        }
         let at = clock::now();
         let killed = self.registry.signal(worker, Signal::KILL, &self.domains.roots().procfs);
         if killed.signalled == 0 && killed.refused.is_empty() {

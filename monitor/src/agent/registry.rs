@@ -100,16 +100,16 @@ impl Registry {
         }
     }
 
-    /// A worker is forgotten; its pids, for the kernel's map.
-    pub(super) fn remove(&mut self, worker: WorkerId) -> Vec<Pid> {
+    /// A worker is forgotten; its processes, for the kernel's map.
+    pub(super) fn remove(&mut self, worker: WorkerId) -> Vec<Process> {
         let Some(entry) = self.workers.remove(&worker) else { return Vec::new() };
-        let pids: Vec<Pid> = entry.members.iter().map(|member| member.process.pid()).collect();
-        for pid in &pids {
-            if self.by_pid.get(pid) == Some(&worker) {
-                self.by_pid.remove(pid);
+        for member in &entry.members {
+            let pid = member.process.pid();
+            if self.by_pid.get(&pid) == Some(&worker) {
+                self.by_pid.remove(&pid);
             }
         }
-        pids
+        entry.members.into_iter().map(|member| member.process).collect()
     }
 
     /// A connection is closed: nobody is told of its workers' verdicts any more. They stay registered, and may be

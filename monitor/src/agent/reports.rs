@@ -170,6 +170,9 @@ impl Shell {
             | Note::Decided { .. }
             | Note::Stuck { .. }
             | Note::DiedLate { .. }
+            | Note::Gear { .. }
+            | Note::Stopped { .. }
+            | Note::Continued { .. }
             | Note::Refused { .. }
             | Note::Unknown { .. }
             | Note::Known { .. }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::clock;
-use super::core::{Core, Event, Settings};
+use super::core::{Core, Event, Gears, Settings};
 use super::domains::Domains;
 use super::pid_namespace;
 use super::readiness;
@@ -17,6 +17,7 @@ use super::reports::{Reports, last_kill};
 use super::shell::Shell;
 use super::survival;
 use crate::config::Config;
+use crate::config::values::GearChoice;
 use crate::control::request::Request;
 use crate::control::server::{self, Limits};
 use crate::kernel::numbers::Hook;
@@ -70,7 +71,8 @@ pub async fn serve(
     let server = tokio::spawn(server::serve(listener, requests, Limits::default(), shutdown.clone()));
     ready();
     loop {
-        let wait = shell.core.next_deadline().since(clock::now());
+        let due = shell.core.next_deadline().since(clock::now());
+        let wait = shell.next_beat().map_or(due, |beat| due.min(beat));
         tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
@@ -92,6 +94,7 @@ pub async fn serve(
             },
         }
     }
+    shell.end_brake();
     // It ends by the same signal.
     let _ = server.await;
     Ok(())
@@ -125,9 +128,12 @@ fn start(
             forward_kernel_log(programs);
         }
     }
-    let mut shell = Shell::new(Core::new(settings(config)), programs, domains, reports, ended);
+    let mut settings = settings(config);
+    settings.gears = gears(config, programs.as_ref().is_ok_and(|programs| programs.usable(Hook::Usage)));
+    settings.cpus = domains.cpus();
+    let mut shell = Shell::new(Core::new(settings.clone()), programs, domains, reports, ended);
     shell.recorder = recorder;
-    shell.happen(Event::Settings(settings(config)));
+    shell.happen(Event::Settings(settings));
     if let Some(last_kill) = config.journal.as_deref().and_then(last_kill) {
         shell.happen(Event::Resumed { last_kill });
     }
@@ -151,9 +157,8 @@ fn start(
             shell.happen(added);
         }
     }
-    if let Some(programs) = &mut shell.programs {
-        programs.attach(Hook::Usage);
-    }
+    shell.delay = config.debug_delay;
+    shell.prepare_brake(config.brake, config.brake_max);
     for probe in shell.probes() {
         if let Some(fallback) = probe.fallback {
             tracing::warn!(hook = probe.name, tracepoint = %probe.tracepoint, state = ?probe.state, fallback, "a kernel hook is not there");
@@ -183,6 +188,14 @@ fn forward_kernel_log(programs: &mut Programs) {
     }
 }
 
+fn gears(config: &Config, hook: bool) -> Gears {
+    match config.gear {
+        _ if !hook => Gears::None,
+        GearChoice::Auto => Gears::Auto,
+        GearChoice::Near => Gears::Near,
+    }
+}
+
 fn settings(config: &Config) -> Settings {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Settings {
@@ -198,5 +211,11 @@ fn settings(config: &Config) -> Settings {
         unhelpful_kills: config.unhelpful_kills,
         grace_ms: millis(config.grace),
         dry_run: config.dry_run,
+        // Once it is known to be possible.
+        brake: false,
+        brake_max_ms: millis(config.brake_max),
+        // Known with the programs.
+        gears: Gears::None,
+        cpus: 1,
     }
 }

@@ -3,11 +3,13 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use monitor_common::{Drops, RECORD_LEN};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::brake::Brake;
 use super::clock;
 use super::core::{Action, Core, Event, Note, Seen};
 use super::domains::Domains;
@@ -56,6 +58,9 @@ pub(super) struct Shell {
     last_worker: u64,
     /// The worker that was looked at last (`upkeep`).
     pub(super) rechecked: WorkerId,
+    pub(super) brake: Brake,
+    /// Waited between a decision and its signal, to show what an agent under pressure does (`debug_delay_ms`).
+    pub(super) delay: Duration,
     drops: Drops,
     records: BytesMut,
     /// Every ancestor cgroup of a worker that has a limit is a domain too (SPEC 2); not if only named cgroups are
@@ -101,6 +106,8 @@ impl Shell {
             started: clock::now(),
             last_worker: 0,
             rechecked: WorkerId(0),
+            brake: Brake::Off,
+            delay: Duration::ZERO,
             drops: Drops::default(),
             records: BytesMut::with_capacity(BATCH * RECORD_LEN),
             guards_ancestors: true,
@@ -153,10 +160,22 @@ impl Shell {
                 None
             }
             Action::Examine { kill, worker, pids } => Some(self.examine(kill, worker, &pids)),
-            Action::SetLine { domain, line, rearm } => {
+            Action::SetLine { domain, line, rearm, brake } => {
                 if let Some(programs) = &mut self.programs {
-                    programs.cells.set_line(domain.0, line, rearm, false);
+                    programs.cells.set_line(domain.0, line, rearm, brake);
                 }
+                None
+            }
+            Action::Attach => {
+                self.programs.iter_mut().for_each(|programs| programs.attach(Hook::Usage));
+                None
+            }
+            Action::Detach => {
+                self.programs.iter_mut().for_each(|programs| programs.detach(Hook::Usage));
+                None
+            }
+            Action::Continue { worker, pid } => {
+                self.continue_process(worker, pid);
                 None
             }
             Action::Tell(verdict) => {
@@ -192,10 +211,8 @@ impl Shell {
     }
 
     fn forget(&mut self, worker: WorkerId) {
-        for pid in self.registry.remove(worker) {
-            if let Some(programs) = &mut self.programs {
-                programs.remove_process(pid);
-            }
+        for process in self.registry.remove(worker) {
+            self.let_leave(&process);
         }
     }
 
@@ -257,7 +274,11 @@ impl Shell {
                 self.happen(Event::Ended { worker, pid, seen: Seen::Exit, status, at });
                 self.end_if_unwatched(worker, pid);
             }
-            Record::Stopped(_) => {}
+            Record::Stopped(stopped) => self.happen(Event::Stopped {
+                worker: WorkerId(stopped.worker),
+                pid: Pid(stopped.pid),
+                at: Nanos(stopped.header.time),
+            }),
         }
     }
 
@@ -265,7 +286,7 @@ impl Shell {
     /// child's: the exit hook takes a process off before its pid can be used again.
     fn forked(&mut self, worker: WorkerId, pid: Pid) {
         let Ok(process) = Process::open_unchecked(pid) else { return };
-        let known = self.programs.as_ref().and_then(|programs| programs.worker_of(pid));
+        let known = self.programs.as_ref().and_then(|programs| programs.workers.worker_of(pid));
         if known == Some(worker) && self.registry.add_member(worker, process) {
             self.happen(Event::Forked { worker, pid });
         }
@@ -285,9 +306,9 @@ impl Shell {
         if seen == Seen::Gone {
             self.registry.remove_member(worker, pid);
             if let Some(programs) = &mut self.programs
-                && programs.worker_of(pid) == Some(worker)
+                && programs.workers.worker_of(pid) == Some(worker)
             {
-                programs.remove_process(pid);
+                programs.workers.remove(pid);
             }
         }
         self.happen(Event::Ended { worker, pid, seen, status: None, at: clock::now() });
@@ -296,6 +317,7 @@ impl Shell {
     /// What is due at the core's deadline, and what only a look can tell: lost records, descendants without the
     /// fork hook.
     pub(super) fn tick(&mut self) {
+        self.beat();
         self.check_drops();
         if !self.programs.as_ref().is_some_and(|programs| programs.attached(Hook::Lineage)) {
             for worker in self.registry.ids() {
@@ -307,7 +329,7 @@ impl Shell {
     }
 
     fn check_drops(&mut self) {
-        let Some(Ok(drops)) = self.programs.as_ref().map(Programs::drops) else { return };
+        let Some(Ok(drops)) = self.programs.as_ref().map(|programs| programs.drops.sum()) else { return };
         if drops == self.drops {
             return;
         }
@@ -317,7 +339,11 @@ impl Shell {
             + lost(drops.fork, self.drops.fork)
             + lost(drops.stopped, self.drops.stopped)
             + lost(drops.lineage, self.drops.lineage);
+        let stops = drops.stopped != self.drops.stopped;
         self.drops = drops;
+        if stops {
+            self.look_for_stopped();
+        }
         self.happen(Event::Lost { records });
         for worker in self.registry.ids() {
             self.sweep(worker);
@@ -362,7 +388,7 @@ impl Shell {
         // Gone already, or a zombie: nothing to adopt.
         let Ok(process) = Process::open(procfs, pid, None) else { return false };
         if let Some(programs) = &mut self.programs
-            && let Err(error) = programs.add_process(pid, worker)
+            && let Err(error) = programs.workers.add(pid, worker)
         {
             tracing::warn!(%error, %worker, %pid, "the kernel side cannot follow this process");
         }
@@ -412,8 +438,10 @@ impl Shell {
         self.last_worker += 1;
         let worker = WorkerId(self.last_worker);
         let pid = process.pid();
+        // It may have been part of another worker, and be held as that.
+        self.let_leave(&process);
         if let Some(programs) = &mut self.programs
-            && let Err(error) = programs.set_process(pid, worker)
+            && let Err(error) = programs.workers.set(pid, worker)
         {
             tracing::warn!(%error, %worker, %pid, "the kernel side cannot follow this worker");
         }
@@ -458,7 +486,12 @@ fn log(note: &Note) {
         | Note::Below { .. } => {
             tracing::debug!(target: "note", "{text}");
         }
-        Note::Above { .. } | Note::Decided { .. } | Note::Killed(_) => {
+        Note::Above { .. }
+        | Note::Decided { .. }
+        | Note::Killed(_)
+        | Note::Gear { .. }
+        | Note::Stopped { .. }
+        | Note::Continued { .. } => {
             tracing::info!(target: "note", "{text}")
         }
         Note::Stuck { .. }

@@ -20,12 +20,13 @@ pub(super) fn run(args: &Args) -> u8 {
     args.ask.ask(Op::Status, human)
 }
 
-const DOMAINS: [(&str, &str, Form); 7] = [
+const DOMAINS: [(&str, &str, Form); 8] = [
     ("DOMAIN", "domain", Form::Text),
     ("USED", "used", Form::Bytes),
     ("THRESHOLD", "threshold", Form::Bytes),
     ("TOTAL", "total", Form::Bytes),
     ("ABOVE", "above", Form::Text),
+    ("GEAR", "gear", Form::Text),
     ("SOURCE", "source", Form::Text),
     ("ERROR", "error", Form::Text),
 ];
@@ -35,6 +36,16 @@ const PROBES: [(&str, &str, Form); 3] =
 
 const SURVIVAL: [(&str, &str, Form); 3] =
     [("SURVIVAL", "name", Form::Text), ("STATE", "state", Form::Text), ("WHY", "why", Form::Text)];
+
+/// CPUs that lost records.
+const DROPS: [(&str, &str, Form); 6] = [
+    ("LOST ON CPU", "cpu", Form::Text),
+    ("USAGE", "usage", Form::Text),
+    ("EXIT", "exit", Form::Text),
+    ("FORK", "fork", Form::Text),
+    ("STOPPED", "stopped", Form::Text),
+    ("LINEAGE", "lineage", Form::Text),
+];
 
 fn human(answer: &Value) -> String {
     let mut out = format!(
@@ -46,7 +57,14 @@ fn human(answer: &Value) -> String {
         if answer["dry_run"] == true { ", dry run: decides and kills nobody" } else { "" },
         text(&answer["kills_in_flight"]),
     );
-    for (key, columns) in [("domains", &DOMAINS[..]), ("probes", &PROBES[..]), ("survival", &SURVIVAL[..])] {
+    out.push_str(&brake(&answer["brake"], &answer["now"]));
+    let tables = [
+        ("domains", &DOMAINS[..]),
+        ("probes", &PROBES[..]),
+        ("survival", &SURVIVAL[..]),
+        ("drops", &DROPS[..]),
+    ];
+    for (key, columns) in tables {
         if let Some(rows) = answer[key].as_array().filter(|rows| !rows.is_empty()) {
             let _ = write!(out, "\n{}", table(rows, columns));
         }
@@ -56,6 +74,29 @@ fn human(answer: &Value) -> String {
         for (name, value) in counters {
             let _ = writeln!(out, "{}: {}", name.replace('_', " "), text(value));
         }
+    }
+    out
+}
+
+/// Whether workers are stopped at the line, why not, and who is, since when. Nothing from an agent that says nothing.
+fn brake(brake: &Value, now: &Value) -> String {
+    if brake.is_null() {
+        return String::new();
+    }
+    let state = if brake["on"] == true { "on" } else { "off" };
+    let mut out = match brake["why"].as_str() {
+        Some(why) => format!("brake {state}: {why}\n"),
+        None => format!("brake {state}\n"),
+    };
+    for held in brake["held"].as_array().into_iter().flatten() {
+        let since = now.as_u64().zip(held["since"].as_u64()).map(|(now, since)| now.saturating_sub(since));
+        let _ = writeln!(
+            out,
+            "  holds {} (process {}) for {} ms",
+            text(&held["worker"]),
+            text(&held["pid"]),
+            since.map_or_else(|| "-".to_owned(), |since| (since / 1_000_000).to_string()),
+        );
     }
     out
 }
@@ -73,15 +114,15 @@ mod tests {
             "kills_in_flight": 0, "counters": {"kills_confirmed": 3},
             "probes": [{"name": "usage", "state": "attached", "why": null}],
             "domains": [{"domain": "node", "total": 17_179_869_184_u64, "used": 1_073_741_824, "threshold": null,
-                         "above": false, "source": "meminfo", "error": null, "cell": 3}],
+                         "above": false, "gear": "far", "source": "meminfo", "error": null, "cell": 3}],
         });
         insta::assert_snapshot!(human(&answer), @"
         agent 0.1.0, pid 42, up 1 min 1 s
         policy group_by_owner, dry run: decides and kills nobody
         kills in flight: 0
 
-        DOMAIN     USED  THRESHOLD     TOTAL  ABOVE  SOURCE   ERROR
-        node    1.0 GiB          -  16.0 GiB  no     meminfo  -
+        DOMAIN     USED  THRESHOLD     TOTAL  ABOVE  GEAR  SOURCE   ERROR
+        node    1.0 GiB          -  16.0 GiB  no     far   meminfo  -
 
         PROBE  STATE     WHY
         usage  attached  -
@@ -89,5 +130,13 @@ mod tests {
         kills confirmed: 3
         ");
         assert!(human(&json!("strange")).starts_with("agent -"));
+    }
+
+    #[test]
+    fn who_is_held_and_why_nobody_is_can_be_read() {
+        let on = json!({"mode": "on", "on": true, "held": [{"worker": "w1", "pid": 7, "since": 1_000_000}]});
+        assert_eq!(brake(&on, &json!(5_000_000)), "brake on\n  holds w1 (process 7) for 4 ms\n");
+        let off = json!({"mode": "on", "on": false, "why": "no watchdog", "held": []});
+        assert_eq!(brake(&off, &json!(0)), "brake off: no watchdog\n");
     }
 }

@@ -4,7 +4,7 @@
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
 
-use monitor_common::{Cell, MAX_CELLS, brake, quantum};
+use monitor_common::{Cell, MAX_CELLS, NODE_CELL, brake, quantum};
 
 /// A page of memory, in bytes: what the programs count in.
 pub const PAGE: u64 = 4096;
@@ -133,6 +133,28 @@ impl Cells {
                 (&raw mut (*cell).epoch).write_volatile(epoch);
             }
         }
+    }
+
+    /// Nobody is stopped from now on, in no domain, until a line is set with the brake on.
+    pub fn brake_off(&mut self) {
+        for index in 0..MAX_CELLS {
+            // SAFETY: as in `describe`.
+            unsafe { (&raw mut (*self.start.as_ptr().add(index)).brake).write_volatile(0) }
+        }
+    }
+
+    /// Says that the agent works.
+    pub fn beat(&mut self) {
+        let beat = self.heartbeat().wrapping_add(1);
+        // SAFETY: as in `describe`.
+        unsafe { (&raw mut (*self.cell(NODE_CELL)).heartbeat).write_volatile(beat) }
+    }
+
+    /// Moves as long as the agent works.
+    #[must_use]
+    pub fn heartbeat(&self) -> u32 {
+        // SAFETY: mapped, aligned.
+        unsafe { (&raw const (*self.cell(NODE_CELL)).heartbeat).read_volatile() }
     }
 }
 

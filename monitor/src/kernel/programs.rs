@@ -3,18 +3,19 @@
 
 use std::error::Error;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{HashMap, MapData, MapError, RingBuf};
+use aya::programs::tp_btf::BtfTracePointLinkId;
 use aya::programs::{BtfTracePoint, ProgramError};
 use aya::{Ebpf, EbpfLoader};
-use monitor_common::{Drops, WorkerEntry};
 
 use super::btf::{Btf, BtfError};
 use super::cells::Cells;
+use super::drops::DropMap;
 use super::numbers::{Hook, NUMBERS};
 use super::probe::{Probe, ProbeState};
-use crate::units::Pid;
-use crate::worker::WorkerId;
+use super::workers::WorkerMap;
 
 /// The object of package `monitor-ebpf`, if this build has it.
 #[cfg(ebpf_object)]
@@ -57,25 +58,13 @@ pub struct Programs {
     /// The domains' shared state.
     pub cells: Cells,
     guarded: HashMap<MapData, u64, u32>,
-    workers: HashMap<MapData, u32, Entry>,
-    drops: PerCpuArray<MapData, Counts>,
+    /// Which worker a process belongs to, and whom the brake holds.
+    pub workers: WorkerMap,
+    cells_fd: OwnedFd,
+    links: [Option<BtfTracePointLinkId>; 3],
+    /// What could not be pushed.
+    pub drops: DropMap,
 }
-
-/// `WorkerEntry` for aya.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Entry(WorkerEntry);
-
-// SAFETY: two u64, no padding, every bit pattern is a value.
-unsafe impl aya::Pod for Entry {}
-
-/// `Drops` for aya.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Counts(Drops);
-
-// SAFETY: five u64, no padding, every bit pattern is a value.
-unsafe impl aya::Pod for Counts {}
 
 impl Programs {
     /// Loads everything that this kernel takes and attaches the hooks that are always on (exit, lineage); the
@@ -133,13 +122,13 @@ impl Programs {
             |name: &str| ebpf.take_map(name).ok_or_else(|| format!("the object has no map {name}"));
         let events = RingBuf::try_from(take("EVENTS")?)?;
         let guarded = HashMap::try_from(take("GUARDED")?)?;
-        let workers = HashMap::try_from(take("WORKERS")?)?;
-        let drops = PerCpuArray::try_from(take("DROPS")?)?;
-        let cells = match take("CELLS")? {
-            aya::maps::Map::Array(data) => Cells::map(data.fd())?,
+        let workers = WorkerMap::new(take("WORKERS")?)?;
+        let drops = DropMap::new(take("DROPS")?)?;
+        let (cells, cells_fd) = match take("CELLS")? {
+            aya::maps::Map::Array(data) => (Cells::map(data.fd())?, data.fd().as_fd().try_clone_to_owned()?),
             _ => return Err("CELLS is no array".into()),
         };
-        Ok(Self { ebpf, probes, events, cells, guarded, workers, drops })
+        Ok(Self { ebpf, probes, events, cells, guarded, workers, cells_fd, links: [None, None, None], drops })
     }
 
     /// The reader of what the programs log; once.
@@ -162,13 +151,32 @@ impl Programs {
         self.probes[hook as usize].state == ProbeState::Attached
     }
 
+    /// Whether a hook runs, or can be made to.
+    #[must_use]
+    pub fn usable(&self, hook: Hook) -> bool {
+        self.probes[hook as usize].state.usable()
+    }
+
     /// Attaches a loaded hook; what is attached or not loaded stays as it is. The state says what came of it.
     pub fn attach(&mut self, hook: Hook) {
         if self.probes[hook as usize].state != ProbeState::Detached {
             return;
         }
         let state = match program(&mut self.ebpf, hook).and_then(BtfTracePoint::attach) {
-            Ok(_) => ProbeState::Attached,
+            Ok(link) => {
+                self.links[hook as usize] = Some(link);
+                ProbeState::Attached
+            }
+            Err(error) => of_program(&error),
+        };
+        self.probes[hook as usize] = Probe::new(hook, state);
+    }
+
+    /// Detaches a hook; it stays loaded.
+    pub fn detach(&mut self, hook: Hook) {
+        let Some(link) = self.links[hook as usize].take() else { return };
+        let state = match program(&mut self.ebpf, hook).and_then(|program| program.detach(link)) {
+            Ok(()) => ProbeState::Detached,
             Err(error) => of_program(&error),
         };
         self.probes[hook as usize] = Probe::new(hook, state);
@@ -189,71 +197,24 @@ impl Programs {
         let _ = self.guarded.remove(&cgroup);
     }
 
-    /// Tells the programs that a process belongs to a worker. A process that the fork hook entered already, with
-    /// what the brake knows of it, stays as it is.
-    ///
-    /// # Errors
-    /// If the map is full or the kernel refuses.
-    pub fn add_process(&mut self, pid: Pid, worker: WorkerId) -> Result<(), MapError> {
-        let entry = Entry(WorkerEntry { worker: worker.0, stopped_at: 0 });
-        const NO_EXIST: u64 = 1;
-        match self.workers.insert(pid.0, entry, NO_EXIST) {
-            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => {
-                Ok(())
-            }
-            other => other,
-        }
-    }
-
-    /// Tells the programs that a process belongs to a worker, whatever they knew of it.
-    ///
-    /// # Errors
-    /// If the map is full or the kernel refuses.
-    pub fn set_process(&mut self, pid: Pid, worker: WorkerId) -> Result<(), MapError> {
-        self.workers.insert(pid.0, Entry(WorkerEntry { worker: worker.0, stopped_at: 0 }), 0)
-    }
-
-    /// The worker that the programs know a process to belong to. None once it began to exit.
-    #[must_use]
-    pub fn worker_of(&self, pid: Pid) -> Option<WorkerId> {
-        self.workers.get(&pid.0, 0).ok().map(|Entry(entry)| WorkerId(entry.worker))
-    }
-
     /// A descriptor of the ring buffer, readable when there are records.
     ///
     /// # Errors
     /// If it can't be duplicated.
     pub fn events_fd(&self) -> io::Result<std::sync::Arc<std::os::fd::OwnedFd>> {
-        use std::os::fd::AsFd;
         self.events.as_fd().try_clone_to_owned().map(std::sync::Arc::new)
+    }
+
+    /// The map behind the cells, for the watchdog.
+    #[must_use]
+    pub fn cells_fd(&self) -> BorrowedFd<'_> {
+        self.cells_fd.as_fd()
     }
 
     /// The rows of hooks that are not used.
     #[must_use]
     pub fn off(why: &str) -> Box<[Probe; 3]> {
         Box::new(Hook::ALL.map(|hook| Probe::new(hook, ProbeState::Off(why.to_owned()))))
-    }
-
-    /// Makes the programs forget a process. One that they do not know is left alone.
-    pub fn remove_process(&mut self, pid: Pid) {
-        // Fails only if it is not there: the exit hook was first.
-        let _ = self.workers.remove(&pid.0);
-    }
-
-    /// Records that could not be pushed, of all CPUs together, since the programs were loaded.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub fn drops(&self) -> Result<Drops, MapError> {
-        let mut sum = Drops::default();
-        for Counts(cpu) in self.drops.get(&0, 0)?.iter() {
-            sum.usage += cpu.usage;
-            sum.exit += cpu.exit;
-            sum.fork += cpu.fork;
-            sum.stopped += cpu.stopped;
-            sum.lineage += cpu.lineage;
-        }
-        Ok(sum)
     }
 }
 

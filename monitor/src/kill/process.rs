@@ -229,6 +229,14 @@ pub fn start_time(procfs: &Path, pid: Pid) -> Result<u64, OpenError> {
     stat(procfs, pid).map(|stat| stat.start_time)
 }
 
+/// The state of a process, as field 3 of proc_pid_stat(5) has it: `T` is stopped.
+///
+/// # Errors
+/// If there is no such process.
+pub fn state(procfs: &Path, pid: Pid) -> Result<u8, OpenError> {
+    stat(procfs, pid).map(|stat| stat.state)
+}
+
 fn stat(procfs: &Path, pid: Pid) -> Result<Stat, OpenError> {
     let path = procfs.join(pid.to_string()).join("stat");
     let text = fs::read(path).map_err(|error| match error.raw_os_error() {

@@ -53,6 +53,19 @@ pub enum Action {
         line: i64,
         /// Whether crossing it is news.
         rearm: bool,
+        /// Whether the kernel is to stop the worker that allocates past it.
+        brake: bool,
+    },
+    /// Attach the hot hook; the readings that follow count from then on.
+    Attach,
+    /// Detach it.
+    Detach,
+    /// Continue a process that the brake stopped.
+    Continue {
+        /// Whose.
+        worker: WorkerId,
+        /// The process.
+        pid: Pid,
     },
     /// Write down the decision with its exact inputs (`Core::decision`), now that the signal is on its way.
     Record(KillId),

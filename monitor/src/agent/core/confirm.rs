@@ -135,7 +135,7 @@ impl Core {
                 todo.push_back(Action::Note(Note::Refused { at: now, kill, worker: victim, pids, why }));
             } else {
                 self.counters.killed += 1;
-                self.forget(victim, todo);
+                self.forget(victim, now, todo);
             }
         }
         self.remember(record);

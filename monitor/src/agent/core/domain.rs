@@ -45,6 +45,8 @@ pub(super) struct Domain {
     pub(super) roster: Roster,
     /// Nothing is decided here before this (dry run).
     pub(super) quiet_until: Nanos,
+    /// The brake is off here until the domain was below its threshold: holding workers would not help.
+    pub(super) let_go: bool,
     /// When it was last said that nobody can be killed.
     pub(super) complained: Option<Nanos>,
     /// A kill here is over; the next reading shows what it brought.
@@ -66,6 +68,7 @@ impl Domain {
             asked: None,
             roster: Roster::new(policy),
             quiet_until: Nanos(0),
+            let_go: false,
             complained: None,
             after_kill: None,
             threshold_of: None,
@@ -121,6 +124,13 @@ impl Domain {
     pub(super) fn estimate(&self) -> Option<Bytes> {
         let pages = self.counter.saturating_sub(self.counter_read);
         self.usage().map(|usage| usage.used.saturating_add_signed(pages.saturating_mul(PAGE)))
+    }
+
+    /// Whether half of the headroom of the last reading was used up since.
+    pub(super) fn outgrown(&self) -> bool {
+        let Some(line) = self.line() else { return false };
+        let headroom = line.saturating_sub(self.counter_read);
+        headroom > 0 && self.counter.saturating_sub(self.counter_read) >= headroom / 2
     }
 
     /// The counter at which the domain uses exactly its threshold; `None`: there is nothing to cross.

@@ -145,6 +145,15 @@ pub enum Event {
         /// The process.
         pid: Pid,
     },
+    /// The brake stopped a worker's process at the line.
+    Stopped {
+        /// Whose.
+        worker: WorkerId,
+        /// The process.
+        pid: Pid,
+        /// When.
+        at: Nanos,
+    },
     /// A process of a worker ends.
     Ended {
         /// Whose.

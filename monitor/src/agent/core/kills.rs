@@ -48,6 +48,7 @@ impl Core {
             victims.push(choice);
         }
         if victims.is_empty() {
+            self.let_go(id, todo);
             return self.complain(id, usage, now);
         }
         let kill = self.last_kill;

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::brake::Freed;
 use super::event::KillId;
+use super::gear::Gear;
 use super::view::{KillRecord, Remains};
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::WorkerId;
@@ -174,6 +176,37 @@ pub enum Note {
         threshold: Bytes,
         /// SPEC 2.
         total: Bytes,
+    },
+    /// The hot hook was attached, or detached.
+    Gear {
+        /// When.
+        at: Nanos,
+        /// Which it is now.
+        gear: Gear,
+        /// Why.
+        why: String,
+    },
+    /// The brake stopped a worker's process at the line.
+    Stopped {
+        /// When.
+        at: Nanos,
+        /// Whose.
+        worker: WorkerId,
+        /// The process.
+        pid: Pid,
+    },
+    /// It goes on.
+    Continued {
+        /// When.
+        at: Nanos,
+        /// Whose.
+        worker: WorkerId,
+        /// The process.
+        pid: Pid,
+        /// How long it was held.
+        held_ns: u64,
+        /// Why it may.
+        why: Freed,
     },
     /// Kernel records were lost; everything is read anew.
     Lost {

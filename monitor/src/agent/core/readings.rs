@@ -29,19 +29,25 @@ impl Core {
             domain.crossed.get_or_insert((now, Trigger::Tick));
         } else {
             (domain.crossed, domain.asked) = (None, None);
+            domain.let_go = false;
         }
-        if let Some(line) = domain.line() {
-            // Above the line a crossing is no news, and a record for every reading would be a loop.
-            todo.push_back(Action::SetLine { domain: id, line, rearm: !above });
-        } else {
-            todo.push_back(Action::SetLine { domain: id, line: i64::MAX, rearm: true });
-        }
+        let line = domain.line();
+        // Above the line a crossing is no news, and a record for every reading would be a loop.
+        todo.push_back(Action::SetLine {
+            domain: id,
+            line: line.unwrap_or(i64::MAX),
+            rearm: !above,
+            brake: line.is_some() && self.brakes_in(id),
+        });
         if let (Some((_, Trigger::Crossing)), false) = (suspected, above) {
             self.counters.false_crossings += 1;
         }
         // Orders first; what is said of them comes in the order of cause: the kill that is over, what was read after
         // it, what was decided then.
         let decided = if above { self.relieve(id, now, todo) } else { None };
+        self.free_whom_it_may(now, todo);
+        self.refresh_in_time(id, now);
+        self.shift(now, todo);
         todo.extend(after_kill.and_then(|kill| self.over(kill, used)).map(Action::Note));
         self.tell_of_reading(id, &old, was_above, now, todo);
         todo.extend(decided.map(Action::Note));
@@ -78,13 +84,18 @@ impl Core {
         }
     }
 
-    /// A delta: only the estimate changes, and may be reason to look.
+    /// A delta: only the estimate changes, and may be reason to look. With the brake, half way to the
+    /// line is one too: what the counter does not see (slab, kernel stacks) moves the line, the less the fresher it
+    /// is, and the brake acts on the line alone. A handful of readings on the way up, whatever the rate.
     pub(super) fn delta(&mut self, id: DomainId, counter: i64, pushed: Nanos, todo: &mut VecDeque<Action>) {
+        let exact = self.brakes_in(id);
         let Some(domain) = self.domains.get_mut(&id) else { return };
         domain.count(counter);
         let crosses = domain.estimate().zip(domain.usage()).is_some_and(|(now, last)| now > last.threshold);
         if crosses && domain.crossed.is_none() {
             domain.crossed = Some((pushed, Trigger::Delta));
+            todo.push_back(Action::Read(id));
+        } else if exact && !crosses && domain.outgrown() {
             todo.push_back(Action::Read(id));
         }
     }

@@ -38,6 +38,18 @@ pub struct Settings {
     pub grace_ms: u64,
     /// Decide and report, signal nobody.
     pub dry_run: bool,
+    /// The kernel stops workers that allocate past a line, and somebody will continue them whatever happens.
+    #[serde(default)]
+    pub brake: bool,
+    /// Whether there is a hot hook, and when it is attached.
+    #[serde(default)]
+    pub gears: super::gear::Gears,
+    /// How many processors can charge memory at the same time.
+    #[serde(default)]
+    pub cpus: u32,
+    /// The longest that the brake holds a worker.
+    #[serde(default)]
+    pub brake_max_ms: u64,
 }
 
 impl Default for Settings {
@@ -55,6 +67,10 @@ impl Default for Settings {
             unhelpful_kills: UnhelpfulKills::Kill,
             grace_ms: 0,
             dry_run: false,
+            brake: false,
+            brake_max_ms: 10_000,
+            gears: super::gear::Gears::None,
+            cpus: 1,
         }
     }
 }
@@ -70,6 +86,12 @@ impl Settings {
     #[must_use]
     pub fn kills(&self) -> bool {
         self.refresh_ms != 0
+    }
+
+    /// Whether workers are stopped at the line: only where something is done for those who wait.
+    #[must_use]
+    pub fn brakes(&self) -> bool {
+        self.brake && self.kills() && !self.dry_run
     }
 
     /// The policy with its options.

@@ -132,11 +132,19 @@ fn the_line_is_where_the_counter_meets_the_threshold() {
     let actions = bench.happen(Event::Reading { domain: BOX, measured, counter: -500 });
     // 5 MiB less one byte: the last page that fits begins before it.
     assert!(
-        actions.contains(&Action::SetLine { domain: BOX, line: -500 + 5 * 256 - 1, rearm: true }),
+        actions.contains(&Action::SetLine {
+            domain: BOX,
+            line: -500 + 5 * 256 - 1,
+            rearm: true,
+            brake: false
+        }),
         "{actions:?}"
     );
     let actions = bench.reading(BOX, 99);
-    assert!(actions.contains(&Action::SetLine { domain: BOX, line: -4 * 256, rearm: false }), "{actions:?}");
+    assert!(
+        actions.contains(&Action::SetLine { domain: BOX, line: -4 * 256, rearm: false, brake: false }),
+        "{actions:?}"
+    );
 }
 
 #[test]

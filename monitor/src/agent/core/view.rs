@@ -33,6 +33,12 @@ pub struct DomainView {
     pub workers: usize,
     /// The kill in flight here.
     pub kill: Option<KillId>,
+    /// Which gear; null: there is no hot hook.
+    #[serde(default)]
+    pub gear: Option<super::gear::Gear>,
+    /// Why that one.
+    #[serde(default)]
+    pub gear_why: Option<String>,
 }
 
 /// A worker in `workers`.
@@ -223,4 +229,12 @@ pub struct Counters {
     pub lost_records: u64,
     /// Readings above the threshold with nobody to kill.
     pub no_candidates: u64,
+    /// How often the hot hook was attached or detached.
+    pub gear_changes: u64,
+    /// Processes that the brake stopped.
+    pub stopped: u64,
+    /// How long it held them, all together.
+    pub held_ns: u64,
+    /// The longest of these times.
+    pub longest_held_ns: u64,
 }

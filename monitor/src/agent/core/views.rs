@@ -14,6 +14,7 @@ impl Core {
             .iter()
             .map(|(id, domain)| {
                 let shown = domain.for_answer();
+                let (gear, gear_why) = self.gear_of(domain).unzip();
                 let used = match &domain.state {
                     State::NoLimit(used) => Some(*used),
                     State::Known(_) | State::New | State::Unknown(_) => shown.used,
@@ -33,6 +34,8 @@ impl Core {
                     },
                     workers: domain.roster.len(),
                     kill: self.flights.iter().find(|flight| self.overlap(flight.domain, *id)).map(|f| f.id),
+                    gear,
+                    gear_why,
                 }
             })
             .collect()

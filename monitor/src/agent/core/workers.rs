@@ -31,14 +31,15 @@ impl Core {
             }
         }
         self.workers.insert(worker.id(), worker);
+        self.shift(at, todo);
     }
 
     /// The worker is nobody's business any more. One that is being killed stays until that is over.
-    pub(super) fn unregister(&mut self, id: WorkerId, todo: &mut VecDeque<Action>) {
+    pub(super) fn unregister(&mut self, id: WorkerId, now: Nanos, todo: &mut VecDeque<Action>) {
         let idle = |worker: &Worker| matches!(worker.life, Life::Running | Life::Refused);
         if self.workers.get(&id).is_some_and(idle) {
             self.counters.unregistered += 1;
-            self.forget(id, todo);
+            self.forget(id, now, todo);
         }
     }
 
@@ -82,7 +83,7 @@ impl Core {
                     None | Some(0) => self.counters.exited += 1,
                     Some(_) => self.counters.crashed += 1,
                 }
-                self.forget(id, todo);
+                self.forget(id, now, todo);
                 todo.push_back(Action::Note(Note::Ended { at: now, worker: id, status }));
             }
             Life::Running | Life::Refused => {}
@@ -91,7 +92,7 @@ impl Core {
             Life::Stuck(kill) if worker.gone() => {
                 let status = worker.status;
                 self.counters.died_late += 1;
-                self.forget(id, todo);
+                self.forget(id, now, todo);
                 todo.push_back(Action::Note(Note::DiedLate { at: now, kill, worker: id, status }));
             }
             Life::Stuck(_) => {}
@@ -136,7 +137,8 @@ impl Core {
     }
 
     /// Takes a worker off the books.
-    pub(super) fn forget(&mut self, id: WorkerId, todo: &mut VecDeque<Action>) {
+    pub(super) fn forget(&mut self, id: WorkerId, now: Nanos, todo: &mut VecDeque<Action>) {
+        self.free_all_of(id, now, todo);
         if let Some(worker) = self.workers.remove(&id) {
             for domain in &worker.domains {
                 if let Some(domain) = self.domains.get_mut(domain) {

@@ -1,0 +1,174 @@
+//! The brake's shell: hears whom the kernel stopped, continues whom the core lets go, keeps the watchdog that does
+//! it in the agent's place when the agent is gone. Decides nothing: that is `core/brake`.
+
+mod release;
+mod sentinel;
+pub(crate) mod watchdog;
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde::Serialize;
+
+use self::release::release_all;
+use self::sentinel::Sentinel;
+use super::clock;
+use super::core::{Event, HeldView};
+use super::shell::Shell;
+use crate::config::values::BrakeMode;
+use crate::kernel::numbers::Hook;
+use crate::kill::{Process, SignalError};
+use crate::units::Pid;
+use crate::worker::WorkerId;
+
+/// How often the agent shows that it works, at least.
+const BEAT: Duration = Duration::from_millis(250);
+
+/// The brake in `status`.
+#[derive(Debug, Serialize)]
+pub(super) struct BrakeView {
+    /// As configured.
+    mode: &'static str,
+    /// Whether workers are stopped at the line.
+    on: bool,
+    /// If it should be on and is not: why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+    /// Who is held now.
+    held: Vec<HeldView>,
+    /// The process that continues everyone if the agent can't.
+    watchdog: Option<Pid>,
+}
+
+/// The brake as the shell keeps it.
+#[derive(Debug)]
+pub(super) enum Brake {
+    /// Not asked for.
+    Off,
+    /// Asked for, and in force.
+    On(Sentinel),
+    /// Asked for, and not possible.
+    Failed(String),
+}
+
+impl Shell {
+    /// Puts the brake in force if it is asked for and possible: never without a watchdog.
+    pub(super) fn prepare_brake(&mut self, mode: BrakeMode, longest: Duration) {
+        let procfs = self.domains.roots().procfs.clone();
+        self.brake = match (mode, &self.programs) {
+            (BrakeMode::Off, _) => Brake::Off,
+            (BrakeMode::On, Some(programs)) if programs.usable(Hook::Usage) => {
+                match Sentinel::start(programs, &procfs, longest) {
+                    Ok(sentinel) => Brake::On(sentinel),
+                    Err(error) => Brake::Failed(format!("its watchdog does not start: {error}")),
+                }
+            }
+            (BrakeMode::On, _) => Brake::Failed("the kernel side does not count usage".to_owned()),
+        };
+        if let Brake::Failed(why) = &self.brake {
+            tracing::warn!(%why, "there is no brake");
+        }
+        let on = matches!(self.brake, Brake::On(_));
+        if self.core.settings().brake != on {
+            let settings = super::core::Settings { brake: on, ..self.core.settings().clone() };
+            self.happen(Event::Settings(settings));
+        }
+    }
+
+    /// The latest time for the next tick, if the watchdog waits for one.
+    pub(super) fn next_beat(&self) -> Option<Duration> {
+        match self.brake {
+            Brake::On(_) => Some(BEAT),
+            Brake::Off | Brake::Failed(_) => None,
+        }
+    }
+
+    /// At each tick: shows that the agent works, and that the watchdog does.
+    pub(super) fn beat(&mut self) {
+        let Some(programs) = &mut self.programs else { return };
+        let Brake::On(sentinel) = &mut self.brake else { return };
+        programs.cells.beat();
+        if let Some(why) = sentinel.ended() {
+            tracing::warn!(%why, "the brake's watchdog ended; starting another");
+            let longest = Duration::from_millis(self.core.settings().brake_max_ms);
+            // Nobody is stopped while there is none.
+            programs.cells.brake_off();
+            self.brake = Brake::Off;
+            self.prepare_brake(BrakeMode::On, longest);
+            self.happen(Event::Settings(self.core.settings().clone()));
+        }
+    }
+
+    /// Stop records were lost: finds in the map who was stopped. Whom the core knows of already counts once.
+    pub(super) fn look_for_stopped(&mut self) {
+        let stopped = self.programs.as_ref().map(|programs| programs.workers.stopped()).unwrap_or_default();
+        for entry in stopped {
+            self.happen(Event::Stopped { worker: entry.worker, pid: entry.pid, at: entry.since });
+        }
+    }
+
+    /// Continues a process that the kernel stopped. The order matters: it can be stopped again before it runs, and if
+    /// the agent is killed between any two steps, the map still names it.
+    pub(super) fn continue_process(&mut self, worker: WorkerId, pid: Pid) {
+        let entry = self.registry.get(worker);
+        let member = entry.and_then(|entry| entry.members.iter().find(|member| member.process.pid() == pid));
+        let process = match member {
+            Some(member) => member.process.clone(),
+            // Forgotten, or its fork record is still to come.
+            None => match release::open_stopped(&self.domains.roots().procfs, pid, clock::now()) {
+                Some(process) => process,
+                None => return,
+            },
+        };
+        if let Some(programs) = &mut self.programs {
+            programs.workers.letting_go(pid);
+        }
+        proceed(&process);
+        if let Some(programs) = &mut self.programs {
+            programs.workers.let_go(pid);
+        }
+    }
+
+    /// Takes a process out of the programs' map; if the brake held it, it goes on.
+    pub(super) fn let_leave(&mut self, process: &Process) {
+        let Some(programs) = &mut self.programs else { return };
+        let held = programs.workers.stopped_at(process.pid()).is_some();
+        programs.workers.remove(process.pid());
+        if held {
+            proceed(process);
+        }
+    }
+
+    /// The agent ends: nobody is stopped any more, and nobody stays stopped.
+    pub(super) fn end_brake(&mut self) {
+        if matches!(self.brake, Brake::Off | Brake::Failed(_)) {
+            return;
+        }
+        if let Some(programs) = &mut self.programs {
+            let released =
+                release_all(&mut programs.cells, &mut programs.workers, &self.domains.roots().procfs);
+            if released > 0 {
+                tracing::info!(released, "continued those whom the brake held");
+            }
+        }
+    }
+
+    /// For `status`.
+    pub(super) fn brake_view(&self) -> BrakeView {
+        let (mode, on, why, watchdog) = match &self.brake {
+            Brake::Off => ("off", false, None, None),
+            Brake::On(sentinel) => ("on", self.core.settings().brakes(), None, Some(sentinel.pid())),
+            Brake::Failed(why) => ("on", false, Some(why.clone()), None),
+        };
+        let idle = "nobody is killed here (refresh_ms = 0 or dry_run), so nobody is stopped";
+        let why = why.or_else(|| (mode == "on" && !on).then(|| idle.to_owned()));
+        BrakeView { mode, on, why, held: self.core.held(), watchdog }
+    }
+}
+
+fn proceed(process: &Process) {
+    match process.signal(Signal::CONT) {
+        Ok(()) | Err(SignalError::Gone) => {}
+        Err(error) => tracing::error!(pid = %process.pid(), %error, "a stopped worker cannot be continued"),
+    }
+}

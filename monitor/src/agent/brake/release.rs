@@ -1,0 +1,68 @@
+//! Continues everyone whom the brake holds, by the shared map alone: for the agent's end, and for the watchdog,
+//! which knows no workers. Never a process that the map does not name, nor one that got its pid later.
+
+use std::path::Path;
+use std::time::Duration;
+
+use monitor_common::LETTING_GO;
+use rustix::process::Signal;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::agent::clock;
+use crate::kernel::cells::Cells;
+use crate::kernel::workers::WorkerMap;
+use crate::kill::{Process, start_time, state};
+use crate::units::{Nanos, Pid};
+
+/// A program that read the brake before it was switched off has sent its signal by then.
+const STRAGGLERS: Duration = Duration::from_millis(20);
+
+/// Clock ticks of /proc/PID/stat in a second (`USER_HZ`), on every architecture that Linux has.
+const TICKS: u64 = 100;
+
+/// Switches the brake off and continues everyone. Returns how many.
+pub(super) fn release_all(cells: &mut Cells, workers: &mut WorkerMap, procfs: &Path) -> usize {
+    cells.brake_off();
+    let first = release_held(workers, procfs);
+    std::thread::sleep(STRAGGLERS);
+    first + release_held(workers, procfs)
+}
+
+fn release_held(workers: &mut WorkerMap, procfs: &Path) -> usize {
+    let mut released = 0;
+    for entry in workers.stopped() {
+        if let Some(process) = open_stopped(procfs, entry.pid, entry.since) {
+            workers.letting_go(entry.pid);
+            // Refused or gone: nothing else can be tried.
+            let _ = process.signal(Signal::CONT);
+            workers.let_go(entry.pid);
+            released += 1;
+        }
+    }
+    released
+}
+
+/// Opens a process that started before `since`, when it was stopped: one that got the pid later is another. Of one
+/// that was being let go that is not known.
+pub(super) fn open_stopped(procfs: &Path, pid: Pid, since: Nanos) -> Option<Process> {
+    let process = Process::open_unchecked(pid).ok()?;
+    let started = start_time(procfs, pid).ok()?;
+    // Both are rounded down: who started before is not taken for later.
+    let since = if since.0 <= LETTING_GO { clock::now() } else { since };
+    let latest = (since.0.saturating_add(asleep())) / (1_000_000_000 / TICKS);
+    if started > latest {
+        return None;
+    }
+    // A process that is not stopped (yet) takes no harm from SIGCONT, so nothing else is asked of its state.
+    let ended = matches!(state(procfs, pid), Err(_) | Ok(b'Z' | b'X'));
+    (!ended && !process.ended()).then_some(process)
+}
+
+/// How long this machine was suspended: what start times count and the programs' clock does not, in nanoseconds.
+fn asleep() -> u64 {
+    let nanos = |id| {
+        let time = clock_gettime(id);
+        i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+    };
+    u64::try_from(nanos(ClockId::Boottime) - nanos(ClockId::Monotonic)).unwrap_or(0)
+}

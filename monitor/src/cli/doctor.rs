@@ -1,0 +1,297 @@
+//! `monitor doctor`: what this kernel has, what can be attached, and what follows. Needs no agent; loads the kernel
+//! programs for a moment, so what it says of them was tried, not guessed. Signals nobody.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use monitor_common::{NO_PARENT, NODE_CELL};
+use serde::Serialize;
+
+use super::exit;
+use super::roots::Roots;
+use crate::kernel::cells::Tuning;
+use crate::kernel::numbers::Hook;
+use crate::kernel::probe::{Probe, ProbeState};
+use crate::kernel::programs::{KernelLog, Programs};
+use crate::kill::{Process, Released, process_mrelease};
+use crate::memory::{DomainReader, Hierarchy, ReadError, Version};
+use crate::units::Pid;
+
+/// Say what this kernel has, what can be attached, and what follows from it
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit status: 0 an agent started like this could protect this node; 1 it could not; 2 usage."
+)]
+pub(super) struct Args {
+    #[command(flatten)]
+    roots: Roots,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What became of looking for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    Ok,
+    Missing,
+    Denied,
+    Failed,
+}
+
+/// One thing that was looked for.
+#[derive(Debug, Serialize)]
+struct Fact {
+    name: &'static str,
+    state: State,
+    /// What was found, or why not.
+    found: String,
+    /// What is different without it; none if it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    without: Option<String>,
+    /// Without it nothing is protected.
+    essential: bool,
+}
+
+/// The answer.
+#[derive(Debug, Serialize)]
+struct Diagnosis {
+    kernel: String,
+    /// Whether an agent started like this could protect this node.
+    protects: bool,
+    /// In a sentence: how, or why not.
+    verdict: String,
+    facts: Vec<Fact>,
+    hooks: Vec<Probe>,
+}
+
+pub(super) fn run(args: &Args) -> u8 {
+    let diagnosis = diagnose(&args.roots);
+    let text = if args.json {
+        serde_json::to_string_pretty(&diagnosis).map(|json| json + "\n").unwrap_or_default()
+    } else {
+        words(&diagnosis)
+    };
+    match super::ask::print(&text) {
+        exit::OK if !diagnosis.protects => exit::FAILED,
+        status => status,
+    }
+}
+
+fn diagnose(roots: &Roots) -> Diagnosis {
+    let mut programs = Programs::load(KernelLog::Off);
+    if let Ok(programs) = &mut programs {
+        // Nothing is guarded: it counts, and tells nobody.
+        programs.cells.describe(NODE_CELL, NO_PARENT, Tuning::new(1, 1));
+        programs.attach(Hook::Usage);
+    }
+    let hooks: Vec<Probe> = match &programs {
+        Ok(programs) => programs.probes().to_vec(),
+        Err(rows) => rows.to_vec(),
+    };
+    drop(programs);
+    let facts = vec![
+        node(roots),
+        hierarchy(roots),
+        pidfd(),
+        mrelease(),
+        cgroup_kill(&roots.procfs),
+        file("pressure", &roots.procfs.join("pressure/memory"), "memory pressure (PSI) is not reported"),
+        file("btf", Path::new("/sys/kernel/btf/vmlinux"), "no kernel program can be loaded: polling only"),
+        lockdown(),
+        capabilities(&roots.procfs),
+    ];
+    let protects = facts.iter().all(|fact| !fact.essential || fact.state == State::Ok);
+    let verdict = verdict(protects, &facts, &hooks);
+    let kernel = fs::read_to_string(roots.procfs.join("sys/kernel/osrelease")).unwrap_or_default();
+    Diagnosis { kernel: kernel.trim().to_owned(), protects, verdict, facts, hooks }
+}
+
+fn verdict(protects: bool, facts: &[Fact], hooks: &[Probe]) -> String {
+    if !protects {
+        let lacks = facts.iter().filter(|fact| fact.essential && fact.state != State::Ok);
+        let lacks: Vec<&str> = lacks.map(|fact| fact.name).collect();
+        return format!("the agent could not protect this node: {}", lacks.join(", "));
+    }
+    let runs = |hook: Hook| hooks.iter().any(|row| row.name == hook.program() && row.state.usable());
+    let how = if runs(Hook::Usage) {
+        "crossings are seen by the kernel side at once, and the brake is possible"
+    } else {
+        "usage is polled every refresh_ms, so a fast allocation can run ahead of the agent, and there is no brake"
+    };
+    format!("the agent can protect this node: {how}")
+}
+
+fn ok(name: &'static str, found: impl Into<String>) -> Fact {
+    Fact { name, state: State::Ok, found: found.into(), without: None, essential: false }
+}
+
+fn lacks(name: &'static str, state: State, found: impl Into<String>, without: &str) -> Fact {
+    Fact { name, state, found: found.into(), without: Some(without.to_owned()), essential: false }
+}
+
+fn node(roots: &Roots) -> Fact {
+    let both = roots.roots();
+    let hierarchy = Hierarchy::find(&both.cgroupfs, &both.procfs).ok();
+    let level = DomainReader::node(&both, hierarchy.as_ref(), false).and_then(|mut node| node.read());
+    let fact = match level {
+        Ok(_) => ok("node", "its memory can be read"),
+        Err(error) => {
+            lacks("node", State::Failed, error.to_string(), "nothing is known of this node's memory")
+        }
+    };
+    Fact { essential: true, ..fact }
+}
+
+fn hierarchy(roots: &Roots) -> Fact {
+    let without = "cgroups cannot be guarded, only the node";
+    match Hierarchy::find(&roots.cgroupfs, &roots.procfs) {
+        Ok(found) => ok(
+            "cgroups",
+            match found.version() {
+                Version::V1 => "memory controller of version 1",
+                Version::V2 => "memory controller of version 2",
+            },
+        ),
+        Err(error @ ReadError::NoController { .. }) => {
+            lacks("cgroups", State::Missing, error.to_string(), without)
+        }
+        Err(error) => lacks("cgroups", State::Failed, error.to_string(), without),
+    }
+}
+
+fn pidfd() -> Fact {
+    // Of itself: always allowed, so what fails is the call.
+    let fact = match Process::open_unchecked(Pid(std::process::id())) {
+        Ok(_) => ok("pidfd", "processes can be held without mistaking them"),
+        Err(error) => lacks("pidfd", State::Missing, error.to_string(), "nobody can be killed safely"),
+    };
+    Fact { essential: true, ..fact }
+}
+
+fn mrelease() -> Fact {
+    // Not a pidfd: a kernel that knows the call says so.
+    match process_mrelease(io::stderr().as_fd()) {
+        Released::Unsupported => lacks(
+            "process_mrelease",
+            State::Missing,
+            "this kernel (before 5.15) has no such call",
+            "a victim's memory comes back when its own exit gets to it",
+        ),
+        Released::Done | Released::AlreadyGone | Released::Refused(_) => {
+            ok("process_mrelease", "a victim's memory can be taken early")
+        }
+    }
+}
+
+fn cgroup_kill(procfs: &Path) -> Fact {
+    let without = "a worker's processes are killed one by one, as they are known";
+    let mounts = fs::read_to_string(procfs.join("self/mounts")).unwrap_or_default();
+    let mut fields = mounts.lines().map(|line| line.split(' '));
+    let Some(mount) = fields.find_map(|mut line| {
+        let (point, kind) = (line.nth(1)?, line.next()?);
+        (kind == "cgroup2").then(|| Path::new(point).to_owned())
+    }) else {
+        return lacks(
+            "cgroup.kill",
+            State::Missing,
+            "no cgroup file system of version 2 is mounted",
+            without,
+        );
+    };
+    // The root has none.
+    let mut below = fs::read_dir(&mount).into_iter().flatten().flatten();
+    if below.any(|entry| entry.path().join("cgroup.kill").exists()) {
+        ok("cgroup.kill", format!("below {}", mount.display()))
+    } else {
+        let why = format!("no cgroup directly in {} has it (kernel 5.14 brought it)", mount.display());
+        lacks("cgroup.kill", State::Missing, why, without)
+    }
+}
+
+/// A file that says by being readable that the kernel has something.
+fn file(name: &'static str, path: &Path, without: &'static str) -> Fact {
+    match fs::File::open(path) {
+        Ok(_) => ok(name, path.display().to_string()),
+        Err(error) => {
+            let state = match error.kind() {
+                io::ErrorKind::NotFound => State::Missing,
+                io::ErrorKind::PermissionDenied => State::Denied,
+                _ => State::Failed,
+            };
+            lacks(name, state, format!("{}: {error}", path.display()), without)
+        }
+    }
+}
+
+fn lockdown() -> Fact {
+    match fs::read_to_string("/sys/kernel/security/lockdown") {
+        // The mode in brackets is in force; "integrity" still allows tracing programs.
+        Ok(modes) if modes.contains("[confidentiality]") => lacks(
+            "lockdown",
+            State::Denied,
+            "confidentiality: the kernel refuses tracing programs",
+            "polling only",
+        ),
+        Ok(modes) => ok("lockdown", modes.trim().to_owned()),
+        Err(_) => ok("lockdown", "none"),
+    }
+}
+
+/// The capabilities that matter, their bits (include/uapi/linux/capability.h), and what is different without each.
+const CAPABILITIES: [(&str, u32, &str); 4] = [
+    ("CAP_KILL", 5, "only workers of its own user can be killed"),
+    ("CAP_SYS_RESOURCE", 24, "the kernel may pick the agent itself as a victim"),
+    ("CAP_PERFMON", 38, "no kernel programs, unless CAP_SYS_ADMIN allows them"),
+    ("CAP_BPF", 39, "no kernel programs, unless CAP_SYS_ADMIN allows them"),
+];
+
+fn capabilities(procfs: &Path) -> Fact {
+    let status = fs::read_to_string(procfs.join("self/status")).unwrap_or_default();
+    let bits = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let Some(bits) = bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()) else {
+        return lacks(
+            "capabilities",
+            State::Failed,
+            "no CapEff line in its status file",
+            "they are not known",
+        );
+    };
+    let lacking = || CAPABILITIES.iter().filter(|(_, bit, _)| bits >> bit & 1 == 0);
+    let names: Vec<&str> = lacking().map(|(name, _, _)| *name).collect();
+    if names.is_empty() {
+        return ok("capabilities", "all that the agent can use");
+    }
+    let mut without: Vec<&str> = lacking().map(|(_, _, without)| *without).collect();
+    without.dedup();
+    lacks("capabilities", State::Denied, format!("without {}", names.join(", ")), &without.join("; "))
+}
+
+fn words(diagnosis: &Diagnosis) -> String {
+    let mut out = format!("kernel {}\n\n", diagnosis.kernel);
+    let mut line = |name: &str, good: bool, found: &str, without: Option<&str>| {
+        out.push_str(&format!("[{}] {name}: {found}\n", if good { "ok" } else { "--" }));
+        if let Some(without) = without {
+            out.push_str(&format!("     so: {without}\n"));
+        }
+    };
+    for fact in &diagnosis.facts {
+        line(fact.name, fact.state == State::Ok, &fact.found, fact.without.as_deref());
+    }
+    for hook in &diagnosis.hooks {
+        let why = match &hook.state {
+            ProbeState::Attached => "it attaches".to_owned(),
+            ProbeState::Detached => "it loads".to_owned(),
+            ProbeState::Missing(why) => format!("missing: {why}"),
+            ProbeState::Denied(why) => format!("denied: {why}"),
+            ProbeState::Failed(why) => format!("failed: {why}"),
+            ProbeState::Off(why) => format!("off: {why}"),
+        };
+        line(&format!("hook {} ({})", hook.name, hook.tracepoint), hook.state.usable(), &why, hook.fallback);
+    }
+    out.push_str(&format!("\n{}\n", diagnosis.verdict));
+    out
+}
