@@ -9,6 +9,8 @@ mod drill;
 mod exec;
 mod explain;
 mod kills;
+mod past;
+mod replay;
 pub mod roots;
 mod run;
 mod status;
@@ -39,6 +41,7 @@ enum Command {
     Exec(exec::Args),
     Explain(explain::Args),
     Kills(kills::Args),
+    Replay(replay::Args),
     Run(run::Args),
     Status(status::Args),
     Watch(watch::Args),
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Exec(args) => Ok(exec::run(&args)),
         Command::Explain(args) => Ok(explain::run(&args)),
         Command::Kills(args) => Ok(kills::run(&args)),
+        Command::Replay(args) => Ok(replay::run(&args)),
         Command::Run(args) => Ok(run::run(args)),
         Command::Status(args) => Ok(status::run(&args)),
         Command::Watch(args) => Ok(watch::run(&args)),

@@ -68,8 +68,11 @@ impl Agent {
         let mut args: Vec<OsString> =
             vec!["agent".into(), "--cgroup".into(), sandbox.path().as_path().into()];
         args.extend(["--socket".into(), socket.clone().into()]);
-        args.extend(["--journal".into(), dir.path().join("journal").into()]);
-        args.extend(flags.into_iter().map(|flag| flag.as_ref().to_owned()));
+        let flags: Vec<OsString> = flags.into_iter().map(|flag| flag.as_ref().to_owned()).collect();
+        if flags.iter().all(|flag| flag != "--journal") {
+            args.extend(["--journal".into(), dir.path().join("journal").into()]);
+        }
+        args.extend(flags);
         let mut command = monitor()?;
         command.args(&args);
         change(&mut command)?;

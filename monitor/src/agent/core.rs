@@ -6,6 +6,7 @@
 
 mod action;
 mod confirm;
+mod decision;
 mod domain;
 mod event;
 mod flight;
@@ -15,6 +16,7 @@ mod readings;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod unhelpful;
 mod view;
 mod views;
 mod worker;
@@ -23,13 +25,16 @@ mod workers;
 use std::collections::{BTreeMap, VecDeque};
 
 pub use self::action::Action;
+pub use self::decision::{Decision, Input};
 use self::domain::Domain;
 pub use self::event::{DomainId, Event, KillId, Measured, Seen};
 use self::flight::Flight;
 pub use self::note::{Chosen, Note, Trigger};
 pub use self::settings::Settings;
+pub use self::unhelpful::{Unhelpful, UnhelpfulKills};
 pub use self::view::{
-    Counters, DomainView, Explanation, KillRecord, Remains, Times, VictimRecord, WorkerState, WorkerView,
+    Counters, DomainView, Explanation, KillRecord, Remains, Sample, Times, VictimRecord, WorkerState,
+    WorkerView,
 };
 use self::worker::Worker;
 use crate::threshold::Threshold;
@@ -76,6 +81,7 @@ impl Core {
     pub fn handle(&mut self, event: Event, now: Nanos, todo: &mut VecDeque<Action>) {
         match event {
             Event::Settings(settings) => self.settings = settings,
+            Event::Resumed { last_kill } => self.last_kill = self.last_kill.max(last_kill),
             Event::DomainAdded { domain, name, parent } => {
                 self.domains.insert(domain, Domain::new(name, parent, self.settings.policy()));
                 todo.push_back(Action::Read(domain));
@@ -106,12 +112,15 @@ impl Core {
                 }
             }
             Event::Signalled { kill, worker: _, at, refused } => self.signalled(kill, at, refused),
+            Event::Memory { worker, memory, measured } => {
+                let sample = memory.map(|bytes| Sample { bytes, measured, at: now });
+                self.measured(worker, sample);
+            }
             Event::Refused { kill, worker, pid, at } => self.refused(kill, worker, pid, at, now, todo),
             Event::Examined { kill, worker, remains } => self.examined(kill, worker, remains, now, todo),
             Event::Moved { worker, domains } => self.moved(worker, domains, todo),
             Event::Started { worker, at } => self.started(worker, at),
             Event::Settle { until } => self.settle_until = until,
-            Event::Memory { worker, memory } => self.measured(worker, memory),
             Event::Tick => self.tick(now, todo),
         }
     }

@@ -74,11 +74,11 @@ impl Core {
         }
     }
 
-    /// The first reading after a kill.
-    pub(super) fn used_after(&mut self, kill: KillId, used: Bytes) {
-        if let Some(record) = self.history.iter_mut().rev().find(|record| record.id == kill) {
-            record.used_after = Some(used);
-        }
+    /// The first reading after a kill completes what is known of it; what is to be said is returned.
+    pub(super) fn over(&mut self, kill: KillId, used: Option<Bytes>) -> Option<Note> {
+        let record = self.history.iter_mut().rev().find(|record| record.id == kill)?;
+        record.used_after = used;
+        Some(Note::Killed(Box::new(record.clone())))
     }
 
     /// Is the kill over? Confirmed: every victim died and its memory is back, or the bounded wait for it passed.
@@ -119,6 +119,7 @@ impl Core {
             // What is above after this is a new case.
             domain.crossed = Some((now, Trigger::AfterKill));
             domain.after_kill = Some(flight.id);
+            domain.asked = None;
         }
         for victim in flight.victims {
             let Some(worker) = self.workers.get_mut(&victim) else { continue };
@@ -137,9 +138,8 @@ impl Core {
                 self.forget(victim, todo);
             }
         }
-        todo.push_back(Action::Note(Note::Killed(Box::new(record.clone()))));
-        todo.push_back(Action::Read(flight.domain));
         self.remember(record);
+        todo.push_back(Action::Read(flight.domain));
     }
 
     /// Flights whose time is up.

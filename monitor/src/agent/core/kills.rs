@@ -12,7 +12,7 @@ use crate::units::Nanos;
 use crate::worker::WorkerId;
 
 /// SPEC 5: how often it is said that nobody can be killed; and how often a dry run decides.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
+pub(super) const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
 
 impl Core {
     /// The domain is above by an authoritative reading: picks victims and orders their death, unless a kill is in
@@ -27,6 +27,10 @@ impl Core {
             return None;
         }
         let crossed = domain.crossed;
+        if self.spares(id, usage, now, todo) {
+            return None;
+        }
+        let domain = self.domains.get(&id)?;
         // The first in the first statement: with one victim nothing is sorted or copied before the order.
         let mut victims = Vec::with_capacity(4);
         for choice in domain.roster.choose(usage) {
@@ -59,6 +63,7 @@ impl Core {
                 should_retry: choice.should_retry,
                 why: choice.why.to_string(),
                 memory: worker.memory(),
+                sample: worker.sample,
             })
         });
         let (crossing, trigger) = crossed.map_or((now, Trigger::Tick), |(at, trigger)| (at, trigger));
@@ -100,13 +105,13 @@ impl Core {
         record: KillRecord,
         now: Nanos,
     ) {
+        let mut taken = Vec::with_capacity(victims.len());
         for victim in &victims {
             let Some(worker) = self.workers.get_mut(victim) else { continue };
             worker.life = Life::BeingKilled(id);
-            for domain in &worker.domains {
-                if let Some(domain) = self.domains.get_mut(domain) {
-                    domain.roster.remove(*victim);
-                }
+            for charged in &worker.domains {
+                let Some(found) = self.domains.get_mut(charged) else { continue };
+                taken.extend(found.roster.remove(*victim).filter(|_| *charged == domain));
             }
         }
         let grace = Duration::from_millis(self.settings.grace_ms);
@@ -116,6 +121,7 @@ impl Core {
             id,
             domain,
             victims,
+            taken,
             grace_until,
             deadline,
             memory_deadline: None,

@@ -1,7 +1,7 @@
 //! A registered worker as the core knows it.
 
 use super::event::{DomainId, KillId, Seen};
-use super::view::{WorkerState, WorkerView};
+use super::view::{Sample, WorkerState, WorkerView};
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::{Candidate, WorkerId};
 
@@ -46,6 +46,8 @@ pub(super) struct Worker {
     pub(super) uid: u32,
     pub(super) name: Option<String>,
     pub(super) attempt: u32,
+    /// The last measurement of its memory.
+    pub(super) sample: Option<Sample>,
     /// The domains it charges, innermost first.
     pub(super) domains: Vec<DomainId>,
     pub(super) life: Life,
@@ -65,6 +67,7 @@ impl Worker {
             uid,
             name: None,
             attempt: 0,
+            sample: None,
             domains,
             life: Life::Running,
             processes: vec![first],
@@ -166,6 +169,7 @@ impl Worker {
             retriable: self.candidate.kind.retriable(),
             started: self.candidate.started,
             memory: self.candidate.memory,
+            sample: self.sample,
             domains: self.domains.iter().map(|domain| domain_name(*domain)).collect(),
         }
     }
