@@ -51,10 +51,9 @@ impl Shell {
     fn answer_for(&mut self, kill: KillId, worker: WorkerId, at: Nanos, killed: Killed) {
         let refused =
             killed.refused.first().map(|(pid, error): &(Pid, SignalError)| format!("process {pid}: {error}"));
-        let now = clock::now();
-        self.core.handle(Event::Signalled { kill, worker, at, refused }, now, &mut self.todo);
+        self.tell(Event::Signalled { kill, worker, at, refused });
         for (pid, _) in killed.refused {
-            self.core.handle(Event::Refused { kill, worker, pid, at }, now, &mut self.todo);
+            self.tell(Event::Refused { kill, worker, pid, at });
         }
     }
 

@@ -128,7 +128,7 @@ impl Shell {
         }
     }
 
-    fn tell(&mut self, event: Event) {
+    pub(super) fn tell(&mut self, event: Event) {
         let now = clock::now();
         if let Some(recorder) = &mut self.recorder {
             recorder.note(now, &event);
@@ -418,11 +418,11 @@ impl Shell {
         }
         watch(worker, &process, self.ended.clone());
         self.registry.add(worker, process, peer);
-        self.core.handle(event(worker), clock::now(), &mut self.todo);
+        self.tell(event(worker));
         let at = clock::of_ticks(start_time);
         if at < self.started {
             // Of a former agent, as a rule: coming back does not make it the newest.
-            self.core.handle(Event::Started { worker, at }, clock::now(), &mut self.todo);
+            self.tell(Event::Started { worker, at });
         }
         self.carry_out();
         self.scan(worker);

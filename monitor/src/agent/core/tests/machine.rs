@@ -141,7 +141,11 @@ impl Node {
                 self.open.remove(&record.id);
                 None
             }
-            Action::Note(_) | Action::SetLine { .. } | Action::Tell(_) | Action::Record(_) => None,
+            Action::Note(_)
+            | Action::SetLine { .. }
+            | Action::Tell(_)
+            | Action::Record(_)
+            | Action::Measure => None,
         }
     }
 
@@ -235,7 +239,7 @@ impl Node {
             13 => {
                 if let Some(worker) = self.anyone() {
                     let memory = Some(Bytes(self.dice.below(1 << 30)));
-                    self.happen(Event::Memory { worker, memory });
+                    self.happen(Event::Memory { worker, memory, measured: None });
                 }
             }
             14 => self.happen(Event::Lost { records: 1 }),
