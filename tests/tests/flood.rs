@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use monitor::kernel::cells::Tuning;
 use monitor::kernel::numbers::Hook;
-use monitor::kernel::programs::Programs;
+use monitor::kernel::programs::{KernelLog, Programs};
 use monitor::units::Pid;
 use monitor_common::{NO_PARENT, NODE_CELL};
 use monitor_tests::agent::Agent;
@@ -24,7 +24,8 @@ const LONG: Duration = Duration::from_secs(90);
 #[test]
 fn a_million_deltas_are_delivered_or_counted_and_the_counter_misses_none() {
     let sandbox = sandbox!(512);
-    let mut programs = Programs::load().unwrap_or_else(|probes| panic!("nothing loads: {probes:#?}"));
+    let mut programs =
+        Programs::load(KernelLog::Off).unwrap_or_else(|probes| panic!("nothing loads: {probes:#?}"));
     programs.attach(Hook::Usage);
     if !programs.attached(Hook::Usage) {
         return skip!(Lacks::Kernel, "no memcg tracepoint");

@@ -1,5 +1,7 @@
 //! The core on its own: events in, actions out.
 
+mod machine;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 

@@ -58,7 +58,13 @@ impl World {
                 }
                 Action::Note(note) => self.notes.push(note),
                 Action::Attach | Action::Detach => {}
-                Action::KillProcess { .. } | Action::Tell(_) | Action::Record(_) | Action::Forget(_) => {}
+                Action::KillProcess { .. }
+                | Action::Terminate { .. }
+                | Action::Examine { .. }
+                | Action::Measure
+                | Action::Tell(_)
+                | Action::Record(_)
+                | Action::Forget(_) => {}
             }
         }
     }

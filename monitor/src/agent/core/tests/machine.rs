@@ -1,0 +1,315 @@
+//! The core against a simulated node: random workers, readings, deaths, refusals and clocks, and after every step what
+//! must hold whatever happens. The simulation answers the core's orders as the shell does, sooner, later, or never.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::super::*;
+use crate::units::{Bytes, Pid};
+use crate::worker::{Kind, Times as Count};
+
+/// The same numbers for the same seed (xorshift64).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+
+    fn one_in(&mut self, chance: u64) -> bool {
+        self.below(chance) == 0
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        let end = u64::try_from(from.len()).unwrap();
+        (end > 0).then(|| from[usize::try_from(self.below(end)).unwrap()])
+    }
+}
+
+/// The node, two cgroups in it, and one in the first of them.
+const DOMAINS: [(DomainId, Option<DomainId>); 4] = [
+    (DomainId(0), None),
+    (DomainId(1), Some(DomainId(0))),
+    (DomainId(2), Some(DomainId(0))),
+    (DomainId(3), Some(DomainId(1))),
+];
+
+/// What a worker charges, innermost first.
+const CHARGES: [&[DomainId]; 4] = [
+    &[DomainId(0)],
+    &[DomainId(1), DomainId(0)],
+    &[DomainId(2), DomainId(0)],
+    &[DomainId(3), DomainId(1), DomainId(0)],
+];
+
+struct Node {
+    core: Core,
+    dice: Dice,
+    now: Nanos,
+    /// The registered workers and their processes that are not gone.
+    workers: BTreeMap<WorkerId, Vec<Pid>>,
+    /// Those that an order to kill was given for.
+    ordered: BTreeMap<WorkerId, KillId>,
+    registered: u64,
+    last_pid: u32,
+    /// When each kill that has not ended must have.
+    open: BTreeMap<KillId, Nanos>,
+    ended: BTreeSet<KillId>,
+    kill_of_unregistered: Option<WorkerId>,
+}
+
+impl Node {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice(seed);
+        let settings = Settings {
+            policy: dice.pick(&crate::policy::PolicyName::ALL).unwrap(),
+            grace_ms: [0, 0, 70][usize::try_from(dice.below(3)).unwrap()],
+            kill_timeout_ms: 400,
+            memory_wait_ms: 100,
+            idle_threshold: Bytes(0),
+            ..Settings::default()
+        };
+        let mut node = Self {
+            core: Core::new(settings),
+            dice,
+            now: Nanos(1),
+            workers: BTreeMap::new(),
+            ordered: BTreeMap::new(),
+            registered: 0,
+            last_pid: 1,
+            open: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            kill_of_unregistered: None,
+        };
+        for (domain, parent) in DOMAINS {
+            node.happen(Event::DomainAdded { domain, name: domain.0.to_string(), parent });
+        }
+        node
+    }
+
+    fn happen(&mut self, event: Event) {
+        let mut todo = VecDeque::new();
+        self.core.handle(event, self.now, &mut todo);
+        while let Some(action) = todo.pop_front() {
+            if let Some(answer) = self.obey(action) {
+                self.core.handle(answer, self.now, &mut todo);
+            }
+        }
+    }
+
+    fn obey(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Read(domain) => Some(self.reading(domain)),
+            Action::Kill { kill, worker } | Action::Terminate { kill, worker } => {
+                self.order(kill, worker);
+                // One in eight kills meets a process that may not be signalled.
+                let pids = self.workers.get(&worker).cloned().unwrap_or_default();
+                if self.dice.one_in(8)
+                    && let Some(pid) = self.dice.pick(&pids)
+                {
+                    return Some(Event::Refused { kill, worker, pid, at: self.now });
+                }
+                Some(Event::Signalled { kill, worker, at: self.now, refused: None })
+            }
+            Action::KillProcess { kill, worker, .. } => {
+                self.order(kill, worker);
+                Some(Event::Signalled { kill, worker, at: self.now, refused: None })
+            }
+            Action::Examine { kill, worker, .. } => {
+                Some(Event::Examined { kill, worker, remains: Vec::new() })
+            }
+            Action::Forget(worker) => {
+                assert!(self.workers.remove(&worker).is_some(), "{worker} is forgotten twice");
+                self.ordered.remove(&worker);
+                None
+            }
+            Action::Note(Note::Decided { kill, .. }) => {
+                let settings = self.core.settings();
+                let longest = settings.grace_ms + settings.kill_timeout_ms + settings.memory_wait_ms;
+                // Ticks come at most 100 ms apart here.
+                let until = self.now.after(std::time::Duration::from_millis(longest + 300));
+                // The note follows the orders, and a kill whose signals were all refused is over by then.
+                if !self.ended.contains(&kill) {
+                    self.open.insert(kill, until);
+                }
+                None
+            }
+            Action::Note(Note::Killed(record)) => {
+                assert!(self.ended.insert(record.id), "kill {} ends twice", record.id);
+                self.open.remove(&record.id);
+                None
+            }
+            Action::Note(_)
+            | Action::SetLine { .. }
+            | Action::Tell(_)
+            | Action::Record(_)
+            | Action::Measure
+            | Action::Attach
+            | Action::Detach
+            | Action::Continue { .. } => None,
+        }
+    }
+
+    fn order(&mut self, kill: KillId, worker: WorkerId) {
+        if !self.workers.contains_key(&worker) {
+            self.kill_of_unregistered = Some(worker);
+        }
+        let before = self.ordered.insert(worker, kill);
+        assert!(
+            before.is_none_or(|before| before == kill),
+            "{worker} is struck by kill {kill} after {before:?}"
+        );
+    }
+
+    fn reading(&mut self, domain: DomainId) -> Event {
+        let used = Bytes(self.dice.below(110) << 20);
+        let measured = match self.dice.below(40) {
+            0 => Measured::Unknown { why: "unreadable".to_owned() },
+            1 => Measured::NoLimit { used },
+            2.. => Measured::Known { total: Bytes(100 << 20), used },
+        };
+        Event::Reading { domain, measured, counter: 0 }
+    }
+
+    fn register(&mut self) {
+        self.registered += 1;
+        self.last_pid += 1;
+        let (worker, pid) = (WorkerId(self.registered), Pid(self.last_pid));
+        let times = if self.dice.one_in(3) { Count::AtMost(0) } else { Count::Unlimited };
+        let kind = if self.dice.one_in(4) {
+            Kind::Actor { max_restarts: times }
+        } else {
+            Kind::Task { max_retries: times }
+        };
+        let domains = self.dice.pick(&CHARGES).unwrap().to_vec();
+        let owner = Some(self.dice.below(4).to_string());
+        self.workers.insert(worker, vec![pid]);
+        self.happen(Event::Registered { worker, pid, uid: 0, kind, owner, name: None, attempt: 0, domains });
+    }
+
+    fn anyone(&mut self) -> Option<WorkerId> {
+        let all: Vec<WorkerId> = self.workers.keys().copied().collect();
+        self.dice.pick(&all)
+    }
+
+    /// A process of somebody ends a little, or wholly; more likely one that was signalled.
+    fn end(&mut self) {
+        let struck: Vec<WorkerId> = self.ordered.keys().copied().collect();
+        let worker = if self.dice.one_in(4) { self.anyone() } else { self.dice.pick(&struck) };
+        let Some(worker) = worker else { return };
+        let pids = self.workers[&worker].clone();
+        let Some(pid) = self.dice.pick(&pids) else { return };
+        let seen = [Seen::Exit, Seen::Released, Seen::Gone, Seen::Gone]
+            [usize::try_from(self.dice.below(4)).unwrap()];
+        if seen == Seen::Gone {
+            self.workers.entry(worker).or_default().retain(|left| *left != pid);
+        }
+        let status = self.dice.one_in(2).then_some(9);
+        let at = self.now;
+        self.happen(Event::Ended { worker, pid, seen, status, at });
+    }
+
+    fn step(&mut self) {
+        self.now = self.now.after(std::time::Duration::from_micros(self.dice.below(20_000)));
+        // The shell is never later than that.
+        if self.now >= self.core.next_deadline() {
+            self.happen(Event::Tick);
+        }
+        match self.dice.below(20) {
+            0..3 if self.workers.len() < 40 => self.register(),
+            3..10 => self.end(),
+            10 => {
+                if let Some(worker) = self.anyone() {
+                    self.last_pid += 1;
+                    let pid = Pid(self.last_pid);
+                    self.workers.entry(worker).or_default().push(pid);
+                    self.happen(Event::Forked { worker, pid });
+                }
+            }
+            11 => {
+                if let Some(worker) = self.anyone() {
+                    self.happen(Event::Unregistered { worker });
+                }
+            }
+            12 => {
+                let domains = self.dice.pick(&CHARGES).unwrap().to_vec();
+                if let Some(worker) = self.anyone() {
+                    self.happen(Event::Moved { worker, domains });
+                }
+            }
+            13 => {
+                if let Some(worker) = self.anyone() {
+                    let memory = Some(Bytes(self.dice.below(1 << 30)));
+                    self.happen(Event::Memory { worker, memory, measured: None });
+                }
+            }
+            14 => self.happen(Event::Lost { records: 1 }),
+            // Of somebody who was never there, or is no more.
+            15 => {
+                let (worker, pid, at) = (WorkerId(self.dice.below(1 << 40) + (1 << 40)), Pid(9), self.now);
+                self.happen(Event::Ended { worker, pid, seen: Seen::Gone, status: None, at });
+            }
+            16 => {
+                let (domain, _) = self.dice.pick(&DOMAINS).unwrap();
+                let (counter, pushed) = (i64::try_from(self.dice.below(1 << 20)).unwrap(), self.now);
+                self.happen(Event::Crossing { domain, counter, pushed });
+            }
+            _ => self.happen(Event::Tick),
+        }
+        self.check();
+    }
+
+    /// What must hold after every step.
+    fn check(&self) {
+        assert_eq!(self.kill_of_unregistered, None, "an order to kill who is not registered");
+        let flights = &self.core.flights;
+        for (index, one) in flights.iter().enumerate() {
+            for other in &flights[index + 1..] {
+                assert!(
+                    !self.core.overlap(one.domain, other.domain),
+                    "kills {} and {} overlap",
+                    one.id,
+                    other.id
+                );
+            }
+        }
+        for (kill, until) in &self.open {
+            assert!(self.now <= *until, "kill {kill} neither confirmed nor given up");
+            assert!(flights.iter().any(|flight| flight.id == *kill), "kill {kill} is lost");
+        }
+        assert_eq!(self.core.workers.len(), self.workers.len(), "the books");
+        let counters = self.core.counters();
+        let living = u64::try_from(self.workers.len()).unwrap();
+        let ended =
+            counters.killed + counters.exited + counters.crashed + counters.unregistered + counters.died_late;
+        assert_eq!(counters.registered, living + ended, "{counters:?}");
+        assert!(counters.died_late <= counters.stuck, "{counters:?}");
+    }
+}
+
+/// Over a million; about eight seconds unoptimized.
+const STEPS: u64 = 1_200_000;
+
+#[test]
+fn whatever_happens_kills_do_not_overlap_end_and_strike_only_the_registered() {
+    const NODES: u64 = 24;
+    let mut seen = Counters::default();
+    for seed in 1..=NODES {
+        let mut node = Node::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        for _ in 0..STEPS / NODES {
+            node.step();
+        }
+        let counters = node.core.counters();
+        seen.killed += counters.killed;
+        seen.stuck += counters.stuck;
+        seen.died_late += counters.died_late;
+        seen.refused += counters.refused;
+        seen.crashed += counters.crashed;
+    }
+    // The simulation came everywhere.
+    for number in [seen.killed, seen.stuck, seen.died_late, seen.refused, seen.crashed] {
+        assert!(number > 50, "{seen:?}");
+    }
+}
