@@ -1,7 +1,10 @@
 //! The agent: a pure core that decides, and the shell around it that reads, signals and tells.
 //!
-//! `core` is told events and orders actions. `shell` carries them out. `domains` owns the readings, `registry` the
-//! workers' processes, `brake` whom the kernel stopped, `watchers` who is told what, `calls` answers the control socket, `serve` is the loop.
+//! `core` is told events and orders actions; `serve` is the loop, `shell` carries the actions out. In between:
+//! `records` brings in the kernel's records, `members` knows who belongs to a worker, `killing` sends the signals,
+//! `brake` frees whom the kernel stopped, `domains` takes the readings, `registry` holds the workers' descriptors,
+//! `calls` answers the control socket, `watchers` and `reports` tell what happens, `measure` and `upkeep` look at the
+//! workers from time to time, `survival` keeps the agent itself alive.
 
 mod brake;
 mod calls;
@@ -11,9 +14,11 @@ mod domains;
 mod killing;
 mod later;
 mod measure;
+mod members;
 mod node;
 mod pid_namespace;
 mod readiness;
+mod records;
 mod registry;
 mod remains;
 mod reports;

@@ -12,9 +12,10 @@ use rustix::process::Signal;
 
 use super::clock;
 use super::core::{Event, KillId, Remains};
+use super::members::watch;
 use super::registry::Killed;
 use super::remains;
-use super::shell::{Shell, watch};
+use super::shell::Shell;
 use crate::kill::SignalError;
 use crate::units::{Nanos, Pid};
 use crate::worker::WorkerId;

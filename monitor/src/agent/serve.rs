@@ -118,7 +118,7 @@ fn start(
     config: &Config,
     reports: Reports,
     recorder: Option<Recorder>,
-    ended: mpsc::UnboundedSender<super::shell::Ended>,
+    ended: mpsc::UnboundedSender<super::members::Ended>,
 ) -> Result<Shell, AgentError> {
     let domains = Domains::new(config.procfs.clone(), config.cgroupfs.clone(), config.count_swap);
     let mut programs = load(config);

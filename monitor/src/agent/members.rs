@@ -1,0 +1,181 @@
+//! Who belongs to a worker: from its registration over its children to the end of the last of them. Descriptors are
+//! opened and watched here; what follows from an end, the core says.
+
+use std::path::Path;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::clock;
+use super::core::{Event, Seen};
+use super::readiness;
+use super::shell::Shell;
+use crate::kernel::numbers::Hook;
+use crate::kill::Process;
+use crate::memory::process::with_descendants;
+use crate::units::Pid;
+use crate::worker::WorkerId;
+
+/// What the tasks that wait for pidfds, and the reaper, report.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ended {
+    pub(super) worker: WorkerId,
+    pub(super) pid: Pid,
+    pub(super) seen: Seen,
+}
+
+impl Shell {
+    /// A worker's process has a child. That the kernel's map still has it proves that the descriptor is the
+    /// child's: the exit hook takes a process off before its pid can be used again.
+    pub(super) fn forked(&mut self, worker: WorkerId, pid: Pid) {
+        let Ok(process) = Process::open_unchecked(pid) else { return };
+        let known = self.programs.as_ref().and_then(|programs| programs.workers.worker_of(pid));
+        if known == Some(worker) && self.registry.add_member(worker, process) {
+            self.happen(Event::Forked { worker, pid });
+        }
+    }
+
+    /// Nobody waits for the pidfd of a process that is not the registered one, as long as it is not to be killed:
+    /// its exit record is its end.
+    pub(super) fn end_if_unwatched(&mut self, worker: WorkerId, pid: Pid) {
+        let Some(entry) = self.registry.get(worker) else { return };
+        if entry.members.iter().any(|member| member.process.pid() == pid && !member.watched) {
+            self.ended(Ended { worker, pid, seen: Seen::Gone });
+        }
+    }
+
+    /// A pidfd became readable, or memory was taken.
+    pub(super) fn ended(&mut self, Ended { worker, pid, seen }: Ended) {
+        if seen == Seen::Gone {
+            self.registry.remove_member(worker, pid);
+            if let Some(programs) = &mut self.programs
+                && programs.workers.worker_of(pid) == Some(worker)
+            {
+                programs.workers.remove(pid);
+            }
+        }
+        self.happen(Event::Ended { worker, pid, seen, status: None, at: clock::now() });
+    }
+
+    /// Finds the ends that no record told of.
+    pub(super) fn sweep(&mut self, worker: WorkerId) {
+        let Some(entry) = self.registry.get(worker) else { return };
+        let gone: Vec<Pid> =
+            entry.members.iter().filter(|m| m.process.ended()).map(|m| m.process.pid()).collect();
+        for pid in gone {
+            self.ended(Ended { worker, pid, seen: Seen::Gone });
+        }
+    }
+
+    /// Finds the descendants of a worker that are not known yet. Each is told to the kernel before its own children
+    /// are looked for: what it forks after that, the fork hook sees; what before, the next round does.
+    pub(super) fn scan(&mut self, worker: WorkerId) {
+        let procfs = self.domains.roots().procfs.clone();
+        loop {
+            let Some(entry) = self.registry.get(worker) else { return };
+            let known: Vec<Pid> = entry.members.iter().map(|member| member.process.pid()).collect();
+            let found = match with_descendants(&procfs, &known) {
+                Ok(found) => found,
+                Err(error) => return tracing::warn!(%error, %worker, "cannot look for its descendants"),
+            };
+            let mut new = false;
+            for pid in found {
+                if !known.contains(&pid) && self.registry.worker_of(pid).is_none() {
+                    new |= self.adopt(&procfs, worker, pid);
+                }
+            }
+            if !new {
+                return;
+            }
+        }
+    }
+
+    fn adopt(&mut self, procfs: &Path, worker: WorkerId, pid: Pid) -> bool {
+        // Gone already, or a zombie: nothing to adopt.
+        let Ok(process) = Process::open(procfs, pid, None) else { return false };
+        if let Some(programs) = &mut self.programs
+            && let Err(error) = programs.workers.add(pid, worker)
+        {
+            tracing::warn!(%error, %worker, %pid, "the kernel side cannot follow this process");
+        }
+        if !self.registry.add_member(worker, process) {
+            return false;
+        }
+        self.happen(Event::Forked { worker, pid });
+        if !self.programs.as_ref().is_some_and(|programs| programs.attached(Hook::Exit)) {
+            self.await_member(worker, pid);
+        }
+        true
+    }
+
+    fn await_member(&mut self, worker: WorkerId, pid: Pid) {
+        let Some(entry) = self.registry.get_mut(worker) else { return };
+        for member in entry.members.iter_mut().filter(|member| member.process.pid() == pid && !member.watched)
+        {
+            member.watched = true;
+            watch(worker, &member.process, self.ended.clone());
+        }
+    }
+
+    /// Guards the cgroups with limits around a process, if that is asked for.
+    pub(super) fn guard_around(&mut self, pid: Pid) {
+        if !self.guards_ancestors {
+            return;
+        }
+        let around = self.domains.limited_around(pid).unwrap_or_default();
+        // The outermost first: it is the parent of the next.
+        for path in around.iter().rev() {
+            match self.domains.add_cgroup(path, self.programs.as_mut()) {
+                Ok(Some(added)) => self.happen(added),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, cgroup = %path.as_path().display(), "cannot guard"),
+            }
+        }
+    }
+
+    /// Takes a process as a new worker. It was checked; what is left cannot be refused.
+    pub(super) fn enroll(
+        &mut self,
+        process: Process,
+        peer: crate::control::request::Peer,
+        start_time: u64,
+        event: impl FnOnce(WorkerId) -> Event,
+    ) -> WorkerId {
+        self.last_worker += 1;
+        let worker = WorkerId(self.last_worker);
+        let pid = process.pid();
+        // It may have been part of another worker, and be held as that.
+        self.let_leave(&process);
+        if let Some(programs) = &mut self.programs
+            && let Err(error) = programs.workers.set(pid, worker)
+        {
+            tracing::warn!(%error, %worker, %pid, "the kernel side cannot follow this worker");
+        }
+        watch(worker, &process, self.ended.clone());
+        self.registry.add(worker, process, peer);
+        self.tell(event(worker));
+        let at = clock::of_ticks(start_time);
+        if at < self.started {
+            // Of a former agent, as a rule: coming back does not make it the newest.
+            self.tell(Event::Started { worker, at });
+        }
+        self.carry_out();
+        self.scan(worker);
+        worker
+    }
+}
+
+/// Waits for a process's end, and reports it.
+pub(super) fn watch(worker: WorkerId, process: &Process, ended: UnboundedSender<Ended>) {
+    let pid = process.pid();
+    match readiness::readable(process.fd()) {
+        Ok(fd) => {
+            tokio::spawn(async move {
+                // An error of the poller counts as the end too: the worst is a process that is watched no more.
+                let _ = fd.readable().await;
+                // The loop is gone only when the agent is.
+                let _ = ended.send(Ended { worker, pid, seen: Seen::Gone });
+            });
+        }
+        Err(error) => tracing::error!(%error, %worker, %pid, "cannot wait for its end"),
+    }
+}

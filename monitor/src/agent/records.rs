@@ -1,0 +1,99 @@
+//! The ring buffer's records on their way to the core. Knows the records' meaning, decides nothing.
+
+use monitor_common::RECORD_LEN;
+
+use super::core::{DomainId, Event, Seen};
+use super::shell::{BATCH, Shell};
+use crate::kernel::record::{self, Record};
+use crate::units::{Nanos, Pid};
+use crate::worker::WorkerId;
+
+impl Shell {
+    /// Takes everything out of the ring buffer. The records are copied out in batches, so that the programs have
+    /// their room back before anything is done about them.
+    pub(super) fn drain(&mut self) {
+        loop {
+            let Some(programs) = &mut self.programs else { return };
+            self.records.clear();
+            while self.records.len() < BATCH * RECORD_LEN
+                && let Some(item) = programs.events.next()
+            {
+                if item.len() == RECORD_LEN {
+                    self.records.extend_from_slice(&item);
+                } else {
+                    tracing::error!(
+                        length = item.len(),
+                        "a record of another length: agent and programs differ"
+                    );
+                }
+            }
+            if self.records.is_empty() {
+                return;
+            }
+            let mut batch = self.records.split();
+            while !batch.is_empty() {
+                match record::decode(&batch.split_to(RECORD_LEN)) {
+                    Ok(record) => self.take(record),
+                    Err(error) => tracing::error!(%error, "agent and programs differ"),
+                }
+            }
+            // The memory of the batch is ours again: no other part of it lives.
+            self.records.reserve(BATCH * RECORD_LEN);
+        }
+    }
+
+    fn take(&mut self, record: Record) {
+        match record {
+            Record::Delta(delta) if self.domains.current(delta.generation) => self.happen(Event::Delta {
+                domain: DomainId(delta.cell),
+                counter: delta.counter,
+                pushed: Nanos(delta.header.time),
+            }),
+            Record::Crossing(crossing) if self.domains.current(crossing.generation) => {
+                self.happen(Event::Crossing {
+                    domain: DomainId(crossing.cell),
+                    counter: crossing.counter,
+                    pushed: Nanos(crossing.header.time),
+                });
+            }
+            // Of cells as they were before; the readings that came with the change know better.
+            Record::Delta(_) | Record::Crossing(_) => {}
+            Record::Fork(fork) => self.forked(WorkerId(fork.worker), Pid(fork.pid)),
+            Record::Exit(exit) => {
+                let (worker, pid) = (WorkerId(exit.worker), Pid(exit.pid));
+                let at = Nanos(exit.header.time);
+                let status = Some(exit.status);
+                self.happen(Event::Ended { worker, pid, seen: Seen::Exit, status, at });
+                self.end_if_unwatched(worker, pid);
+            }
+            Record::Stopped(stopped) => self.happen(Event::Stopped {
+                worker: WorkerId(stopped.worker),
+                pid: Pid(stopped.pid),
+                at: Nanos(stopped.header.time),
+            }),
+        }
+    }
+
+    pub(super) fn check_drops(&mut self) {
+        let Some(Ok(drops)) = self.programs.as_ref().map(|programs| programs.drops.sum()) else { return };
+        if drops == self.drops {
+            return;
+        }
+        let lost = |new: u64, old: u64| new.saturating_sub(old);
+        let records = lost(drops.usage, self.drops.usage)
+            + lost(drops.exit, self.drops.exit)
+            + lost(drops.fork, self.drops.fork)
+            + lost(drops.stopped, self.drops.stopped)
+            + lost(drops.lineage, self.drops.lineage);
+        let stops = drops.stopped != self.drops.stopped;
+        self.drops = drops;
+        if stops {
+            self.look_for_stopped();
+        }
+        self.happen(Event::Lost { records });
+        for worker in self.registry.ids() {
+            self.sweep(worker);
+            self.scan(worker);
+        }
+    }
+}
