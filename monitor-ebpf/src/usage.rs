@@ -210,7 +210,7 @@ fn report(memcg: *const u8, cell: *mut Cell, index: u32, counter: i64) {
         pid: current_process(),
         reserved: [0; 3],
     };
-    if !ring::push(record) {
+    if !ring::push(RecordKind::Delta, record) {
         dropped(|drops| &mut drops.usage);
     }
 }
@@ -228,7 +228,7 @@ fn past_the_line(cell: *mut Cell, index: u32, counter: i64) {
         let header = ring::header(RecordKind::Crossing);
         let record =
             Crossing { header, cell: index, generation, epoch, pid, counter, line, reserved: [0; 2] };
-        if !ring::push(record) {
+        if !ring::push(RecordKind::Crossing, record) {
             dropped(|drops| &mut drops.usage);
             // Not told: the next page tries again.
             // SAFETY: as above.

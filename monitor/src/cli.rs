@@ -8,6 +8,8 @@ pub mod domains;
 mod exec;
 mod explain;
 mod kills;
+mod past;
+mod replay;
 pub mod roots;
 mod run;
 mod status;
@@ -36,6 +38,7 @@ enum Command {
     Exec(exec::Args),
     Explain(explain::Args),
     Kills(kills::Args),
+    Replay(replay::Args),
     Run(run::Args),
     Status(status::Args),
     Watch(watch::Args),
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Exec(args) => Ok(exec::run(&args)),
         Command::Explain(args) => Ok(explain::run(&args)),
         Command::Kills(args) => Ok(kills::run(&args)),
+        Command::Replay(args) => Ok(replay::run(&args)),
         Command::Run(args) => Ok(run::run(args)),
         Command::Status(args) => Ok(status::run(&args)),
         Command::Watch(args) => Ok(watch::run(&args)),

@@ -84,6 +84,8 @@ pub struct Config {
     pub cgroups: Vec<PathBuf>,
     /// Nobody is signalled.
     pub dry_run: bool,
+    /// The kernel programs log what they push.
+    pub kernel_log: bool,
     /// Control socket.
     pub socket: PathBuf,
     /// Decision journal; `None`: not kept.
@@ -124,6 +126,7 @@ impl Config {
             node: true,
             cgroups: Vec::new(),
             dry_run: false,
+            kernel_log: false,
             socket: if root { PathBuf::from(SYSTEM_SOCKET) } else { user_socket(uid, runtime_dir) },
             journal: root.then(|| PathBuf::from(SYSTEM_JOURNAL)),
             journal_max: Bytes(64 << 20),

@@ -48,7 +48,11 @@ impl Agent {
         let socket = dir.path().join("agent.sock");
         let mut command = monitor()?;
         command.args(["agent", "--cgroup"]).arg(sandbox.path().as_path());
-        command.arg("--socket").arg(&socket).arg("--journal").arg(dir.path().join("journal"));
+        let flags: Vec<_> = flags.into_iter().map(|flag| flag.as_ref().to_owned()).collect();
+        command.arg("--socket").arg(&socket);
+        if flags.iter().all(|flag| flag != "--journal") {
+            command.arg("--journal").arg(dir.path().join("journal"));
+        }
         command.args(flags).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         die_with_parent(&mut command);
         let mut child = command.spawn().with_context(|| format!("starting {command:?}"))?;

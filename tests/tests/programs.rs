@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use monitor::kernel::cells::{PAGE, Tuning};
 use monitor::kernel::numbers::Hook;
 use monitor::kernel::probe::ProbeState;
-use monitor::kernel::programs::Programs;
+use monitor::kernel::programs::{KernelLog, Programs};
 use monitor::kernel::record::{Record, decode};
 use monitor::units::Pid;
 use monitor::worker::WorkerId;
@@ -24,7 +24,7 @@ const CELL: u32 = 1;
 
 /// The programs, with the sandbox counted in `CELL` and its line so many pages away.
 fn loaded(hook: Hook) -> Option<Programs> {
-    let mut programs = match Programs::load() {
+    let mut programs = match Programs::load(KernelLog::Off) {
         Ok(programs) => programs,
         Err(probes) => panic!("nothing loads: {probes:#?}"),
     };
@@ -43,7 +43,8 @@ fn pushed(programs: &mut Programs) -> Vec<Record> {
 
 #[test]
 fn every_program_attaches_or_is_reported_missing_with_its_fallback() {
-    let mut programs = Programs::load().unwrap_or_else(|probes| panic!("nothing loads: {probes:#?}"));
+    let mut programs =
+        Programs::load(KernelLog::Off).unwrap_or_else(|probes| panic!("nothing loads: {probes:#?}"));
     for hook in Hook::ALL {
         programs.attach(hook);
         let (category, event) = hook.tracepoint();

@@ -4,13 +4,15 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::clock;
-use super::core::{Counters, DomainView, Event};
+use super::core::{Counters, DomainView, Event, KillId};
 use super::shell::Shell;
 use crate::control::protocol::{KindName, Op, Refusal, RefusalCode, Register, Registered};
 use crate::control::request::Peer;
+use crate::journal::JournalView;
 use crate::kernel::probe::Probe;
 use crate::kill::{OpenError, Process};
 use crate::memory::ReadError;
+use crate::report::Report;
 use crate::units::{Nanos, Pid};
 use crate::worker::{Kind, Times, WorkerId};
 
@@ -30,6 +32,7 @@ struct Status<'a> {
     workers: usize,
     kills_in_flight: usize,
     counters: Counters,
+    journal: Option<JournalView>,
 }
 
 impl Shell {
@@ -53,6 +56,7 @@ impl Shell {
                 json(explanation)
             }
             Op::Kills => json(self.core.kills()),
+            Op::Report { kill } => self.report(kill).and_then(json),
             Op::Watch => {
                 self.watchers.add(peer);
                 Ok(Value::Null)
@@ -76,7 +80,19 @@ impl Shell {
             workers: self.registry.len(),
             kills_in_flight: self.core.kills_in_flight(),
             counters: self.core.counters(),
+            journal: self.reports.journal(),
         }
+    }
+
+    fn report(&self, kill: u64) -> Result<Report, Refusal> {
+        self.reports.get(KillId(kill)).cloned().ok_or_else(|| {
+            let message = if self.core.kill(KillId(kill)).is_some_and(|record| !record.confirmed) {
+                format!("kill {kill} is not over, or its report is not complete yet")
+            } else {
+                format!("this agent has no report of kill {kill}; an older one is in its journal")
+            };
+            refuse(RefusalCode::NotFound, Some("op.report.kill"), message)
+        })
     }
 
     fn register(&mut self, peer: Peer, register: Register) -> Result<Registered, Refusal> {

@@ -5,6 +5,7 @@
 //! is not registered. Every kill ends confirmed or timed out.
 
 mod action;
+mod decision;
 mod domain;
 mod event;
 mod flight;
@@ -14,6 +15,7 @@ mod readings;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod unhelpful;
 mod view;
 mod views;
 mod worker;
@@ -22,13 +24,15 @@ mod workers;
 use std::collections::{BTreeMap, VecDeque};
 
 pub use self::action::Action;
+pub use self::decision::{Decision, Input};
 use self::domain::Domain;
 pub use self::event::{DomainId, Event, KillId, Measured, Seen};
 use self::flight::Flight;
 pub use self::note::{Chosen, Note, Trigger};
 pub use self::settings::Settings;
+pub use self::unhelpful::{Unhelpful, UnhelpfulKills};
 pub use self::view::{
-    Counters, DomainView, Explanation, KillRecord, Times, VictimRecord, WorkerState, WorkerView,
+    Counters, DomainView, Explanation, KillRecord, Sample, Times, VictimRecord, WorkerState, WorkerView,
 };
 use self::worker::Worker;
 use crate::threshold::Threshold;
@@ -72,6 +76,7 @@ impl Core {
     pub fn handle(&mut self, event: Event, now: Nanos, todo: &mut VecDeque<Action>) {
         match event {
             Event::Settings(settings) => self.settings = settings,
+            Event::Resumed { last_kill } => self.last_kill = self.last_kill.max(last_kill),
             Event::DomainAdded { domain, name, parent } => {
                 self.domains.insert(domain, Domain::new(name, parent, self.settings.policy()));
                 todo.push_back(Action::Read(domain));
@@ -102,7 +107,10 @@ impl Core {
                 }
             }
             Event::Signalled { kill, worker: _, at, refused } => self.signalled(kill, at, refused),
-            Event::Memory { worker, memory } => self.measured(worker, memory),
+            Event::Memory { worker, memory, measured } => {
+                let sample = memory.map(|bytes| Sample { bytes, measured, at: now });
+                self.measured(worker, sample);
+            }
             Event::Tick => self.tick(now, todo),
         }
     }

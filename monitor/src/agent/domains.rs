@@ -48,6 +48,13 @@ impl Domains {
         &self.roots
     }
 
+    /// The memory hierarchy and the cgroup of a domain with this name, for looking into it; `None`: it is the node.
+    pub(super) fn cgroup_named(&self, name: &str) -> Option<(Hierarchy, CgroupPath)> {
+        let hierarchy = self.hierarchy.as_ref().ok()?;
+        let path = CgroupPath::new(std::ffi::OsStr::new(name.strip_prefix("cgroup:")?)).ok()?;
+        Some((hierarchy.clone(), path))
+    }
+
     /// Describes the node's cell, which every other one is within, whether the node is guarded or not.
     pub(super) fn prepare(&self, programs: &mut Programs) {
         programs.cells.describe(NODE_CELL, NO_PARENT, Tuning::new(self.cpus, 1));

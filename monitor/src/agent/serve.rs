@@ -12,13 +12,15 @@ use super::clock;
 use super::core::{Core, Event, Settings};
 use super::domains::Domains;
 use super::readiness;
+use super::reports::{Reports, last_kill};
 use super::shell::Shell;
 use crate::config::Config;
 use crate::control::request::Request;
 use crate::control::server::{self, Limits};
 use crate::kernel::numbers::Hook;
-use crate::kernel::programs::Programs;
+use crate::kernel::programs::{KernelLog, Programs};
 use crate::memory::{CgroupPath, ReadError};
+use crate::recording::Recorder;
 
 /// Why the agent cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +44,7 @@ pub enum AgentError {
 /// Calls that wait for the loop.
 const WAITING_CALLS: usize = 1024;
 
-/// Runs the agent until `shutdown`. `ready` is called when everything is guarded and the socket is served.
+/// Runs the agent until `shutdown`; a `recorder` is told all that the core is told. `ready` is called when everything is guarded and the socket is served.
 ///
 /// # Errors
 /// If what was asked for cannot be guarded. Missing kernel hooks are no error: they show in `status`.
@@ -50,11 +52,13 @@ pub async fn serve(
     config: Config,
     listener: UnixListener,
     shutdown: CancellationToken,
+    recorder: Option<Recorder>,
     ready: impl FnOnce(),
 ) -> Result<(), AgentError> {
     let (ended, mut ends) = mpsc::unbounded_channel();
     let (requests, mut calls) = mpsc::channel(WAITING_CALLS);
-    let mut shell = start(&config, ended)?;
+    let (reports, mut later) = Reports::start(&config);
+    let mut shell = start(&config, reports, recorder, ended)?;
     let ring = match &shell.programs {
         Some(programs) => Some(readiness::readable(programs.events_fd().map_err(AgentError::Poller)?)),
         None => None,
@@ -74,6 +78,7 @@ pub async fn serve(
                 shell.drain();
             }
             Some(end) = ends.recv() => shell.ended(end),
+            Some(late) = later.recv() => shell.later(late),
             () = tokio::time::sleep(wait.max(Duration::from_micros(100))) => shell.tick(),
             Some(request) = calls.recv() => match request {
                 Request::Call { peer, op, reply } => {
@@ -89,18 +94,32 @@ pub async fn serve(
     Ok(())
 }
 
-fn start(config: &Config, ended: mpsc::UnboundedSender<super::shell::Ended>) -> Result<Shell, AgentError> {
+fn start(
+    config: &Config,
+    reports: Reports,
+    recorder: Option<Recorder>,
+    ended: mpsc::UnboundedSender<super::shell::Ended>,
+) -> Result<Shell, AgentError> {
     let domains = Domains::new(config.procfs.clone(), config.cgroupfs.clone(), config.count_swap);
+    let kernel_log = if config.kernel_log { KernelLog::On } else { KernelLog::Off };
     let mut programs = match config.probe {
         crate::config::values::ProbeChoice::Poll => Err(Programs::off("switched off: probe = poll")),
         crate::config::values::ProbeChoice::Auto
         | crate::config::values::ProbeChoice::Memcg
-        | crate::config::values::ProbeChoice::RssStat => Programs::load(),
+        | crate::config::values::ProbeChoice::RssStat => Programs::load(kernel_log),
     };
     if let Ok(programs) = &mut programs {
         domains.prepare(programs);
+        if config.kernel_log {
+            forward_kernel_log(programs);
+        }
     }
-    let mut shell = Shell::new(Core::new(settings(config)), programs, domains, ended);
+    let mut shell = Shell::new(Core::new(settings(config)), programs, domains, reports, ended);
+    shell.recorder = recorder;
+    shell.happen(Event::Settings(settings(config)));
+    if let Some(last_kill) = config.journal.as_deref().and_then(last_kill) {
+        shell.happen(Event::Resumed { last_kill });
+    }
     shell.guards_ancestors = config.node;
     if config.node {
         let added = shell.domains.add_node().map_err(AgentError::Node)?;
@@ -129,6 +148,26 @@ fn start(config: &Config, ended: mpsc::UnboundedSender<super::shell::Ended>) -> 
     Ok(shell)
 }
 
+/// Passes on what the programs log. For debugging: failing, it costs nothing but the log.
+fn forward_kernel_log(programs: &mut Programs) {
+    use std::os::fd::AsFd as _;
+    let prepared = programs.take_logger().map_err(|error| error.to_string()).and_then(|logger| {
+        let fd = logger.as_fd().try_clone_to_owned().and_then(|fd| readiness::readable(fd.into()));
+        fd.map(|fd| (logger, fd)).map_err(|error| error.to_string())
+    });
+    match prepared {
+        Ok((mut logger, fd)) => {
+            tokio::spawn(async move {
+                while let Ok(mut guard) = fd.readable().await {
+                    guard.clear_ready();
+                    logger.flush();
+                }
+            });
+        }
+        Err(error) => tracing::warn!(%error, "no log of the kernel programs"),
+    }
+}
+
 fn settings(config: &Config) -> Settings {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Settings {
@@ -141,6 +180,7 @@ fn settings(config: &Config) -> Settings {
         idle_threshold: config.idle_threshold,
         kill_timeout_ms: millis(config.kill_timeout),
         memory_wait_ms: millis(config.memory_wait),
+        unhelpful_kills: config.unhelpful_kills,
         dry_run: config.dry_run,
     }
 }

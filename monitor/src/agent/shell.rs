@@ -13,6 +13,7 @@ use super::core::{Action, Core, Event, KillId, Note, Seen};
 use super::domains::Domains;
 use super::readiness;
 use super::registry::Registry;
+use super::reports::Reports;
 use super::watchers::Watchers;
 use crate::control::protocol::Push;
 use crate::kernel::numbers::Hook;
@@ -21,6 +22,7 @@ use crate::kernel::programs::Programs;
 use crate::kernel::record::{self, Record};
 use crate::kill::{Process, Reaper, Released, Returned};
 use crate::memory::process::with_descendants;
+use crate::recording::Recorder;
 use crate::units::{Nanos, Pid};
 use crate::worker::WorkerId;
 
@@ -45,6 +47,9 @@ pub(super) struct Shell {
     pub(super) domains: Domains,
     pub(super) registry: Registry,
     pub(super) watchers: Watchers,
+    pub(super) reports: Reports,
+    /// Writes down all that the core is told, if that is asked for.
+    pub(super) recorder: Option<Recorder>,
     ended: UnboundedSender<Ended>,
     reaper: Option<Reaper>,
     pub(super) started: Nanos,
@@ -61,6 +66,7 @@ impl Shell {
         core: Core,
         programs: Result<Programs, Box<[Probe; 3]>>,
         domains: Domains,
+        reports: Reports,
         ended: UnboundedSender<Ended>,
     ) -> Self {
         let to_loop = ended.clone();
@@ -86,6 +92,8 @@ impl Shell {
             domains,
             registry: Registry::default(),
             watchers: Watchers::default(),
+            reports,
+            recorder: None,
             ended,
             reaper: reaper.ok(),
             started: clock::now(),
@@ -107,10 +115,18 @@ impl Shell {
 
     /// Tells the core, and does what it orders.
     pub(super) fn happen(&mut self, event: Event) {
-        self.core.handle(event, clock::now(), &mut self.todo);
+        self.tell(event);
         while let Some(action) = self.todo.pop_front() {
             self.act(action);
         }
+    }
+
+    fn tell(&mut self, event: Event) {
+        let now = clock::now();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.note(now, &event);
+        }
+        self.core.handle(event, now, &mut self.todo);
     }
 
     fn act(&mut self, action: Action) {
@@ -132,19 +148,27 @@ impl Shell {
                 }
                 None
             }
-            Action::Record(_) => None,
+            Action::Record(kill) => {
+                self.record(kill);
+                None
+            }
+            Action::Measure => {
+                self.measure_now();
+                None
+            }
             Action::Forget(worker) => {
                 self.forget(worker);
                 None
             }
             Action::Note(note) => {
                 log(&note);
+                self.noted(&note);
                 self.watchers.tell(&note);
                 None
             }
         };
         if let Some(event) = answer {
-            self.core.handle(event, clock::now(), &mut self.todo);
+            self.tell(event);
         }
     }
 
@@ -446,7 +470,11 @@ fn log(note: &Note) {
         Note::Above { .. } | Note::Decided { .. } | Note::Killed(_) => {
             tracing::info!(target: "note", "{text}")
         }
-        Note::Stuck { .. } | Note::NoCandidates { .. } | Note::Unknown { .. } | Note::Lost { .. } => {
+        Note::Stuck { .. }
+        | Note::NoCandidates { .. }
+        | Note::Unhelpful { .. }
+        | Note::Unknown { .. }
+        | Note::Lost { .. } => {
             tracing::warn!(target: "note", "{text}");
         }
     }

@@ -1,5 +1,8 @@
 //! `monitor agent`: the daemon. Starts the loop, stops it on SIGTERM or SIGINT.
 
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -8,6 +11,7 @@ use super::exit;
 use crate::agent;
 use crate::config::{self, Config, ConfigFlags};
 use crate::control::listen::{self, Access};
+use crate::recording::Recorder;
 
 /// Guard this node, or the cgroups that are named
 ///
@@ -17,6 +21,9 @@ use crate::control::listen::{self, Access};
 pub(super) struct AgentArgs {
     #[command(flatten)]
     config: ConfigFlags,
+    /// Write all that the agent's core is told to FILE, for `monitor replay`; the file is made anew
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
 }
 
 /// Exit status: 0 after a signal; 1 if it cannot guard what it should or cannot listen; 2 for a bad setting.
@@ -33,18 +40,23 @@ pub(super) fn run(args: &AgentArgs) -> anyhow::Result<u8> {
     };
     super::log_to_stderr();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(guard(config))?;
+    runtime.block_on(guard(config, args.record.as_deref()))?;
     Ok(exit::OK)
 }
 
-async fn guard(config: Config) -> anyhow::Result<()> {
+async fn guard(config: Config, record: Option<&Path>) -> anyhow::Result<()> {
+    let recorder = record
+        .map(|path| Recorder::start(path).with_context(|| format!("cannot record to {}", path.display())));
+    let recorder = recorder.transpose()?;
     let path = config.socket.clone();
     // The second removes the socket's file at the end.
     let (listener, _file) = listen::bind(&path, Access::Everyone)?;
     let shutdown = CancellationToken::new();
     stop_on_signals(shutdown.clone())?;
-    agent::serve(config, listener, shutdown, || eprintln!("monitor: listening on {}", path.display()))
-        .await?;
+    agent::serve(config, listener, shutdown, recorder, || {
+        eprintln!("monitor: listening on {}", path.display())
+    })
+    .await?;
     Ok(())
 }
 

@@ -29,6 +29,11 @@ impl Ask {
         Client::connect(&path).await
     }
 
+    /// Whether an agent was named.
+    pub(super) fn named(&self) -> bool {
+        self.socket.is_some()
+    }
+
     /// Asks, and prints the answer as JSON or as `human` puts it; the exit status.
     pub(super) fn ask(&self, op: Op, human: fn(&Value) -> String) -> u8 {
         let answer = block_on(async { self.connect().await?.call(op).await });

@@ -7,13 +7,14 @@ use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use comfy_table::{Table, presets};
+use serde::Serialize;
 use serde_json::Value;
 
-use super::ask::Ask;
-use super::exit;
-use crate::agent::core::Explanation;
+use super::ask::{self, Ask};
+use super::{exit, past};
+use crate::agent::core::{Explanation, KillId};
 use crate::control::protocol::Op;
-use crate::snapshot::{self, Answer, Snapshot, SnapshotError};
+use crate::snapshot::{self, Answer, Snapshot, SnapshotError, Verdict};
 
 /// The most that is read: room for a million workers, and an end for what has none (`/dev/zero`).
 const MAX_SNAPSHOT: u64 = 256 << 20;
@@ -22,13 +23,19 @@ const MAX_SNAPSHOT: u64 = 256 << 20;
 ///
 /// Asks the agent; with --snapshot decides on a file.
 ///
-/// Exit status: 0 answered, 1 the file cannot be read or the agent refused, 2 the file is malformed, 125 no agent
-/// answers.
+/// Exit status: 0 answered, 1 the file cannot be read, the agent refused, or a past decision does not come out the
+/// same, 2 the file is malformed, 125 no agent answers.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Decide on the inputs in FILE (JSON); `-` reads standard input. Needs no agent and no root.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["domain", "socket"])]
     snapshot: Option<PathBuf>,
+    /// Take the decision of kill N again, from the journal, and say whether it comes out the same
+    #[arg(long, value_name = "N", conflicts_with_all = ["snapshot", "domain"])]
+    kill: Option<u64>,
+    /// The journal with that decision [default: that of the agent that answers, else that of root's agent]
+    #[arg(long, value_name = "FILE", requires = "kill")]
+    journal: Option<PathBuf>,
     /// The domain to explain, `node` or `cgroup:PATH` [default: the one closest to its threshold]
     #[arg(long, value_name = "DOMAIN")]
     domain: Option<String>,
@@ -60,6 +67,9 @@ impl Error {
 
 /// Prints the answer and returns the exit status.
 pub(super) fn run(args: &Args) -> u8 {
+    if let Some(kill) = args.kill {
+        return again(args, KillId(kill));
+    }
     let Some(snapshot) = &args.snapshot else {
         return args.ask.ask(Op::Explain { domain: args.domain.clone() }, live);
     };
@@ -71,6 +81,56 @@ pub(super) fn run(args: &Args) -> u8 {
             error.status()
         }
     }
+}
+
+/// What `--kill --json` prints.
+#[derive(Serialize)]
+struct Again<'a> {
+    kill: KillId,
+    domain: &'a str,
+    same: bool,
+    differences: &'a [String],
+    decided: &'a [Verdict],
+    #[serde(flatten)]
+    answer: &'a Answer,
+}
+
+/// Takes a past decision again.
+fn again(args: &Args, kill: KillId) -> u8 {
+    let Some(journal) = args.journal.clone().or_else(|| past::journal(&args.ask)) else {
+        return exit::FAILED;
+    };
+    let Some(kills) = past::read(&journal) else { return exit::FAILED };
+    let Some(decided) = kills.get(&kill).and_then(|past| past.decision.as_deref()) else {
+        return past::no_such_kill(&journal, kill);
+    };
+    let decision = &decided.decision;
+    let answer = match decision.again() {
+        Ok(answer) => answer,
+        Err(error) => {
+            ask::complain(&format_args!("{}: kill {kill}: {error}", journal.display()));
+            return exit::FAILED;
+        }
+    };
+    let differences = decision.differences(&answer);
+    let same = differences.is_empty();
+    let printed = if args.ask.json {
+        let domain = decision.domain.as_str();
+        let (differences, decided) = (&differences[..], &decision.victims[..]);
+        let again = Again { kill, domain, same, differences, decided, answer: &answer };
+        match serde_json::to_string(&again) {
+            Ok(text) => ask::print(&(text + "\n")),
+            Err(error) => {
+                ask::complain(&error);
+                exit::FAILED
+            }
+        }
+    } else {
+        let outcome = if same { "it comes out the same".to_owned() } else { differences.join("; ") };
+        let domain = printable(&decision.domain);
+        ask::print(&format!("{domain}, kill {kill} taken again: {outcome}\n{}", render(&answer)))
+    };
+    if same { printed } else { exit::FAILED }
 }
 
 /// The agent's answer for people.

@@ -1,21 +1,79 @@
-//! `monitor kills`: past kills, newest last.
+//! `monitor kills`: past kills, newest last, or the whole report of one; as the agent knows them, or from a journal.
+
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::ask::Ask;
+use super::ask::{self, Ask};
 use super::table::{UNKNOWN, between, bytes, lines, list, text};
+use super::{exit, past};
+use crate::agent::core::{KillId, KillRecord};
 use crate::control::protocol::Op;
+use crate::journal::Past;
+use crate::report::Report;
 
-/// List past kills, newest last
+/// List past kills, newest last, or show the whole report of one
+///
+/// Asks the agent, which knows the kills since it started; with --journal reads the file, without any agent.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit status: 0 done; 1 the agent refused; 125 no agent answers.")]
+#[command(
+    after_help = "Exit status: 0 done; 1 the agent refused, or there is no such kill; 125 no agent answers."
+)]
 pub(super) struct Args {
+    /// The kill whose report to show
+    #[arg(value_name = "N")]
+    kill: Option<u64>,
+    /// Read this decision journal (with FILE.1, the part before it) instead of asking the agent
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
     #[command(flatten)]
     ask: Ask,
 }
 
 pub(super) fn run(args: &Args) -> u8 {
-    args.ask.ask(Op::Kills, human)
+    match (args.kill, &args.journal) {
+        (None, None) => args.ask.ask(Op::Kills, human),
+        (Some(kill), None) => args.ask.ask(Op::Report { kill }, report),
+        (kill, Some(journal)) => from_journal(journal, kill.map(KillId), args.ask.json),
+    }
+}
+
+fn from_journal(journal: &Path, kill: Option<KillId>, json: bool) -> u8 {
+    let Some(kills) = past::read(journal) else { return exit::FAILED };
+    let (found, print): (_, fn(&Value) -> String) = match kill {
+        None => {
+            let records: Vec<&KillRecord> = kills.values().filter_map(Past::record).collect();
+            (serde_json::to_value(records), human)
+        }
+        Some(kill) => match kills.get(&kill).map(Past::report) {
+            Some(Some(found)) => (serde_json::to_value(found), report),
+            Some(None) => {
+                let path = journal.display();
+                ask::complain(&format_args!(
+                    "{path}: kill {kill} was decided, and its end is not in the journal; see monitor explain --kill {kill}"
+                ));
+                return exit::FAILED;
+            }
+            None => return past::no_such_kill(journal, kill),
+        },
+    };
+    match found {
+        Ok(value) if json => ask::print(&format!("{value}\n")),
+        Ok(value) => ask::print(&print(&value)),
+        Err(error) => {
+            ask::complain(&error);
+            exit::FAILED
+        }
+    }
+}
+
+/// A report for people.
+fn report(answer: &Value) -> String {
+    match serde_json::from_value::<Report>(answer.clone()) {
+        Ok(report) => report.to_string(),
+        // An agent of another version: what it said is better than nothing.
+        Err(_) => format!("{answer:#}\n"),
+    }
 }
 
 const HEADER: [&str; 11] = [
@@ -33,7 +91,7 @@ const HEADER: [&str; 11] = [
 ];
 
 /// One line for each victim; times are counted from the crossing.
-fn human(answer: &Value) -> String {
+pub(super) fn human(answer: &Value) -> String {
     let kills = list(answer, "kills");
     if kills.is_empty() {
         return "no worker was killed\n".to_owned();

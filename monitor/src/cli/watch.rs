@@ -64,7 +64,7 @@ async fn watch(args: &Args) -> Result<(), Ended> {
 fn json(push: &Push) -> io::Result<String> {
     Ok(match push {
         Push::Note { note } => note.to_string(),
-        Push::Verdict(_) | Push::Lost { .. } => serde_json::to_string(push)?,
+        Push::Verdict(_) | Push::Report { .. } | Push::Lost { .. } => serde_json::to_string(push)?,
     })
 }
 
@@ -72,6 +72,7 @@ fn human(push: &Push) -> String {
     match push {
         Push::Note { note } => note_line(note),
         Push::Lost { notes } => format!("-  {notes} notes were lost: this reader was too slow"),
+        Push::Report { kill, .. } => format!("-  the report of kill {kill} is complete"),
         Push::Verdict(verdict) => {
             let retry = if verdict.should_retry { "retried" } else { "not retried" };
             format!("{}  {} is killed for memory, {retry}", seconds(verdict.decided.0), verdict.worker)

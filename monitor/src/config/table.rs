@@ -223,6 +223,15 @@ pub static SETTINGS: &[Setting] = &[
         field: at!(dry_run, Switch),
     },
     Setting {
+        key: "kernel_log",
+        flag: "kernel-log",
+        env: "MONITOR_KERNEL_LOG",
+        ray: &[],
+        doc: "For debugging: log each record that the kernel programs push (never each event), at level debug \
+              (MONITOR_LOG=debug).",
+        field: at!(kernel_log, Switch),
+    },
+    Setting {
         key: "socket",
         flag: "socket",
         env: "MONITOR_SOCKET",

@@ -172,6 +172,7 @@ const ROWS: &[Row] = &[
         ],
     ),
     ("dry_run", SWITCH, NOT_A_SWITCH),
+    ("kernel_log", SWITCH, NOT_A_SWITCH),
     ("socket", &[("/run/m.sock", "/run/m.sock"), ("m.sock", "m.sock")], NOT_A_PATH),
     ("journal", &[("none", "none"), ("./none", "./none"), ("/var/j", "/var/j")], NOT_A_PATH),
     ("journal_max_bytes", &[("65536", "65536"), ("1MiB", "1048576")], NOT_A_SIZE),

@@ -1,6 +1,7 @@
 //! The values a setting can have where the standard library has no type for them: one enum for each choice.
 //! Names only; what a choice means is decided by the code that reads it.
 
+pub use crate::agent::core::UnhelpfulKills;
 pub use crate::policy::{OwnerTieBreak, PolicyName};
 
 /// An enum whose variants are written as fixed words in flags, environment, file and output.
@@ -41,18 +42,12 @@ impl Choice for PolicyName {
     ];
 }
 
-impl Choice for OwnerTieBreak {
-    const ALL: &'static [(Self, &'static str)] = &[(Self::Newest, "newest"), (Self::Oldest, "oldest")];
+impl Choice for UnhelpfulKills {
+    const ALL: &'static [(Self, &'static str)] = &[(Self::Kill, "kill"), (Self::Skip, "skip")];
 }
 
-choice! {
-    /// What to do when killing all candidates could not bring the domain below its threshold (SPEC 10.5).
-    UnhelpfulKills {
-        /// Kill all the same, as Ray does.
-        Kill = "kill",
-        /// Kill nobody and report who holds the memory.
-        Skip = "skip",
-    }
+impl Choice for OwnerTieBreak {
+    const ALL: &'static [(Self, &'static str)] = &[(Self::Newest, "newest"), (Self::Oldest, "oldest")];
 }
 
 choice! {

@@ -171,7 +171,8 @@ impl Client {
 
     fn keep(&mut self, push: Push) {
         if self.queued.len() >= MAX_QUEUED
-            && let Some(note) = self.queued.iter().position(|kept| !matches!(kept, Push::Verdict(_)))
+            && let Some(note) =
+                self.queued.iter().position(|kept| matches!(kept, Push::Note { .. } | Push::Lost { .. }))
         {
             self.queued.remove(note);
         }
@@ -258,7 +259,7 @@ fn parse(line: &[u8]) -> Result<Incoming, String> {
         return serde_json::from_value(value).map(Incoming::Reply).map_err(|error| error.to_string());
     };
     match kind.as_str() {
-        Some("verdict" | "note" | "lost") => {
+        Some("verdict" | "report" | "note" | "lost") => {
             serde_json::from_value(value).map(Incoming::Push).map_err(|error| error.to_string())
         }
         _ => Ok(Incoming::Unknown),

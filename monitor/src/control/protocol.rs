@@ -55,6 +55,11 @@ pub enum Op {
     },
     /// Past kills, newest last (SPEC 11).
     Kills,
+    /// The report of one kill of this agent's. Answer: a `Report`; refused as not found until it is complete.
+    Report {
+        /// Its number.
+        kill: u64,
+    },
     /// Push everything that happens to this connection. Answer: `null`.
     Watch,
 }
@@ -165,6 +170,13 @@ pub enum RefusalCode {
 pub enum Push {
     /// A worker that this connection registered was chosen and is being killed.
     Verdict(Verdict),
+    /// The report of a kill of such a worker, after its verdict: when the kill is over and all is measured.
+    Report {
+        /// The kill's number.
+        kill: u64,
+        /// For people.
+        text: String,
+    },
     /// After `watch`: something happened. A `Note` as JSON.
     Note {
         /// The note.

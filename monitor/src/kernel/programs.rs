@@ -27,6 +27,27 @@ fn object() -> Option<&'static [u8]> {
     None
 }
 
+/// Whether the programs log what they push: for debugging.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KernelLog {
+    /// They do not; the branch is not even in the loaded programs.
+    Off,
+    /// A line for each record.
+    On,
+}
+
+impl KernelLog {
+    fn level(self) -> &'static u8 {
+        match self {
+            Self::Off => &0,
+            Self::On => &(aya_log::Level::Debug as u8),
+        }
+    }
+}
+
+/// What the programs log, on its way to the log of the process.
+pub type KernelLogger = aya_log::EbpfLogger<&'static dyn log::Log>;
+
 /// The loaded programs and their maps.
 pub struct Programs {
     ebpf: Ebpf,
@@ -58,11 +79,11 @@ unsafe impl aya::Pod for Counts {}
 
 impl Programs {
     /// Loads everything that this kernel takes and attaches the hooks that are always on (exit, lineage); the
-    /// usage hook is attached by [`Programs::attach`].
+    /// usage hook is attached by [`Programs::attach`]. With `log` they log each record that they push.
     ///
     /// # Errors
     /// The rows to show, each with the reason why there is no such hook, if nothing can be loaded.
-    pub fn load() -> Result<Self, Box<[Probe; 3]>> {
+    pub fn load(log: KernelLog) -> Result<Self, Box<[Probe; 3]>> {
         let all = |state: ProbeState| Box::new(Hook::ALL.map(|hook| Probe::new(hook, state.clone())));
         let Some(object) = object() else {
             return Err(all(ProbeState::Off("built without the kernel side (MONITOR_SKIP_EBPF)".into())));
@@ -90,6 +111,7 @@ impl Programs {
         for (value, (name, _, _)) in values.iter().zip(NUMBERS) {
             loader.override_global(name, value, true);
         }
+        loader.override_global(aya_log::LEVEL, log.level(), true);
         let mut ebpf = loader.load(object).map_err(|error| all(classify(&error)))?;
 
         let probes = Hook::ALL.map(|hook| {
@@ -118,6 +140,14 @@ impl Programs {
             _ => return Err("CELLS is no array".into()),
         };
         Ok(Self { ebpf, probes, events, cells, guarded, workers, drops })
+    }
+
+    /// The reader of what the programs log; once.
+    ///
+    /// # Errors
+    /// If it was taken, or its buffer can't be mapped.
+    pub fn take_logger(&mut self) -> Result<KernelLogger, aya_log::Error> {
+        aya_log::EbpfLogger::init(&mut self.ebpf)
     }
 
     /// The hooks and their states, in the order of [`Hook::ALL`].

@@ -5,14 +5,14 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::error::Flaw;
 use super::{Defect, ReadError};
 use crate::units::{Bytes, Pid};
 
 /// What a number of bytes was measured as (SPEC 2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measured {
     /// Used memory of the worker's own cgroup.

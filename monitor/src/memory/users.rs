@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::process::{self, Measured, ProcessMemory};
 use super::{CgroupPath, Hierarchy, ReadError};
@@ -14,7 +14,7 @@ use crate::units::{Bytes, Pid};
 const COMMAND_LENGTH: usize = 100;
 
 /// A process and what it holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// The process.
     pub pid: Pid,
@@ -27,7 +27,7 @@ pub struct User {
 }
 
 /// The largest users found.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Users {
     /// Largest first; equal ones by pid.
     pub top: Vec<User>,

@@ -31,7 +31,13 @@ pub(super) enum Ended {
         told: bool,
     },
     /// By the agent.
-    Killed { pid: Pid, verdict: Verdict, told: bool },
+    Killed {
+        pid: Pid,
+        verdict: Verdict,
+        told: bool,
+        /// The report of the kill, if it came already.
+        report: Option<String>,
+    },
     /// It never became the command.
     NotRun(io::Error),
     /// The runner was told to stop before the command ran.
@@ -52,6 +58,8 @@ struct Heard {
     /// Its ids: one for each agent that it met. A late verdict on an earlier process is not about this one.
     ids: Vec<WorkerId>,
     verdict: Option<Verdict>,
+    /// The last report, and of which kill.
+    report: Option<(u64, String)>,
     stop: Option<(Received, Instant)>,
 }
 
@@ -93,7 +101,10 @@ impl Attempt<'_> {
             Some(_) if exit == Exit::Code(0) && matches!(self.plan.kind, Kind::Task { .. }) => {
                 Ended::Otherwise { exit, told }
             }
-            Some(verdict) => Ended::Killed { pid: held.pid(), verdict, told },
+            Some(verdict) => {
+                let report = heard.report.filter(|(kill, _)| *kill == verdict.kill).map(|(_, text)| text);
+                Ended::Killed { pid: held.pid(), verdict, told, report }
+            }
             None => Ended::Otherwise { exit, told },
         })
     }
@@ -128,7 +139,7 @@ impl Attempt<'_> {
     }
 
     async fn watch(&mut self, held: &mut Held, worker: WorkerId) -> io::Result<(End, Heard)> {
-        let mut heard = Heard { ids: vec![worker], verdict: None, stop: None };
+        let mut heard = Heard { ids: vec![worker], verdict: None, report: None, stop: None };
         let end = loop {
             tokio::select! {
                 biased;
@@ -151,6 +162,7 @@ impl Attempt<'_> {
                 say::line(format_args!("{}", say::verdict(&verdict)));
                 heard.verdict = Some(verdict);
             }
+            News::Report { kill, text } => heard.report = Some((kill, text)),
             News::Lost(error) => {
                 say::line(format_args!("{error}; the command goes on unguarded until the agent is back"));
             }

@@ -75,7 +75,7 @@ fn serve(config: Config, shutdown: CancellationToken, ready: oneshot::Sender<Res
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let (listener, _file) = listen::bind(&config.socket, Access::Everyone)?;
-            agent::serve(config, listener, shutdown, || tell(Ok(()))).await?;
+            agent::serve(config, listener, shutdown, None, || tell(Ok(()))).await?;
             anyhow::Ok(())
         })
     })();

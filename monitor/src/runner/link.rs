@@ -25,6 +25,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) enum News {
     /// The command is being killed.
     Verdict(Verdict),
+    /// The report of a kill of the command or of an earlier process of it.
+    Report {
+        /// The kill's number.
+        kill: u64,
+        /// For people.
+        text: String,
+    },
     /// The agent is gone; it is looked for.
     Lost(ClientError),
     /// It is back, and knows the command by this id.
@@ -80,6 +87,21 @@ impl Link {
         let _ = self.orders.send(Order::Over).await;
     }
 
+    /// The text of the report of a kill, once it comes; `None`: nothing will come any more.
+    pub(super) async fn report(&mut self, kill: u64) -> Option<String> {
+        loop {
+            match self.news.recv().await? {
+                News::Report { kill: of, text } if of == kill => return Some(text),
+                News::Lost(_) => return None,
+                News::Report { .. }
+                | News::Verdict(_)
+                | News::Back(_)
+                | News::StillRegistered
+                | News::Unguarded(_) => {}
+            }
+        }
+    }
+
     /// Asks whether the agent killed the current worker, whose process was `pid`.
     pub(super) async fn kill_of(&self, pid: Pid) -> Option<Verdict> {
         let (reply, answer) = oneshot::channel();
@@ -133,6 +155,9 @@ impl Keeper {
         match push {
             Push::Verdict(verdict) if self.is_current(verdict.worker) => {
                 let _ = self.news.send(News::Verdict(verdict)).await;
+            }
+            Push::Report { kill, text } => {
+                let _ = self.news.send(News::Report { kill, text }).await;
             }
             Push::Verdict(_) | Push::Note { .. } | Push::Lost { .. } => {}
         }

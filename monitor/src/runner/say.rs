@@ -11,6 +11,11 @@ pub(super) fn line(text: fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "monitor: {text}");
 }
 
+/// Several lines on stderr, each marked as ours.
+pub(super) fn text(text: &str) {
+    text.lines().for_each(|each| line(format_args!("{each}")));
+}
+
 /// What an owner is told of a kill.
 pub(super) fn verdict(verdict: &Verdict) -> String {
     let Verdict { worker, kill, should_retry, why, domain, used, threshold, total, decided: _ } = verdict;

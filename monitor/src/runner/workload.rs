@@ -17,6 +17,9 @@ use crate::retry::{Exit, Failure, Next, Outcome, Retry};
 /// How often a countdown is told.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How long a workload that failed for memory waits for the report: as long as an agent's defaults let it take.
+const REPORT_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Everything of one `monitor run`.
 pub(super) struct Workload {
     plan: Plan,
@@ -48,11 +51,12 @@ impl Workload {
                 signals: &self.signals,
                 events: &mut self.events,
             };
+            let mut killed = None;
             let next = match attempt.run().await {
                 Ok(Ended::NotRun(error)) => return Ok(self.not_run(&error)),
                 Ok(Ended::StoppedBefore(received)) => return Ok(self.stopped(received)),
                 Ok(Ended::Otherwise { exit, told }) => self.ended(exit, told),
-                Ok(Ended::Killed { pid, verdict, told }) => {
+                Ok(Ended::Killed { pid, verdict, told, report }) => {
                     let exit = Exit::Signal(9);
                     let outcome = if told {
                         Outcome::Stopped(exit)
@@ -61,6 +65,7 @@ impl Workload {
                     };
                     let next = self.retry.on_exit(outcome);
                     self.events.write(&Event::killed(pid, &verdict, delay_ms(next)));
+                    killed = Some((verdict.kill, report));
                     next
                 }
                 Err(error) => {
@@ -70,7 +75,12 @@ impl Workload {
             };
             let after = match next {
                 Next::Done(exit) => return Ok(exit.status()),
-                Next::Fail(failure) => return Ok(self.fail(failure)),
+                Next::Fail(failure) => {
+                    if let Some((kill, report)) = killed {
+                        self.show_report(kill, report).await;
+                    }
+                    return Ok(self.fail(failure));
+                }
                 Next::Retry { after } => after,
                 Next::Restart => Duration::ZERO,
             };
@@ -112,6 +122,30 @@ impl Workload {
         say::line(format_args!("{reason}"));
         self.failed(received.status(), false, &reason);
         received.status()
+    }
+
+    /// Prints the report of the kill that ends the workload. It comes after the verdict: when the kill is over.
+    async fn show_report(&mut self, kill: u64, report: Option<String>) {
+        let report = match report {
+            Some(report) => Some(report),
+            None => {
+                let patience = sleep_until(Instant::now() + REPORT_PATIENCE);
+                tokio::pin!(patience);
+                loop {
+                    tokio::select! {
+                        report = self.link.report(kill) => break report,
+                        () = &mut patience => break None,
+                        received = self.signals.next() => if received.asks_to_stop() { break None },
+                    }
+                }
+            }
+        };
+        match report {
+            Some(report) => say::text(&report),
+            None => {
+                say::line(format_args!("its report did not come; `monitor kills {kill}` may show it later"))
+            }
+        }
     }
 
     fn fail(&mut self, failure: Failure) -> u8 {

@@ -40,6 +40,8 @@ pub enum Action {
     },
     /// Write down the decision with its exact inputs (`Core::decision`), now that the signal is on its way.
     Record(KillId),
+    /// Measure what the workers hold; answers: `Event::Memory`.
+    Measure,
     /// Forget a worker: close its descriptors, tell the kernel programs.
     Forget(WorkerId),
     /// Tell everyone who watches.

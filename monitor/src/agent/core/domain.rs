@@ -39,6 +39,8 @@ pub(super) struct Domain {
     counter: i64,
     /// Since when, and why, the agent believes it is above; none at or below the threshold.
     pub(super) crossed: Option<(Nanos, Trigger)>,
+    /// Since when a kill waits to be measured whether it would help, and what was used then.
+    pub(super) asked: Option<(Nanos, Bytes)>,
     /// The workers that charge it and can be killed.
     pub(super) roster: Roster,
     /// Nothing is decided here before this (dry run).
@@ -59,6 +61,7 @@ impl Domain {
             counter_read: 0,
             counter: 0,
             crossed: None,
+            asked: None,
             roster: Roster::new(policy),
             quiet_until: Nanos(0),
             complained: None,

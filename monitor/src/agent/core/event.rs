@@ -66,6 +66,11 @@ pub enum Seen {
 pub enum Event {
     /// The configuration; the first event of a recording.
     Settings(Settings),
+    /// An agent before this one numbered its kills up to here: the next has a larger number.
+    Resumed {
+        /// The last of them.
+        last_kill: KillId,
+    },
     /// A domain to guard from now on.
     DomainAdded {
         /// Its number, not in use.
@@ -169,6 +174,9 @@ pub enum Event {
         worker: WorkerId,
         /// `None`: could not be measured.
         memory: Option<Bytes>,
+        /// What the number is.
+        #[serde(default)]
+        measured: Option<crate::memory::process::Measured>,
     },
     /// A deadline passed, or it is time to refresh.
     Tick,

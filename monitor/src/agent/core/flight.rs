@@ -4,7 +4,7 @@
 use super::event::{DomainId, KillId};
 use super::view::KillRecord;
 use crate::units::Nanos;
-use crate::worker::WorkerId;
+use crate::worker::{Candidate, WorkerId};
 
 /// See the module.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub(super) struct Flight {
     pub(super) domain: DomainId,
     /// Whom, in the order in which they were chosen.
     pub(super) victims: Vec<WorkerId>,
+    /// What the policy knew of them: they are in the domain's roster no more.
+    pub(super) taken: Vec<Candidate>,
     /// When it is given up on.
     pub(super) deadline: Nanos,
     /// When the wait for the memory of the dead ends; set at the last death.

@@ -14,7 +14,7 @@ use crate::units::Nanos;
 use crate::worker::WorkerId;
 
 /// SPEC 5: how often it is said that nobody can be killed; and how often a dry run decides.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
+pub(super) const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
 
 impl Core {
     /// The domain is above by an authoritative reading: picks victims and orders their death, unless a kill is in
@@ -29,6 +29,10 @@ impl Core {
             return None;
         }
         let crossed = domain.crossed;
+        if self.spares(id, usage, now, todo) {
+            return None;
+        }
+        let Some(domain) = self.domains.get(&id) else { return };
         // The first in the first statement: with one victim nothing is sorted or copied before the order.
         let mut victims = Vec::with_capacity(4);
         for choice in domain.roster.choose(usage) {
@@ -57,6 +61,7 @@ impl Core {
                 should_retry: choice.should_retry,
                 why: choice.why.to_string(),
                 memory: worker.memory(),
+                sample: worker.sample,
             })
         });
         let (crossing, trigger) = crossed.map_or((now, Trigger::Tick), |(at, trigger)| (at, trigger));
@@ -96,17 +101,17 @@ impl Core {
         record: KillRecord,
         now: Nanos,
     ) {
+        let mut taken = Vec::with_capacity(victims.len());
         for victim in &victims {
             let Some(worker) = self.workers.get_mut(victim) else { continue };
             worker.life = Life::BeingKilled(id);
-            for domain in &worker.domains {
-                if let Some(domain) = self.domains.get_mut(domain) {
-                    domain.roster.remove(*victim);
-                }
+            for charged in &worker.domains {
+                let Some(found) = self.domains.get_mut(charged) else { continue };
+                taken.extend(found.roster.remove(*victim).filter(|_| *charged == domain));
             }
         }
         let deadline = now.after(Duration::from_millis(self.settings.kill_timeout_ms));
-        self.flights.push(Flight { id, domain, victims, deadline, memory_deadline: None, record });
+        self.flights.push(Flight { id, domain, victims, taken, deadline, memory_deadline: None, record });
     }
 
     fn complain(&mut self, id: DomainId, usage: Usage, now: Nanos) -> Option<Note> {
@@ -162,6 +167,7 @@ impl Core {
         if let Some(domain) = self.domains.get_mut(&flight.domain) {
             // What is above after this is a new case.
             domain.crossed = Some((now, Trigger::AfterKill));
+            domain.asked = None;
         }
         for victim in flight.victims {
             let Some(worker) = self.workers.get_mut(&victim) else { continue };

@@ -112,6 +112,21 @@ pub enum Note {
         /// SPEC 3.
         threshold: Bytes,
     },
+    /// Above the threshold, and nobody is killed because it could not help (SPEC 10.5). At most once per 5 s.
+    Unhelpful {
+        /// When.
+        at: Nanos,
+        /// The domain.
+        domain: String,
+        /// SPEC 2.
+        used: Bytes,
+        /// SPEC 3.
+        threshold: Bytes,
+        /// What all candidates hold together.
+        candidates_hold: Bytes,
+        /// What is held by others.
+        others_hold: Bytes,
+    },
     /// A domain can't be read: it protects nobody until it can.
     Unknown {
         /// When.

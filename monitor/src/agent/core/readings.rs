@@ -27,7 +27,7 @@ impl Core {
         if above {
             domain.crossed.get_or_insert((now, Trigger::Tick));
         } else {
-            domain.crossed = None;
+            (domain.crossed, domain.asked) = (None, None);
         }
         if let Some(line) = domain.line() {
             // Above the line a crossing is no news, and a record for every reading would be a loop.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::unhelpful::UnhelpfulKills;
 use crate::policy::{OwnerTieBreak, PolicyName};
 use crate::units::Bytes;
 
@@ -29,6 +30,9 @@ pub struct Settings {
     pub kill_timeout_ms: u64,
     /// SPEC 6: after its death, how long a victim's memory is waited for.
     pub memory_wait_ms: u64,
+    /// SPEC 10.5.
+    #[serde(default)]
+    pub unhelpful_kills: UnhelpfulKills,
     /// Decide and report, signal nobody.
     pub dry_run: bool,
 }
@@ -45,6 +49,7 @@ impl Default for Settings {
             idle_threshold: Bytes(1 << 30),
             kill_timeout_ms: 10_000,
             memory_wait_ms: 1_000,
+            unhelpful_kills: UnhelpfulKills::Kill,
             dry_run: false,
         }
     }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::KillId;
 use super::note::Trigger;
+use crate::memory::process::Measured;
 use crate::snapshot::Answer;
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::WorkerId;
@@ -61,6 +62,9 @@ pub struct WorkerView {
     pub started: Nanos,
     /// What it holds, descendants included, if measured.
     pub memory: Option<Bytes>,
+    /// That measurement.
+    #[serde(default)]
+    pub sample: Option<Sample>,
     /// The domains it charges, innermost first.
     pub domains: Vec<String>,
 }
@@ -152,6 +156,20 @@ pub struct VictimRecord {
     pub why: String,
     /// What it held, if measured.
     pub memory: Option<Bytes>,
+    /// That measurement: always one from before the decision.
+    #[serde(default)]
+    pub sample: Option<Sample>,
+}
+
+/// A measurement of a worker's memory, its descendants included (SPEC 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// How much.
+    pub bytes: Bytes,
+    /// What the number is, if it is known.
+    pub measured: Option<Measured>,
+    /// When it was taken.
+    pub at: Nanos,
 }
 
 /// What the core counted since it started.

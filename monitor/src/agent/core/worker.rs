@@ -1,7 +1,7 @@
 //! A registered worker as the core knows it.
 
 use super::event::{DomainId, KillId, Seen};
-use super::view::{WorkerState, WorkerView};
+use super::view::{Sample, WorkerState, WorkerView};
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::{Candidate, WorkerId};
 
@@ -31,6 +31,8 @@ pub(super) struct Worker {
     pub(super) uid: u32,
     pub(super) name: Option<String>,
     pub(super) attempt: u32,
+    /// The last measurement of its memory.
+    pub(super) sample: Option<Sample>,
     /// The domains it charges, innermost first.
     pub(super) domains: Vec<DomainId>,
     pub(super) life: Life,
@@ -50,6 +52,7 @@ impl Worker {
             uid,
             name: None,
             attempt: 0,
+            sample: None,
             domains,
             life: Life::Running,
             processes: vec![first],
@@ -133,6 +136,7 @@ impl Worker {
             retriable: self.candidate.kind.retriable(),
             started: self.candidate.started,
             memory: self.candidate.memory,
+            sample: self.sample,
             domains: self.domains.iter().map(|domain| domain_name(*domain)).collect(),
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use super::worker::{Life, Worker};
-use super::{Action, Core, Note};
-use crate::units::{Bytes, Nanos, Pid};
+use super::{Action, Core, Note, Sample};
+use crate::units::{Nanos, Pid};
 use crate::worker::WorkerId;
 
 impl Core {
@@ -56,8 +56,10 @@ impl Core {
     }
 
     /// What a worker holds was measured.
-    pub(super) fn measured(&mut self, id: WorkerId, memory: Option<Bytes>) {
+    pub(super) fn measured(&mut self, id: WorkerId, sample: Option<Sample>) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
+        let memory = sample.map(|sample| sample.bytes);
+        worker.sample = sample;
         worker.candidate.memory = memory;
         for domain in &worker.domains {
             if let Some(domain) = self.domains.get_mut(domain) {

@@ -1,0 +1,80 @@
+# What the examples share: a memory cgroup of their own with an agent that guards nothing else. Sourced by them.
+# Nothing outside of that cgroup is registered, and so nothing outside of it can be killed.
+
+set -euo pipefail
+
+: "${MONITOR:=monitor}"
+command -v "$MONITOR" >/dev/null || {
+    echo "no $MONITOR: build it (cargo build), and put it on the PATH or set MONITOR" >&2
+    exit 1
+}
+[ "$(id -u)" = 0 ] || {
+    echo "it needs root: for a cgroup of its own" >&2
+    exit 1
+}
+
+# Sizes are in MiB. $1: the limit of the cgroup; $2: the usage threshold.
+guard() {
+    local name="monitor-example-$$" root=/sys/fs/cgroup/memory limit=memory.limit_in_bytes swap=
+    if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+        root=/sys/fs/cgroup limit=memory.max
+        echo +memory >$root/cgroup.subtree_control
+    fi
+    dir=$(mktemp -d)
+    box="$root/$name"
+    mkdir "$box"
+    trap clean EXIT
+    echo $(($1 << 20)) >"$box/$limit"
+    for swap in memory.swap.max memory.swappiness; do
+        [ ! -e "$box/$swap" ] || echo 0 >"$box/$swap"
+    done
+    "$MONITOR" agent --cgroup "/$name" --usage-threshold "$2" --socket "$dir/socket" \
+        --journal "$dir/journal" 2>"$dir/agent.log" &
+    agent=$!
+    export MONITOR_SOCKET="$dir/socket"
+    until "$MONITOR" status >/dev/null 2>&1; do
+        kill -0 $agent 2>/dev/null || { cat "$dir/agent.log" >&2; exit 1; }
+        sleep 0.1
+    done
+}
+
+# Ends what is left in the cgroup, then the agent.
+clean() {
+    local pid tries
+    for tries in $(seq 100); do
+        grep -q . "$box/cgroup.procs" || break
+        while read -r pid; do kill -KILL "$pid" 2>/dev/null || true; done <"$box/cgroup.procs"
+        sleep 0.1
+    done
+    [ -z "${agent:-}" ] || { kill $agent 2>/dev/null; wait $agent 2>/dev/null; } || true
+    # Members that have ended count until they are waited for.
+    for tries in $(seq 100); do
+        rmdir "$box" 2>/dev/null && break
+        sleep 0.1
+    done
+    rm -rf "$dir"
+}
+
+# Runs `monitor run` with these arguments within the cgroup.
+worker() {
+    (
+        echo $BASHPID >"$box/cgroup.procs"
+        exec "$MONITOR" run "$@"
+    )
+}
+
+# Waits until this many MiB more than $2 are used in the cgroup, as the agent reads it.
+used() {
+    "$MONITOR" status --json | tr ',{' '\n\n' | sed -n 's/^"used"://p' | head -n 1
+}
+
+wait_used() {
+    local want=$(($1 << 20))
+    until [ "$(used)" -ge $want ]; do sleep 0.1; done
+}
+
+# A command that allocates $1 MiB, holds it $2 seconds, and ends well.
+hog() {
+    # Until its input ends, tail keeps it all, because it has no line break. Then its output blocks until sleep ends.
+    echo "head -c $(($1 << 20)) /dev/zero | tail | sleep $2"
+}

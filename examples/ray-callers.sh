@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Ray's figure: two callers with four tasks each run out of memory. The victim is the newest task of the caller with the
+# most; if both have as many, of the caller that began later. So they alternate.
+#
+#   sudo MONITOR=target/debug/monitor examples/ray-callers.sh [--limit MIB]
+#
+# --limit MIB   the memory that there is (default 600; for a node's size: --limit 16384)
+. "$(dirname "$0")/common.sh"
+
+limit=600
+while [ $# -gt 0 ]; do
+    case $1 in
+    --limit) limit=${2:?--limit MIB} && shift 2 ;;
+    *) echo "unknown argument: $1" >&2 && exit 2 ;;
+    esac
+done
+
+guard "$limit" 0.8
+each=$((limit / 25))
+for caller in a b; do
+    for number in 1 2 3 4; do
+        before=$(($(used) >> 20))
+        worker --owner $caller --name $caller$number --oom-retry-base-ms 60000 -- \
+            sh -c "$(hog $each 600)" 2>"$dir/$caller$number.log" &
+        wait_used $((before + each))
+    done
+done
+# Somebody else, who is no worker, takes what is left and what two and a half tasks have.
+other=$((limit * 8 / 10 - ($(used) >> 20) + each * 5 / 2))
+(echo $BASHPID >"$box/cgroup.procs" && exec sh -c "$(hog $other 600)") &
+until [ "$("$MONITOR" kills --json | tr '}' '\n' | grep -c '"worker"')" -ge 3 ]; do sleep 0.1; done
+"$MONITOR" kills
+"$MONITOR" kills --json | tr ',' '\n' | sed -n 's/.*"name":"\(.*\)"/killed: \1/p'

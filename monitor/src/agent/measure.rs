@@ -1,0 +1,106 @@
+//! What each worker holds, measured from time to time on a thread of its own: for reports, and for `by_time`, which
+//! ranks by size. A kill never waits for it.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::task::spawn_blocking;
+
+use super::core::Event;
+use super::later::{Later, after};
+use super::shell::Shell;
+use crate::memory::process::{ProcessMemory, memory_of_all};
+use crate::units::{Bytes, Pid};
+use crate::worker::WorkerId;
+
+/// How often, far from every threshold; and how often near to one.
+const EVERY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(1));
+
+/// Near: this share of the threshold is used.
+const NEAR_PERCENT: u128 = 80;
+
+/// Summing up pages takes the kernel up to 30 ms per GiB: the pause is at least this many times as long.
+const PAUSE: u32 = 20;
+
+/// What was measured.
+pub(super) struct Measurement {
+    samples: Vec<(WorkerId, Option<ProcessMemory>)>,
+    took: Duration,
+    /// It was asked for: the timer goes on by itself.
+    extra: bool,
+}
+
+impl Shell {
+    /// The timer's measurement.
+    pub(super) fn measure(&mut self) {
+        if self.reports.measuring {
+            after(EVERY.1, Later::Measure, self.reports.to_loop());
+        } else {
+            self.start_measuring(false);
+        }
+    }
+
+    /// One that cannot wait for the timer.
+    pub(super) fn measure_now(&mut self) {
+        if !self.reports.measuring {
+            self.start_measuring(true);
+        }
+    }
+
+    fn start_measuring(&mut self, extra: bool) {
+        self.reports.measuring = true;
+        let procfs: PathBuf = self.domains.roots().procfs.clone();
+        let workers: Vec<(WorkerId, Vec<Pid>)> = self
+            .registry
+            .ids()
+            .into_iter()
+            .filter_map(|id| {
+                let entry = self.registry.get(id)?;
+                Some((id, entry.members.iter().map(|member| member.process.pid()).collect()))
+            })
+            .collect();
+        let to_loop = self.reports.to_loop();
+        tokio::spawn(async move {
+            let measured = spawn_blocking(move || all(&procfs, workers, extra)).await;
+            let nothing = Measurement { samples: Vec::new(), took: Duration::ZERO, extra };
+            // The loop is gone only when the agent is.
+            let _ = to_loop.send(Later::Measured(measured.unwrap_or(nothing)));
+        });
+    }
+
+    /// Takes note of a measurement, and of when the next is due.
+    pub(super) fn measured(&mut self, measurement: Measurement) {
+        self.reports.measuring = false;
+        for (worker, sample) in measurement.samples {
+            self.happen(Event::Memory {
+                worker,
+                memory: sample.map(|sample| sample.bytes),
+                measured: sample.map(|sample| sample.measured),
+            });
+        }
+        if measurement.extra {
+            return;
+        }
+        let every = if self.near() { EVERY.1 } else { EVERY.0 };
+        after(every.max(measurement.took * PAUSE), Later::Measure, self.reports.to_loop());
+    }
+
+    /// Whether a domain comes near its threshold.
+    fn near(&self) -> bool {
+        let near = |used: Bytes, threshold: Bytes| {
+            u128::from(used.0) * 100 >= u128::from(threshold.0) * NEAR_PERCENT
+        };
+        self.core.domains().iter().any(|view| view.used.zip(view.threshold).is_some_and(|(u, t)| near(u, t)))
+    }
+}
+
+/// Workers that ended meanwhile are left out.
+fn all(procfs: &Path, workers: Vec<(WorkerId, Vec<Pid>)>, extra: bool) -> Measurement {
+    let started = Instant::now();
+    let samples = workers.into_iter().filter_map(|(worker, pids)| match memory_of_all(procfs, pids) {
+        Ok(memory) if memory.bytes == Bytes(0) => None,
+        Ok(memory) => Some((worker, Some(memory))),
+        Err(_) => Some((worker, None)),
+    });
+    Measurement { samples: samples.collect(), took: started.elapsed(), extra }
+}

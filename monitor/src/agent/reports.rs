@@ -1,0 +1,268 @@
+//! What is written down and told of kills: the journal, the reports, the summary's counts. Everything here happens
+//! after the signal was sent; what takes long happens on other threads.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+
+use super::core::{Decision, KillId, KillRecord, Note};
+use super::later::{Later, after};
+use super::node;
+use super::shell::Shell;
+use crate::config::Config;
+use crate::control::protocol::Push;
+use crate::control::request::Peer;
+use crate::journal::{self, JournalView, Writer};
+use crate::memory::users::{self, Users};
+use crate::memory::{CgroupPath, Hierarchy};
+use crate::report::Report;
+use crate::report::summary::{Node, Period};
+use crate::units::Bytes;
+
+/// SPEC 8: how many memory users a report names.
+const TOP: usize = 10;
+
+/// How long they are looked for.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Workers have begun to hold something by then.
+const FIRST_MEASUREMENT: Duration = Duration::from_secs(1);
+
+/// How many reports are kept for `monitor kills N`.
+const KEPT: usize = 100;
+
+/// A kill whose report is being made.
+struct Open {
+    kill: KillId,
+    /// Where its end goes; none: it went.
+    landed: Option<oneshot::Sender<Landed>>,
+    /// Who registered the victims.
+    peers: Vec<Peer>,
+}
+
+/// The end of a kill.
+struct Landed {
+    record: KillRecord,
+    /// By how much the domain's usage fell.
+    freed: Option<Bytes>,
+}
+
+/// See the module.
+pub(super) struct Reports {
+    journal: Option<Writer>,
+    open: Vec<Open>,
+    kept: VecDeque<Report>,
+    to_loop: UnboundedSender<Later>,
+    /// Workers are being measured.
+    pub(super) measuring: bool,
+    period: Period,
+    /// How many crashes were counted before the period.
+    crashed: u64,
+    summary_interval: Option<Duration>,
+    node: Node,
+}
+
+impl Reports {
+    /// Opens the journal, and starts the timers. What comes out of the receiver is for [`Shell::later`].
+    pub(super) fn start(config: &Config) -> (Self, UnboundedReceiver<Later>) {
+        let (to_loop, later) = unbounded_channel();
+        after(FIRST_MEASUREMENT, Later::Measure, to_loop.clone());
+        if let Some(interval) = config.summary_interval {
+            after(interval, Later::Summary, to_loop.clone());
+        }
+        let journal = config.journal.as_deref().and_then(|path| {
+            let writer = Writer::start(path, config.journal_max);
+            let refused =
+                |error| tracing::error!(%error, "no thread for the journal: decisions are not written");
+            writer.map_err(refused).ok()
+        });
+        let reports = Self {
+            journal,
+            open: Vec::new(),
+            kept: VecDeque::new(),
+            to_loop,
+            measuring: false,
+            period: Period::default(),
+            crashed: 0,
+            summary_interval: config.summary_interval,
+            node: node::identify(),
+        };
+        (reports, later)
+    }
+
+    pub(super) fn to_loop(&self) -> UnboundedSender<Later> {
+        self.to_loop.clone()
+    }
+
+    pub(super) fn journal(&self) -> Option<JournalView> {
+        self.journal.as_ref().map(Writer::view)
+    }
+
+    /// A complete report.
+    pub(super) fn get(&self, kill: KillId) -> Option<&Report> {
+        self.kept.iter().rev().find(|report| report.kill.id == kill)
+    }
+}
+
+/// The number of the last kill in the journal. One that cannot be read is said, and the numbers begin anew.
+pub(super) fn last_kill(path: &Path) -> Option<KillId> {
+    journal::last_kill(path).unwrap_or_else(|error| {
+        tracing::error!(%error, "cannot read the journal: kills are numbered from 1");
+        None
+    })
+}
+
+impl Shell {
+    /// The signals of a kill are sent: writes down why, and starts to look who holds the memory.
+    pub(super) fn record(&mut self, kill: KillId) {
+        let Some(decision) = self.core.decision(kill) else { return };
+        let decision = Arc::new(decision);
+        if let Some(journal) = &self.reports.journal {
+            journal.decision(Arc::clone(&decision));
+        }
+        let record = self.core.kill(kill);
+        let victims = record.iter().flat_map(|record| &record.victims);
+        let mut peers: Vec<Peer> = Vec::new();
+        for peer in victims.filter_map(|victim| self.registry.whose(victim.worker)) {
+            if peers.iter().all(|known| known.connection != peer.connection) {
+                peers.push(peer.clone());
+            }
+        }
+        let over = record.filter(|record| record.dry_run).cloned();
+        let (landed, end) = oneshot::channel();
+        let look = self.look_for_users(&decision.domain);
+        tokio::spawn(complete(decision, look, end, self.reports.to_loop()));
+        let landed = match over {
+            None => Some(landed),
+            Some(record) => {
+                // The task that takes it lives as long as the runtime.
+                let _ = landed.send(Landed { record, freed: None });
+                None
+            }
+        };
+        self.reports.open.push(Open { kill, landed, peers });
+    }
+
+    /// Who holds the memory of a domain; to be called on a thread that may wait.
+    fn look_for_users(&self, domain: &str) -> impl FnOnce() -> Result<Users, String> + Send + 'static {
+        let procfs = self.domains.roots().procfs.clone();
+        let within: Option<(Hierarchy, CgroupPath)> = self.domains.cgroup_named(domain);
+        move || {
+            let within = within.as_ref().map(|(hierarchy, path)| (hierarchy, path));
+            users::top(&procfs, within, TOP, LOOK).map_err(|error| error.to_string())
+        }
+    }
+
+    /// What of a note concerns reports.
+    pub(super) fn noted(&mut self, note: &Note) {
+        match note {
+            Note::Killed(record) => self.landed(record),
+            Note::NoCandidates { domain, .. } | Note::Unhelpful { domain, .. } => self.tell_users(domain),
+            Note::Registered { .. }
+            | Note::Ended { .. }
+            | Note::Above { .. }
+            | Note::Below { .. }
+            | Note::Decided { .. }
+            | Note::Stuck { .. }
+            | Note::Unknown { .. }
+            | Note::Known { .. }
+            | Note::Lost { .. } => {}
+        }
+    }
+
+    /// Says what happened in the period that ends, if anything did.
+    pub(super) fn summarize(&mut self) {
+        let crashed = self.core.counters().crashed;
+        self.reports.period.crashed(crashed.saturating_sub(self.reports.crashed));
+        self.reports.crashed = crashed;
+        if let Some(summary) = self.reports.period.take(&self.reports.node, self.core.settings()) {
+            tracing::warn!(target: "summary", "{summary}");
+        }
+        if let Some(interval) = self.reports.summary_interval {
+            after(interval, Later::Summary, self.reports.to_loop());
+        }
+    }
+
+    fn landed(&mut self, record: &KillRecord) {
+        self.reports.period.kill(record);
+        if let Some(journal) = &self.reports.journal {
+            journal.killed(record.clone());
+        }
+        // The core had the domain read again before it said that the kill is over.
+        let now = self.core.domains().into_iter().find(|view| view.domain == record.domain);
+        let freed = now.and_then(|view| view.used).map(|used| record.used.saturating_sub(used));
+        let open = self.reports.open.iter_mut().find(|open| open.kill == record.id);
+        if let Some(landed) = open.and_then(|open| open.landed.take()) {
+            // The task that takes it lives as long as the runtime.
+            let _ = landed.send(Landed { record: record.clone(), freed });
+        }
+    }
+
+    /// Says who holds the memory that no kill can free.
+    fn tell_users(&self, domain: &str) {
+        let look = self.look_for_users(domain);
+        let domain = domain.to_owned();
+        tokio::task::spawn_blocking(move || match look() {
+            Ok(users) => {
+                for user in users.top {
+                    tracing::warn!(target: "users", %domain, pid = %user.pid, memory = %user.memory, "{}", user.command);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(target: "users", %domain, "cannot tell who holds the memory: {error}")
+            }
+        });
+    }
+
+    /// A report is complete: writes it down, keeps it, and tells who launched the victims.
+    pub(super) fn reported(&mut self, report: Report) {
+        let text = report.to_string();
+        tracing::info!(target: "report", "{text}");
+        let open = self.reports.open.iter().position(|open| open.kill == report.kill.id);
+        let peers = open.map(|index| self.reports.open.swap_remove(index).peers).unwrap_or_default();
+        // A dry run killed nobody: there is nothing to tell.
+        for peer in peers.iter().filter(|_| !report.kill.dry_run) {
+            if peer.pushes.try_send(Push::Report { kill: report.kill.id.0, text: text.clone() }).is_err() {
+                tracing::warn!(kill = %report.kill.id, "whoever registered a victim cannot be told of the report");
+            }
+        }
+        if let Some(journal) = &self.reports.journal {
+            journal.report(report.clone());
+        }
+        if self.reports.kept.len() == KEPT {
+            self.reports.kept.pop_front();
+        }
+        self.reports.kept.push_back(report);
+    }
+}
+
+/// Puts a report together as its parts come in.
+async fn complete(
+    decision: Arc<Decision>,
+    look: impl FnOnce() -> Result<Users, String> + Send + 'static,
+    end: oneshot::Receiver<Landed>,
+    to_loop: UnboundedSender<Later>,
+) {
+    let users = spawn_blocking(look).await;
+    // The agent stops.
+    let Ok(Landed { record, freed }) = end.await else { return };
+    let made = spawn_blocking(move || {
+        let mut report = Report::new(&decision, record);
+        report.freed = freed;
+        match users {
+            Ok(Ok(users)) => report.users = Some(users),
+            Ok(Err(error)) => report.users_error = Some(error),
+            Err(error) => report.users_error = Some(error.to_string()),
+        }
+        report
+    });
+    if let Ok(report) = made.await {
+        // The loop is gone only when the agent is.
+        let _ = to_loop.send(Later::Report(Box::new(report)));
+    }
+}

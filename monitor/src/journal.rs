@@ -1,0 +1,81 @@
+//! The decision journal (SPEC 8): JSON lines, one for each decision with its exact inputs, one for the end of each
+//! kill, one for its report. The file and, before it, the file with `.1` appended: together never larger than
+//! `journal_max_bytes`.
+//!
+//! Owns: the form of a line, writing them durably off the agent's loop, and reading them back. It must not decide
+//! anything, hold the agent up, or stop it: what cannot be written is counted and said.
+
+mod file;
+mod read;
+mod write;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::agent::core::{Decision, KillRecord};
+use crate::report::Report;
+use crate::snapshot::Ranked;
+
+pub use self::read::{JournalError, Past, Skipped, last_kill, read};
+pub use self::write::{JournalView, Writer};
+
+/// The version of the lines.
+pub const VERSION: u32 = 1;
+
+/// How much of a decision's ranking is written; the rest follows from the inputs.
+const RANKING: usize = 10;
+
+/// A line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// [`VERSION`].
+    pub v: u32,
+    /// When it was written, in milliseconds of the wall clock since 1970; for people.
+    pub wall_ms: u64,
+    /// What it says.
+    #[serde(flatten)]
+    pub entry: Entry,
+}
+
+/// What a line says: `{"decision": {..}}`, `{"killed": {..}}` or `{"report": {..}}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Entry {
+    /// Victims were chosen and the signals sent.
+    Decision(Box<Decided>),
+    /// A kill is over.
+    Killed(Box<KillRecord>),
+    /// All that is known of a kill.
+    Report(Box<Report>),
+}
+
+/// A decision, and the front of the ranking that follows from it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decided {
+    /// With its exact inputs.
+    #[serde(flatten)]
+    pub decision: Decision,
+    /// The first candidates in the order of the policy, the victims among them.
+    pub ranking: Vec<Ranked>,
+}
+
+impl Decided {
+    /// Ranks the candidates: too slow for the agent's loop.
+    #[must_use]
+    pub fn new(decision: Decision) -> Self {
+        let mut ranking = decision.again().map(|answer| answer.ranking).unwrap_or_default();
+        ranking.truncate(RANKING);
+        Self { decision, ranking }
+    }
+}
+
+/// Where what is older than the file is kept: the same name with `.1` appended.
+fn older(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".1");
+    name.into()
+}
+
+#[cfg(test)]
+mod tests;

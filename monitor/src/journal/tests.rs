@@ -1,0 +1,109 @@
+//! What is written is read back: after rotations, after a crash in the middle of a line, after a full disk.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::*;
+use crate::agent::core::{Decision, KillId, Settings};
+use crate::report::tests::{decision, record};
+use crate::units::Bytes;
+
+/// Writes a decision and an end for each kill, waiting for one before the next: the queue is shorter than some tests.
+fn write(path: &Path, max: u64, kills: impl IntoIterator<Item = u64>) -> JournalView {
+    let writer = Writer::start(path, Bytes(max)).unwrap();
+    for (done, kill) in (1..).zip(kills) {
+        writer.decision(Arc::new(Decision { kill: KillId(kill), ..decision() }));
+        writer.killed(KillRecord { id: KillId(kill), ..record() });
+        while writer.view().written + writer.view().lost < 2 * done {
+            std::thread::yield_now();
+        }
+    }
+    writer.view()
+}
+
+#[test]
+fn what_is_written_is_read_back_and_comes_out_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("below/journal");
+    assert_eq!(write(&path, 1 << 20, [1, 2]).written, 4);
+    let (kills, skipped) = read(&path).unwrap();
+    assert_eq!((kills.len(), skipped), (2, Vec::new()));
+    let decided = kills[&KillId(2)].decision.as_ref().unwrap();
+    assert_eq!(decided.decision, Decision { kill: KillId(2), ..decision() });
+    assert!(!decided.ranking.is_empty());
+    assert_eq!(decided.decision.differences(&decided.decision.again().unwrap()), Vec::<String>::new());
+    assert_eq!(kills[&KillId(2)].killed.as_deref(), Some(&KillRecord { id: KillId(2), ..record() }));
+    assert!(kills[&KillId(1)].report().unwrap().runners_up.len() == 2);
+    assert_eq!(last_kill(&path).unwrap(), Some(KillId(2)));
+}
+
+#[test]
+fn other_inputs_do_not_come_out_the_same() {
+    let mut changed = decision();
+    changed.candidates.retain(|input| input.worker.to_string() != changed.victims[0].id);
+    let differences = changed.differences(&changed.again().unwrap());
+    assert_eq!(differences, ["the victims were w2 (retry) and are w1 (no retry)"]);
+    let moved = Decision { settings: Settings { usage_threshold: 0.5, ..Settings::default() }, ..decision() };
+    assert_eq!(moved.differences(&moved.again().unwrap()), ["the threshold was 950 bytes and is 500"]);
+}
+
+#[test]
+fn a_torn_last_line_is_skipped_and_said_and_the_next_start_cuts_it_off() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal");
+    write(&path, 1 << 20, [1]);
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 10]).unwrap();
+    let (kills, skipped) = read(&path).unwrap();
+    assert!(kills[&KillId(1)].decision.is_some() && kills[&KillId(1)].killed.is_none());
+    assert!(skipped[0].to_string().contains("journal:2: unfinished"), "{}", skipped[0]);
+    write(&path, 1 << 20, [2]);
+    let (kills, skipped) = read(&path).unwrap();
+    assert_eq!((kills.len(), skipped), (2, Vec::new()));
+}
+
+#[test]
+fn malformed_lines_and_other_versions_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal");
+    fs::write(&path, "{\"v\":9}\nnonsense\n{\"v\":1,\"wall_ms\":0}\n\u{0}\n").unwrap();
+    let (kills, skipped) = read(&path).unwrap();
+    assert!(kills.is_empty());
+    let said: Vec<_> = skipped.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 4);
+    assert!(said[0].contains(":1: version 9") && said[1].contains(":2: expected"), "{said:?}");
+    assert!(read(&directory.path().join("none")).unwrap_err().to_string().contains("none: No such file"));
+    assert_eq!(last_kill(&directory.path().join("none")).unwrap(), None);
+}
+
+#[test]
+fn both_files_together_stay_below_the_bound_and_the_newest_kills_are_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal");
+    let view = write(&path, 64 << 10, 1..=200);
+    assert_eq!((view.lost, view.error), (0, None));
+    let sizes = [&path, &older(&path)].map(|file| fs::metadata(file).unwrap().len());
+    assert!(sizes.iter().all(|size| *size <= 32 << 10), "{sizes:?}");
+    let (kills, skipped) = read(&path).unwrap();
+    assert!(skipped.is_empty() && kills.len() < 200 && kills.contains_key(&KillId(200)));
+    assert_eq!(last_kill(&path).unwrap(), Some(KillId(200)));
+}
+
+#[test]
+fn what_cannot_be_written_is_counted_and_said() {
+    let view = write(Path::new("/dev/full"), 1 << 20, [1]);
+    assert_eq!((view.written, view.lost), (0, 2));
+    assert!(view.error.unwrap().contains("/dev/full: No space left on device"));
+    let directory = tempfile::tempdir().unwrap();
+    let view = write(directory.path(), 1 << 20, [1]);
+    assert!(view.error.unwrap().contains("Is a directory"));
+}
+
+#[test]
+fn a_journal_has_one_writer() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal");
+    let (_first, _) = file::Output::open(&path, 1 << 20).unwrap();
+    assert!(write(&path, 1 << 20, [1]).error.unwrap().contains("another process writes this journal"));
+}

@@ -1,0 +1,194 @@
+//! The journal's thread: what the agent hands over is written and flushed there, so that neither a slow disk nor a
+//! full one delays a kill. What cannot be written is counted, and said when that begins and when it ends.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{io, thread};
+
+use serde::{Deserialize, Serialize};
+
+use super::file::{Output, WriteError};
+use super::{Decided, Entry, Line, VERSION};
+use crate::agent::core::{Decision, KillRecord};
+use crate::report::Report;
+use crate::units::Bytes;
+
+/// Entries that wait for the disk. Each may hold all candidates of a node.
+const WAITING: usize = 64;
+
+/// How long the end of the agent waits for the disk.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// The journal in `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct JournalView {
+    /// The file.
+    pub path: PathBuf,
+    /// Lines written since the agent started.
+    pub written: u64,
+    /// Lines lost since then.
+    pub lost: u64,
+    /// Why the last line was lost; null: it was written.
+    pub error: Option<String>,
+}
+
+/// What is to be written.
+#[derive(Debug)]
+enum Order {
+    Decision(Arc<Decision>),
+    Killed(Box<KillRecord>),
+    Report(Box<Report>),
+}
+
+/// The agent's end of the thread. Dropping it waits a while for what is under way.
+#[derive(Debug)]
+pub struct Writer {
+    queue: Option<SyncSender<Order>>,
+    view: Arc<Mutex<JournalView>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread. A file that cannot be opened is no error: it is said, and tried again with each line.
+    ///
+    /// # Errors
+    /// There is no room for a thread.
+    pub fn start(path: &Path, max: Bytes) -> io::Result<Self> {
+        let (queue, orders) = sync_channel(WAITING);
+        let view = Arc::new(Mutex::new(JournalView { path: path.to_owned(), ..JournalView::default() }));
+        let scribe = Scribe { path: path.to_owned(), max: max.0, output: None, view: Arc::clone(&view) };
+        let thread = thread::Builder::new().name("journal".to_owned()).spawn(move || scribe.run(&orders))?;
+        Ok(Self { queue: Some(queue), view, thread: Some(thread) })
+    }
+
+    /// Hands a decision over. Never waits.
+    pub fn decision(&self, decision: Arc<Decision>) {
+        self.hand_over(Order::Decision(decision));
+    }
+
+    /// Hands the end of a kill over. Never waits.
+    pub fn killed(&self, record: KillRecord) {
+        self.hand_over(Order::Killed(Box::new(record)));
+    }
+
+    /// Hands a report over. Never waits.
+    pub fn report(&self, report: Report) {
+        self.hand_over(Order::Report(Box::new(report)));
+    }
+
+    fn hand_over(&self, order: Order) {
+        let Some(queue) = &self.queue else { return };
+        let why = match queue.try_send(order) {
+            Ok(()) => return,
+            Err(TrySendError::Full(_)) => "the disk is too slow: its queue is full",
+            Err(TrySendError::Disconnected(_)) => "its thread has ended",
+        };
+        lose(&self.view, why.to_owned());
+    }
+
+    /// How it goes.
+    #[must_use]
+    pub fn view(&self) -> JournalView {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        let Some(thread) = self.thread.take() else { return };
+        let deadline = Instant::now() + LAST_WORDS;
+        while !thread.is_finished() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if thread.is_finished() {
+            // A panic was printed by its hook.
+            let _ = thread.join();
+        } else {
+            tracing::warn!("the journal's disk does not answer: its last lines may be lost");
+        }
+    }
+}
+
+/// Counts a lost line; says so if the one before it was not lost.
+fn lose(view: &Mutex<JournalView>, why: String) {
+    let mut view = view.lock().unwrap_or_else(PoisonError::into_inner);
+    view.lost += 1;
+    if view.error.is_none() {
+        tracing::error!(journal = %view.path.display(), "decisions are not written down: {why}");
+    }
+    view.error = Some(why);
+}
+
+/// The thread.
+struct Scribe {
+    path: PathBuf,
+    max: u64,
+    /// None: not opened yet, or it failed.
+    output: Option<Output>,
+    view: Arc<Mutex<JournalView>>,
+}
+
+impl Scribe {
+    fn run(mut self, orders: &Receiver<Order>) {
+        // What is wrong with the file shows at the start, not at the first kill.
+        if let Err(error) = self.output() {
+            let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+            tracing::error!("decisions are not written down: {error}");
+            view.error = Some(error.to_string());
+        }
+        for order in orders {
+            match self.write(order) {
+                Ok(()) => self.wrote(),
+                Err(why) => lose(&self.view, why),
+            }
+        }
+    }
+
+    fn wrote(&self) {
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        view.written += 1;
+        if view.error.take().is_some() {
+            tracing::info!(journal = %self.path.display(), lost = view.lost, "decisions are written down again");
+        }
+    }
+
+    fn write(&mut self, order: Order) -> Result<(), String> {
+        let entry = match order {
+            Order::Decision(decision) => {
+                // The report may hold it too.
+                Entry::Decision(Box::new(Decided::new(Arc::unwrap_or_clone(decision))))
+            }
+            Order::Killed(record) => Entry::Killed(record),
+            Order::Report(report) => Entry::Report(report),
+        };
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        let mut line =
+            serde_json::to_vec(&Line { v: VERSION, wall_ms, entry }).map_err(|error| error.to_string())?;
+        line.push(b'\n');
+        let appended = self.output().and_then(|output| output.append(&line));
+        if matches!(appended, Err(WriteError::Io { .. } | WriteError::Taken { .. })) {
+            // Opened anew for the next line: it may have been moved, or mounted, meanwhile.
+            self.output = None;
+        }
+        appended.map_err(|error| error.to_string())
+    }
+
+    fn output(&mut self) -> Result<&mut Output, WriteError> {
+        match &mut self.output {
+            Some(output) => Ok(output),
+            none => {
+                let (output, cut) = Output::open(&self.path, self.max)?;
+                if cut > 0 {
+                    let path = self.path.display();
+                    tracing::warn!("{path}: its last line was unfinished, {cut} bytes, and is cut off");
+                }
+                Ok(none.insert(output))
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Recordings of what the core was told: JSON lines, one for each event, the settings first. The core is pure, so that
+//! told the same again it decides the same, without a kernel (`monitor replay`).
+//!
+//! Writing happens on a thread of its own. A recording with a gap would be worth nothing: if the disk cannot keep up
+//! or refuses, it ends there, which is said.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io::{self, BufRead, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use serde::{Deserialize, Serialize};
+
+use crate::agent::core::{Action, Core, Event, KillId, KillRecord, Note, Settings};
+use crate::units::Nanos;
+
+/// The version of the lines.
+pub const VERSION: u32 = 1;
+
+/// Events that wait for the disk.
+const WAITING: usize = 64 << 10;
+
+/// A line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    /// [`VERSION`].
+    pub v: u32,
+    /// When the core was told.
+    pub now: Nanos,
+    /// What.
+    pub event: Event,
+}
+
+/// Writes a recording. Dropping it writes what waits.
+#[derive(Debug)]
+pub struct Recorder {
+    queue: Option<SyncSender<Line>>,
+    thread: Option<JoinHandle<()>>,
+    path: PathBuf,
+}
+
+impl Recorder {
+    /// Makes the file anew and starts the thread.
+    ///
+    /// # Errors
+    /// The file cannot be made, or there is no room for a thread.
+    pub fn start(path: &Path) -> io::Result<Self> {
+        let file = File::create(path)?;
+        let (queue, lines) = sync_channel(WAITING);
+        let shown = path.to_owned();
+        let thread = thread::Builder::new().name("recording".to_owned()).spawn(move || {
+            if let Err(error) = write(file, &lines) {
+                tracing::error!(recording = %shown.display(), "the recording ends here: {error}");
+            }
+        })?;
+        Ok(Self { queue: Some(queue), thread: Some(thread), path: path.to_owned() })
+    }
+
+    /// Takes note of an event. Never waits.
+    pub fn note(&mut self, now: Nanos, event: &Event) {
+        let Some(queue) = &self.queue else { return };
+        if queue.try_send(Line { v: VERSION, now, event: event.clone() }).is_err() {
+            tracing::error!(recording = %self.path.display(), "the recording ends here: its disk is too slow or full");
+            self.queue = None;
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic was printed by its hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread. What was said reaches the file whenever nothing waits, so that little is lost in a crash.
+fn write(file: File, lines: &Receiver<Line>) -> io::Result<()> {
+    let mut out = BufWriter::new(file);
+    loop {
+        let line = match lines.try_recv() {
+            Ok(line) => line,
+            Err(TryRecvError::Disconnected) => return out.flush(),
+            Err(TryRecvError::Empty) => {
+                out.flush()?;
+                let Ok(line) = lines.recv() else { return Ok(()) };
+                line
+            }
+        };
+        serde_json::to_writer(&mut out, &line)?;
+        out.write_all(b"\n")?;
+    }
+}
+
+/// Why a recording cannot be replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// It cannot be read.
+    #[error("{name}: {source}")]
+    Read {
+        /// The file.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A line is not an event.
+    #[error("{name}:{number}: {why}")]
+    Malformed {
+        /// The file.
+        name: String,
+        /// The line's number, from 1.
+        number: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// What came of a recording.
+#[derive(Debug, Default)]
+pub struct Replayed {
+    /// How many events there were.
+    pub events: usize,
+    /// The kills as `monitor kills` of the agent would list them.
+    pub kills: Vec<KillRecord>,
+    /// Kills whose decision, taken once more from its inputs alone, does not come out the same: none, unless the
+    /// policy depends on something that is not among its inputs.
+    pub unexplained: Vec<KillId>,
+}
+
+/// Tells a core everything again, and gives what it decided.
+///
+/// # Errors
+/// A line cannot be read or is malformed; `name` is what messages call the file.
+pub fn replay(name: &str, input: impl BufRead) -> Result<Replayed, ReplayError> {
+    let mut core = Core::new(Settings::default());
+    let mut todo = VecDeque::new();
+    let mut kills: BTreeMap<KillId, KillRecord> = BTreeMap::new();
+    let mut replayed = Replayed::default();
+    let mut last = Nanos(0);
+    for (number, text) in (1..).zip(input.split(b'\n')) {
+        let malformed = |why: String| ReplayError::Malformed { name: name.to_owned(), number, why };
+        let text = text.map_err(|source| ReplayError::Read { name: name.to_owned(), source })?;
+        let line: Line = serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
+        if line.v != VERSION {
+            return Err(malformed(format!("version {}; this program knows version {VERSION}", line.v)));
+        }
+        if (number == 1) != matches!(line.event, Event::Settings(_)) {
+            return Err(malformed("a recording begins with the settings, which come only there".to_owned()));
+        }
+        if line.now < last {
+            return Err(malformed(format!("its time {} is before that of the line before", line.now.0)));
+        }
+        last = line.now;
+        core.handle(line.event, line.now, &mut todo);
+        for action in todo.drain(..) {
+            match action {
+                Action::Record(kill) => {
+                    let again = core.decision(kill).and_then(|decision| {
+                        let again = decision.again().ok()?;
+                        decision.differences(&again).is_empty().then_some(())
+                    });
+                    replayed.unexplained.extend(again.is_none().then_some(kill));
+                    kills.extend(core.kill(kill).map(|record| (kill, record.clone())));
+                }
+                Action::Note(Note::Killed(record)) => drop(kills.insert(record.id, *record)),
+                // What the others led to is in the recording.
+                _ => {}
+            }
+        }
+        replayed.events = number;
+    }
+    // What is known of those in flight at the end.
+    kills.extend(core.kills().into_iter().map(|record| (record.id, record)));
+    replayed.kills = kills.into_values().collect();
+    Ok(replayed)
+}

@@ -1,0 +1,78 @@
+//! The report of a kill (SPEC 8): the same facts as JSON and as text for people, and what to do about it.
+//!
+//! Pure: it is given what was decided and what was measured. It reads nothing, and has no say in any decision.
+
+pub mod advice;
+pub mod summary;
+mod text;
+
+use serde::{Deserialize, Serialize};
+
+use crate::agent::core::{Decision, Input, KillRecord, Unhelpful};
+use crate::memory::users::Users;
+use crate::snapshot::Ranked;
+use crate::threshold::Usage;
+use crate::units::Bytes;
+
+/// How many candidates after the victims are named.
+const RUNNERS_UP: usize = 5;
+
+/// All that is known of a kill. As JSON: the keys of `monitor kills` (SPEC 11) and these.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Whom, where, when.
+    #[serde(flatten)]
+    pub kill: KillRecord,
+    /// How many could have been taken, the victims included; null: not known.
+    pub candidates: Option<usize>,
+    /// Who would have been next, and why.
+    pub runners_up: Vec<Ranked>,
+    /// Set if all candidates together could not bring the domain below its threshold (SPEC 10.5).
+    pub unhelpful: Option<Unhelpful>,
+    /// By how much the domain's usage fell from the decision to the end of the kill; null: not known.
+    pub freed: Option<Bytes>,
+    /// The largest users of the domain's memory, looked for just after the signal.
+    pub users: Option<Users>,
+    /// Why there are none.
+    pub users_error: Option<String>,
+    /// What to do.
+    pub advice: Vec<String>,
+}
+
+impl Report {
+    /// What follows from the decision and the kill; users and `freed` are to be filled in. Ranks all candidates:
+    /// too slow for the agent's loop.
+    #[must_use]
+    pub fn new(decision: &Decision, kill: KillRecord) -> Self {
+        let ranking = decision.again().map(|answer| answer.ranking).unwrap_or_default();
+        let is_victim = |id: &str| decision.victims.iter().any(|victim| victim.id == id);
+        let usage = Usage { total: decision.total, used: decision.used, threshold: decision.threshold };
+        let unhelpful = Unhelpful::of(usage, decision.candidates.iter().map(|input: &Input| input.memory));
+        let advice = advice::after_kill(decision, &kill, unhelpful);
+        Self {
+            candidates: Some(decision.candidates.len()),
+            runners_up: ranking.into_iter().filter(|next| !is_victim(&next.id)).take(RUNNERS_UP).collect(),
+            unhelpful,
+            advice,
+            ..Self::bare(kill)
+        }
+    }
+
+    /// What can be said of a kill whose decision is lost.
+    #[must_use]
+    pub fn bare(kill: KillRecord) -> Self {
+        Self {
+            kill,
+            candidates: None,
+            runners_up: Vec::new(),
+            unhelpful: None,
+            freed: None,
+            users: None,
+            users_error: None,
+            advice: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

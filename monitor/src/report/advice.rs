@@ -1,0 +1,76 @@
+//! What to do against running out of memory: sentences for people, from what was decided.
+
+use std::collections::BTreeMap;
+
+use crate::agent::core::{Decision, KillRecord, Settings, Unhelpful, VictimRecord};
+use crate::worker::Kind;
+
+/// What to do after a kill, the most fitting first.
+pub(super) fn after_kill(
+    decision: &Decision,
+    kill: &KillRecord,
+    unhelpful: Option<Unhelpful>,
+) -> Vec<String> {
+    let mut advice = Vec::new();
+    if let Some(Unhelpful { candidates_hold, others_hold }) = unhelpful {
+        advice.push(format!(
+            "Killing workers cannot help: all candidates together hold {candidates_hold}, and {others_hold} are held \
+             by others; see the top memory users. unhelpful_kills = \"skip\" spares the workers in this case"
+        ));
+    }
+    if kill.victims.iter().any(|victim| is_last_task(decision, victim)) {
+        advice.push(
+            "It was the last task of its owner, so that retrying it would end the same way: it needs more memory \
+             than it can have here, or leaks"
+                .to_owned(),
+        );
+    }
+    advice.push(match decision.domain.strip_prefix("cgroup:") {
+        Some(path) => format!("Provide more memory: raise the limit of cgroup {path}"),
+        None => "Provide more memory on this node".to_owned(),
+    });
+    advice.extend(less_parallelism(decision));
+    advice.extend(settings(&decision.settings));
+    advice
+}
+
+/// Whether it was a retriable task and is not to be retried: its owner's last. An actor has a budget of its own.
+fn is_last_task(decision: &Decision, victim: &VictimRecord) -> bool {
+    let mut found = decision.candidates.iter().filter(|candidate| candidate.worker == victim.worker);
+    let retriable_task =
+        found.any(|candidate| matches!(candidate.kind, Kind::Task { .. }) && candidate.kind.retriable());
+    retriable_task && !victim.should_retry
+}
+
+/// The owner with the most candidates should start fewer at once.
+fn less_parallelism(decision: &Decision) -> Option<String> {
+    let mut by_owner: BTreeMap<&str, usize> = BTreeMap::new();
+    for owner in decision.candidates.iter().filter_map(|candidate| candidate.owner.as_deref()) {
+        *by_owner.entry(owner).or_default() += 1;
+    }
+    let (owner, count) = by_owner.into_iter().max_by_key(|(_, count)| *count)?;
+    match (decision.candidates.len(), count) {
+        (..=1, _) => None,
+        (all, 2..) => Some(format!(
+            "Run fewer workers at once: there were {all}, {count} of them of owner {owner:?}; let each task request \
+             more CPUs"
+        )),
+        (all, _) => Some(format!("Run fewer workers at once: there were {all}")),
+    }
+}
+
+/// Which settings change when workers are killed.
+#[must_use]
+pub fn settings(settings: &Settings) -> Vec<String> {
+    let free = match settings.min_memory_free {
+        Some(free) => format!(" and min_memory_free, now {free}"),
+        None => String::new(),
+    };
+    vec![
+        format!(
+            "To move the threshold, set usage_threshold, now {} (MONITOR_USAGE_THRESHOLD){free}",
+            settings.usage_threshold
+        ),
+        "To disable killing, set refresh_ms to 0 (MONITOR_REFRESH_MS)".to_owned(),
+    ]
+}

@@ -1,0 +1,89 @@
+//! The summary of a period (SPEC 8): how many workers were killed for memory and how many crashed, on which node.
+
+use std::fmt;
+
+use super::advice;
+use crate::agent::core::{KillRecord, Settings};
+
+/// Which node it is, for whoever reads the summaries of many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its machine id, or its host name.
+    pub id: String,
+    /// The address that it is reached by.
+    pub ip: String,
+}
+
+/// What is counted from one summary to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Period {
+    tasks: u64,
+    actors: u64,
+    crashed: u64,
+}
+
+impl Period {
+    /// A kill is over. Dry runs killed nobody, and a victim that is stuck lives.
+    pub fn kill(&mut self, kill: &KillRecord) {
+        if kill.dry_run || !kill.confirmed {
+            return;
+        }
+        for victim in &kill.victims {
+            match victim.kind.as_str() {
+                "actor" => self.actors += 1,
+                _ => self.tasks += 1,
+            }
+        }
+    }
+
+    /// So many workers ended otherwise: not well, and not by a kill of ours.
+    pub fn crashed(&mut self, workers: u64) {
+        self.crashed += workers;
+    }
+
+    /// The summary, if anything is to be said, and a new period.
+    pub fn take(&mut self, node: &Node, settings: &Settings) -> Option<Summary> {
+        let period = std::mem::take(self);
+        (period != Self::default()).then(|| {
+            let mut hints = Vec::new();
+            if period.tasks + period.actors > 0 {
+                hints.push(
+                    "Provide more memory on this node, or run fewer workers at once (let each task request more CPUs)"
+                        .to_owned(),
+                );
+                hints.extend(advice::settings(settings));
+                hints.push("To see each kill with its reasons: monitor kills, monitor kills N".to_owned());
+            }
+            Summary { period, node: node.clone(), hints }
+        })
+    }
+}
+
+/// See the module. Its text begins with Ray's sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    period: Period,
+    node: Node,
+    hints: Vec<String>,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Period { tasks, actors, crashed } = self.period;
+        write!(
+            f,
+            "{} workers (tasks / actors) killed due to memory pressure (OOM), {crashed} workers crashed due to other \
+             reasons at node (ID: {}, IP: {}) over the last period",
+            tasks + actors,
+            self.node.id,
+            self.node.ip,
+        )?;
+        if tasks > 0 && actors > 0 {
+            write!(f, " ({tasks} tasks, {actors} actors killed)")?;
+        }
+        for hint in &self.hints {
+            write!(f, "\n  - {hint}")?;
+        }
+        Ok(())
+    }
+}

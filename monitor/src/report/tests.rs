@@ -1,0 +1,117 @@
+//! A report says all that SPEC 8 lists, as text and as JSON.
+
+use super::summary::{Node, Period};
+use super::*;
+use crate::agent::core::{KillId, Sample, Settings, Times, Trigger, VictimRecord};
+use crate::memory::process::Measured;
+use crate::memory::users::User;
+use crate::snapshot::Verdict;
+use crate::units::{Nanos, Pid};
+use crate::worker::{Kind, Times as Budget, WorkerId};
+
+fn input(worker: u64, owner: &str, max_retries: u32, memory: u64) -> Input {
+    Input {
+        worker: WorkerId(worker),
+        kind: Kind::Task { max_retries: Budget::AtMost(max_retries) },
+        owner: Some(owner.to_owned()),
+        started: Nanos(worker),
+        idle_ever_leased: None,
+        memory: Some(Bytes(memory)),
+    }
+}
+
+/// Three workers, the second of which goes.
+pub(crate) fn decision() -> Decision {
+    Decision {
+        kill: KillId(7),
+        at: Nanos(2_000_000_000),
+        domain: "cgroup:/box".to_owned(),
+        settings: Settings::default(),
+        total: Bytes(1000),
+        used: Bytes(960),
+        threshold: Bytes(950),
+        candidates: vec![input(1, "a", 3, 100), input(2, "a", 3, 200), input(3, "b", 0, 300)],
+        victims: vec![Verdict { id: "w2".to_owned(), should_retry: true }],
+    }
+}
+
+pub(crate) fn record() -> KillRecord {
+    let ms = |ms: u64| Some(Nanos(2_000_000_000 + ms * 1_000_000));
+    KillRecord {
+        id: KillId(7),
+        domain: "cgroup:/box".to_owned(),
+        policy: "group_by_owner".to_owned(),
+        trigger: Trigger::Crossing,
+        victims: vec![VictimRecord {
+            worker: WorkerId(2),
+            pid: Pid(42),
+            name: Some("load\x1b[2J".to_owned()),
+            owner: Some("a".to_owned()),
+            kind: "task".to_owned(),
+            should_retry: true,
+            why: "newest of the 2 retriable workers of owner \"a\"; no owner has more".to_owned(),
+            memory: Some(Bytes(200)),
+            sample: Some(Sample { bytes: Bytes(200), measured: Some(Measured::Pss), at: Nanos(500_000_000) }),
+        }],
+        used: Bytes(960),
+        threshold: Bytes(950),
+        total: Bytes(1000),
+        times: Times { crossing: ms(0), decision: ms(1), signal: ms(2), dead: ms(30), memory_back: None },
+        confirmed: true,
+        dry_run: false,
+        refused: None,
+    }
+}
+
+fn report() -> Report {
+    let users = Users {
+        top: vec![User {
+            pid: Pid(42),
+            memory: Bytes(200),
+            measured: Measured::Pss,
+            command: "python load.py".to_owned(),
+        }],
+        complete: false,
+    };
+    Report { users: Some(users), freed: Some(Bytes(190)), ..Report::new(&decision(), record()) }
+}
+
+#[test]
+fn a_report_says_all_that_is_known_of_a_kill() {
+    insta::assert_snapshot!(report());
+}
+
+#[test]
+fn the_same_facts_are_json_with_the_keys_of_the_list_of_kills() {
+    let json = serde_json::to_value(report()).unwrap();
+    assert_eq!(json["id"], 7);
+    assert_eq!(json["victims"][0]["worker"], "w2");
+    assert_eq!(json["runners_up"][0]["id"], "w1");
+    assert_eq!(serde_json::from_value::<Report>(json).unwrap(), report());
+}
+
+#[test]
+fn it_says_when_no_kill_can_help() {
+    let usage = |used| Usage { total: Bytes(1000), used: Bytes(used), threshold: Bytes(500) };
+    let found = Unhelpful::of(usage(900), [Some(Bytes(100)), Some(Bytes(200))]);
+    assert_eq!(found, Some(Unhelpful { candidates_hold: Bytes(300), others_hold: Bytes(600) }));
+    assert_eq!(Unhelpful::of(usage(800), [Some(Bytes(300))]), None, "at the threshold is not above it");
+    assert_eq!(Unhelpful::of(usage(900), [Some(Bytes(1)), None]), None, "unknown is not nothing");
+    let mut decision = decision();
+    decision.candidates.iter_mut().for_each(|input| input.memory = Some(Bytes(1)));
+    let report = Report::new(&decision, record());
+    assert!(report.advice[0].contains("Killing workers cannot help"), "{:?}", report.advice);
+}
+
+#[test]
+fn a_summary_counts_kills_and_crashes_and_begins_anew() {
+    let node = Node { id: "n1".to_owned(), ip: "10.0.0.1".to_owned() };
+    let mut period = Period::default();
+    assert_eq!(period.take(&node, &Settings::default()), None);
+    period.kill(&record());
+    period.kill(&KillRecord { dry_run: true, ..record() });
+    period.kill(&KillRecord { confirmed: false, ..record() });
+    period.crashed(1);
+    insta::assert_snapshot!(period.take(&node, &Settings::default()).unwrap());
+    assert_eq!(period.take(&node, &Settings::default()), None);
+}

@@ -1,0 +1,176 @@
+//! A report for people. Text from workers and their launchers is escaped: it goes to terminals and logs.
+
+use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
+
+use super::Report;
+use crate::agent::core::{KillRecord, Trigger, VictimRecord};
+use crate::memory::process::Measured;
+use crate::units::{Bytes, Nanos};
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        head(&self.kill, f)?;
+        for victim in &self.kill.victims {
+            self.victim(victim, f)?;
+        }
+        self.runners_up(f)?;
+        times(&self.kill, f)?;
+        if let Some(freed) = self.freed {
+            writeln!(
+                f,
+                "Memory: the usage of {} fell by {freed} from the decision to the end of the kill",
+                self.kill.domain.escape_debug()
+            )?;
+        }
+        self.users(f)?;
+        if !self.advice.is_empty() {
+            writeln!(f, "What to do:")?;
+        }
+        self.advice.iter().try_for_each(|advice| writeln!(f, "  - {advice}"))
+    }
+}
+
+fn head(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
+    let KillRecord { id, used, total, threshold, policy, .. } = kill;
+    let dry = if kill.dry_run { " (dry run: nobody is signalled)" } else { "" };
+    writeln!(f, "Out of memory in {}: kill {id}{dry}", kill.domain.escape_debug())?;
+    let excess = used.saturating_sub(*threshold);
+    writeln!(
+        f,
+        "Usage: {used} of {total} ({}), {excess} above the threshold of {threshold}; {}",
+        percent(*used, *total),
+        match kill.trigger {
+            Trigger::Crossing => "the kernel saw the line crossed",
+            Trigger::Delta => "what the kernel counted added up to more than the threshold",
+            Trigger::Tick => "found by the regular reading",
+            Trigger::AfterKill => "still above after the kill before",
+        }
+    )?;
+    writeln!(f, "Policy: {policy}")?;
+    if let Some(refused) = &kill.refused {
+        writeln!(f, "Not signalled: {}", refused.escape_debug())?;
+    }
+    Ok(())
+}
+
+fn times(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
+    let times = kill.times;
+    let after = |stage: Option<Nanos>| match (times.crossing, stage) {
+        (Some(from), Some(to)) => format!("+{}", span(to.since(from))),
+        _ => "not seen".to_owned(),
+    };
+    write!(f, "Times from the crossing: decision {}", after(times.decision))?;
+    if !kill.dry_run {
+        let (signal, dead, back) = (after(times.signal), after(times.dead), after(times.memory_back));
+        let confirmed = if kill.confirmed { "confirmed" } else { "not confirmed" };
+        write!(f, ", signal {signal}, death {dead}, memory back {back}; {confirmed}")?;
+    }
+    writeln!(f)
+}
+
+impl Report {
+    fn victim(&self, victim: &VictimRecord, f: &mut Formatter<'_>) -> fmt::Result {
+        let VictimRecord { worker, pid, kind, why, .. } = victim;
+        write!(f, "Killed: {worker}")?;
+        if let Some(name) = &victim.name {
+            write!(f, " {name:?}")?;
+        }
+        match &victim.owner {
+            Some(owner) => write!(f, ", {kind} of owner {owner:?}, pid {pid}")?,
+            None => write!(f, ", {kind} without owner, pid {pid}")?,
+        }
+        writeln!(f)?;
+        writeln!(f, "  why: {}", printable(why))?;
+        match victim.sample {
+            Some(sample) => {
+                let before = self.kill.times.decision.map_or(Duration::ZERO, |at| at.since(sample.at));
+                let what = match sample.measured {
+                    Some(Measured::Cgroup) => "usage of its cgroup",
+                    Some(Measured::Pss) => "PSS with its descendants",
+                    Some(Measured::Rss) => "RSS with its descendants, shared pages counted whole",
+                    None => "with its descendants",
+                };
+                writeln!(
+                    f,
+                    "  memory: {}, {what}, measured {} before the decision",
+                    sample.bytes,
+                    span(before)
+                )?;
+            }
+            None => writeln!(f, "  memory: not measured before it was killed")?,
+        }
+        let again = match (kind.as_str(), victim.should_retry) {
+            ("actor", _) => "an actor is started again as long as its max_restarts lasts",
+            (_, true) => "yes, as long as its oom_retries last",
+            (_, false) => "no",
+        };
+        writeln!(f, "  retry: {again}")
+    }
+
+    fn runners_up(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Some(candidates) = self.candidates else { return Ok(()) };
+        if self.runners_up.is_empty() {
+            return writeln!(f, "Next: nobody; there were no other candidates");
+        }
+        writeln!(f, "Next, of {candidates} candidates:")?;
+        self.runners_up.iter().try_for_each(|next| {
+            let memory = next.memory.map_or_else(|| "not measured".to_owned(), |memory| memory.to_string());
+            writeln!(f, "  {}. {}, {memory}: {}", next.rank, printable(&next.id), printable(&next.why))
+        })
+    }
+
+    fn users(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let domain = self.kill.domain.escape_debug();
+        if let Some(error) = &self.users_error {
+            return writeln!(f, "Top memory users in {domain}: {}", printable(error));
+        }
+        let Some(users) = &self.users else { return Ok(()) };
+        let incomplete = if users.complete { "" } else { " (incomplete: time ran out)" };
+        writeln!(f, "Top memory users in {domain}, just after the signal{incomplete}:")?;
+        if users.top.is_empty() {
+            writeln!(f, "  none")?;
+        }
+        users.top.iter().try_for_each(|user| {
+            let killed =
+                if self.kill.victims.iter().any(|victim| victim.pid == user.pid) { " (killed)" } else { "" };
+            let memory = user.memory.to_string();
+            writeln!(f, "  {:>8}  {memory:>10}  {}{killed}", user.pid.0, printable(&user.command))
+        })
+    }
+}
+
+/// Control characters escaped, everything else as it is.
+fn printable(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// A share with one decimal, rounded down.
+fn percent(part: Bytes, whole: Bytes) -> String {
+    match (u128::from(part.0) * 1000).checked_div(u128::from(whole.0)) {
+        Some(tenths) => format!("{}.{}%", tenths / 10, tenths % 10),
+        None => "-".to_owned(),
+    }
+}
+
+fn span(time: Duration) -> String {
+    match time.as_micros() {
+        micros @ 0..1000 => format!("{micros} µs"),
+        micros @ 1000..1_000_000 => format!("{}.{} ms", micros / 1000, micros % 1000 / 100),
+        micros => format!("{}.{} s", micros / 1_000_000, micros % 1_000_000 / 100_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_and_shares_have_one_decimal() {
+        for (micros, text) in [(999, "999 µs"), (1_050, "1.0 ms"), (1_234_567, "1.2 s")] {
+            assert_eq!(span(Duration::from_micros(micros)), text);
+        }
+        assert_eq!(percent(Bytes(19), Bytes(20)), "95.0%");
+        assert_eq!(percent(Bytes(19), Bytes(0)), "-");
+    }
+}
