@@ -5,6 +5,7 @@ mod agent;
 mod ask;
 mod config;
 pub mod domains;
+mod drill;
 mod exec;
 mod explain;
 mod kills;
@@ -34,6 +35,8 @@ enum Command {
     Agent(agent::AgentArgs),
     Config(config::ConfigArgs),
     Domains(domains::Domains),
+    #[command(name = crate::agent::survival::VICTIM, hide = true)]
+    Drill,
     #[command(name = crate::runner::gate::STUB, hide = true)]
     Exec(exec::Args),
     Explain(explain::Args),
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Agent(args) => agent::run(&args),
         Command::Config(args) => Ok(config::run(&args)),
         Command::Domains(args) => args.run(),
+        Command::Drill => Ok(drill::run()),
         Command::Exec(args) => Ok(exec::run(&args)),
         Command::Explain(args) => Ok(explain::run(&args)),
         Command::Kills(args) => Ok(kills::run(&args)),

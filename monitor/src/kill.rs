@@ -1,6 +1,7 @@
 //! The kill path: who a process is, how it is killed, how its memory comes back. Pidfds from registration to
 //! confirmation; a bare pid is never signalled.
 
+mod credentials;
 mod mrelease;
 mod process;
 mod reaper;

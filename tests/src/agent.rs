@@ -3,6 +3,7 @@
 
 mod watch;
 
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -30,6 +31,8 @@ pub struct Agent {
     process: Process,
     socket: PathBuf,
     said: Arc<Mutex<Vec<String>>>,
+    /// With which it was started, for [`Agent::restart`].
+    args: Vec<OsString>,
     // Removed last.
     _dir: TempDir,
 }
@@ -44,32 +47,52 @@ impl Agent {
         I: IntoIterator<Item = S>,
         S: AsRef<std::ffi::OsStr>,
     {
+        Self::guard_changed(sandbox, flags, |_| Ok(()))
+    }
+
+    /// The same with a command that is changed before it is started, e.g. to take privileges away.
+    ///
+    /// # Errors
+    /// As [`Agent::guard`], and those of `change`.
+    pub fn guard_changed<I, S>(
+        sandbox: &Sandbox,
+        flags: I,
+        change: impl FnOnce(&mut Command) -> Result<()>,
+    ) -> Result<Self>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<std::ffi::OsStr>,
+    {
         let dir = tempfile::Builder::new().prefix("monitor-test-").tempdir().context("a directory")?;
         let socket = dir.path().join("agent.sock");
-        let mut command = monitor()?;
-        command.args(["agent", "--cgroup"]).arg(sandbox.path().as_path());
-        let flags: Vec<_> = flags.into_iter().map(|flag| flag.as_ref().to_owned()).collect();
-        command.arg("--socket").arg(&socket);
+        let mut args: Vec<OsString> =
+            vec!["agent".into(), "--cgroup".into(), sandbox.path().as_path().into()];
+        args.extend(["--socket".into(), socket.clone().into()]);
+        let flags: Vec<OsString> = flags.into_iter().map(|flag| flag.as_ref().to_owned()).collect();
         if flags.iter().all(|flag| flag != "--journal") {
-            command.arg("--journal").arg(dir.path().join("journal"));
+            args.extend(["--journal".into(), dir.path().join("journal").into()]);
         }
-        command.args(flags).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        die_with_parent(&mut command);
-        let mut child = command.spawn().with_context(|| format!("starting {command:?}"))?;
-        let said = Arc::new(Mutex::new(Vec::new()));
-        if let Some(stderr) = child.stderr.take() {
-            let said = Arc::clone(&said);
-            std::thread::spawn(move || {
-                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                    said.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-                }
-            });
-        }
-        // Not waited for yet, so it has its pid still.
-        let process = Process::open(child.id())?.context("the agent is gone")?;
-        let mut agent = Self { child, process, socket, said, _dir: dir };
+        args.extend(flags);
+        let mut command = monitor()?;
+        command.args(&args);
+        change(&mut command)?;
+        let (child, process, said) = spawn(command)?;
+        let mut agent = Self { child, process, socket, said, args, _dir: dir };
         agent.wait_ready()?;
         Ok(agent)
+    }
+
+    /// Starts it again, where it was: after it was killed. Waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`Agent::guard`].
+    pub fn restart(&mut self) -> Result<()> {
+        self.process.kill()?;
+        self.child.wait()?;
+        let mut command = monitor()?;
+        command.args(&self.args);
+        (self.child, self.process, self.said) = spawn(command)?;
+        self.wait_ready()
     }
 
     fn wait_ready(&mut self) -> Result<()> {
@@ -176,6 +199,26 @@ impl Drop for Agent {
         let _ = self.process.kill();
         let _ = self.child.wait();
     }
+}
+
+type Spawned = (Child, Process, Arc<Mutex<Vec<String>>>);
+
+fn spawn(mut command: Command) -> Result<Spawned> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    die_with_parent(&mut command);
+    let mut child = command.spawn().with_context(|| format!("starting {command:?}"))?;
+    let said = Arc::new(Mutex::new(Vec::new()));
+    if let Some(stderr) = child.stderr.take() {
+        let said = Arc::clone(&said);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                said.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            }
+        });
+    }
+    // Not waited for yet, so it has its pid still.
+    let process = Process::open(child.id())?.context("the agent is gone")?;
+    Ok((child, process, said))
 }
 
 /// `monitor` without any setting of the environment: one's own must not decide what is tested.

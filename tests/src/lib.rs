@@ -5,12 +5,14 @@
 
 pub mod agent;
 pub mod binary;
+pub mod caller;
 pub mod cgroup;
 pub mod clock;
 pub mod freezer;
 pub mod hog;
 pub mod process;
 pub mod report;
+pub mod signals;
 pub mod skip;
 pub mod vm_line;
 pub mod worker;

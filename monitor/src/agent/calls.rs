@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::clock;
 use super::core::{Counters, DomainView, Event, KillId};
 use super::shell::Shell;
+use super::survival::{self, Step};
 use crate::control::protocol::{KindName, Op, Refusal, RefusalCode, Register, Registered};
 use crate::control::request::Peer;
 use crate::journal::JournalView;
@@ -27,6 +28,9 @@ struct Status<'a> {
     refresh_ms: u64,
     kills: bool,
     dry_run: bool,
+    /// Above its threshold a domain is relieved: killing is on, and the drill showed that it works.
+    protects: bool,
+    survival: Vec<Step>,
     probes: &'a [Probe],
     domains: Vec<DomainView>,
     workers: usize,
@@ -75,6 +79,8 @@ impl Shell {
             refresh_ms: settings.refresh_ms,
             kills: settings.kills(),
             dry_run: settings.dry_run,
+            protects: settings.kills() && !settings.dry_run && survival::can_kill(),
+            survival: survival::steps(),
             probes: self.probes(),
             domains: self.core.domains(),
             workers: self.registry.len(),
@@ -126,8 +132,8 @@ impl Shell {
         if let Some(outer) = self.registry.worker_of(pid) {
             self.leave(outer, pid);
         }
-        let Register { owner, name, attempt, .. } = register;
-        let worker = self.enroll(process, peer, |worker| Event::Registered {
+        let Register { owner, name, attempt, start_time, .. } = register;
+        let worker = self.enroll(process, peer, start_time, |worker| Event::Registered {
             worker,
             pid,
             uid: uid.unwrap_or(0),

@@ -5,6 +5,7 @@
 //! is not registered. Every kill ends confirmed or timed out.
 
 mod action;
+mod confirm;
 mod decision;
 mod domain;
 mod event;
@@ -32,7 +33,8 @@ pub use self::note::{Chosen, Note, Trigger};
 pub use self::settings::Settings;
 pub use self::unhelpful::{Unhelpful, UnhelpfulKills};
 pub use self::view::{
-    Counters, DomainView, Explanation, KillRecord, Sample, Times, VictimRecord, WorkerState, WorkerView,
+    Counters, DomainView, Explanation, KillRecord, Remains, Sample, Times, VictimRecord, WorkerState,
+    WorkerView,
 };
 use self::worker::Worker;
 use crate::threshold::Threshold;
@@ -53,6 +55,8 @@ pub struct Core {
     history: VecDeque<KillRecord>,
     last_kill: KillId,
     next_refresh: Nanos,
+    /// Nobody is killed before: workers of a former agent are coming back.
+    settle_until: Nanos,
     counters: Counters,
 }
 
@@ -68,6 +72,7 @@ impl Core {
             history: VecDeque::new(),
             last_kill: KillId(0),
             next_refresh: Nanos(0),
+            settle_until: Nanos(0),
             counters: Counters::default(),
         }
     }
@@ -111,6 +116,11 @@ impl Core {
                 let sample = memory.map(|bytes| Sample { bytes, measured, at: now });
                 self.measured(worker, sample);
             }
+            Event::Refused { kill, worker, pid, at } => self.refused(kill, worker, pid, at, now, todo),
+            Event::Examined { kill, worker, remains } => self.examined(kill, worker, remains, now, todo),
+            Event::Moved { worker, domains } => self.moved(worker, domains, todo),
+            Event::Started { worker, at } => self.started(worker, at),
+            Event::Settle { until } => self.settle_until = until,
             Event::Tick => self.tick(now, todo),
         }
     }

@@ -108,6 +108,15 @@ impl Domains {
         Ok(Some(Event::DomainAdded { domain: id, name, parent }))
     }
 
+    /// The cgroup that a process charges.
+    ///
+    /// # Errors
+    /// If it can't be found.
+    pub(super) fn cgroup_of(&self, pid: Pid) -> Result<CgroupPath, ReadError> {
+        let hierarchy = self.hierarchy.as_ref().map_err(Clone::clone)?;
+        hierarchy.charged(&hierarchy.cgroup_of(&self.roots.procfs, pid)?)
+    }
+
     /// The cgroups with limits that a process charges, innermost first.
     ///
     /// # Errors

@@ -1,9 +1,13 @@
 //! The workers' processes: their pidfds, from registration to the end. Kills by them.
 
 use std::collections::HashMap;
+use std::path::Path;
+
+use rustix::process::Signal;
 
 use crate::control::request::Peer;
 use crate::kill::{Process, SignalError};
+use crate::memory::CgroupPath;
 use crate::units::Pid;
 use crate::worker::WorkerId;
 
@@ -22,6 +26,8 @@ pub(super) struct Entry {
     connected: bool,
     /// The process that was registered.
     pub(super) root: Pid,
+    /// Where it was when it was last looked at (`upkeep`).
+    pub(super) cgroup: Option<CgroupPath>,
 }
 
 /// See the module.
@@ -35,8 +41,8 @@ pub(super) struct Registry {
 pub(super) struct Killed {
     /// How many processes were signalled.
     pub(super) signalled: usize,
-    /// Why one could not be.
-    pub(super) refused: Option<(Pid, SignalError)>,
+    /// Which could not be, and why.
+    pub(super) refused: Vec<(Pid, SignalError)>,
 }
 
 impl Registry {
@@ -46,6 +52,7 @@ impl Registry {
             root: root.pid(),
             members: vec![Member { process: root, watched: true }],
             peer,
+            cgroup: None,
             connected: true,
         };
         self.workers.insert(worker, entry);
@@ -127,14 +134,36 @@ impl Registry {
         self.workers.get(&worker).map(|entry| &entry.peer)
     }
 
-    /// SIGKILL to every process of a worker. Nothing is allocated, opened or looked up by path.
-    pub(super) fn kill(&self, worker: WorkerId) -> Killed {
-        let mut killed = Killed { signalled: 0, refused: None };
-        for member in self.workers.get(&worker).map_or(&[][..], |entry| &entry.members) {
-            match member.process.kill() {
+    /// Sends a signal to every process of a worker that whoever registered it may kill. Nothing is allocated, opened
+    /// or looked up by path unless one is refused (or the kernel is older than 6.13: see [`Process::killable_by`]).
+    pub(super) fn signal(&self, worker: WorkerId, signal: Signal, procfs: &Path) -> Killed {
+        self.signal_some(worker, signal, procfs, |_| true)
+    }
+
+    /// The same for one process.
+    pub(super) fn signal_one(&self, worker: WorkerId, pid: Pid, signal: Signal, procfs: &Path) -> Killed {
+        self.signal_some(worker, signal, procfs, |member| member.process.pid() == pid)
+    }
+
+    fn signal_some(
+        &self,
+        worker: WorkerId,
+        signal: Signal,
+        procfs: &Path,
+        whom: impl Fn(&Member) -> bool,
+    ) -> Killed {
+        let mut killed = Killed { signalled: 0, refused: Vec::new() };
+        let Some(entry) = self.workers.get(&worker) else { return killed };
+        for member in entry.members.iter().filter(|member| whom(member)) {
+            let process = &member.process;
+            // Root may kill everybody. Others' right is looked at when it is used: a program may have changed its
+            // user since it was registered.
+            let allowed =
+                if entry.peer.uid == 0 { Ok(()) } else { process.killable_by(entry.peer.uid, procfs) };
+            match allowed.and_then(|()| process.signal(signal)) {
                 Ok(()) => killed.signalled += 1,
                 Err(SignalError::Gone) => {}
-                Err(error) => killed.refused = Some((member.process.pid(), error)),
+                Err(error) => killed.refused.push((process.pid(), error)),
             }
         }
         killed

@@ -169,6 +169,8 @@ impl Shell {
             | Note::Below { .. }
             | Note::Decided { .. }
             | Note::Stuck { .. }
+            | Note::DiedLate { .. }
+            | Note::Refused { .. }
             | Note::Unknown { .. }
             | Note::Known { .. }
             | Note::Lost { .. } => {}
@@ -193,9 +195,7 @@ impl Shell {
         if let Some(journal) = &self.reports.journal {
             journal.killed(record.clone());
         }
-        // The core had the domain read again before it said that the kill is over.
-        let now = self.core.domains().into_iter().find(|view| view.domain == record.domain);
-        let freed = now.and_then(|view| view.used).map(|used| record.used.saturating_sub(used));
+        let freed = record.used_after.map(|used| record.used.saturating_sub(used));
         let open = self.reports.open.iter_mut().find(|open| open.kill == record.id);
         if let Some(landed) = open.and_then(|open| open.landed.take()) {
             // The task that takes it lives as long as the runtime.

@@ -11,13 +11,16 @@ use tokio_util::sync::CancellationToken;
 use super::clock;
 use super::core::{Core, Event, Settings};
 use super::domains::Domains;
+use super::pid_namespace;
 use super::readiness;
 use super::reports::{Reports, last_kill};
 use super::shell::Shell;
+use super::survival;
 use crate::config::Config;
 use crate::control::request::Request;
 use crate::control::server::{self, Limits};
 use crate::kernel::numbers::Hook;
+use crate::kernel::probe::Probe;
 use crate::kernel::programs::{KernelLog, Programs};
 use crate::memory::{CgroupPath, ReadError};
 use crate::recording::Recorder;
@@ -94,6 +97,20 @@ pub async fn serve(
     Ok(())
 }
 
+fn load(config: &Config) -> Result<Programs, Box<[Probe; 3]>> {
+    use crate::config::values::ProbeChoice;
+    if !pid_namespace::is_initial(&config.procfs) {
+        return Err(Programs::off(
+            "the agent is in a pid namespace, whose pids the kernel programs do not know",
+        ));
+    }
+    let kernel_log = if config.kernel_log { KernelLog::On } else { KernelLog::Off };
+    match config.probe {
+        ProbeChoice::Poll => Err(Programs::off("switched off: probe = poll")),
+        ProbeChoice::Auto | ProbeChoice::Memcg | ProbeChoice::RssStat => Programs::load(kernel_log),
+    }
+}
+
 fn start(
     config: &Config,
     reports: Reports,
@@ -101,13 +118,7 @@ fn start(
     ended: mpsc::UnboundedSender<super::shell::Ended>,
 ) -> Result<Shell, AgentError> {
     let domains = Domains::new(config.procfs.clone(), config.cgroupfs.clone(), config.count_swap);
-    let kernel_log = if config.kernel_log { KernelLog::On } else { KernelLog::Off };
-    let mut programs = match config.probe {
-        crate::config::values::ProbeChoice::Poll => Err(Programs::off("switched off: probe = poll")),
-        crate::config::values::ProbeChoice::Auto
-        | crate::config::values::ProbeChoice::Memcg
-        | crate::config::values::ProbeChoice::RssStat => Programs::load(kernel_log),
-    };
+    let mut programs = load(config);
     if let Ok(programs) = &mut programs {
         domains.prepare(programs);
         if config.kernel_log {
@@ -121,6 +132,10 @@ fn start(
         shell.happen(Event::Resumed { last_kill });
     }
     shell.guards_ancestors = config.node;
+    if survival::follows_a_killed_agent() {
+        tracing::info!("an agent was killed here: nobody is killed until its workers had time to come back");
+        shell.happen(Event::Settle { until: clock::now().after(survival::SETTLE) });
+    }
     if config.node {
         let added = shell.domains.add_node().map_err(AgentError::Node)?;
         shell.happen(added);
@@ -181,6 +196,7 @@ fn settings(config: &Config) -> Settings {
         kill_timeout_ms: millis(config.kill_timeout),
         memory_wait_ms: millis(config.memory_wait),
         unhelpful_kills: config.unhelpful_kills,
+        grace_ms: millis(config.grace),
         dry_run: config.dry_run,
     }
 }

@@ -9,7 +9,7 @@ use monitor_common::{Drops, RECORD_LEN};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::clock;
-use super::core::{Action, Core, Event, KillId, Note, Seen};
+use super::core::{Action, Core, Event, Note, Seen};
 use super::domains::Domains;
 use super::readiness;
 use super::registry::Registry;
@@ -40,7 +40,7 @@ const BATCH: usize = 256;
 /// See the module.
 pub(super) struct Shell {
     pub(super) core: Core,
-    todo: VecDeque<Action>,
+    pub(super) todo: VecDeque<Action>,
     pub(super) programs: Option<Programs>,
     /// The hooks' states if there are no programs.
     refused: Option<Box<[Probe; 3]>>,
@@ -50,10 +50,12 @@ pub(super) struct Shell {
     pub(super) reports: Reports,
     /// Writes down all that the core is told, if that is asked for.
     pub(super) recorder: Option<Recorder>,
-    ended: UnboundedSender<Ended>,
-    reaper: Option<Reaper>,
+    pub(super) ended: UnboundedSender<Ended>,
+    pub(super) reaper: Option<Reaper>,
     pub(super) started: Nanos,
     last_worker: u64,
+    /// The worker that was looked at last (`upkeep`).
+    pub(super) rechecked: WorkerId,
     drops: Drops,
     records: BytesMut,
     /// Every ancestor cgroup of a worker that has a limit is a domain too (SPEC 2); not if only named cgroups are
@@ -98,6 +100,7 @@ impl Shell {
             reaper: reaper.ok(),
             started: clock::now(),
             last_worker: 0,
+            rechecked: WorkerId(0),
             drops: Drops::default(),
             records: BytesMut::with_capacity(BATCH * RECORD_LEN),
             guards_ancestors: true,
@@ -116,6 +119,10 @@ impl Shell {
     /// Tells the core, and does what it orders.
     pub(super) fn happen(&mut self, event: Event) {
         self.tell(event);
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
         while let Some(action) = self.todo.pop_front() {
             self.act(action);
         }
@@ -132,8 +139,19 @@ impl Shell {
     fn act(&mut self, action: Action) {
         let answer = match action {
             Action::Read(domain) => self.domains.read(domain, self.programs.as_ref()),
-            Action::Kill { kill, worker } => Some(self.kill(kill, worker)),
-            Action::KillProcess { kill, worker, pid } => Some(self.kill_late(kill, worker, pid)),
+            Action::Kill { kill, worker } => {
+                self.kill(kill, worker);
+                None
+            }
+            Action::Terminate { kill, worker } => {
+                self.terminate(kill, worker);
+                None
+            }
+            Action::KillProcess { kill, worker, pid } => {
+                self.kill_late(kill, worker, pid);
+                None
+            }
+            Action::Examine { kill, worker, pids } => Some(self.examine(kill, worker, &pids)),
             Action::SetLine { domain, line, rearm } => {
                 if let Some(programs) = &mut self.programs {
                     programs.cells.set_line(domain.0, line, rearm, false);
@@ -169,46 +187,6 @@ impl Shell {
         };
         if let Some(event) = answer {
             self.tell(event);
-        }
-    }
-
-    /// The order to kill: first the signals, then everything that may take time.
-    fn kill(&mut self, kill: KillId, worker: WorkerId) -> Event {
-        let at = clock::now();
-        let killed = self.registry.kill(worker);
-        let refused = killed.refused.map(|(pid, error)| format!("process {pid}: {error}"));
-        if killed.signalled == 0 && refused.is_none() {
-            tracing::info!(%worker, "nothing left to signal: it was ending by itself");
-        }
-        self.await_end_of(worker);
-        Event::Signalled { kill, worker, at, refused }
-    }
-
-    /// A process that the victim made after its kill.
-    fn kill_late(&mut self, kill: KillId, worker: WorkerId, pid: Pid) -> Event {
-        let at = clock::now();
-        let entry = self.registry.get(worker);
-        let member = entry.and_then(|entry| entry.members.iter().find(|member| member.process.pid() == pid));
-        let refused = member.and_then(|member| match member.process.kill() {
-            Ok(()) | Err(crate::kill::SignalError::Gone) => None,
-            Err(error) => Some(format!("process {pid}: {error}")),
-        });
-        self.await_end_of(worker);
-        Event::Signalled { kill, worker, at, refused }
-    }
-
-    /// Has the memory of a victim's processes taken, and their ends watched.
-    fn await_end_of(&mut self, worker: WorkerId) {
-        let Some(entry) = self.registry.get_mut(worker) else { return };
-        for member in &mut entry.members {
-            if let Some(reaper) = &self.reaper {
-                // A full queue: the process gives its memory back itself.
-                let _ = reaper.take(worker, member.process.pid(), member.process.fd());
-            }
-            if !member.watched {
-                member.watched = true;
-                watch(worker, &member.process, self.ended.clone());
-            }
         }
     }
 
@@ -324,6 +302,7 @@ impl Shell {
             }
         }
         self.happen(Event::Tick);
+        self.recheck_some();
     }
 
     fn check_drops(&mut self) {
@@ -426,6 +405,7 @@ impl Shell {
         &mut self,
         process: Process,
         peer: crate::control::request::Peer,
+        start_time: u64,
         event: impl FnOnce(WorkerId) -> Event,
     ) -> WorkerId {
         self.last_worker += 1;
@@ -438,14 +418,20 @@ impl Shell {
         }
         watch(worker, &process, self.ended.clone());
         self.registry.add(worker, process, peer);
-        self.happen(event(worker));
+        self.core.handle(event(worker), clock::now(), &mut self.todo);
+        let at = clock::of_ticks(start_time);
+        if at < self.started {
+            // Of a former agent, as a rule: coming back does not make it the newest.
+            self.core.handle(Event::Started { worker, at }, clock::now(), &mut self.todo);
+        }
+        self.carry_out();
         self.scan(worker);
         worker
     }
 }
 
 /// Waits for a process's end, and reports it.
-fn watch(worker: WorkerId, process: &Process, ended: UnboundedSender<Ended>) {
+pub(super) fn watch(worker: WorkerId, process: &Process, ended: UnboundedSender<Ended>) {
     let pid = process.pid();
     match readiness::readable(process.fd()) {
         Ok(fd) => {
@@ -464,13 +450,18 @@ fn watch(worker: WorkerId, process: &Process, ended: UnboundedSender<Ended>) {
 fn log(note: &Note) {
     let text = serde_json::to_string(note).unwrap_or_default();
     match note {
-        Note::Registered { .. } | Note::Ended { .. } | Note::Known { .. } | Note::Below { .. } => {
+        Note::Registered { .. }
+        | Note::Ended { .. }
+        | Note::DiedLate { .. }
+        | Note::Known { .. }
+        | Note::Below { .. } => {
             tracing::debug!(target: "note", "{text}");
         }
         Note::Above { .. } | Note::Decided { .. } | Note::Killed(_) => {
             tracing::info!(target: "note", "{text}")
         }
         Note::Stuck { .. }
+        | Note::Refused { .. }
         | Note::NoCandidates { .. }
         | Note::Unhelpful { .. }
         | Note::Unknown { .. }

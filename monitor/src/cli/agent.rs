@@ -39,6 +39,7 @@ pub(super) fn run(args: &AgentArgs) -> anyhow::Result<u8> {
         }
     };
     super::log_to_stderr();
+    agent::survival::prepare(&config.socket);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(guard(config, args.record.as_deref()))?;
     Ok(exit::OK)
@@ -53,10 +54,11 @@ async fn guard(config: Config, record: Option<&Path>) -> anyhow::Result<()> {
     let (listener, _file) = listen::bind(&path, Access::Everyone)?;
     let shutdown = CancellationToken::new();
     stop_on_signals(shutdown.clone())?;
-    agent::serve(config, listener, shutdown, recorder, || {
-        eprintln!("monitor: listening on {}", path.display())
-    })
-    .await?;
+    let ready = || {
+        agent::survival::lock();
+        eprintln!("monitor: listening on {}", path.display());
+    };
+    agent::serve(config, listener, shutdown, recorder, ready).await?;
     Ok(())
 }
 

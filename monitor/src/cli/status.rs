@@ -33,6 +33,9 @@ const DOMAINS: [(&str, &str, Form); 7] = [
 const PROBES: [(&str, &str, Form); 3] =
     [("PROBE", "name", Form::Text), ("STATE", "state", Form::Text), ("WHY", "why", Form::Text)];
 
+const SURVIVAL: [(&str, &str, Form); 3] =
+    [("SURVIVAL", "name", Form::Text), ("STATE", "state", Form::Text), ("WHY", "why", Form::Text)];
+
 fn human(answer: &Value) -> String {
     let mut out = format!(
         "agent {}, pid {}, up {}\npolicy {}{}\nkills in flight: {}\n",
@@ -43,7 +46,7 @@ fn human(answer: &Value) -> String {
         if answer["dry_run"] == true { ", dry run: decides and kills nobody" } else { "" },
         text(&answer["kills_in_flight"]),
     );
-    for (key, columns) in [("domains", &DOMAINS[..]), ("probes", &PROBES[..])] {
+    for (key, columns) in [("domains", &DOMAINS[..]), ("probes", &PROBES[..]), ("survival", &SURVIVAL[..])] {
         if let Some(rows) = answer[key].as_array().filter(|rows| !rows.is_empty()) {
             let _ = write!(out, "\n{}", table(rows, columns));
         }

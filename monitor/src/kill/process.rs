@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::credentials;
 use crate::units::Pid;
 
 /// Why a process could not be taken.
@@ -55,6 +56,9 @@ pub enum SignalError {
     /// It has ended: nothing is left to signal.
     #[error("it has ended already")]
     Gone,
+    /// It runs as a user whose processes the one who registered it may not kill.
+    #[error("it runs as user {0} now, whose processes the one who registered it may not kill")]
+    NotTheirs(u32),
     /// The kernel refuses.
     #[error("refused: {0}")]
     Refused(Errno),
@@ -159,6 +163,26 @@ impl Process {
         let line = text.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
         let uids: Vec<u32> = line.split_whitespace().filter_map(|uid| uid.parse().ok()).collect();
         Ok(uids.first().copied().filter(|first| uids.len() == 4 && uids.iter().all(|uid| uid == first)))
+    }
+
+    /// Whether a user without privileges could kill it, by the kernel's own rule (`kill_ok_by_cred` in
+    /// kernel/signal.c, kernel 6.18): its real or saved user is theirs. Kernels from 6.13 on are asked by pidfd; of
+    /// older ones its status file is read. A user's right over their own user namespaces is not known here: what
+    /// runs there as another user is refused.
+    ///
+    /// # Errors
+    /// `NotTheirs`, `Gone`, or why it cannot be told.
+    pub fn killable_by(&self, uid: u32, procfs: &Path) -> Result<(), SignalError> {
+        let users = match credentials::of_pidfd(self.fd.as_fd()) {
+            Err(Errno::NOTTY | Errno::INVAL) => credentials::of_status(procfs, self.pid),
+            answer => answer,
+        };
+        match users {
+            Ok(users) if users.real == uid || users.saved == uid => Ok(()),
+            Ok(users) => Err(SignalError::NotTheirs(users.real)),
+            Err(Errno::SRCH) => Err(SignalError::Gone),
+            Err(error) => Err(SignalError::Refused(error)),
+        }
     }
 
     /// Sends SIGKILL.

@@ -13,6 +13,9 @@ use crate::worker::WorkerId;
 /// How many victims can wait; more than one kill has processes, as a rule.
 const QUEUE: usize = 4096;
 
+/// It calls the kernel and sends a message.
+const STACK: usize = 128 << 10;
+
 /// One process whose memory was taken, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Returned {
@@ -42,7 +45,10 @@ impl Reaper {
     /// If no thread can be started.
     pub fn start(tell: impl FnMut(Returned) + Send + 'static) -> std::io::Result<Self> {
         let (orders, queue) = sync_channel(QUEUE);
-        std::thread::Builder::new().name("reaper".to_owned()).spawn(move || work(&queue, tell))?;
+        std::thread::Builder::new()
+            .name("reaper".to_owned())
+            .stack_size(STACK)
+            .spawn(move || work(&queue, tell))?;
         Ok(Self { orders })
     }
 

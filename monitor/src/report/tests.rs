@@ -60,6 +60,8 @@ pub(crate) fn record() -> KillRecord {
         confirmed: true,
         dry_run: false,
         refused: None,
+        stuck: Vec::new(),
+        used_after: None,
     }
 }
 

@@ -18,6 +18,22 @@ pub enum Action {
         /// Whom.
         worker: WorkerId,
     },
+    /// Ask a worker's processes to end (SIGTERM); `Kill` follows if they do not. Answer: `Event::Signalled`.
+    Terminate {
+        /// For which kill.
+        kill: KillId,
+        /// Whom.
+        worker: WorkerId,
+    },
+    /// A victim does not die: find out what its processes wait for. Answer: `Event::Examined`.
+    Examine {
+        /// For which kill.
+        kill: KillId,
+        /// Whom.
+        worker: WorkerId,
+        /// Its processes that are left.
+        pids: Vec<Pid>,
+    },
     /// A victim got a new process after its kill: kill that too.
     KillProcess {
         /// For which kill.

@@ -1,7 +1,7 @@
 //! One domain as the core knows it: the last authoritative reading, what the kernel's counter did since, and the
 //! candidates that charge it.
 
-use super::event::{DomainId, Measured};
+use super::event::{DomainId, KillId, Measured};
 use super::note::Trigger;
 use crate::policy::{Policy, Roster};
 use crate::snapshot;
@@ -47,6 +47,8 @@ pub(super) struct Domain {
     pub(super) quiet_until: Nanos,
     /// When it was last said that nobody can be killed.
     pub(super) complained: Option<Nanos>,
+    /// A kill here is over; the next reading shows what it brought.
+    pub(super) after_kill: Option<KillId>,
     /// The total whose threshold is kept, and the threshold: computing one is not free.
     threshold_of: Option<(Bytes, Bytes)>,
 }
@@ -65,6 +67,7 @@ impl Domain {
             roster: Roster::new(policy),
             quiet_until: Nanos(0),
             complained: None,
+            after_kill: None,
             threshold_of: None,
         }
     }

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::settings::Settings;
+use super::view::Remains;
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::{Kind, WorkerId};
 
@@ -167,6 +168,46 @@ pub enum Event {
         at: Nanos,
         /// Why a process could not be signalled; none if all were, or were gone.
         refused: Option<String>,
+    },
+    /// A process of a victim could not be signalled: it lives on, and nobody waits for its death.
+    Refused {
+        /// The order.
+        kill: KillId,
+        /// The victim.
+        worker: WorkerId,
+        /// Which of its processes.
+        pid: Pid,
+        /// When it was tried.
+        at: Nanos,
+    },
+    /// What the processes of a victim that does not die are waiting for.
+    Examined {
+        /// The kill that was given up on.
+        kill: KillId,
+        /// The victim.
+        worker: WorkerId,
+        /// Those that are still there.
+        remains: Vec<Remains>,
+    },
+    /// A worker charges other domains than it did: it was moved to another cgroup.
+    Moved {
+        /// Which.
+        worker: WorkerId,
+        /// The domains that it charges now, innermost first.
+        domains: Vec<DomainId>,
+    },
+    /// A worker runs since then, not since it was registered: it was there before this agent.
+    Started {
+        /// Which.
+        worker: WorkerId,
+        /// Since when.
+        at: Nanos,
+    },
+    /// An agent was here before and was killed: whom it guarded comes back one after the other. Until then the
+    /// first to be back would be the only candidate for what all hold.
+    Settle {
+        /// Nobody is killed before.
+        until: Nanos,
     },
     /// What a worker holds, descendants included.
     Memory {

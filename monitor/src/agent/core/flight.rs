@@ -15,6 +15,8 @@ pub(super) struct Flight {
     pub(super) victims: Vec<WorkerId>,
     /// What the policy knew of them: they are in the domain's roster no more.
     pub(super) taken: Vec<Candidate>,
+    /// Only SIGTERM was sent; SIGKILL follows then. `None`: it was sent, or nothing came before it.
+    pub(super) grace_until: Option<Nanos>,
     /// When it is given up on.
     pub(super) deadline: Nanos,
     /// When the wait for the memory of the dead ends; set at the last death.
@@ -26,6 +28,8 @@ pub(super) struct Flight {
 impl Flight {
     /// What it waits for next ends then.
     pub(super) fn next_deadline(&self) -> Nanos {
-        self.memory_deadline.map_or(self.deadline, |memory| memory.min(self.deadline))
+        // Once all are dead only their memory is waited for.
+        let end = self.memory_deadline.unwrap_or(self.deadline);
+        self.grace_until.map_or(end, |grace| grace.min(end))
     }
 }

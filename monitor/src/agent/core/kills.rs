@@ -1,13 +1,11 @@
-//! From "this domain is above" to a confirmed kill: choose, order, wait, confirm or give up, look again.
+//! From "this domain is above" to a kill in flight: choose, order, tell. What becomes of it is `confirm`'s.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::flight::Flight;
 use super::worker::Life;
-use super::{
-    Action, Chosen, Core, DomainId, HISTORY, KillId, KillRecord, Note, Times, Trigger, VictimRecord,
-};
+use super::{Action, Chosen, Core, DomainId, KillId, KillRecord, Note, Times, Trigger, VictimRecord};
 use crate::control::protocol::Verdict;
 use crate::threshold::Usage;
 use crate::units::Nanos;
@@ -25,22 +23,26 @@ impl Core {
         }
         let domain = self.domains.get(&id)?;
         let usage = domain.usage()?;
-        if now < domain.quiet_until {
+        if now < domain.quiet_until.max(self.settle_until) {
             return None;
         }
         let crossed = domain.crossed;
         if self.spares(id, usage, now, todo) {
             return None;
         }
-        let Some(domain) = self.domains.get(&id) else { return };
+        let domain = self.domains.get(&id)?;
         // The first in the first statement: with one victim nothing is sorted or copied before the order.
         let mut victims = Vec::with_capacity(4);
         for choice in domain.roster.choose(usage) {
             if victims.is_empty() {
                 self.last_kill = KillId(self.last_kill.0 + 1);
             }
+            let (kill, worker) = (self.last_kill, choice.id);
             if !self.settings.dry_run {
-                todo.push_back(Action::Kill { kill: self.last_kill, worker: choice.id });
+                todo.push_back(match self.settings.grace_ms {
+                    0 => Action::Kill { kill, worker },
+                    1.. => Action::Terminate { kill, worker },
+                });
             }
             victims.push(choice);
         }
@@ -78,6 +80,8 @@ impl Core {
             confirmed: false,
             dry_run: self.settings.dry_run,
             refused: None,
+            stuck: Vec::new(),
+            used_after: None,
         };
         let decided = tell_of_decision(&record, now, todo);
         if self.settings.dry_run {
@@ -110,8 +114,19 @@ impl Core {
                 taken.extend(found.roster.remove(*victim).filter(|_| *charged == domain));
             }
         }
-        let deadline = now.after(Duration::from_millis(self.settings.kill_timeout_ms));
-        self.flights.push(Flight { id, domain, victims, taken, deadline, memory_deadline: None, record });
+        let grace = Duration::from_millis(self.settings.grace_ms);
+        let deadline = now.after(grace).after(Duration::from_millis(self.settings.kill_timeout_ms));
+        let grace_until = (!grace.is_zero()).then(|| now.after(grace));
+        self.flights.push(Flight {
+            id,
+            domain,
+            victims,
+            taken,
+            grace_until,
+            deadline,
+            memory_deadline: None,
+            record,
+        });
     }
 
     fn complain(&mut self, id: DomainId, usage: Usage, now: Nanos) -> Option<Note> {
@@ -123,92 +138,6 @@ impl Core {
         domain.complained = Some(now);
         let Usage { used, threshold, .. } = usage;
         Some(Note::NoCandidates { at: now, domain: domain.name.clone(), used, threshold })
-    }
-
-    /// What became of the order to kill.
-    pub(super) fn signalled(&mut self, kill: KillId, at: Nanos, refused: Option<String>) {
-        if let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == kill) {
-            flight.record.times.signal.get_or_insert(at);
-            if refused.is_some() {
-                flight.record.refused = refused;
-            }
-        }
-    }
-
-    /// Is the kill over? Confirmed: every victim died and its memory is back, or the bounded wait for it passed.
-    pub(super) fn check_flight(&mut self, kill: KillId, now: Nanos, todo: &mut VecDeque<Action>) {
-        let Some(index) = self.flights.iter().position(|flight| flight.id == kill) else { return };
-        let flight = &mut self.flights[index];
-        let mut dead_at = Some(Nanos(0));
-        let mut back = true;
-        for victim in &flight.victims {
-            let Some(worker) = self.workers.get(victim) else { continue };
-            dead_at = dead_at.zip(worker.dead_at()).map(|(one, other)| one.max(other));
-            back &= worker.memory_is_back();
-        }
-        let Some(dead) = dead_at else { return };
-        flight.record.times.dead = Some(dead);
-        let wait = Duration::from_millis(self.settings.memory_wait_ms);
-        let until = *flight.memory_deadline.get_or_insert(dead.after(wait));
-        if back {
-            flight.record.times.memory_back = Some(now);
-        }
-        if back || now >= until {
-            self.land(index, true, now, todo);
-        }
-    }
-
-    /// The kill is over, one way or the other: its victims leave the books or are stuck, and the domain is read
-    /// again, which may lead to the next victim.
-    fn land(&mut self, index: usize, confirmed: bool, now: Nanos, todo: &mut VecDeque<Action>) {
-        let flight = self.flights.remove(index);
-        let mut record = flight.record;
-        record.confirmed = confirmed;
-        if let Some(domain) = self.domains.get_mut(&flight.domain) {
-            // What is above after this is a new case.
-            domain.crossed = Some((now, Trigger::AfterKill));
-            domain.asked = None;
-        }
-        for victim in flight.victims {
-            let Some(worker) = self.workers.get_mut(&victim) else { continue };
-            if worker.dead_at().is_some() {
-                self.counters.killed += 1;
-                self.forget(victim, todo);
-            } else {
-                self.counters.stuck += 1;
-                worker.life = Life::Stuck(flight.id);
-                let pids = worker.pids();
-                todo.push_back(Action::Note(Note::Stuck { at: now, kill: flight.id, worker: victim, pids }));
-            }
-        }
-        todo.push_back(Action::Note(Note::Killed(Box::new(record.clone()))));
-        todo.push_back(Action::Read(flight.domain));
-        self.remember(record);
-    }
-
-    /// Flights whose time is up.
-    pub(super) fn check_deadlines(&mut self, now: Nanos, todo: &mut VecDeque<Action>) {
-        let due: Vec<KillId> = self
-            .flights
-            .iter()
-            .filter(|flight| flight.next_deadline() <= now)
-            .map(|flight| flight.id)
-            .collect();
-        for kill in due {
-            self.check_flight(kill, now, todo);
-            if let Some(index) =
-                self.flights.iter().position(|flight| flight.id == kill && flight.deadline <= now)
-            {
-                self.land(index, false, now, todo);
-            }
-        }
-    }
-
-    fn remember(&mut self, record: KillRecord) {
-        if self.history.len() == HISTORY {
-            self.history.pop_front();
-        }
-        self.history.push_back(record);
     }
 }
 

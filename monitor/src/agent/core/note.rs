@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::event::KillId;
-use super::view::KillRecord;
+use super::view::{KillRecord, Remains};
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::WorkerId;
 
@@ -100,6 +100,32 @@ pub enum Note {
         worker: WorkerId,
         /// Which of its processes are left.
         pids: Vec<Pid>,
+        /// What they wait for.
+        remains: Vec<Remains>,
+    },
+    /// A victim that had been given up on died after all.
+    DiedLate {
+        /// When.
+        at: Nanos,
+        /// The kill's number.
+        kill: KillId,
+        /// Whom.
+        worker: WorkerId,
+        /// wait(2) status of its first process, if the kernel told.
+        status: Option<u32>,
+    },
+    /// Processes of a victim could not be signalled; the worker is never counted as a candidate again.
+    Refused {
+        /// When.
+        at: Nanos,
+        /// The kill's number.
+        kill: KillId,
+        /// Whom.
+        worker: WorkerId,
+        /// Its processes that are left.
+        pids: Vec<Pid>,
+        /// Why.
+        why: String,
     },
     /// Above the threshold but no worker can be killed. At most once per 5 s.
     NoCandidates {

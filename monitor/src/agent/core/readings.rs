@@ -22,6 +22,7 @@ impl Core {
         let was_above = domain.above();
         let old = std::mem::replace(&mut domain.state, State::New);
         domain.take(measured, counter, threshold, now);
+        let (after_kill, used) = (domain.after_kill.take(), domain.usage().map(|usage| usage.used));
         let above = domain.above();
         let suspected = domain.crossed;
         if above {
@@ -38,8 +39,10 @@ impl Core {
         if let (Some((_, Trigger::Crossing)), false) = (suspected, above) {
             self.counters.false_crossings += 1;
         }
-        // Orders first; what is said of them follows what was read.
+        // Orders first; what is said of them comes in the order of cause: the kill that is over, what was read after
+        // it, what was decided then.
         let decided = if above { self.relieve(id, now, todo) } else { None };
+        todo.extend(after_kill.and_then(|kill| self.over(kill, used)).map(Action::Note));
         self.tell_of_reading(id, &old, was_above, now, todo);
         todo.extend(decided.map(Action::Note));
     }

@@ -33,6 +33,9 @@ pub struct Settings {
     /// SPEC 10.5.
     #[serde(default)]
     pub unhelpful_kills: UnhelpfulKills,
+    /// SPEC 6: SIGTERM first, SIGKILL this long after it; 0: SIGKILL at once.
+    #[serde(default)]
+    pub grace_ms: u64,
     /// Decide and report, signal nobody.
     pub dry_run: bool,
 }
@@ -50,6 +53,7 @@ impl Default for Settings {
             kill_timeout_ms: 10_000,
             memory_wait_ms: 1_000,
             unhelpful_kills: UnhelpfulKills::Kill,
+            grace_ms: 0,
             dry_run: false,
         }
     }

@@ -194,16 +194,76 @@ fn a_victim_that_does_not_die_is_stuck_and_never_a_candidate_again() {
     assert_eq!(killed(&bench.reading(BOX, 99)), [2]);
     bench.now = bench.now.after(Duration::from_secs(10));
     let actions = bench.happen(Event::Tick);
+    let (kill, worker) = (KillId(1), WorkerId(2));
+    assert!(actions.contains(&Action::Examine { kill, worker, pids: vec![Pid(102)] }), "{actions:?}");
+    let (pid, wait_channel) = (Pid(102), Some("folio_wait".to_owned()));
+    let remains = vec![Remains { pid, state: Some('D'), wait_channel, sigkill_pending: Some(true) }];
+    let actions = bench.happen(Event::Examined { kill, worker, remains: remains.clone() });
     let stuck = |note: &&Note| matches!(note, Note::Stuck { worker: WorkerId(2), .. });
     assert!(notes(&actions).iter().any(stuck), "{actions:?}");
+    assert_eq!(bench.core.kill(kill).unwrap().stuck, remains);
     assert!(!bench.core.kill(KillId(1)).unwrap().confirmed);
     assert_eq!(killed(&bench.reading(BOX, 99)), [1]);
     bench.ended(1, Seen::Gone);
     assert_eq!(killed(&bench.reading(BOX, 99)), NOBODY, "the stuck one is not taken twice");
     assert_eq!(bench.core.counters().stuck, 1);
     let late = bench.ended(2, Seen::Gone);
-    assert!(notes(&late).iter().any(|note| matches!(note, Note::Ended { .. })), "{late:?}");
+    assert!(notes(&late).iter().any(|note| matches!(note, Note::DiedLate { .. })), "{late:?}");
+    assert_eq!(bench.core.counters().died_late, 1);
     assert_eq!(bench.core.workers(), []);
+}
+
+#[test]
+fn while_the_workers_of_a_killed_agent_come_back_nobody_is_killed() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[BOX]);
+    let until = bench.now.after(Duration::from_millis(500));
+    bench.happen(Event::Settle { until });
+    assert_eq!(killed(&bench.reading(BOX, 99)), NOBODY);
+    bench.worker(2, "a", &[BOX]);
+    bench.now = until;
+    assert_eq!(killed(&bench.reading(BOX, 99)), [2]);
+}
+
+#[test]
+fn who_comes_back_to_a_new_agent_keeps_its_age() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[BOX]);
+    bench.worker(2, "a", &[BOX]);
+    bench.happen(Event::Started { worker: WorkerId(2), at: Nanos(1) });
+    assert_eq!(killed(&bench.reading(BOX, 99)), [1], "the newest, though it was registered first");
+}
+
+#[test]
+fn a_refused_signal_ends_the_kill_and_takes_the_worker_off() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[BOX]);
+    bench.worker(2, "a", &[BOX]);
+    bench.happen(Event::Forked { worker: WorkerId(2), pid: Pid(7) });
+    assert_eq!(killed(&bench.reading(BOX, 99)), [2]);
+    let (kill, worker, at) = (KillId(1), WorkerId(2), bench.now);
+    bench.happen(Event::Signalled { kill, worker, at, refused: Some("process 7: refused".into()) });
+    bench.happen(Event::Refused { kill, worker, pid: Pid(7), at });
+    assert_eq!(bench.core.kills_in_flight(), 1, "the other process of it can die still");
+    let over = bench.ended(2, Seen::Gone);
+    assert!(notes(&over).iter().any(|note| matches!(note, Note::Refused { .. })), "{over:?}");
+    let record = bench.core.kill(kill).unwrap();
+    assert_eq!((record.confirmed, record.refused.as_deref()), (false, Some("process 7: refused")));
+    assert_eq!(killed(&bench.reading(BOX, 99)), [1], "it is not chosen again");
+    assert_eq!(bench.core.counters().refused, 1);
+}
+
+#[test]
+fn sigterm_comes_first_and_what_is_forked_meanwhile_lives_until_sigkill() {
+    let mut bench = Bench::new(Settings { grace_ms: 100, ..Settings::default() });
+    bench.worker(1, "a", &[BOX]);
+    let (kill, worker) = (KillId(1), WorkerId(1));
+    assert!(bench.reading(BOX, 99).contains(&Action::Terminate { kill, worker }));
+    assert_eq!(bench.happen(Event::Forked { worker, pid: Pid(7) }), [], "a helper of its end");
+    bench.now = bench.now.after(Duration::from_millis(100));
+    assert!(bench.core.next_deadline() <= bench.now);
+    assert_eq!(killed(&bench.happen(Event::Tick)), [1]);
+    assert_eq!(killed(&bench.happen(Event::Tick)), NOBODY, "once");
 }
 
 #[test]

@@ -54,7 +54,7 @@ pub struct WorkerView {
     pub uid: u32,
     /// How often it was started before.
     pub attempt: u32,
-    /// `running`, `being_killed` or `stuck`.
+    /// `running`, `being_killed`, `stuck` or `refused`.
     pub state: WorkerState,
     /// SPEC 1.
     pub retriable: bool,
@@ -79,6 +79,8 @@ pub enum WorkerState {
     BeingKilled,
     /// Signalled, and given up on.
     Stuck,
+    /// A process of it could not be signalled. It is no candidate any more.
+    Refused,
 }
 
 /// Whom the agent would kill now, for one domain: the answer of a snapshot, and of which domain it is.
@@ -135,6 +137,26 @@ pub struct KillRecord {
     /// Why a victim could not be signalled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// The processes that did not die in time, and what they were waiting for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stuck: Vec<Remains>,
+    /// The first authoritative reading after the kill was over: whether the memory is back by the domain's own
+    /// counter.
+    #[serde(default)]
+    pub used_after: Option<Bytes>,
+}
+
+/// A process that was killed and does not die, as /proc shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remains {
+    /// Which.
+    pub pid: Pid,
+    /// The state's letter of /proc/PID/stat: D is uninterruptible sleep. Null: not readable.
+    pub state: Option<char>,
+    /// The kernel function it waits in, of /proc/PID/wchan. Null: none, or not shown to the agent.
+    pub wait_channel: Option<String>,
+    /// Whether SIGKILL is pending: it was sent and has no effect yet.
+    pub sigkill_pending: Option<bool>,
 }
 
 /// A victim in a [`KillRecord`].
@@ -187,6 +209,12 @@ pub struct Counters {
     pub unregistered: u64,
     /// Workers given up on as stuck.
     pub stuck: u64,
+    /// Of those, the ones that died after all.
+    #[serde(default)]
+    pub died_late: u64,
+    /// Workers that could not be killed because a signal was refused. They are on the books until they end.
+    #[serde(default)]
+    pub refused: u64,
     /// Kills decided.
     pub kills: u64,
     /// Kernel crossings that the authoritative reading did not confirm.

@@ -96,6 +96,12 @@ impl Core {
         self.workers.get(&worker).map(|worker| worker.uid)
     }
 
+    /// The domains that a worker charges, innermost first.
+    #[must_use]
+    pub fn charged_by(&self, worker: WorkerId) -> Option<&[DomainId]> {
+        self.workers.get(&worker).map(|worker| &worker.domains[..])
+    }
+
     /// What was counted.
     #[must_use]
     pub fn counters(&self) -> Counters {

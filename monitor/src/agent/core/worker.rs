@@ -13,6 +13,19 @@ struct Process {
     dying: bool,
     /// Its memory was taken by `process_mrelease`. No proof of its death: a frozen process is released too.
     released: bool,
+    /// The signal to it was refused: its death is not waited for.
+    refused: bool,
+}
+
+impl Process {
+    fn new(pid: Pid) -> Self {
+        Self { pid, dying: false, released: false, refused: false }
+    }
+
+    /// No kill waits for it any more.
+    fn settled(&self) -> bool {
+        self.dying || self.refused
+    }
 }
 
 /// Where it is on its way.
@@ -21,6 +34,8 @@ pub(super) enum Life {
     Running,
     BeingKilled(KillId),
     Stuck(KillId),
+    /// A process of it could not be signalled: no candidate any more, otherwise as running.
+    Refused,
 }
 
 /// See the module.
@@ -45,7 +60,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(candidate: Candidate, pid: Pid, uid: u32, domains: Vec<DomainId>) -> Self {
-        let first = Process { pid, dying: false, released: false };
+        let first = Process::new(pid);
         Self {
             candidate,
             pid,
@@ -70,7 +85,7 @@ impl Worker {
         if self.processes.iter().any(|process| process.pid == pid) {
             return false;
         }
-        self.processes.push(Process { pid, dying: false, released: false });
+        self.processes.push(Process::new(pid));
         self.dead_at = None;
         true
     }
@@ -89,19 +104,36 @@ impl Worker {
                 }
             }
         }
-        if self.dead_at.is_none() && self.processes.iter().all(|process| process.dying) {
+        self.settle(at);
+    }
+
+    /// The signal to a process of it was refused.
+    pub(super) fn refuse(&mut self, pid: Pid, at: Nanos) {
+        for process in self.processes.iter_mut().filter(|process| process.pid == pid) {
+            process.refused = true;
+        }
+        self.settle(at);
+    }
+
+    fn settle(&mut self, at: Nanos) {
+        if self.dead_at.is_none() && self.processes.iter().all(Process::settled) {
             self.dead_at = Some(at);
         }
     }
 
-    /// When the last of its processes was seen dying; none while one lives.
+    /// Whether a process that is left could not be signalled.
+    pub(super) fn refused(&self) -> bool {
+        self.processes.iter().any(|process| process.refused && !process.dying)
+    }
+
+    /// When the last of its processes was seen dying; none while one lives that could be signalled.
     pub(super) fn dead_at(&self) -> Option<Nanos> {
         self.dead_at
     }
 
     /// Whether all that it held is given back.
     pub(super) fn memory_is_back(&self) -> bool {
-        self.dead_at.is_some() && self.processes.iter().all(|process| process.released)
+        self.dead_at.is_some() && self.processes.iter().all(|process| process.released || process.refused)
     }
 
     /// Whether none of its processes is left.
@@ -132,6 +164,7 @@ impl Worker {
                 Life::Running => WorkerState::Running,
                 Life::BeingKilled(_) => WorkerState::BeingKilled,
                 Life::Stuck(_) => WorkerState::Stuck,
+                Life::Refused => WorkerState::Refused,
             },
             retriable: self.candidate.kind.retriable(),
             started: self.candidate.started,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::worker::{Life, Worker};
-use super::{Action, Core, Note, Sample};
+use super::{Action, Core, DomainId, Note, Sample};
 use crate::units::{Nanos, Pid};
 use crate::worker::WorkerId;
 
@@ -35,7 +35,8 @@ impl Core {
 
     /// The worker is nobody's business any more. One that is being killed stays until that is over.
     pub(super) fn unregister(&mut self, id: WorkerId, todo: &mut VecDeque<Action>) {
-        if self.workers.get(&id).is_some_and(|worker| worker.life == Life::Running) {
+        let idle = |worker: &Worker| matches!(worker.life, Life::Running | Life::Refused);
+        if self.workers.get(&id).is_some_and(idle) {
             self.counters.unregistered += 1;
             self.forget(id, todo);
         }
@@ -48,9 +49,12 @@ impl Core {
             return;
         }
         match worker.life {
-            Life::Running => {}
+            Life::Running | Life::Refused => {}
             Life::BeingKilled(kill) | Life::Stuck(kill) => {
-                todo.push_back(Action::KillProcess { kill, worker: id, pid });
+                // Asked to end, it may need a helper to do so; if it does not end, both are killed.
+                if !self.in_grace(kill) {
+                    todo.push_back(Action::KillProcess { kill, worker: id, pid });
+                }
             }
         }
     }
@@ -72,7 +76,7 @@ impl Core {
     pub(super) fn after_an_end(&mut self, id: WorkerId, now: Nanos, todo: &mut VecDeque<Action>) {
         let Some(worker) = self.workers.get(&id) else { return };
         match worker.life {
-            Life::Running if worker.gone() => {
+            Life::Running | Life::Refused if worker.gone() => {
                 let status = worker.status;
                 match status {
                     None | Some(0) => self.counters.exited += 1,
@@ -81,15 +85,53 @@ impl Core {
                 self.forget(id, todo);
                 todo.push_back(Action::Note(Note::Ended { at: now, worker: id, status }));
             }
-            Life::Running => {}
+            Life::Running | Life::Refused => {}
             Life::BeingKilled(kill) => self.check_flight(kill, now, todo),
             // It had been given up on, and died after all.
-            Life::Stuck(_) if worker.gone() => {
+            Life::Stuck(kill) if worker.gone() => {
                 let status = worker.status;
+                self.counters.died_late += 1;
                 self.forget(id, todo);
-                todo.push_back(Action::Note(Note::Ended { at: now, worker: id, status }));
+                todo.push_back(Action::Note(Note::DiedLate { at: now, kill, worker: id, status }));
             }
             Life::Stuck(_) => {}
+        }
+    }
+
+    /// A worker is older than its registration: its place among the candidates is by its age.
+    pub(super) fn started(&mut self, id: WorkerId, at: Nanos) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.candidate.started = at;
+        if worker.life != Life::Running {
+            return;
+        }
+        for domain in &worker.domains {
+            if let Some(domain) = self.domains.get_mut(domain) {
+                domain.roster.remove(id);
+                domain.roster.insert(worker.candidate.clone());
+            }
+        }
+    }
+
+    /// A worker charges other domains. Their readings were taken with its memory in them all along.
+    pub(super) fn moved(&mut self, id: WorkerId, domains: Vec<DomainId>, todo: &mut VecDeque<Action>) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        for domain in &worker.domains {
+            if let Some(domain) = self.domains.get_mut(domain) {
+                domain.roster.remove(id);
+            }
+        }
+        worker.domains = domains;
+        if worker.life != Life::Running {
+            return;
+        }
+        for charged in &worker.domains {
+            let Some(domain) = self.domains.get_mut(charged) else { continue };
+            domain.roster.insert(worker.candidate.clone());
+            // One that is above and had nobody to kill has somebody now.
+            if domain.above() {
+                todo.push_back(Action::Read(*charged));
+            }
         }
     }
 

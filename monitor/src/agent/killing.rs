@@ -1,0 +1,91 @@
+//! The orders to kill, carried out: signals by pidfd, then everything that may take time. Decides nothing.
+//!
+//! Invariant: between the order and the last signal nothing is allocated, opened by path or looked up in /proc,
+//! unless a signal is refused, or the kernel is too old to tell a process's owner by its pidfd.
+//!
+//! `cgroup.kill` is not used, nor is the v1 freezer: both strike whoever is in the cgroup, and between any look at its
+//! members and the write somebody who was never registered can be moved there. What they would be good for, processes
+//! forked during the kill, the fork hook has: a process that is being killed cannot fork any more (copy_process in
+//! kernel/fork.c gives up when a signal is pending), and what it forked before is killed when its record comes.
+
+use rustix::process::Signal;
+
+use super::clock;
+use super::core::{Event, KillId, Remains};
+use super::registry::Killed;
+use super::remains;
+use super::shell::{Shell, watch};
+use crate::kill::SignalError;
+use crate::units::{Nanos, Pid};
+use crate::worker::WorkerId;
+
+impl Shell {
+    /// SIGKILL to every process of a victim.
+    pub(super) fn kill(&mut self, kill: KillId, worker: WorkerId) {
+        let at = clock::now();
+        let killed = self.registry.signal(worker, Signal::KILL, &self.domains.roots().procfs);
+        if killed.signalled == 0 && killed.refused.is_empty() {
+            tracing::info!(%worker, "nothing left to signal: it was ending by itself");
+        }
+        self.await_end_of(worker);
+        self.answer_for(kill, worker, at, killed);
+    }
+
+    /// SIGTERM to every process of a victim. Its memory is not taken: the kernel refuses that of a process that was
+    /// not killed.
+    pub(super) fn terminate(&mut self, kill: KillId, worker: WorkerId) {
+        let at = clock::now();
+        let killed = self.registry.signal(worker, Signal::TERM, &self.domains.roots().procfs);
+        self.watch_all(worker);
+        self.answer_for(kill, worker, at, killed);
+    }
+
+    /// A process that the victim made after its kill.
+    pub(super) fn kill_late(&mut self, kill: KillId, worker: WorkerId, pid: Pid) {
+        let at = clock::now();
+        let killed = self.registry.signal_one(worker, pid, Signal::KILL, &self.domains.roots().procfs);
+        self.await_end_of(worker);
+        self.answer_for(kill, worker, at, killed);
+    }
+
+    fn answer_for(&mut self, kill: KillId, worker: WorkerId, at: Nanos, killed: Killed) {
+        let refused =
+            killed.refused.first().map(|(pid, error): &(Pid, SignalError)| format!("process {pid}: {error}"));
+        let now = clock::now();
+        self.core.handle(Event::Signalled { kill, worker, at, refused }, now, &mut self.todo);
+        for (pid, _) in killed.refused {
+            self.core.handle(Event::Refused { kill, worker, pid, at }, now, &mut self.todo);
+        }
+    }
+
+    /// What a victim that does not die waits for. Not on the way to a signal: files are read here.
+    pub(super) fn examine(&self, kill: KillId, worker: WorkerId, pids: &[Pid]) -> Event {
+        let procfs = &self.domains.roots().procfs;
+        let members = self.registry.get(worker).map_or(&[][..], |entry| &entry.members);
+        let here = |pid: &&Pid| {
+            members.iter().any(|member| member.process.pid() == **pid && !member.process.ended())
+        };
+        let remains: Vec<Remains> = pids.iter().filter(here).map(|pid| remains::of(procfs, *pid)).collect();
+        Event::Examined { kill, worker, remains }
+    }
+
+    /// Has the memory of a victim's processes taken, and their ends watched.
+    fn await_end_of(&mut self, worker: WorkerId) {
+        let Some(entry) = self.registry.get_mut(worker) else { return };
+        for member in &entry.members {
+            if let Some(reaper) = &self.reaper {
+                // A full queue: the process gives its memory back itself.
+                let _ = reaper.take(worker, member.process.pid(), member.process.fd());
+            }
+        }
+        self.watch_all(worker);
+    }
+
+    fn watch_all(&mut self, worker: WorkerId) {
+        let Some(entry) = self.registry.get_mut(worker) else { return };
+        for member in entry.members.iter_mut().filter(|member| !member.watched) {
+            member.watched = true;
+            watch(worker, &member.process, self.ended.clone());
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What the daemon does so that it goes on working on a node that is out of memory and busy. It concerns the whole
+//! process, so only the daemon does it, not an agent inside `monitor run`: the commands that one starts would inherit
+//! it.
+//!
+//! Nothing here is fatal. A step that is refused is a row in `status` that says what is lost and what would allow it.
+
+mod drill;
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
+use rustix::thread::{CapabilitySet, capabilities};
+use serde::Serialize;
+
+pub use self::drill::{VICTIM, victim};
+
+/// What came of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// As it should be.
+    Done,
+    /// Not, or not in full, because the kernel refuses. The agent works without.
+    Refused,
+    /// The drill could not kill its own child: this agent protects nobody.
+    Failed,
+}
+
+/// A step and what came of it: a row of `survival` in `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// `drill`, `descriptors`, `oom_score_adj`, `priority` or `memory_lock`.
+    pub name: &'static str,
+    /// What came of it.
+    pub state: State,
+    /// What is in effect; of a refused step also why.
+    pub why: String,
+}
+
+/// The steps of this process: what is locked or raised is the process's, like the facts themselves.
+static STEPS: Mutex<Vec<Step>> = Mutex::new(Vec::new());
+
+/// The steps that this process took. Empty in one that is no daemon.
+#[must_use]
+pub fn steps() -> Vec<Step> {
+    STEPS.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Whether the drill showed that this process can kill, or there was none.
+#[must_use]
+pub fn can_kill() -> bool {
+    STEPS.lock().unwrap_or_else(PoisonError::into_inner).iter().all(|step| step.state != State::Failed)
+}
+
+/// How long the workers of an agent that was killed have to come back: a runner tries again within 164 ms, then
+/// within twice that.
+pub(super) const SETTLE: Duration = Duration::from_millis(500);
+
+static FORMER_AGENT: AtomicBool = AtomicBool::new(false);
+
+/// Whether an agent was here before and did not end by itself: it left its socket.
+pub(super) fn follows_a_killed_agent() -> bool {
+    FORMER_AGENT.load(Ordering::Relaxed)
+}
+
+/// Before the agent starts: the drill, descriptors, the kernel's own choice of a victim, priority. Blocks for as long
+/// as the drill takes, some milliseconds, at most [`drill::PATIENCE`] for each of its waits.
+pub fn prepare(socket: &Path) {
+    FORMER_AGENT.store(socket.symlink_metadata().is_ok(), Ordering::Relaxed);
+    note(drill());
+    note(descriptors());
+    note(oom_score_adj(Path::new("/proc/self/oom_score_adj")));
+    note(priority());
+}
+
+/// When everything is loaded and the drill has touched what a kill needs: locks it. Only what was touched, and what
+/// will be (`MCL_ONFAULT`), so that thread stacks and unused code do not become resident.
+pub fn lock() {
+    note(memory_lock());
+}
+
+fn note(step: Step) {
+    match step.state {
+        State::Done => tracing::debug!(step = step.name, why = %step.why, "survival"),
+        State::Refused => tracing::warn!(step = step.name, why = %step.why, "survival: refused"),
+        State::Failed => tracing::error!(
+            step = step.name, why = %step.why, "survival: this agent cannot kill; it protects nobody"
+        ),
+    }
+    STEPS.lock().unwrap_or_else(PoisonError::into_inner).push(step);
+}
+
+fn drill() -> Step {
+    let (state, why) = match drill::run() {
+        Ok(took) => (State::Done, format!("a child was killed in {} us", took.as_micros())),
+        Err(error) => (State::Failed, error.to_string()),
+    };
+    Step { name: "drill", state, why }
+}
+
+/// One for each process of a worker (the kernel side follows at most that many), and connections, files, maps.
+const DESCRIPTORS: u64 = monitor_common::MAX_WORKER_PROCESSES as u64 + 2048;
+
+fn descriptors() -> Step {
+    let old = getrlimit(Resource::Nofile);
+    let wanted = |limit: Option<u64>| limit.map(|limit| limit.max(DESCRIPTORS));
+    let raised = Rlimit { current: wanted(old.current), maximum: wanted(old.maximum) };
+    let outcome = setrlimit(Resource::Nofile, raised).or_else(|_| {
+        // Without CAP_SYS_RESOURCE up to the hard limit.
+        setrlimit(Resource::Nofile, Rlimit { current: old.maximum, maximum: old.maximum })
+    });
+    let current = getrlimit(Resource::Nofile).current;
+    let shown = current.map_or_else(|| "any number of".to_owned(), |current| current.to_string());
+    let enough = current.is_none_or(|current| current >= DESCRIPTORS);
+    let why = match outcome {
+        _ if enough => format!("{shown} descriptors"),
+        Ok(()) => format!("{shown} descriptors; more workers' processes than that cannot be followed"),
+        Err(error) => format!("{shown} descriptors: {error}"),
+    };
+    Step { name: "descriptors", state: if enough { State::Done } else { State::Refused }, why }
+}
+
+/// The least that the kernel knows: never chosen (`OOM_SCORE_ADJ_MIN`).
+const NEVER: i32 = -1000;
+
+fn oom_score_adj(file: &Path) -> Step {
+    let open = fs::OpenOptions::new().write(true).open(file);
+    let written = open.and_then(|mut open| open.write_all(NEVER.to_string().as_bytes()));
+    let now = fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    let shown = now.map_or_else(|| "unknown".to_owned(), |now| now.to_string());
+    let (state, why) = match written {
+        Ok(()) if now == Some(NEVER) => (State::Done, shown),
+        Ok(()) => (State::Refused, format!("{shown}, not {NEVER}")),
+        Err(error) => (State::Refused, format!("{shown}: {}", needs(&error, "CAP_SYS_RESOURCE"))),
+    };
+    Step { name: "oom_score_adj", state, why }
+}
+
+/// The loop runs on the thread that calls this. Not real-time: a loop that goes wrong would take a processor away from
+/// the node that it guards, and at this weight it runs within its bound beside any number of busy processes.
+fn priority() -> Step {
+    const NICE: i32 = -20;
+    let (state, why) = match setpriority_process(None, NICE) {
+        Ok(()) => (State::Done, format!("nice {NICE}")),
+        Err(error) => {
+            (State::Refused, format!("as it was started: {}", needs(&error.into(), "CAP_SYS_NICE")))
+        }
+    };
+    Step { name: "priority", state, why }
+}
+
+fn memory_lock() -> Step {
+    let name = "memory_lock";
+    // With a limit, a later allocation over it would fail, which ends the process: worse than an unlocked one.
+    let unlimited = getrlimit(Resource::Memlock).current.is_none();
+    let may = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+    if !unlimited && !may {
+        let why = "not locked: it needs CAP_IPC_LOCK, or no limit on locked memory".to_owned();
+        return Step { name, state: State::Refused, why };
+    }
+    // What the start needed and nobody uses any more would be locked too.
+    // SAFETY: gives free memory of the allocator back; touches nothing that is in use.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+    match mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT) {
+        Ok(()) => Step { name, state: State::Done, why: "locked once touched".to_owned() },
+        Err(error) => {
+            let why = format!("not locked: {}", needs(&error.into(), "CAP_IPC_LOCK"));
+            Step { name, state: State::Refused, why }
+        }
+    }
+}
+
+fn needs(error: &io::Error, capability: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => format!("{error}; it needs {capability}"),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_score_says_what_it_is_and_what_it_needs() {
+        let dir = tempfile::tempdir().unwrap();
+        let step = oom_score_adj(&dir.path().join("missing"));
+        assert_eq!(step.state, State::Refused);
+        assert!(step.why.starts_with("unknown: "), "{}", step.why);
+        let file = dir.path().join("oom_score_adj");
+        fs::write(&file, "").unwrap();
+        assert_eq!(oom_score_adj(&file).state, State::Done);
+        assert!(needs(&io::ErrorKind::PermissionDenied.into(), "CAP_X").ends_with("it needs CAP_X"));
+    }
+}

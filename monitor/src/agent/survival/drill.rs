@@ -1,0 +1,153 @@
+//! The drill: the real kill path (core, registry, pidfd, reaper) on a child of the agent's own. It proves that the
+//! path works with the privileges that the agent has, and touches the code and the stack that it needs.
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Signal;
+
+use crate::agent::clock;
+use crate::agent::core::{Action, Core, DomainId, Event, Measured, Settings};
+use crate::agent::registry::Registry;
+use crate::control::request::Peer;
+use crate::kill::{OpenError, Process, Reaper, Released};
+use crate::units::{Bytes, Pid};
+use crate::worker::{Kind, Times, WorkerId};
+
+/// The hidden subcommand that the child runs: [`victim`].
+pub const VICTIM: &str = "__drill-victim";
+
+/// How long each wait may take, on the busiest machine.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why the kill path does not work.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DrillError {
+    #[error("no child could be started: {0}")]
+    NoChild(std::io::Error),
+    #[error("the child is not there: {0}")]
+    NotThere(#[from] OpenError),
+    #[error("the core ordered no kill")]
+    NoOrder,
+    #[error("the child could not be signalled: {0}")]
+    Refused(String),
+    #[error("the child did not die within {} s", PATIENCE.as_secs())]
+    Lives,
+    #[error("the child's memory: {0:?}")]
+    Memory(Option<Released>),
+}
+
+/// A child that is ended whatever happens.
+struct Victim(Child);
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What the child does: holds some memory and waits to be killed, or for its parent's end.
+pub fn victim() -> u8 {
+    let held = vec![1_u8; 1 << 20];
+    std::hint::black_box(&held);
+    let said = std::io::stdout().write_all(b"!").and_then(|()| std::io::stdout().flush());
+    // Ends when the agent does, which holds the other end.
+    let _ = std::io::stdin().read(&mut [0]);
+    u8::from(said.is_err())
+}
+
+/// Starts the child and kills it. From the order to its death.
+pub(super) fn run() -> Result<Duration, DrillError> {
+    let mut victim = start().map_err(DrillError::NoChild)?;
+    let pid = Pid(victim.0.id());
+    let process = Process::open(Path::new("/proc"), pid, None)?;
+    let fd = process.fd();
+    let worker = WorkerId(1);
+    let (pushes, _nobody) = tokio::sync::mpsc::channel(1);
+    let mut registry = Registry::default();
+    registry.add(worker, process, Peer { connection: 0, uid: 0, pushes });
+    let (tell, told) = mpsc::channel();
+    let reaper = Reaper::start(move |returned| {
+        // Nobody waits any more: it took too long.
+        let _ = tell.send(returned.released);
+    })
+    .map_err(DrillError::NoChild)?;
+
+    if !orders(worker, pid) {
+        return Err(DrillError::NoOrder);
+    }
+    let began = Instant::now();
+    let killed = registry.signal(worker, Signal::KILL, Path::new("/proc"));
+    if let Some((_, error)) = killed.refused.first() {
+        return Err(DrillError::Refused(error.to_string()));
+    }
+    reaper.take(worker, pid, fd.clone());
+    let released = told.recv_timeout(PATIENCE).ok();
+    let patience = rustix::time::Timespec::try_from(PATIENCE).map_err(|_| DrillError::Lives)?;
+    match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&patience)) {
+        Ok(1..) => {}
+        Ok(0) | Err(_) => return Err(DrillError::Lives),
+    }
+    let took = began.elapsed();
+    let _ = victim.0.wait();
+    match released {
+        // Before kernel 5.15 the exit alone gives the memory back.
+        Some(Released::Done | Released::AlreadyGone | Released::Unsupported) => Ok(took),
+        other @ (Some(Released::Refused(_)) | None) => Err(DrillError::Memory(other)),
+    }
+}
+
+fn start() -> std::io::Result<Victim> {
+    let mut victim = Victim(
+        Command::new("/proc/self/exe")
+            .arg0("monitor")
+            .arg(VICTIM)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?,
+    );
+    let Some(stdout) = &mut victim.0.stdout else { return Err(std::io::ErrorKind::BrokenPipe.into()) };
+    let patience =
+        rustix::time::Timespec::try_from(PATIENCE).map_err(|_| std::io::ErrorKind::InvalidInput)?;
+    if poll(&mut [PollFd::new(&stdout.as_fd(), PollFlags::IN)], Some(&patience))? == 0 {
+        return Err(std::io::ErrorKind::TimedOut.into());
+    }
+    stdout.read_exact(&mut [0])?;
+    Ok(victim)
+}
+
+/// Whether a core of its own, told that a domain is above, orders the child's death.
+fn orders(worker: WorkerId, pid: Pid) -> bool {
+    let domain = DomainId(0);
+    let mut core = Core::new(Settings { usage_threshold: 0.5, ..Settings::default() });
+    let measured = Measured::Known { total: Bytes(1 << 30), used: Bytes(1 << 30) };
+    let kind = Kind::Task { max_retries: Times::Unlimited };
+    let events = [
+        Event::DomainAdded { domain, name: "drill".to_owned(), parent: None },
+        Event::Registered {
+            worker,
+            pid,
+            uid: 0,
+            kind,
+            owner: None,
+            name: None,
+            attempt: 0,
+            domains: vec![domain],
+        },
+        Event::Reading { domain, measured, counter: 0 },
+    ];
+    let mut todo = VecDeque::new();
+    for event in events {
+        core.handle(event, clock::now(), &mut todo);
+    }
+    todo.iter().any(|action| matches!(action, Action::Kill { worker: victim, .. } if *victim == worker))
+}

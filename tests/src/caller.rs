@@ -1,0 +1,103 @@
+//! A client of the control socket, as any user: registers processes that it did not start by `monitor run`. Blocking,
+//! own code, so that the wire format itself is tested.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::clock::PATIENCE;
+
+/// A connection.
+#[derive(Debug)]
+pub struct Caller {
+    lines: BufReader<UnixStream>,
+    seq: u64,
+}
+
+impl Caller {
+    /// Connects as root.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub fn connect(socket: &Path) -> Result<Self> {
+        let stream = UnixStream::connect(socket).with_context(|| socket.display().to_string())?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { lines: BufReader::new(stream), seq: 0 })
+    }
+
+    /// Connects as another user: the kernel notes who connects. The way to the socket is opened to them.
+    ///
+    /// # Errors
+    /// Nobody listens, or this process may not become that user.
+    pub fn connect_as(socket: &Path, uid: u32) -> Result<Self> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = socket.parent().context("a socket without a directory")?;
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))?;
+        let socket = socket.to_path_buf();
+        let connecting = std::thread::spawn(move || {
+            // SAFETY: takes numbers only. The raw call changes this thread alone, which ends after connecting.
+            let status = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
+            if status != 0 {
+                return Err(std::io::Error::last_os_error()).context("becoming another user");
+            }
+            Self::connect(&socket)
+        });
+        connecting.join().map_err(|_| anyhow::anyhow!("the connecting thread panicked"))?
+    }
+
+    /// Registers a process as a task without limit of retries. The worker's id, as `w3`.
+    ///
+    /// # Errors
+    /// It is gone, or the agent refuses: then with its code and message.
+    pub fn register(&mut self, pid: u32, name: &str) -> Result<String> {
+        self.register_with(pid, start_time(pid)?, name)
+    }
+
+    /// The same with a start time that may be wrong.
+    ///
+    /// # Errors
+    /// As [`Caller::register`].
+    pub fn register_with(&mut self, pid: u32, start_time: u64, name: &str) -> Result<String> {
+        let answer = self.call(&json!({"register": {
+            "pid": pid, "start_time": start_time, "kind": "task", "max_retries": -1, "name": name}}))?;
+        answer["worker"].as_str().map(str::to_owned).with_context(|| format!("no worker in {answer}"))
+    }
+
+    /// Sends a call; its answer.
+    ///
+    /// # Errors
+    /// The agent refuses or is gone.
+    pub fn call(&mut self, op: &Value) -> Result<Value> {
+        self.seq += 1;
+        let line = format!("{}\n", json!({"v": 1, "seq": self.seq, "op": op}));
+        self.lines.get_mut().write_all(line.as_bytes())?;
+        loop {
+            let mut line = String::new();
+            if self.lines.read_line(&mut line)? == 0 {
+                bail!("the agent closed the connection");
+            }
+            let mut answer: Value = serde_json::from_str(&line).with_context(|| line.clone())?;
+            if answer.get("push").is_some() {
+                continue;
+            }
+            match answer.get("error") {
+                Some(error) => bail!("{}: {}", error["code"], error["message"]),
+                None => return Ok(answer["ok"].take()),
+            }
+        }
+    }
+}
+
+/// Field 22 of proc_pid_stat(5).
+///
+/// # Errors
+/// There is no such process.
+pub fn start_time(pid: u32) -> Result<u64> {
+    let stat =
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid}"))?;
+    let after = stat.rsplit_once(')').context("a strange stat file")?.1;
+    after.split_ascii_whitespace().nth(19).context("no start time")?.parse().context("start time")
+}

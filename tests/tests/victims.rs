@@ -1,0 +1,252 @@
+//! The right victim or none: whatever becomes of a registered process, the one that dies is it and its descendants.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use monitor_tests::agent::Agent;
+use monitor_tests::caller::{Caller, start_time};
+use monitor_tests::cgroup::Sandbox;
+use monitor_tests::clock::{PATIENCE, wait_for};
+use monitor_tests::hog::{Hog, Running};
+use monitor_tests::process::{Process, die_with_parent};
+use monitor_tests::skip::Lacks;
+use monitor_tests::{sandbox, skip};
+use rustix::process::{Signal, kill_process};
+use serde_json::Value;
+
+const THRESHOLD: [&str; 2] = ["--usage-threshold", "0.3"];
+
+/// `sh -c SCRIPT`, with the hog's command line as "$@". It waits for a line if the script does.
+fn script(sandbox: &Sandbox, script: &str, hog: &Hog) -> Running {
+    let hog = hog.command().unwrap();
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script, "sh"]).arg(hog.get_program()).args(hog.get_args());
+    sandbox.enter(&mut command).unwrap();
+    Running::spawn(command).unwrap()
+}
+
+fn register(agent: &Agent, pid: u32, name: &str) -> String {
+    Caller::connect(agent.socket()).unwrap().register(pid, name).unwrap()
+}
+
+/// The first kill, when it is over.
+fn first_kill(agent: &Agent) -> Value {
+    wait_for("a kill to be over", PATIENCE, || {
+        let kills: Vec<Value> = agent.ask("kills")?;
+        // The reading that follows a kill ends it.
+        let over = kills.iter().all(|kill| kill["used_after"].is_number());
+        Ok(kills.first().filter(|_| over).cloned())
+    })
+    .unwrap()
+}
+
+fn wait_empty(sandbox: &Sandbox) {
+    wait_for("nobody to be left over", PATIENCE, || Ok(sandbox.members()?.is_empty().then_some(()))).unwrap();
+}
+
+fn is_dead(pid: u32) -> bool {
+    Process::open(pid).unwrap().is_none_or(|process| process.is_dead().unwrap())
+}
+
+/// Somebody who holds nothing. Killed when dropped.
+struct Bystander(Child);
+
+impl Bystander {
+    fn start() -> Self {
+        let mut command = Command::new("/bin/sleep");
+        command.arg("1000").stdin(Stdio::null());
+        die_with_parent(&mut command);
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_worker_that_execs_is_still_it() {
+    let sandbox = sandbox!(256);
+    let agent = Agent::guard(&sandbox, THRESHOLD).unwrap();
+    let mut worker = script(&sandbox, r#"read go; exec "$@""#, &Hog::new(120));
+    let id = register(&agent, worker.pid(), "execs");
+    worker.start().unwrap();
+    worker.wait(PATIENCE).unwrap();
+    let kill = first_kill(&agent);
+    assert_eq!((&kill["victims"][0]["worker"], &kill["confirmed"]), (&id.into(), &true.into()), "{kill}");
+}
+
+#[test]
+fn a_daemon_made_by_a_double_fork_dies_with_its_worker() {
+    let sandbox = sandbox!(256);
+    let agent = Agent::guard(&sandbox, THRESHOLD).unwrap();
+    // setsid forks once more where it has to; the shell between is gone at once, so that init adopts the hog.
+    let worker = script(&sandbox, r#"read go; (setsid -f "$@"); exec sleep 1000"#, &Hog::new(120));
+    register(&agent, worker.pid(), "daemon");
+    let mut worker = worker;
+    worker.start().unwrap();
+    worker.wait(PATIENCE).unwrap();
+    assert_eq!(first_kill(&agent)["confirmed"], true);
+    wait_empty(&sandbox);
+}
+
+#[test]
+fn a_worker_in_a_pid_namespace_dies_with_what_is_in_it() {
+    let sandbox = sandbox!(256);
+    let agent = Agent::guard(&sandbox, THRESHOLD).unwrap();
+    let mut worker =
+        script(&sandbox, r#"read go; exec unshare --pid --fork sh -c '"$@" & wait' sh "$@""#, &Hog::new(120));
+    register(&agent, worker.pid(), "namespace");
+    worker.start().unwrap();
+    worker.wait(PATIENCE).unwrap();
+    let kill = first_kill(&agent);
+    assert_eq!(kill["confirmed"], true, "{kill} {:?}", agent.said());
+    wait_empty(&sandbox);
+}
+
+#[test]
+fn of_nested_workers_only_the_chosen_one_dies() {
+    let sandbox = sandbox!(256);
+    let agent = Agent::guard(&sandbox, THRESHOLD).unwrap();
+    let mut outer =
+        script(&sandbox, r#"read go; "$@" & read again; kill -CONT $!; wait; exec sleep 1000"#, &{
+            let mut hog = Hog::new(120);
+            // Long enough for the test to find it; it is stopped before that.
+            hog.start_after = 500;
+            hog
+        });
+    let outer_id = register(&agent, outer.pid(), "outer");
+    outer.start().unwrap();
+    let inner = wait_for("the inner process", PATIENCE, || {
+        let hog = monitor_tests::binary::hog()?;
+        Ok(sandbox.members()?.into_iter().find(|pid| {
+            std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == hog) && *pid != outer.pid()
+        }))
+    })
+    .unwrap();
+    let inner_id = register(&agent, inner, "inner");
+    let kill = first_kill(&agent);
+    assert_eq!(kill["victims"][0]["worker"], inner_id.as_str(), "{kill}");
+    assert!(!is_dead(outer.pid()));
+    let workers = agent.workers().unwrap();
+    assert_eq!(workers.len(), 1);
+    assert_eq!((workers[0].id.as_str(), workers[0].state.as_str()), (outer_id.as_str(), "running"));
+}
+
+#[test]
+fn a_worker_that_was_moved_is_a_candidate_where_it_charges_now() {
+    let sandbox = sandbox!(512);
+    let (from, to) = (
+        sandbox.child("from", Some(monitor::units::Bytes(128 << 20))).unwrap(),
+        sandbox.child("to", Some(monitor::units::Bytes(128 << 20))).unwrap(),
+    );
+    let to_path = to.path().as_path().to_str().unwrap().to_owned();
+    let flags = ["--cgroup", &to_path, "--usage-threshold", "0.5", "--refresh-ms", "50"];
+    let agent = Agent::guard(&from, flags).unwrap();
+    let mut worker = Hog::new(100).on_line().spawn_in(&from).unwrap();
+    register(&agent, worker.pid(), "moves");
+    to.add(worker.pid()).unwrap();
+    worker.start().unwrap();
+    worker.wait(PATIENCE).unwrap();
+    let kill = first_kill(&agent);
+    assert_eq!((&kill["domain"], &kill["confirmed"]), (&to.domain().into(), &true.into()), "{kill}");
+}
+
+#[test]
+fn what_is_never_a_worker_is_refused() {
+    let sandbox = sandbox!(64);
+    let agent = Agent::guard(&sandbox, THRESHOLD).unwrap();
+    let mut caller = Caller::connect(agent.socket()).unwrap();
+    for pid in [1, agent.process().pid()] {
+        let error = caller.register(pid, "never").unwrap_err().to_string();
+        assert!(error.contains("never a worker"), "{error}");
+    }
+    if std::fs::read_to_string("/proc/2/comm").is_ok_and(|comm| comm.trim() == "kthreadd") {
+        let error = caller.register(2, "never").unwrap_err().to_string();
+        assert!(error.contains("kernel thread"), "{error}");
+    }
+    // Dead, not reaped.
+    let mut child = Command::new("/bin/true").stdin(Stdio::null()).spawn().unwrap();
+    let dead = Process::open(child.id()).unwrap().unwrap();
+    assert!(dead.wait_until(Instant::now() + PATIENCE).unwrap());
+    let error = caller.register(child.id(), "zombie").unwrap_err().to_string();
+    assert!(error.contains("not_found"), "{error}");
+    child.wait().unwrap();
+    // Somebody else's, asked for by a user.
+    let other = Bystander::start();
+    let mut user = Caller::connect_as(agent.socket(), 65_534).unwrap();
+    let error = user.register(other.0.id(), "not mine").unwrap_err().to_string();
+    assert!(error.contains("denied"), "{error}");
+    assert_eq!(agent.workers().unwrap(), []);
+}
+
+#[test]
+fn the_unregistered_live_whatever_they_hold() {
+    let sandbox = sandbox!(256);
+    let agent = Agent::guard(&sandbox, THRESHOLD).unwrap();
+    let hog = Hog::new(120).spawn_in(&sandbox).unwrap();
+    hog.wait_holding(PATIENCE).unwrap();
+    wait_for("it to say that nobody can be killed", PATIENCE, || {
+        let status: Value = agent.ask("status")?;
+        Ok((status["counters"]["no_candidates"].as_u64() > Some(1)).then_some(()))
+    })
+    .unwrap();
+    assert!(!is_dead(hog.pid()));
+    assert_eq!(agent.kills().unwrap(), []);
+}
+
+/// Starts bystanders until one has the pid of a process that is gone, and started at another tick.
+fn reuse(pid: u32, old_start: u64) -> Option<Bystander> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        // The next process gets the number after this one, unless somebody else forks first.
+        std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+        let bystander = Bystander::start();
+        if bystander.0.id() == pid && start_time(pid).unwrap() != old_start {
+            return Some(bystander);
+        }
+    }
+    None
+}
+
+#[test]
+fn a_reused_pid_is_never_killed() {
+    let sandbox = sandbox!(256);
+    if !Path::new("/proc/sys/kernel/ns_last_pid").exists() {
+        return skip!(Lacks::Kernel, "pids cannot be chosen (CONFIG_CHECKPOINT_RESTORE)");
+    }
+    let agent = Agent::guard(&sandbox, THRESHOLD).unwrap();
+    let agent_pid = rustix::process::Pid::from_raw(agent.process().pid().cast_signed()).unwrap();
+    let worker = Hog::new(1).spawn_in(&sandbox).unwrap();
+    worker.wait_holding(PATIENCE).unwrap();
+    let (pid, old_start) = (worker.pid(), start_time(worker.pid()).unwrap());
+    register(&agent, pid, "dies");
+    // While the agent cannot see it, the worker dies and a bystander gets its pid; then memory runs out. (The agent is
+    // a child of this process that was not waited for, so that its pid is its own.)
+    kill_process(agent_pid, Signal::STOP).unwrap();
+    drop(worker);
+    let Some(bystander) = reuse(pid, old_start) else {
+        kill_process(agent_pid, Signal::CONT).unwrap();
+        panic!("nobody got pid {pid}");
+    };
+    let filler = Hog::new(120).spawn_in(&sandbox).unwrap();
+    filler.wait_holding(PATIENCE).unwrap();
+    kill_process(agent_pid, Signal::CONT).unwrap();
+    wait_for("it to find nobody to kill", PATIENCE, || {
+        let status: Value = agent.ask("status")?;
+        let nobody = status["counters"]["no_candidates"].as_u64() > Some(0);
+        Ok((nobody && status["workers"] == 0).then_some(()))
+    })
+    .unwrap();
+    assert!(!is_dead(bystander.0.id()) && !is_dead(filler.pid()));
+    // Nor is it taken for the one whose start time is given.
+    let mut caller = Caller::connect(agent.socket()).unwrap();
+    let error = caller.register_with(pid, old_start, "again").unwrap_err().to_string();
+    assert!(error.contains("used again"), "{error}");
+}
