@@ -31,12 +31,16 @@ pub struct Tuning {
 
 impl Tuning {
     /// For a machine with `cpus` processors and `cells` guarded domains. At the line 64 KiB for each processor
-    /// are unreported at most; far from it the processors together keep a quarter of the headroom. A record is
-    /// pushed for a quarter of the headroom, 1 MiB at least.
+    /// are unreported at most; far from it the processors together keep a quarter of the headroom, each of them
+    /// 256 KiB at most. A record is pushed for a quarter of the headroom, 1 MiB at least.
+    ///
+    /// The most is that little because a processor keeps what it has when a worker moves on to another one, and
+    /// nobody can make it flush: at the line it is missing. No more is what the kernel's own usage lags behind
+    /// (`MEMCG_CHARGE_BATCH`, mm/memcontrol.c), and a flush for 64 pages is 1 ns for each.
     #[must_use]
     pub fn new(cpus: u32, cells: u32) -> Self {
         let divisor = cpus.max(1).saturating_mul(cells.max(1)).saturating_mul(4);
-        Self { floor: 16, ceiling: 1 << 20, divisor, report_divisor: 4, report_floor: 256 }
+        Self { floor: 16, ceiling: 64, divisor, report_divisor: 4, report_floor: 256 }
     }
 }
 
