@@ -21,7 +21,7 @@ pub mod brake {
 }
 
 /// The shared state of one domain. First half: written by the agent. Second half: written by the programs,
-/// except for `quantum`, which the agent sets anew with each line.
+/// except for `quantum` and `wake_at`, which the agent sets anew with each line.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub struct Cell {
@@ -56,10 +56,12 @@ pub struct Cell {
     pub quantum: i64,
     /// `counter` at the last delta record.
     pub reported: i64,
+    /// `counter` from which on a delta record wakes the agent, once; `i64::MAX`: none does. Set with each line.
+    pub wake_at: i64,
     /// The `epoch` whose crossing was pushed.
     pub crossed_epoch: u32,
     /// Not used.
-    pub reserved_kernel: [u32; 9],
+    pub reserved_kernel: [u32; 7],
 }
 
 const _: () = {

@@ -30,7 +30,11 @@ pub(crate) fn stop_current(pid: u32, cell: u32, counter: i64) {
     // SAFETY: as above.
     unsafe { (*entry).stopped_at = bpf_ktime_get_ns() };
     let header = ring::header(RecordKind::Stopped);
-    if !ring::push(RecordKind::Stopped, Stopped { header, worker, cell, pid, counter, reserved: [0; 3] }) {
+    if !ring::push(
+        RecordKind::Stopped,
+        true,
+        Stopped { header, worker, cell, pid, counter, reserved: [0; 3] },
+    ) {
         dropped(|drops| &mut drops.stopped);
     }
 }

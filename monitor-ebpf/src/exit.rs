@@ -41,7 +41,7 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
     };
     // Absent afterwards is all that matters: two threads that die together both come here.
     let _ = WORKERS.remove(pid);
-    if !ring::push(RecordKind::Exit, record) {
+    if !ring::push(RecordKind::Exit, true, record) {
         dropped(|drops| &mut drops.exit);
     }
     0

@@ -41,7 +41,7 @@ pub fn lineage(ctx: BtfTracePointContext) -> i32 {
         pid,
         reserved: [0; 3],
     };
-    if !ring::push(RecordKind::Fork, record) {
+    if !ring::push(RecordKind::Fork, true, record) {
         dropped(|drops| &mut drops.fork);
     }
     0

@@ -189,15 +189,22 @@ fn add(cell: *mut Cell, pages: i64) -> i64 {
 #[inline(always)]
 fn report(memcg: *const u8, cell: *mut Cell, index: u32, counter: i64) {
     // SAFETY: cells live as long as the map. Two CPUs may both report the same change: a spare wake-up.
-    let (reported, line, divisor, floor) =
-        unsafe { ((*cell).reported, (*cell).line, (*cell).report_divisor, (*cell).report_floor) };
+    let (reported, line, divisor, floor, wake_at) = unsafe {
+        ((*cell).reported, (*cell).line, (*cell).report_divisor, (*cell).report_floor, (*cell).wake_at)
+    };
+    let urgent = counter >= wake_at;
     let least = quantum(line.saturating_sub(counter), divisor, floor, u32::MAX);
     let delta = counter - reported;
-    if delta < least && delta > -least {
+    if !urgent && delta < least && delta > -least {
         return;
     }
-    // SAFETY: as above.
-    unsafe { (*cell).reported = counter };
+    // SAFETY: as above. The agent sets the second anew with the line that it draws on being woken.
+    unsafe {
+        (*cell).reported = counter;
+        if urgent {
+            (*cell).wake_at = i64::MAX;
+        }
+    }
     let record = Delta {
         header: ring::header(RecordKind::Delta),
         cell: index,
@@ -210,7 +217,7 @@ fn report(memcg: *const u8, cell: *mut Cell, index: u32, counter: i64) {
         pid: current_process(),
         reserved: [0; 3],
     };
-    if !ring::push(RecordKind::Delta, record) {
+    if !ring::push(RecordKind::Delta, urgent, record) {
         dropped(|drops| &mut drops.usage);
     }
 }
@@ -228,7 +235,7 @@ fn past_the_line(cell: *mut Cell, index: u32, counter: i64) {
         let header = ring::header(RecordKind::Crossing);
         let record =
             Crossing { header, cell: index, generation, epoch, pid, counter, line, reserved: [0; 2] };
-        if !ring::push(RecordKind::Crossing, record) {
+        if !ring::push(RecordKind::Crossing, true, record) {
             dropped(|drops| &mut drops.usage);
             // Not told: the next page tries again.
             // SAFETY: as above.

@@ -16,6 +16,7 @@ use clap::{Parser, ValueEnum};
 use crate::binary;
 use crate::cgroup::Sandbox;
 
+pub use region::{PAGE, Region};
 pub use running::{Progress, Running};
 pub use touch::run;
 
@@ -50,6 +51,9 @@ pub struct Hog {
     /// Share the memory out over this many child processes, which this one waits for
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub children: u32,
+    /// Let this many threads touch it side by side
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: u32,
     /// Ignore SIGTERM
     #[arg(long)]
     pub ignore_term: bool,
@@ -119,6 +123,7 @@ impl Hog {
             hold: Hold::Forever,
             then_exit: 0,
             children: 0,
+            threads: 1,
             ignore_term: false,
             with_parent: false,
             report: true,
@@ -160,6 +165,13 @@ impl Hog {
         self
     }
 
+    /// By so many threads.
+    #[must_use]
+    pub fn threads(mut self, number: u32) -> Self {
+        self.threads = number;
+        self
+    }
+
     /// The arguments that say this.
     #[must_use]
     pub fn args(&self) -> Vec<String> {
@@ -176,6 +188,7 @@ impl Hog {
         args.push(format!("--hold={}", self.hold));
         args.push(format!("--then-exit={}", self.then_exit));
         args.push(format!("--children={}", self.children));
+        args.push(format!("--threads={}", self.threads));
         args.extend(self.ignore_term.then(|| "--ignore-term".into()));
         args.extend(self.with_parent.then(|| "--with-parent".into()));
         args.extend(self.report.then(|| "--report".into()));
@@ -209,7 +222,8 @@ mod tests {
 
     #[test]
     fn the_arguments_say_what_was_meant() {
-        let mut all = Hog::new(64).rate(20).kind(Kind::Shmem).hold(Duration::from_millis(1500)).children(3);
+        let mut all =
+            Hog::new(64).rate(20).kind(Kind::Shmem).hold(Duration::from_millis(1500)).children(3).threads(2);
         all.ignore_term = true;
         all.with_parent = true;
         all.then_exit = 7;

@@ -1,5 +1,6 @@
 //! `cargo xtask`: what plain cargo does not do. Parses and calls; one file per subcommand.
 
+mod bench;
 mod build;
 mod command;
 mod debian;
@@ -30,6 +31,8 @@ enum Task {
     Setup,
     /// Build the release binary
     Build,
+    /// Measure the way from a crossing to the victim's death, and what the agent costs; needs root
+    Bench(bench::Options),
     /// Show on real processes how the agent keeps a cgroup from running out of memory; needs root
     Demo(demo::Options),
     /// Check and test everything; the tests on the real kernel need root
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     let done = at_top_level().and_then(|()| match cli.command {
         Task::Setup => setup::run_setup().map(drop),
         Task::Build => build::run_build(),
+        Task::Bench(options) => bench::run_bench(&options),
         Task::Demo(options) => demo::run_demo(&options),
         Task::Test => test::run_tests(),
         Task::Vm(options) => vm::run_machines(&options),

@@ -205,10 +205,11 @@ impl Shell {
         }
     }
 
-    /// What is due at the core's deadline, and what only a look can tell: lost records, descendants without the
-    /// fork hook.
+    /// What is due at the core's deadline, and what only a look can tell: deltas, which wake nobody, lost records,
+    /// descendants without the fork hook.
     pub(super) fn tick(&mut self) {
         self.beat();
+        self.drain();
         self.check_drops();
         if !self.programs.as_ref().is_some_and(|programs| programs.attached(Hook::Lineage)) {
             for worker in self.registry.ids() {

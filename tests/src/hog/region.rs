@@ -11,17 +11,21 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, mun
 use super::Kind;
 
 /// The kernel's 4 KiB: what is charged at once when a byte in it is written.
-pub(super) const PAGE: usize = 4096;
+pub const PAGE: usize = 4096;
 
 /// A mapping, `len` bytes from `start`, writable, of this process only or shared with nobody else.
-pub(super) struct Region {
+#[derive(Debug)]
+pub struct Region {
     start: NonNull<u8>,
     len: usize,
 }
 
 impl Region {
-    /// Maps `len` bytes, a multiple of [`PAGE`], more than 0.
-    pub(super) fn map(kind: Kind, len: usize, dir: &Path) -> Result<Self> {
+    /// Maps `len` bytes, a multiple of [`PAGE`], more than 0; a file in `dir`.
+    ///
+    /// # Errors
+    /// The kernel refuses the mapping or the file.
+    pub fn map(kind: Kind, len: usize, dir: &Path) -> Result<Self> {
         match kind {
             Kind::Anon => Self::private(len, Advice::LinuxNoHugepage),
             Kind::Huge => Self::private(len, Advice::LinuxHugepage),
@@ -70,12 +74,14 @@ impl Region {
         Ok(Self { start: NonNull::new(start.cast()).context("mmap gave null")?, len })
     }
 
-    pub(super) fn pages(&self) -> usize {
+    /// How many there are.
+    #[must_use]
+    pub fn pages(&self) -> usize {
         self.len / PAGE
     }
 
     /// Writes to one page, counted from 0. Beyond the end nothing happens.
-    pub(super) fn touch(&mut self, page: usize) {
+    pub fn touch(&mut self, page: usize) {
         if page < self.pages() {
             // SAFETY: inside the mapping, which lives as long as `self` and is writable; a byte needs no alignment;
             // `&mut self`: nobody else writes. Volatile: the write is the point.
@@ -83,6 +89,9 @@ impl Region {
         }
     }
 }
+
+// SAFETY: the mapping belongs to this value alone and is not tied to a thread.
+unsafe impl Send for Region {}
 
 impl Drop for Region {
     fn drop(&mut self) {

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use signal_hook::consts::SIGTERM;
 
@@ -56,29 +56,51 @@ fn pause(time: Duration) {
     }
 }
 
-fn touch(hog: &Hog) -> Result<Option<Region>> {
-    let len = usize::try_from(hog.mib << 20).context("more than an address space")?;
-    if len == 0 {
-        return report(hog, "holding", 0).map(|()| None);
+/// The memory, shared out over the threads, which have ended when this returns.
+fn touch(hog: &Hog) -> Result<Vec<Region>> {
+    let threads = u64::from(hog.threads);
+    if hog.mib == 0 {
+        return report(hog, "holding", 0).map(|()| Vec::new());
     }
+    let shares = (0..threads).map(|index| hog.mib / threads + u64::from(index < hog.mib % threads));
+    let shares: Vec<u64> = shares.filter(|mib| *mib > 0).collect();
+    let regions: Vec<Region> = if let [all] = shares[..] {
+        vec![touch_share(hog, all, hog.rate)?]
+    } else {
+        let rate = hog.rate.map(|rate| (rate / threads).max(1));
+        thread::scope(|scope| {
+            let touching: Vec<_> =
+                shares.iter().map(|mib| scope.spawn(move || touch_share(hog, *mib, rate))).collect();
+            let join = |thread: thread::ScopedJoinHandle<'_, Result<Region>>| {
+                thread.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked")))
+            };
+            touching.into_iter().map(join).collect::<Result<_>>()
+        })?
+    };
+    report(hog, "holding", hog.mib << 20)?;
+    Ok(regions)
+}
+
+/// One thread's part. What it reports counts this part only.
+fn touch_share(hog: &Hog, mib: u64, rate: Option<u64>) -> Result<Region> {
+    let len = usize::try_from(mib << 20).context("more than an address space")?;
     let mut region = Region::map(hog.kind, len, &hog.dir)?;
     let start = Instant::now();
     for page in 0..region.pages() {
-        wait_turn(hog, start, page as u64);
+        wait_turn(rate, start, page as u64);
         region.touch(page);
         let touched = page as u64 + 1;
         if touched.is_multiple_of(PAGES_PER_MIB) {
             report(hog, "touched", touched * PAGE as u64)?;
         }
     }
-    report(hog, "holding", len as u64)?;
-    Ok(Some(region))
+    Ok(region)
 }
 
 /// At the rate, page N is due N pages after the start. Sleeps a millisecond at least, so that a fast one touches
 /// several pages in a row instead of sleeping for each.
-fn wait_turn(hog: &Hog, start: Instant, page: u64) {
-    let Some(rate) = hog.rate else { return };
+fn wait_turn(rate: Option<u64>, start: Instant, page: u64) {
+    let Some(rate) = rate else { return };
     let due = start + Duration::from_nanos(page * 1_000_000_000 / (rate * PAGES_PER_MIB));
     if due > Instant::now() {
         pause((due - Instant::now()).max(Duration::from_millis(1)));

@@ -116,7 +116,10 @@ fn only_a_reading_above_the_threshold_kills() {
 fn deltas_that_add_up_to_more_than_the_threshold_make_it_look_once() {
     let mut bench = Bench::new(Settings::default());
     let mib = |mib: i64| mib * 256;
-    let delta = |counter| Event::Delta { domain: BOX, counter, pushed: Nanos(7) };
+    let pushed = bench.now.after(Duration::from_secs(1));
+    let delta = |counter| Event::Delta { domain: BOX, counter, pushed };
+    let old = Event::Delta { domain: BOX, counter: mib(99), pushed: Nanos(7) };
+    assert_eq!(reads(&bench.happen(old)), NONE, "it lay in the ring buffer when the domain was read");
     assert_eq!(reads(&bench.happen(delta(mib(85)))), NONE, "10 + 85 of 95");
     assert_eq!(reads(&bench.happen(delta(mib(86)))), [1]);
     assert_eq!(reads(&bench.happen(delta(mib(87)))), NONE, "it is looking already");
@@ -124,7 +127,7 @@ fn deltas_that_add_up_to_more_than_the_threshold_make_it_look_once() {
     let actions = bench.reading(BOX, 97);
     assert_eq!(killed(&actions), [1]);
     let record = bench.core.kill(KillId(1)).unwrap();
-    assert_eq!((record.trigger, record.times.crossing), (Trigger::Delta, Some(Nanos(7))));
+    assert_eq!((record.trigger, record.times.crossing), (Trigger::Delta, Some(pushed)));
 }
 
 #[test]

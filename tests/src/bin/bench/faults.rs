@@ -1,0 +1,118 @@
+//! Part `faults`: what the agent adds to touching and giving back a page. One process, the agent there and not there in
+//! alternation, many short rounds; only the ratio of neighbours counts, because the machine's speed drifts.
+
+use anyhow::Result;
+use monitor_tests::hog::Kind;
+use serde::Serialize;
+
+use crate::Plan;
+use crate::run::Ground;
+use crate::stats::Ratios;
+use crate::toucher::{CYCLE, Touching};
+
+/// Where the line lies, and what is left below it when all is touched.
+const LINE_MIB: u64 = 128;
+const NEAR: u64 = 2 << 20;
+
+/// How the agent is, where there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Distance {
+    /// Without hooks: what starting and stopping an agent does to the measurement itself.
+    Control,
+    /// The line is a hundred MiB away.
+    Far,
+    /// Between 2 and 10 MiB are left.
+    Near,
+}
+
+impl Distance {
+    const ALL: [Self; 3] = [Self::Control, Self::Far, Self::Near];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control: the agent only polls",
+            Self::Far => "far from the line",
+            Self::Near => "2 to 10 MiB below the line",
+        }
+    }
+
+    fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::Control => &["--probe", "poll"],
+            Self::Far | Self::Near => &[],
+        }
+    }
+}
+
+/// What was measured. The ratios are of throughput: with the agent to without it, 1.0 is no difference.
+#[derive(Debug, Serialize)]
+pub(crate) struct Cost {
+    pub(crate) pages: &'static str,
+    pub(crate) agent: &'static str,
+    /// By the time on a CPU of the thread that touches.
+    pub(crate) cpu: Option<Ratios>,
+    /// By the clock on the wall.
+    pub(crate) wall: Option<Ratios>,
+    /// A page touched and given back without agent, in nanoseconds on a CPU, median.
+    pub(crate) page_ns: Option<f64>,
+}
+
+/// Enough for some 50 ms.
+fn cycles(kind: Kind) -> u32 {
+    match kind {
+        Kind::Huge => 60,
+        Kind::Anon | Kind::Shmem | Kind::File => 30,
+    }
+}
+
+pub(crate) fn measure(plan: &Plan) -> Result<Vec<Cost>> {
+    let mut all = Vec::new();
+    for (pages, kind) in [("4 KiB", Kind::Anon), ("huge", Kind::Huge)] {
+        for distance in Distance::ALL {
+            all.push(one(plan, pages, kind, distance)?);
+        }
+    }
+    Ok(all)
+}
+
+/// A toucher below the line of a ground, as far as it should be.
+pub(crate) fn place(ground: &Ground, kind: Kind, distance: Distance) -> Result<Touching> {
+    let mut touching = Touching::start(kind, &ground.sandbox)?;
+    touching.touch(1)?;
+    if distance == Distance::Near {
+        let used = ground.sandbox.used()?.0;
+        let left = ground.line.saturating_sub(used + CYCLE as u64 + NEAR);
+        // One part in 512 goes to page tables.
+        touching.hold(left / 4096 * 511 / 512)?;
+    }
+    Ok(touching)
+}
+
+fn one(plan: &Plan, pages: &'static str, kind: Kind, distance: Distance) -> Result<Cost> {
+    let ground = Ground::new(LINE_MIB)?;
+    let mut touching = place(&ground, kind, distance)?;
+    let cycles = cycles(kind);
+    let mut pairs = Vec::new();
+    for number in 1..=plan.pairs {
+        plan.go_on()?;
+        eprint!("\r\x1b[Kpage faults: {pages} pages, {}: {number}/{}", distance.name(), plan.pairs);
+        let agent = ground.guard(distance.flags())?;
+        // The first cycles after a process was started find cold caches.
+        touching.touch(cycles / 8)?;
+        let with = touching.touch(cycles)?;
+        drop(agent);
+        touching.touch(cycles / 8)?;
+        pairs.push((with, touching.touch(cycles)?));
+    }
+    eprintln!();
+    let touched = f64::from(cycles) * CYCLE as f64 / 4096.0;
+    let ratio = |with: u64, without: u64| without as f64 / with.max(1) as f64;
+    let nanos = Ratios::of(pairs.iter().map(|(_, without)| without.cpu as f64 / touched));
+    Ok(Cost {
+        pages,
+        agent: distance.name(),
+        cpu: Ratios::of(pairs.iter().map(|(with, without)| ratio(with.cpu, without.cpu))),
+        wall: Ratios::of(pairs.iter().map(|(with, without)| ratio(with.wall, without.wall))),
+        page_ns: nanos.map(|nanos| nanos.median),
+    })
+}

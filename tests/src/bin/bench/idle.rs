@@ -1,0 +1,77 @@
+//! Part `idle`: what an agent costs while nothing happens in what it guards.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::Plan;
+use crate::run::Ground;
+
+/// Sizes in bytes.
+#[derive(Debug, Serialize)]
+pub(crate) struct Idle {
+    pub(crate) seconds: f64,
+    /// Share of one CPU, all its threads together.
+    pub(crate) cpu_share: f64,
+    /// `VmRSS`.
+    pub(crate) resident: u64,
+    /// Of it: memory of its own.
+    pub(crate) anonymous: u64,
+    /// Of it: pages of the executable and of libraries, which the kernel can drop.
+    pub(crate) file_backed: u64,
+    /// Of it: shared memory, the maps of the kernel programs among it.
+    pub(crate) shared: u64,
+}
+
+const STEP: Duration = Duration::from_millis(100);
+
+pub(crate) fn measure(plan: &Plan) -> Result<Idle> {
+    eprintln!("idle agent: {} s", plan.idle.as_secs());
+    let ground = Ground::new(256)?;
+    let agent = ground.guard(&[])?;
+    let pid = agent.process().pid();
+    pause(plan, Duration::from_secs(1))?;
+    let (before, begun) = (cpu(pid)?, Instant::now());
+    pause(plan, plan.idle)?;
+    let (after, elapsed) = (cpu(pid)?, begun.elapsed());
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the agent's status")?;
+    let cpu_share = (after - before) as f64 / elapsed.as_nanos() as f64;
+    Ok(Idle {
+        seconds: elapsed.as_secs_f64(),
+        cpu_share,
+        resident: size(&status, "VmRSS:")?,
+        anonymous: size(&status, "RssAnon:")?,
+        file_backed: size(&status, "RssFile:")?,
+        shared: size(&status, "RssShmem:")?,
+    })
+}
+
+fn pause(plan: &Plan, time: Duration) -> Result<()> {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        plan.go_on()?;
+        thread::sleep(STEP);
+    }
+    Ok(())
+}
+
+/// Nanoseconds on a CPU of all threads: `utime` counts in ticks, which an idle agent may never be caught in.
+fn cpu(pid: u32) -> Result<u64> {
+    let dir = format!("/proc/{pid}/task");
+    let mut sum = 0;
+    for task in fs::read_dir(&dir).with_context(|| dir.clone())? {
+        // A thread that ended meanwhile.
+        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        sum += text.split(' ').next().and_then(|word| word.parse::<u64>().ok()).context("schedstat")?;
+    }
+    Ok(sum)
+}
+
+fn size(status: &str, key: &str) -> Result<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix(key)).with_context(|| key.to_owned())?;
+    let kib: u64 = value.trim().trim_end_matches(" kB").parse().with_context(|| value.to_owned())?;
+    Ok(kib << 10)
+}

@@ -1,0 +1,156 @@
+//! `cargo xtask bench`: measures the way from a crossing to the victim's death, what the agent costs, and what a poller
+//! does on the same workload. Parses, calls one part after the other, and writes one report. Everything that is killed
+//! was started here, in memory cgroups made here, and all is gone when it ends, also when interrupted.
+
+mod bare;
+mod cases;
+mod decision;
+mod faults;
+mod idle;
+mod machine;
+mod markdown;
+mod peak;
+mod programs;
+mod report;
+mod run;
+mod side;
+mod stats;
+mod toucher;
+mod victim;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand, ValueEnum};
+use monitor_tests::cgroup;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+/// Measure the way from a crossing to the victim's death, and what the agent costs.
+///
+/// Writes bench.md and bench.json and prints the first. Exit status: 0 measured; 1 failed; 2 usage; 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench", max_term_width = 100)]
+struct Args {
+    /// Take longer and many more samples
+    #[arg(long)]
+    full: bool,
+    /// Only these parts
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
+    only: Vec<Part>,
+    /// Where the report is written
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    out: PathBuf,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// From crossing to memory back, and overshoot, at several rates and of several kinds of memory.
+    Kills,
+    /// The agent, the agent polling every 250 ms, and a bare 10 ms poll on the same workload.
+    Side,
+    /// What the hooks add to page faults.
+    Faults,
+    /// CPU and memory of the idle agent.
+    Idle,
+    /// The policy's time among 10, 1,000 and 100,000 workers.
+    Decision,
+}
+
+/// What this program is when it calls itself.
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// The process that the part `faults` measures
+    #[command(hide = true)]
+    Toucher(toucher::Toucher),
+}
+
+/// How much is measured, and whether somebody wants it to end.
+struct Plan {
+    /// Kills of the first case; the others have a part of it.
+    kills: u32,
+    /// Rounds of the comparison.
+    rounds: u32,
+    /// Pairs with and without agent.
+    pairs: u32,
+    idle: std::time::Duration,
+    stop: Arc<AtomicBool>,
+}
+
+/// 128 + SIGINT, as a shell says it.
+const INTERRUPTED: u8 = 130;
+
+impl Plan {
+    fn new(full: bool, stop: Arc<AtomicBool>) -> Self {
+        let seconds = std::time::Duration::from_secs;
+        if full {
+            Self { kills: 200, rounds: 40, pairs: 60, idle: seconds(60), stop }
+        } else {
+            Self { kills: 30, rounds: 8, pairs: 10, idle: seconds(20), stop }
+        }
+    }
+
+    /// An error once somebody wants it to end: what was started is dropped on the way out.
+    fn go_on(&self) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            bail!("interrupted");
+        }
+        Ok(())
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let stop = Arc::new(AtomicBool::new(false));
+    let done = match &args.role {
+        Some(Role::Toucher(toucher)) => toucher.run(),
+        None => measure(&args, &stop),
+    };
+    match done {
+        _ if stop.load(Ordering::Relaxed) => {
+            eprintln!("interrupted; everything that was started is gone");
+            ExitCode::from(INTERRUPTED)
+        }
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(args: &Args, stop: &Arc<AtomicBool>) -> Result<()> {
+    anyhow::ensure!(
+        cgroup::may_make(),
+        "making cgroups and loading the kernel side need root: sudo -E env PATH=\"$PATH\" cargo xtask bench"
+    );
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(stop)).context("catching signals")?;
+    }
+    let plan = Plan::new(args.full, Arc::clone(stop));
+    let wanted = |part| args.only.is_empty() || args.only.contains(&part);
+    let mut report = report::Report::new(args.full)?;
+    if wanted(Part::Kills) {
+        report.kills = Some(cases::measure(&plan)?);
+    }
+    if wanted(Part::Side) {
+        report.side_by_side = Some(side::measure(&plan)?);
+    }
+    if wanted(Part::Faults) {
+        report.faults = Some(faults::measure(&plan)?);
+        report.programs = Some(programs::measure(&plan)?);
+    }
+    if wanted(Part::Idle) {
+        report.idle = Some(idle::measure(&plan)?);
+    }
+    if wanted(Part::Decision) {
+        plan.go_on()?;
+        report.decision = Some(decision::measure());
+    }
+    report.write(&args.out)
+}

@@ -1,0 +1,167 @@
+//! The report for people: Markdown tables, with what each number is of. Pure.
+
+use crate::report::Report;
+use crate::stats::{Ratios, Spread};
+use crate::{cases, decision, faults, idle, programs, side};
+
+/// The whole of it.
+pub(crate) fn render(report: &Report) -> String {
+    let machine = &report.machine;
+    let mut text = format!(
+        "# Measurements\n\nBy `{}` at {} (Unix time) on {} CPUs ({}), {} MiB, Linux {}, load {} at the start.\n",
+        machine.command,
+        machine.unix_time,
+        machine.cpus,
+        machine.cpu,
+        machine.memory_kib >> 10,
+        machine.kernel,
+        machine.load
+    );
+    let parts = [
+        report.kills.as_deref().map(kills),
+        report.side_by_side.as_deref().map(side_by_side),
+        report.faults.as_deref().map(page_faults),
+        report.programs.as_deref().map(kernel_programs),
+        report.idle.as_ref().map(idle_agent),
+        report.decision.as_ref().map(decisions),
+    ];
+    for part in parts.into_iter().flatten() {
+        text.push('\n');
+        text.push_str(&part);
+    }
+    text
+}
+
+fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
+    for row in rows {
+        text.push_str(&format!("| {} |\n", row.join(" | ")));
+    }
+    text
+}
+
+fn kills(measured: &[cases::Measured]) -> String {
+    let rows = measured.iter().map(|case| {
+        let triggers: Vec<String> =
+            case.triggers.iter().map(|(name, count)| format!("{count} {name}")).collect();
+        vec![
+            case.case.to_owned(),
+            case.kills.to_string(),
+            triggers.join(", "),
+            spread(case.decision.as_ref(), time),
+            spread(case.signal.as_ref(), time),
+            spread(case.dead.as_ref(), time),
+            spread(case.memory_back.as_ref(), time),
+            spread(case.overshoot.as_ref(), mib),
+        ]
+    });
+    let head = ["case", "kills", "seen by", "decision", "SIGKILL", "dead", "memory back", "overshoot"];
+    format!(
+        "## From the crossing to memory back\n\nTimes since the kernel's record of the crossing, and the peak of \
+         usage above the line: p50 / p90 / p99 / max.\n\n{}",
+        table(&head, rows)
+    )
+}
+
+fn side_by_side(compared: &[side::Compared]) -> String {
+    let rows = compared.iter().map(|row| {
+        vec![
+            row.rate.to_owned(),
+            row.guard.to_owned(),
+            row.dead.map_or_else(String::new, |dead| dead.samples.to_string()),
+            spread(row.signal.as_ref(), time),
+            spread(row.dead.as_ref(), time),
+            spread(row.overshoot.as_ref(), mib),
+        ]
+    });
+    format!(
+        "## Side by side\n\nThe same victim, one guard after the other. Times since the crossing as the victim itself \
+         reports it: p50 / p90 / p99 / max.\n\n{}",
+        table(&["rate", "guard", "kills", "SIGKILL", "dead", "overshoot"], rows)
+    )
+}
+
+fn page_faults(costs: &[faults::Cost]) -> String {
+    let rows = costs.iter().map(|cost| {
+        vec![
+            cost.pages.to_owned(),
+            cost.agent.to_owned(),
+            cost.cpu.map_or_else(String::new, |cpu| cpu.pairs.to_string()),
+            ratios(cost.cpu.as_ref()),
+            ratios(cost.wall.as_ref()),
+            cost.page_ns.map_or_else(String::new, |nanos| format!("{nanos:.0} ns")),
+        ]
+    });
+    let head = ["pages", "agent", "pairs", "by CPU time", "by wall clock", "4 KiB without agent"];
+    format!(
+        "## Page faults\n\nThroughput of touching and giving back memory, with the agent to without it, of neighbouring \
+         rounds: median (lower quartile, upper quartile). 100% is no difference; the control shows the noise.\n\n{}",
+        table(&head, rows)
+    )
+}
+
+fn kernel_programs(programs: &[programs::Ran]) -> String {
+    let rows = programs.iter().map(|ran| {
+        vec![
+            ran.program.clone(),
+            ran.pages.to_owned(),
+            ran.runs.to_string(),
+            format!("{:.0}", ran.ns_per_run),
+            format!("{:.2}", ran.runs_per_page),
+        ]
+    });
+    format!(
+        "## Kernel programs\n\nBy the kernel's statistics, which themselves take some 20 ns of each run; near the \
+         line.\n\n{}",
+        table(&["program", "pages", "runs", "ns per run", "runs per 4 KiB touched and given back"], rows)
+    )
+}
+
+fn idle_agent(idle: &idle::Idle) -> String {
+    format!(
+        "## Idle agent\n\n{:.4}% of a core over {:.0} s; {} resident, of which {} anonymous, {} file-backed, {} shared.\n",
+        idle.cpu_share * 100.0,
+        idle.seconds,
+        mib(idle.resident.cast_signed()),
+        mib(idle.anonymous.cast_signed()),
+        mib(idle.file_backed.cast_signed()),
+        mib(idle.shared.cast_signed())
+    )
+}
+
+fn decisions(decisions: &Result<Vec<decision::Decision>, String>) -> String {
+    let body = match decisions {
+        Err(why) => format!("Not measured: {why}\n"),
+        Ok(decisions) => table(
+            &["workers", "median"],
+            decisions.iter().map(|one| vec![one.workers.to_string(), format!("{:.0} ns", one.median_ns)]),
+        ),
+    };
+    format!(
+        "## Decision\n\n`group_by_owner`: a worker comes, the victim is chosen, the worker goes \
+         (`cargo bench --package monitor --bench policy`).\n\n{body}"
+    )
+}
+
+fn spread(spread: Option<&Spread>, form: fn(i64) -> String) -> String {
+    spread.map_or_else(
+        || "unknown".to_owned(),
+        |spread| [spread.p50, spread.p90, spread.p99, spread.max].map(form).join(" / "),
+    )
+}
+
+fn ratios(ratios: Option<&Ratios>) -> String {
+    ratios.map_or_else(
+        || "unknown".to_owned(),
+        |of| format!("{:.1}% ({:.1}, {:.1})", of.median * 100.0, of.lower * 100.0, of.upper * 100.0),
+    )
+}
+
+fn time(nanos: i64) -> String {
+    let nanos = nanos as f64;
+    if nanos.abs() < 1e6 { format!("{:.0} µs", nanos / 1e3) } else { format!("{:.1} ms", nanos / 1e6) }
+}
+
+fn mib(bytes: i64) -> String {
+    format!("{:.2} MiB", bytes as f64 / f64::from(1 << 20))
+}
