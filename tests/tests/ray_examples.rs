@@ -168,7 +168,8 @@ fn of_two_actors_the_retriable_one_is_killed_and_the_other_finishes() {
 /// one that began later.
 #[test]
 fn of_two_callers_the_larger_group_loses_its_newest_task_each_time() {
-    const TASK: u64 = 24;
+    // Half of one is room for what the runners need meanwhile.
+    const TASK: u64 = 40;
     let sandbox = sandbox!(600);
     let agent = Recorded::guard("two_callers", &sandbox, "0.8");
     let mut runs = Vec::new();
