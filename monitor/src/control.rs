@@ -12,6 +12,3 @@ pub mod listen;
 pub mod protocol;
 pub mod request;
 pub mod server;
-
-/// Where the agent listens and clients look, unless told otherwise.
-pub const DEFAULT_SOCKET: &str = "/run/monitor/monitor.sock";

@@ -8,15 +8,15 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::exit;
-use crate::control::DEFAULT_SOCKET;
+use crate::config::{self, ConfigFlags, SYSTEM_SOCKET};
 use crate::control::client::{Client, ClientError};
 use crate::control::protocol::Op;
 
 /// Where the agent is, and in which form its answer is wanted.
 #[derive(Debug, clap::Args)]
 pub(super) struct Ask {
-    /// The agent's socket [default: /run/monitor/monitor.sock]
-    #[arg(long, value_name = "PATH", env = "MONITOR_SOCKET", hide_env_values = true)]
+    /// The agent's socket (a setting: see `monitor config`) [default: /run/monitor/monitor.sock, or the user's own]
+    #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Print the agent's answer as JSON
     #[arg(long)]
@@ -24,9 +24,21 @@ pub(super) struct Ask {
 }
 
 impl Ask {
+    /// The socket that is named by flag, environment or file; else root's, or this user's own if only that exists.
+    fn path(&self) -> PathBuf {
+        let flags = ConfigFlags::default();
+        let flags = self.socket.iter().fold(flags, |flags, path| flags.and("socket", path));
+        // What else is wrong with the configuration must not keep anybody from asking the agent.
+        let Ok(resolved) = config::load(&flags) else {
+            return self.socket.clone().unwrap_or_else(|| SYSTEM_SOCKET.into());
+        };
+        let system = PathBuf::from(SYSTEM_SOCKET);
+        let own = resolved.config.socket.clone();
+        if resolved.is_given("socket") || (own.exists() && !system.exists()) { own } else { system }
+    }
+
     pub(super) async fn connect(&self) -> Result<Client, ClientError> {
-        let path = self.socket.clone().unwrap_or_else(|| DEFAULT_SOCKET.into());
-        Client::connect(&path).await
+        Client::connect(&self.path()).await
     }
 
     /// Whether an agent was named.

@@ -2,13 +2,12 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, ValueEnum};
 
 use super::{Cli, exit};
-use crate::control::DEFAULT_SOCKET;
+use crate::config::{self, ConfigErrors, ConfigFlags, Resolved, SYSTEM_SOCKET};
 use crate::runner::{self, Plan};
 use crate::worker::{Kind, Times};
 
@@ -48,19 +47,19 @@ pub(super) struct Args {
     /// A name for people
     #[arg(long, value_parser = not_empty)]
     name: Option<String>,
-    /// How often a task is retried after kills for memory, -1 without end [env also: RAY_task_oom_retries]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, env = "MONITOR_OOM_RETRIES")]
-    oom_retries: Option<Times>,
-    /// The wait before the first such retry in milliseconds, doubled each time up to 60 s; 0 does not wait
-    /// [env also: RAY_task_oom_retry_delay_base_ms]
-    #[arg(long, value_name = "MS", env = "MONITOR_OOM_RETRY_BASE_MS")]
-    oom_retry_base_ms: Option<u64>,
+    /// How often a task is retried after kills for memory, -1 without end (a setting: see `monitor config`)
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    oom_retries: Option<OsString>,
+    /// The wait before the first such retry in milliseconds, doubled each time up to 60 s; 0 does not wait (a setting:
+    /// see `monitor config`)
+    #[arg(long, value_name = "MS", allow_hyphen_values = true)]
+    oom_retry_base_ms: Option<OsString>,
     /// Append what happens to FILE, one JSON object a line
     #[arg(long, value_name = "FILE")]
     json_events: Option<PathBuf>,
-    /// The agent's socket [default: /run/monitor/monitor.sock]
-    #[arg(long, value_name = "PATH", env = runner::stub::SOCKET_VARIABLE, hide_env_values = true)]
-    socket: Option<PathBuf>,
+    /// The agent's socket (a setting: see `monitor config`) [default: /run/monitor/monitor.sock, then the user's own]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<OsString>,
     /// The command and its arguments
     #[arg(trailing_var_arg = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -77,7 +76,7 @@ fn not_empty(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn run(args: Args) -> u8 {
-    let plan = plan(args, |name| std::env::var(name).ok())
+    let plan = plan(args, config::load)
         .unwrap_or_else(|message| Cli::command().error(ErrorKind::ValueValidation, message).exit());
     match runner::run(plan) {
         Ok(status) => status,
@@ -88,8 +87,11 @@ pub(super) fn run(args: Args) -> u8 {
     }
 }
 
-/// What the arguments mean. Flags and our own variables are in `args`; Ray's names come after them (SPEC 9).
-fn plan(args: Args, variable: impl Fn(&str) -> Option<String>) -> Result<Plan, String> {
+/// What the arguments mean. Settings have their own precedence (SPEC 9), which `load` knows.
+fn plan(
+    args: Args,
+    load: impl FnOnce(&ConfigFlags) -> Result<Resolved, ConfigErrors>,
+) -> Result<Plan, String> {
     let (kind, explicit) = match args.kind {
         KindArg::Task if args.max_restarts.is_some() => {
             return Err("--max-restarts is for actors: give --kind actor, or --max-retries".into());
@@ -106,37 +108,30 @@ fn plan(args: Args, variable: impl Fn(&str) -> Option<String>) -> Result<Plan, S
             (Kind::Actor { max_restarts }, args.max_restarts.is_some())
         }
     };
-    let oom_retries = match args.oom_retries {
-        Some(times) => times,
-        None => rays(&variable, "RAY_task_oom_retries", "-1 or a count")?.unwrap_or(Times::Unlimited),
-    };
-    let base = match args.oom_retry_base_ms {
-        Some(millis) => millis,
-        None => {
-            rays(&variable, "RAY_task_oom_retry_delay_base_ms", "milliseconds, 0 or more")?.unwrap_or(1000)
-        }
-    };
+    let given = [
+        ("oom_retries", args.oom_retries),
+        ("oom_retry_base_ms", args.oom_retry_base_ms),
+        ("socket", args.socket),
+    ];
+    let flags = given
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)))
+        .fold(ConfigFlags::default(), |flags, (key, value)| flags.and(key, value));
+    let resolved = load(&flags).map_err(|errors| errors.to_string())?;
+    let socket_is_named = resolved.is_given("socket");
+    let config = resolved.config;
     Ok(Plan {
         command: args.command,
         kind,
         codes_are_crashes: explicit,
         owner: args.owner,
         name: args.name,
-        oom_retries,
-        oom_retry_base: Duration::from_millis(base),
+        oom_retries: config.oom_retries,
+        oom_retry_base: config.oom_retry_base,
         json_events: args.json_events,
-        may_start_agent: args.socket.is_none(),
-        socket: args.socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
+        may_start_agent: !socket_is_named,
+        socket: if socket_is_named { config.socket } else { SYSTEM_SOCKET.into() },
     })
-}
-
-fn rays<T: std::str::FromStr>(
-    variable: impl Fn(&str) -> Option<String>,
-    name: &str,
-    form: &str,
-) -> Result<Option<T>, String> {
-    let Some(text) = variable(name) else { return Ok(None) };
-    text.parse().map(Some).map_err(|_| format!("{name}: {text:?} is not {form}"))
 }
 
 /// The exit status that clap gives a usage error is the one that SPEC 11 fixes.
@@ -144,6 +139,8 @@ const _: () = assert!(exit::USAGE == 2);
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::Parser;
 
     use super::*;
@@ -156,8 +153,11 @@ mod tests {
 
     fn planned(line: &[&str], variables: &[(&str, &str)]) -> Result<Plan, String> {
         let args = Line::try_parse_from([&["run"], line].concat()).map_err(|error| error.to_string())?.args;
-        plan(args, |name| {
-            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        plan(args, |flags| {
+            let variable = |name: &str| {
+                variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
+            };
+            config::resolve(flags, &variable, None, 0)
         })
     }
 

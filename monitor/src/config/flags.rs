@@ -29,6 +29,13 @@ impl ConfigFlags {
         self.given.get(setting.key).cloned()
     }
 
+    /// These flags, and a setting's with this value, for a subcommand that declares the flag itself.
+    #[must_use]
+    pub fn and(mut self, key: &'static str, value: impl Into<OsString>) -> Self {
+        self.given.insert(key, Given::Text(value.into()));
+        self
+    }
+
     /// These flags, and this setting's with `given`.
     #[cfg(test)]
     pub(super) fn with(mut self, key: &'static str, given: Given) -> Self {

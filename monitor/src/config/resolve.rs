@@ -35,6 +35,16 @@ pub struct Resolved {
     pub settings: Vec<Effective>,
 }
 
+impl Resolved {
+    /// Whether anybody gave this setting: a flag, the environment or the file.
+    #[must_use]
+    pub fn is_given(&self, key: &str) -> bool {
+        self.settings
+            .iter()
+            .any(|effective| effective.setting.key == key && effective.source != Source::Default)
+    }
+}
+
 /// Decides each setting. Pure: `env` looks up a variable, `uid` is the effective user, whose defaults apply.
 ///
 /// # Errors
