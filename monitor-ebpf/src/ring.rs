@@ -1,7 +1,8 @@
 //! Pushing records. The one place that knows the ring buffer's calls.
 
-use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
+use aya_ebpf::{macros::map, maps::PerCpuArray};
 use aya_log_ebpf::debug;
 use monitor_common::{Header, RecordKind};
 
@@ -18,24 +19,41 @@ pub(crate) fn header(kind: RecordKind) -> Header {
     }
 }
 
-/// How much may lie in the ring buffer before a delta wakes the agent: 900 records, which it takes out in less time than
-/// a crossing behind them may wait.
-const PATIENT: u64 = 1 << 16;
+/// How often deltas wake the agent, in nanoseconds: once in this time for each CPU.
+const DELTA_WAKES: u64 = 2_000_000;
 
-/// Whether the agent is woken. Not for a delta that is not `urgent`: nothing is decided by one (a crossing is found here, by the line), and a
-/// wake-up is an interrupt to this CPU, which costs more than the page. Of the others each wakes: the kernel's own rule,
-/// to wake only a reader that has read everything, counts the deltas that lie unread.
+/// When a delta last woke the agent from this CPU.
+#[map]
+static WOKEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Whether the agent is woken. By a delta that is not `urgent` only now and then: nothing is decided by one (a crossing is found here, by the
+/// line), and a wake-up is an interrupt to this CPU that costs more than the page; but an agent that was awake a moment
+/// ago is quicker at the crossing. Each of the others wakes: the kernel's own rule, to wake only a reader that has read
+/// everything, counts the deltas that lie unread.
 #[inline(always)]
 fn wake(kind: RecordKind, urgent: bool) -> u64 {
     match kind {
-        RecordKind::Delta if !urgent && EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) < PATIENT => {
-            u64::from(BPF_RB_NO_WAKEUP)
-        }
+        RecordKind::Delta if !urgent && !due() => u64::from(BPF_RB_NO_WAKEUP),
         RecordKind::Delta
         | RecordKind::Crossing
         | RecordKind::Exit
         | RecordKind::Fork
         | RecordKind::Stopped => u64::from(BPF_RB_FORCE_WAKEUP),
+    }
+}
+
+#[inline(always)]
+fn due() -> bool {
+    let Some(woken) = WOKEN.get_ptr_mut(0) else { return true };
+    // SAFETY: takes nothing and cannot fail.
+    let now = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: the entry is this CPU's own, and a program is not re-entered on its CPU.
+    unsafe {
+        let due = now.wrapping_sub(*woken) >= DELTA_WAKES;
+        if due {
+            *woken = now;
+        }
+        due
     }
 }
 

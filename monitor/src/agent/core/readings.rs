@@ -90,7 +90,7 @@ impl Core {
     pub(super) fn delta(&mut self, id: DomainId, counter: i64, pushed: Nanos, todo: &mut VecDeque<Action>) {
         let exact = self.brakes_in(id);
         let Some(domain) = self.domains.get_mut(&id) else { return };
-        // A delta wakes nobody, and may have lain in the ring buffer for a while: the reading knew of it.
+        // A delta seldom wakes, and may have lain in the ring buffer for a while: the reading knew of it.
         if domain.read_at.is_some_and(|read| pushed <= read) {
             return;
         }
