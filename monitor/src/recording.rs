@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead, BufWriter, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -48,7 +49,14 @@ impl Recorder {
     /// # Errors
     /// The file cannot be made, or there is no room for a thread.
     pub fn start(path: &Path) -> io::Result<Self> {
-        let file = File::create(path)?;
+        // It names everybody's workers; and whoever may write to its directory must not choose what is overwritten.
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)?;
         let (queue, lines) = sync_channel(WAITING);
         let shown = path.to_owned();
         let thread = thread::Builder::new().name("recording".to_owned()).spawn(move || {

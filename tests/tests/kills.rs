@@ -89,7 +89,7 @@ fn the_second_victim_is_picked_only_after_the_first_is_confirmed() {
     newest.wait_holding(PATIENCE).unwrap();
     let watch = agent.watch().unwrap();
     let Some(freezer) = Freezer::new().unwrap() else {
-        skip!(Lacks::Machine, "no v1 freezer to hold a death back");
+        skip!(Lacks::Kernel, "no v1 freezer to hold a death back");
         return;
     };
     // The victim-to-be does not die while it is frozen; process_mrelease takes its memory all the same.
@@ -194,4 +194,25 @@ fn with_refresh_0_it_observes_and_kills_nobody() {
         .unwrap();
     assert_eq!(agent.kills().unwrap(), []);
     assert_eq!(agent.workers().unwrap()[0].state, "running");
+}
+
+#[test]
+fn a_cgroup_that_is_made_again_is_guarded_again() {
+    let sandbox = sandbox!(300);
+    let agent = Agent::guard(&sandbox, HALF).unwrap();
+    let known = |agent: &Agent| -> bool {
+        let status: Value = agent.ask("status").unwrap();
+        status["domains"][0]["used"].is_u64()
+    };
+    assert!(known(&agent));
+    let limit =
+        if sandbox.dir().join("memory.max").exists() { "memory.max" } else { "memory.limit_in_bytes" };
+    std::fs::remove_dir(sandbox.dir()).unwrap();
+    wait_for("it to be gone", PATIENCE, || Ok((!known(&agent)).then_some(()))).unwrap();
+    std::fs::create_dir(sandbox.dir()).unwrap();
+    std::fs::write(sandbox.dir().join(limit), (300 * MIB).to_string()).unwrap();
+    wait_for("it to be guarded again", PATIENCE, || Ok(known(&agent).then_some(()))).unwrap();
+    let (mut leak, _) = start(&agent, &sandbox, "leak", &["--max-retries", "0"], &Hog::new(200)).unwrap();
+    assert_eq!(leak.wait(PATIENCE).unwrap().code(), Some(137));
+    assert_eq!(sandbox.oom_kills().unwrap(), 0);
 }

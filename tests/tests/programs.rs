@@ -174,7 +174,7 @@ fn children_belong_to_their_parents_worker_and_strangers_to_nobody() {
         return;
     };
     // The grandchild leaves the session and loses its parent: it belongs to the worker all the same.
-    let script = "read x; (setsid sh -c 'sleep 0.1; exit 5' &) ; exit 0";
+    let script = "read x; own=; command -v setsid >/dev/null && own=setsid; ($own sh -c 'sleep 0.1; exit 5' &); exit 0";
     let mut stranger = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
     let mut child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
     programs.workers.set(Pid(child.id()), WorkerId(9)).unwrap();

@@ -17,6 +17,8 @@ struct Entry {
     /// `None`: the node.
     cgroup: Option<CgroupPath>,
     reader: DomainReader,
+    /// It was removed at the last reading.
+    gone: bool,
 }
 
 /// See the module.
@@ -71,7 +73,7 @@ impl Domains {
     /// If its files can't be opened.
     pub(super) fn add_node(&mut self) -> Result<Event, ReadError> {
         let reader = DomainReader::node(&self.roots, self.hierarchy.as_ref().ok(), self.count_swap)?;
-        self.entries.push(Entry { id: DomainId(NODE_CELL), cgroup: None, reader });
+        self.entries.push(Entry { id: DomainId(NODE_CELL), cgroup: None, reader, gone: false });
         Ok(Event::DomainAdded { domain: DomainId(NODE_CELL), name: "node".to_owned(), parent: None })
     }
 
@@ -85,6 +87,7 @@ impl Domains {
         programs: Option<&mut Programs>,
     ) -> Result<Option<Event>, ReadError> {
         if self.entries.iter().any(|entry| entry.cgroup.as_ref() == Some(path)) {
+            self.reopen(programs);
             return Ok(None);
         }
         let hierarchy = self.hierarchy.as_ref().map_err(Clone::clone)?;
@@ -92,7 +95,7 @@ impl Domains {
         let reader = DomainReader::cgroup(&self.roots, hierarchy, path, self.count_swap)?;
         let id = self.free_id();
         let parent = self.innermost_around(path);
-        self.entries.push(Entry { id, cgroup: Some(path.clone()), reader });
+        self.entries.push(Entry { id, cgroup: Some(path.clone()), reader, gone: false });
         if let Some(programs) = programs
             && (id.0 as usize) < MAX_CELLS
         {
@@ -110,6 +113,33 @@ impl Domains {
         }
         let name = format!("cgroup:{}", path.as_path().display());
         Ok(Some(Event::DomainAdded { domain: id, name, parent }))
+    }
+
+    /// Takes new readers for cgroups that were removed and made again under their old names, as a service's is when it
+    /// is restarted. The domain stays the same, its memory is another.
+    pub(super) fn reopen(&mut self, mut programs: Option<&mut Programs>) {
+        let Ok(hierarchy) = &self.hierarchy else { return };
+        for entry in self.entries.iter_mut().filter(|entry| entry.gone) {
+            let Some(path) = &entry.cgroup else { continue };
+            // Not there again yet, or not whole: the next look.
+            let Ok(cgroup_id) = hierarchy.id(path) else { continue };
+            let Ok(reader) = DomainReader::cgroup(&self.roots, hierarchy, path, self.count_swap) else {
+                continue;
+            };
+            let old = std::mem::replace(&mut entry.reader, reader).cgroup_id();
+            entry.gone = false;
+            let Some(programs) = programs.as_deref_mut().filter(|_| (entry.id.0 as usize) < MAX_CELLS) else {
+                continue;
+            };
+            if let Some(old) = old {
+                programs.unguard(old.0);
+            }
+            if let Err(error) = programs.guard(cgroup_id.0, entry.id.0) {
+                tracing::warn!(%error, domain = %path.as_path().display(), "cannot count its memory in the kernel");
+            }
+            self.generation = self.generation.wrapping_add(1);
+            programs.cells.set_generation(self.generation);
+        }
     }
 
     /// The cgroup that a process charges.
@@ -161,7 +191,10 @@ impl Domains {
         let measured = match entry.reader.read() {
             Ok(Level::Limited(reading)) => Measured::Known { total: reading.total, used: reading.used },
             Ok(Level::NoLimit { used, .. }) => Measured::NoLimit { used },
-            Err(error) if error.is_gone() => Measured::Gone,
+            Err(error) if error.is_gone() => {
+                entry.gone = true;
+                Measured::Gone
+            }
             Err(error) => Measured::Unknown { why: error.to_string() },
         };
         Some(Event::Reading { domain, measured, counter })

@@ -87,8 +87,7 @@ impl Shell {
     fn watch_all(&mut self, worker: WorkerId) {
         let Some(entry) = self.registry.get_mut(worker) else { return };
         for member in entry.members.iter_mut().filter(|member| !member.watched) {
-            member.watched = true;
-            watch(worker, &member.process, self.ended.clone());
+            member.watched = watch(worker, &member.process, self.ended.clone());
         }
     }
 }

@@ -9,7 +9,6 @@ use super::clock;
 use super::core::{Event, Seen};
 use super::readiness;
 use super::shell::Shell;
-use crate::kernel::numbers::Hook;
 use crate::kill::Process;
 use crate::memory::process::with_descendants;
 use crate::units::Pid;
@@ -101,9 +100,8 @@ impl Shell {
             return false;
         }
         self.happen(Event::Forked { worker, pid });
-        if !self.programs.as_ref().is_some_and(|programs| programs.attached(Hook::Exit)) {
-            self.await_member(worker, pid);
-        }
+        // Found in /proc it may be on its way out, past its exit record: only its pidfd tells of its end for sure.
+        self.await_member(worker, pid);
         true
     }
 
@@ -111,8 +109,7 @@ impl Shell {
         let Some(entry) = self.registry.get_mut(worker) else { return };
         for member in entry.members.iter_mut().filter(|member| member.process.pid() == pid && !member.watched)
         {
-            member.watched = true;
-            watch(worker, &member.process, self.ended.clone());
+            member.watched = watch(worker, &member.process, self.ended.clone());
         }
     }
 
@@ -164,8 +161,8 @@ impl Shell {
     }
 }
 
-/// Waits for a process's end, and reports it.
-pub(super) fn watch(worker: WorkerId, process: &Process, ended: UnboundedSender<Ended>) {
+/// Waits for a process's end, and reports it. False: it cannot be waited for.
+pub(super) fn watch(worker: WorkerId, process: &Process, ended: UnboundedSender<Ended>) -> bool {
     let pid = process.pid();
     match readiness::readable(process.fd()) {
         Ok(fd) => {
@@ -175,7 +172,11 @@ pub(super) fn watch(worker: WorkerId, process: &Process, ended: UnboundedSender<
                 // The loop is gone only when the agent is.
                 let _ = ended.send(Ended { worker, pid, seen: Seen::Gone });
             });
+            true
         }
-        Err(error) => tracing::error!(%error, %worker, %pid, "cannot wait for its end"),
+        Err(error) => {
+            tracing::error!(%error, %worker, %pid, "cannot wait for its end");
+            false
+        }
     }
 }

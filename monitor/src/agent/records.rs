@@ -8,12 +8,17 @@ use crate::kernel::record::{self, Record};
 use crate::units::{Nanos, Pid};
 use crate::worker::WorkerId;
 
+/// How many batches are taken out in one turn: a few milliseconds.
+const BATCHES: usize = 16;
+
 impl Shell {
     /// Takes everything out of the ring buffer. The records are copied out in batches, so that the programs have
     /// their room back before anything is done about them.
-    pub(super) fn drain(&mut self) {
-        loop {
-            let Some(programs) = &mut self.programs else { return };
+    ///
+    /// Not for ever: whether there may be more.
+    pub(super) fn drain(&mut self) -> bool {
+        for _ in 0..BATCHES {
+            let Some(programs) = &mut self.programs else { return false };
             self.records.clear();
             while self.records.len() < BATCH * RECORD_LEN
                 && let Some(item) = programs.events.next()
@@ -28,7 +33,7 @@ impl Shell {
                 }
             }
             if self.records.is_empty() {
-                return;
+                return false;
             }
             let mut batch = self.records.split();
             while !batch.is_empty() {
@@ -40,6 +45,7 @@ impl Shell {
             // The memory of the batch is ours again: no other part of it lives.
             self.records.reserve(BATCH * RECORD_LEN);
         }
+        true
     }
 
     fn take(&mut self, record: Record) {

@@ -70,17 +70,27 @@ pub async fn serve(
     let ring = ring.transpose().map_err(AgentError::Poller)?;
     let server = tokio::spawn(server::serve(listener, requests, Limits::default(), shutdown.clone()));
     ready();
+    // Whether records are left that the last turn did not get to: no new readiness will tell of them.
+    let mut more = false;
     loop {
         let due = shell.core.next_deadline().since(clock::now());
         let wait = shell.next_beat().map_or(due, |beat| due.min(beat));
+        // However fast records come, what is due is done: they are preferred below.
+        if wait.is_zero() {
+            shell.tick();
+        }
         tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            readable = async { match &ring { Some(ring) => ring.readable().await, None => pending().await } } => {
-                if let Ok(mut guard) = readable {
+            readable = async { match &ring {
+                Some(_) if more => None,
+                Some(ring) => ring.readable().await.ok(),
+                None => pending().await,
+            } } => {
+                if let Some(mut guard) = readable {
                     guard.clear_ready();
                 }
-                shell.drain();
+                more = shell.drain();
             }
             Some(end) = ends.recv() => shell.ended(end),
             Some(late) = later.recv() => shell.later(late),

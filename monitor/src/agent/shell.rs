@@ -211,6 +211,7 @@ impl Shell {
         self.beat();
         self.drain();
         self.check_drops();
+        self.domains.reopen(self.programs.as_mut());
         if !self.programs.as_ref().is_some_and(|programs| programs.attached(Hook::Lineage)) {
             for worker in self.registry.ids() {
                 self.scan(worker);

@@ -27,7 +27,7 @@ const DOMAINS: [(&str, &str, Form); 8] = [
     ("TOTAL", "total", Form::Bytes),
     ("ABOVE", "above", Form::Text),
     ("GEAR", "gear", Form::Text),
-    ("SOURCE", "source", Form::Text),
+    ("WHY", "gear_why", Form::Text),
     ("ERROR", "error", Form::Text),
 ];
 
@@ -57,6 +57,17 @@ fn human(answer: &Value) -> String {
         if answer["dry_run"] == true { ", dry run: decides and kills nobody" } else { "" },
         text(&answer["kills_in_flight"]),
     );
+    if answer["protects"] == false {
+        let why = match (&answer["kills"], &answer["dry_run"]) {
+            (Value::Bool(false), _) => "killing is off (refresh_ms = 0)",
+            (_, Value::Bool(true)) => "it is a dry run",
+            _ => "it cannot kill (see SURVIVAL below)",
+        };
+        let _ = writeln!(out, "PROTECTS NOBODY: {why}");
+    }
+    if let Some(error) = answer["journal"]["error"].as_str() {
+        let _ = writeln!(out, "the journal is not written: {error}");
+    }
     out.push_str(&brake(&answer["brake"], &answer["now"]));
     let tables = [
         ("domains", &DOMAINS[..]),
@@ -111,18 +122,20 @@ mod tests {
     fn the_agent_is_shown_with_its_domains_and_probes() {
         let answer = json!({
             "version": "0.1.0", "pid": 42, "uptime_ms": 61_000, "policy": "group_by_owner", "dry_run": true,
-            "kills_in_flight": 0, "counters": {"kills_confirmed": 3},
+            "protects": false, "kills": true, "journal": {"error": "no space"}, "kills_in_flight": 0, "counters": {"kills_confirmed": 3},
             "probes": [{"name": "usage", "state": "attached", "why": null}],
             "domains": [{"domain": "node", "total": 17_179_869_184_u64, "used": 1_073_741_824, "threshold": null,
-                         "above": false, "gear": "far", "source": "meminfo", "error": null, "cell": 3}],
+                         "above": false, "gear": "far", "gear_why": "12 GiB are free", "error": null, "cell": 3}],
         });
         insta::assert_snapshot!(human(&answer), @"
         agent 0.1.0, pid 42, up 1 min 1 s
         policy group_by_owner, dry run: decides and kills nobody
         kills in flight: 0
+        PROTECTS NOBODY: it is a dry run
+        the journal is not written: no space
 
-        DOMAIN     USED  THRESHOLD     TOTAL  ABOVE  GEAR  SOURCE   ERROR
-        node    1.0 GiB          -  16.0 GiB  no     far   meminfo  -
+        DOMAIN     USED  THRESHOLD     TOTAL  ABOVE  GEAR  WHY              ERROR
+        node    1.0 GiB          -  16.0 GiB  no     far   12 GiB are free  -
 
         PROBE  STATE     WHY
         usage  attached  -

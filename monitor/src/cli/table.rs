@@ -34,7 +34,8 @@ pub(super) fn text(value: &Value) -> String {
         Value::Bool(false) => "no".to_owned(),
         Value::String(text) => printable(text),
         Value::Number(number) => number.to_string(),
-        Value::Array(_) | Value::Object(_) => printable(&value.to_string()),
+        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(", "),
+        Value::Object(_) => printable(&value.to_string()),
     }
 }
 

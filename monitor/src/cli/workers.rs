@@ -29,7 +29,7 @@ const COLUMNS: [(&str, &str, Form); 11] = [
     ("ATTEMPT", "attempt", Form::Text),
     ("STATE", "state", Form::Text),
     ("MEMORY", "memory", Form::Bytes),
-    ("DOMAIN", "domain", Form::Text),
+    ("DOMAINS", "domains", Form::Text),
 ];
 
 fn human(answer: &Value) -> String {
@@ -49,12 +49,12 @@ mod tests {
     fn a_worker_is_a_line() {
         let answer = json!([
             {"id": "w1", "kind": "task", "owner": "a", "name": null, "pid": 17, "attempt": 0, "state": "running",
-             "started": 1, "retriable": true, "memory": 1_048_576, "domain": "node", "uid": 0},
+             "started": 1, "retriable": true, "memory": 1_048_576, "domains": ["cgroup:/a", "node"], "uid": 0},
             {"id": "w2", "color": "red"},
         ]);
         insta::assert_snapshot!(human(&answer), @"
-        ID  KIND  RETRIABLE  OWNER  NAME  PID  UID  ATTEMPT  STATE     MEMORY  DOMAIN
-        w1  task  yes        a      -     17   0    0        running  1.0 MiB  node
+        ID  KIND  RETRIABLE  OWNER  NAME  PID  UID  ATTEMPT  STATE     MEMORY  DOMAINS
+        w1  task  yes        a      -     17   0    0        running  1.0 MiB  cgroup:/a, node
         w2  -     -          -      -     -    -    -        -              -  -
         ");
         assert_eq!(human(&json!([])), "no workers are registered\n");

@@ -46,12 +46,6 @@ pub enum ListenError {
         /// What is in the way.
         path: PathBuf,
     },
-    /// Another process holds the lock on the directory for too long.
-    #[error("{path}: another process has locked this directory; is an agent stuck at its start?")]
-    Locked {
-        /// The directory.
-        path: PathBuf,
-    },
     /// The path has no directory or file name, or is longer than a socket address can be (107 bytes).
     #[error("{path} cannot be the path of a socket: {source}")]
     BadPath {
@@ -177,7 +171,12 @@ fn lock(directory: &Path) -> Result<File, ListenError> {
             Err(Errno::WOULDBLOCK) if started.elapsed() < PATIENCE => {
                 std::thread::sleep(Duration::from_millis(10));
             }
-            Err(Errno::WOULDBLOCK) => return Err(ListenError::Locked { path: directory.into() }),
+            // Any user who can read the directory can lock it: that must not keep the agent from starting. What the
+            // lock prevents, two agents that start at the same instant, is the lesser evil.
+            Err(Errno::WOULDBLOCK) => {
+                tracing::warn!(directory = %directory.display(), "locked by another process: going on without");
+                return Ok(file);
+            }
             Err(errno) => return Err(io("lock", errno.into())),
         }
     }
