@@ -29,14 +29,14 @@ pub(crate) fn run_tests() -> Result<()> {
                 .args(["--lib", "--bins", "--tests"]),
         ),
     )?;
-    kernel_tests(&mut skips)?;
-    other_kernel(&mut skips)?;
-    skips.print()?;
-    // Last, so that the output ends as that of cargo test does.
     run(
         "Examples in the documentation",
         cargo().args(["test", "--doc", "-p", "monitor", "-p", "monitor-common"]),
-    )
+    )?;
+    // The kernel tests last of cargo's: what the output ends with is then a result of many tests.
+    other_kernel(&mut skips)?;
+    kernel_tests(&mut skips)?;
+    skips.print()
 }
 
 fn static_checks(skips: &mut Skips) -> Result<()> {
