@@ -5,6 +5,9 @@
 //! `line` (the value of `counter` at which the domain would reach its threshold, computed from an
 //! authoritative reading) and `quantum` (how much a CPU may keep to itself).
 
+/// A page of memory, in bytes: what the programs count in.
+pub const PAGE: u64 = 4096;
+
 /// How many domains can be guarded at once; a power of two, because programs mask indexes with it.
 pub const MAX_CELLS: usize = 64;
 

@@ -8,6 +8,6 @@ mod cell;
 mod record;
 mod worker;
 
-pub use cell::{Cell, MAX_CELLS, NO_PARENT, NODE_CELL, brake, quantum};
+pub use cell::{Cell, MAX_CELLS, NO_PARENT, NODE_CELL, PAGE, brake, quantum};
 pub use record::{Crossing, Delta, Exit, Fork, Header, RECORD_LEN, RecordKind, Stopped};
 pub use worker::{Drops, LETTING_GO, MAX_WORKER_PROCESSES, WorkerEntry};

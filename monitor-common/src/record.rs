@@ -50,7 +50,7 @@ pub struct Header {
     pub time: u64,
 }
 
-/// The memory of a domain changed: pushed when a CPU's unreported change reaches the quantum.
+/// The memory of a domain changed: pushed when its counter has moved far enough since the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Delta {
@@ -60,7 +60,7 @@ pub struct Delta {
     pub cell: u32,
     /// The cells' generation that `cell` belongs to.
     pub generation: u32,
-    /// What this CPU adds, in pages; negative when memory was given back.
+    /// How far the counter moved since then, in pages; negative when memory was given back.
     pub delta: i64,
     /// The cell's counter after it, in pages.
     pub counter: i64,

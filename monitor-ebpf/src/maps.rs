@@ -1,4 +1,4 @@
-//! The maps that hooks share. Names are looked up by `monitor::kernel::loader`.
+//! The maps that hooks share. Names are looked up by `monitor::kernel::programs`.
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,

@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod kill;
 pub mod memory;
 pub mod policy;
+pub mod printable;
 pub mod recording;
 pub mod report;
 pub mod retry;

@@ -68,7 +68,7 @@ impl Nanos {
 }
 
 /// A process id as the agent's pid namespace sees it (a thread-group id, never a thread's). Alone it is no
-/// identity: see `kill::ProcessId`.
+/// identity: see `kill::Process`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Pid(pub u32);

@@ -3,18 +3,20 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use monitor::kernel::cells::{PAGE, Tuning};
+use monitor::kernel::cells::Tuning;
 use monitor::kernel::numbers::Hook;
 use monitor::kernel::probe::ProbeState;
 use monitor::kernel::programs::{KernelLog, Programs};
 use monitor::kernel::record::{Record, decode};
 use monitor::units::Pid;
 use monitor::worker::WorkerId;
-use monitor_common::{NO_PARENT, NODE_CELL};
+use monitor_common::{NO_PARENT, NODE_CELL, PAGE};
+use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::hog::{Hog, Kind};
 use monitor_tests::skip::Lacks;
@@ -22,7 +24,7 @@ use monitor_tests::{sandbox, skip};
 
 const CELL: u32 = 1;
 
-/// The programs, with the sandbox counted in `CELL` and its line so many pages away.
+/// The programs, if this kernel has what the hook needs.
 fn loaded(hook: Hook) -> Option<Programs> {
     let mut programs = match Programs::load(KernelLog::Off) {
         Ok(programs) => programs,
@@ -30,6 +32,18 @@ fn loaded(hook: Hook) -> Option<Programs> {
     };
     programs.attach(hook);
     programs.attached(hook).then_some(programs)
+}
+
+/// Counts the sandbox in `CELL`. How many CPUs there are, and how the cells are tuned for them.
+fn guard(programs: &mut Programs, sandbox: &Sandbox, generation: u32) -> (u32, Tuning) {
+    let cgroup = std::fs::metadata(sandbox.dir()).unwrap().ino();
+    let cpus = u32::try_from(std::thread::available_parallelism().unwrap().get()).unwrap();
+    let tuning = Tuning::new(cpus, 2);
+    programs.cells.describe(NODE_CELL, NO_PARENT, tuning);
+    programs.cells.describe(CELL, NODE_CELL, tuning);
+    programs.guard(cgroup, CELL).unwrap();
+    programs.cells.set_generation(generation);
+    (cpus, tuning)
 }
 
 /// Everything that was pushed up to now.
@@ -67,12 +81,7 @@ fn deltas_match_the_cgroups_counter_within_the_quantum() {
             skip!(Lacks::Kernel, "no memcg tracepoint");
             return;
         };
-        let cgroup = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(sandbox.dir()).unwrap());
-        let cpus = u32::try_from(std::thread::available_parallelism().unwrap().get()).unwrap();
-        programs.cells.describe(NODE_CELL, NO_PARENT, Tuning::new(cpus, 2));
-        programs.cells.describe(CELL, NODE_CELL, Tuning::new(cpus, 2));
-        programs.guard(cgroup, CELL).unwrap();
-        programs.cells.set_generation(7);
+        let (cpus, _) = guard(&mut programs, &sandbox, 7);
 
         let mut hog = Hog::new(64).kind(kind).on_line().spawn_in(&sandbox).unwrap();
         let before = sandbox.used().unwrap().0;
@@ -113,13 +122,7 @@ fn a_crossing_is_pushed_once_for_each_line_at_the_page_that_crosses() {
         skip!(Lacks::Kernel, "no memcg tracepoint");
         return;
     };
-    let cgroup = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(sandbox.dir()).unwrap());
-    let cpus = u32::try_from(std::thread::available_parallelism().unwrap().get()).unwrap();
-    let tuning = Tuning::new(cpus, 2);
-    programs.cells.describe(NODE_CELL, NO_PARENT, tuning);
-    programs.cells.describe(CELL, NODE_CELL, tuning);
-    programs.guard(cgroup, CELL).unwrap();
-    programs.cells.set_generation(1);
+    let (cpus, tuning) = guard(&mut programs, &sandbox, 1);
     let mut hog = Hog::new(64).on_line().spawn_in(&sandbox).unwrap();
     let line = programs.cells.counter(CELL) + (32 << 20) / 4096;
     programs.cells.set_line(CELL, line, true, false);

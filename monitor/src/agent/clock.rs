@@ -1,27 +1,33 @@
-//! The one clock: `CLOCK_MONOTONIC`, which `bpf_ktime_get_ns` reads too.
+//! The one clock: `CLOCK_MONOTONIC`, which `bpf_ktime_get_ns` reads too, and how times of /proc relate to it.
 
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::units::Nanos;
 
-/// Clock ticks a second in /proc (`USER_HZ` of every architecture that this project is built for).
-const TICKS_PER_SECOND: u64 = 100;
+/// Nanoseconds in a clock tick of /proc (`USER_HZ` is 100 on every architecture that this project is built for).
+const TICK: u64 = 10_000_000;
 
 /// A time of /proc/PID/stat, in clock ticks since boot, on this clock, which does not count suspensions.
 pub(super) fn of_ticks(ticks: u64) -> Nanos {
-    let time = clock_gettime(ClockId::Boottime);
-    let (seconds, nanos) =
-        (u64::try_from(time.tv_sec).unwrap_or(0), u64::try_from(time.tv_nsec).unwrap_or(0));
-    let since_boot = seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
-    let age = since_boot.saturating_sub(ticks.saturating_mul(1_000_000_000 / TICKS_PER_SECOND));
+    let age = read(ClockId::Boottime).saturating_sub(ticks.saturating_mul(TICK));
     Nanos(now().0.saturating_sub(age))
+}
+
+/// A time of this clock as /proc/PID/stat has it, rounded down. Machines that were suspended count that there.
+pub(super) fn to_ticks(time: Nanos) -> u64 {
+    let asleep = read(ClockId::Boottime).saturating_sub(read(ClockId::Monotonic));
+    time.0.saturating_add(asleep) / TICK
 }
 
 /// Now.
 pub(super) fn now() -> Nanos {
-    let time = clock_gettime(ClockId::Monotonic);
-    // Neither is ever negative on this clock.
+    Nanos(read(ClockId::Monotonic))
+}
+
+/// A clock in nanoseconds; neither of its parts is ever negative on the clocks that are read here.
+fn read(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
-    Nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }

@@ -14,6 +14,7 @@ use super::ask::{self, Ask};
 use super::{exit, past};
 use crate::agent::core::{Explanation, KillId};
 use crate::control::protocol::Op;
+use crate::printable::printable;
 use crate::snapshot::{self, Answer, Snapshot, SnapshotError, Verdict};
 
 /// The most that is read: room for a million workers, and an end for what has none (`/dev/zero`).
@@ -229,16 +230,4 @@ fn verdict(answer: &Answer) -> String {
 
 fn name(path: &Path) -> String {
     if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
-}
-
-/// The text with control characters escaped: names come from a file and must not steer the terminal.
-fn printable(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut printable, c| {
-        if c.is_control() {
-            printable.extend(c.escape_default());
-        } else {
-            printable.push(c);
-        }
-        printable
-    })
 }

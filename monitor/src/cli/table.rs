@@ -4,6 +4,7 @@
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
+use crate::printable::printable;
 use crate::units::Bytes;
 
 /// For what is not known.
@@ -37,10 +38,6 @@ pub(super) fn text(value: &Value) -> String {
         Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(", "),
         Value::Object(_) => printable(&value.to_string()),
     }
-}
-
-fn printable(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 /// A size.

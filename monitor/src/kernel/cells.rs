@@ -6,9 +6,6 @@ use std::ptr::NonNull;
 
 use monitor_common::{Cell, MAX_CELLS, NODE_CELL, brake, quantum};
 
-/// A page of memory, in bytes: what the programs count in.
-pub const PAGE: u64 = 4096;
-
 /// The cells could not be mapped.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot map the cells: {0}")]

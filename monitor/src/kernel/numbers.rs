@@ -56,7 +56,7 @@ impl Hook {
         match self {
             Self::Usage => "usage is read every refresh_ms only (polling), and there is no brake",
             Self::Exit => "deaths are seen through pidfds only, some microseconds later",
-            Self::Lineage => "the descendants of workers are looked up in /proc at each reading",
+            Self::Lineage => "the descendants of workers are looked up in /proc at each tick",
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Report;
 use crate::agent::core::{KillRecord, Trigger, VictimRecord};
 use crate::memory::process::Measured;
+use crate::printable::printable;
 use crate::units::{Bytes, Nanos};
 
 impl Display for Report {
@@ -138,11 +139,6 @@ impl Report {
             writeln!(f, "  {:>8}  {memory:>10}  {}{killed}", user.pid.0, printable(&user.command))
         })
     }
-}
-
-/// Control characters escaped, everything else as it is.
-fn printable(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 /// A share with one decimal, rounded down.

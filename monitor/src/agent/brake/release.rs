@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use monitor_common::LETTING_GO;
 use rustix::process::Signal;
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::agent::clock;
 use crate::kernel::cells::Cells;
@@ -16,9 +15,6 @@ use crate::units::{Nanos, Pid};
 
 /// A program that read the brake before it was switched off has sent its signal by then.
 const STRAGGLERS: Duration = Duration::from_millis(20);
-
-/// Clock ticks of /proc/PID/stat in a second (`USER_HZ`), on every architecture that Linux has.
-const TICKS: u64 = 100;
 
 /// Switches the brake off and continues everyone. Returns how many.
 pub(super) fn release_all(cells: &mut Cells, workers: &mut WorkerMap, procfs: &Path) -> usize {
@@ -49,20 +45,10 @@ pub(super) fn open_stopped(procfs: &Path, pid: Pid, since: Nanos) -> Option<Proc
     let started = start_time(procfs, pid).ok()?;
     // Both are rounded down: who started before is not taken for later.
     let since = if since.0 <= LETTING_GO { clock::now() } else { since };
-    let latest = (since.0.saturating_add(asleep())) / (1_000_000_000 / TICKS);
-    if started > latest {
+    if started > clock::to_ticks(since) {
         return None;
     }
     // A process that is not stopped (yet) takes no harm from SIGCONT, so nothing else is asked of its state.
     let ended = matches!(state(procfs, pid), Err(_) | Ok(b'Z' | b'X'));
     (!ended && !process.ended()).then_some(process)
-}
-
-/// How long this machine was suspended: what start times count and the programs' clock does not, in nanoseconds.
-fn asleep() -> u64 {
-    let nanos = |id| {
-        let time = clock_gettime(id);
-        i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
-    };
-    u64::try_from(nanos(ClockId::Boottime) - nanos(ClockId::Monotonic)).unwrap_or(0)
 }

@@ -8,8 +8,8 @@ use crate::snapshot;
 use crate::threshold::{Threshold, Usage};
 use crate::units::{Bytes, Nanos};
 
-/// Bytes in a page, what the kernel counts in.
-const PAGE: i64 = 4096;
+/// Bytes in a page, signed for differences.
+const PAGE: i64 = monitor_common::PAGE.cast_signed();
 
 /// What is known of a domain's memory.
 #[derive(Debug, Clone, PartialEq)]
