@@ -3,6 +3,7 @@
 
 mod agent;
 mod ask;
+mod completions;
 mod config;
 mod doctor;
 pub mod domains;
@@ -10,6 +11,8 @@ mod drill;
 mod exec;
 mod explain;
 mod kills;
+mod man;
+mod metrics;
 mod past;
 mod replay;
 pub mod roots;
@@ -20,6 +23,7 @@ mod watch;
 mod watchdog;
 mod workers;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -35,6 +39,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Agent(agent::AgentArgs),
+    Completions(completions::Args),
     Config(config::ConfigArgs),
     Doctor(doctor::Args),
     Domains(domains::Domains),
@@ -44,6 +49,8 @@ enum Command {
     Exec(exec::Args),
     Explain(explain::Args),
     Kills(kills::Args),
+    Man(man::Args),
+    Metrics(metrics::Args),
     Replay(replay::Args),
     Run(run::Args),
     Status(status::Args),
@@ -73,6 +80,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Agent(args) => agent::run(&args),
+        Command::Completions(args) => Ok(completions::run(&args)),
         Command::Config(args) => Ok(config::run(&args)),
         Command::Doctor(args) => Ok(doctor::run(&args)),
         Command::Domains(args) => args.run(),
@@ -80,6 +88,8 @@ pub fn main() -> ExitCode {
         Command::Exec(args) => Ok(exec::run(&args)),
         Command::Explain(args) => Ok(explain::run(&args)),
         Command::Kills(args) => Ok(kills::run(&args)),
+        Command::Man(args) => man::run(&args),
+        Command::Metrics(args) => Ok(metrics::run(&args)),
         Command::Replay(args) => Ok(replay::run(&args)),
         Command::Run(args) => Ok(run::run(args)),
         Command::Status(args) => Ok(status::run(&args)),
@@ -103,5 +113,9 @@ fn log_to_stderr() {
         .or_else(|_| EnvFilter::try_from_default_env())
         .unwrap_or_else(|_| EnvFilter::new("info"));
     // A second call, in a test, changes nothing.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
 }

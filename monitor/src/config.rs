@@ -16,6 +16,7 @@ mod table;
 pub mod values;
 
 use std::ffi::OsStr;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -90,6 +91,8 @@ pub struct Config {
     pub debug_delay: Duration,
     /// Control socket.
     pub socket: PathBuf,
+    /// Where metrics are served over HTTP; `None`: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// Decision journal; `None`: not kept.
     pub journal: Option<PathBuf>,
     /// `journal_max_bytes`.
@@ -131,6 +134,7 @@ impl Config {
             kernel_log: false,
             debug_delay: Duration::ZERO,
             socket: if root { PathBuf::from(SYSTEM_SOCKET) } else { user_socket(uid, runtime_dir) },
+            metrics_listen: None,
             journal: root.then(|| PathBuf::from(SYSTEM_JOURNAL)),
             journal_max: Bytes(64 << 20),
             procfs: PathBuf::from("/proc"),

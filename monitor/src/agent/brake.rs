@@ -30,12 +30,12 @@ pub(super) struct BrakeView {
     /// As configured.
     mode: &'static str,
     /// Whether workers are stopped at the line.
-    on: bool,
+    pub(super) on: bool,
     /// If it should be on and is not: why.
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
     /// Who is held now.
-    held: Vec<HeldView>,
+    pub(super) held: Vec<HeldView>,
     /// The process that continues everyone if the agent can't.
     watchdog: Option<Pid>,
 }

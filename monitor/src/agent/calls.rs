@@ -29,7 +29,7 @@ struct Status<'a> {
     refresh_ms: u64,
     kills: bool,
     dry_run: bool,
-    /// Above its threshold a domain is relieved: killing is on, and the drill showed that it works.
+    /// See [`Shell::protects`].
     protects: bool,
     survival: Vec<Step>,
     probes: &'a [Probe],
@@ -50,6 +50,7 @@ impl Shell {
             Op::Register(register) => self.register(peer, register).and_then(json),
             Op::Unregister { worker } => self.unregister(&peer, worker).and_then(json),
             Op::Status => json(self.status()),
+            Op::Metrics => json(self.metrics()),
             Op::Workers => json(self.core.workers()),
             Op::Explain { domain } => {
                 let explanation = self.core.explain(domain.as_deref()).ok_or_else(|| {
@@ -72,6 +73,12 @@ impl Shell {
         }
     }
 
+    /// Above its threshold a domain is relieved: killing is on, and the drill showed that it works.
+    pub(super) fn protects(&self) -> bool {
+        let settings = self.core.settings();
+        settings.kills() && !settings.dry_run && survival::can_kill()
+    }
+
     fn status(&self) -> Status<'_> {
         let settings = self.core.settings();
         Status {
@@ -83,7 +90,7 @@ impl Shell {
             refresh_ms: settings.refresh_ms,
             kills: settings.kills(),
             dry_run: settings.dry_run,
-            protects: settings.kills() && !settings.dry_run && survival::can_kill(),
+            protects: self.protects(),
             survival: survival::steps(),
             probes: self.probes(),
             domains: self.core.domains(),
@@ -107,7 +114,8 @@ impl Shell {
         })
     }
 
-    fn drops_by_cpu(&self) -> Vec<CpuDrops> {
+    /// The CPUs that lost something.
+    pub(super) fn drops_by_cpu(&self) -> Vec<CpuDrops> {
         let all =
             self.programs.as_ref().and_then(|programs| programs.drops.by_cpu().ok()).unwrap_or_default();
         let some = |cpu: &CpuDrops| cpu.usage + cpu.exit + cpu.fork + cpu.stopped + cpu.lineage > 0;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::clock;
 use super::core::{Core, Event, Gears, Settings};
 use super::domains::Domains;
+use super::exporter;
 use super::pid_namespace;
 use super::readiness;
 use super::reports::{Reports, last_kill};
@@ -40,6 +41,14 @@ pub enum AgentError {
     /// The node's files can't be read.
     #[error("cannot guard the node: {0}")]
     Node(ReadError),
+    /// The address for metrics can't be had.
+    #[error("cannot serve metrics at {address} (metrics_listen): {error}")]
+    Metrics {
+        /// As configured.
+        address: std::net::SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
     /// The runtime refuses.
     #[error("cannot wait for kernel records: {0}")]
     Poller(std::io::Error),
@@ -68,6 +77,13 @@ pub async fn serve(
         None => None,
     };
     let ring = ring.transpose().map_err(AgentError::Poller)?;
+    if let Some(address) = config.metrics_listen {
+        let scrapes = exporter::bind(address).map_err(|error| AgentError::Metrics { address, error })?;
+        // With port 0 the kernel chose one.
+        let address = scrapes.local_addr().unwrap_or(address);
+        tracing::info!("metrics at http://{address}/metrics");
+        tokio::spawn(exporter::serve(scrapes, requests.clone(), shutdown.clone()));
+    }
     let server = tokio::spawn(server::serve(listener, requests, Limits::default(), shutdown.clone()));
     ready();
     // Whether records are left that the last turn did not get to: no new readiness will tell of them.

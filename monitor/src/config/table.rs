@@ -3,7 +3,8 @@
 //! file follow it.
 
 use crate::config::form::{
-    Absent, Cgroups, Count, FilePath, Fraction, Millis, OneOf, Or, PATH_MOST, SOCKET_PATH_MOST, Size, Switch,
+    Absent, Address, Cgroups, Count, FilePath, Fraction, Millis, OneOf, Or, PATH_MOST, SOCKET_PATH_MOST,
+    Size, Switch,
 };
 use crate::config::setting::{At, RayMeaning, RayName, Setting};
 
@@ -248,6 +249,15 @@ pub static SETTINGS: &[Setting] = &[
         doc: "Control socket. Default for others than root: monitor/monitor.sock in $XDG_RUNTIME_DIR, or in \
               /run/user/UID if that is not set.",
         field: at!(socket, FilePath { most: SOCKET_PATH_MOST }),
+    },
+    Setting {
+        key: "metrics_listen",
+        flag: "metrics-listen",
+        env: "MONITOR_METRICS_LISTEN",
+        ray: &[],
+        doc: "Serve /metrics over HTTP at this address, or none. It has sums only, and whoever reaches the \
+              address can read them.",
+        field: at!(metrics_listen, Or(NONE, Address)),
     },
     Setting {
         key: "journal",

@@ -175,6 +175,15 @@ const ROWS: &[Row] = &[
     ("kernel_log", SWITCH, NOT_A_SWITCH),
     ("debug_delay_ms", &[("0", "0"), ("600000", "600000")], NOT_WHOLE),
     ("socket", &[("/run/m.sock", "/run/m.sock"), ("m.sock", "m.sock")], NOT_A_PATH),
+    (
+        "metrics_listen",
+        &[("none", "none"), ("127.0.0.1:9464", "127.0.0.1:9464"), ("[::1]:0", "[::1]:0")],
+        &[
+            ("", "it is empty"),
+            ("9464", "\"9464\" is not an address with a port"),
+            ("host:1", "is not an address"),
+        ],
+    ),
     ("journal", &[("none", "none"), ("./none", "./none"), ("/var/j", "/var/j")], NOT_A_PATH),
     ("journal_max_bytes", &[("65536", "65536"), ("1MiB", "1048576")], NOT_A_SIZE),
     ("journal_max_bytes", &[], &[("65535", "65535 is out of range")]),

@@ -45,6 +45,8 @@ pub enum Op {
     },
     /// The agent, its probes and its domains. Answer: a `Status`.
     Status,
+    /// The agent's numbers. Answer: OpenMetrics text, as one string.
+    Metrics,
     /// The registered workers. Answer: a list of `WorkerView`.
     Workers,
     /// Whom the agent would kill now. Answer: an `Explanation`.

@@ -1,6 +1,7 @@
 //! Forms whose values are words or paths. Paths are checked as text; no file is looked at.
 
 use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, PathBuf};
 
@@ -111,6 +112,30 @@ impl Form for FilePath {
 
     fn json(&self, value: &PathBuf) -> Json {
         json!(value.to_string_lossy())
+    }
+}
+
+/// An address to listen at.
+pub(crate) struct Address;
+
+impl Form for Address {
+    type Value = SocketAddr;
+
+    fn shape(&self) -> Shape {
+        Shape::One("ADDRESS")
+    }
+
+    fn range(&self) -> String {
+        "IP:PORT, as in 127.0.0.1:9464 or [::1]:9464".to_owned()
+    }
+
+    fn read(&self, given: &Given) -> Result<SocketAddr, Refusal> {
+        let text = string(given)?;
+        text.parse().map_err(|_| Refusal::NotA { given: quote(text), expected: "an address with a port" })
+    }
+
+    fn json(&self, value: &SocketAddr) -> Json {
+        json!(value.to_string())
     }
 }
 

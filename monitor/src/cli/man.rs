@@ -1,0 +1,30 @@
+//! `monitor man DIR`: writes the manual pages, one for each subcommand. They are made from the help texts, so that they
+//! say what the program does.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::CommandFactory as _;
+
+use super::{Cli, exit};
+
+/// Write the manual pages (monitor.1, monitor-agent.1, ...) into a directory
+#[derive(Debug, clap::Args)]
+#[command(after_help = "To read one: man DIR/monitor-agent.1")]
+pub(super) struct Args {
+    /// Where to; made if it is not there
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+}
+
+/// # Errors
+/// If a page can't be written.
+pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
+    write(&args.directory).with_context(|| format!("cannot write to {}", args.directory.display()))?;
+    Ok(exit::OK)
+}
+
+fn write(directory: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    clap_mangen::generate_to(Cli::command(), directory)
+}

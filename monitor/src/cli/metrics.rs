@@ -1,0 +1,25 @@
+//! `monitor metrics`: the agent's numbers as OpenMetrics text.
+
+use serde_json::Value;
+
+use super::ask::Ask;
+use crate::control::protocol::Op;
+use crate::printable::printable;
+
+/// Print the agent's metrics in the OpenMetrics text format, as `metrics_listen` serves them
+#[derive(Debug, clap::Args)]
+#[command(after_help = "With --json the text is one JSON string.\n\
+    Exit status: 0 done; 1 the agent refused; 125 no agent answers.")]
+pub(super) struct Args {
+    #[command(flatten)]
+    ask: Ask,
+}
+
+pub(super) fn run(args: &Args) -> u8 {
+    args.ask.ask(Op::Metrics, human)
+}
+
+/// Line by line: a label may hold what a terminal would obey.
+fn human(answer: &Value) -> String {
+    answer.as_str().unwrap_or_default().lines().map(|line| printable(line) + "\n").collect()
+}
