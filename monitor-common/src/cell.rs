@@ -50,8 +50,11 @@ pub struct Cell {
     pub report_floor: u32,
     /// In the node's cell: counted up by the agent as long as it lives and works. Not used in the others.
     pub heartbeat: u32,
+    /// In the node's cell: counted up by the agent before it attaches a usage hook. What the programs noted in an
+    /// earlier one is out of date. Not used in the others.
+    pub attachment: u32,
     /// Not used.
-    pub reserved: [u32; 4],
+    pub reserved: [u32; 3],
 
     /// Pages charged less pages given back since the agent started, flushed by all CPUs.
     pub counter: i64,

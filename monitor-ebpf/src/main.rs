@@ -1,4 +1,5 @@
-//! The kernel side: one file per hook, and what they share (`maps`, `offsets`, `ring`).
+//! The kernel side: one file per hook, and what they share (`account`, `maps`, `offsets`,
+//! `ring`).
 //!
 //! Invariants: no unbounded loop; nothing is logged or pushed per event; no number of the running kernel is
 //! baked in (see `offsets`); only registered workers' processes are ever signalled.
@@ -6,13 +7,15 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod account;
 mod brake;
 mod exit;
 mod lineage;
 mod maps;
+mod memcg;
 mod offsets;
 mod ring;
-mod usage;
+mod rss;
 
 /// Programs may call helpers that the kernel keeps for GPL-compatible ones.
 #[unsafe(link_section = "license")]

@@ -16,12 +16,26 @@ globals! {
     ITEM_SHMEM: u32,
     /// `NR_PAGETABLE` of `enum node_stat_item`.
     ITEM_PAGETABLE: u32,
-    /// `mem_cgroup.css.cgroup`.
-    MEMCG_CGROUP: u32,
-    /// `mem_cgroup.css.serial_nr`.
-    MEMCG_SERIAL: u32,
-    /// `mem_cgroup.css.parent`.
-    MEMCG_PARENT: u32,
+    /// `MM_ANONPAGES`.
+    MM_ANON: u32,
+    /// `MM_SHMEMPAGES`.
+    MM_SHMEM: u32,
+    /// Where the first is counted in a `mm_struct`.
+    RSS_ANON: u32,
+    /// Where the second is.
+    RSS_SHMEM: u32,
+    /// `mm_struct.owner`.
+    MM_OWNER: u32,
+    /// `task_struct.mm`.
+    TASK_MM: u32,
+    /// `task_struct.cgroups`.
+    TASK_CGROUPS: u32,
+    /// `css_set.subsys[memory_cgrp_id]`.
+    CSS_SET_MEMORY: u32,
+    /// `mem_cgroup.css`.
+    MEMCG_CSS: u32,
+    /// `cgroup_subsys_state.serial_nr`.
+    CSS_SERIAL: u32,
     /// `cgroup_subsys_state.cgroup`.
     CSS_CGROUP: u32,
     /// `cgroup_subsys_state.parent`.

@@ -54,6 +54,9 @@ pub struct Hog {
     /// Let this many threads touch it side by side
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: u32,
+    /// Fork when all is touched, and let the child write to all of it again: copy on write. It lives as long as this one
+    #[arg(long, conflicts_with_all = ["children", "threads"])]
+    pub copy: bool,
     /// Ignore SIGTERM
     #[arg(long)]
     pub ignore_term: bool,
@@ -124,6 +127,7 @@ impl Hog {
             then_exit: 0,
             children: 0,
             threads: 1,
+            copy: false,
             ignore_term: false,
             with_parent: false,
             report: true,
@@ -172,6 +176,13 @@ impl Hog {
         self
     }
 
+    /// And once more by copy on write in a forked child.
+    #[must_use]
+    pub fn copy(mut self) -> Self {
+        self.copy = true;
+        self
+    }
+
     /// The arguments that say this.
     #[must_use]
     pub fn args(&self) -> Vec<String> {
@@ -187,8 +198,12 @@ impl Hog {
         args.push(format!("--dir={}", self.dir.display()));
         args.push(format!("--hold={}", self.hold));
         args.push(format!("--then-exit={}", self.then_exit));
-        args.push(format!("--children={}", self.children));
-        args.push(format!("--threads={}", self.threads));
+        if self.copy {
+            args.push("--copy".into());
+        } else {
+            args.push(format!("--children={}", self.children));
+            args.push(format!("--threads={}", self.threads));
+        }
         args.extend(self.ignore_term.then(|| "--ignore-term".into()));
         args.extend(self.with_parent.then(|| "--with-parent".into()));
         args.extend(self.report.then(|| "--report".into()));
@@ -227,7 +242,7 @@ mod tests {
         all.ignore_term = true;
         all.with_parent = true;
         all.then_exit = 7;
-        for hog in [Hog::new(1), Hog::new(2).on_line(), all] {
+        for hog in [Hog::new(1), Hog::new(2).on_line(), Hog::new(3).copy(), all] {
             let args = std::iter::once("hog".to_owned()).chain(hog.args());
             assert_eq!(Hog::try_parse_from(args).unwrap(), hog);
         }

@@ -26,8 +26,8 @@ fn a_million_deltas_are_delivered_or_counted_and_the_counter_misses_none() {
     let sandbox = sandbox!(512);
     let mut programs =
         Programs::load(KernelLog::Off).unwrap_or_else(|probes| panic!("nothing loads: {probes:#?}"));
-    programs.attach(Hook::Usage);
-    if !programs.attached(Hook::Usage) {
+    programs.attach(Hook::Memcg);
+    if !programs.attached(Hook::Memcg) {
         return skip!(Lacks::Kernel, "no memcg tracepoint");
     }
     // Every page is a record.

@@ -16,7 +16,7 @@ const FAR: Bytes = Bytes(1 << 42);
 fn hook(agent: &Agent) -> String {
     let status: Value = agent.ask("status").unwrap();
     let probes = status["probes"].as_array().unwrap();
-    let usage = probes.iter().find(|probe| probe["name"] == "usage").unwrap();
+    let usage = probes.iter().find(|probe| probe["counts"] == true).unwrap();
     usage["state"].as_str().unwrap().to_owned()
 }
 

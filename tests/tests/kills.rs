@@ -7,7 +7,7 @@ use std::time::Duration;
 use monitor_tests::agent::Agent;
 use monitor_tests::clock::{PATIENCE, now_ns, wait_for};
 use monitor_tests::freezer::Freezer;
-use monitor_tests::hog::Hog;
+use monitor_tests::hog::{Hog, Kind};
 use monitor_tests::report::Note;
 use monitor_tests::skip::Lacks;
 use monitor_tests::worker::start;
@@ -156,6 +156,39 @@ fn memory_in_a_workers_children_dies_with_it() {
     wait_for("the whole tree to be gone", PATIENCE, || Ok(sandbox.members()?.is_empty().then_some(())))
         .unwrap();
     assert_eq!(agent.kills().unwrap().len(), 1);
+}
+
+#[test]
+fn each_usage_hook_sees_the_crossing_before_a_reading_does() {
+    for (name, probe) in [("memcg", "--probe=memcg"), ("rss_stat", "--probe=rss_stat")] {
+        for hog in [
+            Hog::new(200),
+            Hog::new(200).kind(Kind::Huge),
+            Hog::new(200).threads(8),
+            Hog::new(200).children(4),
+        ] {
+            let sandbox = sandbox!(300);
+            // No regular reading comes in between.
+            let agent = Agent::guard(&sandbox, HALF.iter().chain(&[probe, "--refresh-ms=60000"])).unwrap();
+            let status: Value = agent.ask("status").unwrap();
+            let probes = status["probes"].as_array().unwrap();
+            let hook = probes.iter().find(|probe| probe["name"] == name).unwrap();
+            if hook["state"] == "missing" {
+                skip!(Lacks::Kernel, "no tracepoint of {name}");
+                break;
+            }
+            assert_eq!(hook["counts"], true, "{hook}");
+            let (mut hog, _) =
+                start(&agent, &sandbox, "hog", &["--max-retries", "0"], &hog.on_line()).unwrap();
+            hog.start().unwrap();
+            assert_eq!(hog.wait(PATIENCE).unwrap().code(), Some(137));
+            let kills =
+                wait_for("the kill", PATIENCE, || Ok(Some(agent.kills()?).filter(|kills| !kills.is_empty())));
+            let kill = &kills.unwrap()[0];
+            assert_ne!(kill.trigger, "tick", "{kill:?}");
+            println!("{name}: read {} KiB past the threshold", (kill.used - kill.threshold) / 1024);
+        }
+    }
 }
 
 #[test]

@@ -16,7 +16,6 @@ use super::clock;
 use super::core::{Event, HeldView};
 use super::shell::Shell;
 use crate::config::values::BrakeMode;
-use crate::kernel::numbers::Hook;
 use crate::kill::{Process, SignalError};
 use crate::units::Pid;
 use crate::worker::WorkerId;
@@ -57,7 +56,7 @@ impl Shell {
         let procfs = self.domains.roots().procfs.clone();
         self.brake = match (mode, &self.programs) {
             (BrakeMode::Off, _) => Brake::Off,
-            (BrakeMode::On, Some(programs)) if programs.usable(Hook::Usage) => {
+            (BrakeMode::On, Some(programs)) if programs.usage().is_some() => {
                 match Sentinel::start(programs, &procfs, longest) {
                     Ok(sentinel) => Brake::On(sentinel),
                     Err(error) => Brake::Failed(format!("its watchdog does not start: {error}")),

@@ -22,8 +22,7 @@ use crate::config::values::GearChoice;
 use crate::control::request::Request;
 use crate::control::server::{self, Limits};
 use crate::kernel::numbers::Hook;
-use crate::kernel::probe::Probe;
-use crate::kernel::programs::{KernelLog, Programs};
+use crate::kernel::programs::{KernelLog, Probes, Programs};
 use crate::memory::{CgroupPath, ReadError};
 use crate::recording::Recorder;
 
@@ -126,18 +125,25 @@ pub async fn serve(
     Ok(())
 }
 
-fn load(config: &Config) -> Result<Programs, Box<[Probe; 3]>> {
-    use crate::config::values::ProbeChoice;
+fn load(config: &Config) -> Result<Programs, Box<Probes>> {
+    use crate::config::values::{BrakeMode, ProbeChoice};
     if !pid_namespace::is_initial(&config.procfs) {
         return Err(Programs::off(
             "the agent is in a pid namespace, whose pids the kernel programs do not know",
         ));
     }
     let kernel_log = if config.kernel_log { KernelLog::On } else { KernelLog::Off };
-    match config.probe {
-        ProbeChoice::Poll => Err(Programs::off("switched off: probe = poll")),
-        ProbeChoice::Auto | ProbeChoice::Memcg | ProbeChoice::RssStat => Programs::load(kernel_log),
-    }
+    let usage: &[Hook] = match config.probe {
+        ProbeChoice::Poll => return Err(Programs::off("switched off: probe = poll")),
+        // Who is stopped at the line wants it to be the line.
+        ProbeChoice::Auto if config.brake == BrakeMode::On => &[Hook::Memcg, Hook::RssStat],
+        ProbeChoice::Auto => &Hook::USAGE,
+        ProbeChoice::Memcg => &[Hook::Memcg],
+        ProbeChoice::RssStat => &[Hook::RssStat],
+    };
+    let mut programs = Programs::load(kernel_log)?;
+    programs.choose(usage);
+    Ok(programs)
 }
 
 fn start(
@@ -155,7 +161,7 @@ fn start(
         }
     }
     let mut settings = settings(config);
-    settings.gears = gears(config, programs.as_ref().is_ok_and(|programs| programs.usable(Hook::Usage)));
+    settings.gears = gears(config, programs.as_ref().is_ok_and(|programs| programs.usage().is_some()));
     settings.cpus = domains.cpus();
     let mut shell = Shell::new(Core::new(settings.clone()), programs, domains, reports, ended);
     shell.recorder = recorder;
@@ -185,8 +191,11 @@ fn start(
     }
     shell.delay = config.debug_delay;
     shell.prepare_brake(config.brake, config.brake_max);
+    let counted = shell.probes().iter().any(|probe| probe.counts == Some(true));
     for probe in shell.probes() {
-        if let Some(fallback) = probe.fallback {
+        // A usage hook that is not there is not missed while the other one counts.
+        let spare = counted && probe.counts == Some(false);
+        if let Some(fallback) = probe.fallback.filter(|_| !spare) {
             tracing::warn!(hook = probe.name, tracepoint = %probe.tracepoint, state = ?probe.state, fallback, "a kernel hook is not there");
         }
     }

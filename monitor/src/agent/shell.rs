@@ -19,7 +19,7 @@ use super::watchers::Watchers;
 use crate::control::protocol::Push;
 use crate::kernel::numbers::Hook;
 use crate::kernel::probe::Probe;
-use crate::kernel::programs::Programs;
+use crate::kernel::programs::{Probes, Programs};
 use crate::kill::{Reaper, Released, Returned};
 use crate::recording::Recorder;
 use crate::units::Nanos;
@@ -34,7 +34,7 @@ pub(super) struct Shell {
     pub(super) todo: VecDeque<Action>,
     pub(super) programs: Option<Programs>,
     /// The hooks' states if there are no programs.
-    refused: Option<Box<[Probe; 3]>>,
+    refused: Option<Box<Probes>>,
     pub(super) domains: Domains,
     pub(super) registry: Registry,
     pub(super) watchers: Watchers,
@@ -60,7 +60,7 @@ pub(super) struct Shell {
 impl Shell {
     pub(super) fn new(
         core: Core,
-        programs: Result<Programs, Box<[Probe; 3]>>,
+        programs: Result<Programs, Box<Probes>>,
         domains: Domains,
         reports: Reports,
         ended: UnboundedSender<Ended>,
@@ -156,11 +156,11 @@ impl Shell {
                 None
             }
             Action::Attach => {
-                self.programs.iter_mut().for_each(|programs| programs.attach(Hook::Usage));
+                self.programs.iter_mut().for_each(Programs::attach_usage);
                 None
             }
             Action::Detach => {
-                self.programs.iter_mut().for_each(|programs| programs.detach(Hook::Usage));
+                self.programs.iter_mut().for_each(Programs::detach_usage);
                 None
             }
             Action::Continue { worker, pid } => {

@@ -86,7 +86,8 @@ fn diagnose(roots: &Roots) -> Diagnosis {
     if let Ok(programs) = &mut programs {
         // Nothing is guarded: it counts, and tells nobody.
         programs.cells.describe(NODE_CELL, NO_PARENT, Tuning::new(1, 1));
-        programs.attach(Hook::Usage);
+        programs.choose(&Hook::USAGE);
+        Hook::USAGE.into_iter().for_each(|hook| programs.attach(hook));
     }
     let hooks: Vec<Probe> = match &programs {
         Ok(programs) => programs.probes().to_vec(),
@@ -116,11 +117,13 @@ fn verdict(protects: bool, facts: &[Fact], hooks: &[Probe]) -> String {
         let lacks: Vec<&str> = lacks.map(|fact| fact.name).collect();
         return format!("the agent could not protect this node: {}", lacks.join(", "));
     }
-    let runs = |hook: Hook| hooks.iter().any(|row| row.name == hook.program() && row.state.usable());
-    let how = if runs(Hook::Usage) {
-        "crossings are seen by the kernel side at once, and the brake is possible"
-    } else {
-        "usage is polled every refresh_ms, so a fast allocation can run ahead of the agent, and there is no brake"
+    let how = match hooks.iter().find(|row| row.counts == Some(true)) {
+        Some(row) => format!(
+            "crossings are seen by the kernel side at once, through {}, and the brake is possible",
+            row.tracepoint
+        ),
+        None => "usage is polled every refresh_ms, so a fast allocation can run ahead of the agent, and there is no brake"
+            .to_owned(),
     };
     format!("the agent can protect this node: {how}")
 }
@@ -283,8 +286,11 @@ fn words(diagnosis: &Diagnosis) -> String {
     }
     for hook in &diagnosis.hooks {
         let why = match &hook.state {
-            ProbeState::Attached => "it attaches".to_owned(),
-            ProbeState::Detached => "it loads".to_owned(),
+            ProbeState::Attached | ProbeState::Detached => match hook.counts {
+                Some(true) => "it attaches; the agent counts usage by it".to_owned(),
+                Some(false) => "it attaches; in reserve for counting usage".to_owned(),
+                None => "it attaches".to_owned(),
+            },
             ProbeState::Missing(why) => format!("missing: {why}"),
             ProbeState::Denied(why) => format!("denied: {why}"),
             ProbeState::Failed(why) => format!("failed: {why}"),

@@ -195,7 +195,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "probe",
         env: "MONITOR_PROBE",
         ray: &[],
-        doc: "Where usage deltas come from; auto is the best that this kernel has.",
+        doc: "Where usage deltas come from: rss_stat is cheap, memcg exact; auto is the first, with the brake the \
+              second, and the other one where the kernel lacks it (docs/probes.md).",
         field: at!(probe, OneOf::NEW),
     },
     Setting {

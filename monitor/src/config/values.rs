@@ -73,11 +73,11 @@ choice! {
 choice! {
     /// Where usage deltas come from.
     ProbeChoice {
-        /// The best that this kernel has: `memcg`, else `rss_stat`, else `poll`.
+        /// `rss_stat` if this kernel has it, else `memcg`, else `poll`; with the brake `memcg` first.
         Auto = "auto",
-        /// The memory-cgroup tracepoints.
+        /// The tracepoint `memcg:mod_memcg_lruvec_state`: exact, dearer.
         Memcg = "memcg",
-        /// The tracepoint `kmem:rss_stat`.
+        /// The tracepoint `kmem:rss_stat`: in steps, cheap.
         RssStat = "rss_stat",
         /// No deltas: authoritative readings only.
         Poll = "poll",

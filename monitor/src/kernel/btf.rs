@@ -172,6 +172,17 @@ impl Btf {
         if bits % 8 == 0 { Ok(bits / 8) } else { Err(no_such()) }
     }
 
+    /// The size of a struct in bytes.
+    ///
+    /// # Errors
+    /// If the kernel has none of that name.
+    pub fn size(&self, name: &str) -> Result<u32, BtfError> {
+        let no_such = || BtfError::NoSuch(format!("struct {name}"));
+        let id = *self.structs.get(name.as_bytes()).ok_or_else(no_such)?;
+        // The fixed part: name, info, size.
+        Ok(self.slice(self.start(id)? as usize + 8, 4)?.get_u32_ne())
+    }
+
     /// The value of an enumerator, wherever it is defined.
     ///
     /// # Errors
@@ -232,7 +243,7 @@ impl Btf {
 
     fn type_at(&self, start: u32) -> Result<Type, BtfError> {
         let mut fixed = self.slice(start as usize, FIXED)?;
-        // The third word is a size or a type id: not needed.
+        // The third word is a size or a type id.
         Ok(Type { name: fixed.get_u32_ne(), info: fixed.get_u32_ne() })
     }
 
@@ -311,6 +322,7 @@ mod tests {
         assert_eq!(btf.offset("outer.b").unwrap(), 8);
         assert_eq!(btf.offset("outer.in.c").unwrap(), 16 + 4);
         assert_eq!(btf.enumerator("SEVEN").unwrap(), 7);
+        assert_eq!((btf.size("outer").unwrap(), btf.size("inner").unwrap()), (16, 8));
         assert!(btf.has_tracepoint("x") && !btf.has_tracepoint("y"));
         for missing in ["other.a", "outer.z", "outer.b.c", "outer.in.a"] {
             assert_eq!(btf.offset(missing).unwrap_err().to_string(), format!("this kernel has no {missing}"));

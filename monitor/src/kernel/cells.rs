@@ -153,6 +153,15 @@ impl Cells {
         unsafe { (&raw mut (*self.cell(NODE_CELL)).heartbeat).write_volatile(beat) }
     }
 
+    /// Says that a usage hook is about to be attached: what it noted before is out of date.
+    pub fn new_attachment(&mut self) {
+        // SAFETY: as in `describe`; written by this thread alone.
+        unsafe {
+            let attachment = &raw mut (*self.cell(NODE_CELL)).attachment;
+            attachment.write_volatile(attachment.read_volatile().wrapping_add(1));
+        }
+    }
+
     /// Moves as long as the agent works.
     #[must_use]
     pub fn heartbeat(&self) -> u32 {

@@ -10,31 +10,41 @@ pub enum Number {
     Enumerator(&'static str),
     /// A field's offset in bytes.
     Offset(&'static str),
+    /// The offset of the element that an enumerator names in an array of pointers.
+    Element(&'static str, &'static str),
+    /// Where a `mm_struct` counts the pages of the kind that an enumerator names.
+    Rss(&'static str),
 }
 
 /// The kernel programs, one for each hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Hook {
-    /// Memory charged to cgroups and given back, and the brake.
-    Usage,
+    /// Memory charged to cgroups and given back, exactly; one of the two usage hooks, and the brake.
+    Memcg,
+    /// Pages that processes map and unmap, in steps; the other one.
+    RssStat,
     /// Deaths of workers' processes.
     Exit,
     /// Children of workers' processes.
     Lineage,
 }
 
-use Hook::{Exit, Lineage, Usage};
-use Number::{Enumerator, Offset};
+use Hook::{Exit, Lineage, Memcg, RssStat};
+use Number::{Element, Enumerator, Offset, Rss};
 
 impl Hook {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Usage, Self::Exit, Self::Lineage];
+    pub const ALL: [Self; 4] = [Self::Memcg, Self::RssStat, Self::Exit, Self::Lineage];
+
+    /// Those that count usage, the one to be preferred first (docs/probes.md).
+    pub const USAGE: [Self; 2] = [Self::RssStat, Self::Memcg];
 
     /// The program's name in the object.
     #[must_use]
     pub fn program(self) -> &'static str {
         match self {
-            Self::Usage => "usage",
+            Self::Memcg => "memcg",
+            Self::RssStat => "rss_stat",
             Self::Exit => "exit",
             Self::Lineage => "lineage",
         }
@@ -44,7 +54,8 @@ impl Hook {
     #[must_use]
     pub fn tracepoint(self) -> (&'static str, &'static str) {
         match self {
-            Self::Usage => ("memcg", "mod_memcg_lruvec_state"),
+            Self::Memcg => ("memcg", "mod_memcg_lruvec_state"),
+            Self::RssStat => ("kmem", "rss_stat"),
             Self::Exit => ("sched", "sched_process_exit"),
             Self::Lineage => ("sched", "sched_process_fork"),
         }
@@ -54,25 +65,43 @@ impl Hook {
     #[must_use]
     pub fn fallback(self) -> &'static str {
         match self {
-            Self::Usage => "usage is read every refresh_ms only (polling), and there is no brake",
+            Self::Memcg => {
+                "rss_stat counts usage; without both it is polled every refresh_ms, without a brake"
+            }
+            Self::RssStat => {
+                "memcg counts usage; without both it is polled every refresh_ms, without a brake"
+            }
             Self::Exit => "deaths are seen through pidfds only, some microseconds later",
             Self::Lineage => "the descendants of workers are looked up in /proc at each tick",
         }
     }
+
+    /// Whether it counts usage. One such hook is attached at a time.
+    #[must_use]
+    pub fn counts_usage(self) -> bool {
+        Self::USAGE.contains(&self)
+    }
 }
 
 /// Each global, the hook that needs it, and where it comes from.
-pub const NUMBERS: [(&str, &[Hook], Number); 16] = [
-    ("ITEM_ANON", &[Usage], Enumerator("NR_ANON_MAPPED")),
-    ("ITEM_SHMEM", &[Usage], Enumerator("NR_SHMEM")),
-    ("ITEM_PAGETABLE", &[Usage], Enumerator("NR_PAGETABLE")),
-    ("MEMCG_CGROUP", &[Usage], Offset("mem_cgroup.css.cgroup")),
-    ("MEMCG_SERIAL", &[Usage], Offset("mem_cgroup.css.serial_nr")),
-    ("MEMCG_PARENT", &[Usage], Offset("mem_cgroup.css.parent")),
-    ("CSS_CGROUP", &[Usage], Offset("cgroup_subsys_state.cgroup")),
-    ("CSS_PARENT", &[Usage], Offset("cgroup_subsys_state.parent")),
-    ("CGROUP_KN", &[Usage], Offset("cgroup.kn")),
-    ("KN_ID", &[Usage], Offset("kernfs_node.id")),
+pub const NUMBERS: [(&str, &[Hook], Number); 23] = [
+    ("ITEM_ANON", &[Memcg], Enumerator("NR_ANON_MAPPED")),
+    ("ITEM_SHMEM", &[Memcg], Enumerator("NR_SHMEM")),
+    ("ITEM_PAGETABLE", &[Memcg], Enumerator("NR_PAGETABLE")),
+    ("MM_ANON", &[RssStat], Enumerator("MM_ANONPAGES")),
+    ("MM_SHMEM", &[RssStat], Enumerator("MM_SHMEMPAGES")),
+    ("RSS_ANON", &[RssStat], Rss("MM_ANONPAGES")),
+    ("RSS_SHMEM", &[RssStat], Rss("MM_SHMEMPAGES")),
+    ("MM_OWNER", &[RssStat], Offset("mm_struct.owner")),
+    ("TASK_MM", &[RssStat], Offset("task_struct.mm")),
+    ("TASK_CGROUPS", &[RssStat], Offset("task_struct.cgroups")),
+    ("CSS_SET_MEMORY", &[RssStat], Element("css_set.subsys", "memory_cgrp_id")),
+    ("MEMCG_CSS", &[Memcg], Offset("mem_cgroup.css")),
+    ("CSS_SERIAL", &[Memcg, RssStat], Offset("cgroup_subsys_state.serial_nr")),
+    ("CSS_CGROUP", &[Memcg, RssStat], Offset("cgroup_subsys_state.cgroup")),
+    ("CSS_PARENT", &[Memcg, RssStat], Offset("cgroup_subsys_state.parent")),
+    ("CGROUP_KN", &[Memcg, RssStat], Offset("cgroup.kn")),
+    ("KN_ID", &[Memcg, RssStat], Offset("kernfs_node.id")),
     ("TASK_PID", &[Lineage], Offset("task_struct.pid")),
     ("TASK_TGID", &[Exit, Lineage], Offset("task_struct.tgid")),
     ("TASK_SIGNAL", &[Exit], Offset("task_struct.signal")),
@@ -80,6 +109,9 @@ pub const NUMBERS: [(&str, &[Hook], Number); 16] = [
     ("TASK_START", &[Exit, Lineage], Offset("task_struct.start_boottime")),
     ("SIGNAL_LIVE", &[Exit], Offset("signal_struct.live")),
 ];
+
+/// The size of a pointer and of an `atomic_long_t` on the 64-bit machines that we know.
+const WORD: u32 = 8;
 
 impl Number {
     /// Its value in this kernel.
@@ -90,6 +122,18 @@ impl Number {
         match self {
             Self::Enumerator(name) => btf.enumerator(name),
             Self::Offset(path) => btf.offset(path),
+            Self::Element(array, index) => Ok(btf.offset(array)? + WORD * btf.enumerator(index)?),
+            Self::Rss(member) => rss(btf, btf.enumerator(member)?),
         }
     }
+}
+
+/// Up to kernel 6.1 the counters are `struct mm_rss_stat { atomic_long_t count[] }`, then
+/// `struct percpu_counter rss_stat[]` (include/linux/mm_types_task.h, include/linux/mm_types.h).
+fn rss(btf: &Btf, member: u32) -> Result<u32, BtfError> {
+    if let Ok(counts) = btf.offset("mm_struct.rss_stat.count") {
+        return Ok(counts + WORD * member);
+    }
+    let counters = btf.offset("mm_struct.rss_stat")? + btf.offset("percpu_counter.count")?;
+    Ok(counters + btf.size("percpu_counter")? * member)
 }

@@ -43,6 +43,9 @@ pub struct Probe {
     /// What became of it.
     #[serde(flatten)]
     pub state: ProbeState,
+    /// Whether usage comes from it; none: it is no usage hook.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counts: Option<bool>,
     /// What works without it; none if it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<&'static str>,
@@ -54,6 +57,7 @@ impl Probe {
     pub fn new(hook: Hook, state: ProbeState) -> Self {
         let (category, event) = hook.tracepoint();
         let fallback = (!state.usable()).then(|| hook.fallback());
-        Self { name: hook.program(), tracepoint: format!("{category}:{event}"), state, fallback }
+        let counts = hook.counts_usage().then_some(false);
+        Self { name: hook.program(), tracepoint: format!("{category}:{event}"), state, counts, fallback }
     }
 }

@@ -17,6 +17,11 @@ use super::numbers::{Hook, NUMBERS};
 use super::probe::{Probe, ProbeState};
 use super::workers::WorkerMap;
 
+const HOOKS: usize = Hook::ALL.len();
+
+/// A row for each hook, in the order of [`Hook::ALL`].
+pub type Probes = [Probe; HOOKS];
+
 /// The object of package `monitor-ebpf`, if this build has it.
 #[cfg(ebpf_object)]
 fn object() -> Option<&'static [u8]> {
@@ -52,7 +57,9 @@ pub type KernelLogger = aya_log::EbpfLogger<&'static dyn log::Log>;
 /// The loaded programs and their maps.
 pub struct Programs {
     ebpf: Ebpf,
-    probes: [Probe; 3],
+    probes: Probes,
+    /// Which hook counts usage.
+    usage: Option<Hook>,
     /// What the programs push.
     pub events: RingBuf<MapData>,
     /// The domains' shared state.
@@ -61,18 +68,18 @@ pub struct Programs {
     /// Which worker a process belongs to, and whom the brake holds.
     pub workers: WorkerMap,
     cells_fd: OwnedFd,
-    links: [Option<BtfTracePointLinkId>; 3],
+    links: [Option<BtfTracePointLinkId>; HOOKS],
     /// What could not be pushed.
     pub drops: DropMap,
 }
 
 impl Programs {
-    /// Loads everything that this kernel takes and attaches the hooks that are always on (exit, lineage); the
-    /// usage hook is attached by [`Programs::attach`]. With `log` they log each record that they push.
+    /// Loads everything that this kernel takes and attaches the hooks that are always on (exit, lineage); one
+    /// that counts usage is chosen by [`Programs::choose`] and attached by [`Programs::attach_usage`]. With `log` they log each record that they push.
     ///
     /// # Errors
     /// The rows to show, each with the reason why there is no such hook, if nothing can be loaded.
-    pub fn load(log: KernelLog) -> Result<Self, Box<[Probe; 3]>> {
+    pub fn load(log: KernelLog) -> Result<Self, Box<Probes>> {
         let all = |state: ProbeState| Box::new(Hook::ALL.map(|hook| Probe::new(hook, state.clone())));
         let Some(object) = object() else {
             return Err(all(ProbeState::Off("built without the kernel side (MONITOR_SKIP_EBPF)".into())));
@@ -117,7 +124,7 @@ impl Programs {
         Ok(programs)
     }
 
-    fn with_maps(mut ebpf: Ebpf, probes: [Probe; 3]) -> Result<Self, Box<dyn Error>> {
+    fn with_maps(mut ebpf: Ebpf, probes: Probes) -> Result<Self, Box<dyn Error>> {
         let mut take =
             |name: &str| ebpf.take_map(name).ok_or_else(|| format!("the object has no map {name}"));
         let events = RingBuf::try_from(take("EVENTS")?)?;
@@ -128,7 +135,19 @@ impl Programs {
             aya::maps::Map::Array(data) => (Cells::map(data.fd())?, data.fd().as_fd().try_clone_to_owned()?),
             _ => return Err("CELLS is no array".into()),
         };
-        Ok(Self { ebpf, probes, events, cells, guarded, workers, cells_fd, links: [None, None, None], drops })
+        let usage = None;
+        Ok(Self {
+            ebpf,
+            probes,
+            usage,
+            events,
+            cells,
+            guarded,
+            workers,
+            cells_fd,
+            links: [const { None }; HOOKS],
+            drops,
+        })
     }
 
     /// The reader of what the programs log; once.
@@ -141,7 +160,7 @@ impl Programs {
 
     /// The hooks and their states, in the order of [`Hook::ALL`].
     #[must_use]
-    pub fn probes(&self) -> &[Probe; 3] {
+    pub fn probes(&self) -> &Probes {
         &self.probes
     }
 
@@ -157,10 +176,42 @@ impl Programs {
         self.probes[hook as usize].state.usable()
     }
 
+    /// Takes the first of these hooks that loaded for counting usage.
+    pub fn choose(&mut self, order: &[Hook]) {
+        self.detach_usage();
+        self.usage = order.iter().copied().find(|hook| hook.counts_usage() && self.usable(*hook));
+        for hook in Hook::ALL.into_iter().filter(|hook| hook.counts_usage()) {
+            self.probes[hook as usize].counts = Some(self.usage == Some(hook));
+        }
+    }
+
+    /// The hook that counts usage, if this kernel took one.
+    #[must_use]
+    pub fn usage(&self) -> Option<Hook> {
+        self.usage
+    }
+
+    /// Attaches the hook that counts usage.
+    pub fn attach_usage(&mut self) {
+        if let Some(hook) = self.usage {
+            self.attach(hook);
+        }
+    }
+
+    /// Detaches it.
+    pub fn detach_usage(&mut self) {
+        if let Some(hook) = self.usage {
+            self.detach(hook);
+        }
+    }
+
     /// Attaches a loaded hook; what is attached or not loaded stays as it is. The state says what came of it.
     pub fn attach(&mut self, hook: Hook) {
         if self.probes[hook as usize].state != ProbeState::Detached {
             return;
+        }
+        if hook.counts_usage() {
+            self.cells.new_attachment();
         }
         let state = match program(&mut self.ebpf, hook).and_then(BtfTracePoint::attach) {
             Ok(link) => {
@@ -169,7 +220,7 @@ impl Programs {
             }
             Err(error) => of_program(&error),
         };
-        self.probes[hook as usize] = Probe::new(hook, state);
+        self.set_state(hook, state);
     }
 
     /// Detaches a hook; it stays loaded.
@@ -179,7 +230,12 @@ impl Programs {
             Ok(()) => ProbeState::Detached,
             Err(error) => of_program(&error),
         };
-        self.probes[hook as usize] = Probe::new(hook, state);
+        self.set_state(hook, state);
+    }
+
+    fn set_state(&mut self, hook: Hook, state: ProbeState) {
+        let counts = self.probes[hook as usize].counts;
+        self.probes[hook as usize] = Probe { counts, ..Probe::new(hook, state) };
     }
 
     /// Counts a cgroup's memory in a cell from now on. `cgroup` is the inode of its directory in the memory
@@ -213,7 +269,7 @@ impl Programs {
 
     /// The rows of hooks that are not used.
     #[must_use]
-    pub fn off(why: &str) -> Box<[Probe; 3]> {
+    pub fn off(why: &str) -> Box<Probes> {
         Box::new(Hook::ALL.map(|hook| Probe::new(hook, ProbeState::Off(why.to_owned()))))
     }
 }

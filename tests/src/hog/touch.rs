@@ -77,8 +77,31 @@ fn touch(hog: &Hog) -> Result<Vec<Region>> {
             touching.into_iter().map(join).collect::<Result<_>>()
         })?
     };
+    let regions = if hog.copy { copy_on_write(regions)? } else { regions };
     report(hog, "holding", hog.mib << 20)?;
     Ok(regions)
+}
+
+/// Returns when a forked child has written to all of it; the child then sleeps until its parent ends.
+fn copy_on_write(mut regions: Vec<Region>) -> Result<Vec<Region>> {
+    let (done, tell) = rustix::pipe::pipe().context("a pipe")?;
+    // SAFETY: this process has one thread.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()).context("forking"),
+        0 => {
+            set_parent_process_death_signal(Some(Signal::KILL)).context("asking to die with the parent")?;
+            regions.iter_mut().for_each(|region| (0..region.pages()).for_each(|page| region.touch(page)));
+            drop(tell);
+            loop {
+                thread::park();
+            }
+        }
+        _ => {
+            drop(tell);
+            ensure!(rustix::io::read(&done, &mut [0; 1]).context("waiting for the child")? == 0, "it spoke");
+            Ok(regions)
+        }
+    }
 }
 
 /// One thread's part. What it reports counts this part only.

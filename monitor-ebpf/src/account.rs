@@ -1,21 +1,9 @@
-//! `memcg:mod_memcg_lruvec_state`: memory charged to and given back by cgroups.
-//!
-//! This is the hot path: it runs twice for each 4 KiB page touched and twice for each freed. Most events end
-//! after the item is compared; the others add to a number of this CPU's own. Only when that number reaches the
-//! quantum is it flushed into the cells, from the cgroup's own up to the node's.
-//!
-//! Of the items only anonymous, shared-memory and page-table pages are summed: they are what SPEC 2 counts as used
-//! (file pages are subtracted there). Items in bytes (slab, percpu) are rounded up to pages by the kernel and can't be
-//! summed (`memcg_rstat_updated`, mm/memcontrol.c, kernel 6.18).
+//! Counting pages in cells: what both usage hooks do with what they see. A hook adds to a number of this CPU's own; only
+//! when that number reaches the quantum is it flushed into the cells, from the cgroup's own up to the node's.
 
 use core::arch::asm;
 
-use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid,
-    macros::{btf_tracepoint, map},
-    maps::PerCpuArray,
-    programs::BtfTracePointContext,
-};
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::map, maps::PerCpuArray};
 use monitor_common::{Cell, Crossing, Delta, MAX_CELLS, NO_PARENT, NODE_CELL, RecordKind, quantum};
 
 use crate::{
@@ -46,7 +34,7 @@ struct Slot {
 
 /// What a CPU keeps to itself.
 #[repr(C)]
-struct Local {
+pub(crate) struct Local {
     slots: [Slot; SLOTS],
     /// Pages not flushed yet, for each cell.
     pending: [i64; MAX_CELLS],
@@ -55,73 +43,84 @@ struct Local {
 #[map]
 static LOCAL: PerCpuArray<Local> = PerCpuArray::with_max_entries(1, 0);
 
-/// `void (struct mem_cgroup *memcg, int item, int val)`; `val` is a long from kernel 7.1 on.
-#[btf_tracepoint(function = "mod_memcg_lruvec_state")]
-pub fn usage(ctx: BtfTracePointContext) -> i32 {
-    let item: u32 = ctx.arg(1);
-    if !counts(item) {
-        return 0;
-    }
-    let memcg: *const u8 = ctx.arg(0);
-    let pages: i32 = ctx.arg(2);
-    account(memcg, i64::from(pages));
-    0
+/// A cell, found.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    index: u32,
+    cell: *const Cell,
 }
 
-/// Whether an item is part of what is used, and in pages.
-#[inline(always)]
-fn counts(item: u32) -> bool {
-    let item = item as usize;
-    item == offsets::get(&offsets::ITEM_ANON)
-        || item == offsets::get(&offsets::ITEM_SHMEM)
-        || item == offsets::get(&offsets::ITEM_PAGETABLE)
+impl Place {
+    #[inline(always)]
+    pub(crate) fn of(index: u32) -> Option<Self> {
+        let index = index & (MAX_CELLS as u32 - 1);
+        CELLS.get_ptr(index).map(|cell| Self { index, cell })
+    }
+
+    #[inline(always)]
+    pub(crate) fn index(self) -> u32 {
+        self.index
+    }
 }
 
+/// What this CPU keeps to itself.
 #[inline(always)]
-fn account(memcg: *const u8, pages: i64) {
-    let Some(local) = LOCAL.get_ptr_mut(0) else { return };
-    // SAFETY: the entry is this CPU's own, and a program is not re-entered on its CPU.
-    let local = unsafe { &mut *local };
-    // SAFETY: memcg is the tracepoint's argument.
-    let serial: u64 = unsafe { field(memcg, &offsets::MEMCG_SERIAL) };
-    let slot = &mut local.slots[serial as usize & (SLOTS - 1)];
-    let mut index = slot.cell as usize & (MAX_CELLS - 1);
-    let Some(mut cell) = CELLS.get_ptr(index as u32) else { return };
-    // SAFETY: cells live as long as the map; fields are read once each.
-    let generation = unsafe { (*cell).generation };
-    if slot.serial != serial || slot.generation != generation {
-        index = find_cell(memcg) as usize & (MAX_CELLS - 1);
-        *slot = Slot { serial, generation, cell: index as u32 };
-        let Some(found) = CELLS.get_ptr(index as u32) else { return };
-        cell = found;
+pub(crate) fn local() -> Option<&'static mut Local> {
+    // SAFETY: the entry is this CPU's own, a program is not re-entered on its CPU, and one usage hook is attached.
+    LOCAL.get_ptr_mut(0).map(|local| unsafe { &mut *local })
+}
+
+impl Local {
+    /// The cell that guards a cgroup, by the css of its memory controller.
+    #[inline(always)]
+    pub(crate) fn place_of(&mut self, css: *const u8) -> Option<Place> {
+        // SAFETY: css is a BTF pointer.
+        let serial: u64 = unsafe { field(css, &offsets::CSS_SERIAL) };
+        let slot = &mut self.slots[serial as usize & (SLOTS - 1)];
+        let place = Place::of(slot.cell)?;
+        // SAFETY: cells live as long as the map.
+        let generation = unsafe { (*place.cell).generation };
+        if slot.serial == serial && slot.generation == generation {
+            return Some(place);
+        }
+        let found = Place::of(find_cell(css))?;
+        *slot = Slot { serial, generation, cell: found.index };
+        Some(found)
     }
-    let pending = local.pending[index] + pages;
-    // SAFETY: as above.
-    let quantum = unsafe { (*cell).quantum };
-    if pending < quantum && pending > -quantum {
-        local.pending[index] = pending;
-        return;
+
+    /// Adds pages to what is pending for a cell, and flushes that when it is enough. `css` is who charged it; null if
+    /// that is not known.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, css: *const u8, place: Place, pages: i64) {
+        let index = place.index as usize & (MAX_CELLS - 1);
+        let pending = self.pending[index] + pages;
+        // SAFETY: cells live as long as the map.
+        let quantum = unsafe { (*place.cell).quantum };
+        if pending < quantum && pending > -quantum {
+            self.pending[index] = pending;
+            return;
+        }
+        self.pending[index] = 0;
+        flush(css, place.index, pending);
     }
-    local.pending[index] = 0;
-    flush(memcg, index as u32, pending);
 }
 
 /// The cell of the nearest guarded ancestor of a cgroup, itself included; the node's if there is none.
 #[inline(never)]
-fn find_cell(memcg: *const u8) -> u32 {
-    // SAFETY: memcg is the tracepoint's argument; the others are fields of it.
-    let mut cgroup: *const u8 = unsafe { field(memcg, &offsets::MEMCG_CGROUP) };
-    let mut css: *const u8 = unsafe { field(memcg, &offsets::MEMCG_PARENT) };
+fn find_cell(css: *const u8) -> u32 {
+    let mut css = css;
     for _ in 0..MAX_DEPTH {
-        let id = unsafe { cgroup_id(cgroup) };
+        // SAFETY: css is a BTF pointer; the others are fields of it.
+        let id = unsafe { cgroup_id(field(css, &offsets::CSS_CGROUP)) };
         if let Some(index) = GUARDED.get_ptr(id) {
+            // SAFETY: a map value stays valid during the program.
             return unsafe { *index };
         }
+        // SAFETY: as above.
+        css = unsafe { field(css, &offsets::CSS_PARENT) };
         if css.is_null() {
             break;
         }
-        cgroup = unsafe { field(css, &offsets::CSS_CGROUP) };
-        css = unsafe { field(css, &offsets::CSS_PARENT) };
     }
     NODE_CELL
 }
@@ -141,7 +140,7 @@ unsafe fn cgroup_id(cgroup: *const u8) -> u64 {
 /// Adds to the cell and to all above it, tells the agent what it should know, and sets the first one's quantum
 /// anew: the least of all of them, so that no ancestor's line is overrun from below.
 #[inline(never)]
-fn flush(memcg: *const u8, first: u32, pages: i64) {
+fn flush(css: *const u8, first: u32, pages: i64) {
     let mut index = first & (MAX_CELLS as u32 - 1);
     let mut least = i64::MAX;
     for _ in 0..MAX_NESTING {
@@ -157,7 +156,7 @@ fn flush(memcg: *const u8, first: u32, pages: i64) {
             least = quantum;
         }
         if counter <= line {
-            report(memcg, cell, index, counter);
+            report(css, cell, index, counter);
         } else if pages > 0 {
             past_the_line(cell, index, counter);
         }
@@ -176,18 +175,25 @@ fn flush(memcg: *const u8, first: u32, pages: i64) {
 /// returns the sum needs kernel 5.12, and another CPU's pages seen early do no harm.
 #[inline(always)]
 fn add(cell: *mut Cell, pages: i64) -> i64 {
-    // SAFETY: the field is aligned, lives as long as the map and is only changed by this instruction. Written
-    // out because core offers no atomic addition for a target without compare-and-swap.
+    // SAFETY: the field is aligned and lives as long as the map.
     unsafe {
         let counter = &raw mut (*cell).counter;
-        asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) pages);
+        add_to(counter, pages);
         counter.read_volatile()
     }
 }
 
+/// Adds to a number that other CPUs add to. Written out because core offers no atomic addition for a target without
+/// compare-and-swap.
+#[inline(always)]
+pub(crate) fn add_to(number: *mut i64, addend: i64) {
+    // SAFETY: callers pass an aligned number in a map, which lives as long as the program runs.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) number, in(reg) addend) }
+}
+
 /// Pushes a delta if the counter moved far enough since the last one.
 #[inline(always)]
-fn report(memcg: *const u8, cell: *mut Cell, index: u32, counter: i64) {
+fn report(css: *const u8, cell: *mut Cell, index: u32, counter: i64) {
     // SAFETY: cells live as long as the map. Two CPUs may both report the same change: a spare wake-up.
     let (reported, line, divisor, floor, wake_at) = unsafe {
         ((*cell).reported, (*cell).line, (*cell).report_divisor, (*cell).report_floor, (*cell).wake_at)
@@ -212,8 +218,8 @@ fn report(memcg: *const u8, cell: *mut Cell, index: u32, counter: i64) {
         generation: unsafe { (*cell).generation },
         delta,
         counter,
-        // SAFETY: memcg is the tracepoint's argument.
-        cgroup: unsafe { cgroup_id(field(memcg, &offsets::MEMCG_CGROUP)) },
+        // SAFETY: css is a BTF pointer.
+        cgroup: if css.is_null() { 0 } else { unsafe { cgroup_id(field(css, &offsets::CSS_CGROUP)) } },
         pid: current_process(),
         reserved: [0; 3],
     };
