@@ -14,7 +14,7 @@ use std::thread::{self, JoinHandle};
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::core::{Action, Core, Event, KillId, KillRecord, Note, Settings};
+use crate::agent::core::{Action, Core, DomainId, Event, KillId, KillRecord, Note, Settings};
 use crate::units::Nanos;
 
 /// The version of the lines.
@@ -150,6 +150,7 @@ pub fn replay(name: &str, input: impl BufRead) -> Result<Replayed, ReplayError> 
     let mut kills: BTreeMap<KillId, KillRecord> = BTreeMap::new();
     let mut replayed = Replayed::default();
     let mut last = Nanos(0);
+    let mut parents = BTreeMap::new();
     for (number, text) in (1..).zip(input.split(b'\n')) {
         let malformed = |why: String| ReplayError::Malformed { name: name.to_owned(), number, why };
         let text = text.map_err(|source| ReplayError::Read { name: name.to_owned(), source })?;
@@ -164,6 +165,12 @@ pub fn replay(name: &str, input: impl BufRead) -> Result<Replayed, ReplayError> 
             return Err(malformed(format!("its time {} is before that of the line before", line.now.0)));
         }
         last = line.now;
+        if let Event::DomainAdded { domain, parent, .. } = &line.event {
+            parents.insert(*domain, *parent);
+            if lies_in_itself(&parents, *domain) {
+                return Err(malformed(format!("domain {} lies in itself", domain.0)));
+            }
+        }
         core.handle(line.event, line.now, &mut todo);
         for action in todo.drain(..) {
             match action {
@@ -186,4 +193,10 @@ pub fn replay(name: &str, input: impl BufRead) -> Result<Replayed, ReplayError> 
     kills.extend(core.kills().into_iter().map(|record| (record.id, record)));
     replayed.kills = kills.into_values().collect();
     Ok(replayed)
+}
+
+/// Whether the way from `domain` outwards comes back to it. The core takes for granted that it does not.
+fn lies_in_itself(parents: &BTreeMap<DomainId, Option<DomainId>>, domain: DomainId) -> bool {
+    let outwards = |inner: &DomainId| parents.get(inner).copied().flatten();
+    std::iter::successors(outwards(&domain), outwards).any(|outer| outer == domain)
 }

@@ -65,6 +65,7 @@ fn what_is_malformed_is_named_with_its_line() {
     let lines: Vec<&str> = whole.lines().collect();
     let torn = &whole[..whole.len() - 10];
     let late = format!("{}\n{}\n{}\n", lines[0], lines[5], lines[1]);
+    let in_itself = lines[1].replace("\"parent\":null", "\"parent\":1");
     let other_event = lines[1].replace("domain_added", "weather");
     for (input, said) in [
         (lines[1].to_owned(), "standard input:1: a recording begins with the settings"),
@@ -72,6 +73,7 @@ fn what_is_malformed_is_named_with_its_line() {
         (format!("{}\nnonsense\n", lines[0]), "standard input:2: expected"),
         (format!("{}\n\n", lines[0]), "standard input:2: EOF"),
         (format!("{}\n{other_event}\n", lines[0]), "standard input:2: unknown variant `weather`"),
+        (format!("{}\n{in_itself}\n", lines[0]), "standard input:2: domain 1 lies in itself"),
         (late, "standard input:3: its time"),
         (lines[0].replace("\"v\":1", "\"v\":2"), "standard input:1: version 2"),
         (lines[0].replace("\"v\":1", "\"v\":1,\"x\":1"), "standard input:1: unknown field `x`"),

@@ -158,10 +158,11 @@ pub fn parse_call(line: &[u8]) -> Result<Call, Reply> {
     Ok(call)
 }
 
-/// The path of the field at fault. serde places a missing or unknown key at its parent; its name is in the text.
+/// The path of the field at fault. serde places a missing, unknown or repeated key at its parent; its name is in the
+/// text.
 fn field_at_fault(path: &str, message: &str) -> Option<String> {
     let parent = if path == "." || path == "?" { "" } else { path };
-    let key = ["missing field `", "unknown field `"].into_iter().find_map(|start| {
+    let key = ["missing field `", "unknown field `", "duplicate field `"].into_iter().find_map(|start| {
         let (key, _) = message.strip_prefix(start)?.split_once('`')?;
         Some(key)
     });

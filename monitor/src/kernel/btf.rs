@@ -100,6 +100,10 @@ impl Type {
 
 const FIXED: usize = 12;
 
+/// How many members are looked at for one field. The largest struct of kernel 6.18 has some hundreds; a union that
+/// holds itself would have no end of them.
+const MOST_MEMBERS: u32 = 1 << 16;
+
 impl Btf {
     /// Reads and indexes the running kernel's BTF.
     ///
@@ -165,8 +169,10 @@ impl Btf {
         let mut id = *self.structs.get(name.as_bytes()).ok_or_else(no_such)?;
         let mut bits = 0;
         for field in parts {
-            let (offset, field_type) = self.member(id, field.as_bytes(), 4)?.ok_or_else(no_such)?;
-            bits += offset;
+            let mut patience = MOST_MEMBERS;
+            let found = self.member(id, field.as_bytes(), 4, &mut patience)?;
+            let (offset, field_type) = found.ok_or_else(no_such)?;
+            bits = sum(bits, offset)?;
             id = field_type;
         }
         if bits % 8 == 0 { Ok(bits / 8) } else { Err(no_such()) }
@@ -208,14 +214,22 @@ impl Btf {
         self.tracepoints.contains_key(format!("btf_trace_{name}").as_bytes())
     }
 
-    /// Offset in bits and type of a member; looked for in anonymous members too, `depth` levels down.
-    fn member(&self, id: u32, name: &[u8], depth: u32) -> Result<Option<(u32, u32)>, BtfError> {
+    /// Offset in bits and type of a member; looked for in anonymous members too, `depth` levels down, and among
+    /// `patience` members in all.
+    fn member(
+        &self,
+        id: u32,
+        name: &[u8],
+        depth: u32,
+        patience: &mut u32,
+    ) -> Result<Option<(u32, u32)>, BtfError> {
         let start = self.start(id)?;
         let owner = self.type_at(start)?;
         if !matches!(owner.kind(), kind::STRUCT | kind::UNION) {
             return Ok(None);
         }
         for index in 0..owner.members() {
+            *patience = patience.checked_sub(1).ok_or(BtfError::Malformed("a struct without an end"))?;
             let mut entry = self.slice(start as usize + FIXED + 12 * index as usize, 12)?;
             let member = self.string(entry.get_u32_ne())?;
             let member_type = entry.get_u32_ne();
@@ -226,9 +240,9 @@ impl Btf {
             }
             if member.is_empty()
                 && depth > 0
-                && let Some((inner, found)) = self.member(member_type, name, depth - 1)?
+                && let Some((inner, found)) = self.member(member_type, name, depth - 1, patience)?
             {
-                return Ok(Some((offset + inner, found)));
+                return Ok(Some((sum(offset, inner)?, found)));
             }
         }
         Ok(None)
@@ -261,6 +275,11 @@ impl Btf {
         let start = offset as usize;
         Ok(self.strings.slice(start..start + len))
     }
+}
+
+/// Offsets in bits, one within the other.
+fn sum(one: u32, other: u32) -> Result<u32, BtfError> {
+    one.checked_add(other).ok_or(BtfError::Malformed("an offset beyond any struct"))
 }
 
 /// Type and string sections of a BTF blob.
@@ -327,6 +346,41 @@ mod tests {
         for missing in ["other.a", "outer.z", "outer.b.c", "outer.in.a"] {
             assert_eq!(btf.offset(missing).unwrap_err().to_string(), format!("this kernel has no {missing}"));
         }
+    }
+
+    /// The sample with another word in its types, counted from their start.
+    fn with_word(at: usize, from: u32, to: u32) -> Btf {
+        let mut data = sample();
+        let word = &mut data[24 + 4 * at..][..4];
+        assert_eq!(word, from.to_ne_bytes());
+        word.copy_from_slice(&to.to_ne_bytes());
+        Btf::parse(data.into()).unwrap()
+    }
+
+    #[test]
+    fn offsets_that_no_struct_has_are_malformed_and_no_overflow() {
+        // Of outer's `in`, to which that of its `c` is added.
+        let error = with_word(27, 128, u32::MAX).offset("outer.in.c").unwrap_err();
+        assert!(error.to_string().contains("beyond any struct"), "{error}");
+    }
+
+    #[test]
+    fn a_union_that_holds_itself_is_searched_to_an_end() {
+        // The type of outer's first member, which is anonymous: outer itself.
+        let error = with_word(23, 2, 4).offset("outer.z").unwrap_err();
+        assert!(matches!(error, BtfError::NoSuch(_)), "{error}");
+        // Many anonymous members, each the struct again: 64 to the power of 5 without an end.
+        let strings = b"\0loop\0";
+        let mut types = vec![1, 4 << 24 | 64, 4];
+        types.extend([0, 1, 0].repeat(64));
+        let mut data: Vec<u8> = [&MAGIC.to_ne_bytes()[..], &[1, 0]].concat();
+        for word in [24, 0, 4 * types.len() as u32, 4 * types.len() as u32, strings.len() as u32] {
+            data.extend(word.to_ne_bytes());
+        }
+        data.extend(types.iter().flat_map(|word: &u32| word.to_ne_bytes()));
+        data.extend(strings);
+        let error = Btf::parse(data.into()).unwrap().offset("loop.x").unwrap_err();
+        assert!(error.to_string().contains("without an end"), "{error}");
     }
 
     #[test]

@@ -59,16 +59,19 @@ impl HostMemory {
         if total == Bytes(0) {
             return Err(Flaw::Malformed(Some(TOTAL), Defect::Impossible("no machine has 0 bytes of memory")));
         }
-        let available = match optional(AVAILABLE, available)? {
-            Some(available) if available > Bytes(0) => available,
+        let (from, available) = match optional(AVAILABLE, available)? {
+            Some(available) if available > Bytes(0) => (AVAILABLE, available),
             // SPEC 2; kernels before 3.14 have no MemAvailable.
-            Some(_) | None => required("MemFree", free)?
-                .saturating_add(required("Cached", cached)?)
-                .saturating_add(required("Buffers", buffers)?),
+            Some(_) | None => {
+                let parts = required("MemFree", free)?
+                    .saturating_add(required("Cached", cached)?)
+                    .saturating_add(required("Buffers", buffers)?);
+                ("MemFree", parts)
+            }
         };
         if available > total {
             return Err(Flaw::Malformed(
-                Some(AVAILABLE),
+                Some(from),
                 Defect::Impossible("more memory is available than there is"),
             ));
         }
@@ -188,6 +191,13 @@ mod tests {
     fn impossible(#[case] from: &str, #[case] to: &str, #[case] bad: &'static str) {
         let flaw = reading(&GOOD.replace(from, to), true).unwrap_err();
         assert!(matches!(flaw, Flaw::Malformed(Some(key), Defect::Impossible(_)) if key == bad), "{flaw:?}");
+    }
+
+    #[test]
+    fn parts_that_are_more_than_there_is_are_not_blamed_on_a_memavailable_that_is_not_there() {
+        let text = GOOD.replace("MemAvailable", "Other").replace("1000 kB", "5 kB");
+        let flaw = reading(&text, false).unwrap_err();
+        assert!(matches!(flaw, Flaw::Malformed(Some("MemFree"), Defect::Impossible(_))), "{flaw:?}");
     }
 
     proptest! {

@@ -84,6 +84,22 @@ fn a_report_says_all_that_is_known_of_a_kill() {
 }
 
 #[test]
+fn nothing_in_a_report_commands_a_terminal() {
+    let mut report = report();
+    let evil = || "\u{1b}[2J\r".to_owned();
+    (report.kill.policy, report.kill.domain, report.kill.refused) = (evil(), evil(), Some(evil()));
+    report.advice.push(evil());
+    for victim in &mut report.kill.victims {
+        (victim.kind, victim.why, victim.name, victim.owner) = (evil(), evil(), Some(evil()), Some(evil()));
+    }
+    for next in &mut report.runners_up {
+        (next.id, next.why) = (evil(), evil());
+    }
+    let text = report.to_string();
+    assert_eq!(text.chars().find(|c| c.is_control() && *c != '\n'), None, "{text:?}");
+}
+
+#[test]
 fn the_same_facts_are_json_with_the_keys_of_the_list_of_kills() {
     let json = serde_json::to_value(report()).unwrap();
     assert_eq!(json["id"], 7);

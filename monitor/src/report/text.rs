@@ -28,7 +28,7 @@ impl Display for Report {
         if !self.advice.is_empty() {
             writeln!(f, "What to do:")?;
         }
-        self.advice.iter().try_for_each(|advice| writeln!(f, "  - {advice}"))
+        self.advice.iter().try_for_each(|advice| writeln!(f, "  - {}", printable(advice)))
     }
 }
 
@@ -48,7 +48,7 @@ fn head(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
             Trigger::AfterKill => "still above after the kill before",
         }
     )?;
-    writeln!(f, "Policy: {policy}")?;
+    writeln!(f, "Policy: {}", printable(policy))?;
     if let Some(refused) = &kill.refused {
         writeln!(f, "Not signalled: {}", refused.escape_debug())?;
     }
@@ -72,7 +72,8 @@ fn times(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
 
 impl Report {
     fn victim(&self, victim: &VictimRecord, f: &mut Formatter<'_>) -> fmt::Result {
-        let VictimRecord { worker, pid, kind, why, .. } = victim;
+        let VictimRecord { worker, pid, why, .. } = victim;
+        let kind = printable(&victim.kind);
         write!(f, "Killed: {worker}")?;
         if let Some(name) = &victim.name {
             write!(f, " {name:?}")?;

@@ -73,6 +73,7 @@ fn a_refusal_names_the_field_at_fault() {
             "unknown variant",
         ),
         (r#"{"v":1,"op":"status","color":1}"#, 0, Some("color"), "unknown field"),
+        (r#"{"v":1,"seq":1,"seq":2,"op":"status"}"#, 0, Some("seq"), "duplicate field"),
         (r#"{"v":1,"op":"dance"}"#, 0, Some("op"), "dance"),
         (r#"{"seq":2,"op":"status"}"#, 2, Some("v"), "missing"),
         (r#"{"v":1,"seq":-2,"op":"status"}"#, 0, Some("seq"), "-2"),

@@ -1,0 +1,4 @@
+//! libFuzzer's entry to `monitor_fuzz`: `config`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| monitor_fuzz::check("config", data));

@@ -1,0 +1,4 @@
+//! libFuzzer's entry to `monitor_fuzz`: `journal`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| monitor_fuzz::check("journal", data));
