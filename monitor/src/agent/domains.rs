@@ -50,6 +50,10 @@ impl Domains {
         self.cpus
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(super) fn roots(&self) -> &Roots {
         &self.roots
     }

@@ -28,9 +28,13 @@ use crate::worker::WorkerId;
 /// How many records are taken out of the ring buffer at once.
 pub(super) const BATCH: usize = 256;
 
+/// How many orders can wait at least before the queue needs more memory, besides those about each domain.
+const WAITING: usize = 256;
+
 /// See the module.
 pub(super) struct Shell {
     pub(super) core: Core,
+    /// With room to spare, so that a kill finds its place without memory (`tick`).
     pub(super) todo: VecDeque<Action>,
     pub(super) programs: Option<Programs>,
     /// The hooks' states if there are no programs.
@@ -82,7 +86,7 @@ impl Shell {
         };
         Self {
             core,
-            todo: VecDeque::with_capacity(256),
+            todo: VecDeque::with_capacity(WAITING),
             programs,
             refused,
             domains,
@@ -218,6 +222,8 @@ impl Shell {
             }
         }
         self.happen(Event::Tick);
+        // A reading, its line and a note or two for each domain.
+        self.todo.reserve(WAITING + 4 * self.domains.len());
         self.recheck_some();
     }
 }
@@ -251,3 +257,6 @@ fn log(note: &Note) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
