@@ -95,13 +95,3 @@ pub fn main() -> ExitCode {
         }
     }
 }
-
-/// Diagnostics on stderr; `MONITOR_LOG` (or `RUST_LOG`) chooses what is shown, by default what an operator needs.
-fn log_to_stderr() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("MONITOR_LOG")
-        .or_else(|_| EnvFilter::try_from_default_env())
-        .unwrap_or_else(|_| EnvFilter::new("info"));
-    // A second call, in a test, changes nothing.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
-}

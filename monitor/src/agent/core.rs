@@ -16,6 +16,7 @@ mod kills;
 mod note;
 mod readings;
 mod settings;
+mod struck;
 #[cfg(test)]
 mod tests;
 mod unhelpful;
@@ -132,6 +133,9 @@ impl Core {
             }
             Event::Signalled { kill, worker, at, refused } => {
                 self.signalled(kill, worker, at, refused, now, todo);
+            }
+            Event::Struck { domain, worker, at, used, total } => {
+                self.struck(domain, worker, (used, total), at, now, todo);
             }
             Event::Memory { worker, memory, measured } => {
                 let sample = memory.map(|bytes| Sample { bytes, measured, at: now });

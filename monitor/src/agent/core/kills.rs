@@ -64,7 +64,7 @@ impl Core {
     }
 
     /// A kill of those who were chosen, with what costs nothing to note.
-    fn flight(
+    pub(super) fn flight(
         &mut self,
         domain: DomainId,
         usage: Usage,
@@ -123,13 +123,7 @@ impl Core {
             return;
         }
         let mut flight = self.flights.remove(index);
-        for victim in &flight.victims {
-            let Some(worker) = self.workers.get(victim) else { continue };
-            for charged in &worker.domains {
-                let Some(domain) = self.domains.get_mut(charged) else { continue };
-                flight.taken.extend(domain.roster.remove(*victim).filter(|_| *charged == flight.domain));
-            }
-        }
+        self.take_off(&mut flight);
         let decided = self.write_down(&mut flight, todo);
         self.spare.victims.reserve(self.spare.chosen.capacity());
         let rest = flight.rest.take();
@@ -137,6 +131,17 @@ impl Core {
         match rest {
             Some(rest) => self.finish_reading(rest, Some(decided), now, todo),
             None => todo.push_back(Action::Note(decided)),
+        }
+    }
+
+    /// The victims are candidates no more.
+    pub(super) fn take_off(&mut self, flight: &mut Flight) {
+        for victim in &flight.victims {
+            let Some(worker) = self.workers.get(victim) else { continue };
+            for charged in &worker.domains {
+                let Some(domain) = self.domains.get_mut(charged) else { continue };
+                flight.taken.extend(domain.roster.remove(*victim).filter(|_| *charged == flight.domain));
+            }
         }
     }
 
@@ -154,21 +159,7 @@ impl Core {
 
     /// Completes the record and tells the victims' launchers; the note for everyone else is returned.
     fn write_down(&mut self, flight: &mut Flight, todo: &mut VecDeque<Action>) -> Note {
-        let records = flight.chosen.iter().filter_map(|choice| {
-            let worker = self.workers.get(&choice.id)?;
-            Some(VictimRecord {
-                worker: choice.id,
-                pid: worker.pid,
-                name: worker.name.clone(),
-                owner: worker.candidate.owner.as_deref().map(str::to_owned),
-                kind: worker.candidate.kind.name().to_owned(),
-                should_retry: choice.should_retry,
-                why: choice.why.to_string(),
-                memory: worker.memory(),
-                sample: worker.sample,
-            })
-        });
-        flight.record.victims = records.collect();
+        flight.record.victims = flight.chosen.iter().filter_map(|choice| self.described(choice)).collect();
         flight.record.policy = self.settings.policy.as_str().to_owned();
         flight.record.domain =
             self.domains.get(&flight.domain).map(|domain| domain.name.clone()).unwrap_or_default();
@@ -176,6 +167,21 @@ impl Core {
         self.spare.chosen = std::mem::take(&mut flight.chosen);
         todo.push_back(Action::Record(flight.id));
         tell_of_decision(&flight.record, todo)
+    }
+
+    pub(super) fn described(&self, choice: &Choice) -> Option<VictimRecord> {
+        let worker = self.workers.get(&choice.id)?;
+        Some(VictimRecord {
+            worker: choice.id,
+            pid: worker.pid,
+            name: worker.name.clone(),
+            owner: worker.candidate.owner.as_deref().map(str::to_owned),
+            kind: worker.candidate.kind.name().to_owned(),
+            should_retry: choice.should_retry,
+            why: choice.why.to_string(),
+            memory: worker.memory(),
+            sample: worker.sample,
+        })
     }
 
     fn complain(&mut self, id: DomainId, usage: Usage, now: Nanos) -> Option<Note> {

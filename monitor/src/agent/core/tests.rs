@@ -187,6 +187,32 @@ fn an_order_to_kill_stands_before_all_that_waits_and_alone() {
 }
 
 #[test]
+fn whom_the_deputy_struck_is_on_the_books_and_not_ordered_twice() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[BOX, NODE]);
+    bench.worker(2, "a", &[BOX, NODE]);
+    assert_eq!(bench.core.next_victim(BOX, bench.now), Some(WorkerId(2)));
+    let (used, total, at) = (Bytes(99 << 20), Bytes(100 << 20), bench.now);
+    let struck = Event::Struck { domain: BOX, worker: WorkerId(2), at, used, total };
+    let actions = bench.happen(struck.clone());
+    assert_eq!(killed(&actions), [2], "for what the deputy did not know of");
+    let record = bench.core.kill(KillId(1)).unwrap();
+    assert_eq!((record.trigger, record.times.signal, record.used), (Trigger::Watchdog, Some(at), used));
+    assert_eq!(bench.core.next_victim(BOX, bench.now), None, "one at a time");
+    assert_eq!(killed(&bench.reading(BOX, 99)), NOBODY);
+    bench.ended(2, Seen::Gone);
+    // The loop hung between order and signal.
+    let mut todo = VecDeque::new();
+    let measured = Measured::Known { total, used };
+    bench.core.handle(Event::Reading { domain: BOX, measured, counter: 0 }, bench.now, &mut todo);
+    assert_eq!(killed(todo.make_contiguous()), [1]);
+    let struck = Event::Struck { domain: BOX, worker: WorkerId(1), at, used, total };
+    assert_eq!(killed(&bench.happen(struck)), NOBODY, "its order is on its way");
+    assert_eq!(bench.core.kill(KillId(2)).unwrap().trigger, Trigger::Watchdog);
+    assert_eq!((bench.core.counters().watchdog_kills, bench.core.counters().kills), (2, 2));
+}
+
+#[test]
 fn no_other_victim_while_a_kill_is_in_flight_in_an_overlapping_domain() {
     let mut bench = Bench::new(Settings::default());
     for id in 1..=3 {

@@ -258,6 +258,13 @@ impl Node {
                 let (counter, pushed) = (i64::try_from(self.dice.below(1 << 20)).unwrap(), self.now);
                 self.happen(Event::Crossing { domain, counter, pushed });
             }
+            17 => {
+                let (domain, _) = self.dice.pick(&DOMAINS).unwrap();
+                let (used, total) = (Bytes(99 << 20), Bytes(100 << 20));
+                if let Some(worker) = self.anyone() {
+                    self.happen(Event::Struck { domain, worker, at: self.now, used, total });
+                }
+            }
             _ => self.happen(Event::Tick),
         }
         self.check();
