@@ -4,12 +4,13 @@
 //! `records` brings in the kernel's records, `members` knows who belongs to a worker, `killing` sends the signals,
 //! `brake` frees whom the kernel stopped, `domains` takes the readings, `registry` holds the workers' descriptors,
 //! `calls` answers the control socket, `watchers` and `reports` tell what happens, `measure` and `upkeep` look at the
-//! workers from time to time, `survival` keeps the agent itself alive.
+//! workers from time to time, `survival` keeps the agent itself alive, `deputy` acts once if the loop hangs.
 
 mod brake;
 mod calls;
 mod clock;
 pub mod core;
+mod deputy;
 mod domains;
 mod exporter;
 mod killing;

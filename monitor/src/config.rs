@@ -67,6 +67,8 @@ pub struct Config {
     pub idle_threshold: Bytes,
     /// `kill_timeout_ms` (SPEC 6).
     pub kill_timeout: Duration,
+    /// `watchdog_ms`; `None`: off.
+    pub watchdog: Option<Duration>,
     /// `memory_wait_ms` (SPEC 6).
     pub memory_wait: Duration,
     /// `grace_ms`; zero: no SIGTERM (SPEC 6).
@@ -122,6 +124,7 @@ impl Config {
             kill_buffer: None,
             idle_threshold: Bytes(1 << 30),
             kill_timeout: Duration::from_secs(10),
+            watchdog: Some(Duration::from_secs(2)),
             memory_wait: Duration::from_secs(1),
             grace: Duration::ZERO,
             brake: BrakeMode::Off,

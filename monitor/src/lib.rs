@@ -6,6 +6,7 @@ pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod diagnostics;
 pub mod journal;
 pub mod kernel;
 pub mod kill;

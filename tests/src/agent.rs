@@ -63,22 +63,34 @@ impl Agent {
         I: IntoIterator<Item = S>,
         S: AsRef<std::ffi::OsStr>,
     {
-        let dir = tempfile::Builder::new().prefix("monitor-test-").tempdir().context("a directory")?;
-        let socket = dir.path().join("agent.sock");
-        let mut args: Vec<OsString> =
-            vec!["agent".into(), "--cgroup".into(), sandbox.path().as_path().into()];
-        args.extend(["--socket".into(), socket.clone().into()]);
-        let flags: Vec<OsString> = flags.into_iter().map(|flag| flag.as_ref().to_owned()).collect();
-        if flags.iter().all(|flag| flag != "--journal") {
-            args.extend(["--journal".into(), dir.path().join("journal").into()]);
-        }
-        args.extend(flags);
+        let prepared = Prepared::new(sandbox, flags)?;
         let mut command = monitor()?;
-        command.args(&args);
+        command.args(&prepared.args);
         change(&mut command)?;
         let (child, process, said) = spawn(command)?;
-        let mut agent = Self { child, process, socket, said, args, _dir: dir };
+        let mut agent = prepared.run_by(child, process, said);
         agent.wait_ready()?;
+        Ok(agent)
+    }
+
+    /// One whose stderr is `stderr`: ready when it answers, and what it says is the caller's.
+    ///
+    /// # Errors
+    /// As [`Agent::guard`].
+    pub fn guard_speaking_to<I, S>(sandbox: &Sandbox, flags: I, stderr: Stdio) -> Result<Self>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<std::ffi::OsStr>,
+    {
+        let prepared = Prepared::new(sandbox, flags)?;
+        let mut command = monitor()?;
+        command.args(&prepared.args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        die_with_parent(&mut command);
+        let child = command.spawn().with_context(|| format!("starting {command:?}"))?;
+        let process = Process::open(child.id())?.context("the agent is gone")?;
+        let agent = prepared.run_by(child, process, Arc::default());
+        let answers = || Ok(agent.ask::<serde_json::Value>("status").ok());
+        wait_for("the agent to answer", PATIENCE, answers)?;
         Ok(agent)
     }
 
@@ -198,6 +210,37 @@ impl Drop for Agent {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// What an agent is started with.
+struct Prepared {
+    dir: TempDir,
+    socket: PathBuf,
+    args: Vec<OsString>,
+}
+
+impl Prepared {
+    fn new<I, S>(sandbox: &Sandbox, flags: I) -> Result<Self>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<std::ffi::OsStr>,
+    {
+        let dir = tempfile::Builder::new().prefix("monitor-test-").tempdir().context("a directory")?;
+        let socket = dir.path().join("agent.sock");
+        let mut args: Vec<OsString> =
+            vec!["agent".into(), "--cgroup".into(), sandbox.path().as_path().into()];
+        args.extend(["--socket".into(), socket.clone().into()]);
+        let flags: Vec<OsString> = flags.into_iter().map(|flag| flag.as_ref().to_owned()).collect();
+        if flags.iter().all(|flag| flag != "--journal") {
+            args.extend(["--journal".into(), dir.path().join("journal").into()]);
+        }
+        args.extend(flags);
+        Ok(Self { dir, socket, args })
+    }
+
+    fn run_by(self, child: Child, process: Process, said: Arc<Mutex<Vec<String>>>) -> Agent {
+        Agent { child, process, socket: self.socket, said, args: self.args, _dir: self.dir }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod freezer;
 pub mod hog;
 pub mod process;
+pub mod ptrace;
 pub mod report;
 pub mod signals;
 pub mod skip;

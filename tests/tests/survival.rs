@@ -114,6 +114,80 @@ fn it_kills_within_its_bound_without_memory_and_beside_busy_processes() {
     assert_eq!(sandbox.oom_kills().unwrap(), 0);
 }
 
+/// Nobody reads what the agent says, and the pipe is full from the start.
+#[test]
+fn it_kills_while_nobody_reads_its_stderr() {
+    let sandbox = sandbox!(256);
+    let (reader, writer) = std::io::pipe().unwrap();
+    fill(&writer);
+    let agent = Agent::guard_speaking_to(&sandbox, ["--usage-threshold", "0.5"], writer.into()).unwrap();
+    let mut worker = Hog::new(160).on_line().spawn_in(&sandbox).unwrap();
+    Caller::connect(agent.socket()).unwrap().register(worker.pid(), "grows").unwrap();
+    worker.start().unwrap();
+    worker.wait(PATIENCE).unwrap();
+    let kills = wait_for("the kill to be told", PATIENCE, || {
+        let kills = agent.kills()?;
+        Ok(kills.iter().all(|kill| kill.confirmed).then_some(kills))
+    })
+    .unwrap();
+    assert_eq!(kills.len(), 1, "{kills:?}");
+    drop(reader);
+}
+
+/// Writes until nothing fits any more.
+fn fill(mut pipe: &std::io::PipeWriter) {
+    use std::io::Write as _;
+    use std::os::fd::AsRawFd as _;
+    let flags = |flags: i32| {
+        // SAFETY: takes a descriptor that is open and a number.
+        assert!(unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETFL, flags) } >= 0);
+    };
+    flags(libc::O_NONBLOCK);
+    for size in [4096, 1] {
+        let bytes = vec![b'x'; size];
+        while pipe.write(&bytes).is_ok() {}
+    }
+    flags(0);
+}
+
+/// The loop's thread alone is held by ptrace(2), as a system call that does not return would.
+#[test]
+fn while_its_loop_hangs_the_watchdog_kills_who_was_next_and_the_loop_hears_of_it() {
+    let sandbox = sandbox!(256);
+    let agent = Agent::guard(&sandbox, ["--usage-threshold", "0.5", "--watchdog-ms", "1000"]).unwrap();
+    let mut caller = Caller::connect(agent.socket()).unwrap();
+    let bystander = Hog::new(1).spawn_in(&sandbox).unwrap();
+    bystander.wait_holding(PATIENCE).unwrap();
+    caller.register(bystander.pid(), "bystander").unwrap();
+    let mut worker = Hog::new(160).on_line().spawn_in(&sandbox).unwrap();
+    let id = caller.register(worker.pid(), "grows").unwrap();
+    let status: Value = agent.ask("status").unwrap();
+    assert_eq!(status["watchdog"], true, "{status}");
+    // It was named at a tick after its registration: the second reading from now on is of such a tick.
+    let read_at =
+        || -> anyhow::Result<Value> { Ok(agent.ask::<Value>("status")?["domains"][0]["read_at"].take()) };
+    for _ in 0..2 {
+        let before = read_at().unwrap();
+        wait_for("a tick", PATIENCE, || Ok((read_at()? != before).then_some(()))).unwrap();
+    }
+    let held = monitor_tests::ptrace::Held::thread(agent.process().pid()).unwrap();
+    worker.start().unwrap();
+    worker.wait(PATIENCE).unwrap();
+    let lives = |hog: &Running| Process::open(hog.pid()).unwrap().is_some_and(|it| !it.is_dead().unwrap());
+    assert!(lives(&bystander));
+    drop(held);
+    let kills: Vec<Value> = wait_for("the kill to be told", PATIENCE, || {
+        let kills: Vec<Value> = agent.ask("kills")?;
+        Ok(kills.iter().any(|kill| kill["confirmed"] == true).then_some(kills))
+    })
+    .unwrap();
+    assert_eq!(kills.len(), 1, "{kills:?}");
+    assert_eq!((&kills[0]["trigger"], &kills[0]["victims"][0]["worker"]), (&"watchdog".into(), &id.into()));
+    let status: Value = agent.ask("status").unwrap();
+    assert_eq!(status["counters"]["watchdog_kills"], 1, "{status}");
+    assert!(lives(&bystander), "one kill, not two");
+}
+
 /// Numbers that look random and are the same in each run.
 struct Dice(u64);
 

@@ -15,6 +15,7 @@ use self::sentinel::Sentinel;
 use super::clock;
 use super::core::{Event, HeldView};
 use super::shell::Shell;
+use super::survival::service;
 use crate::config::values::BrakeMode;
 use crate::kill::{Process, SignalError};
 use crate::units::Pid;
@@ -74,12 +75,13 @@ impl Shell {
         }
     }
 
-    /// The latest time for the next tick, if the watchdog waits for one.
+    /// The latest time for the next tick, if the brake's watchdog, the deputy or the service manager waits for one.
     pub(super) fn next_beat(&self) -> Option<Duration> {
-        match self.brake {
-            Brake::On(_) => Some(BEAT),
-            Brake::Off | Brake::Failed(_) => None,
-        }
+        let brake = match self.brake {
+            Brake::On(_) => true,
+            Brake::Off | Brake::Failed(_) => false,
+        };
+        (brake || self.deputy.is_some() || service::waits()).then_some(BEAT)
     }
 
     /// At each tick: shows that the agent works, and that the watchdog does.

@@ -39,6 +39,10 @@ struct Status<'a> {
     /// The CPUs that could not deliver something, and what.
     drops: Vec<CpuDrops>,
     brake: super::brake::BrakeView,
+    /// A thread of its own acts if the loop hangs.
+    watchdog: bool,
+    /// Diagnostics that nobody read in time.
+    lost_lines: u64,
     counters: Counters,
     journal: Option<JournalView>,
 }
@@ -98,6 +102,8 @@ impl Shell {
             kills_in_flight: self.core.kills_in_flight(),
             drops: self.drops_by_cpu(),
             brake: self.brake_view(),
+            watchdog: self.deputy.is_some(),
+            lost_lines: crate::diagnostics::lost(),
             counters: self.core.counters(),
             journal: self.reports.journal(),
         }

@@ -16,6 +16,7 @@ mod kills;
 mod note;
 mod readings;
 mod settings;
+mod struck;
 #[cfg(test)]
 mod tests;
 mod unhelpful;
@@ -32,7 +33,7 @@ pub use self::brake::{Freed, HeldView};
 pub use self::decision::{Decision, Input};
 use self::domain::Domain;
 pub use self::event::{DomainId, Event, KillId, Measured, Seen};
-use self::flight::Flight;
+use self::flight::{Flight, Spare};
 use self::gear::Shift;
 pub use self::gear::{Gear, Gears};
 pub use self::note::{Chosen, Note, Trigger};
@@ -58,6 +59,7 @@ pub struct Core {
     workers: BTreeMap<WorkerId, Worker>,
     /// At most one for each family of domains: a handful.
     flights: Vec<Flight>,
+    spare: Spare,
     history: VecDeque<KillRecord>,
     last_kill: KillId,
     next_refresh: Nanos,
@@ -77,6 +79,7 @@ impl Core {
             domains: BTreeMap::new(),
             workers: BTreeMap::new(),
             flights: Vec::new(),
+            spare: Spare::new(),
             history: VecDeque::new(),
             last_kill: KillId(0),
             next_refresh: Nanos(0),
@@ -97,6 +100,8 @@ impl Core {
             Event::Resumed { last_kill } => self.last_kill = self.last_kill.max(last_kill),
             Event::DomainAdded { domain, name, parent } => {
                 self.domains.insert(domain, Domain::new(name, parent, self.settings.policy()));
+                // There is never more than one kill in each.
+                self.flights.reserve(self.domains.len());
                 todo.push_back(Action::Read(domain));
             }
             Event::Reading { domain, measured, counter } => self.read(domain, measured, counter, now, todo),
@@ -126,7 +131,12 @@ impl Core {
                     self.after_an_end(worker, now, todo);
                 }
             }
-            Event::Signalled { kill, worker: _, at, refused } => self.signalled(kill, at, refused),
+            Event::Signalled { kill, worker, at, refused } => {
+                self.signalled(kill, worker, at, refused, now, todo);
+            }
+            Event::Struck { domain, worker, at, used, total } => {
+                self.struck(domain, worker, (used, total), at, now, todo);
+            }
             Event::Memory { worker, memory, measured } => {
                 let sample = memory.map(|bytes| Sample { bytes, measured, at: now });
                 self.measured(worker, sample);

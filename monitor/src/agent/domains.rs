@@ -8,7 +8,7 @@ use monitor_common::{MAX_CELLS, NO_PARENT, NODE_CELL};
 use super::core::{DomainId, Event, Measured};
 use crate::kernel::cells::Tuning;
 use crate::kernel::programs::Programs;
-use crate::memory::{CgroupPath, DomainReader, Hierarchy, Level, ReadError, Roots};
+use crate::memory::{CgroupId, CgroupPath, DomainReader, Hierarchy, Level, ReadError, Roots};
 use crate::units::Pid;
 
 /// One domain.
@@ -48,6 +48,10 @@ impl Domains {
 
     pub(super) fn cpus(&self) -> u32 {
         self.cpus
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     pub(super) fn roots(&self) -> &Roots {
@@ -198,6 +202,22 @@ impl Domains {
             Err(error) => Measured::Unknown { why: error.to_string() },
         };
         Some(Event::Reading { domain, measured, counter })
+    }
+
+    /// The domains, and what tells a cgroup from one that was made again under its name.
+    pub(super) fn identities(&self) -> impl Iterator<Item = (DomainId, Option<CgroupId>)> + '_ {
+        self.entries.iter().map(|entry| (entry.id, entry.reader.cgroup_id()))
+    }
+
+    /// A reader of the same domain for another thread. `None`: it cannot be opened now.
+    pub(super) fn another_reader(&self, domain: DomainId) -> Option<DomainReader> {
+        let entry = self.entries.iter().find(|entry| entry.id == domain)?;
+        let hierarchy = self.hierarchy.as_ref();
+        let reader = match &entry.cgroup {
+            None => DomainReader::node(&self.roots, hierarchy.ok(), self.count_swap),
+            Some(path) => DomainReader::cgroup(&self.roots, hierarchy.ok()?, path, self.count_swap),
+        };
+        reader.ok().filter(|reader| reader.cgroup_id() == entry.reader.cgroup_id())
     }
 
     /// Whether the cells' generation is the present one: records of another are of cells that were given away.

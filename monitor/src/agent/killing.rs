@@ -28,6 +28,9 @@ impl Shell {
         }
         let at = clock::now();
         let killed = self.registry.signal(worker, Signal::KILL, &self.domains.roots().procfs);
+        if let Some(deputy) = &self.deputy {
+            deputy.stand_down();
+        }
         if killed.signalled == 0 && killed.refused.is_empty() {
             tracing::info!(%worker, "nothing left to signal: it was ending by itself");
         }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock;
 use super::core::{Core, Event, Gears, Settings};
+use super::deputy::Deputy;
 use super::domains::Domains;
 use super::exporter;
 use super::pid_namespace;
@@ -88,6 +89,7 @@ pub async fn serve(
     // Whether records are left that the last turn did not get to: no new readiness will tell of them.
     let mut more = false;
     loop {
+        shell.turn();
         let due = shell.core.next_deadline().since(clock::now());
         let wait = shell.next_beat().map_or(due, |beat| due.min(beat));
         // However fast records come, what is due is done: they are preferred below.
@@ -190,6 +192,11 @@ fn start(
         }
     }
     shell.delay = config.debug_delay;
+    shell.deputy = Deputy::start(config.watchdog, shell.core.settings(), shell.domains.roots())
+        .unwrap_or_else(|error| {
+            tracing::warn!(%error, "no thread to act if the loop hangs");
+            None
+        });
     shell.prepare_brake(config.brake, config.brake_max);
     let counted = shell.probes().iter().any(|probe| probe.counts == Some(true));
     for probe in shell.probes() {

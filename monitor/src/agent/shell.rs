@@ -2,7 +2,7 @@
 //! signal happens here, on one thread, without waiting for anything.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use monitor_common::{Drops, RECORD_LEN};
@@ -11,12 +11,15 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::brake::Brake;
 use super::clock;
 use super::core::{Action, Core, Event, Note, Seen};
+use super::deputy::Deputy;
 use super::domains::Domains;
 use super::members::Ended;
 use super::registry::Registry;
 use super::reports::Reports;
+use super::survival::service;
 use super::watchers::Watchers;
 use crate::control::protocol::Push;
+use crate::diagnostics;
 use crate::kernel::numbers::Hook;
 use crate::kernel::probe::Probe;
 use crate::kernel::programs::{Probes, Programs};
@@ -28,9 +31,13 @@ use crate::worker::WorkerId;
 /// How many records are taken out of the ring buffer at once.
 pub(super) const BATCH: usize = 256;
 
+/// How many orders can wait at least before the queue needs more memory, besides those about each domain.
+const WAITING: usize = 256;
+
 /// See the module.
 pub(super) struct Shell {
     pub(super) core: Core,
+    /// With room to spare, so that a kill finds its place without memory (`tick`).
     pub(super) todo: VecDeque<Action>,
     pub(super) programs: Option<Programs>,
     /// The hooks' states if there are no programs.
@@ -48,6 +55,12 @@ pub(super) struct Shell {
     /// The worker that was looked at last (`upkeep`).
     pub(super) rechecked: WorkerId,
     pub(super) brake: Brake,
+    /// Acts once if this loop hangs.
+    pub(super) deputy: Option<Deputy>,
+    /// When the service manager was last told that the loop turns.
+    manager_told: Option<Instant>,
+    /// How many lines of diagnostics were lost when that was last said.
+    lines_lost: u64,
     /// Waited between a decision and its signal, to show what an agent under pressure does (`debug_delay_ms`).
     pub(super) delay: Duration,
     pub(super) drops: Drops,
@@ -82,7 +95,7 @@ impl Shell {
         };
         Self {
             core,
-            todo: VecDeque::with_capacity(256),
+            todo: VecDeque::with_capacity(WAITING),
             programs,
             refused,
             domains,
@@ -96,6 +109,9 @@ impl Shell {
             last_worker: 0,
             rechecked: WorkerId(0),
             brake: Brake::Off,
+            deputy: None,
+            manager_told: None,
+            lines_lost: 0,
             delay: Duration::ZERO,
             drops: Drops::default(),
             records: BytesMut::with_capacity(BATCH * RECORD_LEN),
@@ -124,8 +140,16 @@ impl Shell {
         }
     }
 
-    /// Tells the core, and the recording if there is one: the only way an event reaches it.
+    /// Tells the core, and the recording if there is one: the only way an event reaches it. What the deputy did comes
+    /// before everything that followed from it.
     pub(super) fn tell(&mut self, event: Event) {
+        if let Some(struck) = self.deputy.as_ref().and_then(Deputy::told) {
+            self.tell_this(struck);
+        }
+        self.tell_this(event);
+    }
+
+    fn tell_this(&mut self, event: Event) {
         let now = clock::now();
         if let Some(recorder) = &mut self.recorder {
             recorder.note(now, &event);
@@ -205,6 +229,14 @@ impl Shell {
         }
     }
 
+    /// At each turn of the loop: it does not hang.
+    pub(super) fn turn(&mut self) {
+        if let Some(deputy) = &self.deputy {
+            deputy.beat();
+        }
+        service::beat(&mut self.manager_told);
+    }
+
     /// What is due at the core's deadline, and what only a look can tell: deltas, which wake nobody, lost records,
     /// descendants without the fork hook.
     pub(super) fn tick(&mut self) {
@@ -218,7 +250,20 @@ impl Shell {
             }
         }
         self.happen(Event::Tick);
+        // A reading, its line and a note or two for each domain.
+        self.todo.reserve(WAITING + 4 * self.domains.len());
         self.recheck_some();
+        self.nominate();
+        self.tell_of_lost_lines();
+    }
+
+    /// Diagnostics that nobody read in time.
+    fn tell_of_lost_lines(&mut self) {
+        let lost = diagnostics::lost();
+        if lost > self.lines_lost {
+            tracing::warn!(lines = lost - self.lines_lost, "nobody read stderr for a while: lines were lost");
+            self.lines_lost = lost;
+        }
     }
 }
 
@@ -251,3 +296,6 @@ fn log(note: &Note) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

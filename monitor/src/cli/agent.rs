@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit;
 use crate::agent;
+use crate::agent::survival::service;
 use crate::config::{self, Config, ConfigFlags};
 use crate::control::listen::{self, Access};
 use crate::recording::Recorder;
@@ -38,7 +39,8 @@ pub(super) fn run(args: &AgentArgs) -> anyhow::Result<u8> {
             return Ok(exit::USAGE);
         }
     };
-    super::log_to_stderr();
+    // Dropped last: then it writes what waits.
+    let _log = crate::diagnostics::start();
     agent::survival::prepare(&config.socket);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(guard(config, args.record.as_deref()))?;
@@ -56,7 +58,8 @@ async fn guard(config: Config, record: Option<&Path>) -> anyhow::Result<()> {
     stop_on_signals(shutdown.clone())?;
     let ready = || {
         agent::survival::lock();
-        eprintln!("monitor: listening on {}", path.display());
+        crate::diagnostics::say(&format!("monitor: listening on {}", path.display()));
+        service::ready();
     };
     agent::serve(config, listener, shutdown, recorder, ready).await?;
     Ok(())
@@ -70,6 +73,7 @@ fn stop_on_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
             _ = term.recv() => {}
             _ = int.recv() => {}
         }
+        service::stopping();
         shutdown.cancel();
     });
     Ok(())

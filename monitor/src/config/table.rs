@@ -149,6 +149,15 @@ pub static SETTINGS: &[Setting] = &[
         field: at!(kill_timeout, Millis { min: 1, max: TEN_MINUTES }),
     },
     Setting {
+        key: "watchdog_ms",
+        flag: "watchdog-ms",
+        env: "MONITOR_WATCHDOG_MS",
+        ray: &[],
+        doc: "If the agent's loop hangs for this long while a domain is above its threshold, a thread of its own kills \
+              the worker that was next, in milliseconds; 0: it does not.",
+        field: at!(watchdog, Or(OFF_AT_0, Millis { min: 1000, max: TEN_MINUTES })),
+    },
+    Setting {
         key: "memory_wait_ms",
         flag: "memory-wait-ms",
         env: "MONITOR_MEMORY_WAIT_MS",

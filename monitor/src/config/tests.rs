@@ -149,6 +149,8 @@ const ROWS: &[Row] = &[
     ("idle_threshold", &[("0", "0"), ("1GiB", "1073741824")], NOT_A_SIZE),
     ("kill_timeout_ms", &[("1", "1"), ("600000", "600000")], NOT_WHOLE),
     ("kill_timeout_ms", &[], &[("0", "0 is out of range")]),
+    ("watchdog_ms", &[("0", "off"), ("1000", "1000"), ("600000", "600000")], NOT_WHOLE),
+    ("watchdog_ms", &[], &[("999", "999 is out of range")]),
     ("memory_wait_ms", &[("0", "0"), ("600000", "600000")], NOT_WHOLE),
     ("grace_ms", &[("0", "0"), ("600000", "600000")], NOT_WHOLE),
     ("brake", &[("off", "off"), ("on", "on")], NOT_A_WORD),

@@ -46,6 +46,7 @@ fn head(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
             Trigger::Delta => "what the kernel counted added up to more than the threshold",
             Trigger::Tick => "found by the regular reading",
             Trigger::AfterKill => "still above after the kill before",
+            Trigger::Watchdog => "the agent's loop hung, and its watchdog read and killed by itself",
         }
     )?;
     writeln!(f, "Policy: {}", printable(policy))?;

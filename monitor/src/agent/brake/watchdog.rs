@@ -83,8 +83,13 @@ fn agent_gone_within(time: Duration) -> Result<bool, Errno> {
 
 fn say(released: usize, why: &str) {
     if released > 0 {
-        // stderr may be the dead agent's closed pipe.
+        // stderr may be the dead agent's closed pipe, or a full one that nobody reads.
         use std::io::Write as _;
+        let stderr = std::io::stderr();
+        let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
+        if !matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1..)) {
+            return;
+        }
         let _ =
             writeln!(std::io::stderr(), "monitor: {why}: continued {released} processes that the brake held");
     }

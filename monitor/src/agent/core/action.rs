@@ -1,4 +1,7 @@
-//! What the core wants done. The shell does it in order and tells the core what came of it.
+//! What the core wants done. The shell does it in order and tells the core what came of it. Orders to signal stand
+//! before all others.
+
+use std::collections::VecDeque;
 
 use super::event::{DomainId, KillId};
 use super::note::Note;
@@ -75,4 +78,31 @@ pub enum Action {
     Forget(WorkerId),
     /// Tell everyone who watches.
     Note(Note),
+}
+
+impl Action {
+    /// Puts an order to signal before all that waits, behind the earlier orders of that kind. Allocates nothing as
+    /// long as the queue has room.
+    pub(super) fn first(self, todo: &mut VecDeque<Self>) {
+        let at = todo.iter().take_while(|action| action.signals()).count();
+        todo.insert(at, self);
+    }
+
+    /// Whether it ends processes.
+    fn signals(&self) -> bool {
+        match self {
+            Self::Kill { .. } | Self::Terminate { .. } | Self::KillProcess { .. } => true,
+            Self::Read(_)
+            | Self::Examine { .. }
+            | Self::Tell(_)
+            | Self::SetLine { .. }
+            | Self::Attach
+            | Self::Detach
+            | Self::Continue { .. }
+            | Self::Record(_)
+            | Self::Measure
+            | Self::Forget(_)
+            | Self::Note(_) => false,
+        }
+    }
 }

@@ -11,13 +11,23 @@ use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::WorkerId;
 
 impl Core {
-    /// What became of the order to kill.
-    pub(super) fn signalled(&mut self, kill: KillId, at: Nanos, refused: Option<String>) {
-        if let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == kill) {
-            flight.record.times.signal.get_or_insert(at);
-            if refused.is_some() {
-                flight.record.refused = refused;
-            }
+    /// What became of the order to kill one of the victims. After the last there is time for the rest.
+    pub(super) fn signalled(
+        &mut self,
+        kill: KillId,
+        worker: WorkerId,
+        at: Nanos,
+        refused: Option<String>,
+        now: Nanos,
+        todo: &mut VecDeque<Action>,
+    ) {
+        let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == kill) else { return };
+        flight.record.times.signal.get_or_insert(at);
+        if refused.is_some() {
+            flight.record.refused = refused;
+        }
+        if flight.victims.last() == Some(&worker) {
+            self.book(kill, now, todo);
         }
     }
 
@@ -69,7 +79,7 @@ impl Core {
         flight.grace_until = None;
         for victim in &flight.victims {
             if self.workers.get(victim).is_some_and(|worker| worker.dead_at().is_none()) {
-                todo.push_back(Action::Kill { kill, worker: *victim });
+                Action::Kill { kill, worker: *victim }.first(todo);
             }
         }
     }
@@ -112,6 +122,7 @@ impl Core {
     /// The kill is over, one way or the other: its victims leave the books or are stuck, and the domain is read
     /// again, which may lead to the next victim.
     fn land(&mut self, index: usize, confirmed: bool, now: Nanos, todo: &mut VecDeque<Action>) {
+        self.book(self.flights[index].id, now, todo);
         let flight = self.flights.remove(index);
         let mut record = flight.record;
         record.confirmed = confirmed;

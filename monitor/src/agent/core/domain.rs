@@ -91,7 +91,8 @@ impl Domain {
         };
     }
 
-    fn threshold(&mut self, total: Bytes, threshold: Threshold) -> Result<Bytes, String> {
+    /// SPEC 3; kept from one reading to the next.
+    pub(super) fn threshold(&mut self, total: Bytes, threshold: Threshold) -> Result<Bytes, String> {
         if let Some((of, kept)) = self.threshold_of
             && of == total
         {

@@ -189,6 +189,19 @@ pub enum Event {
         /// When it was tried.
         at: Nanos,
     },
+    /// The loop hung, and its deputy sent SIGKILL to the worker that was next.
+    Struck {
+        /// Where it was above.
+        domain: DomainId,
+        /// Whom.
+        worker: WorkerId,
+        /// When.
+        at: Nanos,
+        /// What the deputy read: SPEC 2.
+        used: Bytes,
+        /// SPEC 2.
+        total: Bytes,
+    },
     /// What the processes of a victim that does not die are waiting for.
     Examined {
         /// The kill that was given up on.

@@ -8,6 +8,7 @@ use super::flight::Flight;
 use super::worker::Life;
 use super::{Action, Chosen, Core, DomainId, KillId, KillRecord, Note, Times, Trigger, VictimRecord};
 use crate::control::protocol::Verdict;
+use crate::policy::Choice;
 use crate::threshold::Usage;
 use crate::units::Nanos;
 use crate::worker::WorkerId;
@@ -15,66 +16,70 @@ use crate::worker::WorkerId;
 /// SPEC 5: how often it is said that nobody can be killed; and how often a dry run decides.
 pub(super) const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
 
+/// What came of the question whether a domain must be relieved.
+pub(super) enum Relief {
+    /// A kill is ordered, the last of the flights, and not booked yet.
+    Ordered,
+    /// Nobody is to be signalled; what is to be said of that.
+    None(Option<Note>),
+}
+
 impl Core {
     /// The domain is above by an authoritative reading: picks victims and orders their death, unless a kill is in
-    /// flight here or in a domain that overlaps. What is to be said of it is returned.
-    pub(super) fn relieve(&mut self, id: DomainId, now: Nanos, todo: &mut VecDeque<Action>) -> Option<Note> {
+    /// flight here or in a domain that overlaps. Up to the order nothing is allocated, sorted or copied.
+    pub(super) fn relieve(&mut self, id: DomainId, now: Nanos, todo: &mut VecDeque<Action>) -> Relief {
         if !self.settings.kills() || self.flights.iter().any(|flight| self.overlap(flight.domain, id)) {
-            return None;
+            return Relief::None(None);
         }
-        let domain = self.domains.get(&id)?;
-        let usage = domain.usage()?;
+        let Some((domain, usage)) = self.domains.get(&id).and_then(|domain| Some((domain, domain.usage()?)))
+        else {
+            return Relief::None(None);
+        };
         if now < domain.quiet_until.max(self.settle_until) {
-            return None;
+            return Relief::None(None);
         }
-        let crossed = domain.crossed;
+        let crossed = domain.crossed.unwrap_or((now, Trigger::Tick));
         if let ControlFlow::Break(note) = self.spares(id, usage, now, todo) {
-            return note;
+            return Relief::None(note);
         }
-        let domain = self.domains.get(&id)?;
-        // The first in the first statement: with one victim nothing is sorted or copied before the order.
-        let mut victims = Vec::with_capacity(4);
-        for choice in domain.roster.choose(usage) {
-            if victims.is_empty() {
-                self.last_kill = KillId(self.last_kill.0 + 1);
-            }
-            let (kill, worker) = (self.last_kill, choice.id);
-            if !self.settings.dry_run {
-                todo.push_back(match self.settings.grace_ms {
-                    0 => Action::Kill { kill, worker },
-                    1.. => Action::Terminate { kill, worker },
-                });
-            }
-            victims.push(choice);
-        }
-        if victims.is_empty() {
+        let Some(domain) = self.domains.get(&id) else { return Relief::None(None) };
+        let mut chosen = std::mem::take(&mut self.spare.chosen);
+        chosen.extend(domain.roster.choose(usage));
+        if chosen.is_empty() {
+            self.spare.chosen = chosen;
             self.let_go(id, todo);
-            return self.complain(id, usage, now);
+            return Relief::None(self.complain(id, usage, now));
         }
-        let kill = self.last_kill;
-        todo.push_back(Action::Record(kill));
         self.counters.kills += 1;
-        let records = victims.iter().filter_map(|choice| {
-            let worker = self.workers.get(&choice.id)?;
-            Some(VictimRecord {
-                worker: choice.id,
-                pid: worker.pid,
-                name: worker.name.clone(),
-                owner: worker.candidate.owner.as_deref().map(str::to_owned),
-                kind: worker.candidate.kind.name().to_owned(),
-                should_retry: choice.should_retry,
-                why: choice.why.to_string(),
-                memory: worker.memory(),
-                sample: worker.sample,
-            })
-        });
-        let (crossing, trigger) = crossed.map_or((now, Trigger::Tick), |(at, trigger)| (at, trigger));
+        self.last_kill = KillId(self.last_kill.0 + 1);
+        let flight = self.flight(id, usage, crossed, chosen, now);
+        if self.settings.dry_run {
+            return Relief::None(Some(self.pretend(flight, now, todo)));
+        }
+        for victim in &flight.victims {
+            self.order(self.last_kill, *victim, todo);
+        }
+        self.flights.push(flight);
+        Relief::Ordered
+    }
+
+    /// A kill of those who were chosen, with what costs nothing to note.
+    pub(super) fn flight(
+        &mut self,
+        domain: DomainId,
+        usage: Usage,
+        (crossing, trigger): (Nanos, Trigger),
+        chosen: Vec<Choice>,
+        now: Nanos,
+    ) -> Flight {
+        let mut victims = std::mem::take(&mut self.spare.victims);
+        victims.extend(chosen.iter().map(|choice| choice.id));
         let record = KillRecord {
-            id: kill,
-            domain: self.domains.get(&id).map(|domain| domain.name.clone()).unwrap_or_default(),
-            policy: self.settings.policy.as_str().to_owned(),
+            id: self.last_kill,
+            domain: String::new(),
+            policy: String::new(),
             trigger,
-            victims: records.collect(),
+            victims: Vec::new(),
             used: usage.used,
             threshold: usage.threshold,
             total: usage.total,
@@ -85,50 +90,98 @@ impl Core {
             stuck: Vec::new(),
             used_after: None,
         };
-        let decided = tell_of_decision(&record, now, todo);
-        if self.settings.dry_run {
-            if let Some(domain) = self.domains.get_mut(&id) {
-                domain.quiet_until = now.after(COMPLAIN_EVERY);
-            }
-            self.remember(record);
-            return Some(decided);
-        }
-        let victims = victims.iter().map(|choice| choice.id).collect();
-        self.take_off(id, kill, victims, record, now);
-        Some(decided)
-    }
-
-    /// Puts a kill in flight: its victims are candidates no more.
-    fn take_off(
-        &mut self,
-        domain: DomainId,
-        id: KillId,
-        victims: Vec<WorkerId>,
-        record: KillRecord,
-        now: Nanos,
-    ) {
-        let mut taken = Vec::with_capacity(victims.len());
-        for victim in &victims {
-            let Some(worker) = self.workers.get_mut(victim) else { continue };
-            worker.life = Life::BeingKilled(id);
-            for charged in &worker.domains {
-                let Some(found) = self.domains.get_mut(charged) else { continue };
-                taken.extend(found.roster.remove(*victim).filter(|_| *charged == domain));
-            }
-        }
         let grace = Duration::from_millis(self.settings.grace_ms);
-        let deadline = now.after(grace).after(Duration::from_millis(self.settings.kill_timeout_ms));
-        let grace_until = (!grace.is_zero()).then(|| now.after(grace));
-        self.flights.push(Flight {
-            id,
+        Flight {
+            id: record.id,
             domain,
             victims,
-            taken,
-            grace_until,
-            deadline,
+            chosen,
+            rest: None,
+            taken: Vec::new(),
+            grace_until: (!grace.is_zero()).then(|| now.after(grace)),
+            deadline: now.after(grace).after(Duration::from_millis(self.settings.kill_timeout_ms)),
             memory_deadline: None,
             record,
-        });
+        }
+    }
+
+    fn order(&mut self, kill: KillId, victim: WorkerId, todo: &mut VecDeque<Action>) {
+        let Some(worker) = self.workers.get_mut(&victim) else { return };
+        worker.life = Life::BeingKilled(kill);
+        let order = match self.settings.grace_ms {
+            0 => Action::Kill { kill, worker: victim },
+            1.. => Action::Terminate { kill, worker: victim },
+        };
+        order.first(todo);
+    }
+
+    /// The signals are sent, or the kill is over: what the order left for later. The victims leave the rosters, the
+    /// decision is written down and told. Once for each kill.
+    pub(super) fn book(&mut self, kill: KillId, now: Nanos, todo: &mut VecDeque<Action>) {
+        let Some(index) = self.flights.iter().position(|flight| flight.id == kill) else { return };
+        if self.flights[index].chosen.is_empty() {
+            return;
+        }
+        let mut flight = self.flights.remove(index);
+        self.take_off(&mut flight);
+        let decided = self.write_down(&mut flight, todo);
+        self.spare.victims.reserve(self.spare.chosen.capacity());
+        let rest = flight.rest.take();
+        self.flights.insert(index, flight);
+        match rest {
+            Some(rest) => self.finish_reading(rest, Some(decided), now, todo),
+            None => todo.push_back(Action::Note(decided)),
+        }
+    }
+
+    /// The victims are candidates no more.
+    pub(super) fn take_off(&mut self, flight: &mut Flight) {
+        for victim in &flight.victims {
+            let Some(worker) = self.workers.get(victim) else { continue };
+            for charged in &worker.domains {
+                let Some(domain) = self.domains.get_mut(charged) else { continue };
+                flight.taken.extend(domain.roster.remove(*victim).filter(|_| *charged == flight.domain));
+            }
+        }
+    }
+
+    /// A dry run: decided and told, and over at once.
+    fn pretend(&mut self, mut flight: Flight, now: Nanos, todo: &mut VecDeque<Action>) -> Note {
+        let decided = self.write_down(&mut flight, todo);
+        if let Some(domain) = self.domains.get_mut(&flight.domain) {
+            domain.quiet_until = now.after(COMPLAIN_EVERY);
+        }
+        self.remember(flight.record);
+        flight.victims.clear();
+        self.spare.victims = flight.victims;
+        decided
+    }
+
+    /// Completes the record and tells the victims' launchers; the note for everyone else is returned.
+    fn write_down(&mut self, flight: &mut Flight, todo: &mut VecDeque<Action>) -> Note {
+        flight.record.victims = flight.chosen.iter().filter_map(|choice| self.described(choice)).collect();
+        flight.record.policy = self.settings.policy.as_str().to_owned();
+        flight.record.domain =
+            self.domains.get(&flight.domain).map(|domain| domain.name.clone()).unwrap_or_default();
+        flight.chosen.clear();
+        self.spare.chosen = std::mem::take(&mut flight.chosen);
+        todo.push_back(Action::Record(flight.id));
+        tell_of_decision(&flight.record, todo)
+    }
+
+    pub(super) fn described(&self, choice: &Choice) -> Option<VictimRecord> {
+        let worker = self.workers.get(&choice.id)?;
+        Some(VictimRecord {
+            worker: choice.id,
+            pid: worker.pid,
+            name: worker.name.clone(),
+            owner: worker.candidate.owner.as_deref().map(str::to_owned),
+            kind: worker.candidate.kind.name().to_owned(),
+            should_retry: choice.should_retry,
+            why: choice.why.to_string(),
+            memory: worker.memory(),
+            sample: worker.sample,
+        })
     }
 
     fn complain(&mut self, id: DomainId, usage: Usage, now: Nanos) -> Option<Note> {
@@ -144,7 +197,8 @@ impl Core {
 }
 
 /// Tells the victims' launchers; the note for everyone else is returned.
-fn tell_of_decision(record: &KillRecord, at: Nanos, todo: &mut VecDeque<Action>) -> Note {
+fn tell_of_decision(record: &KillRecord, todo: &mut VecDeque<Action>) -> Note {
+    let at = record.times.decision.unwrap_or_default();
     if !record.dry_run {
         for victim in &record.victims {
             todo.push_back(Action::Tell(Box::new(Verdict {

@@ -21,6 +21,8 @@ pub enum Trigger {
     Tick,
     /// The reading after a kill.
     AfterKill,
+    /// The loop hung, and its deputy looked.
+    Watchdog,
 }
 
 /// Something happened. `at` is in nanoseconds of `CLOCK_MONOTONIC`.

@@ -3,12 +3,29 @@
 use std::collections::VecDeque;
 
 use super::domain::State;
-use super::{Action, Core, DomainId, Measured, Note, Trigger};
+use super::kills::Relief;
+use super::{Action, Core, DomainId, KillId, Measured, Note, Trigger};
 use crate::threshold::Usage;
-use crate::units::Nanos;
+use crate::units::{Bytes, Nanos};
+
+/// What is left to do about a reading.
+#[derive(Debug)]
+pub(super) struct Rest {
+    domain: DomainId,
+    /// When it was taken.
+    at: Nanos,
+    /// What was known before.
+    old: State,
+    was_above: bool,
+    /// The kill that was over before it.
+    after_kill: Option<KillId>,
+    /// What it said.
+    used: Option<Bytes>,
+}
 
 impl Core {
-    /// An authoritative reading: the only thing that leads to a kill.
+    /// An authoritative reading: the only thing that leads to a kill. If it does, nothing is allocated until the order
+    /// is given, and all else waits until it is carried out (`book`).
     pub(super) fn read(
         &mut self,
         id: DomainId,
@@ -31,38 +48,51 @@ impl Core {
             (domain.crossed, domain.asked) = (None, None);
             domain.let_go = false;
         }
-        let line = domain.line();
-        // Above the line a crossing is no news, and a record for every reading would be a loop.
-        todo.push_back(Action::SetLine {
-            domain: id,
-            line: line.unwrap_or(i64::MAX),
-            rearm: !above,
-            brake: line.is_some() && self.brakes_in(id),
-        });
         if let (Some((_, Trigger::Crossing)), false) = (suspected, above) {
             self.counters.false_crossings += 1;
         }
-        // Orders first; what is said of them comes in the order of cause: the kill that is over, what was read after
-        // it, what was decided then.
-        let decided = if above { self.relieve(id, now, todo) } else { None };
+        let rest = Rest { domain: id, at: now, old, was_above, after_kill, used };
+        let relief = if above { self.relieve(id, now, todo) } else { Relief::None(None) };
+        match (relief, self.flights.last_mut()) {
+            (Relief::Ordered, Some(flight)) => flight.rest = Some(rest),
+            (Relief::Ordered, None) => {}
+            (Relief::None(note), _) => self.finish_reading(rest, note, now, todo),
+        }
+    }
+
+    /// What is less urgent than an order to kill. Orders first; what is said of them comes in the order of cause: the
+    /// kill that is over, what was read after it, what was decided then.
+    pub(super) fn finish_reading(
+        &mut self,
+        rest: Rest,
+        decided: Option<Note>,
+        now: Nanos,
+        todo: &mut VecDeque<Action>,
+    ) {
+        let id = rest.domain;
+        if let Some(domain) = self.domains.get(&id) {
+            let line = domain.line();
+            // Above the line a crossing is no news, and a record for every reading would be a loop.
+            todo.push_back(Action::SetLine {
+                domain: id,
+                line: line.unwrap_or(i64::MAX),
+                rearm: !domain.above(),
+                brake: line.is_some() && self.brakes_in(id),
+            });
+        }
         self.free_whom_it_may(now, todo);
         self.refresh_in_time(id, now);
         self.shift(now, todo);
-        todo.extend(after_kill.and_then(|kill| self.over(kill, used)).map(Action::Note));
-        self.tell_of_reading(id, &old, was_above, now, todo);
+        todo.extend(rest.after_kill.and_then(|kill| self.over(kill, rest.used)).map(Action::Note));
+        self.tell_of_reading(&rest, todo);
         todo.extend(decided.map(Action::Note));
     }
 
     /// Notes about a reading, after the orders that it led to.
-    fn tell_of_reading(
-        &self,
-        id: DomainId,
-        old: &State,
-        was_above: bool,
-        at: Nanos,
-        todo: &mut VecDeque<Action>,
-    ) {
-        let Some(domain) = self.domains.get(&id) else { return };
+    fn tell_of_reading(&self, rest: &Rest, todo: &mut VecDeque<Action>) {
+        let Rest { at, old, was_above, .. } = rest;
+        let (at, was_above) = (*at, *was_above);
+        let Some(domain) = self.domains.get(&rest.domain) else { return };
         let name = || domain.name.clone();
         let known = domain.usage();
         if let (Some(Usage { total, used, threshold }), State::New | State::Unknown(_) | State::NoLimit(_)) =

@@ -88,6 +88,12 @@ impl Settings {
         self.refresh_ms != 0
     }
 
+    /// Whether somebody may kill in the core's place: not where it would kill nobody, or only after a measurement.
+    #[must_use]
+    pub fn may_be_stood_in_for(&self) -> bool {
+        self.kills() && !self.dry_run && self.unhelpful_kills == UnhelpfulKills::Kill
+    }
+
     /// Whether workers are stopped at the line: only where something is done for those who wait.
     #[must_use]
     pub fn brakes(&self) -> bool {

@@ -16,7 +16,8 @@ const NOBODY: [u64; 0] = [];
 const NONE: [u32; 0] = [];
 const MS: u64 = Nanos::PER_MS;
 
-/// A core with a clock, which notes what was ordered and answers nothing by itself.
+/// A core with a clock, which notes what was ordered and answers nothing by itself but orders to kill: those were
+/// carried out.
 struct Bench {
     core: Core,
     now: Nanos,
@@ -39,6 +40,11 @@ impl Bench {
         self.now = Nanos(self.now.0 + MS);
         let mut todo = VecDeque::new();
         self.core.handle(event, self.now, &mut todo);
+        let orders: Vec<(KillId, WorkerId)> = todo.iter().filter_map(order).collect();
+        for (kill, worker) in orders {
+            let signalled = Event::Signalled { kill, worker, at: self.now, refused: None };
+            self.core.handle(signalled, self.now, &mut todo);
+        }
         todo.into()
     }
 
@@ -65,6 +71,13 @@ impl Bench {
         let pid = Pid(100 + u32::try_from(id).unwrap());
         let at = self.now;
         self.happen(Event::Ended { worker: WorkerId(id), pid, seen, status: Some(9), at })
+    }
+}
+
+fn order(action: &Action) -> Option<(KillId, WorkerId)> {
+    match action {
+        Action::Kill { kill, worker } | Action::Terminate { kill, worker } => Some((*kill, *worker)),
+        _ => None,
     }
 }
 
@@ -150,6 +163,53 @@ fn the_line_is_where_the_counter_meets_the_threshold() {
         actions.contains(&Action::SetLine { domain: BOX, line: -4 * 256, rearm: false, brake: false }),
         "{actions:?}"
     );
+}
+
+#[test]
+fn an_order_to_kill_stands_before_all_that_waits_and_alone() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[BOX, NODE]);
+    bench.worker(2, "b", &[OTHER, NODE]);
+    let mut todo = VecDeque::from([Action::Read(OTHER), Action::Read(NODE)]);
+    let measured = Measured::Known { total: Bytes(100 << 20), used: Bytes(99 << 20) };
+    for domain in [BOX, OTHER] {
+        let reading = Event::Reading { domain, measured: measured.clone(), counter: 0 };
+        bench.core.handle(reading, bench.now, &mut todo);
+    }
+    let kill = |id| Action::Kill { kill: KillId(id), worker: WorkerId(id) };
+    assert_eq!(todo, [kill(1), kill(2), Action::Read(OTHER), Action::Read(NODE)]);
+    todo.clear();
+    let (kill, worker, at) = (KillId(1), WorkerId(1), bench.now);
+    bench.core.handle(Event::Signalled { kill, worker, at, refused: None }, at, &mut todo);
+    assert_eq!(todo.front(), Some(&Action::Record(kill)), "then it is written down");
+    let todo: Vec<Action> = todo.into();
+    assert!(notes(&todo).iter().any(|note| matches!(note, Note::Decided { .. })), "and told: {todo:?}");
+}
+
+#[test]
+fn whom_the_deputy_struck_is_on_the_books_and_not_ordered_twice() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[BOX, NODE]);
+    bench.worker(2, "a", &[BOX, NODE]);
+    assert_eq!(bench.core.next_victim(BOX, bench.now), Some(WorkerId(2)));
+    let (used, total, at) = (Bytes(99 << 20), Bytes(100 << 20), bench.now);
+    let struck = Event::Struck { domain: BOX, worker: WorkerId(2), at, used, total };
+    let actions = bench.happen(struck.clone());
+    assert_eq!(killed(&actions), [2], "for what the deputy did not know of");
+    let record = bench.core.kill(KillId(1)).unwrap();
+    assert_eq!((record.trigger, record.times.signal, record.used), (Trigger::Watchdog, Some(at), used));
+    assert_eq!(bench.core.next_victim(BOX, bench.now), None, "one at a time");
+    assert_eq!(killed(&bench.reading(BOX, 99)), NOBODY);
+    bench.ended(2, Seen::Gone);
+    // The loop hung between order and signal.
+    let mut todo = VecDeque::new();
+    let measured = Measured::Known { total, used };
+    bench.core.handle(Event::Reading { domain: BOX, measured, counter: 0 }, bench.now, &mut todo);
+    assert_eq!(killed(todo.make_contiguous()), [1]);
+    let struck = Event::Struck { domain: BOX, worker: WorkerId(1), at, used, total };
+    assert_eq!(killed(&bench.happen(struck)), NOBODY, "its order is on its way");
+    assert_eq!(bench.core.kill(KillId(2)).unwrap().trigger, Trigger::Watchdog);
+    assert_eq!((bench.core.counters().watchdog_kills, bench.core.counters().kills), (2, 2));
 }
 
 #[test]

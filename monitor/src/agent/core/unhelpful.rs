@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kills::COMPLAIN_EVERY;
 use super::{Action, Core, DomainId, Note};
+use crate::policy::Roster;
 use crate::threshold::Usage;
 use crate::units::{Bytes, Nanos};
 
@@ -68,9 +69,10 @@ impl Core {
             return ControlFlow::Continue(());
         }
         // What was not measured counts as nothing here, and as stale below.
-        let memories: Vec<_> =
-            domain.roster.iter().map(|candidate| Some(candidate.memory.unwrap_or_default())).collect();
-        if Unhelpful::of(usage, memories.iter().copied()).is_none() {
+        let unhelpful = |usage: Usage, roster: &Roster| {
+            Unhelpful::of(usage, roster.iter().map(|candidate| Some(candidate.memory.unwrap_or_default())))
+        };
+        if unhelpful(usage, &domain.roster).is_none() {
             return ControlFlow::Continue(());
         }
         let (asked, used) = *domain.asked.get_or_insert((now, usage.used));
@@ -87,7 +89,7 @@ impl Core {
         }
         // What workers took after the question shows in their measurements, and must not count as held by others.
         let usage = Usage { used: used.min(usage.used), ..usage };
-        let Some(Unhelpful { candidates_hold, others_hold }) = Unhelpful::of(usage, memories) else {
+        let Some(Unhelpful { candidates_hold, others_hold }) = unhelpful(usage, &domain.roster) else {
             return ControlFlow::Continue(());
         };
         if domain.complained.is_some_and(|last| now.since(last) < COMPLAIN_EVERY) {

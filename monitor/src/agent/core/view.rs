@@ -223,6 +223,9 @@ pub struct Counters {
     pub refused: u64,
     /// Kills decided.
     pub kills: u64,
+    /// Of those, the ones that the loop's deputy carried out while the loop hung.
+    #[serde(default)]
+    pub watchdog_kills: u64,
     /// Kernel crossings that the authoritative reading did not confirm.
     pub false_crossings: u64,
     /// Kernel records lost.

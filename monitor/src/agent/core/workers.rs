@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::worker::{Life, Worker};
 use super::{Action, Core, DomainId, Note, Sample};
+use crate::policy::PolicyName;
 use crate::units::{Nanos, Pid};
 use crate::worker::WorkerId;
 
@@ -31,6 +32,9 @@ impl Core {
             }
         }
         self.workers.insert(worker.id(), worker);
+        if self.settings.policy == PolicyName::ByTime {
+            self.spare.reserve(self.workers.len());
+        }
         self.shift(at, todo);
     }
 
@@ -54,7 +58,7 @@ impl Core {
             Life::BeingKilled(kill) | Life::Stuck(kill) => {
                 // Asked to end, it may need a helper to do so; if it does not end, both are killed.
                 if !self.in_grace(kill) {
-                    todo.push_back(Action::KillProcess { kill, worker: id, pid });
+                    Action::KillProcess { kill, worker: id, pid }.first(todo);
                 }
             }
         }

@@ -93,27 +93,29 @@ impl Node {
         let mut todo = VecDeque::new();
         self.core.handle(event, self.now, &mut todo);
         while let Some(action) = todo.pop_front() {
-            if let Some(answer) = self.obey(action) {
+            let refusal = self.refusal(&action);
+            for answer in self.obey(action).into_iter().chain(refusal) {
                 self.core.handle(answer, self.now, &mut todo);
             }
         }
     }
 
+    /// One in eight kills meets a process that may not be signalled.
+    fn refusal(&mut self, action: &Action) -> Option<Event> {
+        let (Action::Kill { kill, worker } | Action::Terminate { kill, worker }) = action else {
+            return None;
+        };
+        let pids = self.workers.get(worker).cloned().unwrap_or_default();
+        let pid = if self.dice.one_in(8) { self.dice.pick(&pids)? } else { return None };
+        Some(Event::Refused { kill: *kill, worker: *worker, pid, at: self.now })
+    }
+
     fn obey(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::Read(domain) => Some(self.reading(domain)),
-            Action::Kill { kill, worker } | Action::Terminate { kill, worker } => {
-                self.order(kill, worker);
-                // One in eight kills meets a process that may not be signalled.
-                let pids = self.workers.get(&worker).cloned().unwrap_or_default();
-                if self.dice.one_in(8)
-                    && let Some(pid) = self.dice.pick(&pids)
-                {
-                    return Some(Event::Refused { kill, worker, pid, at: self.now });
-                }
-                Some(Event::Signalled { kill, worker, at: self.now, refused: None })
-            }
-            Action::KillProcess { kill, worker, .. } => {
+            Action::Kill { kill, worker }
+            | Action::Terminate { kill, worker }
+            | Action::KillProcess { kill, worker, .. } => {
                 self.order(kill, worker);
                 Some(Event::Signalled { kill, worker, at: self.now, refused: None })
             }
@@ -130,7 +132,7 @@ impl Node {
                 let longest = settings.grace_ms + settings.kill_timeout_ms + settings.memory_wait_ms;
                 // Ticks come at most 100 ms apart here.
                 let until = self.now.after(std::time::Duration::from_millis(longest + 300));
-                // The note follows the orders, and a kill whose signals were all refused is over by then.
+                // The note follows the orders, and a kill whose signals were all refused may be over by then.
                 if !self.ended.contains(&kill) {
                     self.open.insert(kill, until);
                 }
@@ -255,6 +257,13 @@ impl Node {
                 let (domain, _) = self.dice.pick(&DOMAINS).unwrap();
                 let (counter, pushed) = (i64::try_from(self.dice.below(1 << 20)).unwrap(), self.now);
                 self.happen(Event::Crossing { domain, counter, pushed });
+            }
+            17 => {
+                let (domain, _) = self.dice.pick(&DOMAINS).unwrap();
+                let (used, total) = (Bytes(99 << 20), Bytes(100 << 20));
+                if let Some(worker) = self.anyone() {
+                    self.happen(Event::Struck { domain, worker, at: self.now, used, total });
+                }
             }
             _ => self.happen(Event::Tick),
         }

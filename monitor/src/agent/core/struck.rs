@@ -1,0 +1,94 @@
+//! A kill that the deputy carried out while the loop hung: put on the books as if it had been ordered here, and never
+//! ordered twice.
+
+use std::collections::VecDeque;
+
+use super::worker::Life;
+use super::{Action, Core, DomainId, KillId, Trigger};
+use crate::policy::Choice;
+use crate::threshold::Usage;
+use crate::units::{Bytes, Nanos};
+use crate::worker::WorkerId;
+
+impl Core {
+    /// Whom it would kill next in a domain, for somebody who has to act without asking. `None`: nobody, or nobody now.
+    #[must_use]
+    pub fn next_victim(&self, id: DomainId, now: Nanos) -> Option<WorkerId> {
+        let domain = self.domains.get(&id)?;
+        let waits = now < domain.quiet_until.max(self.settle_until)
+            || self.flights.iter().any(|flight| self.overlap(flight.domain, id));
+        if waits || !self.settings.may_be_stood_in_for() {
+            return None;
+        }
+        domain.roster.choose(domain.usage()?).next().map(|choice| choice.id)
+    }
+
+    /// The deputy struck. The order that follows strikes again, which does no harm: it is for the processes that the
+    /// deputy did not know of, and for all that comes after a signal.
+    pub(super) fn struck(
+        &mut self,
+        id: DomainId,
+        victim: WorkerId,
+        (used, total): (Bytes, Bytes),
+        at: Nanos,
+        now: Nanos,
+        todo: &mut VecDeque<Action>,
+    ) {
+        let Some(life) = self.workers.get(&victim).map(|worker| worker.life) else { return };
+        self.counters.watchdog_kills += 1;
+        if let Life::BeingKilled(kill) = life {
+            // It hung between the order and the signal.
+            self.sent_by_the_deputy(kill, at);
+            return;
+        }
+        let line = self.threshold();
+        let Some(domain) = self.domains.get_mut(&id) else { return };
+        let Ok(threshold) = domain.threshold(total, line) else { return };
+        let crossed = (domain.crossed.map_or(at, |(crossed, _)| crossed), Trigger::Watchdog);
+        let Some(choice) = domain.roster.ranking().into_iter().find(|choice| choice.id == victim) else {
+            return;
+        };
+        let flying = self.flights.iter().position(|flight| self.overlap(flight.domain, id));
+        let kill = match flying {
+            // It hung between the order to kill somebody else and that signal: they are one kill.
+            Some(index) => self.joins(index, choice),
+            None => {
+                self.counters.kills += 1;
+                self.last_kill = KillId(self.last_kill.0 + 1);
+                let usage = Usage { total, used, threshold };
+                let mut flight = self.flight(id, usage, crossed, vec![choice], now);
+                flight.grace_until = None;
+                flight.record.times.decision = Some(at);
+                self.flights.push(flight);
+                self.last_kill
+            }
+        };
+        self.sent_by_the_deputy(kill, at);
+        if let Some(worker) = self.workers.get_mut(&victim) {
+            worker.life = Life::BeingKilled(kill);
+        }
+        Action::Kill { kill, worker: victim }.first(todo);
+    }
+
+    fn joins(&mut self, index: usize, choice: Choice) -> KillId {
+        let mut flight = self.flights.remove(index);
+        let kill = flight.id;
+        flight.victims.push(choice.id);
+        if flight.chosen.is_empty() {
+            // Booked already.
+            flight.record.victims.extend(self.described(&choice));
+            self.take_off(&mut flight);
+        } else {
+            flight.chosen.push(choice);
+        }
+        self.flights.insert(index, flight);
+        kill
+    }
+
+    fn sent_by_the_deputy(&mut self, kill: KillId, at: Nanos) {
+        if let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == kill) {
+            flight.record.trigger = Trigger::Watchdog;
+            flight.record.times.signal.get_or_insert(at);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The path from a crossing record to the signal, as the shell walks it, under an allocator that counts.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::path::Path;
+use std::process::{Child, Command};
+
+use rustix::process::Signal;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::agent::core::{DomainId, Settings};
+use crate::config::Config;
+use crate::control::request::Peer;
+use crate::kill::Process;
+use crate::units::Pid;
+use crate::worker::{Kind, Times};
+
+thread_local! {
+    /// Allocations of this thread; the test harness has threads of its own.
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every call is passed on unchanged to the system's allocator, which upholds the contract; counting
+// touches a constant-initialised thread-local without a destructor, which itself allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from `System`, by `alloc` above, with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations(work: impl FnOnce()) -> usize {
+    let before = COUNT.get();
+    work();
+    COUNT.get() - before
+}
+
+/// A child that is ended whatever happens.
+struct Sleeper(Child);
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const WORKER: WorkerId = WorkerId(1);
+
+/// A shell that guards the cgroup /box of the fixtures, which is above half of its limit, with `sleeper` as a worker in
+/// it. Nothing waits to be done.
+fn shell(sleeper: &Sleeper) -> Shell {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1");
+    let config = Config { journal: None, summary_interval: None, ..Config::defaults(0, None) };
+    let (reports, _) = Reports::start(&config);
+    let settings = Settings { usage_threshold: 0.5, ..Settings::default() };
+    let (ended, _) = mpsc::unbounded_channel();
+    let domains = Domains::new(fixture.join("proc"), fixture.join("cgroup"), false);
+    let off = Err(Programs::off("a test"));
+    let mut shell = Shell::new(Core::new(settings.clone()), off, domains, reports, ended);
+    shell.happen(Event::Settings(settings));
+    let added = shell.domains.add_cgroup(&"/box".parse().unwrap(), None).unwrap().unwrap();
+    let Event::DomainAdded { domain, .. } = added else { panic!("{added:?}") };
+    shell.happen(added);
+    let process = Process::open_unchecked(Pid(sleeper.0.id())).unwrap();
+    let pid = process.pid();
+    let (pushes, _) = mpsc::channel(1);
+    shell.registry.add(
+        WORKER,
+        process,
+        Peer { connection: 0, uid: rustix::process::getuid().as_raw(), pushes },
+    );
+    let kind = Kind::Task { max_retries: Times::Unlimited };
+    let (owner, name) = (Some("owner".to_owned()), Some("name".to_owned()));
+    shell.tell(Event::Registered {
+        worker: WORKER,
+        pid,
+        uid: 0,
+        kind,
+        owner,
+        name,
+        attempt: 0,
+        domains: vec![domain],
+    });
+    shell.todo.clear();
+    shell
+}
+
+#[tokio::test]
+async fn from_the_crossing_record_to_the_signal_nothing_is_allocated() {
+    assert!(allocations(|| drop(std::hint::black_box(Box::new(1)))) > 0, "the counter counts");
+    let mut sleeper = Sleeper(Command::new("sleep").arg("600").spawn().unwrap());
+    let mut shell = shell(&sleeper);
+    let domain = DomainId(1);
+    let mut signalled = 0;
+    let count = allocations(|| {
+        shell.tell(Event::Crossing { domain, counter: 1, pushed: clock::now() });
+        // As `carry_out` does, up to the order to kill.
+        while let Some(action) = shell.todo.pop_front() {
+            if let Action::Kill { worker, .. } = action {
+                signalled = shell.registry.signal(worker, Signal::KILL, Path::new("/proc")).signalled;
+                break;
+            }
+            shell.act(action);
+        }
+    });
+    assert_eq!((signalled, count), (1, 0), "processes signalled, allocations");
+    assert!(!sleeper.0.wait().unwrap().success());
+    assert!(shell.todo.is_empty(), "nothing was to be done before or besides: {:?}", shell.todo);
+}

@@ -1,0 +1,46 @@
+//! What the daemon says on stderr. A thread writes it, so that a reader who does not read (a full pipe, a stopped
+//! terminal) holds nobody up: what does not fit into the queue is counted and dropped. It chooses no words.
+
+use std::io::{self, Write as _};
+use std::sync::OnceLock;
+
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+
+/// How many lines can wait: one takes some hundred bytes.
+const WAITING: usize = 4096;
+
+/// The way into the queue.
+static QUEUE: OnceLock<NonBlocking> = OnceLock::new();
+
+/// Starts the thread and sends all `tracing` says there; `MONITOR_LOG` (or `RUST_LOG`) chooses what is shown, by
+/// default what an operator needs. What waits is written when the guard is dropped, for about a second.
+#[must_use]
+pub fn start() -> WorkerGuard {
+    let filter = EnvFilter::try_from_env("MONITOR_LOG")
+        .or_else(|_| EnvFilter::try_from_default_env())
+        .unwrap_or_else(|_| EnvFilter::new("info"));
+    let queue = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING).thread_name("stderr");
+    let (writer, guard) = queue.finish(io::stderr());
+    // A second call, in a test, changes nothing.
+    let writer = QUEUE.get_or_init(|| writer).clone();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).try_init();
+    guard
+}
+
+/// A line as it is. To stderr itself if the thread was not started.
+pub fn say(line: &str) {
+    let line = format!("{line}\n");
+    // Nobody can be told that stderr is closed.
+    let _ = match QUEUE.get() {
+        Some(queue) => queue.clone().write_all(line.as_bytes()),
+        None => io::stderr().write_all(line.as_bytes()),
+    };
+}
+
+/// How many lines were dropped so far.
+#[must_use]
+pub fn lost() -> u64 {
+    let lost = QUEUE.get().map_or(0, |queue| queue.error_counter().dropped_lines());
+    u64::try_from(lost).unwrap_or(u64::MAX)
+}
