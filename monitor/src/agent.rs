@@ -13,6 +13,7 @@ pub mod core;
 mod domains;
 mod killing;
 mod later;
+mod limits;
 mod measure;
 mod members;
 mod node;

@@ -12,6 +12,7 @@ use super::brake::Brake;
 use super::clock;
 use super::core::{Action, Core, Event, Note, Seen};
 use super::domains::Domains;
+use super::limits::Limits;
 use super::members::Ended;
 use super::registry::Registry;
 use super::reports::Reports;
@@ -37,6 +38,7 @@ pub(super) struct Shell {
     refused: Option<Box<[Probe; 3]>>,
     pub(super) domains: Domains,
     pub(super) registry: Registry,
+    pub(super) limits: Limits,
     pub(super) watchers: Watchers,
     pub(super) reports: Reports,
     /// Writes down all that the core is told, if that is asked for.
@@ -87,6 +89,7 @@ impl Shell {
             refused,
             domains,
             registry: Registry::default(),
+            limits: Limits::default(),
             watchers: Watchers::default(),
             reports,
             recorder: None,
@@ -150,8 +153,8 @@ impl Shell {
             }
             Action::Examine { kill, worker, pids } => Some(self.examine(kill, worker, &pids)),
             Action::SetLine { domain, line, rearm, brake } => {
-                if let Some(programs) = &mut self.programs {
-                    programs.cells.set_line(domain.0, line, rearm, brake);
+                if let (Some(programs), Some(cell)) = (&mut self.programs, self.domains.cell(domain)) {
+                    programs.cells.set_line(cell, line, rearm, brake);
                 }
                 None
             }
@@ -200,6 +203,9 @@ impl Shell {
     }
 
     fn forget(&mut self, worker: WorkerId) {
+        if let Some(cgroup) = self.registry.get(worker).and_then(|entry| entry.cgroup.as_ref()) {
+            self.limits.leave(cgroup);
+        }
         for process in self.registry.remove(worker) {
             self.let_leave(&process);
         }
@@ -211,7 +217,6 @@ impl Shell {
         self.beat();
         self.drain();
         self.check_drops();
-        self.domains.reopen(self.programs.as_mut());
         if !self.programs.as_ref().is_some_and(|programs| programs.attached(Hook::Lineage)) {
             for worker in self.registry.ids() {
                 self.scan(worker);
@@ -219,6 +224,7 @@ impl Shell {
         }
         self.happen(Event::Tick);
         self.recheck_some();
+        self.recheck_domains();
     }
 }
 
