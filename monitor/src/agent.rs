@@ -15,6 +15,7 @@ mod domains;
 mod exporter;
 mod killing;
 mod later;
+mod limits;
 mod measure;
 mod members;
 mod metrics;

@@ -1,7 +1,7 @@
 //! What the daemon says on stderr. A thread writes it, so that a reader who does not read (a full pipe, a stopped
 //! terminal) holds nobody up: what does not fit into the queue is counted and dropped. It chooses no words.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::OnceLock;
 
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
@@ -24,7 +24,11 @@ pub fn start() -> WorkerGuard {
     let (writer, guard) = queue.finish(io::stderr());
     // A second call, in a test, changes nothing.
     let writer = QUEUE.get_or_init(|| writer).clone();
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_ansi(io::stderr().is_terminal())
+        .try_init();
     guard
 }
 

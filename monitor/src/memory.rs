@@ -13,6 +13,7 @@ mod file;
 #[cfg(test)]
 mod fixture;
 pub mod hierarchy;
+pub mod limit;
 mod meminfo;
 mod parse;
 pub mod path;

@@ -112,6 +112,23 @@ impl Sandbox {
         }
     }
 
+    /// Takes the limit away.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn lift_limit(&self) -> Result<()> {
+        match self.version {
+            Version::V1 => {
+                let memsw = "memory.memsw.limit_in_bytes";
+                if self.dir.join(memsw).exists() {
+                    self.write(memsw, "-1")?;
+                }
+                self.write("memory.limit_in_bytes", "-1")
+            }
+            Version::V2 => self.write("memory.max", "max"),
+        }
+    }
+
     /// Its path relative to the root of the memory hierarchy: what `--cgroup` takes (SPEC 11).
     #[must_use]
     pub fn path(&self) -> &CgroupPath {

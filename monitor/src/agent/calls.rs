@@ -97,7 +97,7 @@ impl Shell {
             protects: self.protects(),
             survival: survival::steps(),
             probes: self.probes(),
-            domains: self.core.domains(),
+            domains: self.domain_views(),
             workers: self.registry.len(),
             kills_in_flight: self.core.kills_in_flight(),
             drops: self.drops_by_cpu(),
@@ -154,13 +154,14 @@ impl Shell {
             let message = format!("process {pid} is registered already, as {worker}");
             return Err(refuse(RefusalCode::Duplicate, Some("op.register.pid"), message));
         }
-        self.guard_around(pid);
-        let domains = self.domains.charged_by(pid).map_err(|error| of_read(pid, &error))?;
+        let cgroup = self.domains.cgroup_of(pid).map_err(|error| of_read(pid, &error))?;
+        self.guard_around(cgroup.as_ref());
+        let domains = self.domains.charged_by(cgroup.as_ref());
         if let Some(outer) = self.registry.worker_of(pid) {
             self.leave(outer, pid);
         }
         let Register { owner, name, attempt, start_time, .. } = register;
-        let worker = self.enroll(process, peer, start_time, |worker| Event::Registered {
+        let worker = self.enroll(process, peer, start_time, cgroup, |worker| Event::Registered {
             worker,
             pid,
             uid: uid.unwrap_or(0),

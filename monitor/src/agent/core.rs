@@ -12,6 +12,7 @@ mod domain;
 mod event;
 mod flight;
 mod gear;
+mod hierarchy;
 mod kills;
 mod note;
 mod readings;
@@ -104,6 +105,8 @@ impl Core {
                 self.flights.reserve(self.domains.len());
                 todo.push_back(Action::Read(domain));
             }
+            Event::Reparented { domain, parent } => self.reparent(domain, parent),
+            Event::DomainRemoved { domain } => self.remove_domain(domain, now, todo),
             Event::Reading { domain, measured, counter } => self.read(domain, measured, counter, now, todo),
             Event::Delta { domain, counter, pushed } => self.delta(domain, counter, pushed, todo),
             Event::Crossing { domain, counter, pushed } => self.crossing(domain, counter, pushed, todo),
@@ -177,21 +180,5 @@ impl Core {
             usage_threshold: self.settings.usage_threshold,
             min_memory_free: self.settings.min_memory_free,
         }
-    }
-
-    /// Whether two domains share memory: one lies within the other.
-    fn overlap(&self, one: DomainId, other: DomainId) -> bool {
-        self.within(one, other) || self.within(other, one)
-    }
-
-    fn within(&self, inner: DomainId, outer: DomainId) -> bool {
-        let mut at = Some(inner);
-        while let Some(domain) = at {
-            if domain == outer {
-                return true;
-            }
-            at = self.domains.get(&domain).and_then(|domain| domain.parent);
-        }
-        false
     }
 }

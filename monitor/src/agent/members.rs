@@ -10,6 +10,7 @@ use super::core::{Event, Seen};
 use super::readiness;
 use super::shell::Shell;
 use crate::kill::Process;
+use crate::memory::CgroupPath;
 use crate::memory::process::with_descendants;
 use crate::units::Pid;
 use crate::worker::WorkerId;
@@ -113,28 +114,13 @@ impl Shell {
         }
     }
 
-    /// Guards the cgroups with limits around a process, if that is asked for.
-    pub(super) fn guard_around(&mut self, pid: Pid) {
-        if !self.guards_ancestors {
-            return;
-        }
-        let around = self.domains.limited_around(pid).unwrap_or_default();
-        // The outermost first: it is the parent of the next.
-        for path in around.iter().rev() {
-            match self.domains.add_cgroup(path, self.programs.as_mut()) {
-                Ok(Some(added)) => self.happen(added),
-                Ok(None) => {}
-                Err(error) => tracing::warn!(%error, cgroup = %path.as_path().display(), "cannot guard"),
-            }
-        }
-    }
-
     /// Takes a process as a new worker. It was checked; what is left cannot be refused.
     pub(super) fn enroll(
         &mut self,
         process: Process,
         peer: crate::control::request::Peer,
         start_time: u64,
+        cgroup: Option<CgroupPath>,
         event: impl FnOnce(WorkerId) -> Event,
     ) -> WorkerId {
         self.last_worker += 1;
@@ -148,7 +134,10 @@ impl Shell {
             tracing::warn!(%error, %worker, %pid, "the kernel side cannot follow this worker");
         }
         watch(worker, &process, self.ended.clone());
-        self.registry.add(worker, process, peer);
+        if let Some(cgroup) = &cgroup {
+            self.limits.enter(cgroup);
+        }
+        self.registry.add(worker, process, peer, cgroup);
         self.tell(event(worker));
         let at = clock::of_ticks(start_time);
         if at < self.started {

@@ -2,7 +2,7 @@
 
 use monitor_common::RECORD_LEN;
 
-use super::core::{DomainId, Event, Seen};
+use super::core::{Event, Seen};
 use super::shell::{BATCH, Shell};
 use crate::kernel::record::{self, Record};
 use crate::units::{Nanos, Pid};
@@ -50,20 +50,19 @@ impl Shell {
 
     fn take(&mut self, record: Record) {
         match record {
-            Record::Delta(delta) if self.domains.current(delta.generation) => self.happen(Event::Delta {
-                domain: DomainId(delta.cell),
-                counter: delta.counter,
-                pushed: Nanos(delta.header.time),
-            }),
-            Record::Crossing(crossing) if self.domains.current(crossing.generation) => {
-                self.happen(Event::Crossing {
-                    domain: DomainId(crossing.cell),
-                    counter: crossing.counter,
-                    pushed: Nanos(crossing.header.time),
-                });
+            // Those of cells as they were before are passed over: the readings that came with the change know better.
+            Record::Delta(delta) => {
+                if let Some(domain) = self.domains.counted_in(delta.cell, delta.generation) {
+                    let (counter, pushed) = (delta.counter, Nanos(delta.header.time));
+                    self.happen(Event::Delta { domain, counter, pushed });
+                }
             }
-            // Of cells as they were before; the readings that came with the change know better.
-            Record::Delta(_) | Record::Crossing(_) => {}
+            Record::Crossing(crossing) => {
+                if let Some(domain) = self.domains.counted_in(crossing.cell, crossing.generation) {
+                    let (counter, pushed) = (crossing.counter, Nanos(crossing.header.time));
+                    self.happen(Event::Crossing { domain, counter, pushed });
+                }
+            }
             Record::Fork(fork) => self.forked(WorkerId(fork.worker), Pid(fork.pid)),
             Record::Exit(exit) => {
                 let (worker, pid) = (WorkerId(exit.worker), Pid(exit.pid));

@@ -26,7 +26,7 @@ pub(super) struct Entry {
     connected: bool,
     /// The process that was registered.
     pub(super) root: Pid,
-    /// Where it was when it was last looked at (`upkeep`).
+    /// The cgroup that it charges, when it was last looked at (`upkeep`); none: there is no memory hierarchy.
     pub(super) cgroup: Option<CgroupPath>,
 }
 
@@ -46,13 +46,13 @@ pub(super) struct Killed {
 }
 
 impl Registry {
-    pub(super) fn add(&mut self, worker: WorkerId, root: Process, peer: Peer) {
+    pub(super) fn add(&mut self, worker: WorkerId, root: Process, peer: Peer, cgroup: Option<CgroupPath>) {
         self.by_pid.insert(root.pid(), worker);
         let entry = Entry {
             root: root.pid(),
             members: vec![Member { process: root, watched: true }],
             peer,
-            cgroup: None,
+            cgroup,
             connected: true,
         };
         self.workers.insert(worker, entry);

@@ -186,10 +186,7 @@ fn start(
             error: error.to_string(),
         };
         let path = CgroupPath::new(cgroup.as_os_str()).map_err(|error| name(&error))?;
-        let added = shell.domains.add_cgroup(&path, shell.programs.as_mut()).map_err(|error| name(&error))?;
-        if let Some(added) = added {
-            shell.happen(added);
-        }
+        shell.guard_named(&path).map_err(|error| name(&error))?;
     }
     shell.delay = config.debug_delay;
     shell.deputy = Deputy::start(config.watchdog, shell.core.settings(), shell.domains.roots())

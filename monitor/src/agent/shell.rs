@@ -13,6 +13,7 @@ use super::clock;
 use super::core::{Action, Core, Event, Note, Seen};
 use super::deputy::Deputy;
 use super::domains::Domains;
+use super::limits::Limits;
 use super::members::Ended;
 use super::registry::Registry;
 use super::reports::Reports;
@@ -44,6 +45,7 @@ pub(super) struct Shell {
     refused: Option<Box<Probes>>,
     pub(super) domains: Domains,
     pub(super) registry: Registry,
+    pub(super) limits: Limits,
     pub(super) watchers: Watchers,
     pub(super) reports: Reports,
     /// Writes down all that the core is told, if that is asked for.
@@ -100,6 +102,7 @@ impl Shell {
             refused,
             domains,
             registry: Registry::default(),
+            limits: Limits::default(),
             watchers: Watchers::default(),
             reports,
             recorder: None,
@@ -174,8 +177,8 @@ impl Shell {
             }
             Action::Examine { kill, worker, pids } => Some(self.examine(kill, worker, &pids)),
             Action::SetLine { domain, line, rearm, brake } => {
-                if let Some(programs) = &mut self.programs {
-                    programs.cells.set_line(domain.0, line, rearm, brake);
+                if let (Some(programs), Some(cell)) = (&mut self.programs, self.domains.cell(domain)) {
+                    programs.cells.set_line(cell, line, rearm, brake);
                 }
                 None
             }
@@ -224,6 +227,9 @@ impl Shell {
     }
 
     fn forget(&mut self, worker: WorkerId) {
+        if let Some(cgroup) = self.registry.get(worker).and_then(|entry| entry.cgroup.as_ref()) {
+            self.limits.leave(cgroup);
+        }
         for process in self.registry.remove(worker) {
             self.let_leave(&process);
         }
@@ -243,7 +249,6 @@ impl Shell {
         self.beat();
         self.drain();
         self.check_drops();
-        self.domains.reopen(self.programs.as_mut());
         if !self.programs.as_ref().is_some_and(|programs| programs.attached(Hook::Lineage)) {
             for worker in self.registry.ids() {
                 self.scan(worker);
@@ -253,6 +258,7 @@ impl Shell {
         // A reading, its line and a note or two for each domain.
         self.todo.reserve(WAITING + 4 * self.domains.len());
         self.recheck_some();
+        self.recheck_domains();
         self.nominate();
         self.tell_of_lost_lines();
     }

@@ -33,13 +33,18 @@ impl Shell {
         // An unreadable file leaves all as it is: the worker is ending, or the next round reads it.
         let Ok(cgroup) = self.domains.cgroup_of(pid) else { return };
         // It lived after its file was read: so the file was its own.
-        if member.process.ended() || entry.cgroup.as_ref() == Some(&cgroup) {
+        if member.process.ended() || entry.cgroup == cgroup {
             return;
         }
-        self.guard_around(pid);
-        let Ok(domains) = self.domains.charged_by(pid) else { return };
+        self.guard_around(cgroup.as_ref());
+        let domains = self.domains.charged_by(cgroup.as_ref());
         if let Some(entry) = self.registry.get_mut(worker) {
-            entry.cgroup = Some(cgroup);
+            if let Some(left) = std::mem::replace(&mut entry.cgroup, cgroup) {
+                self.limits.leave(&left);
+            }
+            if let Some(cgroup) = &entry.cgroup {
+                self.limits.enter(cgroup);
+            }
         }
         if self.core.charged_by(worker).is_some_and(|known| known != domains) {
             tracing::info!(%worker, %pid, "it was moved to another cgroup");

@@ -68,6 +68,11 @@ fn human(answer: &Value) -> String {
     if let Some(error) = answer["journal"]["error"].as_str() {
         let _ = writeln!(out, "the journal is not written: {error}");
     }
+    for domain in answer["domains"].as_array().into_iter().flatten() {
+        if let Some(why) = domain["uncounted"].as_str() {
+            let _ = writeln!(out, "{} is only read at each refresh: {why}", text(&domain["domain"]));
+        }
+    }
     out.push_str(&brake(&answer["brake"], &answer["now"]));
     let tables = [
         ("domains", &DOMAINS[..]),
@@ -125,7 +130,7 @@ mod tests {
             "protects": false, "kills": true, "journal": {"error": "no space"}, "kills_in_flight": 0, "counters": {"kills_confirmed": 3},
             "probes": [{"name": "usage", "state": "attached", "why": null}],
             "domains": [{"domain": "node", "total": 17_179_869_184_u64, "used": 1_073_741_824, "threshold": null,
-                         "above": false, "gear": "far", "gear_why": "12 GiB are free", "error": null, "cell": 3}],
+                         "above": false, "gear": "far", "gear_why": "12 GiB are free", "error": null, "uncounted": "no room"}],
         });
         insta::assert_snapshot!(human(&answer), @"
         agent 0.1.0, pid 42, up 1 min 1 s
@@ -133,6 +138,7 @@ mod tests {
         kills in flight: 0
         PROTECTS NOBODY: it is a dry run
         the journal is not written: no space
+        node is only read at each refresh: no room
 
         DOMAIN     USED  THRESHOLD     TOTAL  ABOVE  GEAR  WHY              ERROR
         node    1.0 GiB          -  16.0 GiB  no     far   12 GiB are free  -

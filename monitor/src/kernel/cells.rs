@@ -109,6 +109,12 @@ impl Cells {
         }
     }
 
+    /// Another domain lies around this one now, or one less.
+    pub fn set_parent(&mut self, index: u32, parent: u32) {
+        // SAFETY: as in `describe`.
+        unsafe { (&raw mut (*self.cell(index)).parent).write_volatile(parent) }
+    }
+
     /// Makes every program look its cgroups up again.
     pub fn set_generation(&mut self, generation: u32) {
         for index in 0..MAX_CELLS {

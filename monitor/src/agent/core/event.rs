@@ -8,7 +8,7 @@ use super::view::Remains;
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::{Kind, WorkerId};
 
-/// A domain's number; also the index of its cell. 0 is the node.
+/// A domain's number, given once. 0 is the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DomainId(pub u32);
@@ -74,12 +74,25 @@ pub enum Event {
     },
     /// A domain to guard from now on.
     DomainAdded {
-        /// Its number, not in use.
+        /// Its number, larger than all before.
         domain: DomainId,
         /// `node` or `cgroup:PATH`.
         name: String,
         /// The nearest guarded domain around it.
         parent: Option<DomainId>,
+    },
+    /// A domain was added between this one and the one around it.
+    Reparented {
+        /// Which.
+        domain: DomainId,
+        /// The nearest guarded domain around it now.
+        parent: Option<DomainId>,
+    },
+    /// A domain is guarded no more: its cgroup was removed, or has no limit any more. Those in it lie in its parent.
+    /// Not while a kill is in flight there.
+    DomainRemoved {
+        /// Which.
+        domain: DomainId,
     },
     /// An authoritative reading.
     Reading {

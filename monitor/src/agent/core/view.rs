@@ -39,6 +39,10 @@ pub struct DomainView {
     /// Why that one.
     #[serde(default)]
     pub gear_why: Option<String>,
+    /// Why the kernel does not count its memory, so that it is only read at each refresh; null: it does, or there is
+    /// no hot hook. The core does not know.
+    #[serde(default)]
+    pub uncounted: Option<String>,
 }
 
 /// A worker in `workers`.

@@ -36,6 +36,7 @@ impl Core {
                     kill: self.flights.iter().find(|flight| self.overlap(flight.domain, *id)).map(|f| f.id),
                     gear,
                     gear_why,
+                    uncounted: None,
                 }
             })
             .collect()

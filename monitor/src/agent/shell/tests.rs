@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::agent::core::{DomainId, Settings};
+use crate::agent::domains::Asked;
 use crate::config::Config;
 use crate::control::request::Peer;
 use crate::kill::Process;
@@ -71,9 +72,9 @@ fn shell(sleeper: &Sleeper) -> Shell {
     let off = Err(Programs::off("a test"));
     let mut shell = Shell::new(Core::new(settings.clone()), off, domains, reports, ended);
     shell.happen(Event::Settings(settings));
-    let added = shell.domains.add_cgroup(&"/box".parse().unwrap(), None).unwrap().unwrap();
-    let Event::DomainAdded { domain, .. } = added else { panic!("{added:?}") };
-    shell.happen(added);
+    let told = shell.domains.add_cgroup(&"/box".parse().unwrap(), Asked::ByName, None).unwrap();
+    let [Event::DomainAdded { domain, .. }] = told[..] else { panic!("{told:?}") };
+    told.into_iter().for_each(|event| shell.happen(event));
     let process = Process::open_unchecked(Pid(sleeper.0.id())).unwrap();
     let pid = process.pid();
     let (pushes, _) = mpsc::channel(1);
@@ -81,6 +82,7 @@ fn shell(sleeper: &Sleeper) -> Shell {
         WORKER,
         process,
         Peer { connection: 0, uid: rustix::process::getuid().as_raw(), pushes },
+        None,
     );
     let kind = Kind::Task { max_retries: Times::Unlimited };
     let (owner, name) = (Some("owner".to_owned()), Some("name".to_owned()));

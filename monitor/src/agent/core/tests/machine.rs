@@ -90,8 +90,15 @@ impl Node {
     }
 
     fn happen(&mut self, event: Event) {
+        self.happen_at_once([event]);
+    }
+
+    /// The core is told of all before any of its orders is obeyed.
+    fn happen_at_once(&mut self, events: impl IntoIterator<Item = Event>) {
         let mut todo = VecDeque::new();
-        self.core.handle(event, self.now, &mut todo);
+        for event in events {
+            self.core.handle(event, self.now, &mut todo);
+        }
         while let Some(action) = todo.pop_front() {
             let refusal = self.refusal(&action);
             for answer in self.obey(action).into_iter().chain(refusal) {
@@ -185,10 +192,38 @@ impl Node {
         } else {
             Kind::Task { max_retries: times }
         };
-        let domains = self.dice.pick(&CHARGES).unwrap().to_vec();
+        let domains = self.charges();
         let owner = Some(self.dice.below(4).to_string());
         self.workers.insert(worker, vec![pid]);
         self.happen(Event::Registered { worker, pid, uid: 0, kind, owner, name: None, attempt: 0, domains });
+    }
+
+    /// What a worker may charge now.
+    fn charges(&mut self) -> Vec<DomainId> {
+        let mut charges = self.dice.pick(&CHARGES).unwrap().to_vec();
+        charges.retain(|domain| self.core.domains.contains_key(domain));
+        charges
+    }
+
+    /// The first cgroup, with one in it, loses its limit or gets one again.
+    fn change_a_limit(&mut self) {
+        let [node, domain, inner] = [0, 1, 3].map(DomainId);
+        if self.core.domains.contains_key(&domain) {
+            if !self.core.kill_in(domain) {
+                self.happen(Event::DomainRemoved { domain });
+            }
+            return;
+        }
+        let mut events = vec![
+            Event::DomainAdded { domain, name: "1".to_owned(), parent: Some(node) },
+            Event::Reparented { domain: inner, parent: Some(domain) },
+        ];
+        let inside = |worker: &&WorkerId| self.core.charged_by(**worker).unwrap().contains(&inner);
+        let inside = self.workers.keys().filter(inside);
+        events.extend(
+            inside.map(|worker| Event::Moved { worker: *worker, domains: vec![inner, domain, node] }),
+        );
+        self.happen_at_once(events);
     }
 
     fn anyone(&mut self) -> Option<WorkerId> {
@@ -236,7 +271,7 @@ impl Node {
                 }
             }
             12 => {
-                let domains = self.dice.pick(&CHARGES).unwrap().to_vec();
+                let domains = self.charges();
                 if let Some(worker) = self.anyone() {
                     self.happen(Event::Moved { worker, domains });
                 }
@@ -265,6 +300,7 @@ impl Node {
                     self.happen(Event::Struck { domain, worker, at: self.now, used, total });
                 }
             }
+            18 => self.change_a_limit(),
             _ => self.happen(Event::Tick),
         }
         self.check();
@@ -289,6 +325,13 @@ impl Node {
             assert!(flights.iter().any(|flight| flight.id == *kill), "kill {kill} is lost");
         }
         assert_eq!(self.core.workers.len(), self.workers.len(), "the books");
+        for (id, worker) in &self.core.workers {
+            for charged in worker.domains.iter().map(|domain| &self.core.domains[domain]) {
+                let candidate = worker.life == super::super::worker::Life::Running;
+                assert_eq!(charged.roster.get(*id).is_some(), candidate, "{id} in {}", charged.name);
+                assert!(charged.parent.is_none_or(|around| worker.domains.contains(&around)), "{id}");
+            }
+        }
         let counters = self.core.counters();
         let living = u64::try_from(self.workers.len()).unwrap();
         let ended =

@@ -1,0 +1,223 @@
+//! Which cell counts which domain's memory, and which cells lie in which. There are fewer cells than there may be
+//! domains: one without a cell is read at every refresh only, and its memory counts in the domain around it.
+
+use monitor_common::{MAX_CELLS, NO_PARENT, NODE_CELL};
+
+use super::{Domains, Entry, Found, NODE};
+use crate::agent::core::DomainId;
+use crate::kernel::cells::Tuning;
+use crate::kernel::programs::Programs;
+use crate::memory::DomainReader;
+
+/// Why the kernel does not count a domain's memory.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Uncounted {
+    #[error("the kernel side is not loaded")]
+    NoPrograms,
+    #[error("the kernel side counts {} cgroups, and so many are guarded before it", MAX_CELLS - 1)]
+    NoRoom,
+    #[error("the kernel refuses: {0}")]
+    Refused(String),
+}
+
+/// The cells' owners.
+pub(super) struct Cells {
+    owners: [Option<DomainId>; MAX_CELLS],
+    /// The cell that was given away last: one that becomes free rests as long as there are others.
+    last: usize,
+    /// Which set of cells this is. Records of another set are of cells that were given away.
+    generation: u32,
+    cpus: u32,
+}
+
+impl Cells {
+    pub(super) fn new() -> Self {
+        let cpus =
+            std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
+        Self { owners: [None; MAX_CELLS], last: 0, generation: 1, cpus }
+    }
+
+    pub(super) fn own(&mut self, cell: u32, domain: DomainId) {
+        if let Some(owner) = self.owners.get_mut(cell as usize) {
+            *owner = Some(domain);
+        }
+    }
+
+    /// A free cell, from now on this domain's. The node's is never free.
+    fn take(&mut self, domain: DomainId) -> Option<u32> {
+        let after = (self.last + 1..MAX_CELLS).chain(1..=self.last);
+        let free = after.into_iter().find(|cell| self.owners[*cell].is_none())?;
+        self.last = free;
+        self.owners[free] = Some(domain);
+        u32::try_from(free).ok()
+    }
+
+    fn is_full(&self) -> bool {
+        self.owners[1..].iter().all(Option::is_some)
+    }
+
+    /// Makes the programs look up again which cell a cgroup belongs to.
+    fn change(&mut self, programs: &mut Programs) {
+        self.generation = self.generation.wrapping_add(1);
+        programs.cells.set_generation(self.generation);
+    }
+}
+
+impl Domains {
+    pub(in crate::agent) fn cpus(&self) -> u32 {
+        self.cells.cpus
+    }
+
+    /// Describes the node's cell, which every other one is within, whether the node is guarded or not.
+    pub(in crate::agent) fn prepare(&self, programs: &mut Programs) {
+        programs.cells.describe(NODE_CELL, NO_PARENT, Tuning::new(self.cells.cpus, 1));
+        programs.cells.set_generation(self.cells.generation);
+    }
+
+    /// The cell of a domain, if it has one.
+    pub(in crate::agent) fn cell(&self, domain: DomainId) -> Option<u32> {
+        self.entries.get(&domain)?.cell.as_ref().ok().copied()
+    }
+
+    /// Whose memory a cell counted when this was the generation; `None`: the cells were given out anew since.
+    pub(in crate::agent) fn counted_in(&self, cell: u32, generation: u32) -> Option<DomainId> {
+        if generation != self.cells.generation {
+            return None;
+        }
+        self.cells.owners.get(cell as usize).copied().flatten()
+    }
+
+    /// Whether the next domain would have no cell.
+    pub(in crate::agent) fn is_full(&self) -> bool {
+        self.cells.is_full()
+    }
+
+    /// Why a domain is not counted by the kernel; `None`: it is.
+    pub(in crate::agent) fn uncounted(&self, name: &str) -> Option<String> {
+        let entry = self.entries.values().find(|entry| entry.name == name)?;
+        entry.cell.as_ref().err().map(ToString::to_string)
+    }
+
+    /// Gives a domain a cell.
+    pub(super) fn count(&mut self, id: DomainId, programs: Option<&mut Programs>) {
+        let around = self.entries.get(&id).map_or(NODE_CELL, |entry| self.cell_around(entry));
+        let domains = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let Some(programs) = programs else {
+            entry.cell = Err(Uncounted::NoPrograms);
+            return;
+        };
+        let Some(cell) = self.cells.take(id) else {
+            entry.cell = Err(Uncounted::NoRoom);
+            tracing::warn!(
+                domain = entry.name,
+                "cannot count its memory in the kernel: {}",
+                Uncounted::NoRoom
+            );
+            return;
+        };
+        programs.cells.describe(cell, around, Tuning::new(self.cells.cpus, domains));
+        entry.cell = Ok(cell);
+        self.guard(id, programs);
+        self.hang(programs);
+        self.cells.change(programs);
+    }
+
+    /// Takes a removed domain's cell back, for one that has none.
+    pub(super) fn uncount(&mut self, removed: &Entry, programs: Option<&mut Programs>) {
+        let (Some(programs), Ok(cell)) = (programs, &removed.cell) else { return };
+        self.hang(programs);
+        if let Some(cgroup) = removed.reader.cgroup_id() {
+            programs.unguard(cgroup.0);
+        }
+        // No line: what a processor still adds to it crosses nothing.
+        programs.cells.describe(*cell, NODE_CELL, Tuning::new(self.cells.cpus, 1));
+        self.cells.change(programs);
+        if let Some(owner) = self.cells.owners.get_mut(*cell as usize) {
+            *owner = None;
+        }
+        let waits = self.entries.iter().find(|(_, entry)| entry.cell == Err(Uncounted::NoRoom));
+        if let Some(id) = waits.map(|(id, _)| *id) {
+            self.count(id, Some(programs));
+        }
+    }
+
+    /// Takes new readers for cgroups that were removed and made again under their old names, as a service's is when it
+    /// is restarted. The domain stays the same, its memory is another.
+    pub(in crate::agent) fn reopen(&mut self, mut programs: Option<&mut Programs>) {
+        let gone = self.entries.iter().filter(|(_, entry)| entry.found == Found::Gone);
+        for id in gone.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let (Ok(hierarchy), Some(entry)) = (&self.hierarchy, self.entries.get_mut(&id)) else { return };
+            let Some(path) = &entry.cgroup else { continue };
+            // Not there again yet, or not whole: the next look.
+            let Ok(reader) = DomainReader::cgroup(&self.roots, hierarchy, path, self.count_swap) else {
+                continue;
+            };
+            let old = std::mem::replace(&mut entry.reader, reader).cgroup_id();
+            entry.found = Found::Something;
+            if let (Some(programs), Ok(_)) = (programs.as_deref_mut(), &entry.cell) {
+                if let Some(old) = old {
+                    programs.unguard(old.0);
+                }
+                self.guard(id, programs);
+                self.cells.change(programs);
+            }
+        }
+    }
+
+    /// Lets the programs find the cell of a domain's cgroup.
+    fn guard(&mut self, id: DomainId, programs: &mut Programs) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let (Ok(cell), Some(cgroup)) = (&entry.cell, entry.reader.cgroup_id()) else { return };
+        let cell = *cell;
+        if let Err(error) = programs.guard(cgroup.0, cell) {
+            tracing::warn!(%error, domain = entry.name, "cannot count its memory in the kernel");
+            entry.cell = Err(Uncounted::Refused(error.to_string()));
+            if let Some(owner) = self.cells.owners.get_mut(cell as usize) {
+                *owner = None;
+            }
+        }
+    }
+
+    /// Tells each cell which one lies around it.
+    fn hang(&self, programs: &mut Programs) {
+        for (id, entry) in &self.entries {
+            if let (Ok(cell), true) = (&entry.cell, *id != NODE) {
+                programs.cells.set_parent(*cell, self.cell_around(entry));
+            }
+        }
+    }
+
+    /// The cell of the nearest domain around one that has a cell; at last the node's.
+    fn cell_around(&self, entry: &Entry) -> u32 {
+        let mut around = entry.parent;
+        while let Some(entry) = around.and_then(|id| self.entries.get(&id)) {
+            if let Ok(cell) = entry.cell {
+                return cell;
+            }
+            around = entry.parent;
+        }
+        NODE_CELL
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_that_becomes_free_rests_while_there_are_others() {
+        let mut cells = Cells::new();
+        let first: Vec<u32> = (1..=5).filter_map(|id| cells.take(DomainId(id))).collect();
+        assert_eq!(first, [1, 2, 3, 4, 5]);
+        cells.owners[2] = None;
+        assert_eq!(cells.take(DomainId(6)), Some(6));
+        for id in 7..MAX_CELLS {
+            cells.take(DomainId(u32::try_from(id).unwrap())).unwrap();
+        }
+        assert!(!cells.is_full());
+        assert_eq!(cells.take(DomainId(100)), Some(2), "now it is needed");
+        assert!(cells.is_full());
+        assert_eq!(cells.take(DomainId(101)), None, "the node's is not given away");
+    }
+}
