@@ -3,7 +3,8 @@
 //! `core` is told events and orders actions; `serve` is the loop, `shell` carries the actions out. In between:
 //! `records` brings in the kernel's records, `members` knows who belongs to a worker, `killing` sends the signals,
 //! `brake` frees whom the kernel stopped, `domains` takes the readings, `registry` holds the workers' descriptors,
-//! `calls` answers the control socket, `watchers` and `reports` tell what happens, `measure` and `upkeep` look at the
+//! `calls` answers the control socket, `visible` says who may see what,
+//! `watchers` and `reports` tell what happens, `measure` and `upkeep` look at the
 //! workers from time to time, `survival` keeps the agent itself alive.
 
 mod brake;
@@ -26,6 +27,7 @@ mod serve;
 mod shell;
 pub mod survival;
 mod upkeep;
+mod visible;
 mod watchers;
 
 pub(crate) use self::brake::watchdog::{SUBCOMMAND as WATCHDOG, watch as watchdog};

@@ -35,7 +35,7 @@ pub(super) struct BrakeView {
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
     /// Who is held now.
-    held: Vec<HeldView>,
+    pub(super) held: Vec<HeldView>,
     /// The process that continues everyone if the agent can't.
     watchdog: Option<Pid>,
 }

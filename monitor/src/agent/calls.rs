@@ -1,12 +1,13 @@
-//! The answers to the control socket's calls. Each names the field that is at fault; none takes long.
+//! The answers to the control socket's calls. Each names the field that is at fault; none takes long. Who may see what
+//! of an answer is said in `visible`.
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::clock;
-use super::core::{Counters, DomainView, Event, KillId};
+use super::core::{Counters, DomainView, Event, Explanation, KillId};
 use super::shell::Shell;
 use super::survival::{self, Step};
+use super::visible::{Shown, Viewer};
 use crate::control::protocol::{KindName, Op, Refusal, RefusalCode, Register, Registered};
 use crate::control::request::Peer;
 use crate::journal::JournalView;
@@ -20,7 +21,7 @@ use crate::worker::{Kind, Times, WorkerId};
 
 /// The answer to `status`.
 #[derive(Debug, Serialize)]
-struct Status<'a> {
+pub(super) struct Status<'a> {
     version: &'static str,
     pid: u32,
     now: Nanos,
@@ -38,38 +39,46 @@ struct Status<'a> {
     kills_in_flight: usize,
     /// The CPUs that could not deliver something, and what.
     drops: Vec<CpuDrops>,
-    brake: super::brake::BrakeView,
+    pub(super) brake: super::brake::BrakeView,
     counters: Counters,
     journal: Option<JournalView>,
 }
 
 impl Shell {
     /// Answers a call.
-    pub(super) fn answer(&mut self, peer: Peer, op: Op) -> Result<Value, Refusal> {
+    pub(super) fn answer(&mut self, peer: Peer, op: Op) -> Result<Shown, Refusal> {
+        let uid = peer.uid;
         match op {
-            Op::Register(register) => self.register(peer, register).and_then(json),
-            Op::Unregister { worker } => self.unregister(&peer, worker).and_then(json),
-            Op::Status => json(self.status()),
-            Op::Workers => json(self.core.workers()),
-            Op::Explain { domain } => {
-                let explanation = self.core.explain(domain.as_deref()).ok_or_else(|| {
-                    let names: Vec<String> =
-                        self.core.domains().into_iter().map(|view| view.domain).collect();
-                    refuse(
-                        RefusalCode::NotFound,
-                        Some("op.explain.domain"),
-                        format!("no such domain is guarded; there are: {}", names.join(", ")),
-                    )
-                })?;
-                json(explanation)
+            Op::Register(register) => {
+                let registered = self.register(peer, register)?;
+                self.viewer(uid).show(registered)
             }
-            Op::Kills => json(self.core.kills()),
-            Op::Report { kill } => self.report(kill).and_then(json),
+            Op::Unregister { worker } => {
+                self.unregister(&peer, worker)?;
+                self.viewer(uid).show(())
+            }
             Op::Watch => {
-                self.watchers.add(peer);
-                Ok(Value::Null)
+                self.watchers.add(peer)?;
+                self.viewer(uid).show(())
             }
+            Op::Status => self.viewer(uid).show(self.status()),
+            Op::Workers => self.viewer(uid).show(self.core.workers()),
+            Op::Explain { domain } => self.viewer(uid).show(self.explain(domain.as_deref())?),
+            Op::Kills => self.viewer(uid).show(self.core.kills()),
+            Op::Report { kill } => self.viewer(uid).show(self.report(kill)?),
         }
+    }
+
+    fn viewer(&self, uid: u32) -> Viewer<'_> {
+        Viewer::new(uid, &self.registry)
+    }
+
+    fn explain(&self, domain: Option<&str>) -> Result<Explanation, Refusal> {
+        self.core.explain(domain).ok_or_else(|| {
+            let names: Vec<String> = self.core.domains().into_iter().map(|view| view.domain).collect();
+            let message = format!("no such domain is guarded; there are: {}", names.join(", "));
+            refuse(RefusalCode::NotFound, Some("op.explain.domain"), message)
+        })
     }
 
     fn status(&self) -> Status<'_> {
@@ -140,13 +149,21 @@ impl Shell {
             let message = format!("process {pid} is registered already, as {worker}");
             return Err(refuse(RefusalCode::Duplicate, Some("op.register.pid"), message));
         }
+        let outer = self.outer_of(pid);
+        if let Some(outer) = outer
+            && peer.uid != 0
+            && self.core.owner_uid(outer) != Some(peer.uid)
+        {
+            let message = format!("process {pid} is part of another user's worker and dies with it");
+            return Err(refuse(RefusalCode::Denied, Some("op.register.pid"), message));
+        }
         self.guard_around(pid);
         let domains = self.domains.charged_by(pid).map_err(|error| of_read(pid, &error))?;
-        if let Some(outer) = self.registry.worker_of(pid) {
+        if let Some(outer) = outer {
             self.leave(outer, pid);
         }
         let Register { owner, name, attempt, start_time, .. } = register;
-        let worker = self.enroll(process, peer, start_time, |worker| Event::Registered {
+        let worker = self.enroll(process, peer, uid.unwrap_or(0), start_time, |worker| Event::Registered {
             worker,
             pid,
             uid: uid.unwrap_or(0),
@@ -203,11 +220,7 @@ fn kind(register: &Register) -> Result<Kind, Refusal> {
     }
 }
 
-fn json(value: impl Serialize) -> Result<Value, Refusal> {
-    serde_json::to_value(value).map_err(|error| refuse(RefusalCode::Failed, None, error.to_string()))
-}
-
-fn refuse(code: RefusalCode, field: Option<&str>, message: String) -> Refusal {
+pub(super) fn refuse(code: RefusalCode, field: Option<&str>, message: String) -> Refusal {
     Refusal { code, field: field.map(str::to_owned), message }
 }
 

@@ -9,8 +9,9 @@ use super::clock;
 use super::core::{Event, Seen};
 use super::readiness;
 use super::shell::Shell;
+use crate::kernel::numbers::Hook;
 use crate::kill::Process;
-use crate::memory::process::with_descendants;
+use crate::memory::process::{ancestors, with_descendants};
 use crate::units::Pid;
 use crate::worker::WorkerId;
 
@@ -30,6 +31,21 @@ impl Shell {
         let known = self.programs.as_ref().and_then(|programs| programs.workers.worker_of(pid));
         if known == Some(worker) && self.registry.add_member(worker, process) {
             self.happen(Event::Forked { worker, pid });
+        }
+    }
+
+    /// The worker that a process is part of. The kernel's map knows it before the record of its fork is read; without
+    /// the fork hook its parents tell.
+    pub(super) fn outer_of(&self, pid: Pid) -> Option<WorkerId> {
+        let known = self.registry.worker_of(pid);
+        match &self.programs {
+            Some(programs) if programs.attached(Hook::Lineage) => {
+                known.or_else(|| programs.workers.worker_of(pid))
+            }
+            Some(_) | None => known.or_else(|| {
+                let parents = ancestors(&self.domains.roots().procfs, pid);
+                parents.into_iter().find_map(|parent| self.registry.worker_of(parent))
+            }),
         }
     }
 
@@ -134,6 +150,7 @@ impl Shell {
         &mut self,
         process: Process,
         peer: crate::control::request::Peer,
+        uid: u32,
         start_time: u64,
         event: impl FnOnce(WorkerId) -> Event,
     ) -> WorkerId {
@@ -148,7 +165,7 @@ impl Shell {
             tracing::warn!(%error, %worker, %pid, "the kernel side cannot follow this worker");
         }
         watch(worker, &process, self.ended.clone());
-        self.registry.add(worker, process, peer);
+        self.registry.add(worker, process, peer, uid);
         self.tell(event(worker));
         let at = clock::of_ticks(start_time);
         if at < self.started {

@@ -22,6 +22,8 @@ pub(super) struct Member {
 pub(super) struct Entry {
     pub(super) members: Vec<Member>,
     pub(super) peer: Peer,
+    /// Of whom it is: the process's user, who may see and change it.
+    pub(super) uid: u32,
     /// The peer's connection is open.
     connected: bool,
     /// The process that was registered.
@@ -46,12 +48,13 @@ pub(super) struct Killed {
 }
 
 impl Registry {
-    pub(super) fn add(&mut self, worker: WorkerId, root: Process, peer: Peer) {
+    pub(super) fn add(&mut self, worker: WorkerId, root: Process, peer: Peer, uid: u32) {
         self.by_pid.insert(root.pid(), worker);
         let entry = Entry {
             root: root.pid(),
             members: vec![Member { process: root, watched: true }],
             peer,
+            uid,
             cgroup: None,
             connected: true,
         };

@@ -16,6 +16,7 @@ use super::readiness;
 use super::reports::{Reports, last_kill};
 use super::shell::Shell;
 use super::survival;
+use super::visible::Shown;
 use crate::config::Config;
 use crate::config::values::GearChoice;
 use crate::control::request::Request;
@@ -98,7 +99,7 @@ pub async fn serve(
             Some(request) = calls.recv() => match request {
                 Request::Call { peer, op, reply } => {
                     // A client that went away needs no answer.
-                    let _ = reply.send(shell.answer(peer, op));
+                    let _ = reply.send(shell.answer(peer, op).map(Shown::into_value));
                 }
                 Request::Closed { connection } => shell.hang_up(connection),
             },

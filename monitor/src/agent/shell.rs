@@ -190,7 +190,7 @@ impl Shell {
             Action::Note(note) => {
                 log(&note);
                 self.noted(&note);
-                self.watchers.tell(&note);
+                self.watchers.tell(&note, &self.registry);
                 None
             }
         };

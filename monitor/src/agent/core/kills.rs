@@ -59,6 +59,7 @@ impl Core {
             Some(VictimRecord {
                 worker: choice.id,
                 pid: worker.pid,
+                uid: Some(worker.uid),
                 name: worker.name.clone(),
                 owner: worker.candidate.owner.as_deref().map(str::to_owned),
                 kind: worker.candidate.kind.name().to_owned(),
@@ -75,6 +76,7 @@ impl Core {
             policy: self.settings.policy.as_str().to_owned(),
             trigger,
             victims: records.collect(),
+            others: 0,
             used: usage.used,
             threshold: usage.threshold,
             total: usage.total,
@@ -171,6 +173,7 @@ fn tell_of_decision(record: &KillRecord, at: Nanos, todo: &mut VecDeque<Action>)
         kill: record.id,
         domain: record.domain.clone(),
         victims: victims.collect(),
+        others: 0,
         dry_run: record.dry_run,
     }
 }

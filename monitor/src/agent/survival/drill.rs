@@ -73,7 +73,7 @@ pub(super) fn run() -> Result<Duration, DrillError> {
     let worker = WorkerId(1);
     let (pushes, _nobody) = tokio::sync::mpsc::channel(1);
     let mut registry = Registry::default();
-    registry.add(worker, process, Peer { connection: 0, uid: 0, pushes });
+    registry.add(worker, process, Peer { connection: 0, uid: 0, pushes }, 0);
     let (tell, told) = mpsc::channel();
     let reaper = Reaper::start(move |returned| {
         // Nobody waits any more: it took too long.
