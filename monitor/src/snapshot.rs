@@ -73,6 +73,8 @@ impl Snapshot {
             workers.push(Candidate {
                 id,
                 kind,
+                // A snapshot knows no users (SPEC 11): equal names are one owner.
+                uid: 0,
                 owner: worker.owner.map(Into::into),
                 started: worker.started,
                 activity,

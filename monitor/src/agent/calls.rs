@@ -129,15 +129,9 @@ impl Shell {
         let pid = register.pid;
         let process = Process::open(&roots.procfs, pid, Some(register.start_time)).map_err(of_open)?;
         let uid = process.uid(&roots.procfs).map_err(of_open)?;
-        if peer.uid != 0 && uid != Some(peer.uid) {
-            return Err(refuse(
-                RefusalCode::Denied,
-                Some("op.register.pid"),
-                format!(
-                    "process {pid} is not yours: a caller may register processes of its own uid ({}) only",
-                    peer.uid
-                ),
-            ));
+        let caller = peer.uid;
+        if caller != 0 && uid != Some(caller) {
+            return Err(not_yours(pid, caller));
         }
         if let Some(worker) = self.registry.worker_of(pid)
             && self.registry.get(worker).is_some_and(|entry| entry.root == pid)
@@ -163,6 +157,7 @@ impl Shell {
             self.leave(outer, pid);
         }
         let Register { owner, name, attempt, start_time, .. } = register;
+        let enrolled = process.clone();
         let worker = self.enroll(process, peer, uid.unwrap_or(0), start_time, |worker| Event::Registered {
             worker,
             pid,
@@ -173,6 +168,11 @@ impl Shell {
             attempt,
             domains,
         });
+        // It may have executed a set-user-id program since it was looked at. From here on each signal asks again.
+        if caller != 0 && enrolled.uid(&roots.procfs).map_err(of_open)? != Some(caller) {
+            self.happen(Event::Unregistered { worker });
+            return Err(not_yours(pid, caller));
+        }
         Ok(Registered { worker })
     }
 
@@ -222,6 +222,12 @@ fn kind(register: &Register) -> Result<Kind, Refusal> {
 
 pub(super) fn refuse(code: RefusalCode, field: Option<&str>, message: String) -> Refusal {
     Refusal { code, field: field.map(str::to_owned), message }
+}
+
+fn not_yours(pid: Pid, caller: u32) -> Refusal {
+    let message =
+        format!("process {pid} is not yours: a caller may register processes of its own uid ({caller}) only");
+    refuse(RefusalCode::Denied, Some("op.register.pid"), message)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]

@@ -11,6 +11,7 @@ use crate::worker::{Kind, Times as Budget, WorkerId};
 
 fn input(worker: u64, owner: &str, max_retries: u32, memory: u64) -> Input {
     Input {
+        uid: 1000,
         worker: WorkerId(worker),
         kind: Kind::Task { max_retries: Budget::AtMost(max_retries) },
         owner: Some(owner.to_owned()),

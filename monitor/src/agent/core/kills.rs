@@ -59,7 +59,7 @@ impl Core {
             Some(VictimRecord {
                 worker: choice.id,
                 pid: worker.pid,
-                uid: Some(worker.uid),
+                uid: Some(worker.candidate.uid),
                 name: worker.name.clone(),
                 owner: worker.candidate.owner.as_deref().map(str::to_owned),
                 kind: worker.candidate.kind.name().to_owned(),
