@@ -90,6 +90,8 @@ pub struct Config {
     pub debug_delay: Duration,
     /// Control socket.
     pub socket: PathBuf,
+    /// Name or number of the group that may connect; `None`: everyone.
+    pub socket_group: Option<String>,
     /// Decision journal; `None`: not kept.
     pub journal: Option<PathBuf>,
     /// `journal_max_bytes`.
@@ -131,6 +133,7 @@ impl Config {
             kernel_log: false,
             debug_delay: Duration::ZERO,
             socket: if root { PathBuf::from(SYSTEM_SOCKET) } else { user_socket(uid, runtime_dir) },
+            socket_group: None,
             journal: root.then(|| PathBuf::from(SYSTEM_JOURNAL)),
             journal_max: Bytes(64 << 20),
             procfs: PathBuf::from("/proc"),

@@ -122,6 +122,22 @@ fn a_name_of_another_users_owner_changes_nobodys_place() {
 }
 
 #[test]
+fn only_members_of_the_sockets_group_may_connect() {
+    use std::os::unix::fs::MetadataExt as _;
+    const GROUP: u32 = 60_003;
+    let sandbox = sandbox!(64);
+    let agent = Agent::guard(&sandbox, ["--socket-group", &GROUP.to_string()]).unwrap();
+    let socket = std::fs::metadata(agent.socket()).unwrap();
+    assert_eq!((socket.gid(), socket.mode() & 0o7777), (GROUP, 0o660));
+    let refused = Caller::connect_as(agent.socket(), ANN).unwrap_err();
+    assert!(format!("{refused:#}").contains("Permission denied"), "{refused:#}");
+    std::os::unix::fs::chown(agent.socket(), None, Some(0)).unwrap();
+    std::os::unix::fs::chown(agent.socket(), Some(ANN), None).unwrap();
+    // The file's mode is what keeps her out.
+    Caller::connect_as(agent.socket(), ANN).unwrap();
+}
+
+#[test]
 fn watchers_of_a_user_are_bounded() {
     let sandbox = sandbox!(64);
     let agent = Agent::guard(&sandbox, [""; 0]).unwrap();
