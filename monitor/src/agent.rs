@@ -2,7 +2,8 @@
 //!
 //! `core` is told events and orders actions; `serve` is the loop, `shell` carries the actions out. In between:
 //! `records` brings in the kernel's records, `members` knows who belongs to a worker, `killing` sends the signals,
-//! `brake` frees whom the kernel stopped, `domains` takes the readings, `registry` holds the workers' descriptors,
+//! `brake` frees whom the kernel stopped, `domains` takes the readings, `registry` holds the workers' descriptors (`descriptors`
+//! says how many, `unheld` has the processes beyond),
 //! `calls` answers the control socket, `visible` says who may see what,
 //! `watchers` and `reports` tell what happens, `measure` and `upkeep` look at the
 //! workers from time to time, `survival` keeps the agent itself alive.
@@ -11,6 +12,7 @@ mod brake;
 mod calls;
 mod clock;
 pub mod core;
+mod descriptors;
 mod domains;
 mod killing;
 mod later;
@@ -26,6 +28,7 @@ mod reports;
 mod serve;
 mod shell;
 pub mod survival;
+mod unheld;
 mod upkeep;
 mod visible;
 mod watchers;

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::clock;
 use super::core::{Counters, DomainView, Event, Explanation, KillId};
+use super::registry::ProcessesView;
 use super::shell::Shell;
 use super::survival::{self, Step};
 use super::visible::{Shown, Viewer};
@@ -36,6 +37,7 @@ pub(super) struct Status<'a> {
     probes: &'a [Probe],
     domains: Vec<DomainView>,
     workers: usize,
+    processes: ProcessesView,
     kills_in_flight: usize,
     /// The CPUs that could not deliver something, and what.
     drops: Vec<CpuDrops>,
@@ -97,6 +99,7 @@ impl Shell {
             probes: self.probes(),
             domains: self.core.domains(),
             workers: self.registry.len(),
+            processes: self.registry.view(),
             kills_in_flight: self.core.kills_in_flight(),
             drops: self.drops_by_cpu(),
             brake: self.brake_view(),
@@ -151,6 +154,8 @@ impl Shell {
             let message = format!("process {pid} is part of another user's worker and dies with it");
             return Err(refuse(RefusalCode::Denied, Some("op.register.pid"), message));
         }
+        let room = self.registry.room_for_worker(uid.unwrap_or(0));
+        room.map_err(|why| refuse(RefusalCode::Busy, None, why))?;
         self.guard_around(pid);
         let domains = self.domains.charged_by(pid).map_err(|error| of_read(pid, &error))?;
         if let Some(outer) = outer {

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock;
 use super::core::{Core, Event, Gears, Settings};
+use super::descriptors::Shares;
 use super::domains::Domains;
 use super::pid_namespace;
 use super::readiness;
@@ -69,7 +70,12 @@ pub async fn serve(
         None => None,
     };
     let ring = ring.transpose().map_err(AgentError::Poller)?;
-    let server = tokio::spawn(server::serve(listener, requests, Limits::default(), shutdown.clone()));
+    let server = tokio::spawn(server::serve(
+        listener,
+        requests,
+        Limits::of(Shares::now().connections),
+        shutdown.clone(),
+    ));
     ready();
     // Whether records are left that the last turn did not get to: no new readiness will tell of them.
     let mut more = false;

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::brake::Brake;
 use super::clock;
 use super::core::{Action, Core, Event, Note, Seen};
+use super::descriptors::Shares;
 use super::domains::Domains;
 use super::members::Ended;
 use super::registry::Registry;
@@ -86,7 +87,7 @@ impl Shell {
             programs,
             refused,
             domains,
-            registry: Registry::default(),
+            registry: Registry::new(Shares::now().processes),
             watchers: Watchers::default(),
             reports,
             recorder: None,
@@ -200,8 +201,12 @@ impl Shell {
     }
 
     fn forget(&mut self, worker: WorkerId) {
-        for process in self.registry.remove(worker) {
+        let former = self.registry.remove(worker);
+        for process in former.held {
             self.let_leave(&process);
+        }
+        for pid in former.unheld {
+            self.let_unheld_leave(worker, pid);
         }
     }
 
@@ -214,6 +219,7 @@ impl Shell {
         self.domains.reopen(self.programs.as_mut());
         if !self.programs.as_ref().is_some_and(|programs| programs.attached(Hook::Lineage)) {
             for worker in self.registry.ids() {
+                self.sweep_unheld(worker);
                 self.scan(worker);
             }
         }

@@ -72,7 +72,7 @@ pub(super) fn run() -> Result<Duration, DrillError> {
     let fd = process.fd();
     let worker = WorkerId(1);
     let (pushes, _nobody) = tokio::sync::mpsc::channel(1);
-    let mut registry = Registry::default();
+    let mut registry = Registry::new(1);
     registry.add(worker, process, Peer { connection: 0, uid: 0, pushes }, 0);
     let (tell, told) = mpsc::channel();
     let reaper = Reaper::start(move |returned| {
