@@ -18,6 +18,7 @@ fn worker(id: u64) -> Candidate {
     Candidate {
         id: WorkerId(id),
         kind: Kind::Task { max_retries: budget },
+        uid: 0,
         owner: Some(Arc::from(format!("caller-{}", id.wrapping_mul(0x9E37_79B9) % 100))),
         started: Nanos(id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20),
         activity: if id % 16 == 3 { Activity::Idle { ever_leased: true } } else { Activity::Busy },

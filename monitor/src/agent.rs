@@ -2,15 +2,17 @@
 //!
 //! `core` is told events and orders actions; `serve` is the loop, `shell` carries the actions out. In between:
 //! `records` brings in the kernel's records, `members` knows who belongs to a worker, `killing` sends the signals,
-//! `brake` frees whom the kernel stopped, `domains` takes the readings, `registry` holds the workers' descriptors,
-//! `calls` answers the control socket, `watchers` and `reports` tell what happens, `measure` and `upkeep` look at the
-//! workers from time to time, `survival` keeps the agent itself alive, `deputy` acts once if the loop hangs.
+//! `brake` frees whom the kernel stopped, `domains` takes the readings, `registry` holds the workers' descriptors
+//! (`descriptors` says how many, `unheld` has the processes beyond), `calls` answers the control socket, `visible` says
+//! who may see what, `watchers` and `reports` tell what happens, `measure` and `upkeep` look at the workers from time to
+//! time, `survival` keeps the agent itself alive, `deputy` acts once if the loop hangs.
 
 mod brake;
 mod calls;
 mod clock;
 pub mod core;
 mod deputy;
+mod descriptors;
 mod domains;
 mod exporter;
 mod killing;
@@ -29,7 +31,9 @@ mod reports;
 mod serve;
 mod shell;
 pub mod survival;
+mod unheld;
 mod upkeep;
+mod visible;
 mod watchers;
 
 pub(crate) use self::brake::watchdog::{SUBCOMMAND as WATCHDOG, watch as watchdog};

@@ -93,6 +93,8 @@ pub struct Config {
     pub debug_delay: Duration,
     /// Control socket.
     pub socket: PathBuf,
+    /// Name or number of the group that may connect; `None`: everyone.
+    pub socket_group: Option<String>,
     /// Where metrics are served over HTTP; `None`: nowhere.
     pub metrics_listen: Option<SocketAddr>,
     /// Decision journal; `None`: not kept.
@@ -137,6 +139,7 @@ impl Config {
             kernel_log: false,
             debug_delay: Duration::ZERO,
             socket: if root { PathBuf::from(SYSTEM_SOCKET) } else { user_socket(uid, runtime_dir) },
+            socket_group: None,
             metrics_listen: None,
             journal: root.then(|| PathBuf::from(SYSTEM_JOURNAL)),
             journal_max: Bytes(64 << 20),

@@ -19,5 +19,6 @@ pub mod retry;
 pub mod runner;
 pub mod snapshot;
 pub mod threshold;
+pub mod trusted_file;
 pub mod units;
 pub mod worker;

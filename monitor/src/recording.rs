@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead, BufWriter, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -15,6 +14,7 @@ use std::thread::{self, JoinHandle};
 use serde::{Deserialize, Serialize};
 
 use crate::agent::core::{Action, Core, DomainId, Event, KillId, KillRecord, Note, Settings};
+use crate::trusted_file;
 use crate::units::Nanos;
 
 /// The version of the lines.
@@ -50,13 +50,7 @@ impl Recorder {
     /// The file cannot be made, or there is no room for a thread.
     pub fn start(path: &Path) -> io::Result<Self> {
         // It names everybody's workers; and whoever may write to its directory must not choose what is overwritten.
-        let file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(path)?;
+        let file = trusted_file::anew(path)?;
         let (queue, lines) = sync_channel(WAITING);
         let shown = path.to_owned();
         let thread = thread::Builder::new().name("recording".to_owned()).spawn(move || {

@@ -15,7 +15,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use self::answer::{Answer, Domain, PassedOver, Ranked, Verdict, answer, decide};
+pub use self::answer::{Answer, Domain, PassedOver, Ranked, Verdict, answer, decide, in_flight_reason};
 pub use self::error::{FieldError, Position, SnapshotError};
 use self::error::{Step, field_error};
 use self::raw::{Object, RawDomain, RawKind, RawSnapshot, RawWorker};
@@ -73,6 +73,8 @@ impl Snapshot {
             workers.push(Candidate {
                 id,
                 kind,
+                // A snapshot knows no users (SPEC 11): equal names are one owner.
+                uid: 0,
                 owner: worker.owner.map(Into::into),
                 started: worker.started,
                 activity,

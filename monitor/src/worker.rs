@@ -185,7 +185,9 @@ pub struct Candidate {
     pub id: WorkerId,
     /// Task or actor, with its budget.
     pub kind: Kind,
-    /// The caller that created it; same string, same group. `None`: it is a group of its own.
+    /// Of whom it is. Owners' names are each user's own: nobody joins another user's group by its name.
+    pub uid: u32,
+    /// The caller that created it; same user and same string, same group. `None`: it is a group of its own.
     pub owner: Option<std::sync::Arc<str>>,
     /// When it started to run its task, for an actor its creation.
     pub started: Nanos,

@@ -309,6 +309,15 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     assert!(!path.exists());
 }
 
+#[test]
+fn a_group_is_found_by_name_or_number_or_the_agent_does_not_start() {
+    assert_eq!(Access::of(None).unwrap(), Access::Everyone);
+    assert_eq!(Access::of(Some("60003")).unwrap(), Access::Group(60_003));
+    assert_eq!(Access::of(Some("root")).unwrap(), Access::Group(0));
+    let error = Access::of(Some("no-such-group-here")).unwrap_err();
+    assert_eq!(error.to_string(), "socket_group \"no-such-group-here\": there is none of this name");
+}
+
 /// A listener that nobody accepts from, with its queue full.
 fn crowded(path: &std::path::Path) -> (StdListener, Vec<std::os::unix::net::UnixStream>) {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, connect, listen, socket};

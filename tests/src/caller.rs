@@ -1,6 +1,7 @@
 //! A client of the control socket, as any user: registers processes that it did not start by `monitor run`. Blocking,
 //! own code, so that the wire format itself is tested.
 
+use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -14,6 +15,8 @@ use crate::clock::PATIENCE;
 #[derive(Debug)]
 pub struct Caller {
     lines: BufReader<UnixStream>,
+    /// That came between answers.
+    pushes: VecDeque<Value>,
     seq: u64,
 }
 
@@ -25,7 +28,7 @@ impl Caller {
     pub fn connect(socket: &Path) -> Result<Self> {
         let stream = UnixStream::connect(socket).with_context(|| socket.display().to_string())?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Self { lines: BufReader::new(stream), seq: 0 })
+        Ok(Self { lines: BufReader::new(stream), pushes: VecDeque::new(), seq: 0 })
     }
 
     /// Connects as another user: the kernel notes who connects. The way to the socket is opened to them.
@@ -66,6 +69,30 @@ impl Caller {
         answer["worker"].as_str().map(str::to_owned).with_context(|| format!("no worker in {answer}"))
     }
 
+    /// The next push of this kind, as `verdict`; others are passed over.
+    ///
+    /// # Errors
+    /// None comes, or the agent is gone.
+    pub fn push(&mut self, kind: &str) -> Result<Value> {
+        loop {
+            let push = match self.pushes.pop_front() {
+                Some(push) => push,
+                None => self.line()?,
+            };
+            if push["push"] == kind {
+                return Ok(push);
+            }
+        }
+    }
+
+    fn line(&mut self) -> Result<Value> {
+        let mut line = String::new();
+        if self.lines.read_line(&mut line)? == 0 {
+            bail!("the agent closed the connection");
+        }
+        serde_json::from_str(&line).with_context(|| line.clone())
+    }
+
     /// Sends a call; its answer.
     ///
     /// # Errors
@@ -75,12 +102,9 @@ impl Caller {
         let line = format!("{}\n", json!({"v": 1, "seq": self.seq, "op": op}));
         self.lines.get_mut().write_all(line.as_bytes())?;
         loop {
-            let mut line = String::new();
-            if self.lines.read_line(&mut line)? == 0 {
-                bail!("the agent closed the connection");
-            }
-            let mut answer: Value = serde_json::from_str(&line).with_context(|| line.clone())?;
+            let mut answer = self.line()?;
             if answer.get("push").is_some() {
+                self.pushes.push_back(answer);
                 continue;
             }
             match answer.get("error") {

@@ -64,6 +64,9 @@ pub struct Worker {
     pub name: Option<String>,
     /// Its first process.
     pub pid: u32,
+    /// All its processes that live.
+    #[serde(default)]
+    pub processes: Vec<u32>,
     /// `running`, `being_killed` or `stuck`.
     pub state: String,
 }

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use monitor::kill::start_time;
 use monitor::units::Pid;
 use monitor_tests::agent::Agent;
+use monitor_tests::caller::Caller;
 use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::sandbox;
 use monitor_tests::worker::say;
@@ -145,6 +146,45 @@ fn a_user_may_register_processes_of_their_own_only() {
     refused(&as_nobody(unregister("w3")), "not_found", "op.unregister.worker");
     assert_eq!(as_nobody(unregister("w1")).get("ok"), Some(&Value::Null));
     assert_eq!(agent.workers().unwrap().len(), 1);
+}
+
+/// A worker of root's in which a process of another user runs; that one's pid.
+fn with_a_strangers_child() -> (Sleeper, u32) {
+    let script = format!("setpriv --reuid {NOBODY} --clear-groups sleep 1000 & wait");
+    let shell = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).spawn().unwrap();
+    let shell = Sleeper(shell);
+    let children = format!("/proc/{0}/task/{0}/children", shell.pid());
+    let child = wait_for("the child to be another user's", PATIENCE, || {
+        let Some(child) = fs::read_to_string(&children)?.split_whitespace().next().map(str::to_owned) else {
+            return Ok(None);
+        };
+        let comm = fs::read_to_string(format!("/proc/{child}/comm"))?;
+        Ok((comm == "sleep\n").then(|| child.parse().unwrap()))
+    });
+    (shell, child.unwrap())
+}
+
+#[test]
+fn a_process_inside_another_users_worker_cannot_be_taken_out_of_it() {
+    let sandbox = sandbox!(64);
+    // With the fork hook, and without.
+    for probe in ["auto", "poll"] {
+        let agent = Agent::guard(&sandbox, ["--probe", probe]).unwrap();
+        let (outer, inner) = with_a_strangers_child();
+        let mut root = Caller::connect(agent.socket()).unwrap();
+        let worker = root.register(outer.pid(), "outer").unwrap();
+        let mut nobody = Caller::connect_as(agent.socket(), NOBODY).unwrap();
+        let refused = nobody.register(inner, "inner").unwrap_err().to_string();
+        assert!(refused.contains("denied") && refused.contains("part of another user's worker"), "{refused}");
+        let workers = agent.workers().unwrap();
+        assert_eq!((workers.len(), workers[0].id.as_str()), (1, worker.as_str()));
+        assert!(workers[0].processes.contains(&inner), "{workers:?}");
+        // Root may.
+        root.register(inner, "inner").unwrap();
+        assert_eq!(agent.workers().unwrap().len(), 2);
+        // SAFETY: takes numbers; the child of a child of ours, which has not been reaped: its parent waits for it.
+        unsafe { libc::kill(inner.cast_signed(), libc::SIGKILL) };
+    }
 }
 
 #[test]

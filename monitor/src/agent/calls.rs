@@ -1,12 +1,15 @@
-//! The answers to the control socket's calls. Each names the field that is at fault; none takes long.
+//! The answers to the control socket's calls. Each names the field that is at fault; none takes long. Who may see what
+//! of an answer is said in `visible`.
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::clock;
-use super::core::{Counters, DomainView, Event, KillId};
+use super::core::{Counters, DomainView, Event, Explanation, KillId};
+use super::metrics::Metrics;
+use super::registry::ProcessesView;
 use super::shell::Shell;
 use super::survival::{self, Step};
+use super::visible::{Shown, Viewer};
 use crate::control::protocol::{KindName, Op, Refusal, RefusalCode, Register, Registered};
 use crate::control::request::Peer;
 use crate::journal::JournalView;
@@ -20,7 +23,7 @@ use crate::worker::{Kind, Times, WorkerId};
 
 /// The answer to `status`.
 #[derive(Debug, Serialize)]
-struct Status<'a> {
+pub(super) struct Status<'a> {
     version: &'static str,
     pid: u32,
     now: Nanos,
@@ -35,10 +38,11 @@ struct Status<'a> {
     probes: &'a [Probe],
     domains: Vec<DomainView>,
     workers: usize,
+    processes: ProcessesView,
     kills_in_flight: usize,
     /// The CPUs that could not deliver something, and what.
     drops: Vec<CpuDrops>,
-    brake: super::brake::BrakeView,
+    pub(super) brake: super::brake::BrakeView,
     /// A thread of its own acts if the loop hangs.
     watchdog: bool,
     /// Diagnostics that nobody read in time.
@@ -49,32 +53,40 @@ struct Status<'a> {
 
 impl Shell {
     /// Answers a call.
-    pub(super) fn answer(&mut self, peer: Peer, op: Op) -> Result<Value, Refusal> {
+    pub(super) fn answer(&mut self, peer: Peer, op: Op) -> Result<Shown, Refusal> {
+        let uid = peer.uid;
         match op {
-            Op::Register(register) => self.register(peer, register).and_then(json),
-            Op::Unregister { worker } => self.unregister(&peer, worker).and_then(json),
-            Op::Status => json(self.status()),
-            Op::Metrics => json(self.metrics()),
-            Op::Workers => json(self.core.workers()),
-            Op::Explain { domain } => {
-                let explanation = self.core.explain(domain.as_deref()).ok_or_else(|| {
-                    let names: Vec<String> =
-                        self.core.domains().into_iter().map(|view| view.domain).collect();
-                    refuse(
-                        RefusalCode::NotFound,
-                        Some("op.explain.domain"),
-                        format!("no such domain is guarded; there are: {}", names.join(", ")),
-                    )
-                })?;
-                json(explanation)
+            Op::Register(register) => {
+                let registered = self.register(peer, register)?;
+                self.viewer(uid).show(registered)
             }
-            Op::Kills => json(self.core.kills()),
-            Op::Report { kill } => self.report(kill).and_then(json),
+            Op::Unregister { worker } => {
+                self.unregister(&peer, worker)?;
+                self.viewer(uid).show(())
+            }
             Op::Watch => {
-                self.watchers.add(peer);
-                Ok(Value::Null)
+                self.watchers.add(peer)?;
+                self.viewer(uid).show(())
             }
+            Op::Status => self.viewer(uid).show(self.status()),
+            Op::Metrics => self.viewer(uid).show(Metrics(self.metrics())),
+            Op::Workers => self.viewer(uid).show(self.core.workers()),
+            Op::Explain { domain } => self.viewer(uid).show(self.explain(domain.as_deref())?),
+            Op::Kills => self.viewer(uid).show(self.core.kills()),
+            Op::Report { kill } => self.viewer(uid).show(self.report(kill)?),
         }
+    }
+
+    fn viewer(&self, uid: u32) -> Viewer<'_> {
+        Viewer::new(uid, &self.registry)
+    }
+
+    fn explain(&self, domain: Option<&str>) -> Result<Explanation, Refusal> {
+        self.core.explain(domain).ok_or_else(|| {
+            let names: Vec<String> = self.core.domains().into_iter().map(|view| view.domain).collect();
+            let message = format!("no such domain is guarded; there are: {}", names.join(", "));
+            refuse(RefusalCode::NotFound, Some("op.explain.domain"), message)
+        })
     }
 
     /// Above its threshold a domain is relieved: killing is on, and the drill showed that it works.
@@ -99,6 +111,7 @@ impl Shell {
             probes: self.probes(),
             domains: self.domain_views(),
             workers: self.registry.len(),
+            processes: self.registry.view(),
             kills_in_flight: self.core.kills_in_flight(),
             drops: self.drops_by_cpu(),
             brake: self.brake_view(),
@@ -134,15 +147,9 @@ impl Shell {
         let pid = register.pid;
         let process = Process::open(&roots.procfs, pid, Some(register.start_time)).map_err(of_open)?;
         let uid = process.uid(&roots.procfs).map_err(of_open)?;
-        if peer.uid != 0 && uid != Some(peer.uid) {
-            return Err(refuse(
-                RefusalCode::Denied,
-                Some("op.register.pid"),
-                format!(
-                    "process {pid} is not yours: a caller may register processes of its own uid ({}) only",
-                    peer.uid
-                ),
-            ));
+        let caller = peer.uid;
+        if caller != 0 && uid != Some(caller) {
+            return Err(not_yours(pid, caller));
         }
         if let Some(worker) = self.registry.worker_of(pid)
             && self.registry.get(worker).is_some_and(|entry| entry.root == pid)
@@ -154,23 +161,33 @@ impl Shell {
             let message = format!("process {pid} is registered already, as {worker}");
             return Err(refuse(RefusalCode::Duplicate, Some("op.register.pid"), message));
         }
+        let outer = self.outer_of(pid);
+        if let Some(outer) = outer
+            && peer.uid != 0
+            && self.core.owner_uid(outer) != Some(peer.uid)
+        {
+            let message = format!("process {pid} is part of another user's worker and dies with it");
+            return Err(refuse(RefusalCode::Denied, Some("op.register.pid"), message));
+        }
+        let room = self.registry.room_for_worker(uid.unwrap_or(0));
+        room.map_err(|why| refuse(RefusalCode::Busy, None, why))?;
         let cgroup = self.domains.cgroup_of(pid).map_err(|error| of_read(pid, &error))?;
         self.guard_around(cgroup.as_ref());
         let domains = self.domains.charged_by(cgroup.as_ref());
-        if let Some(outer) = self.registry.worker_of(pid) {
+        if let Some(outer) = outer {
             self.leave(outer, pid);
         }
         let Register { owner, name, attempt, start_time, .. } = register;
-        let worker = self.enroll(process, peer, start_time, cgroup, |worker| Event::Registered {
-            worker,
-            pid,
-            uid: uid.unwrap_or(0),
-            kind,
-            owner,
-            name,
-            attempt,
-            domains,
+        let enrolled = process.clone();
+        let uid_of_worker = uid.unwrap_or(0);
+        let worker = self.enroll(process, peer, uid_of_worker, start_time, cgroup, |worker| {
+            Event::Registered { worker, pid, uid: uid.unwrap_or(0), kind, owner, name, attempt, domains }
         });
+        // It may have executed a set-user-id program since it was looked at. From here on each signal asks again.
+        if caller != 0 && enrolled.uid(&roots.procfs).map_err(of_open)? != Some(caller) {
+            self.happen(Event::Unregistered { worker });
+            return Err(not_yours(pid, caller));
+        }
         Ok(Registered { worker })
     }
 
@@ -218,12 +235,14 @@ fn kind(register: &Register) -> Result<Kind, Refusal> {
     }
 }
 
-fn json(value: impl Serialize) -> Result<Value, Refusal> {
-    serde_json::to_value(value).map_err(|error| refuse(RefusalCode::Failed, None, error.to_string()))
+pub(super) fn refuse(code: RefusalCode, field: Option<&str>, message: String) -> Refusal {
+    Refusal { code, field: field.map(str::to_owned), message }
 }
 
-fn refuse(code: RefusalCode, field: Option<&str>, message: String) -> Refusal {
-    Refusal { code, field: field.map(str::to_owned), message }
+fn not_yours(pid: Pid, caller: u32) -> Refusal {
+    let message =
+        format!("process {pid} is not yours: a caller may register processes of its own uid ({caller}) only");
+    refuse(RefusalCode::Denied, Some("op.register.pid"), message)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]

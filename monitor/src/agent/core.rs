@@ -115,12 +115,13 @@ impl Core {
                 let candidate = crate::worker::Candidate {
                     id: worker,
                     kind,
+                    uid,
                     owner: owner.map(Into::into),
                     started: now,
                     activity: crate::worker::Activity::Busy,
                     memory: None,
                 };
-                let mut new = Worker::new(candidate, pid, uid, domains);
+                let mut new = Worker::new(candidate, pid, domains);
                 (new.name, new.attempt) = (name, attempt);
                 self.register(new, now, todo);
             }

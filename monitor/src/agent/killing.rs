@@ -1,7 +1,8 @@
 //! The orders to kill, carried out: signals by pidfd, then everything that may take time. Decides nothing.
 //!
 //! Invariant: between the order and the last signal nothing is allocated, opened by path or looked up in /proc,
-//! unless a signal is refused, or the kernel is too old to tell a process's owner by its pidfd.
+//! unless a signal is refused, the kernel is too old to tell a process's owner by its pidfd, or the worker has more
+//! processes than descriptors are kept for (`unheld`).
 //!
 //! `cgroup.kill` is not used, nor is the v1 freezer: both strike whoever is in the cgroup, and between any look at its
 //! members and the write somebody who was never registered can be moved there. What they would be good for, processes
@@ -27,7 +28,8 @@ impl Shell {
             std::thread::sleep(self.delay);
         }
         let at = clock::now();
-        let killed = self.registry.signal(worker, Signal::KILL, &self.domains.roots().procfs);
+        let mut killed = self.registry.signal(worker, Signal::KILL, &self.domains.roots().procfs);
+        self.signal_unheld(worker, None, Signal::KILL, &mut killed);
         if let Some(deputy) = &self.deputy {
             deputy.stand_down();
         }
@@ -42,7 +44,8 @@ impl Shell {
     /// not killed.
     pub(super) fn terminate(&mut self, kill: KillId, worker: WorkerId) {
         let at = clock::now();
-        let killed = self.registry.signal(worker, Signal::TERM, &self.domains.roots().procfs);
+        let mut killed = self.registry.signal(worker, Signal::TERM, &self.domains.roots().procfs);
+        self.signal_unheld(worker, None, Signal::TERM, &mut killed);
         self.watch_all(worker);
         self.answer_for(kill, worker, at, killed);
     }
@@ -50,7 +53,8 @@ impl Shell {
     /// A process that the victim made after its kill.
     pub(super) fn kill_late(&mut self, kill: KillId, worker: WorkerId, pid: Pid) {
         let at = clock::now();
-        let killed = self.registry.signal_one(worker, pid, Signal::KILL, &self.domains.roots().procfs);
+        let mut killed = self.registry.signal_one(worker, pid, Signal::KILL, &self.domains.roots().procfs);
+        self.signal_unheld(worker, Some(pid), Signal::KILL, &mut killed);
         self.await_end_of(worker);
         self.answer_for(kill, worker, at, killed);
     }

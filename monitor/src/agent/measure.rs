@@ -56,7 +56,7 @@ impl Shell {
             .into_iter()
             .filter_map(|id| {
                 let entry = self.registry.get(id)?;
-                Some((id, entry.members.iter().map(|member| member.process.pid()).collect()))
+                Some((id, entry.pids()))
             })
             .collect();
         let to_loop = self.reports.to_loop();

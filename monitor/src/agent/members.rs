@@ -8,10 +8,12 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::clock;
 use super::core::{Event, Seen};
 use super::readiness;
+use super::registry::Proof;
 use super::shell::Shell;
-use crate::kill::Process;
+use crate::kernel::numbers::Hook;
+use crate::kill::{Process, start_time};
 use crate::memory::CgroupPath;
-use crate::memory::process::with_descendants;
+use crate::memory::process::{ancestors, with_descendants};
 use crate::units::Pid;
 use crate::worker::WorkerId;
 
@@ -27,6 +29,13 @@ impl Shell {
     /// A worker's process has a child. That the kernel's map still has it proves that the descriptor is the
     /// child's: the exit hook takes a process off before its pid can be used again.
     pub(super) fn forked(&mut self, worker: WorkerId, pid: Pid) {
+        if !self.registry.room_for_member(worker) {
+            let known = self.programs.as_ref().and_then(|programs| programs.workers.worker_of(pid));
+            if known == Some(worker) && self.registry.add_unheld(worker, pid, Proof::Map) {
+                self.happen(Event::Forked { worker, pid });
+            }
+            return;
+        }
         let Ok(process) = Process::open_unchecked(pid) else { return };
         let known = self.programs.as_ref().and_then(|programs| programs.workers.worker_of(pid));
         if known == Some(worker) && self.registry.add_member(worker, process) {
@@ -34,11 +43,27 @@ impl Shell {
         }
     }
 
+    /// The worker that a process is part of. The kernel's map knows it before the record of its fork is read; without
+    /// the fork hook its parents tell.
+    pub(super) fn outer_of(&self, pid: Pid) -> Option<WorkerId> {
+        let known = self.registry.worker_of(pid);
+        match &self.programs {
+            Some(programs) if programs.attached(Hook::Lineage) => {
+                known.or_else(|| programs.workers.worker_of(pid))
+            }
+            Some(_) | None => known.or_else(|| {
+                let parents = ancestors(&self.domains.roots().procfs, pid);
+                parents.into_iter().find_map(|parent| self.registry.worker_of(parent))
+            }),
+        }
+    }
+
     /// Nobody waits for the pidfd of a process that is not the registered one, as long as it is not to be killed:
     /// its exit record is its end.
     pub(super) fn end_if_unwatched(&mut self, worker: WorkerId, pid: Pid) {
         let Some(entry) = self.registry.get(worker) else { return };
-        if entry.members.iter().any(|member| member.process.pid() == pid && !member.watched) {
+        let unwatched = entry.members.iter().any(|member| member.process.pid() == pid && !member.watched);
+        if unwatched || entry.unheld.contains_key(&pid) {
             self.ended(Ended { worker, pid, seen: Seen::Gone });
         }
     }
@@ -64,6 +89,7 @@ impl Shell {
         for pid in gone {
             self.ended(Ended { worker, pid, seen: Seen::Gone });
         }
+        self.sweep_unheld(worker);
     }
 
     /// Finds the descendants of a worker that are not known yet. Each is told to the kernel before its own children
@@ -72,7 +98,7 @@ impl Shell {
         let procfs = self.domains.roots().procfs.clone();
         loop {
             let Some(entry) = self.registry.get(worker) else { return };
-            let known: Vec<Pid> = entry.members.iter().map(|member| member.process.pid()).collect();
+            let known = entry.pids();
             let found = match with_descendants(&procfs, &known) {
                 Ok(found) => found,
                 Err(error) => return tracing::warn!(%error, %worker, "cannot look for its descendants"),
@@ -97,6 +123,15 @@ impl Shell {
         {
             tracing::warn!(%error, %worker, %pid, "the kernel side cannot follow this process");
         }
+        if !self.registry.room_for_member(worker) {
+            let Ok(started) = start_time(procfs, pid) else { return false };
+            // It lives, after its file was read: the file was its own.
+            if process.ended() || !self.registry.add_unheld(worker, pid, Proof::Started(started)) {
+                return false;
+            }
+            self.happen(Event::Forked { worker, pid });
+            return true;
+        }
         if !self.registry.add_member(worker, process) {
             return false;
         }
@@ -119,6 +154,7 @@ impl Shell {
         &mut self,
         process: Process,
         peer: crate::control::request::Peer,
+        uid: u32,
         start_time: u64,
         cgroup: Option<CgroupPath>,
         event: impl FnOnce(WorkerId) -> Event,
@@ -137,7 +173,7 @@ impl Shell {
         if let Some(cgroup) = &cgroup {
             self.limits.enter(cgroup);
         }
-        self.registry.add(worker, process, peer, cgroup);
+        self.registry.add(worker, process, peer, uid, cgroup);
         self.tell(event(worker));
         let at = clock::of_ticks(start_time);
         if at < self.started {

@@ -8,6 +8,8 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use serde::Serialize;
+
 use super::clock;
 use super::core::{Counters, DomainView, Gear};
 use super::shell::Shell;
@@ -38,6 +40,10 @@ struct OfCpu {
     cpu: u64,
     kind: &'static str,
 }
+
+/// The text.
+#[derive(Debug, Serialize)]
+pub(super) struct Metrics(pub(super) String);
 
 impl Shell {
     /// See the module.

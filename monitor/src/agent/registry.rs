@@ -1,9 +1,11 @@
-//! The workers' processes: their pidfds, from registration to the end. Kills by them.
+//! The workers' processes: their pidfds, from registration to the end. Kills by them. Descriptors are bounded, in all
+//! and for each user: of processes beyond that the pid is kept with what proves that it is still theirs (`unheld`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use rustix::process::Signal;
+use serde::Serialize;
 
 use crate::control::request::Peer;
 use crate::kill::{Process, SignalError};
@@ -18,10 +20,23 @@ pub(super) struct Member {
     pub(super) watched: bool,
 }
 
+/// What proves that a pid still means the process it meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// The kernel's map names its worker: the exit hook takes it off before the pid can be used again.
+    Map,
+    /// It started then, in clock ticks since boot.
+    Started(u64),
+}
+
 /// A worker's processes, and who registered it.
 pub(super) struct Entry {
     pub(super) members: Vec<Member>,
+    /// Those for which no descriptor is kept.
+    pub(super) unheld: BTreeMap<Pid, Proof>,
     pub(super) peer: Peer,
+    /// Of whom it is: the process's user, who may see and change it.
+    pub(super) uid: u32,
     /// The peer's connection is open.
     connected: bool,
     /// The process that was registered.
@@ -35,6 +50,54 @@ pub(super) struct Entry {
 pub(super) struct Registry {
     workers: HashMap<WorkerId, Entry>,
     by_pid: HashMap<Pid, WorkerId>,
+    /// How many descriptors there may be.
+    most: usize,
+    held: usize,
+    /// By the users of the workers.
+    by_uid: HashMap<u32, Taken>,
+}
+
+/// What a user's workers have taken.
+#[derive(Debug, Clone, Copy, Default)]
+struct Taken {
+    workers: usize,
+    held: usize,
+}
+
+/// The processes of workers in `status`.
+#[derive(Debug, Serialize)]
+pub(super) struct ProcessesView {
+    /// Those with a descriptor.
+    held: usize,
+    /// Those beyond what there are descriptors for: they are opened when they are killed.
+    unheld: usize,
+    /// How many descriptors there may be.
+    most: usize,
+}
+
+/// A worker's processes when it is forgotten.
+pub(super) struct Former {
+    pub(super) held: Vec<Process>,
+    pub(super) unheld: Vec<Pid>,
+}
+
+impl Entry {
+    /// All its processes.
+    pub(super) fn pids(&self) -> Vec<Pid> {
+        let held = self.members.iter().map(|member| member.process.pid());
+        held.chain(self.unheld.keys().copied()).collect()
+    }
+
+    /// Signals one of its processes, if whoever registered it may. Root may kill everybody. Others' right is looked at
+    /// when it is used: a program may have changed its user since it was registered.
+    pub(super) fn signal(&self, process: &Process, signal: Signal, procfs: &Path, killed: &mut Killed) {
+        let allowed = if self.peer.uid == 0 { Ok(()) } else { process.killable_by(self.peer.uid, procfs) };
+        match allowed.and_then(|()| process.signal(signal)) {
+            Ok(()) => killed.signalled += 1,
+            Err(SignalError::Gone) => {}
+            Err(error) => killed.refused.push((process.pid(), error)),
+        }
+    }
 }
 
 /// What became of an order to kill a worker.
@@ -46,12 +109,70 @@ pub(super) struct Killed {
 }
 
 impl Registry {
-    pub(super) fn add(&mut self, worker: WorkerId, root: Process, peer: Peer, cgroup: Option<CgroupPath>) {
+    /// With room for so many descriptors.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, ..Self::default() }
+    }
+
+    /// Whether one more worker of a user has room: a quarter of all is the most for one user, root is bound by all.
+    pub(super) fn room_for_worker(&self, uid: u32) -> Result<(), String> {
+        let mine = self.by_uid.get(&uid).map_or(0, |taken| taken.workers);
+        if uid != 0 && mine >= (self.most / 4).max(1) {
+            return Err(format!("uid {uid} has {mine} workers, its limit"));
+        }
+        if self.held >= self.most {
+            return Err(format!("the agent holds {} processes of workers, its limit", self.held));
+        }
+        Ok(())
+    }
+
+    /// Whether a descriptor of one more process may be kept. An eighth stays for workers to come; a user gets no more
+    /// than what is then left for others.
+    pub(super) fn room_for_member(&self, worker: WorkerId) -> bool {
+        let left = (self.most - self.most / 8).saturating_sub(self.held);
+        let Some(entry) = self.workers.get(&worker) else { return false };
+        let mine = self.by_uid.get(&entry.uid).map_or(0, |taken| taken.held);
+        left > 0 && (entry.uid == 0 || mine < left)
+    }
+
+    pub(super) fn view(&self) -> ProcessesView {
+        let unheld = self.workers.values().map(|entry| entry.unheld.len()).sum();
+        ProcessesView { held: self.held, unheld, most: self.most }
+    }
+
+    fn take(&mut self, uid: u32, workers: usize, held: usize) {
+        let taken = self.by_uid.entry(uid).or_default();
+        taken.workers += workers;
+        taken.held += held;
+        self.held += held;
+    }
+
+    fn give_back(&mut self, uid: u32, workers: usize, held: usize) {
+        self.held = self.held.saturating_sub(held);
+        let Some(taken) = self.by_uid.get_mut(&uid) else { return };
+        taken.workers = taken.workers.saturating_sub(workers);
+        taken.held = taken.held.saturating_sub(held);
+        if taken.workers == 0 && taken.held == 0 {
+            self.by_uid.remove(&uid);
+        }
+    }
+
+    pub(super) fn add(
+        &mut self,
+        worker: WorkerId,
+        root: Process,
+        peer: Peer,
+        uid: u32,
+        cgroup: Option<CgroupPath>,
+    ) {
         self.by_pid.insert(root.pid(), worker);
+        self.take(uid, 1, 1);
         let entry = Entry {
             root: root.pid(),
             members: vec![Member { process: root, watched: true }],
+            unheld: BTreeMap::new(),
             peer,
+            uid,
             cgroup,
             connected: true,
         };
@@ -60,13 +181,32 @@ impl Registry {
 
     /// Adds a process to a worker. False: no such worker, or the process is known.
     pub(super) fn add_member(&mut self, worker: WorkerId, process: Process) -> bool {
-        let Some(entry) = self.workers.get_mut(&worker) else { return false };
         let pid = process.pid();
-        if entry.members.iter().any(|member| member.process.pid() == pid) {
+        if self.worker_of(pid) == Some(worker) {
             return false;
         }
-        self.by_pid.insert(pid, worker);
+        let Some(entry) = self.workers.get_mut(&worker) else { return false };
+        let uid = entry.uid;
         entry.members.push(Member { process, watched: false });
+        self.by_pid.insert(pid, worker);
+        self.take(uid, 0, 1);
+        true
+    }
+
+    /// The same for one whose descriptor is not kept.
+    pub(super) fn add_unheld(&mut self, worker: WorkerId, pid: Pid, proof: Proof) -> bool {
+        if self.worker_of(pid) == Some(worker) {
+            return false;
+        }
+        let Some(entry) = self.workers.get_mut(&worker) else { return false };
+        if entry.unheld.is_empty() {
+            tracing::warn!(
+                %worker, uid = entry.uid,
+                "more processes than there are descriptors for: the others are opened when they are killed"
+            );
+        }
+        entry.unheld.insert(pid, proof);
+        self.by_pid.insert(pid, worker);
         true
     }
 
@@ -95,21 +235,29 @@ impl Registry {
         if self.by_pid.get(&pid) == Some(&worker) {
             self.by_pid.remove(&pid);
         }
-        if let Some(entry) = self.workers.get_mut(&worker) {
-            entry.members.retain(|member| member.process.pid() != pid);
-        }
+        let Some(entry) = self.workers.get_mut(&worker) else { return };
+        entry.unheld.remove(&pid);
+        let (before, uid) = (entry.members.len(), entry.uid);
+        entry.members.retain(|member| member.process.pid() != pid);
+        let gone = before - entry.members.len();
+        self.give_back(uid, 0, gone);
     }
 
     /// A worker is forgotten; its processes, for the kernel's map.
-    pub(super) fn remove(&mut self, worker: WorkerId) -> Vec<Process> {
-        let Some(entry) = self.workers.remove(&worker) else { return Vec::new() };
-        for member in &entry.members {
-            let pid = member.process.pid();
+    pub(super) fn remove(&mut self, worker: WorkerId) -> Former {
+        let Some(entry) = self.workers.remove(&worker) else {
+            return Former { held: Vec::new(), unheld: Vec::new() };
+        };
+        self.give_back(entry.uid, 1, entry.members.len());
+        for pid in entry.pids() {
             if self.by_pid.get(&pid) == Some(&worker) {
                 self.by_pid.remove(&pid);
             }
         }
-        entry.members.into_iter().map(|member| member.process).collect()
+        Former {
+            held: entry.members.into_iter().map(|member| member.process).collect(),
+            unheld: entry.unheld.into_keys().collect(),
+        }
     }
 
     /// A connection is closed: nobody is told of its workers' verdicts any more. They stay registered, and may be
@@ -155,16 +303,7 @@ impl Registry {
         let mut killed = Killed { signalled: 0, refused: Vec::new() };
         let Some(entry) = self.workers.get(&worker) else { return killed };
         for member in entry.members.iter().filter(|member| whom(member)) {
-            let process = &member.process;
-            // Root may kill everybody. Others' right is looked at when it is used: a program may have changed its
-            // user since it was registered.
-            let allowed =
-                if entry.peer.uid == 0 { Ok(()) } else { process.killable_by(entry.peer.uid, procfs) };
-            match allowed.and_then(|()| process.signal(signal)) {
-                Ok(()) => killed.signalled += 1,
-                Err(SignalError::Gone) => {}
-                Err(error) => killed.refused.push((process.pid(), error)),
-            }
+            entry.signal(&member.process, signal, procfs, &mut killed);
         }
         killed
     }

@@ -14,6 +14,7 @@ use super::core::{Decision, KillId, KillRecord, Note};
 use super::later::{Later, after};
 use super::node;
 use super::shell::Shell;
+use super::visible::Viewer;
 use crate::config::Config;
 use crate::control::protocol::Push;
 use crate::control::request::Peer;
@@ -213,7 +214,7 @@ impl Shell {
         tokio::task::spawn_blocking(move || match look() {
             Ok(users) => {
                 for user in users.top {
-                    tracing::warn!(target: "users", %domain, pid = %user.pid, memory = %user.memory, "{}", user.command);
+                    tracing::warn!(target: "users", %domain, pid = user.pid.map(|pid| pid.0), memory = %user.memory, "{}", user.command);
                 }
             }
             Err(error) => {
@@ -230,7 +231,10 @@ impl Shell {
         let peers = open.map(|index| self.reports.open.swap_remove(index).peers).unwrap_or_default();
         // A dry run killed nobody: there is nothing to tell.
         for peer in peers.iter().filter(|_| !report.kill.dry_run) {
-            if peer.pushes.try_send(Push::Report { kill: report.kill.id.0, text: text.clone() }).is_err() {
+            let viewer = Viewer::new(peer.uid, &self.registry);
+            let Some(seen) = viewer.see(report.clone()) else { continue };
+            if peer.pushes.try_send(Push::Report { kill: report.kill.id.0, text: seen.to_string() }).is_err()
+            {
                 tracing::warn!(kill = %report.kill.id, "whoever registered a victim cannot be told of the report");
             }
         }

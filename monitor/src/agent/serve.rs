@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::clock;
 use super::core::{Core, Event, Gears, Settings};
 use super::deputy::Deputy;
+use super::descriptors::Shares;
 use super::domains::Domains;
 use super::exporter;
 use super::pid_namespace;
@@ -18,6 +19,7 @@ use super::readiness;
 use super::reports::{Reports, last_kill};
 use super::shell::Shell;
 use super::survival;
+use super::visible::Shown;
 use crate::config::Config;
 use crate::config::values::GearChoice;
 use crate::control::request::Request;
@@ -84,7 +86,12 @@ pub async fn serve(
         tracing::info!("metrics at http://{address}/metrics");
         tokio::spawn(exporter::serve(scrapes, requests.clone(), shutdown.clone()));
     }
-    let server = tokio::spawn(server::serve(listener, requests, Limits::default(), shutdown.clone()));
+    let server = tokio::spawn(server::serve(
+        listener,
+        requests,
+        Limits::of(Shares::now().connections),
+        shutdown.clone(),
+    ));
     ready();
     // Whether records are left that the last turn did not get to: no new readiness will tell of them.
     let mut more = false;
@@ -115,7 +122,7 @@ pub async fn serve(
             Some(request) = calls.recv() => match request {
                 Request::Call { peer, op, reply } => {
                     // A client that went away needs no answer.
-                    let _ = reply.send(shell.answer(peer, op));
+                    let _ = reply.send(shell.answer(peer, op).map(Shown::into_value));
                 }
                 Request::Closed { connection } => shell.hang_up(connection),
             },

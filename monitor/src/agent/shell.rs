@@ -12,6 +12,7 @@ use super::brake::Brake;
 use super::clock;
 use super::core::{Action, Core, Event, Note, Seen};
 use super::deputy::Deputy;
+use super::descriptors::Shares;
 use super::domains::Domains;
 use super::limits::Limits;
 use super::members::Ended;
@@ -101,7 +102,7 @@ impl Shell {
             programs,
             refused,
             domains,
-            registry: Registry::default(),
+            registry: Registry::new(Shares::now().processes),
             limits: Limits::default(),
             watchers: Watchers::default(),
             reports,
@@ -217,7 +218,7 @@ impl Shell {
             Action::Note(note) => {
                 log(&note);
                 self.noted(&note);
-                self.watchers.tell(&note);
+                self.watchers.tell(&note, &self.registry);
                 None
             }
         };
@@ -230,8 +231,12 @@ impl Shell {
         if let Some(cgroup) = self.registry.get(worker).and_then(|entry| entry.cgroup.as_ref()) {
             self.limits.leave(cgroup);
         }
-        for process in self.registry.remove(worker) {
+        let former = self.registry.remove(worker);
+        for process in former.held {
             self.let_leave(&process);
+        }
+        for pid in former.unheld {
+            self.let_unheld_leave(worker, pid);
         }
     }
 
@@ -251,6 +256,7 @@ impl Shell {
         self.check_drops();
         if !self.programs.as_ref().is_some_and(|programs| programs.attached(Hook::Lineage)) {
             for worker in self.registry.ids() {
+                self.sweep_unheld(worker);
                 self.scan(worker);
             }
         }

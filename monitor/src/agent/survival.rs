@@ -20,6 +20,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use serde::Serialize;
 
 pub use self::drill::{VICTIM, victim};
+use super::descriptors::Shares;
 
 /// What came of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -105,12 +106,10 @@ fn drill() -> Step {
     Step { name: "drill", state, why }
 }
 
-/// One for each process of a worker (the kernel side follows at most that many), and connections, files, maps.
-const DESCRIPTORS: u64 = monitor_common::MAX_WORKER_PROCESSES as u64 + 2048;
-
 fn descriptors() -> Step {
     let old = getrlimit(Resource::Nofile);
-    let wanted = |limit: Option<u64>| limit.map(|limit| limit.max(DESCRIPTORS));
+    let needed = Shares::wanted();
+    let wanted = |limit: Option<u64>| limit.map(|limit| limit.max(needed));
     let raised = Rlimit { current: wanted(old.current), maximum: wanted(old.maximum) };
     let outcome = setrlimit(Resource::Nofile, raised).or_else(|_| {
         // Without CAP_SYS_RESOURCE up to the hard limit.
@@ -118,11 +117,14 @@ fn descriptors() -> Step {
     });
     let current = getrlimit(Resource::Nofile).current;
     let shown = current.map_or_else(|| "any number of".to_owned(), |current| current.to_string());
-    let enough = current.is_none_or(|current| current >= DESCRIPTORS);
+    let enough = current.is_none_or(|current| current >= needed);
+    let Shares { connections, processes } = Shares::of(current);
+    let shares =
+        format!("{shown} descriptors, for {connections} connections and {processes} processes of workers");
     let why = match outcome {
-        _ if enough => format!("{shown} descriptors"),
-        Ok(()) => format!("{shown} descriptors; more workers' processes than that cannot be followed"),
-        Err(error) => format!("{shown} descriptors: {error}"),
+        _ if enough => shares,
+        Ok(()) => format!("{shares}; {needed} were wanted; processes beyond are opened when they are killed"),
+        Err(error) => format!("{shares}; {needed} were wanted: {error}"),
     };
     Step { name: "descriptors", state: if enough { State::Done } else { State::Refused }, why }
 }

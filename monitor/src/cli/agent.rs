@@ -53,7 +53,7 @@ async fn guard(config: Config, record: Option<&Path>) -> anyhow::Result<()> {
     let recorder = recorder.transpose()?;
     let path = config.socket.clone();
     // The second removes the socket's file at the end.
-    let (listener, _file) = listen::bind(&path, Access::Everyone)?;
+    let (listener, _file) = listen::bind(&path, Access::of(config.socket_group.as_deref())?)?;
     let shutdown = CancellationToken::new();
     stop_on_signals(shutdown.clone())?;
     let ready = || {

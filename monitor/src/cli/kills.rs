@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::ask::{self, Ask};
 use super::table::{UNKNOWN, between, bytes, lines, list, text};
@@ -98,7 +98,10 @@ pub(super) fn human(answer: &Value) -> String {
     }
     let body = kills.iter().flat_map(|kill| {
         let times = &kill["times"];
-        list(kill, "victims").iter().map(move |victim| {
+        // Victims that this user may not see are one line.
+        let others =
+            kill["others"].as_u64().map(|others| json!({"worker": format!("{others} of other users")}));
+        list(kill, "victims").iter().cloned().chain(others).map(move |victim| {
             vec![
                 text(&kill["id"]),
                 text(&kill["domain"]),
@@ -127,8 +130,6 @@ fn after(times: &Value, stage: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -139,11 +140,13 @@ mod tests {
              "times": {"crossing": 1_000, "decision": 2_000, "signal": 61_000, "dead": 3_001_000, "memory_back": null},
              "confirmed": true},
             {"id": 2, "victims": [{}]},
+            {"id": 3, "victims": [], "others": 1},
         ]);
         insta::assert_snapshot!(human(&answer), @"
-        KILL  DOMAIN      USED  THRESHOLD  WORKER  PID   MEMORY  RETRY  SIGNALLED     DEAD  CONFIRMED
-        1     node    15.1 KiB   14.8 KiB  w4      9    2.0 MiB  yes       +60 µs  +3.0 ms  yes
-        2     -              -          -  -       -          -  -              -        -  -
+        KILL  DOMAIN      USED  THRESHOLD  WORKER            PID   MEMORY  RETRY  SIGNALLED     DEAD  CONFIRMED
+        1     node    15.1 KiB   14.8 KiB  w4                9    2.0 MiB  yes       +60 µs  +3.0 ms  yes
+        2     -              -          -  -                 -          -  -              -        -  -
+        3     -              -          -  1 of other users  -          -  -              -        -  -
         ");
         assert_eq!(human(&json!([])), "no worker was killed\n");
     }

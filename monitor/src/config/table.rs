@@ -3,8 +3,8 @@
 //! file follow it.
 
 use crate::config::form::{
-    Absent, Address, Cgroups, Count, FilePath, Fraction, Millis, OneOf, Or, PATH_MOST, SOCKET_PATH_MOST,
-    Size, Switch,
+    Absent, Address, Cgroups, Count, FilePath, Fraction, GroupName, Millis, OneOf, Or, PATH_MOST,
+    SOCKET_PATH_MOST, Size, Switch,
 };
 use crate::config::setting::{At, RayMeaning, RayName, Setting};
 
@@ -28,6 +28,7 @@ const OFF: Absent = Absent { word: "off", number: Some(-1) };
 const UNSET: Absent = Absent { word: "unset", number: Some(-1) };
 const AUTO: Absent = Absent { word: "auto", number: None };
 const NONE: Absent = Absent { word: "none", number: None };
+const EVERYONE: Absent = Absent { word: "everyone", number: None };
 
 /// Every setting, in the order of help and output: SPEC 9 first, then what it leads to.
 pub static SETTINGS: &[Setting] = &[
@@ -259,6 +260,15 @@ pub static SETTINGS: &[Setting] = &[
         doc: "Control socket. Default for others than root: monitor/monitor.sock in $XDG_RUNTIME_DIR, or in \
               /run/user/UID if that is not set.",
         field: at!(socket, FilePath { most: SOCKET_PATH_MOST }),
+    },
+    Setting {
+        key: "socket_group",
+        flag: "socket-group",
+        env: "MONITOR_SOCKET_GROUP",
+        ray: &[],
+        doc: "Group whose members may connect to the control socket, besides root (mode 0660); everyone: any user \
+              (mode 0666). What a caller may do depends on its uid in both cases.",
+        field: at!(socket_group, Or(EVERYONE, GroupName)),
     },
     Setting {
         key: "metrics_listen",

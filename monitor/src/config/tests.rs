@@ -186,6 +186,12 @@ const ROWS: &[Row] = &[
             ("host:1", "is not an address"),
         ],
     ),
+    (
+        "socket_group",
+        &[("everyone", "everyone"), ("ray", "ray"), ("1000", "1000"), ("4294967295", "4294967295")],
+        &[("", "it is empty"), ("a b", "\"a b\" is not a group's name or number"), ("-1", "\"-1\" is not")],
+    ),
+    ("socket_group", &[], &[("4294967296", "is not a group's name or number")]),
     ("journal", &[("none", "none"), ("./none", "./none"), ("/var/j", "/var/j")], NOT_A_PATH),
     ("journal_max_bytes", &[("65536", "65536"), ("1MiB", "1048576")], NOT_A_SIZE),
     ("journal_max_bytes", &[], &[("65535", "65535 is out of range")]),

@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::codec::Decoder;
 
 use super::codec::{Frame, LineCodec, encode_line, parse_call, refuse};
-use super::limits::{Limits, Ticket};
+use super::gate::{Ticket, weight};
+use super::limits::Limits;
 use super::protocol::{Call, MAX_LINE, Op, Push, Refusal, RefusalCode, Reply, ReplyResult};
 use super::request::{Peer, Request, Requests};
 
@@ -37,6 +38,8 @@ pub(super) enum Ended {
     SlowLine(Duration),
     #[error("its uid holds too much memory in unfinished lines")]
     TooMuch,
+    #[error("its place was needed: its user has the most connections, and it was silent for longest")]
+    GaveWay,
     #[error("nothing was asked for {0:?}")]
     Idle(Duration),
     #[error("the agent's loop is gone")]
@@ -119,6 +122,11 @@ impl Connection {
                 Err(error) => Err(Ended::Read(error)),
             },
             Some(push) = self.pushes.recv() => self.send(&push).await,
+            () = self.ticket.told_to_leave() => {
+                let message = format!("{}: the connection is closed", Ended::GaveWay);
+                self.send(&refuse(0, RefusalCode::Busy, None, message)).await?;
+                Err(Ended::GaveWay)
+            }
             reason = expire(deadline) => self.time_is_up(reason).await,
         }
     }
@@ -167,10 +175,11 @@ impl Connection {
                 Err(refuse(0, RefusalCode::Malformed, None, message))
             }
         };
-        if let Err(wait) = self.ticket.call(std::time::Instant::now()) {
+        let weight = call.as_ref().map_or(1, |call| weight(&call.op));
+        if let Err(wait) = self.ticket.call(std::time::Instant::now(), weight) {
             let seq = call.map_or_else(|reply| reply.seq, |call| call.seq);
             let message = format!(
-                "uid {} makes more than {} calls a second: try again later",
+                "uid {} makes more than {} calls a second (costly ones count for more): try again later",
                 self.peer.uid, self.limits.calls_per_second
             );
             self.send(&refuse(seq, RefusalCode::Busy, None, message)).await?;
@@ -235,7 +244,10 @@ impl Connection {
     ) -> Reply {
         match result {
             Ok(Ok(value)) => {
-                self.keeps |= keeps;
+                if keeps {
+                    self.keeps = true;
+                    self.ticket.keep();
+                }
                 Reply { seq, result: ReplyResult::Ok(value) }
             }
             Ok(Err(refusal)) => Reply { seq, result: ReplyResult::Error(refusal) },

@@ -25,6 +25,25 @@ pub enum Access {
     Group(u32),
 }
 
+impl Access {
+    /// As `socket_group` has it: a group by name or number, or everyone. May ask the system's name service.
+    ///
+    /// # Errors
+    /// [`ListenError::Group`].
+    pub fn of(group: Option<&str>) -> Result<Self, ListenError> {
+        let Some(group) = group else { return Ok(Self::Everyone) };
+        if let Ok(gid) = group.parse() {
+            return Ok(Self::Group(gid));
+        }
+        let fail = |why: String| ListenError::Group { group: group.to_owned(), why };
+        match nix::unistd::Group::from_name(group) {
+            Ok(Some(found)) => Ok(Self::Group(found.gid.as_raw())),
+            Ok(None) => Err(fail("there is none of this name".to_owned())),
+            Err(errno) => Err(fail(errno.to_string())),
+        }
+    }
+}
+
 /// Why the agent cannot listen at a path.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
@@ -53,6 +72,14 @@ pub enum ListenError {
         path: PathBuf,
         /// What the kernel says.
         source: io::Error,
+    },
+    /// The group that may connect cannot be found.
+    #[error("socket_group {group:?}: {why}")]
+    Group {
+        /// As it was given.
+        group: String,
+        /// Why.
+        why: String,
     },
     /// A step failed.
     #[error("cannot {step} {path}: {source}")]

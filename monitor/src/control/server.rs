@@ -15,7 +15,7 @@ pub use super::limits::Limits;
 
 use super::codec::encode_line;
 use super::connection::Connection;
-use super::limits::Gate;
+use super::gate::Gate;
 use super::protocol::{Refusal, Reply, ReplyResult};
 use super::request::{Request, Requests};
 

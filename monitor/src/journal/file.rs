@@ -1,13 +1,13 @@
-//! The file that the journal is written to: whole lines, flushed to the disk, rotated before it grows too large.
+//! The file that the journal is written to, for the agent's user only, because reports show command lines: whole lines, flushed to the disk, rotated before it grows too large.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
 use super::older;
+use crate::trusted_file;
 
 /// Why a line was not written.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,7 @@ impl Output {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory).map_err(fail("make the directory of"))?;
         }
-        let mut file = create(path).map_err(fail("open"))?;
+        let mut file = trusted_file::append(path).map_err(fail("open"))?;
         lock(&file, path)?;
         let end = file.seek(SeekFrom::End(0)).map_err(fail("read"))?;
         let length = whole_lines(&mut file, end).map_err(fail("read"))?;
@@ -83,7 +83,7 @@ impl Output {
             move |source| WriteError::Io { step, path, source }
         };
         fs::rename(&self.path, older(&self.path)).map_err(fail("rotate"))?;
-        let file = create(&self.path).map_err(fail("open"))?;
+        let file = trusted_file::append(&self.path).map_err(fail("open"))?;
         lock(&file, &self.path)?;
         if let Some(directory) = self.path.parent() {
             // The names are as durable as the lines; a file system that cannot do that has done its best.
@@ -92,11 +92,6 @@ impl Output {
         (self.file, self.length) = (file, 0);
         Ok(())
     }
-}
-
-/// For the agent's user only: reports show command lines.
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
 }
 
 fn lock(file: &File, path: &Path) -> Result<(), WriteError> {

@@ -149,20 +149,25 @@ impl Process {
     /// a set-user-id program do: then it is nobody's but root's.
     ///
     /// # Errors
-    /// If it is gone.
+    /// If it is gone, or the kernel does not say.
     pub fn uid(&self, procfs: &Path) -> Result<Option<u32>, OpenError> {
-        let pid = self.pid;
-        let path = procfs.join(pid.to_string()).join("status");
-        let text = fs::read_to_string(path).map_err(|error| match error.raw_os_error() {
-            Some(libc::ENOENT | libc::ESRCH) => OpenError::Gone(pid),
-            _ => OpenError::Broken { pid, error },
-        })?;
-        if self.ended() {
-            return Err(OpenError::Gone(pid));
+        match self.users(procfs) {
+            Ok(users) => Ok(users.only()),
+            Err(Errno::SRCH) => Err(OpenError::Gone(self.pid)),
+            Err(error) => Err(OpenError::Broken { pid: self.pid, error: error.into() }),
         }
-        let line = text.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
-        let uids: Vec<u32> = line.split_whitespace().filter_map(|uid| uid.parse().ok()).collect();
-        Ok(uids.first().copied().filter(|first| uids.len() == 4 && uids.iter().all(|uid| uid == first)))
+    }
+
+    /// By the pidfd from kernel 6.13 on, by its status file before.
+    fn users(&self, procfs: &Path) -> Result<credentials::Users, Errno> {
+        match credentials::of_pidfd(self.fd.as_fd()) {
+            Err(Errno::NOTTY | Errno::INVAL) => {
+                let users = credentials::of_status(procfs, self.pid)?;
+                // It lives now, after its file was read: so the file was its own.
+                if self.ended() { Err(Errno::SRCH) } else { Ok(users) }
+            }
+            answer => answer,
+        }
     }
 
     /// Whether a user without privileges could kill it, by the kernel's own rule (`kill_ok_by_cred` in
@@ -173,11 +178,7 @@ impl Process {
     /// # Errors
     /// `NotTheirs`, `Gone`, or why it cannot be told.
     pub fn killable_by(&self, uid: u32, procfs: &Path) -> Result<(), SignalError> {
-        let users = match credentials::of_pidfd(self.fd.as_fd()) {
-            Err(Errno::NOTTY | Errno::INVAL) => credentials::of_status(procfs, self.pid),
-            answer => answer,
-        };
-        match users {
+        match self.users(procfs) {
             Ok(users) if users.real == uid || users.saved == uid => Ok(()),
             Ok(users) => Err(SignalError::NotTheirs(users.real)),
             Err(Errno::SRCH) => Err(SignalError::Gone),
@@ -297,6 +298,24 @@ mod tests {
         ));
         child.wait().unwrap();
         assert_eq!(process.kill(), Err(SignalError::Gone));
+    }
+
+    #[test]
+    fn whose_it_is_says_the_process_itself_not_a_file_that_is_stale() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::open_unchecked(Pid(child.id())).unwrap();
+        let me = rustix::process::geteuid().as_raw();
+        // As it was before it became another user's.
+        let stale = tempfile::tempdir().unwrap();
+        let dir = stale.path().join(child.id().to_string());
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("status"), "Uid:\t7\t7\t7\t7\n").unwrap();
+        let by_pidfd = credentials::of_pidfd(process.as_fd()).is_ok();
+        let found = process.uid(if by_pidfd { stale.path() } else { Path::new("/proc") }).unwrap();
+        assert_eq!(found, Some(me));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(matches!(process.uid(Path::new("/proc")), Err(OpenError::Gone(_))));
     }
 
     #[test]

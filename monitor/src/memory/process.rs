@@ -92,6 +92,18 @@ pub fn with_descendants(procfs: &Path, roots: &[Pid]) -> Result<Vec<Pid>, ReadEr
     Ok(found)
 }
 
+/// The parents of a process, its own first, up to the first that cannot be read: as they are now.
+#[must_use]
+pub fn ancestors(procfs: &Path, pid: Pid) -> Vec<Pid> {
+    /// A chain that is longer was made to be long.
+    const MOST: usize = 256;
+    let parent = |pid: &Pid| {
+        let parent = status(procfs, *pid).and_then(|status| status.number("PPid:", b"")).ok()??;
+        u32::try_from(parent).ok().filter(|parent| *parent > 0).map(Pid)
+    };
+    std::iter::successors(parent(&pid), parent).take(MOST).collect()
+}
+
 /// Every process that PROCFS shows.
 pub(super) fn all(procfs: &Path) -> Result<Vec<Pid>, ReadError> {
     let entries = fs::read_dir(procfs).map_err(|error| ReadError::from_io(procfs, &error))?;

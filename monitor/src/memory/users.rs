@@ -1,6 +1,7 @@
 //! The largest users of memory, for reports (SPEC 8): of the node or of one cgroup. A cold path: it walks
 //! PROCFS, allocates, and may take its whole budget of time. Never on the way to a kill.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -16,14 +17,25 @@ const COMMAND_LENGTH: usize = 100;
 /// A process and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
-    /// The process.
-    pub pid: Pid,
+    /// The process; null: another user's, whom whoever asked may not see.
+    pub pid: Option<Pid>,
+    /// As whom it runs, by PROCFS: root if it may not be looked into. Null: not known, or hidden as the pid is.
+    #[serde(default)]
+    pub uid: Option<u32>,
     /// Bytes it holds.
     pub memory: Bytes,
     /// What `memory` is.
     pub measured: Measured,
     /// Its command line, at most 100 characters, control characters escaped; `[name]` if it has none.
     pub command: String,
+}
+
+impl User {
+    /// Leaves how much it holds, and hides who it is.
+    pub fn hide(&mut self) {
+        (self.pid, self.uid) = (None, None);
+        "(another user's process)".clone_into(&mut self.command);
+    }
 }
 
 /// The largest users found.
@@ -83,7 +95,9 @@ pub fn top(
         let (Ok(ProcessMemory { bytes, measured }), Some(command)) = (memory, command(procfs, pid)) else {
             continue;
         };
-        top.push(User { pid, memory: bytes, measured, command });
+        // Its directory is of the user whose process it is (fs/proc/base.c, task_dump_owner).
+        let uid = std::fs::metadata(procfs.join(pid.to_string())).ok().map(|dir| dir.uid());
+        top.push(User { pid: Some(pid), uid, memory: bytes, measured, command });
     }
     top.sort_unstable_by_key(|user| (std::cmp::Reverse(user.memory), user.pid));
     top.truncate(count);

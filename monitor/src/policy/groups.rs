@@ -11,8 +11,8 @@ use crate::worker::{Candidate, WorkerId};
 /// What the workers of one group have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Group {
-    /// Retriable, of this owner.
-    Owner(Arc<str>),
+    /// Retriable, of this user's owner.
+    Owner(u32, Arc<str>),
     /// Retriable without an owner: a group of its own.
     Alone(WorkerId),
     /// Not retriable, of whatever owner.
@@ -23,7 +23,7 @@ impl Group {
     fn of(candidate: &Candidate) -> Self {
         match &candidate.owner {
             _ if !candidate.kind.retriable() => Self::NonRetriable,
-            Some(owner) => Self::Owner(Arc::clone(owner)),
+            Some(owner) => Self::Owner(candidate.uid, Arc::clone(owner)),
             None => Self::Alone(candidate.id),
         }
     }
@@ -79,7 +79,7 @@ impl Groups {
         let size = members.len();
         let tie = as_large.then_some(self.tie);
         let why = match group {
-            Group::Owner(owner) => Why::OwnerGroup { owner: Some(Arc::clone(owner)), size, tie },
+            Group::Owner(_, owner) => Why::OwnerGroup { owner: Some(Arc::clone(owner)), size, tie },
             Group::Alone(_) => Why::OwnerGroup { owner: None, size, tie },
             Group::NonRetriable => Why::NonRetriableGroup { size },
         };

@@ -145,6 +145,7 @@ fn candidate(id: u64) -> impl Strategy<Value = Candidate> {
         Candidate {
             id: WorkerId(id),
             kind,
+            uid: 0,
             owner: owner.map(Arc::from),
             started: Nanos(started),
             activity,
@@ -286,6 +287,7 @@ fn task(id: u64, owner: Option<&str>, started: u64) -> Candidate {
     Candidate {
         id: WorkerId(id),
         kind: Kind::Task { max_retries: Times::Unlimited },
+        uid: 0,
         owner: owner.map(Arc::from),
         started: Nanos(started),
         activity: Activity::Busy,

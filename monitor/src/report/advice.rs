@@ -42,17 +42,18 @@ fn is_last_task(decision: &Decision, victim: &VictimRecord) -> bool {
     retriable_task && !victim.should_retry
 }
 
-/// The owner with the most candidates should start fewer at once.
+/// The owner with the most candidates should start fewer at once. It is not named: other users read this too.
 fn less_parallelism(decision: &Decision) -> Option<String> {
-    let mut by_owner: BTreeMap<&str, usize> = BTreeMap::new();
-    for owner in decision.candidates.iter().filter_map(|candidate| candidate.owner.as_deref()) {
-        *by_owner.entry(owner).or_default() += 1;
+    let mut by_owner: BTreeMap<(u32, &str), usize> = BTreeMap::new();
+    for candidate in &decision.candidates {
+        let Some(owner) = candidate.owner.as_deref() else { continue };
+        *by_owner.entry((candidate.uid, owner)).or_default() += 1;
     }
-    let (owner, count) = by_owner.into_iter().max_by_key(|(_, count)| *count)?;
+    let count = by_owner.into_values().max()?;
     match (decision.candidates.len(), count) {
         (..=1, _) => None,
         (all, 2..) => Some(format!(
-            "Run fewer workers at once: there were {all}, {count} of them of owner {owner:?}; let each task request \
+            "Run fewer workers at once: there were {all}, {count} of them of one owner; let each task request \
              more CPUs"
         )),
         (all, _) => Some(format!("Run fewer workers at once: there were {all}")),

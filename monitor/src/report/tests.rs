@@ -11,6 +11,7 @@ use crate::worker::{Kind, Times as Budget, WorkerId};
 
 fn input(worker: u64, owner: &str, max_retries: u32, memory: u64) -> Input {
     Input {
+        uid: 1000,
         worker: WorkerId(worker),
         kind: Kind::Task { max_retries: Budget::AtMost(max_retries) },
         owner: Some(owner.to_owned()),
@@ -45,6 +46,7 @@ pub(crate) fn record() -> KillRecord {
         victims: vec![VictimRecord {
             worker: WorkerId(2),
             pid: Pid(42),
+            uid: Some(1000),
             name: Some("load\x1b[2J".to_owned()),
             owner: Some("a".to_owned()),
             kind: "task".to_owned(),
@@ -53,6 +55,7 @@ pub(crate) fn record() -> KillRecord {
             memory: Some(Bytes(200)),
             sample: Some(Sample { bytes: Bytes(200), measured: Some(Measured::Pss), at: Nanos(500_000_000) }),
         }],
+        others: 0,
         used: Bytes(960),
         threshold: Bytes(950),
         total: Bytes(1000),
@@ -68,7 +71,8 @@ pub(crate) fn record() -> KillRecord {
 fn report() -> Report {
     let users = Users {
         top: vec![User {
-            pid: Pid(42),
+            pid: Some(Pid(42)),
+            uid: Some(1000),
             memory: Bytes(200),
             measured: Measured::Pss,
             command: "python load.py".to_owned(),

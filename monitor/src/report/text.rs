@@ -15,6 +15,9 @@ impl Display for Report {
         for victim in &self.kill.victims {
             self.victim(victim, f)?;
         }
+        if self.kill.others > 0 {
+            writeln!(f, "Killed: {} more, of other users", self.kill.others)?;
+        }
         self.runners_up(f)?;
         times(&self.kill, f)?;
         if let Some(freed) = self.freed {
@@ -135,10 +138,14 @@ impl Report {
             writeln!(f, "  none")?;
         }
         users.top.iter().try_for_each(|user| {
-            let killed =
-                if self.kill.victims.iter().any(|victim| victim.pid == user.pid) { " (killed)" } else { "" };
+            let killed = if self.kill.victims.iter().any(|victim| Some(victim.pid) == user.pid) {
+                " (killed)"
+            } else {
+                ""
+            };
             let memory = user.memory.to_string();
-            writeln!(f, "  {:>8}  {memory:>10}  {}{killed}", user.pid.0, printable(&user.command))
+            let pid = user.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+            writeln!(f, "  {pid:>8}  {memory:>10}  {}{killed}", printable(&user.command))
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -83,10 +84,12 @@ impl Events {
     pub(super) fn open(path: Option<&Path>) -> Result<Self, RunError> {
         let file = match path {
             None => None,
-            Some(path) => match OpenOptions::new().create(true).append(true).open(path) {
-                Ok(file) => Some((file, path.to_owned())),
-                Err(source) => return Err(RunError::Events { path: path.into(), source }),
-            },
+            Some(path) => {
+                match OpenOptions::new().create(true).append(true).custom_flags(follow(path)).open(path) {
+                    Ok(file) => Some((file, path.to_owned())),
+                    Err(source) => return Err(RunError::Events { path: path.into(), source }),
+                }
+            }
         };
         Ok(Self { file })
     }
@@ -110,4 +113,11 @@ fn now() -> Nanos {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let part = |number: i64| u64::try_from(number).unwrap_or(0);
     Nanos(part(time.tv_sec).saturating_mul(1_000_000_000).saturating_add(part(time.tv_nsec)))
+}
+
+/// Root follows no symbolic link, which somebody else may have put there, but those of the kernel and of udev
+/// (`/dev/stdout`).
+fn follow(path: &Path) -> i32 {
+    let system = path.starts_with("/dev") || path.starts_with("/proc");
+    if rustix::process::geteuid().is_root() && !system { libc::O_NOFOLLOW } else { 0 }
 }

@@ -74,7 +74,8 @@ fn serve(config: Config, shutdown: CancellationToken, ready: oneshot::Sender<Res
     let result = (|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let (listener, _file) = listen::bind(&config.socket, Access::Everyone)?;
+            let access = Access::of(config.socket_group.as_deref())?;
+            let (listener, _file) = listen::bind(&config.socket, access)?;
             agent::serve(config, listener, shutdown, None, || tell(Ok(()))).await?;
             anyhow::Ok(())
         })

@@ -45,6 +45,9 @@ pub struct Answer {
     pub above: bool,
     /// Whom it would kill now.
     pub victims: Vec<Verdict>,
+    /// The workers that were signalled and still live.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_flight: Vec<String>,
     /// Why it would kill nobody; null if it would.
     pub reason: Option<String>,
     /// All candidates in the order in which they would go.
@@ -132,10 +135,17 @@ pub fn answer(
         threshold: domain.threshold,
         above: domain.usage().is_some_and(Usage::above),
         victims,
+        in_flight: in_flight.to_vec(),
         reason,
         passed_over: passed_over(roster, &order, in_flight, &name),
         ranking: (1..).zip(&order).filter_map(|(rank, choice)| ranked(roster, rank, choice, &name)).collect(),
     }
+}
+
+/// The reason that names workers.
+#[must_use]
+pub fn in_flight_reason(in_flight: &[String]) -> String {
+    format!("a kill is in flight: {}", in_flight.join(", "))
 }
 
 /// Why nobody is to be killed now, if so.
@@ -148,7 +158,7 @@ fn no_kill(roster: &Roster, domain: Domain, in_flight: &[String]) -> Option<Stri
         return Some("the usage is not above the threshold".to_owned());
     }
     if !in_flight.is_empty() {
-        return Some(format!("a kill is in flight: {}", in_flight.join(", ")));
+        return Some(in_flight_reason(in_flight));
     }
     if roster.choose(usage).next().is_none() {
         return Some("above threshold but no worker can be killed".to_owned());

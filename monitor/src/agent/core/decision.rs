@@ -22,6 +22,10 @@ pub struct Input {
     /// Task or actor, with its budget.
     #[serde(flatten)]
     pub kind: Kind,
+    /// Of whom it is: equal names of different users are different owners. 0 in what older agents wrote, as if all
+    /// were one user's, which is how those agents decided.
+    #[serde(default)]
+    pub uid: u32,
     /// Its caller.
     pub owner: Option<String>,
     /// When it began.
@@ -37,6 +41,7 @@ impl Input {
         Self {
             worker: candidate.id,
             kind: candidate.kind,
+            uid: candidate.uid,
             owner: candidate.owner.as_deref().map(str::to_owned),
             started: candidate.started,
             idle_ever_leased: match candidate.activity {
@@ -51,6 +56,7 @@ impl Input {
         Candidate {
             id: self.worker,
             kind: self.kind,
+            uid: self.uid,
             owner: self.owner.as_deref().map(Into::into),
             started: self.started,
             activity: self

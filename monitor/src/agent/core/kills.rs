@@ -80,6 +80,7 @@ impl Core {
             policy: String::new(),
             trigger,
             victims: Vec::new(),
+            others: 0,
             used: usage.used,
             threshold: usage.threshold,
             total: usage.total,
@@ -174,6 +175,7 @@ impl Core {
         Some(VictimRecord {
             worker: choice.id,
             pid: worker.pid,
+            uid: Some(worker.candidate.uid),
             name: worker.name.clone(),
             owner: worker.candidate.owner.as_deref().map(str::to_owned),
             kind: worker.candidate.kind.name().to_owned(),
@@ -225,6 +227,7 @@ fn tell_of_decision(record: &KillRecord, todo: &mut VecDeque<Action>) -> Note {
         kill: record.id,
         domain: record.domain.clone(),
         victims: victims.collect(),
+        others: 0,
         dry_run: record.dry_run,
     }
 }

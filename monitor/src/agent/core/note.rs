@@ -89,6 +89,9 @@ pub enum Note {
         domain: String,
         /// Whom, and why.
         victims: Vec<Chosen>,
+        /// How many more, of users whose workers whoever is told may not see.
+        #[serde(default, skip_serializing_if = "super::view::is_zero")]
+        others: usize,
         /// Nobody is signalled.
         dry_run: bool,
     },

@@ -455,3 +455,31 @@ fn an_unregistered_worker_is_no_candidate_but_one_being_killed_stays_on_the_book
     bench.happen(Event::Unregistered { worker: WorkerId(2) });
     assert_eq!((bench.core.workers().len(), bench.core.kills_in_flight()), (1, 1));
 }
+
+#[test]
+fn a_name_of_another_users_owner_joins_nobody() {
+    let mut bench = Bench::new(Settings::default());
+    for (id, uid) in [(1, 8), (2, 8), (3, 7)] {
+        bench.happen(Event::Registered {
+            worker: WorkerId(id),
+            pid: Pid(100 + u32::try_from(id).unwrap()),
+            uid,
+            kind: Kind::Task { max_retries: Count::Unlimited },
+            owner: Some("team".into()),
+            name: None,
+            attempt: 0,
+            domains: vec![NODE],
+        });
+    }
+    let actions = bench.reading(NODE, 99);
+    // Were they one group, the victim were its newest, the third.
+    assert_eq!(killed(&actions), [2]);
+    let kill = actions.iter().find_map(|action| match action {
+        Action::Record(kill) => Some(*kill),
+        _ => None,
+    });
+    let decision = bench.core.decision(kill.unwrap()).unwrap();
+    let written = serde_json::to_string(&decision).unwrap();
+    let read: Decision = serde_json::from_str(&written).unwrap();
+    assert_eq!(read.differences(&read.again().unwrap()), Vec::<String>::new());
+}

@@ -118,6 +118,12 @@ pub struct Times {
     pub memory_back: Option<Nanos>,
 }
 
+/// For keys that are there only if they say something.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+pub(super) fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
 /// A kill in `kills` (SPEC 11).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KillRecord {
@@ -131,6 +137,9 @@ pub struct KillRecord {
     pub trigger: Trigger,
     /// Whom.
     pub victims: Vec<VictimRecord>,
+    /// How many more victims there were, of users whose workers whoever asked may not see.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub others: usize,
     /// At the decision.
     pub used: Bytes,
     /// At the decision.
@@ -176,6 +185,9 @@ pub struct VictimRecord {
     pub worker: WorkerId,
     /// The process that was registered.
     pub pid: Pid,
+    /// Of whom it was; null: an older agent's record, which does not say.
+    #[serde(default)]
+    pub uid: Option<u32>,
     /// Its name.
     pub name: Option<String>,
     /// Its owner.

@@ -97,7 +97,7 @@ impl Core {
     /// The worker a uid must own to see or change, and whose it is.
     #[must_use]
     pub fn owner_uid(&self, worker: WorkerId) -> Option<u32> {
-        self.workers.get(&worker).map(|worker| worker.uid)
+        self.workers.get(&worker).map(|worker| worker.candidate.uid)
     }
 
     /// The domains that a worker charges, innermost first.

@@ -43,7 +43,6 @@ pub(super) enum Life {
 pub(super) struct Worker {
     pub(super) candidate: Candidate,
     pub(super) pid: Pid,
-    pub(super) uid: u32,
     pub(super) name: Option<String>,
     pub(super) attempt: u32,
     /// The last measurement of its memory.
@@ -59,12 +58,11 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(candidate: Candidate, pid: Pid, uid: u32, domains: Vec<DomainId>) -> Self {
+    pub(super) fn new(candidate: Candidate, pid: Pid, domains: Vec<DomainId>) -> Self {
         let first = Process::new(pid);
         Self {
             candidate,
             pid,
-            uid,
             name: None,
             attempt: 0,
             sample: None,
@@ -158,7 +156,7 @@ impl Worker {
             name: self.name.clone(),
             pid: self.pid,
             processes: self.pids(),
-            uid: self.uid,
+            uid: self.candidate.uid,
             attempt: self.attempt,
             state: match self.life {
                 Life::Running => WorkerState::Running,

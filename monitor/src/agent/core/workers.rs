@@ -87,8 +87,9 @@ impl Core {
                     None | Some(0) => self.counters.exited += 1,
                     Some(_) => self.counters.crashed += 1,
                 }
-                self.forget(id, now, todo);
+                // Told while it is known whose it was.
                 todo.push_back(Action::Note(Note::Ended { at: now, worker: id, status }));
+                self.forget(id, now, todo);
             }
             Life::Running | Life::Refused => {}
             Life::BeingKilled(kill) => self.check_flight(kill, now, todo),
@@ -96,8 +97,8 @@ impl Core {
             Life::Stuck(kill) if worker.gone() => {
                 let status = worker.status;
                 self.counters.died_late += 1;
-                self.forget(id, now, todo);
                 todo.push_back(Action::Note(Note::DiedLate { at: now, kill, worker: id, status }));
+                self.forget(id, now, todo);
             }
             Life::Stuck(_) => {}
         }

@@ -82,6 +82,7 @@ fn shell(sleeper: &Sleeper) -> Shell {
         WORKER,
         process,
         Peer { connection: 0, uid: rustix::process::getuid().as_raw(), pushes },
+        rustix::process::getuid().as_raw(),
         None,
     );
     let kind = Kind::Task { max_retries: Times::Unlimited };

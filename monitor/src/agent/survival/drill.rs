@@ -72,8 +72,8 @@ pub(super) fn run() -> Result<Duration, DrillError> {
     let fd = process.fd();
     let worker = WorkerId(1);
     let (pushes, _nobody) = tokio::sync::mpsc::channel(1);
-    let mut registry = Registry::default();
-    registry.add(worker, process, Peer { connection: 0, uid: 0, pushes }, None);
+    let mut registry = Registry::new(1);
+    registry.add(worker, process, Peer { connection: 0, uid: 0, pushes }, 0, None);
     let (tell, told) = mpsc::channel();
     let reaper = Reaper::start(move |returned| {
         // Nobody waits any more: it took too long.

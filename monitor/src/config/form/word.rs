@@ -87,6 +87,41 @@ impl Form for Switch {
     }
 }
 
+/// The name or number of a group of users; not looked up here.
+pub(crate) struct GroupName;
+
+impl Form for GroupName {
+    type Value = String;
+
+    fn shape(&self) -> Shape {
+        Shape::One("GROUP")
+    }
+
+    fn range(&self) -> String {
+        "a group's name or number".to_owned()
+    }
+
+    fn read(&self, given: &Given) -> Result<String, Refusal> {
+        if let Given::Integer(number) = given
+            && let Ok(gid) = u32::try_from(*number)
+        {
+            return Ok(gid.to_string());
+        }
+        let text = string(given)?;
+        // What group(5) cannot hold, and a sign that a number is out of range.
+        let strange = |c: char| c == ':' || c == ',' || c.is_whitespace() || c.is_control();
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        if text.starts_with('-') || text.contains(strange) || (digits && text.parse::<u32>().is_err()) {
+            return Err(Refusal::NotA { given: quote(text), expected: "a group's name or number" });
+        }
+        Ok(text.to_owned())
+    }
+
+    fn json(&self, value: &String) -> Json {
+        json!(value)
+    }
+}
+
 /// The path of a file, directory or socket; not looked at here.
 pub(crate) struct FilePath {
     /// The most bytes it may have.

@@ -45,6 +45,9 @@ fn the_children_of_this_process_are_found() {
     let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
     let found = with_descendants(Path::new("/proc"), &[Pid(std::process::id())]).unwrap();
     assert!(found.contains(&Pid(child.id())) && found.contains(&Pid(std::process::id())));
+    let parents = ancestors(Path::new("/proc"), Pid(child.id()));
+    assert_eq!(parents.first(), Some(&Pid(std::process::id())));
+    assert!(!parents.contains(&Pid(child.id())) && parents.len() > 1, "{parents:?}");
     drop(child.stdin.take());
     child.wait().unwrap();
 }

@@ -6,7 +6,7 @@ use super::*;
 const LONG: Duration = Duration::from_secs(3600);
 
 fn sizes(users: &Users) -> Vec<(u32, u64, Measured)> {
-    users.top.iter().map(|user| (user.pid.0, user.memory.0 / 1024, user.measured)).collect()
+    users.top.iter().map(|user| (user.pid.unwrap().0, user.memory.0 / 1024, user.measured)).collect()
 }
 
 #[test]
@@ -56,6 +56,7 @@ fn commands_are_one_harmless_line_of_at_most_100_characters() {
 #[test]
 fn this_process_is_among_those_of_the_machine() {
     let users = top(Path::new("/proc"), None, usize::MAX, LONG).unwrap();
-    let me = users.top.iter().find(|user| user.pid.0 == std::process::id()).unwrap();
+    let me = users.top.iter().find(|user| user.pid == Some(Pid(std::process::id()))).unwrap();
+    assert_eq!(me.uid, Some(rustix::process::geteuid().as_raw()));
     assert!(me.memory > Bytes(0) && !me.command.is_empty());
 }

@@ -1,0 +1,77 @@
+//! The processes of workers beyond those for which descriptors are kept: a user's fork storm must not use up the
+//! agent's. They are opened one by one when they are to be signalled, proven to be what they were, and closed again.
+//! Only then something is opened between the order to kill and a signal.
+
+use rustix::process::Signal;
+
+use super::core::Seen;
+use super::members::Ended;
+use super::registry::{Killed, Proof};
+use super::shell::Shell;
+use crate::kill::{Process, start_time};
+use crate::units::Pid;
+use crate::worker::WorkerId;
+
+impl Shell {
+    /// Signals those of a worker, or one of them.
+    pub(super) fn signal_unheld(
+        &self,
+        worker: WorkerId,
+        only: Option<Pid>,
+        signal: Signal,
+        killed: &mut Killed,
+    ) {
+        let Some(entry) = self.registry.get(worker) else { return };
+        for (pid, proof) in entry.unheld.iter().filter(|(pid, _)| only.is_none_or(|only| only == **pid)) {
+            if let Some(process) = self.open_unheld(worker, *pid, *proof) {
+                entry.signal(&process, signal, &self.domains.roots().procfs, killed);
+            }
+        }
+    }
+
+    /// `None`: it has ended.
+    fn open_unheld(&self, worker: WorkerId, pid: Pid, proof: Proof) -> Option<Process> {
+        // Opened first: what is then still proven is what was opened.
+        let process = Process::open_unchecked(pid).ok()?;
+        (self.is_still(worker, pid, proof) && !process.ended()).then_some(process)
+    }
+
+    fn is_still(&self, worker: WorkerId, pid: Pid, proof: Proof) -> bool {
+        match proof {
+            Proof::Map => {
+                self.programs.as_ref().and_then(|programs| programs.workers.worker_of(pid)) == Some(worker)
+            }
+            Proof::Started(tick) => {
+                start_time(&self.domains.roots().procfs, pid).is_ok_and(|found| found == tick)
+            }
+        }
+    }
+
+    /// Finds those that have ended: where no record tells of it, at each tick.
+    pub(super) fn sweep_unheld(&mut self, worker: WorkerId) {
+        let Some(entry) = self.registry.get(worker) else { return };
+        let gone: Vec<Pid> = entry
+            .unheld
+            .iter()
+            .filter(|(pid, proof)| self.open_unheld(worker, **pid, **proof).is_none())
+            .map(|(pid, _)| *pid)
+            .collect();
+        for pid in gone {
+            self.ended(Ended { worker, pid, seen: Seen::Gone });
+        }
+    }
+
+    /// One that is no worker's any more: nobody stays stopped.
+    pub(super) fn let_unheld_leave(&mut self, worker: WorkerId, pid: Pid) {
+        let stopped =
+            self.programs.as_ref().is_some_and(|programs| programs.workers.stopped_at(pid).is_some());
+        if stopped {
+            self.continue_process(worker, pid);
+        }
+        if let Some(programs) = &mut self.programs
+            && programs.workers.worker_of(pid) == Some(worker)
+        {
+            programs.workers.remove(pid);
+        }
+    }
+}
