@@ -1,0 +1,61 @@
+//! What the agent itself takes: memory and descriptors, as /proc shows them.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+/// A look at a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Health {
+    /// Resident memory that is its own, in KiB: neither files nor the maps it shares with the kernel.
+    pub(crate) rss_kib: u64,
+    /// Open descriptors.
+    pub(crate) fds: usize,
+}
+
+impl Health {
+    /// # Errors
+    /// It is gone.
+    pub(crate) fn of(pid: u32) -> Result<Self> {
+        let path = format!("/proc/{pid}/status");
+        let status = fs::read_to_string(&path).context(path)?;
+        let rss = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let rss_kib = rss.and_then(|rss| rss.trim().strip_suffix(" kB")).context("no RssAnon")?.parse()?;
+        Ok(Self { rss_kib, fds: fs::read_dir(format!("/proc/{pid}/fd"))?.count() })
+    }
+}
+
+/// What is wrong with `later` if nothing but time lies between both.
+pub(crate) fn grown(what: &str, earlier: Health, later: Health) -> Vec<String> {
+    /// Allocators and the history of kills (SPEC 11) take their time to level off.
+    const MOST_KIB: u64 = 6 << 10;
+    /// Open for a moment: a file that is read, a caller that asks.
+    const MOST_FDS: usize = 3;
+    let mut findings = Vec::new();
+    if later.rss_kib > earlier.rss_kib + MOST_KIB {
+        findings.push(format!("the agent had {} KiB {what} and has {} KiB", earlier.rss_kib, later.rss_kib));
+    }
+    if later.fds > earlier.fds + MOST_FDS {
+        findings.push(format!("the agent had {} descriptors {what} and has {}", earlier.fds, later.fds));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_found_and_noise_is_not() {
+        let health = |rss_kib, fds| Health { rss_kib, fds };
+        assert!(grown("then", health(9000, 20), health(9500, 21)).is_empty());
+        assert_eq!(grown("then", health(9000, 20), health(29_000, 40)).len(), 2);
+    }
+
+    #[test]
+    fn this_process_can_be_looked_at() {
+        let health = Health::of(std::process::id()).unwrap();
+        assert!(health.rss_kib > 0 && health.fds > 2, "{health:?}");
+        assert!(Health::of(0).is_err());
+    }
+}
