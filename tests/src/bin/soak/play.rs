@@ -80,7 +80,7 @@ impl Play {
         fs::write(&config, settings(true))?;
         let flags = ["--config".into(), config, "--journal".into(), journal];
         let agent = Agent::guard(&sandbox, &flags)?;
-        let (idle, begun) = (Health::of(agent.process().pid())?, Instant::now());
+        let (idle, begun) = (Health::of(agent.process().pid(), 0)?, Instant::now());
         let mut play = Self {
             crew: Crew::new(),
             agent,
@@ -127,10 +127,10 @@ impl Play {
         if self.born.elapsed() > GROWN_UP {
             let pid = self.agent.process().pid();
             if self.quarter.is_none() && self.begun.elapsed() > self.time / 4 {
-                self.quarter = Some(Health::of(pid)?);
+                self.quarter = Some(Health::of(pid, self.balance.killed)?);
             }
             if self.young.is_none() && half && self.begun.elapsed() > self.time * 5 / 8 {
-                self.young = Some(Health::of(pid)?);
+                self.young = Some(Health::of(pid, self.balance.killed)?);
             }
         }
         Ok(())
@@ -156,7 +156,7 @@ impl Play {
 
     fn say(&self) -> Result<()> {
         let Balance { started, exited, killed, crashed, .. } = self.balance;
-        let Health { rss_kib, fds } = Health::of(self.agent.process().pid())?;
+        let Health { rss_kib, fds, .. } = Health::of(self.agent.process().pid(), killed)?;
         println!(
             "{:>5} s  launched {}, of those that are over: started {started} = exited {exited} + killed {killed} + \
              crashed {crashed}; agent killed {} times, brake {}, {} used; it has {rss_kib} KiB, {fds} descriptors",
@@ -244,7 +244,7 @@ impl Play {
         if status["brake"]["held"].as_array().is_some_and(|held| !held.is_empty()) {
             self.balance.find(format!("nobody is left, and the agent holds {}", status["brake"]["held"]));
         }
-        let now = Health::of(agent.process().pid())?;
+        let now = Health::of(agent.process().pid(), self.balance.killed)?;
         for (when, then) in [("at a quarter of the run", self.quarter), ("at its youth", self.young)] {
             // With workers it may have more of both, never less.
             for finding in then.iter().flat_map(|then| grown(when, *then, now)) {
