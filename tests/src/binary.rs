@@ -26,6 +26,14 @@ pub fn hog() -> Result<PathBuf> {
     beside("hog", "cargo build -p monitor-tests --bins")
 }
 
+/// The soak: `src/bin/soak/`.
+///
+/// # Errors
+/// It is not built.
+pub fn soak() -> Result<PathBuf> {
+    beside("soak", "cargo build -p monitor-tests --bins")
+}
+
 /// In the profile's directory: this executable lies there, or as a test in its `deps`.
 fn beside(name: &str, build: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("where this executable is")?;

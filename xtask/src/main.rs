@@ -5,7 +5,9 @@ mod build;
 mod command;
 mod debian;
 mod demo;
+mod fuzz;
 mod setup;
+mod soak;
 mod test;
 mod toolchain;
 mod vm;
@@ -35,6 +37,10 @@ enum Task {
     Bench(bench::Options),
     /// Show on real processes how the agent keeps a cgroup from running out of memory; needs root
     Demo(demo::Options),
+    /// Give every reader made-up bytes for a while, with libFuzzer
+    Fuzz(fuzz::Options),
+    /// Let workers come and go, leak and crash for a while, and see whether the books balance; needs root
+    Soak(soak::Options),
     /// Check and test everything; the tests on the real kernel need root
     Test,
     /// Run the tests on the real kernel on other kernels, in virtual machines
@@ -48,6 +54,8 @@ fn main() -> ExitCode {
         Task::Build => build::run_build(),
         Task::Bench(options) => bench::run_bench(&options),
         Task::Demo(options) => demo::run_demo(&options),
+        Task::Fuzz(options) => fuzz::run_fuzz(&options),
+        Task::Soak(options) => soak::run_soak(&options),
         Task::Test => test::run_tests(),
         Task::Vm(options) => vm::run_machines(&options),
     });

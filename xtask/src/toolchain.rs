@@ -46,6 +46,12 @@ pub(crate) fn find() -> Result<(Option<Fit>, Vec<String>)> {
     Ok((None, unfit))
 }
 
+/// The name of a nightly toolchain, if rustup has one. Whether it can build for BPF is another question.
+pub(crate) fn nightly() -> Result<Option<String>> {
+    let list = output(Command::new("rustup").args(["toolchain", "list"]))?;
+    Ok(names_in(&list).into_iter().find(|name| name.starts_with("nightly")))
+}
+
 /// The first word of each line of `rustup toolchain list`; the rest of a line says active, default and the like.
 fn names_in(list: &str) -> Vec<String> {
     list.lines()

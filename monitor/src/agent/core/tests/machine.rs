@@ -58,6 +58,9 @@ struct Node {
     open: BTreeMap<KillId, Nanos>,
     ended: BTreeSet<KillId>,
     kill_of_unregistered: Option<WorkerId>,
+    /// When each process that the brake stopped must have been let go, unless it ended.
+    held: BTreeMap<Pid, Nanos>,
+    stopped: u64,
 }
 
 impl Node {
@@ -68,6 +71,8 @@ impl Node {
             grace_ms: [0, 0, 70][usize::try_from(dice.below(3)).unwrap()],
             kill_timeout_ms: 400,
             memory_wait_ms: 100,
+            brake: dice.one_in(2),
+            brake_max_ms: 500,
             idle_threshold: Bytes(0),
             ..Settings::default()
         };
@@ -82,6 +87,8 @@ impl Node {
             open: BTreeMap::new(),
             ended: BTreeSet::new(),
             kill_of_unregistered: None,
+            held: BTreeMap::new(),
+            stopped: 0,
         };
         for (domain, parent) in DOMAINS {
             node.happen(Event::DomainAdded { domain, name: domain.0.to_string(), parent });
@@ -156,8 +163,11 @@ impl Node {
             | Action::Record(_)
             | Action::Measure
             | Action::Attach
-            | Action::Detach
-            | Action::Continue { .. } => None,
+            | Action::Detach => None,
+            Action::Continue { pid, .. } => {
+                assert!(self.held.remove(&pid).is_some(), "{pid} is let go and was not held");
+                None
+            }
         }
     }
 
@@ -243,9 +253,25 @@ impl Node {
         if seen == Seen::Gone {
             self.workers.entry(worker).or_default().retain(|left| *left != pid);
         }
+        // The dying are not held, stopped or not.
+        self.held.remove(&pid);
         let status = self.dice.one_in(2).then_some(9);
         let at = self.now;
         self.happen(Event::Ended { worker, pid, seen, status, at });
+    }
+
+    /// The kernel stops a process of somebody at the line; the record of it may come twice.
+    fn stop(&mut self) {
+        let Some(worker) = self.anyone() else { return };
+        let pids = self.workers[&worker].clone();
+        let Some(pid) = self.dice.pick(&pids) else { return };
+        if !self.held.contains_key(&pid) {
+            let longest = self.core.settings().brake_max_ms;
+            // Ticks come at most 100 ms apart here.
+            self.held.insert(pid, self.now.after(std::time::Duration::from_millis(longest + 300)));
+            self.stopped += 1;
+        }
+        self.happen(Event::Stopped { worker, pid, at: self.now });
     }
 
     fn step(&mut self) {
@@ -301,6 +327,7 @@ impl Node {
                 }
             }
             18 => self.change_a_limit(),
+            19 if self.core.settings().brake => self.stop(),
             _ => self.happen(Event::Tick),
         }
         self.check();
@@ -338,6 +365,18 @@ impl Node {
             counters.killed + counters.exited + counters.crashed + counters.unregistered + counters.died_late;
         assert_eq!(counters.registered, living + ended, "{counters:?}");
         assert!(counters.died_late <= counters.stuck, "{counters:?}");
+        let kills = u64::try_from(self.ended.len() + flights.len()).unwrap();
+        assert_eq!(counters.kills, kills, "each kill is over or in flight");
+        self.check_brake();
+    }
+
+    /// Whoever is held is let go in time, and the core and the kernel agree on who that is.
+    fn check_brake(&self) {
+        let late = self.held.iter().find(|(_, until)| self.now > **until);
+        assert_eq!(late, None, "held for too long");
+        let held: Vec<Pid> = self.core.held().iter().map(|held| held.pid).collect();
+        assert!(held.iter().eq(self.held.keys()), "{held:?} and {:?}", self.held);
+        assert_eq!(self.core.counters().stopped, self.stopped);
     }
 }
 
@@ -345,7 +384,7 @@ impl Node {
 const STEPS: u64 = 1_200_000;
 
 #[test]
-fn whatever_happens_kills_do_not_overlap_end_and_strike_only_the_registered() {
+fn whatever_happens_kills_do_not_overlap_end_and_strike_only_the_registered_and_nobody_stays_stopped() {
     const NODES: u64 = 24;
     let mut seen = Counters::default();
     for seed in 1..=NODES {
@@ -359,9 +398,10 @@ fn whatever_happens_kills_do_not_overlap_end_and_strike_only_the_registered() {
         seen.died_late += counters.died_late;
         seen.refused += counters.refused;
         seen.crashed += counters.crashed;
+        seen.stopped += counters.stopped;
     }
     // The simulation came everywhere.
-    for number in [seen.killed, seen.stuck, seen.died_late, seen.refused, seen.crashed] {
+    for number in [seen.killed, seen.stuck, seen.died_late, seen.refused, seen.crashed, seen.stopped] {
         assert!(number > 50, "{seen:?}");
     }
 }

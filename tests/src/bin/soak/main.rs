@@ -1,0 +1,82 @@
+//! `cargo xtask soak`: workers come and go, leak, fork, stop themselves and crash, and the agent is killed and started
+//! again at random. At the end the books must balance. Everything that is killed was started here, in a memory cgroup
+//! made here, and all is gone when it ends, also when interrupted.
+
+mod acts;
+mod balance;
+mod crew;
+mod dice;
+mod health;
+mod ledger;
+mod play;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use monitor_tests::cgroup;
+use monitor_tests::clock::now_ns;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+/// Let workers come and go, leak and crash for a while, and see whether the books balance.
+///
+/// Exit status: 0 they do; 1 they do not, with what does not; 2 usage; 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask soak", max_term_width = 100)]
+struct Args {
+    /// For how long
+    #[arg(long, value_name = "N", default_value_t = 2.0, conflicts_with = "seconds")]
+    minutes: f64,
+    /// The same in seconds
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
+    /// What is to be random is drawn from this number; the time of day if not given
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+}
+
+impl Args {
+    fn time(&self) -> Result<Duration> {
+        match self.seconds {
+            Some(seconds) => Ok(Duration::from_secs(seconds)),
+            None => Duration::try_from_secs_f64(self.minutes * 60.0).context("--minutes"),
+        }
+    }
+}
+
+/// 128 + SIGINT, as a shell says it.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let stop = Arc::new(AtomicBool::new(false));
+    match perform(&args, &stop) {
+        _ if stop.load(Ordering::Relaxed) => {
+            eprintln!("interrupted; everything that was started is gone");
+            ExitCode::from(INTERRUPTED)
+        }
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether the books balance. When it returns, nothing of it is left.
+fn perform(args: &Args, stop: &Arc<AtomicBool>) -> Result<bool> {
+    ensure!(
+        cgroup::may_make(),
+        "making cgroups and loading the kernel side need root: sudo -E env PATH=\"$PATH\" cargo xtask soak"
+    );
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(stop)).context("catching signals")?;
+    }
+    let seed = args.seed.unwrap_or_else(now_ns);
+    println!("soaking for {:?}; again with --seed {seed}", args.time()?);
+    play::play(args.time()?, seed, stop)
+}
