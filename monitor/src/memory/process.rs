@@ -92,6 +92,12 @@ pub fn with_descendants(procfs: &Path, roots: &[Pid]) -> Result<Vec<Pid>, ReadEr
     Ok(found)
 }
 
+/// The parent of a process.
+pub(super) fn parent_of(procfs: &Path, pid: Pid) -> Option<Pid> {
+    let parent = status(procfs, pid).and_then(|status| status.number("PPid:", b"")).ok()??;
+    u32::try_from(parent).ok().map(Pid)
+}
+
 /// Every process that PROCFS shows.
 pub(super) fn all(procfs: &Path) -> Result<Vec<Pid>, ReadError> {
     let entries = fs::read_dir(procfs).map_err(|error| ReadError::from_io(procfs, &error))?;
