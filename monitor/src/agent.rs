@@ -17,6 +17,7 @@ mod limits;
 mod measure;
 mod members;
 mod node;
+mod numbers;
 mod pid_namespace;
 mod readiness;
 mod records;

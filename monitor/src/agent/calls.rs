@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::clock;
 use super::core::{Counters, DomainView, Event, KillId};
+use super::members::Claim;
 use super::shell::Shell;
 use super::survival::{self, Step};
 use crate::control::protocol::{KindName, Op, Refusal, RefusalCode, Register, Registered};
@@ -16,7 +17,7 @@ use crate::kill::{OpenError, Process};
 use crate::memory::ReadError;
 use crate::report::Report;
 use crate::units::{Nanos, Pid};
-use crate::worker::{Kind, Times, WorkerId};
+use crate::worker::{Activity, Kind, Times, WorkerId};
 
 /// The answer to `status`.
 #[derive(Debug, Serialize)]
@@ -49,6 +50,7 @@ impl Shell {
         match op {
             Op::Register(register) => self.register(peer, register).and_then(json),
             Op::Unregister { worker } => self.unregister(&peer, worker).and_then(json),
+            Op::SetIdle { worker, idle } => self.set_idle(&peer, worker, idle).and_then(json),
             Op::Status => json(self.status()),
             Op::Workers => json(self.core.workers()),
             Op::Explain { domain } => {
@@ -146,8 +148,9 @@ impl Shell {
         if let Some(outer) = self.registry.worker_of(pid) {
             self.leave(outer, pid);
         }
-        let Register { owner, name, attempt, start_time, .. } = register;
-        let worker = self.enroll(process, peer, start_time, cgroup, |worker| Event::Registered {
+        let Register { owner, name, attempt, start_time, idle, worker: claimed, .. } = register;
+        let claim = Claim { start_time, worker: claimed, idle };
+        let worker = self.enroll(process, peer, &claim, cgroup, |worker| Event::Registered {
             worker,
             pid,
             uid: uid.unwrap_or(0),
@@ -174,14 +177,30 @@ impl Shell {
     }
 
     fn unregister(&mut self, peer: &Peer, worker: WorkerId) -> Result<(), Refusal> {
-        let field = Some("op.unregister.worker");
+        self.check_owner(peer, worker, "op.unregister.worker")?;
+        self.happen(Event::Unregistered { worker });
+        Ok(())
+    }
+
+    fn set_idle(&mut self, peer: &Peer, worker: WorkerId, idle: bool) -> Result<(), Refusal> {
+        self.check_owner(peer, worker, "op.set_idle.worker")?;
+        match (self.core.activity(worker), idle) {
+            (Some(Activity::Busy), true) => self.happen(Event::Idle { worker, ever_leased: true }),
+            (Some(Activity::Idle { .. }), false) => self.happen(Event::Leased { worker }),
+            // It is so already.
+            (Some(Activity::Busy), false) | (Some(Activity::Idle { .. }), true) | (None, _) => {}
+        }
+        Ok(())
+    }
+
+    /// Who may change a worker: root, and whose process it is.
+    fn check_owner(&self, peer: &Peer, worker: WorkerId, field: &'static str) -> Result<(), Refusal> {
         let Some(uid) = self.core.owner_uid(worker) else {
-            return Err(refuse(RefusalCode::NotFound, field, format!("there is no worker {worker}")));
+            return Err(refuse(RefusalCode::NotFound, Some(field), format!("there is no worker {worker}")));
         };
         if peer.uid != 0 && peer.uid != uid {
-            return Err(refuse(RefusalCode::Denied, field, format!("{worker} is not yours")));
+            return Err(refuse(RefusalCode::Denied, Some(field), format!("{worker} is not yours")));
         }
-        self.happen(Event::Unregistered { worker });
         Ok(())
     }
 }

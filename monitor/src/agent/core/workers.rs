@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::worker::{Life, Worker};
 use super::{Action, Core, DomainId, Note, Sample};
 use crate::units::{Nanos, Pid};
-use crate::worker::WorkerId;
+use crate::worker::{Activity, WorkerId};
 
 impl Core {
     /// A new worker is a candidate in every domain it charges.
@@ -96,6 +96,21 @@ impl Core {
                 todo.push_back(Action::Note(Note::DiedLate { at: now, kill, worker: id, status }));
             }
             Life::Stuck(_) => {}
+        }
+    }
+
+    /// A worker of a pool got work, or has none any more. Time counts from when it got it (SPEC 5).
+    pub(super) fn set_activity(&mut self, id: WorkerId, activity: Activity, now: Nanos) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.candidate.activity = activity;
+        if activity == Activity::Busy {
+            worker.candidate.started = now;
+        }
+        let since = worker.candidate.started;
+        for domain in &worker.domains {
+            if let Some(domain) = self.domains.get_mut(domain) {
+                domain.roster.set_activity(id, activity, since);
+            }
         }
     }
 
