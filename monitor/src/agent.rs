@@ -22,6 +22,7 @@ mod measure;
 mod members;
 mod metrics;
 mod node;
+mod numbers;
 mod pid_namespace;
 mod readiness;
 mod records;

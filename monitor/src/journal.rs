@@ -1,5 +1,5 @@
 //! The decision journal (SPEC 8): JSON lines, one for each decision with its exact inputs, one for the end of each
-//! kill, one for its report. The file and, before it, the file with `.1` appended: together never larger than
+//! kill, one for its report, and now and then one for the numbers that workers have. The file and, before it, the file with `.1` appended: together never larger than
 //! `journal_max_bytes`.
 //!
 //! Owns: the form of a line, writing them durably off the agent's loop, and reading them back. It must not decide
@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize};
 use crate::agent::core::{Decision, KillRecord};
 use crate::report::Report;
 use crate::snapshot::Ranked;
+use crate::worker::WorkerId;
 
-pub use self::read::{JournalError, Past, Skipped, last_kill, read};
+pub use self::read::{JournalError, Last, Past, Skipped, last_numbers, read};
 pub use self::write::{JournalView, Writer};
 
 /// The version of the lines.
@@ -38,7 +39,7 @@ pub struct Line {
     pub entry: Entry,
 }
 
-/// What a line says: `{"decision": {..}}`, `{"killed": {..}}` or `{"report": {..}}`.
+/// What a line says: `{"decision": {..}}`, `{"killed": {..}}`, `{"report": {..}}` or `{"workers": "w1000"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
@@ -48,6 +49,8 @@ pub enum Entry {
     Killed(Box<KillRecord>),
     /// All that is known of a kill.
     Report(Box<Report>),
+    /// Workers have numbers up to this one, or to the next multiple of 1000.
+    Workers(WorkerId),
 }
 
 /// A decision, and the front of the ranking that follows from it.

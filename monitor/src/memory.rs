@@ -15,6 +15,7 @@ mod fixture;
 pub mod hierarchy;
 pub mod limit;
 mod meminfo;
+pub mod own;
 mod parse;
 pub mod path;
 pub mod process;

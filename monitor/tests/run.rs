@@ -7,9 +7,9 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
-use monitor::control::protocol::{KindName, Op, Refusal, RefusalCode};
+use monitor::control::protocol::{KindName, Op, Refusal, RefusalCode, Register};
 use monitor::control::server::Limits;
-use monitor::worker::Times;
+use monitor::worker::{Times, WorkerId};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::{Value, json};
 use support::{Fake, soon, verdict};
@@ -321,6 +321,7 @@ async fn the_last_task_of_its_owner_fails_with_137() {
     assert_eq!((&events[1]["event"], &events[1]["delay_ms"]), (&json!("killed"), &Value::Null));
     assert_eq!(events[2]["code"], json!(137));
     assert_eq!(events[2]["out_of_memory"], json!(true));
+    assert_eq!((&events[2]["worker"], &events[2]["pid"]), (&json!("w1"), &json!(register.pid.0)));
 }
 
 #[tokio::test]
@@ -473,7 +474,8 @@ async fn an_agent_that_comes_back_is_told_of_the_command_again() {
     assert!(line.contains("goes on unguarded"), "{line}");
     let mut agent = Fake::start_at(&path, Limits::default());
     let (peer, second) = agent.register(8).await;
-    assert_eq!(first, second);
+    let had = Register { worker: Some(WorkerId(1)), ..first };
+    assert_eq!(second, had, "it asks for the number that it had");
     let line = soon("the word that it is back", said.next_line()).await.unwrap().unwrap();
     assert!(line.contains("w8"), "{line}");
     // A verdict on its old id would be somebody else's now, but its new one counts.

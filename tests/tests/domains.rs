@@ -78,6 +78,30 @@ fn a_limit_that_is_set_around_registered_workers_makes_a_domain_of_them() {
     assert_eq!(inner.oom_kills().unwrap() + middle.oom_kills().unwrap(), 0);
 }
 
+#[test]
+fn a_worker_with_a_cgroup_of_its_own_is_measured_by_it() {
+    let top = sandbox!(400);
+    let (own, shared) = (top.child("own", None).unwrap(), top.child("shared", None).unwrap());
+    let agent = Agent::guard(&top, ["--usage-threshold=0.9"]).unwrap();
+    let (alone, one) = start(&agent, &own, "alone", &ONCE, &Hog::new(40).children(1)).unwrap();
+    let (first, two) = start(&agent, &shared, "first", &ONCE, &Hog::new(20)).unwrap();
+    let (second, _) = start(&agent, &shared, "second", &ONCE, &Hog::new(20)).unwrap();
+    for hog in [&alone, &first, &second] {
+        hog.wait_holding(PATIENCE).unwrap();
+    }
+    let measured = |worker: &str, how: &str| {
+        wait_for(&format!("{worker} to be measured as {how}"), PATIENCE, || {
+            let workers: Value = agent.ask("workers")?;
+            let row = workers.as_array().unwrap().iter().find(|row| row["id"] == worker).unwrap().clone();
+            let found = row["sample"]["measured"] == how && row["memory"].as_u64() > Some(15 * MIB);
+            Ok(found.then(|| row["memory"].as_u64().unwrap()))
+        })
+        .unwrap()
+    };
+    assert!(measured(&one.id, "cgroup") >= 40 * MIB, "its runner in it does not matter, its child counts");
+    assert!(measured(&two.id, "pss") < 40 * MIB, "it shares its cgroup with another worker");
+}
+
 /// A process in a cgroup, which ends with the test.
 struct Sleeper(Child);
 

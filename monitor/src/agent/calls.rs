@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::clock;
 use super::core::{Counters, DomainView, Event, Explanation, KillId};
+use super::members::Claim;
 use super::metrics::Metrics;
 use super::registry::ProcessesView;
 use super::shell::Shell;
@@ -19,7 +20,7 @@ use crate::kill::{OpenError, Process};
 use crate::memory::ReadError;
 use crate::report::Report;
 use crate::units::{Nanos, Pid};
-use crate::worker::{Kind, Times, WorkerId};
+use crate::worker::{Activity, Kind, Times, WorkerId};
 
 /// The answer to `status`.
 #[derive(Debug, Serialize)]
@@ -62,6 +63,10 @@ impl Shell {
             }
             Op::Unregister { worker } => {
                 self.unregister(&peer, worker)?;
+                self.viewer(uid).show(())
+            }
+            Op::SetIdle { worker, idle } => {
+                self.set_idle(&peer, worker, idle)?;
                 self.viewer(uid).show(())
             }
             Op::Watch => {
@@ -177,11 +182,19 @@ impl Shell {
         if let Some(outer) = outer {
             self.leave(outer, pid);
         }
-        let Register { owner, name, attempt, start_time, .. } = register;
+        let Register { owner, name, attempt, start_time, idle, worker: claimed, .. } = register;
         let enrolled = process.clone();
-        let uid_of_worker = uid.unwrap_or(0);
-        let worker = self.enroll(process, peer, uid_of_worker, start_time, cgroup, |worker| {
-            Event::Registered { worker, pid, uid: uid.unwrap_or(0), kind, owner, name, attempt, domains }
+        let uid = uid.unwrap_or(0);
+        let claim = Claim { uid, start_time, worker: claimed, idle };
+        let worker = self.enroll(process, peer, &claim, cgroup, |worker| Event::Registered {
+            worker,
+            pid,
+            uid,
+            kind,
+            owner,
+            name,
+            attempt,
+            domains,
         });
         // It may have executed a set-user-id program since it was looked at. From here on each signal asks again.
         if caller != 0 && enrolled.uid(&roots.procfs).map_err(of_open)? != Some(caller) {
@@ -205,14 +218,30 @@ impl Shell {
     }
 
     fn unregister(&mut self, peer: &Peer, worker: WorkerId) -> Result<(), Refusal> {
-        let field = Some("op.unregister.worker");
+        self.check_owner(peer, worker, "op.unregister.worker")?;
+        self.happen(Event::Unregistered { worker });
+        Ok(())
+    }
+
+    fn set_idle(&mut self, peer: &Peer, worker: WorkerId, idle: bool) -> Result<(), Refusal> {
+        self.check_owner(peer, worker, "op.set_idle.worker")?;
+        match (self.core.activity(worker), idle) {
+            (Some(Activity::Busy), true) => self.happen(Event::Idle { worker, ever_leased: true }),
+            (Some(Activity::Idle { .. }), false) => self.happen(Event::Leased { worker }),
+            // It is so already.
+            (Some(Activity::Busy), false) | (Some(Activity::Idle { .. }), true) | (None, _) => {}
+        }
+        Ok(())
+    }
+
+    /// Who may change a worker: root, and whose process it is.
+    fn check_owner(&self, peer: &Peer, worker: WorkerId, field: &'static str) -> Result<(), Refusal> {
         let Some(uid) = self.core.owner_uid(worker) else {
-            return Err(refuse(RefusalCode::NotFound, field, format!("there is no worker {worker}")));
+            return Err(refuse(RefusalCode::NotFound, Some(field), format!("there is no worker {worker}")));
         };
         if peer.uid != 0 && peer.uid != uid {
-            return Err(refuse(RefusalCode::Denied, field, format!("{worker} is not yours")));
+            return Err(refuse(RefusalCode::Denied, Some(field), format!("{worker} is not yours")));
         }
-        self.happen(Event::Unregistered { worker });
         Ok(())
     }
 }

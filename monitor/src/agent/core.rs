@@ -47,7 +47,7 @@ pub use self::view::{
 use self::worker::Worker;
 use crate::threshold::Threshold;
 use crate::units::Nanos;
-use crate::worker::WorkerId;
+use crate::worker::{Activity, WorkerId};
 
 /// How many past kills are kept for `kills`.
 const HISTORY: usize = 1000;
@@ -118,7 +118,7 @@ impl Core {
                     uid,
                     owner: owner.map(Into::into),
                     started: now,
-                    activity: crate::worker::Activity::Busy,
+                    activity: Activity::Busy,
                     memory: None,
                 };
                 let mut new = Worker::new(candidate, pid, domains);
@@ -148,6 +148,10 @@ impl Core {
             Event::Refused { kill, worker, pid, at } => self.refused(kill, worker, pid, at, now, todo),
             Event::Examined { kill, worker, remains } => self.examined(kill, worker, remains, now, todo),
             Event::Moved { worker, domains } => self.moved(worker, domains, todo),
+            Event::Idle { worker, ever_leased } => {
+                self.set_activity(worker, Activity::Idle { ever_leased }, now)
+            }
+            Event::Leased { worker } => self.set_activity(worker, Activity::Busy, now),
             Event::Started { worker, at } => self.started(worker, at),
             Event::Settle { until } => self.settle_until = until,
             Event::Tick => self.tick(now, todo),

@@ -1,7 +1,6 @@
 //! What each worker holds, measured from time to time on a thread of its own: for reports, and for `by_time`, which
 //! ranks by size. A kill never waits for it.
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio::task::spawn_blocking;
@@ -10,6 +9,7 @@ use super::core::Event;
 use super::later::{Later, after};
 use super::shell::Shell;
 use crate::memory::process::{ProcessMemory, memory_of_all};
+use crate::memory::{CgroupPath, Hierarchy, Roots, own};
 use crate::units::{Bytes, Pid};
 use crate::worker::WorkerId;
 
@@ -21,6 +21,14 @@ const NEAR_PERCENT: u128 = 80;
 
 /// Summing up pages takes the kernel up to 30 ms per GiB: the pause is at least this many times as long.
 const PAUSE: u32 = 20;
+
+/// Whom to measure.
+struct Subject {
+    worker: WorkerId,
+    /// The registered process first.
+    pids: Vec<Pid>,
+    cgroup: Option<CgroupPath>,
+}
 
 /// What was measured.
 pub(super) struct Measurement {
@@ -49,19 +57,19 @@ impl Shell {
 
     fn start_measuring(&mut self, extra: bool) {
         self.reports.measuring = true;
-        let procfs: PathBuf = self.domains.roots().procfs.clone();
-        let workers: Vec<(WorkerId, Vec<Pid>)> = self
+        let (roots, hierarchy) = (self.domains.roots().clone(), self.domains.hierarchy().cloned());
+        let workers: Vec<Subject> = self
             .registry
             .ids()
             .into_iter()
             .filter_map(|id| {
                 let entry = self.registry.get(id)?;
-                Some((id, entry.pids()))
+                Some(Subject { worker: id, pids: entry.pids(), cgroup: entry.cgroup.clone() })
             })
             .collect();
         let to_loop = self.reports.to_loop();
         tokio::spawn(async move {
-            let measured = spawn_blocking(move || all(&procfs, workers, extra)).await;
+            let measured = spawn_blocking(move || all(&roots, hierarchy.as_ref(), workers, extra)).await;
             let nothing = Measurement { samples: Vec::new(), took: Duration::ZERO, extra };
             // The loop is gone only when the agent is.
             let _ = to_loop.send(Later::Measured(measured.unwrap_or(nothing)));
@@ -95,12 +103,16 @@ impl Shell {
 }
 
 /// Workers that ended meanwhile are left out.
-fn all(procfs: &Path, workers: Vec<(WorkerId, Vec<Pid>)>, extra: bool) -> Measurement {
+fn all(roots: &Roots, hierarchy: Option<&Hierarchy>, workers: Vec<Subject>, extra: bool) -> Measurement {
     let started = Instant::now();
-    let samples = workers.into_iter().filter_map(|(worker, pids)| match memory_of_all(procfs, pids) {
-        Ok(memory) if memory.bytes == Bytes(0) => None,
-        Ok(memory) => Some((worker, Some(memory))),
-        Err(_) => Some((worker, None)),
+    let samples = workers.into_iter().filter_map(|Subject { worker, pids, cgroup }| {
+        let own = hierarchy.zip(cgroup.as_ref());
+        let own = own.and_then(|(hierarchy, cgroup)| own::memory(roots, hierarchy, cgroup, &pids));
+        match own.map_or_else(|| memory_of_all(&roots.procfs, pids), Ok) {
+            Ok(memory) if memory.bytes == Bytes(0) => None,
+            Ok(memory) => Some((worker, Some(memory))),
+            Err(_) => Some((worker, None)),
+        }
     });
     Measurement { samples: samples.collect(), took: started.elapsed(), extra }
 }

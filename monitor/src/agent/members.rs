@@ -25,6 +25,18 @@ pub(super) struct Ended {
     pub(super) seen: Seen,
 }
 
+/// What a launcher says of a worker besides what the core is told at once.
+pub(super) struct Claim {
+    /// Whose it is.
+    pub(super) uid: u32,
+    /// The process's.
+    pub(super) start_time: u64,
+    /// Its number with an agent before this one.
+    pub(super) worker: Option<WorkerId>,
+    /// It waits for work.
+    pub(super) idle: bool,
+}
+
 impl Shell {
     /// A worker's process has a child. That the kernel's map still has it proves that the descriptor is the
     /// child's: the exit hook takes a process off before its pid can be used again.
@@ -154,13 +166,12 @@ impl Shell {
         &mut self,
         process: Process,
         peer: crate::control::request::Peer,
-        uid: u32,
-        start_time: u64,
+        claim: &Claim,
         cgroup: Option<CgroupPath>,
         event: impl FnOnce(WorkerId) -> Event,
     ) -> WorkerId {
-        self.last_worker += 1;
-        let worker = WorkerId(self.last_worker);
+        let at = clock::of_ticks(claim.start_time);
+        let worker = self.number(claim.worker.filter(|_| at < self.started));
         let pid = process.pid();
         // It may have been part of another worker, and be held as that.
         self.let_leave(&process);
@@ -173,12 +184,14 @@ impl Shell {
         if let Some(cgroup) = &cgroup {
             self.limits.enter(cgroup);
         }
-        self.registry.add(worker, process, peer, uid, cgroup);
+        self.registry.add(worker, process, peer, claim.uid, cgroup);
         self.tell(event(worker));
-        let at = clock::of_ticks(start_time);
         if at < self.started {
             // Of a former agent, as a rule: coming back does not make it the newest.
             self.tell(Event::Started { worker, at });
+        }
+        if claim.idle {
+            self.tell(Event::Idle { worker, ever_leased: false });
         }
         self.carry_out();
         self.scan(worker);

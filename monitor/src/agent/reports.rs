@@ -18,12 +18,14 @@ use super::visible::Viewer;
 use crate::config::Config;
 use crate::control::protocol::Push;
 use crate::control::request::Peer;
+pub(super) use crate::journal::Last;
 use crate::journal::{self, JournalView, Writer};
 use crate::memory::users::{self, Users};
 use crate::memory::{CgroupPath, Hierarchy};
 use crate::report::Report;
 use crate::report::summary::{Node, Period};
 use crate::units::Bytes;
+use crate::worker::WorkerId;
 
 /// SPEC 8: how many memory users a report names.
 const TOP: usize = 10;
@@ -104,16 +106,23 @@ impl Reports {
         self.journal.as_ref().map(Writer::view)
     }
 
+    /// Notes that workers have numbers up to here, or are about to.
+    pub(super) fn note_numbers(&self, last: WorkerId) {
+        if let Some(journal) = &self.journal {
+            journal.workers(last);
+        }
+    }
+
     /// A complete report.
     pub(super) fn get(&self, kill: KillId) -> Option<&Report> {
         self.kept.iter().rev().find(|report| report.kill.id == kill)
     }
 }
 
-/// The number of the last kill in the journal. One that cannot be read is said, and the numbers begin anew.
-pub(super) fn last_kill(path: &Path) -> Option<KillId> {
-    journal::last_kill(path).unwrap_or_else(|error| {
-        tracing::error!(%error, "cannot read the journal: kills are numbered from 1");
+/// The last numbers in the journal; `None`: there is none. One that cannot be read is said, and the numbers begin anew.
+pub(super) fn last_numbers(path: &Path) -> Option<Last> {
+    journal::last_numbers(path).unwrap_or_else(|error| {
+        tracing::error!(%error, "cannot read the journal: kills and workers are numbered from 1");
         None
     })
 }

@@ -16,7 +16,7 @@ use super::domains::Domains;
 use super::exporter;
 use super::pid_namespace;
 use super::readiness;
-use super::reports::{Reports, last_kill};
+use super::reports::{Reports, last_numbers};
 use super::shell::Shell;
 use super::survival;
 use super::visible::Shown;
@@ -175,9 +175,11 @@ fn start(
     let mut shell = Shell::new(Core::new(settings.clone()), programs, domains, reports, ended);
     shell.recorder = recorder;
     shell.happen(Event::Settings(settings));
-    if let Some(last_kill) = config.journal.as_deref().and_then(last_kill) {
+    let last = config.journal.as_deref().and_then(last_numbers);
+    if let Some(last_kill) = last.and_then(|last| last.kill) {
         shell.happen(Event::Resumed { last_kill });
     }
+    shell.number_after(last, survival::follows_a_killed_agent());
     shell.guards_ancestors = config.node;
     if survival::follows_a_killed_agent() {
         tracing::info!("an agent was killed here: nobody is killed until its workers had time to come back");

@@ -19,6 +19,9 @@ use crate::recording::Recorder;
 /// Without --cgroup it guards the node and every cgroup with a limit that a worker is in; with --cgroup only the
 /// cgroups named, unless --node is given too. Runs in the foreground until SIGTERM or SIGINT.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 ended by SIGTERM or SIGINT; 1 it cannot guard what it should, or cannot listen; 2 a bad setting."
+)]
 pub(super) struct AgentArgs {
     #[command(flatten)]
     config: ConfigFlags,

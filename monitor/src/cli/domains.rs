@@ -2,34 +2,48 @@
 //!
 //! Exit status: 0 if every domain is known; 1 if one is unknown (it is listed, with the reason); 2 usage.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use clap::Args;
-use clap::error::ErrorKind;
 use serde::Serialize;
 
 use super::exit;
-use super::roots::Roots;
-use crate::memory::{DomainReader, Hierarchy, Level, ReadError, Source};
+use crate::config::{self, Config, ConfigFlags};
+use crate::memory::path::CgroupPathError;
+use crate::memory::{CgroupPath, DomainReader, Hierarchy, Level, ReadError, Roots, Source};
 use crate::threshold::{Threshold, Usage};
 use crate::units::Bytes;
 
 /// Show how full the node and the given cgroups are
 ///
-/// Exit status: 0 if every domain could be read, 1 if one is unknown, 2 for a mistake on the command line.
+/// The settings are the agent's: from flags, environment and file (see `monitor config`).
+///
+/// Exit status: 0 if every domain could be read, 1 if one is unknown, 2 for a bad setting.
 #[derive(Debug, Args)]
 pub struct Domains {
-    #[command(flatten)]
-    roots: Roots,
+    /// TOML file with settings [default: /etc/monitor/monitor.toml if it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The proc file system (in a container, where the host's is mounted)
+    #[arg(long, value_name = "DIR")]
+    procfs: Option<OsString>,
+    /// The cgroup file systems: a v2 mount, or the directory that holds v1's `memory`
+    #[arg(long, value_name = "DIR")]
+    cgroupfs: Option<OsString>,
+    /// A cgroup as a domain too, by its path in the memory controller's hierarchy; may be repeated
+    #[arg(long = "cgroup", value_name = "PATH")]
+    cgroups: Vec<OsString>,
     /// The share of a domain that may be used, 0 to 1
-    #[arg(long, value_name = "F", default_value_t = Threshold::default().usage_threshold)]
-    usage_threshold: f64,
-    /// So much left free is enough, even where the share would allow less
-    #[arg(long, value_name = "BYTES")]
-    min_memory_free: Option<u64>,
+    #[arg(long, value_name = "F", allow_hyphen_values = true)]
+    usage_threshold: Option<OsString>,
+    /// So much left free is enough, even where the share would allow less; -1: unset
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    min_memory_free: Option<OsString>,
     /// Count swap as memory
-    #[arg(long)]
-    count_swap: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    count_swap: Option<OsString>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -56,16 +70,16 @@ impl Domains {
     /// # Errors
     /// stdout cannot be written to.
     pub fn run(&self) -> anyhow::Result<u8> {
-        let threshold = Threshold {
-            usage_threshold: self.usage_threshold,
-            min_memory_free: self.min_memory_free.map(Bytes),
+        let config = match config::load(&self.flags()) {
+            Ok(resolved) => resolved.config,
+            Err(errors) => {
+                eprintln!("{errors}");
+                return Ok(exit::USAGE);
+            }
         };
-        if let Err(error) = threshold.check_share() {
-            // As clap does for what it checks itself.
-            let _ = clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n")).print();
-            return Ok(exit::USAGE);
-        }
-        let rows = self.rows(threshold);
+        let threshold =
+            Threshold { usage_threshold: config.usage_threshold, min_memory_free: config.min_memory_free };
+        let rows = rows(&config, threshold)?;
         let mut out = io::stdout().lock();
         if self.json {
             serde_json::to_writer_pretty(&mut out, &rows)?;
@@ -77,26 +91,50 @@ impl Domains {
         Ok(if rows.iter().all(|row| row.error.is_none()) { exit::OK } else { exit::FAILED })
     }
 
-    fn rows(&self, threshold: Threshold) -> Vec<Row> {
-        let roots = self.roots.roots();
-        let hierarchy = Hierarchy::find(&roots.cgroupfs, &roots.procfs);
-        let node = match &hierarchy {
-            Ok(hierarchy) => Ok(Some(hierarchy)),
-            // No cgroups with memory: then nothing but the host limits the node.
-            Err(ReadError::NoController { .. }) => Ok(None),
-            Err(error) => Err(error.clone()),
-        }
-        .and_then(|hierarchy| DomainReader::node(&roots, hierarchy, self.count_swap)?.read());
-
-        let mut rows = vec![Row::new("node".to_owned(), node, threshold)];
-        rows.extend(self.roots.distinct_cgroups().into_iter().map(|cgroup| {
-            let level = hierarchy.as_ref().map_err(Clone::clone).and_then(|hierarchy| {
-                DomainReader::cgroup(&roots, hierarchy, &cgroup, self.count_swap)?.read()
-            });
-            Row::new(format!("cgroup:{cgroup}"), level, threshold)
-        }));
-        rows
+    fn flags(&self) -> ConfigFlags {
+        let mut flags = ConfigFlags::default();
+        flags.file.clone_from(&self.config);
+        let given = [
+            ("procfs", &self.procfs),
+            ("cgroupfs", &self.cgroupfs),
+            ("usage_threshold", &self.usage_threshold),
+            ("min_memory_free", &self.min_memory_free),
+            ("count_swap", &self.count_swap),
+        ];
+        let given = given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?)));
+        given
+            .fold(flags, |flags, (key, value)| flags.and(key, value))
+            .and_all("cgroups", self.cgroups.clone())
     }
+}
+
+/// # Errors
+/// A cgroup path that the configuration let pass is none.
+fn rows(config: &Config, threshold: Threshold) -> Result<Vec<Row>, CgroupPathError> {
+    let roots = Roots { procfs: config.procfs.clone(), cgroupfs: config.cgroupfs.clone() };
+    let hierarchy = Hierarchy::find(&roots.cgroupfs, &roots.procfs);
+    let node = match &hierarchy {
+        Ok(hierarchy) => Ok(Some(hierarchy)),
+        // No cgroups with memory: then nothing but the host limits the node.
+        Err(ReadError::NoController { .. }) => Ok(None),
+        Err(error) => Err(error.clone()),
+    }
+    .and_then(|hierarchy| DomainReader::node(&roots, hierarchy, config.count_swap)?.read());
+
+    let mut rows = vec![Row::new("node".to_owned(), node, threshold)];
+    let mut seen: Vec<CgroupPath> = Vec::new();
+    for path in &config.cgroups {
+        let cgroup = CgroupPath::new(path.as_os_str())?;
+        if seen.contains(&cgroup) {
+            continue;
+        }
+        let level = hierarchy.as_ref().map_err(Clone::clone).and_then(|hierarchy| {
+            DomainReader::cgroup(&roots, hierarchy, &cgroup, config.count_swap)?.read()
+        });
+        rows.push(Row::new(format!("cgroup:{cgroup}"), level, threshold));
+        seen.push(cgroup);
+    }
+    Ok(rows)
 }
 
 impl Row {

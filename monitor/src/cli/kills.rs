@@ -32,7 +32,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> u8 {
     match (args.kill, &args.journal) {
-        (None, None) => args.ask.ask(Op::Kills, human),
+        (None, None) => args.ask.ask(Op::Kills, of_agent),
         (Some(kill), None) => args.ask.ask(Op::Report { kill }, report),
         (kill, Some(journal)) => from_journal(journal, kill.map(KillId), args.ask.json),
     }
@@ -74,6 +74,14 @@ fn report(answer: &Value) -> String {
         // An agent of another version: what it said is better than nothing.
         Err(_) => format!("{answer:#}\n"),
     }
+}
+
+/// The kills of this agent. A new user, or whoever started it anew, is told where to look for others.
+fn of_agent(answer: &Value) -> String {
+    if list(answer, "kills").is_empty() {
+        return "no worker was killed since the agent started; kills before that are in its journal: see --journal\n".to_owned();
+    }
+    human(answer)
 }
 
 const HEADER: [&str; 11] = [
@@ -149,5 +157,6 @@ mod tests {
         3     -              -          -  1 of other users  -          -  -              -        -  -
         ");
         assert_eq!(human(&json!([])), "no worker was killed\n");
+        assert!(of_agent(&json!([])).contains("since the agent started"));
     }
 }

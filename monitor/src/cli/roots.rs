@@ -29,18 +29,6 @@ impl Roots {
     pub fn roots(&self) -> memory::Roots {
         memory::Roots { procfs: self.procfs.clone(), cgroupfs: self.cgroupfs.clone() }
     }
-
-    /// The cgroups given, each once, in the order given.
-    #[must_use]
-    pub fn distinct_cgroups(&self) -> Vec<CgroupPath> {
-        let mut distinct: Vec<CgroupPath> = Vec::new();
-        for cgroup in &self.cgroups {
-            if !distinct.contains(cgroup) {
-                distinct.push(cgroup.clone());
-            }
-        }
-        distinct
-    }
 }
 
 /// Names of cgroups need not be UTF-8.

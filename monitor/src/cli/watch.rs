@@ -1,6 +1,7 @@
 //! `monitor watch`: what happens, as it happens, until interrupted or the agent ends.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -19,6 +20,9 @@ pub(super) struct Args {
     #[command(flatten)]
     ask: Ask,
 }
+
+/// How often it is looked whether anybody reads.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Why watching ended.
 #[derive(Debug, thiserror::Error)]
@@ -48,16 +52,33 @@ pub(super) fn run(args: &Args) -> u8 {
 async fn watch(args: &Args) -> Result<(), Ended> {
     let mut client = args.ask.connect().await?;
     client.call(Op::Watch).await?;
+    let mut look = tokio::time::interval(LOOK);
     loop {
         let push = tokio::select! {
             push = client.next_push() => push?,
             interrupted = tokio::signal::ctrl_c() => return Ok(interrupted?),
+            _ = look.tick() => {
+                if nobody_reads() {
+                    return Ok(());
+                }
+                continue;
+            }
         };
         let line = if args.ask.json { json(&push)? } else { human(&push) };
         let mut stdout = io::stdout().lock();
         writeln!(stdout, "{line}")?;
         stdout.flush()?;
     }
+}
+
+/// Whether stdout is a pipe or socket whose reader is gone: while nothing happens, no write finds out.
+fn nobody_reads() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let stdout = io::stdout();
+    let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // Interrupted or refused: the next look.
+    poll(&mut fds, Some(&at_once)).is_ok() && fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
 /// The note as the agent put it; other pushes whole.

@@ -36,6 +36,15 @@ impl ConfigFlags {
         self
     }
 
+    /// These flags, and a setting's that may be repeated with these values; with none it is not given.
+    #[must_use]
+    pub fn and_all(mut self, key: &'static str, values: Vec<OsString>) -> Self {
+        if !values.is_empty() {
+            self.given.insert(key, Given::Texts(values));
+        }
+        self
+    }
+
     /// These flags, and this setting's with `given`.
     #[cfg(test)]
     pub(super) fn with(mut self, key: &'static str, given: Given) -> Self {

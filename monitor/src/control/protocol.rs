@@ -43,6 +43,13 @@ pub enum Op {
         /// Which.
         worker: WorkerId,
     },
+    /// A worker of a pool waits for work from now on, or got some. Answer: `null`.
+    SetIdle {
+        /// Which.
+        worker: WorkerId,
+        /// Whether it waits.
+        idle: bool,
+    },
     /// The agent, its probes and its domains. Answer: a `Status`.
     Status,
     /// The agent's numbers. Answer: OpenMetrics text, as one string.
@@ -92,6 +99,12 @@ pub struct Register {
     /// How often it was killed or crashed before: shown, not ranked by.
     #[serde(default)]
     pub attempt: u32,
+    /// It waits for work and never had any: one of a pool. See [`Op::SetIdle`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idle: bool,
+    /// The id that an agent before this one gave it: it keeps it if that is free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerId>,
 }
 
 /// `"task"` or `"actor"`.

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::{Decided, Entry, Line, VERSION, older};
 use crate::agent::core::{KillId, KillRecord};
 use crate::report::Report;
+use crate::worker::WorkerId;
 
 /// The most that is read of a file: four times what a journal has by default, and an end for what has none.
 const MOST: u64 = 256 << 20;
@@ -92,41 +93,68 @@ pub fn read(path: &Path) -> Result<(BTreeMap<KillId, Past>, Vec<Skipped>), Journ
             let id = report.kill.id;
             kills.entry(id).or_default().report = Some(report);
         }
+        Ok(Entry::Workers(_)) => {}
         Err(why) => skipped.push(Skipped { path: file.to_owned(), number, why }),
     })?;
     Ok((kills, skipped))
 }
 
-/// The largest number of a kill in the journal at `path`; `None`: there is none, or no journal.
+/// The largest numbers in a journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Last {
+    /// Of a kill; `None`: there is none.
+    pub kill: Option<KillId>,
+    /// Of a worker; 0: none is named.
+    pub worker: WorkerId,
+}
+
+/// The largest numbers in the journal at `path`; `None`: there is no line, or no journal.
 ///
 /// # Errors
 /// It is there and cannot be read.
-pub fn last_kill(path: &Path) -> Result<Option<KillId>, JournalError> {
-    #[derive(Deserialize)]
-    struct Decision {
-        kill: KillId,
-    }
-    #[derive(Deserialize)]
-    struct Other {
-        id: KillId,
-    }
-    #[derive(Deserialize)]
-    struct Ids {
-        decision: Option<Decision>,
-        killed: Option<Other>,
-        report: Option<Other>,
-    }
-    let mut last = None;
+pub fn last_numbers(path: &Path) -> Result<Option<Last>, JournalError> {
+    let mut last: Option<Last> = None;
     let read = each(path, |_, _, line| {
-        if let Ok(Ids { decision, killed, report }) = serde_json::from_slice(line) {
-            let others = [killed, report].into_iter().flatten().map(|other| other.id);
-            last = decision.map(|decision| decision.kill).into_iter().chain(others).max().max(last);
+        if let Some((kill, worker)) = numbers(line) {
+            let before = last.unwrap_or(Last { kill: None, worker: WorkerId(0) });
+            last = Some(Last { kill: kill.max(before.kill), worker: worker.max(before.worker) });
         }
     });
     match read {
         Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(last),
         read => read.map(|()| last),
     }
+}
+
+/// What a line names: its kill, and the largest number of its workers. Reads as little of it as that takes.
+fn numbers(line: &[u8]) -> Option<(Option<KillId>, WorkerId)> {
+    #[derive(Deserialize)]
+    struct Named {
+        worker: WorkerId,
+    }
+    #[derive(Deserialize)]
+    struct Decision {
+        kill: KillId,
+        candidates: Vec<Named>,
+    }
+    #[derive(Deserialize)]
+    struct Killed {
+        id: KillId,
+        victims: Vec<Named>,
+    }
+    #[derive(Deserialize)]
+    struct Numbers {
+        decision: Option<Decision>,
+        killed: Option<Killed>,
+        report: Option<Killed>,
+        workers: Option<WorkerId>,
+    }
+    let Numbers { decision, killed, report, workers } = serde_json::from_slice(line).ok()?;
+    let ended = killed.or(report);
+    let kill = decision.as_ref().map(|of| of.kill).max(ended.as_ref().map(|of| of.id));
+    let named = decision.map(|of| of.candidates).into_iter().chain(ended.map(|of| of.victims));
+    let largest = named.flatten().map(|named| named.worker).chain(workers).max();
+    largest.map(|worker| (kill, worker))
 }
 
 fn parse(line: &[u8]) -> Result<Entry, String> {

@@ -35,7 +35,13 @@ fn what_is_written_is_read_back_and_comes_out_the_same() {
     assert_eq!(decided.decision.differences(&decided.decision.again().unwrap()), Vec::<String>::new());
     assert_eq!(kills[&KillId(2)].killed.as_deref(), Some(&KillRecord { id: KillId(2), ..record() }));
     assert!(kills[&KillId(1)].report().unwrap().runners_up.len() == 2);
-    assert_eq!(last_kill(&path).unwrap(), Some(KillId(2)));
+    let last = Last { kill: Some(KillId(2)), worker: WorkerId(3) };
+    assert_eq!(last_numbers(&path).unwrap(), Some(last));
+    let writer = Writer::start(&path, Bytes(1 << 20)).unwrap();
+    writer.workers(WorkerId(1000));
+    drop(writer);
+    assert_eq!(last_numbers(&path).unwrap(), Some(Last { worker: WorkerId(1000), ..last }));
+    assert_eq!(read(&path).unwrap(), (kills, Vec::new()), "it is no kill");
 }
 
 #[test]
@@ -74,7 +80,7 @@ fn malformed_lines_and_other_versions_are_named() {
     assert_eq!(said.len(), 4);
     assert!(said[0].contains(":1: version 9") && said[1].contains(":2: expected"), "{said:?}");
     assert!(read(&directory.path().join("none")).unwrap_err().to_string().contains("none: No such file"));
-    assert_eq!(last_kill(&directory.path().join("none")).unwrap(), None);
+    assert_eq!(last_numbers(&directory.path().join("none")).unwrap(), None);
 }
 
 #[test]
@@ -87,7 +93,7 @@ fn both_files_together_stay_below_the_bound_and_the_newest_kills_are_kept() {
     assert!(sizes.iter().all(|size| *size <= 32 << 10), "{sizes:?}");
     let (kills, skipped) = read(&path).unwrap();
     assert!(skipped.is_empty() && kills.len() < 200 && kills.contains_key(&KillId(200)));
-    assert_eq!(last_kill(&path).unwrap(), Some(KillId(200)));
+    assert_eq!(last_numbers(&path).unwrap().and_then(|last| last.kill), Some(KillId(200)));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::{Decided, Entry, Line, VERSION};
 use crate::agent::core::{Decision, KillRecord};
 use crate::report::Report;
 use crate::units::Bytes;
+use crate::worker::WorkerId;
 
 /// Entries that wait for the disk. Each may hold all candidates of a node.
 const WAITING: usize = 64;
@@ -41,6 +42,7 @@ enum Order {
     Decision(Arc<Decision>),
     Killed(Box<KillRecord>),
     Report(Box<Report>),
+    Workers(WorkerId),
 }
 
 /// The agent's end of the thread. Dropping it waits a while for what is under way.
@@ -77,6 +79,11 @@ impl Writer {
     /// Hands a report over. Never waits.
     pub fn report(&self, report: Report) {
         self.hand_over(Order::Report(Box::new(report)));
+    }
+
+    /// Hands over up to where workers have numbers. Never waits.
+    pub fn workers(&self, last: WorkerId) {
+        self.hand_over(Order::Workers(last));
     }
 
     fn hand_over(&self, order: Order) {
@@ -164,6 +171,7 @@ impl Scribe {
             }
             Order::Killed(record) => Entry::Killed(record),
             Order::Report(report) => Entry::Report(report),
+            Order::Workers(last) => Entry::Workers(last),
         };
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);

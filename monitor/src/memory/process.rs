@@ -97,11 +97,14 @@ pub fn with_descendants(procfs: &Path, roots: &[Pid]) -> Result<Vec<Pid>, ReadEr
 pub fn ancestors(procfs: &Path, pid: Pid) -> Vec<Pid> {
     /// A chain that is longer was made to be long.
     const MOST: usize = 256;
-    let parent = |pid: &Pid| {
-        let parent = status(procfs, *pid).and_then(|status| status.number("PPid:", b"")).ok()??;
-        u32::try_from(parent).ok().filter(|parent| *parent > 0).map(Pid)
-    };
+    let parent = |pid: &Pid| parent_of(procfs, *pid).filter(|parent| parent.0 > 0);
     std::iter::successors(parent(&pid), parent).take(MOST).collect()
+}
+
+/// The parent of a process.
+pub(super) fn parent_of(procfs: &Path, pid: Pid) -> Option<Pid> {
+    let parent = status(procfs, pid).and_then(|status| status.number("PPid:", b"")).ok()??;
+    u32::try_from(parent).ok().map(Pid)
 }
 
 /// Every process that PROCFS shows.

@@ -124,6 +124,8 @@ impl Attempt<'_> {
             owner: self.plan.owner.clone(),
             name: self.plan.name.clone(),
             attempt: self.number,
+            idle: false,
+            worker: None,
         });
         tokio::pin!(register);
         loop {

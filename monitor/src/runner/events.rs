@@ -38,7 +38,7 @@ pub(super) enum Event<'a> {
         total: Option<Bytes>,
         why: &'a str,
     },
-    /// It is started again now.
+    /// It is started again now; worker and pid of this line are those of the process that ended.
     Retried { attempt: u32 },
     /// The command's process ended, but not by the agent; 128 and the number for a signal.
     Exited { code: u8 },
@@ -71,12 +71,23 @@ struct Line<'a> {
     time: Nanos,
     #[serde(flatten)]
     event: &'a Event<'a>,
+    /// Of whom, where the event does not say it.
+    #[serde(flatten)]
+    last: Option<Last>,
+}
+
+/// The last process that was registered.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Last {
+    worker: WorkerId,
+    pid: Pid,
 }
 
 /// The file, if one was asked for.
 #[derive(Debug)]
 pub(super) struct Events {
     file: Option<(File, PathBuf)>,
+    last: Option<Last>,
 }
 
 impl Events {
@@ -91,17 +102,26 @@ impl Events {
                 }
             }
         };
-        Ok(Self { file })
+        Ok(Self { file, last: None })
     }
 
     /// Writes one line. If that fails it is said once and the command goes on without.
     pub(super) fn write(&mut self, event: &Event<'_>) {
+        let last = match *event {
+            Event::Registered { worker, pid, .. } => {
+                self.last = Some(Last { worker, pid });
+                None
+            }
+            Event::Killed { .. } => None,
+            Event::Retried { .. } | Event::Exited { .. } | Event::Failed { .. } => self.last,
+        };
         let Some((file, path)) = &mut self.file else { return };
-        let written =
-            serde_json::to_vec(&Line { time: now(), event }).map_err(Into::into).and_then(|mut line| {
+        let written = serde_json::to_vec(&Line { time: now(), event, last }).map_err(Into::into).and_then(
+            |mut line| {
                 line.push(b'\n');
                 file.write_all(&line)
-            });
+            },
+        );
         if let Err(error) = written {
             say::line(format_args!("no more events in {}: {error}", path.display()));
             self.file = None;

@@ -178,10 +178,12 @@ impl Keeper {
 
     /// One try to reach the agent again, and to register the command anew.
     async fn come_back(&mut self) {
-        let Some(register) = self.current.as_ref().map(|current| current.register.clone()) else {
+        let Some(current) = &self.current else {
             self.lost = None;
             return;
         };
+        // It is the owner of what was launched within it by its number.
+        let register = Register { worker: current.ids.last().copied(), ..current.register.clone() };
         match self.try_register(register).await {
             Ok(worker) => self.found(News::Back(worker), Some(worker)).await,
             Err(ClientError::Refused(refusal)) => match refusal.code {

@@ -128,7 +128,7 @@ pub enum Event {
     },
     /// A process became a worker.
     Registered {
-        /// Its number, larger than all before.
+        /// Its number, not in use.
         worker: WorkerId,
         /// The process.
         pid: Pid,
@@ -230,6 +230,18 @@ pub enum Event {
         worker: WorkerId,
         /// The domains that it charges now, innermost first.
         domains: Vec<DomainId>,
+    },
+    /// A worker waits for work.
+    Idle {
+        /// Which.
+        worker: WorkerId,
+        /// Whether it ever had any.
+        ever_leased: bool,
+    },
+    /// A worker that waited for work got some.
+    Leased {
+        /// Which.
+        worker: WorkerId,
     },
     /// A worker runs since then, not since it was registered: it was there before this agent.
     Started {

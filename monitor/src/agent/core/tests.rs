@@ -340,6 +340,29 @@ fn who_comes_back_to_a_new_agent_keeps_its_age() {
 }
 
 #[test]
+fn by_time_takes_the_idle_first_and_who_gets_work_is_the_newest() {
+    let by_time = crate::policy::PolicyName::ByTime;
+    let mut bench = Bench::new(Settings { policy: by_time, ..Settings::default() });
+    for id in 1..=3 {
+        bench.worker(id, "a", &[BOX]);
+        let memory = Some(Bytes(50 << 20));
+        bench.happen(Event::Memory { worker: WorkerId(id), memory, measured: None });
+    }
+    let states = |bench: &Bench| -> Vec<(WorkerState, bool)> {
+        bench.core.workers().iter().map(|worker| (worker.state, worker.ever_leased)).collect()
+    };
+    bench.happen(Event::Idle { worker: WorkerId(1), ever_leased: true });
+    bench.happen(Event::Idle { worker: WorkerId(2), ever_leased: false });
+    let idle = [(WorkerState::Idle, true), (WorkerState::Idle, false), (WorkerState::Running, true)];
+    assert_eq!(states(&bench), idle);
+    assert_eq!(killed(&bench.reading(BOX, 99)), [1], "an idle one that never ran counts from 1 GiB on");
+    bench.ended(1, Seen::Gone);
+    bench.happen(Event::Leased { worker: WorkerId(2) });
+    assert_eq!(states(&bench)[0], (WorkerState::Running, true));
+    assert_eq!(killed(&bench.reading(BOX, 99)), [2], "its time began after that of the one registered last");
+}
+
+#[test]
 fn a_refused_signal_ends_the_kill_and_takes_the_worker_off() {
     let mut bench = Bench::new(Settings::default());
     bench.worker(1, "a", &[BOX]);

@@ -64,11 +64,14 @@ pub struct WorkerView {
     pub uid: u32,
     /// How often it was started before.
     pub attempt: u32,
-    /// `running`, `being_killed`, `stuck` or `refused`.
+    /// `running`, `idle`, `being_killed`, `stuck` or `refused`.
     pub state: WorkerState,
+    /// Whether it ever ran anything: one of a pool may not have.
+    #[serde(default)]
+    pub ever_leased: bool,
     /// SPEC 1.
     pub retriable: bool,
-    /// When it was registered.
+    /// When it was registered, or got its work.
     pub started: Nanos,
     /// What it holds, descendants included, if measured.
     pub memory: Option<Bytes>,
@@ -85,6 +88,8 @@ pub struct WorkerView {
 pub enum WorkerState {
     /// A candidate.
     Running,
+    /// A candidate that waits for work.
+    Idle,
     /// Signalled, not confirmed.
     BeingKilled,
     /// Signalled, and given up on.

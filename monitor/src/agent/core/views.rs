@@ -4,7 +4,7 @@ use super::domain::State;
 use super::worker::Life;
 use super::{Core, Counters, DomainId, DomainView, Explanation, KillRecord, WorkerView};
 use crate::snapshot;
-use crate::worker::WorkerId;
+use crate::worker::{Activity, WorkerId};
 
 impl Core {
     /// The domains.
@@ -98,6 +98,12 @@ impl Core {
     #[must_use]
     pub fn owner_uid(&self, worker: WorkerId) -> Option<u32> {
         self.workers.get(&worker).map(|worker| worker.candidate.uid)
+    }
+
+    /// Whether a worker runs something.
+    #[must_use]
+    pub fn activity(&self, worker: WorkerId) -> Option<Activity> {
+        self.workers.get(&worker).map(|worker| worker.candidate.activity)
     }
 
     /// The domains that a worker charges, innermost first.

@@ -3,7 +3,7 @@
 use super::event::{DomainId, KillId, Seen};
 use super::view::{Sample, WorkerState, WorkerView};
 use crate::units::{Bytes, Nanos, Pid};
-use crate::worker::{Candidate, WorkerId};
+use crate::worker::{Activity, Candidate, WorkerId};
 
 /// A process that belongs to a worker and is not gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,11 +159,15 @@ impl Worker {
             uid: self.candidate.uid,
             attempt: self.attempt,
             state: match self.life {
-                Life::Running => WorkerState::Running,
+                Life::Running => match self.candidate.activity {
+                    Activity::Busy => WorkerState::Running,
+                    Activity::Idle { .. } => WorkerState::Idle,
+                },
                 Life::BeingKilled(_) => WorkerState::BeingKilled,
                 Life::Stuck(_) => WorkerState::Stuck,
                 Life::Refused => WorkerState::Refused,
             },
+            ever_leased: self.candidate.activity != Activity::Idle { ever_leased: false },
             retriable: self.candidate.kind.retriable(),
             started: self.candidate.started,
             memory: self.candidate.memory,

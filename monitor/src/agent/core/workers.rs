@@ -6,7 +6,7 @@ use super::worker::{Life, Worker};
 use super::{Action, Core, DomainId, Note, Sample};
 use crate::policy::PolicyName;
 use crate::units::{Nanos, Pid};
-use crate::worker::WorkerId;
+use crate::worker::{Activity, WorkerId};
 
 impl Core {
     /// A new worker is a candidate in every domain it charges.
@@ -101,6 +101,21 @@ impl Core {
                 self.forget(id, now, todo);
             }
             Life::Stuck(_) => {}
+        }
+    }
+
+    /// A worker of a pool got work, or has none any more. Time counts from when it got it (SPEC 5).
+    pub(super) fn set_activity(&mut self, id: WorkerId, activity: Activity, now: Nanos) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.candidate.activity = activity;
+        if activity == Activity::Busy {
+            worker.candidate.started = now;
+        }
+        let since = worker.candidate.started;
+        for domain in &worker.domains {
+            if let Some(domain) = self.domains.get_mut(domain) {
+                domain.roster.set_activity(id, activity, since);
+            }
         }
     }
 
