@@ -171,6 +171,7 @@ fn start(
     }
     let mut settings = settings(config);
     settings.gears = gears(config, programs.as_ref().is_ok_and(|programs| programs.usage().is_some()));
+    settings.inexact = programs.as_ref().is_ok_and(|programs| programs.usage() == Some(Hook::RssStat));
     settings.cpus = domains.cpus();
     let mut shell = Shell::new(Core::new(settings.clone()), programs, domains, reports, ended);
     shell.recorder = recorder;
@@ -264,6 +265,7 @@ fn settings(config: &Config) -> Settings {
         brake_max_ms: millis(config.brake_max),
         // Known with the programs.
         gears: Gears::None,
+        inexact: false,
         cpus: 1,
     }
 }

@@ -33,6 +33,20 @@ fn object() -> Option<&'static [u8]> {
     None
 }
 
+/// The object with programs that do nothing, for measuring; not part of the agent, which does not call this.
+#[cfg(ebpf_object)]
+#[must_use]
+pub fn empty_object() -> Option<&'static [u8]> {
+    Some(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/empty")))
+}
+
+/// None: this build has no kernel side.
+#[cfg(not(ebpf_object))]
+#[must_use]
+pub fn empty_object() -> Option<&'static [u8]> {
+    None
+}
+
 /// Whether the programs log what they push: for debugging.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KernelLog {

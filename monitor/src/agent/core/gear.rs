@@ -82,13 +82,25 @@ impl Core {
         todo.push_back(Action::Note(Note::Gear { at: now, gear, why }));
     }
 
-    /// In the far gear the next reading comes before this domain can have reached the near one's bounds.
+    /// In the far gear the next reading comes before this domain can have reached the near one's bounds; in the near
+    /// gear too, if its hook does not see everything.
     pub(super) fn refresh_in_time(&mut self, id: DomainId, now: Nanos) {
-        if self.settings.gears != Gears::Auto || self.gear.near {
+        let near = match self.settings.gears {
+            Gears::None => return,
+            Gears::Near => true,
+            Gears::Auto => self.gear.near,
+        };
+        if near && !self.settings.inexact {
             return;
         }
         let Some(domain) = self.domains.get(&id) else { return };
-        if let (Some(headroom), Need::Far | Need::Either) = (headroom(domain), self.need(domain)) {
+        let looks = match self.need(domain) {
+            Need::Nothing => false,
+            // Else the hook is about to be attached.
+            Need::Near => near,
+            Need::Either | Need::Far => true,
+        };
+        if let (Some(headroom), true) = (headroom(domain), looks) {
             let until = self.time_to_use(headroom).saturating_sub(ATTACH).max(LEAST_TICK);
             self.next_refresh = self.next_refresh.min(now.after(until));
         }

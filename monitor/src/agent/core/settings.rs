@@ -44,6 +44,9 @@ pub struct Settings {
     /// Whether there is a hot hook, and when it is attached.
     #[serde(default)]
     pub gears: super::gear::Gears,
+    /// The hot hook misses some of what is charged (docs/probes.md): near a threshold it is read more often too.
+    #[serde(default)]
+    pub inexact: bool,
     /// How many processors can charge memory at the same time.
     #[serde(default)]
     pub cpus: u32,
@@ -70,6 +73,7 @@ impl Default for Settings {
             brake: false,
             brake_max_ms: 10_000,
             gears: super::gear::Gears::None,
+            inexact: false,
             cpus: 1,
         }
     }

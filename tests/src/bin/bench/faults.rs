@@ -1,9 +1,13 @@
 //! Part `faults`: what the agent adds to touching and giving back a page. One process, the agent there and not there in
 //! alternation, many short rounds; only the ratio of neighbours counts, because the machine's speed drifts.
 
-use anyhow::Result;
-use monitor_tests::hog::Kind;
+use anyhow::{Context, Result, ensure};
+use monitor::units::Bytes;
+use monitor_tests::agent::Agent;
+use monitor_tests::hog::{Hog, Kind};
+use monitor_tests::worker;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::Plan;
 use crate::run::Ground;
@@ -13,33 +17,47 @@ use crate::toucher::{CYCLE, Touching};
 /// Where the line lies, and what is left below it when all is touched.
 const LINE_MIB: u64 = 128;
 const NEAR: u64 = 2 << 20;
+/// A limit that no burst reaches before the next reading, on any machine with fewer than 1,000 CPUs.
+const FAR: Bytes = Bytes(1 << 42);
 
 /// How the agent is, where there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Distance {
     /// Without hooks: what starting and stopping an agent does to the measurement itself.
     Control,
-    /// The line is a hundred MiB away.
+    /// The line is so far away that the usage hook is not attached.
     Far,
     /// Between 2 and 10 MiB are left.
     Near,
+    /// The same with the hook that misses nothing.
+    Exact,
 }
 
 impl Distance {
-    const ALL: [Self; 3] = [Self::Control, Self::Far, Self::Near];
+    const ALL: [Self; 4] = [Self::Control, Self::Far, Self::Near, Self::Exact];
 
     fn name(self) -> &'static str {
         match self {
             Self::Control => "control: the agent only polls",
-            Self::Far => "far from the line",
+            Self::Far => "far from the line, with a worker",
             Self::Near => "2 to 10 MiB below the line",
+            Self::Exact => "2 to 10 MiB below the line, probe = memcg",
+        }
+    }
+
+    fn counts(self) -> bool {
+        match self {
+            Self::Control | Self::Far => false,
+            Self::Near | Self::Exact => true,
         }
     }
 
     fn flags(self) -> &'static [&'static str] {
         match self {
             Self::Control => &["--probe", "poll"],
-            Self::Far | Self::Near => &[],
+            Self::Far => &[],
+            Self::Near => &["--gear", "near"],
+            Self::Exact => &["--gear", "near", "--probe", "memcg"],
         }
     }
 }
@@ -57,8 +75,15 @@ pub(crate) struct Cost {
     pub(crate) page_ns: Option<f64>,
 }
 
+/// Whether a usage hook is attached.
+fn counts(agent: &Agent) -> Result<bool> {
+    let status: Value = agent.ask("status")?;
+    let probes = status["probes"].as_array().context("no probes")?;
+    Ok(probes.iter().any(|probe| probe["counts"] == true && probe["state"] == "attached"))
+}
+
 /// Enough for some 50 ms.
-fn cycles(kind: Kind) -> u32 {
+pub(crate) fn cycles(kind: Kind) -> u32 {
     match kind {
         Kind::Huge => 60,
         Kind::Anon | Kind::Shmem | Kind::File => 30,
@@ -79,7 +104,7 @@ pub(crate) fn measure(plan: &Plan) -> Result<Vec<Cost>> {
 pub(crate) fn place(ground: &Ground, kind: Kind, distance: Distance) -> Result<Touching> {
     let mut touching = Touching::start(kind, &ground.sandbox)?;
     touching.touch(1)?;
-    if distance == Distance::Near {
+    if matches!(distance, Distance::Near | Distance::Exact) {
         let used = ground.sandbox.used()?.0;
         let left = ground.line.saturating_sub(used + CYCLE as u64 + NEAR);
         // One part in 512 goes to page tables.
@@ -90,6 +115,9 @@ pub(crate) fn place(ground: &Ground, kind: Kind, distance: Distance) -> Result<T
 
 fn one(plan: &Plan, pages: &'static str, kind: Kind, distance: Distance) -> Result<Cost> {
     let ground = Ground::new(LINE_MIB)?;
+    if distance == Distance::Far {
+        ground.sandbox.set_limit(FAR)?;
+    }
     let mut touching = place(&ground, kind, distance)?;
     let cycles = cycles(kind);
     let mut pairs = Vec::new();
@@ -97,10 +125,17 @@ fn one(plan: &Plan, pages: &'static str, kind: Kind, distance: Distance) -> Resu
         plan.go_on()?;
         eprint!("\r\x1b[Kpage faults: {pages} pages, {}: {number}/{}", distance.name(), plan.pairs);
         let agent = ground.guard(distance.flags())?;
+        // Without a worker there is nothing to be near to.
+        let worker = match distance {
+            Distance::Far => Some(worker::start(&agent, &ground.sandbox, "worker", &[], &Hog::new(1))?),
+            Distance::Control | Distance::Near | Distance::Exact => None,
+        };
+        ensure!(counts(&agent)? == distance.counts(), "the usage hook is not as it should be");
         // The first cycles after a process was started find cold caches.
         touching.touch(cycles / 8)?;
         let with = touching.touch(cycles)?;
-        drop(agent);
+        ensure!(counts(&agent)? == distance.counts(), "the usage hook did not stay as it should be");
+        drop((worker, agent));
         touching.touch(cycles / 8)?;
         pairs.push((with, touching.touch(cycles)?));
     }

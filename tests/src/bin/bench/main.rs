@@ -6,6 +6,7 @@ mod bare;
 mod cases;
 mod decision;
 mod faults;
+mod hooks;
 mod idle;
 mod machine;
 mod markdown;
@@ -56,6 +57,8 @@ enum Part {
     Side,
     /// What the hooks add to page faults.
     Faults,
+    /// What each way to be called in the page fault adds to it.
+    Hooks,
     /// CPU and memory of the idle agent.
     Idle,
     /// The policy's time among 10, 1,000 and 100,000 workers.
@@ -144,6 +147,9 @@ fn measure(args: &Args, stop: &Arc<AtomicBool>) -> Result<()> {
     if wanted(Part::Faults) {
         report.faults = Some(faults::measure(&plan)?);
         report.programs = Some(programs::measure(&plan)?);
+    }
+    if wanted(Part::Hooks) {
+        report.hooks = Some(hooks::measure(&plan)?);
     }
     if wanted(Part::Idle) {
         report.idle = Some(idle::measure(&plan)?);

@@ -2,7 +2,7 @@
 
 use crate::report::Report;
 use crate::stats::{Ratios, Spread};
-use crate::{cases, decision, faults, idle, programs, side};
+use crate::{cases, decision, faults, hooks, idle, programs, side};
 
 /// The whole of it.
 pub(crate) fn render(report: &Report) -> String {
@@ -22,6 +22,7 @@ pub(crate) fn render(report: &Report) -> String {
         report.side_by_side.as_deref().map(side_by_side),
         report.faults.as_deref().map(page_faults),
         report.programs.as_deref().map(kernel_programs),
+        report.hooks.as_deref().map(ways),
         report.idle.as_ref().map(idle_agent),
         report.decision.as_ref().map(decisions),
     ];
@@ -114,6 +115,29 @@ fn kernel_programs(programs: &[programs::Ran]) -> String {
         "## Kernel programs\n\nBy the kernel's statistics, which themselves take some 20 ns of each run; near the \
          line.\n\n{}",
         table(&["program", "pages", "runs", "ns per run", "runs per 4 KiB touched and given back"], rows)
+    )
+}
+
+fn ways(compared: &[hooks::Compared]) -> String {
+    let number = |number: Option<f64>, digits: usize| {
+        number.map_or_else(|| "unknown".to_owned(), |number| format!("{number:.digits$}"))
+    };
+    let rows = compared.iter().map(|row| {
+        vec![
+            row.pages.to_owned(),
+            row.tracepoint.clone(),
+            row.program.to_owned(),
+            ratios(row.throughput.as_ref()),
+            number(row.ns_per_run, 0),
+            number(row.runs_per_page, 2),
+        ]
+    });
+    let head = ["pages", "tracepoint", "program", "throughput by CPU time", "ns per run", "runs per 4 KiB"];
+    format!(
+        "## Ways to be called\n\nThroughput of touching and giving back memory, the hook attached to not attached, of \
+         neighbouring rounds: median (lower quartile, upper quartile). Runs and their time by the kernel's statistics, \
+         which take some 20 ns of each run.\n\n{}",
+        table(&head, rows)
     )
 }
 

@@ -7,7 +7,6 @@ use std::fs;
 use anyhow::{Context, Result};
 use aya::programs::loaded_programs;
 use aya::sys::{Stats, enable_stats};
-use monitor_tests::agent::Agent;
 use monitor_tests::hog::Kind;
 use serde::Serialize;
 
@@ -36,12 +35,12 @@ pub(crate) fn measure(plan: &Plan) -> Result<Vec<Ran>> {
         eprintln!("kernel programs: {pages} pages");
         let ground = Ground::new(128)?;
         let mut touching = place(&ground, kind, Distance::Near)?;
-        let agent = ground.guard(&[])?;
+        let agent = ground.guard(&["--gear", "near"])?;
         touching.touch(CYCLES / 8)?;
         let counting = enable_stats(Stats::RunTime).context("switching the kernel's statistics on")?;
-        let before = ran(&agent)?;
+        let before = ran(agent.process().pid())?;
         touching.touch(CYCLES)?;
-        let after = ran(&agent)?;
+        let after = ran(agent.process().pid())?;
         drop(counting);
         let touched = f64::from(CYCLES) * (crate::toucher::CYCLE / 4096) as f64;
         for ((program, runs, nanos), (_, runs_before, nanos_before)) in after.into_iter().zip(before) {
@@ -55,9 +54,9 @@ pub(crate) fn measure(plan: &Plan) -> Result<Vec<Ran>> {
     Ok(all)
 }
 
-/// Name, runs and nanoseconds of each program that the agent holds.
-fn ran(agent: &Agent) -> Result<Vec<(String, u64, u64)>> {
-    let ids = ids(agent)?;
+/// Name, runs and nanoseconds of each program that a process holds.
+pub(crate) fn ran(pid: u32) -> Result<Vec<(String, u64, u64)>> {
+    let ids = ids(pid)?;
     let mut all = Vec::new();
     for program in loaded_programs() {
         // One of somebody else's that was unloaded just now.
@@ -71,9 +70,9 @@ fn ran(agent: &Agent) -> Result<Vec<(String, u64, u64)>> {
     Ok(all)
 }
 
-/// Other agents on this machine have programs of the same names: its own are those it has open.
-fn ids(agent: &Agent) -> Result<BTreeSet<u32>> {
-    let dir = format!("/proc/{}/fdinfo", agent.process().pid());
+/// Others on this machine have programs of the same names: its own are those it has open.
+fn ids(pid: u32) -> Result<BTreeSet<u32>> {
+    let dir = format!("/proc/{pid}/fdinfo");
     let mut ids = BTreeSet::new();
     for entry in fs::read_dir(&dir).with_context(|| dir.clone())? {
         // Closed meanwhile.

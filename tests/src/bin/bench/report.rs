@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::machine::Machine;
-use crate::{cases, decision, faults, idle, markdown, programs, side};
+use crate::{cases, decision, faults, hooks, idle, markdown, programs, side};
 
 /// `None`: that part was not asked for.
 #[derive(Debug, Serialize)]
@@ -18,6 +18,7 @@ pub(crate) struct Report {
     pub(crate) side_by_side: Option<Vec<side::Compared>>,
     pub(crate) faults: Option<Vec<faults::Cost>>,
     pub(crate) programs: Option<Vec<programs::Ran>>,
+    pub(crate) hooks: Option<Vec<hooks::Compared>>,
     pub(crate) idle: Option<idle::Idle>,
     pub(crate) decision: Option<Result<Vec<decision::Decision>, String>>,
 }
@@ -31,6 +32,7 @@ impl Report {
             side_by_side: None,
             faults: None,
             programs: None,
+            hooks: None,
             idle: None,
             decision: None,
         })

@@ -83,6 +83,19 @@ fn pinned_it_is_near_and_without_a_hook_it_is_nothing() {
 }
 
 #[test]
+fn near_it_looks_more_often_only_if_the_hook_does_not_see_everything() {
+    for (inexact, wanted) in [(false, Duration::from_millis(250)), (true, LEAST_TICK)] {
+        let mut core = core(Gears::Auto);
+        core.settings.inexact = inexact;
+        register(&mut core);
+        assert_eq!(reading(&mut core, 100, 10), [Action::Attach]);
+        tell(&mut core, Event::Tick, 1000);
+        reading(&mut core, 100, 1000);
+        assert_eq!(core.next_deadline().since(Nanos(1_000_000_000)), wanted);
+    }
+}
+
+#[test]
 fn far_away_it_looks_the_sooner_the_less_headroom_there_is() {
     let mut core = core(Gears::Auto);
     register(&mut core);
