@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::process::Signal;
 
 use crate::control::request::Peer;
-use crate::kill::{Process, SignalError};
+use crate::kill::{OwnCgroup, Process, SignalError};
 use crate::memory::CgroupPath;
 use crate::units::Pid;
 use crate::worker::WorkerId;
@@ -28,6 +28,8 @@ pub(super) struct Entry {
     pub(super) root: Pid,
     /// Where it was when it was last looked at (`upkeep`).
     pub(super) cgroup: Option<CgroupPath>,
+    /// The v2 cgroup that it had to itself when it was registered.
+    pub(super) own: Option<OwnCgroup>,
 }
 
 /// See the module.
@@ -53,6 +55,7 @@ impl Registry {
             members: vec![Member { process: root, watched: true }],
             peer,
             cgroup: None,
+            own: None,
             connected: true,
         };
         self.workers.insert(worker, entry);

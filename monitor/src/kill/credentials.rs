@@ -7,11 +7,21 @@ use rustix::io::Errno;
 
 use crate::units::Pid;
 
-/// The users that decide who may kill a process.
+/// As whom a process runs. Real and saved decide who may kill it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Users {
     pub(super) real: u32,
+    pub(super) effective: u32,
     pub(super) saved: u32,
+    pub(super) file_system: u32,
+}
+
+impl Users {
+    /// The one user that it is all of, if there is one.
+    pub(super) fn same(self) -> Option<u32> {
+        let all = [self.effective, self.saved, self.file_system];
+        all.iter().all(|user| *user == self.real).then_some(self.real)
+    }
 }
 
 /// `struct pidfd_info` of include/uapi/linux/pidfd.h, kernel 6.13: its first version, which all later ones fill.
@@ -54,7 +64,7 @@ pub(super) fn of_pidfd(process: BorrowedFd<'_>) -> Result<Users, Errno> {
     if info.mask & CREDENTIALS == 0 {
         return Err(Errno::INVAL);
     }
-    Ok(Users { real: info.ruid, saved: info.suid })
+    Ok(Users { real: info.ruid, effective: info.euid, saved: info.suid, file_system: info.fsuid })
 }
 
 /// The same by the status file. The caller holds a pidfd: the signal that follows goes to the process whose pid this
@@ -68,10 +78,10 @@ pub(super) fn of_status(procfs: &Path, pid: Pid) -> Result<Users, Errno> {
 
 /// `Uid: real effective saved file-system`.
 fn parse_status(text: &str) -> Option<Users> {
-    let mut uids = text.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_ascii_whitespace();
-    let real = uids.next()?.parse().ok()?;
-    let saved = uids.nth(1)?.parse().ok()?;
-    Some(Users { real, saved })
+    let uids = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    let mut uids = uids.split_ascii_whitespace().map(|uid| uid.parse().ok());
+    let mut next = || uids.next().flatten();
+    Some(Users { real: next()?, effective: next()?, saved: next()?, file_system: next()? })
 }
 
 #[cfg(test)]
@@ -83,7 +93,9 @@ mod tests {
     #[test]
     fn status_names_the_users() {
         let text = "Name:\tx\nUid:\t1000\t0\t7\t0\nGid:\t1\t1\t1\t1\n";
-        assert_eq!(parse_status(text), Some(Users { real: 1000, saved: 7 }));
+        assert_eq!(parse_status(text), Some(Users { real: 1000, effective: 0, saved: 7, file_system: 0 }));
+        assert_eq!(parse_status(text).unwrap().same(), None);
+        assert_eq!(parse_status("Uid:\t5\t5\t5\t5\n").unwrap().same(), Some(5));
         assert_eq!(parse_status("Uid:\t1000\t0\n"), None);
         assert_eq!(parse_status("Name:\tx\n"), None);
     }

@@ -78,6 +78,9 @@ struct Stat {
     start_time: u64,
 }
 
+/// Set for processes that exit (include/linux/sched.h).
+const PF_EXITING: u64 = 0x4;
+
 /// Set for kernel threads (include/linux/sched.h).
 const PF_KTHREAD: u64 = 0x0020_0000;
 
@@ -152,17 +155,16 @@ impl Process {
     /// If it is gone.
     pub fn uid(&self, procfs: &Path) -> Result<Option<u32>, OpenError> {
         let pid = self.pid;
-        let path = procfs.join(pid.to_string()).join("status");
-        let text = fs::read_to_string(path).map_err(|error| match error.raw_os_error() {
-            Some(libc::ENOENT | libc::ESRCH) => OpenError::Gone(pid),
-            _ => OpenError::Broken { pid, error },
-        })?;
+        let users = credentials::of_status(procfs, pid);
+        // It lives after its file was read: so the file was its own.
         if self.ended() {
             return Err(OpenError::Gone(pid));
         }
-        let line = text.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
-        let uids: Vec<u32> = line.split_whitespace().filter_map(|uid| uid.parse().ok()).collect();
-        Ok(uids.first().copied().filter(|first| uids.len() == 4 && uids.iter().all(|uid| uid == first)))
+        match users {
+            Ok(users) => Ok(users.same()),
+            Err(Errno::SRCH) => Err(OpenError::Gone(pid)),
+            Err(error) => Err(OpenError::Broken { pid, error: error.into() }),
+        }
     }
 
     /// Whether a user without privileges could kill it, by the kernel's own rule (`kill_ok_by_cred` in
@@ -235,6 +237,15 @@ pub fn start_time(procfs: &Path, pid: Pid) -> Result<u64, OpenError> {
 /// If there is no such process.
 pub fn state(procfs: &Path, pid: Pid) -> Result<u8, OpenError> {
     stat(procfs, pid).map(|stat| stat.state)
+}
+
+/// Whether a process has begun to exit, or is gone: no signal changes anything for it.
+#[must_use]
+pub fn ending(procfs: &Path, pid: Pid) -> bool {
+    match stat(procfs, pid) {
+        Ok(stat) => stat.flags & PF_EXITING != 0 || matches!(stat.state, b'Z' | b'X'),
+        Err(error) => matches!(error, OpenError::Gone(_)),
+    }
 }
 
 fn stat(procfs: &Path, pid: Pid) -> Result<Stat, OpenError> {

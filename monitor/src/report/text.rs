@@ -50,6 +50,9 @@ fn head(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
         }
     )?;
     writeln!(f, "Policy: {policy}")?;
+    if let Some(cgroup) = &kill.cgroup_kill {
+        writeln!(f, "Its own cgroup (cgroup.kill): {}", cgroup.escape_debug())?;
+    }
     if let Some(refused) = &kill.refused {
         writeln!(f, "Not signalled: {}", refused.escape_debug())?;
     }
