@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::machine::Machine;
-use crate::{cases, decision, faults, idle, markdown, programs, side};
+use crate::{cases, decision, faults, idle, markdown, programs, release, side};
 
 /// `None`: that part was not asked for.
 #[derive(Debug, Serialize)]
@@ -19,6 +19,7 @@ pub(crate) struct Report {
     pub(crate) faults: Option<Vec<faults::Cost>>,
     pub(crate) programs: Option<Vec<programs::Ran>>,
     pub(crate) idle: Option<idle::Idle>,
+    pub(crate) release: Option<Vec<release::Release>>,
     pub(crate) decision: Option<Result<Vec<decision::Decision>, String>>,
 }
 
@@ -32,6 +33,7 @@ impl Report {
             faults: None,
             programs: None,
             idle: None,
+            release: None,
             decision: None,
         })
     }
