@@ -24,7 +24,10 @@ pub fn holds(data: &[u8]) {
         assert!(numbers.iter().all(|number| (1..=super::lines(data)).contains(number)), "{numbers:?}");
         assert!(skipped.iter().all(|line| !line.why.is_empty() && !line.path.as_os_str().is_empty()));
         assert!(kills.len() + skipped.len() <= super::lines(data), "more than there are lines");
-        assert!(kills.last_key_value().map(|(id, _)| *id) <= last_numbers(&path).unwrap().and_then(|last| last.kill));
+        assert!(
+            kills.last_key_value().map(|(id, _)| *id)
+                <= last_numbers(&path).unwrap().and_then(|last| last.kill)
+        );
         kills.values().for_each(told);
         written.set(&again(&kills));
         assert_eq!(read(&files.path("written")).unwrap(), (kills, Vec::new()));

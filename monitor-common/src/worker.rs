@@ -13,8 +13,8 @@ pub struct WorkerEntry {
     pub stopped_at: u64,
 }
 
-/// In [`WorkerEntry::stopped_at`]: SIGCONT is on its way. The process may be stopped again; whoever takes over from an
-/// agent that died at this moment sends it once more.
+/// In [`WorkerEntry::stopped_at`]: SIGCONT was sent or is on its way. The process may be stopped again; whoever takes over
+/// from an agent that died sends it once more.
 pub const LETTING_GO: u64 = 1;
 
 /// What a CPU could not deliver, counted from the load of the programs.

@@ -15,7 +15,6 @@ static QUEUE: OnceLock<NonBlocking> = OnceLock::new();
 
 /// Starts the thread and sends all `tracing` says there; `MONITOR_LOG` (or `RUST_LOG`) chooses what is shown, by
 /// default what an operator needs. What waits is written when the guard is dropped, for about a second.
-#[must_use]
 pub fn start() -> WorkerGuard {
     let filter = EnvFilter::try_from_env("MONITOR_LOG")
         .or_else(|_| EnvFilter::try_from_default_env())

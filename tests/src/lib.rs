@@ -15,5 +15,6 @@ pub mod ptrace;
 pub mod report;
 pub mod signals;
 pub mod skip;
+pub mod unified;
 pub mod vm_line;
 pub mod worker;

@@ -107,6 +107,10 @@ fn with_the_units_capabilities_it_loads_programs_and_kills_and_reports_another_u
 }
 
 /// A seccomp filter that answers kill(2) and pidfd_send_signal(2) with EPERM.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "numbers of system calls and a length of five, in the kernel's own types"
+)]
 fn forbid_killing(command: &mut Command) {
     const fn code(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
         libc::sock_filter { code: code as u16, jt, jf, k }

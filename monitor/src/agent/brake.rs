@@ -7,6 +7,7 @@ pub(crate) mod watchdog;
 
 use std::time::Duration;
 
+use monitor_common::LETTING_GO;
 use rustix::process::Signal;
 use serde::Serialize;
 
@@ -103,7 +104,8 @@ impl Shell {
     /// Stop records were lost: finds in the map who was stopped. Whom the core knows of already counts once.
     pub(super) fn look_for_stopped(&mut self) {
         let stopped = self.programs.as_ref().map(|programs| programs.workers.stopped()).unwrap_or_default();
-        for entry in stopped {
+        // The others were let go, all of them: that is never left half done here.
+        for entry in stopped.into_iter().filter(|entry| entry.since.0 > LETTING_GO) {
             self.happen(Event::Stopped { worker: entry.worker, pid: entry.pid, at: entry.since });
         }
     }
@@ -125,9 +127,6 @@ impl Shell {
             programs.workers.letting_go(pid);
         }
         proceed(&process);
-        if let Some(programs) = &mut self.programs {
-            programs.workers.let_go(pid);
-        }
     }
 
     /// Takes a process out of the programs' map; if the brake held it, it goes on.

@@ -135,7 +135,10 @@ impl Core {
                     self.after_an_end(worker, now, todo);
                 }
             }
-            Event::Signalled { kill, worker, at, refused } => {
+            Event::Signalled { kill, worker, at, refused, cgroup } => {
+                if let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == kill) {
+                    flight.record.cgroup_kill = cgroup.or(flight.record.cgroup_kill.take());
+                }
                 self.signalled(kill, worker, at, refused, now, todo);
             }
             Event::Struck { domain, worker, at, used, total } => {

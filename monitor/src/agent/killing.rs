@@ -4,10 +4,11 @@
 //! unless a signal is refused, the kernel is too old to tell a process's owner by its pidfd, or the worker has more
 //! processes than descriptors are kept for (`unheld`).
 //!
-//! `cgroup.kill` is not used, nor is the v1 freezer: both strike whoever is in the cgroup, and between any look at its
-//! members and the write somebody who was never registered can be moved there. What they would be good for, processes
-//! forked during the kill, the fork hook has: a process that is being killed cannot fork any more (copy_process in
-//! kernel/fork.c gives up when a signal is pending), and what it forked before is killed when its record comes.
+//! A process that is being killed cannot fork any more (copy_process in kernel/fork.c gives up when a signal is pending),
+//! and what it forked before is killed when its record comes. Where the worker had a v2 cgroup to itself at its
+//! registration, `cgroup.kill` does that at once, also without the fork hook: after the signals, and only if nobody
+//! else is in it (`kill/cgroup.rs`). The v1 freezer is not used: it has nothing that strikes forks too, and a frozen
+//! process does not die.
 
 use rustix::process::Signal;
 
@@ -17,7 +18,7 @@ use super::members::watch;
 use super::registry::Killed;
 use super::remains;
 use super::shell::Shell;
-use crate::kill::SignalError;
+use crate::kill::{OwnCgroup, SignalError, ending};
 use crate::units::{Nanos, Pid};
 use crate::worker::WorkerId;
 
@@ -33,11 +34,50 @@ impl Shell {
         if let Some(deputy) = &self.deputy {
             deputy.stand_down();
         }
+        let cgroup = self.kill_own_cgroup(worker, &killed);
         if killed.signalled == 0 && killed.refused.is_empty() {
             tracing::info!(%worker, "nothing left to signal: it was ending by itself");
         }
         self.await_end_of(worker);
-        self.answer_for(kill, worker, at, killed);
+        self.answer_for(kill, worker, at, killed, cgroup);
+    }
+
+    /// At registration: whether a worker is alone in a v2 cgroup. As a rule it is not, which is no news.
+    pub(super) fn find_own_cgroup(&mut self, worker: WorkerId, pid: Pid) {
+        let Some(unified) = &self.unified else { return };
+        let Ok(cgroup) = unified.cgroup_of(&self.domains.roots().procfs, pid) else { return };
+        if cgroup.is_root() {
+            return;
+        }
+        match OwnCgroup::open(&unified.dir(&cgroup), |pid| self.belongs(worker, pid)) {
+            Ok(own) => {
+                if let Some(entry) = self.registry.get_mut(worker) {
+                    entry.own = Some(own);
+                }
+            }
+            Err(why) => tracing::debug!(%worker, %why, "it has no cgroup of its own"),
+        }
+    }
+
+    /// After the signals: what was forked meanwhile. What came of it; `None`: it has no cgroup of its own.
+    fn kill_own_cgroup(&self, worker: WorkerId, killed: &Killed) -> Option<String> {
+        let own = self.registry.get(worker)?.own.as_ref()?;
+        // One of its processes may not be killed for who registered it.
+        if let Some((pid, error)) = killed.refused.first() {
+            return Some(format!("not used: process {pid}: {error}"));
+        }
+        Some(match own.kill(|pid| self.belongs(worker, pid)) {
+            Ok(()) => "used".to_owned(),
+            Err(why) => format!("not used: {why}"),
+        })
+    }
+
+    /// A process of this worker, by our books or by the kernel's, which are ahead of them; or one that is off both
+    /// because it ends.
+    fn belongs(&self, worker: WorkerId, pid: Pid) -> bool {
+        let known = self.programs.as_ref().and_then(|programs| programs.workers.worker_of(pid));
+        let known = known.or_else(|| self.registry.worker_of(pid));
+        known == Some(worker) || (known.is_none() && ending(&self.domains.roots().procfs, pid))
     }
 
     /// SIGTERM to every process of a victim. Its memory is not taken: the kernel refuses that of a process that was
@@ -47,7 +87,7 @@ impl Shell {
         let mut killed = self.registry.signal(worker, Signal::TERM, &self.domains.roots().procfs);
         self.signal_unheld(worker, None, Signal::TERM, &mut killed);
         self.watch_all(worker);
-        self.answer_for(kill, worker, at, killed);
+        self.answer_for(kill, worker, at, killed, None);
     }
 
     /// A process that the victim made after its kill.
@@ -55,14 +95,21 @@ impl Shell {
         let at = clock::now();
         let mut killed = self.registry.signal_one(worker, pid, Signal::KILL, &self.domains.roots().procfs);
         self.signal_unheld(worker, Some(pid), Signal::KILL, &mut killed);
-        self.await_end_of(worker);
-        self.answer_for(kill, worker, at, killed);
+        self.await_end_of_one(worker, pid);
+        self.answer_for(kill, worker, at, killed, None);
     }
 
-    fn answer_for(&mut self, kill: KillId, worker: WorkerId, at: Nanos, killed: Killed) {
+    fn answer_for(
+        &mut self,
+        kill: KillId,
+        worker: WorkerId,
+        at: Nanos,
+        killed: Killed,
+        cgroup: Option<String>,
+    ) {
         let refused =
             killed.refused.first().map(|(pid, error): &(Pid, SignalError)| format!("process {pid}: {error}"));
-        self.tell(Event::Signalled { kill, worker, at, refused });
+        self.tell(Event::Signalled { kill, worker, at, refused, cgroup });
         for (pid, _) in killed.refused {
             self.tell(Event::Refused { kill, worker, pid, at });
         }
@@ -81,14 +128,24 @@ impl Shell {
 
     /// Has the memory of a victim's processes taken, and their ends watched.
     fn await_end_of(&mut self, worker: WorkerId) {
-        let Some(entry) = self.registry.get_mut(worker) else { return };
-        for member in &entry.members {
+        self.take_memory(worker, |_| true);
+        self.watch_all(worker);
+    }
+
+    /// The same for one of them, when the others were seen to before.
+    fn await_end_of_one(&mut self, worker: WorkerId, pid: Pid) {
+        self.take_memory(worker, |member| member == pid);
+        self.watch_all(worker);
+    }
+
+    fn take_memory(&self, worker: WorkerId, whose: impl Fn(Pid) -> bool) {
+        let Some(entry) = self.registry.get(worker) else { return };
+        for member in entry.members.iter().filter(|member| whose(member.process.pid())) {
             if let Some(reaper) = &self.reaper {
                 // A full queue: the process gives its memory back itself.
                 let _ = reaper.take(worker, member.process.pid(), member.process.fd());
             }
         }
-        self.watch_all(worker);
     }
 
     fn watch_all(&mut self, worker: WorkerId) {

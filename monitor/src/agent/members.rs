@@ -13,7 +13,7 @@ use super::shell::Shell;
 use crate::kernel::numbers::Hook;
 use crate::kill::{Process, start_time};
 use crate::memory::CgroupPath;
-use crate::memory::process::{ancestors, with_descendants};
+use crate::memory::process::{Family, ancestors};
 use crate::units::Pid;
 use crate::worker::WorkerId;
 
@@ -104,27 +104,40 @@ impl Shell {
         self.sweep_unheld(worker);
     }
 
-    /// Finds the descendants of a worker that are not known yet. Each is told to the kernel before its own children
-    /// are looked for: what it forks after that, the fork hook sees; what before, the next round does.
+    /// Finds the descendants of a worker that are not known yet.
     pub(super) fn scan(&mut self, worker: WorkerId) {
+        self.scan_these(vec![worker]);
+    }
+
+    /// The same for all of them, with one look at all processes.
+    pub(super) fn scan_all(&mut self) {
+        self.scan_these(self.registry.ids());
+    }
+
+    /// Each new one is told to the kernel before its own children are looked for: what it forks after that, the fork
+    /// hook sees; what before, the next round does.
+    fn scan_these(&mut self, mut workers: Vec<WorkerId>) {
         let procfs = self.domains.roots().procfs.clone();
-        loop {
-            let Some(entry) = self.registry.get(worker) else { return };
-            let known = entry.pids();
-            let found = match with_descendants(&procfs, &known) {
-                Ok(found) => found,
-                Err(error) => return tracing::warn!(%error, %worker, "cannot look for its descendants"),
+        while !workers.is_empty() {
+            let family = match Family::look(&procfs) {
+                Ok(family) => family,
+                Err(error) => return tracing::warn!(%error, "cannot look for the workers' descendants"),
             };
-            let mut new = false;
-            for pid in found {
-                if !known.contains(&pid) && self.registry.worker_of(pid).is_none() {
-                    new |= self.adopt(&procfs, worker, pid);
-                }
-            }
-            if !new {
-                return;
+            workers.retain(|worker| self.adopt_all(&procfs, &family, *worker));
+        }
+    }
+
+    /// Whether there was somebody new.
+    fn adopt_all(&mut self, procfs: &Path, family: &Family, worker: WorkerId) -> bool {
+        let Some(entry) = self.registry.get(worker) else { return false };
+        let known = entry.pids();
+        let mut new = false;
+        for pid in family.with_descendants(&known) {
+            if !known.contains(&pid) && self.registry.worker_of(pid).is_none() {
+                new |= self.adopt(procfs, worker, pid);
             }
         }
+        new
     }
 
     fn adopt(&mut self, procfs: &Path, worker: WorkerId, pid: Pid) -> bool {
@@ -195,6 +208,7 @@ impl Shell {
         }
         self.carry_out();
         self.scan(worker);
+        self.find_own_cgroup(worker, pid);
         worker
     }
 }

@@ -98,7 +98,7 @@ impl Shell {
         self.happen(Event::Lost { records });
         for worker in self.registry.ids() {
             self.sweep(worker);
-            self.scan(worker);
         }
+        self.scan_all();
     }
 }

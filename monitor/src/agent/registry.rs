@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde::Serialize;
 
 use crate::control::request::Peer;
-use crate::kill::{Process, SignalError};
+use crate::kill::{OwnCgroup, Process, SignalError};
 use crate::memory::CgroupPath;
 use crate::units::Pid;
 use crate::worker::WorkerId;
@@ -43,6 +43,8 @@ pub(super) struct Entry {
     pub(super) root: Pid,
     /// The cgroup that it charges, when it was last looked at (`upkeep`); none: there is no memory hierarchy.
     pub(super) cgroup: Option<CgroupPath>,
+    /// The v2 cgroup that it had to itself when it was registered.
+    pub(super) own: Option<OwnCgroup>,
 }
 
 /// See the module.
@@ -174,6 +176,7 @@ impl Registry {
             peer,
             uid,
             cgroup,
+            own: None,
             connected: true,
         };
         self.workers.insert(worker, entry);

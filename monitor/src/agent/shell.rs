@@ -26,6 +26,7 @@ use crate::kernel::numbers::Hook;
 use crate::kernel::probe::Probe;
 use crate::kernel::programs::{Probes, Programs};
 use crate::kill::{Reaper, Released, Returned};
+use crate::memory::{Hierarchy, Roots};
 use crate::recording::Recorder;
 use crate::units::Nanos;
 use crate::worker::WorkerId;
@@ -45,6 +46,8 @@ pub(super) struct Shell {
     /// The hooks' states if there are no programs.
     refused: Option<Box<Probes>>,
     pub(super) domains: Domains,
+    /// Where workers may have cgroups of their own, to be killed whole.
+    pub(super) unified: Option<Hierarchy>,
     pub(super) registry: Registry,
     pub(super) limits: Limits,
     pub(super) watchers: Watchers,
@@ -96,7 +99,9 @@ impl Shell {
             Ok(programs) => (Some(programs), None),
             Err(rows) => (None, Some(rows)),
         };
+        let Roots { procfs, cgroupfs } = domains.roots();
         Self {
+            unified: Hierarchy::unified(cgroupfs, procfs),
             core,
             todo: VecDeque::with_capacity(WAITING),
             programs,
@@ -257,8 +262,8 @@ impl Shell {
         if !self.programs.as_ref().is_some_and(|programs| programs.attached(Hook::Lineage)) {
             for worker in self.registry.ids() {
                 self.sweep_unheld(worker);
-                self.scan(worker);
             }
+            self.scan_all();
         }
         self.happen(Event::Tick);
         // A reading, its line and a note or two for each domain.

@@ -1,6 +1,8 @@
 //! `monitor doctor`: what this kernel has, what can be attached, and what follows. Needs no agent; loads the kernel
 //! programs for a moment, so what it says of them was tried, not guessed. Signals nobody.
 
+mod cgroups;
+
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
@@ -9,6 +11,7 @@ use std::path::Path;
 use monitor_common::{NO_PARENT, NODE_CELL};
 use serde::Serialize;
 
+use self::cgroups::{cgroup_kill, hierarchy};
 use super::exit;
 use super::roots::Roots;
 use crate::kernel::cells::Tuning;
@@ -16,7 +19,7 @@ use crate::kernel::numbers::Hook;
 use crate::kernel::probe::{Probe, ProbeState};
 use crate::kernel::programs::{KernelLog, Programs};
 use crate::kill::{Process, Released, process_mrelease};
-use crate::memory::{DomainReader, Hierarchy, ReadError, Version};
+use crate::memory::{DomainReader, Hierarchy};
 use crate::units::Pid;
 
 /// Say what this kernel has, what can be attached, and what follows from it
@@ -99,7 +102,7 @@ fn diagnose(roots: &Roots) -> Diagnosis {
         hierarchy(roots),
         pidfd(),
         mrelease(),
-        cgroup_kill(&roots.procfs),
+        cgroup_kill(roots),
         file("pressure", &roots.procfs.join("pressure/memory"), "memory pressure (PSI) is not reported"),
         file("btf", Path::new("/sys/kernel/btf/vmlinux"), "no kernel program can be loaded: polling only"),
         lockdown(),
@@ -149,23 +152,6 @@ fn node(roots: &Roots) -> Fact {
     Fact { essential: true, ..fact }
 }
 
-fn hierarchy(roots: &Roots) -> Fact {
-    let without = "cgroups cannot be guarded, only the node";
-    match Hierarchy::find(&roots.cgroupfs, &roots.procfs) {
-        Ok(found) => ok(
-            "cgroups",
-            match found.version() {
-                Version::V1 => "memory controller of version 1",
-                Version::V2 => "memory controller of version 2",
-            },
-        ),
-        Err(error @ ReadError::NoController { .. }) => {
-            lacks("cgroups", State::Missing, error.to_string(), without)
-        }
-        Err(error) => lacks("cgroups", State::Failed, error.to_string(), without),
-    }
-}
-
 fn pidfd() -> Fact {
     // Of itself: always allowed, so what fails is the call.
     let fact = match Process::open_unchecked(Pid(std::process::id())) {
@@ -187,31 +173,6 @@ fn mrelease() -> Fact {
         Released::Done | Released::AlreadyGone | Released::Refused(_) => {
             ok("process_mrelease", "a victim's memory can be taken early")
         }
-    }
-}
-
-fn cgroup_kill(procfs: &Path) -> Fact {
-    let without = "a worker's processes are killed one by one, as they are known";
-    let mounts = fs::read_to_string(procfs.join("self/mounts")).unwrap_or_default();
-    let mut fields = mounts.lines().map(|line| line.split(' '));
-    let Some(mount) = fields.find_map(|mut line| {
-        let (point, kind) = (line.nth(1)?, line.next()?);
-        (kind == "cgroup2").then(|| Path::new(point).to_owned())
-    }) else {
-        return lacks(
-            "cgroup.kill",
-            State::Missing,
-            "no cgroup file system of version 2 is mounted",
-            without,
-        );
-    };
-    // The root has none.
-    let mut below = fs::read_dir(&mount).into_iter().flatten().flatten();
-    if below.any(|entry| entry.path().join("cgroup.kill").exists()) {
-        ok("cgroup.kill", format!("below {}", mount.display()))
-    } else {
-        let why = format!("no cgroup directly in {} has it (kernel 5.14 brought it)", mount.display());
-        lacks("cgroup.kill", State::Missing, why, without)
     }
 }
 

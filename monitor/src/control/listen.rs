@@ -66,12 +66,12 @@ pub enum ListenError {
         path: PathBuf,
     },
     /// The path has no directory or file name, or is longer than a socket address can be (107 bytes).
-    #[error("{path} cannot be the path of a socket: {source}")]
+    #[error("{path} cannot be the path of a socket: {error}")]
     BadPath {
         /// The path.
         path: PathBuf,
         /// What the kernel says.
-        source: io::Error,
+        error: io::Error,
     },
     /// The group that may connect cannot be found.
     #[error("socket_group {group:?}: {why}")]
@@ -82,14 +82,14 @@ pub enum ListenError {
         why: String,
     },
     /// A step failed.
-    #[error("cannot {step} {path}: {source}")]
+    #[error("cannot {step} {path}: {error}")]
     Io {
         /// The step, as a verb.
         step: &'static str,
         /// Its object.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -128,7 +128,7 @@ impl Drop for SocketFile {
 /// # Panics
 /// Outside of a tokio runtime, as [`UnixListener::from_std`] does.
 pub fn bind(path: &Path, access: Access) -> Result<(UnixListener, SocketFile), ListenError> {
-    let bad = |source: io::Error| ListenError::BadPath { path: path.into(), source };
+    let bad = |error: io::Error| ListenError::BadPath { path: path.into(), error };
     let address = SocketAddrUnix::new(path).map_err(|errno| bad(errno.into()))?;
     let parent = match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
@@ -139,13 +139,13 @@ pub fn bind(path: &Path, access: Access) -> Result<(UnixListener, SocketFile), L
     let _lock = lock(parent)?;
     clear_the_way(path)?;
 
-    let io = |step| move |errno: Errno| ListenError::Io { step, path: path.into(), source: errno.into() };
+    let io = |step| move |errno: Errno| ListenError::Io { step, path: path.into(), error: errno.into() };
     let socket = stream_socket().map_err(io("make a socket for"))?;
     rustix::net::bind(&socket, &address).map_err(io("bind"))?;
-    let found = fs::symlink_metadata(path).map_err(|source| ListenError::Io {
+    let found = fs::symlink_metadata(path).map_err(|error| ListenError::Io {
         step: "find",
         path: path.into(),
-        source,
+        error,
     })?;
     let file = SocketFile { path: path.into(), device: found.dev(), inode: found.ino() };
     let mode = match access {
@@ -165,10 +165,10 @@ pub fn bind(path: &Path, access: Access) -> Result<(UnixListener, SocketFile), L
     rustix::fs::chmod(path, Mode::from_raw_mode(mode)).map_err(io("set the mode of"))?;
     // A connection is refused until here, so none is made under another mode.
     rustix::net::listen(&socket, BACKLOG).map_err(io("listen on"))?;
-    let listener = UnixListener::from_std(socket.into()).map_err(|source| ListenError::Io {
+    let listener = UnixListener::from_std(socket.into()).map_err(|error| ListenError::Io {
         step: "listen on",
         path: path.into(),
-        source,
+        error,
     })?;
     Ok((listener, file))
 }
@@ -177,7 +177,7 @@ pub fn bind(path: &Path, access: Access) -> Result<(UnixListener, SocketFile), L
 const BACKLOG: i32 = 4096;
 
 fn make_directory(directory: &Path) -> Result<(), ListenError> {
-    let io = |step, source| ListenError::Io { step, path: directory.into(), source };
+    let io = |step, error| ListenError::Io { step, path: directory.into(), error };
     if directory.is_dir() {
         return Ok(());
     }
@@ -189,8 +189,8 @@ fn make_directory(directory: &Path) -> Result<(), ListenError> {
 /// Locks the directory itself: a lock file would be one more thing to leave behind.
 fn lock(directory: &Path) -> Result<File, ListenError> {
     const PATIENCE: Duration = Duration::from_secs(2);
-    let io = |step, source| ListenError::Io { step, path: directory.into(), source };
-    let file = File::open(directory).map_err(|source| io("open", source))?;
+    let io = |step, error| ListenError::Io { step, path: directory.into(), error };
+    let file = File::open(directory).map_err(|error| io("open", error))?;
     let started = Instant::now();
     loop {
         match rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
@@ -214,7 +214,7 @@ fn clear_the_way(path: &Path) -> Result<(), ListenError> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(ListenError::Io { step: "look at", path: path.into(), source }),
+        Err(error) => return Err(ListenError::Io { step: "look at", path: path.into(), error }),
     };
     if found.is_symlink() {
         return Err(ListenError::Symlink { path: path.into() });
@@ -225,14 +225,14 @@ fn clear_the_way(path: &Path) -> Result<(), ListenError> {
     match listens(path) {
         Ok(true) => Err(ListenError::Live { path: path.into() }),
         Ok(false) => match fs::remove_file(path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(ListenError::Io { step: "remove the stale socket", path: path.into(), source })
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(ListenError::Io { step: "remove the stale socket", path: path.into(), error })
             }
             Ok(()) | Err(_) => Ok(()),
         },
         Err(errno) => {
-            let source = errno.into();
-            Err(ListenError::Io { step: "find out who listens on", path: path.into(), source })
+            let error = errno.into();
+            Err(ListenError::Io { step: "find out who listens on", path: path.into(), error })
         }
     }
 }

@@ -96,7 +96,7 @@ impl WorkerMap {
         let _ = self.0.remove(&pid.0);
     }
 
-    /// When the brake stopped this process; none if it did not, or SIGCONT is on its way.
+    /// When the brake stopped this process; none if it did not, or it was let go.
     #[must_use]
     pub fn stopped_at(&self, pid: Pid) -> Option<Nanos> {
         self.0
@@ -107,28 +107,17 @@ impl WorkerMap {
     }
 
     /// SIGCONT follows: from now on it may be stopped again. Before the signal, because a process that runs and counts
-    /// as stopped would allocate without a brake for as long as the agent gets no processor.
+    /// as stopped would allocate without a brake for as long as the agent gets no processor. The mark stays until it is
+    /// stopped anew or ends: to take it off, not in one atomic step, would overwrite a stop in between, and if that
+    /// stop's record were lost nobody would know of it.
     pub fn letting_go(&mut self, pid: Pid) {
-        self.change(pid, |_| Some(LETTING_GO));
-    }
-
-    /// SIGCONT was sent. If the process was stopped anew meanwhile, that stays.
-    pub fn let_go(&mut self, pid: Pid) {
-        self.change(pid, |stopped_at| (stopped_at == LETTING_GO).then_some(0));
-    }
-
-    /// Not one atomic step: a stop in between is overwritten here. Its record, which was pushed after, is then the
-    /// only news of it.
-    fn change(&mut self, pid: Pid, to: impl FnOnce(u64) -> Option<u64>) {
-        if let Ok(Entry(entry)) = self.0.get(&pid.0, 0)
-            && let Some(stopped_at) = to(entry.stopped_at)
-        {
-            // Fails only if it began to exit meanwhile.
-            let _ = self.0.insert(pid.0, Entry(WorkerEntry { stopped_at, ..entry }), EXIST);
+        if let Ok(Entry(entry)) = self.0.get(&pid.0, 0) {
+            // Fails only if it began to exit meanwhile. Nobody stops it in between: it counts as stopped.
+            let _ = self.0.insert(pid.0, Entry(WorkerEntry { stopped_at: LETTING_GO, ..entry }), EXIST);
         }
     }
 
-    /// Everyone whom the brake holds, or who was about to be let go. A process that is entered or leaves meanwhile may be missed or seen twice.
+    /// Everyone whom the brake holds, or who was let go last (`since` is [`LETTING_GO`] then). A process that is entered or leaves meanwhile may be missed or seen twice.
     #[must_use]
     pub fn stopped(&self) -> Vec<StoppedEntry> {
         let held = |(pid, Entry(entry)): (u32, Entry)| {

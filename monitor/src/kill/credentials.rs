@@ -78,8 +78,9 @@ pub(super) fn of_status(procfs: &Path, pid: Pid) -> Result<Users, Errno> {
 
 /// `Uid: real effective saved file-system`.
 fn parse_status(text: &str) -> Option<Users> {
-    let mut uids = text.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_ascii_whitespace();
-    let mut next = || uids.next()?.parse().ok();
+    let uids = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    let mut uids = uids.split_ascii_whitespace().map(|uid| uid.parse().ok());
+    let mut next = || uids.next().flatten();
     Some(Users { real: next()?, effective: next()?, saved: next()?, file_system: next()? })
 }
 
@@ -93,6 +94,8 @@ mod tests {
     fn status_names_the_users() {
         let text = "Name:\tx\nUid:\t1000\t0\t7\t0\nGid:\t1\t1\t1\t1\n";
         assert_eq!(parse_status(text), Some(Users { real: 1000, effective: 0, saved: 7, file_system: 0 }));
+        assert_eq!(parse_status(text).unwrap().only(), None);
+        assert_eq!(parse_status("Uid:\t5\t5\t5\t5\n").unwrap().only(), Some(5));
         assert_eq!(parse_status("Uid:\t1000\t0\n"), None);
         assert_eq!(parse_status("Name:\tx\n"), None);
     }

@@ -78,6 +78,9 @@ struct Stat {
     start_time: u64,
 }
 
+/// Set for processes that exit (include/linux/sched.h).
+const PF_EXITING: u64 = 0x4;
+
 /// Set for kernel threads (include/linux/sched.h).
 const PF_KTHREAD: u64 = 0x0020_0000;
 
@@ -236,6 +239,15 @@ pub fn start_time(procfs: &Path, pid: Pid) -> Result<u64, OpenError> {
 /// If there is no such process.
 pub fn state(procfs: &Path, pid: Pid) -> Result<u8, OpenError> {
     stat(procfs, pid).map(|stat| stat.state)
+}
+
+/// Whether a process has begun to exit, or is gone: no signal changes anything for it.
+#[must_use]
+pub fn ending(procfs: &Path, pid: Pid) -> bool {
+    match stat(procfs, pid) {
+        Ok(stat) => stat.flags & PF_EXITING != 0 || matches!(stat.state, b'Z' | b'X'),
+        Err(error) => matches!(error, OpenError::Gone(_)),
+    }
 }
 
 fn stat(procfs: &Path, pid: Pid) -> Result<Stat, OpenError> {

@@ -66,6 +66,15 @@ impl Hierarchy {
         Err(ReadError::NoController { path: cgroupfs.into() })
     }
 
+    /// The v2 hierarchy, with or without the memory controller: where processes can be killed by cgroup. `None`: it is
+    /// not mounted there.
+    #[must_use]
+    pub fn unified(cgroupfs: &Path, procfs: &Path) -> Option<Self> {
+        let roots = [cgroupfs.to_path_buf(), cgroupfs.join("unified")];
+        let root = roots.into_iter().find(|root| root.join("cgroup.controllers").is_file())?;
+        Some(Self::at(Version::V2, root, procfs, true))
+    }
+
     fn at(version: Version, root: PathBuf, procfs: &Path, listed: bool) -> Self {
         let mounted = std::fs::read(procfs.join("self/mountinfo"))
             .ok()

@@ -71,25 +71,49 @@ pub fn memory_of_all(procfs: &Path, pids: impl IntoIterator<Item = Pid>) -> Resu
 /// # Errors
 /// PROCFS cannot be listed.
 pub fn with_descendants(procfs: &Path, roots: &[Pid]) -> Result<Vec<Pid>, ReadError> {
-    let mut children: HashMap<Pid, Vec<Pid>> = HashMap::new();
-    let mut alive = HashSet::new();
-    for pid in all(procfs)? {
-        let Ok(parent) = status(procfs, pid).and_then(|status| status.number("PPid:", b"")) else { continue };
-        alive.insert(pid);
-        if let Some(parent) = parent.and_then(|parent| u32::try_from(parent).ok()) {
-            children.entry(Pid(parent)).or_default().push(pid);
+    Ok(Family::look(procfs)?.with_descendants(roots))
+}
+
+/// Who is whose child, as PROCFS had it at one look.
+#[derive(Debug)]
+pub struct Family {
+    children: HashMap<Pid, Vec<Pid>>,
+    alive: HashSet<Pid>,
+}
+
+impl Family {
+    /// Looks at all processes. Those that end meanwhile are left out.
+    ///
+    /// # Errors
+    /// PROCFS cannot be listed.
+    pub fn look(procfs: &Path) -> Result<Self, ReadError> {
+        let (mut children, mut alive) = (HashMap::<Pid, Vec<Pid>>::new(), HashSet::new());
+        for pid in all(procfs)? {
+            let Ok(parent) = status(procfs, pid).and_then(|status| status.number("PPid:", b"")) else {
+                continue;
+            };
+            alive.insert(pid);
+            if let Some(parent) = parent.and_then(|parent| u32::try_from(parent).ok()) {
+                children.entry(Pid(parent)).or_default().push(pid);
+            }
         }
+        Ok(Self { children, alive })
     }
-    let mut found = HashSet::new();
-    let mut todo: Vec<Pid> = roots.iter().copied().filter(|pid| alive.contains(pid)).collect();
-    while let Some(pid) = todo.pop() {
-        if found.insert(pid) {
-            todo.extend(children.get(&pid).into_iter().flatten());
+
+    /// Those of these processes that were there, and all that descend from them, in order.
+    #[must_use]
+    pub fn with_descendants(&self, roots: &[Pid]) -> Vec<Pid> {
+        let mut found = HashSet::new();
+        let mut todo: Vec<Pid> = roots.iter().copied().filter(|pid| self.alive.contains(pid)).collect();
+        while let Some(pid) = todo.pop() {
+            if found.insert(pid) {
+                todo.extend(self.children.get(&pid).into_iter().flatten());
+            }
         }
+        let mut found: Vec<Pid> = found.into_iter().collect();
+        found.sort_unstable();
+        found
     }
-    let mut found: Vec<Pid> = found.into_iter().collect();
-    found.sort_unstable();
-    Ok(found)
 }
 
 /// The parents of a process, its own first, up to the first that cannot be read: as they are now.

@@ -60,6 +60,7 @@ pub(crate) fn record() -> KillRecord {
         threshold: Bytes(950),
         total: Bytes(1000),
         times: Times { crossing: ms(0), decision: ms(1), signal: ms(2), dead: ms(30), memory_back: None },
+        cgroup_kill: None,
         confirmed: true,
         dry_run: false,
         refused: None,

@@ -53,6 +53,9 @@ fn head(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
         }
     )?;
     writeln!(f, "Policy: {}", printable(policy))?;
+    if let Some(cgroup) = &kill.cgroup_kill {
+        writeln!(f, "Its own cgroup (cgroup.kill): {}", printable(cgroup))?;
+    }
     if let Some(refused) = &kill.refused {
         writeln!(f, "Not signalled: {}", refused.escape_debug())?;
     }

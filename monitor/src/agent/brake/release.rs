@@ -31,8 +31,7 @@ fn release_held(workers: &mut WorkerMap, procfs: &Path) -> usize {
             workers.letting_go(entry.pid);
             // Refused or gone: nothing else can be tried.
             let _ = process.signal(Signal::CONT);
-            workers.let_go(entry.pid);
-            released += 1;
+            released += usize::from(entry.since.0 > LETTING_GO);
         }
     }
     released

@@ -190,6 +190,9 @@ pub enum Event {
         at: Nanos,
         /// Why a process could not be signalled; none if all were, or were gone.
         refused: Option<String>,
+        /// What came of `cgroup.kill`; none: the worker has no cgroup of its own.
+        #[serde(default)]
+        cgroup: Option<String>,
     },
     /// A process of a victim could not be signalled: it lives on, and nobody waits for its death.
     Refused {

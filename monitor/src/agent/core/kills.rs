@@ -86,6 +86,7 @@ impl Core {
             total: usage.total,
             times: Times { crossing: Some(crossing), decision: Some(now), ..Times::default() },
             confirmed: false,
+            cgroup_kill: None,
             dry_run: self.settings.dry_run,
             refused: None,
             stuck: Vec::new(),

@@ -42,7 +42,7 @@ impl Bench {
         self.core.handle(event, self.now, &mut todo);
         let orders: Vec<(KillId, WorkerId)> = todo.iter().filter_map(order).collect();
         for (kill, worker) in orders {
-            let signalled = Event::Signalled { kill, worker, at: self.now, refused: None };
+            let signalled = Event::Signalled { kill, worker, at: self.now, refused: None, cgroup: None };
             self.core.handle(signalled, self.now, &mut todo);
         }
         todo.into()
@@ -180,7 +180,7 @@ fn an_order_to_kill_stands_before_all_that_waits_and_alone() {
     assert_eq!(todo, [kill(1), kill(2), Action::Read(OTHER), Action::Read(NODE)]);
     todo.clear();
     let (kill, worker, at) = (KillId(1), WorkerId(1), bench.now);
-    bench.core.handle(Event::Signalled { kill, worker, at, refused: None }, at, &mut todo);
+    bench.core.handle(Event::Signalled { kill, worker, at, refused: None, cgroup: None }, at, &mut todo);
     assert_eq!(todo.front(), Some(&Action::Record(kill)), "then it is written down");
     let todo: Vec<Action> = todo.into();
     assert!(notes(&todo).iter().any(|note| matches!(note, Note::Decided { .. })), "and told: {todo:?}");
@@ -370,7 +370,13 @@ fn a_refused_signal_ends_the_kill_and_takes_the_worker_off() {
     bench.happen(Event::Forked { worker: WorkerId(2), pid: Pid(7) });
     assert_eq!(killed(&bench.reading(BOX, 99)), [2]);
     let (kill, worker, at) = (KillId(1), WorkerId(2), bench.now);
-    bench.happen(Event::Signalled { kill, worker, at, refused: Some("process 7: refused".into()) });
+    bench.happen(Event::Signalled {
+        kill,
+        worker,
+        at,
+        refused: Some("process 7: refused".into()),
+        cgroup: None,
+    });
     bench.happen(Event::Refused { kill, worker, pid: Pid(7), at });
     assert_eq!(bench.core.kills_in_flight(), 1, "the other process of it can die still");
     let over = bench.ended(2, Seen::Gone);

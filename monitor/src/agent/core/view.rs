@@ -155,6 +155,9 @@ pub struct KillRecord {
     pub times: Times,
     /// All victims died and their memory came back, or the bounded wait for it passed.
     pub confirmed: bool,
+    /// What came of `cgroup.kill`: "used", or "not used: " and why; null: no victim has a v2 cgroup of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup_kill: Option<String>,
     /// Nobody was signalled.
     #[serde(default)]
     pub dry_run: bool,

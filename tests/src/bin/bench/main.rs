@@ -12,6 +12,7 @@ mod machine;
 mod markdown;
 mod peak;
 mod programs;
+mod release;
 mod report;
 mod run;
 mod side;
@@ -61,6 +62,8 @@ enum Part {
     Hooks,
     /// CPU and memory of the idle agent.
     Idle,
+    /// From SIGKILL to memory back, with and without `process_mrelease`. Needs 5 GiB.
+    Release,
     /// The policy's time among 10, 1,000 and 100,000 workers.
     Decision,
 }
@@ -153,6 +156,9 @@ fn measure(args: &Args, stop: &Arc<AtomicBool>) -> Result<()> {
     }
     if wanted(Part::Idle) {
         report.idle = Some(idle::measure(&plan)?);
+    }
+    if wanted(Part::Release) {
+        report.release = Some(release::measure(&plan)?);
     }
     if wanted(Part::Decision) {
         plan.go_on()?;

@@ -2,7 +2,7 @@
 
 use crate::report::Report;
 use crate::stats::{Ratios, Spread};
-use crate::{cases, decision, faults, hooks, idle, programs, side};
+use crate::{cases, decision, faults, hooks, idle, programs, release, side};
 
 /// The whole of it.
 pub(crate) fn render(report: &Report) -> String {
@@ -24,6 +24,7 @@ pub(crate) fn render(report: &Report) -> String {
         report.programs.as_deref().map(kernel_programs),
         report.hooks.as_deref().map(ways),
         report.idle.as_ref().map(idle_agent),
+        report.release.as_deref().map(releases),
         report.decision.as_ref().map(decisions),
     ];
     for part in parts.into_iter().flatten() {
@@ -150,6 +151,24 @@ fn idle_agent(idle: &idle::Idle) -> String {
         mib(idle.anonymous.cast_signed()),
         mib(idle.file_backed.cast_signed()),
         mib(idle.shared.cast_signed())
+    )
+}
+
+fn releases(rows: &[release::Release]) -> String {
+    let rows = rows.iter().map(|row| {
+        vec![
+            format!("{} MiB", row.mib),
+            if row.contended { "nice 19 beside 4 busy processes" } else { "idle" }.to_owned(),
+            if row.mrelease { "with" } else { "without" }.to_owned(),
+            row.memory_back.map_or_else(String::new, |back| back.samples.to_string()),
+            spread(row.memory_back.as_ref(), time),
+        ]
+    });
+    format!(
+        "## From the signal to memory back\n\nWithout an agent, by the calls that its reaper makes at its priority (nice \
+         -20): from SIGKILL until the cgroup's usage is below a tenth of what the victim held: p50 / p90 / p99 / \
+         max.\n\n{}",
+        table(&["victim", "processors", "process_mrelease", "kills", "memory back"], rows)
     )
 }
 

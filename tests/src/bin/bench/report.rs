@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::machine::Machine;
-use crate::{cases, decision, faults, hooks, idle, markdown, programs, side};
+use crate::{cases, decision, faults, hooks, idle, markdown, programs, release, side};
 
 /// `None`: that part was not asked for.
 #[derive(Debug, Serialize)]
@@ -20,6 +20,7 @@ pub(crate) struct Report {
     pub(crate) programs: Option<Vec<programs::Ran>>,
     pub(crate) hooks: Option<Vec<hooks::Compared>>,
     pub(crate) idle: Option<idle::Idle>,
+    pub(crate) release: Option<Vec<release::Release>>,
     pub(crate) decision: Option<Result<Vec<decision::Decision>, String>>,
 }
 
@@ -34,6 +35,7 @@ impl Report {
             programs: None,
             hooks: None,
             idle: None,
+            release: None,
             decision: None,
         })
     }

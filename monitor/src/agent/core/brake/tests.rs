@@ -53,7 +53,7 @@ impl World {
                 Action::Continue { pid, .. } => self.continued.push(pid),
                 Action::Kill { kill, worker } => {
                     self.killed.push(worker);
-                    let event = Event::Signalled { kill, worker, at: self.now, refused: None };
+                    let event = Event::Signalled { kill, worker, at: self.now, refused: None, cgroup: None };
                     self.core.handle(event, self.now, &mut todo);
                 }
                 Action::Note(note) => self.notes.push(note),

@@ -1,0 +1,64 @@
+//! What `monitor doctor` says of cgroups: whether they can be guarded, and whether workers can be killed by them.
+
+use std::fs;
+
+use super::{Fact, State, lacks, ok};
+use crate::cli::roots::Roots;
+use crate::memory::{CgroupPath, Hierarchy, ReadError, Version};
+
+pub(super) fn hierarchy(roots: &Roots) -> Fact {
+    let without = "cgroups cannot be guarded, only the node";
+    match Hierarchy::find(&roots.cgroupfs, &roots.procfs) {
+        Ok(found) => ok(
+            "cgroups",
+            match found.version() {
+                Version::V1 => "memory controller of version 1",
+                Version::V2 => "memory controller of version 2",
+            },
+        ),
+        Err(error @ ReadError::NoController { .. }) => {
+            lacks("cgroups", State::Missing, error.to_string(), without)
+        }
+        Err(error) => lacks("cgroups", State::Failed, error.to_string(), without),
+    }
+}
+
+pub(super) fn cgroup_kill(roots: &Roots) -> Fact {
+    let name = "cgroup.kill";
+    let without = "a worker's processes are killed one by one, as they are known";
+    let both = roots.roots();
+    let Some(unified) = Hierarchy::unified(&both.cgroupfs, &both.procfs) else {
+        let why = "no cgroup file system of version 2 is mounted";
+        return lacks(name, State::Missing, why, without);
+    };
+    let root = unified.dir(&CgroupPath::root());
+    let found = format!("a worker that has a cgroup of {} to itself is killed whole", root.display());
+    // The root has none.
+    let mut below = fs::read_dir(&root).into_iter().flatten().flatten().map(|entry| entry.path());
+    let release = fs::read_to_string(both.procfs.join("sys/kernel/osrelease")).unwrap_or_default();
+    match below.find(|path| path.is_dir()) {
+        Some(cgroup) if cgroup.join(name).exists() => ok(name, found),
+        // Nothing to look at: by the version, which a distribution may have added it to.
+        None if at_least(&release, (5, 14)) => ok(name, found),
+        Some(_) | None => lacks(name, State::Missing, "this kernel (before 5.14) has no such file", without),
+    }
+}
+
+/// Whether a kernel's release, as `6.18.1-cloud`, is of this version or a later one.
+fn at_least(release: &str, version: (u32, u32)) -> bool {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    matches!((parts.next(), parts.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_by_number() {
+        assert!(at_least("6.1.0-13-cloud-amd64\n", (5, 14)) && at_least("5.14", (5, 14)));
+        assert!(
+            !at_least("5.4.0", (5, 14)) && !at_least("4.18.0-305.el8", (5, 14)) && !at_least("", (5, 14))
+        );
+    }
+}
