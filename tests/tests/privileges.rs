@@ -86,7 +86,7 @@ fn with_the_units_capabilities_it_loads_programs_and_kills_and_reports_another_u
     })
     .unwrap();
     let status: Value = agent.ask("status").unwrap();
-    for name in ["usage", "exit", "lineage"] {
+    for name in ["memcg", "rss_stat", "exit", "lineage"] {
         assert_eq!(hook(&status, name), hook(&with_all, name), "{status}");
     }
     assert_eq!(survival(&status), survival(&with_all), "{status}");

@@ -35,8 +35,9 @@ pub(crate) fn grown(what: &str, earlier: Health, later: Health) -> Vec<String> {
     const KEPT_KILLS: u64 = 1000;
     /// A record with its reasons, and what an answer to `kills`, with all of them in it, takes for each.
     const KILL_KIB: u64 = 12;
-    /// Open for a moment: a file that is read, a caller that asks.
-    const MOST_FDS: usize = 3;
+    /// The deputy's own reader of the domain; and for a moment: a file that is read, a caller that asks, whom the deputy
+    /// was given.
+    const MOST_FDS: usize = 8;
     let mut findings = Vec::new();
     let kept = later.killed.saturating_sub(earlier.killed).min(KEPT_KILLS) * KILL_KIB;
     if later.rss_kib > earlier.rss_kib + MOST_KIB + kept {
