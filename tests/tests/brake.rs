@@ -8,7 +8,7 @@ use std::path::Path;
 
 use monitor_tests::agent::Agent;
 use monitor_tests::cgroup::Sandbox;
-use monitor_tests::clock::{PATIENCE, wait_for};
+use monitor_tests::clock::{PATIENCE, scaled, wait_for};
 use monitor_tests::hog::{Hog, Running};
 use monitor_tests::process::Process;
 use monitor_tests::{sandbox, worker};
@@ -181,7 +181,7 @@ fn who_was_stopped_by_hand_stays_stopped() {
     assert!(!hog.wait(PATIENCE).unwrap().success(), "the hog was killed");
     let watchdog = watchdog(&agent);
     agent.process().kill().unwrap();
-    assert!(watchdog.wait_until(std::time::Instant::now() + PATIENCE).unwrap(), "the watchdog stays");
+    assert!(watchdog.wait_until(std::time::Instant::now() + scaled(PATIENCE)).unwrap(), "the watchdog stays");
     assert_eq!(state(quiet_pid), Some('T'));
     signal(quiet_pid, Signal::CONT);
 }
