@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use monitor_tests::agent::Agent;
 use monitor_tests::cgroup::Sandbox;
@@ -158,9 +159,11 @@ fn an_agent_that_ends_leaves_nobody_stopped() {
 
 #[test]
 fn a_hanging_agent_leaves_nobody_stopped() {
-    let sandbox = sandbox!(512);
-    let agent = braking(&sandbox, &["--brake-max-ms=2000"]);
-    let (mut hog, pid) = worker(&agent, &sandbox, "hog", &Hog::new(300).on_line());
+    let sandbox = sandbox!(128);
+    // Longer than it takes to get to the line: who is there later is not held at all.
+    let longest = format!("--brake-max-ms={}", scaled(Duration::from_secs(2)).as_millis());
+    let agent = braking(&sandbox, &[&longest]);
+    let (mut hog, pid) = worker(&agent, &sandbox, "hog", &Hog::new(90).on_line());
     signal(agent.process().pid(), Signal::STOP);
     hog.start().unwrap();
     wait_state(pid, "the hog to be stopped", |state| state == 'T');

@@ -53,7 +53,7 @@ const QUICKEST: &str = "6.18";
 /// MiB that the initramfs and the tests fit into.
 const MEMORY: u32 = 512;
 /// Seconds that a machine may take for all tests.
-const DEADLINE: u64 = 600;
+const DEADLINE: u64 = 1200;
 /// How often a machine is booted that the emulator brings down.
 const ATTEMPTS: u32 = 3;
 /// Where the table lands.
