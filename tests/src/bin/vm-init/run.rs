@@ -25,7 +25,7 @@ const FILTER: &str = "/vm/filter";
 /// Software emulation is 6 to 15 times slower than the machine it runs on: the tests wait so many times longer, ...
 const PATIENCE: u32 = 6;
 /// ... and a test that waits twice in vain still says itself what for.
-const DEADLINE: Duration = Duration::from_secs(300);
+const DEADLINE: Duration = Duration::from_secs(600);
 /// Death by SIGKILL takes the time that the exit takes, under emulation.
 const SWEEP_DEADLINE: Duration = Duration::from_secs(30);
 /// Of a failed test's output, the end says why.
