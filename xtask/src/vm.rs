@@ -189,6 +189,9 @@ fn write_table(columns: &[Column], text: &str, options: &Options) -> Result<()> 
         fs::create_dir_all(folder)?;
     }
     let mut command = "cargo xtask vm --write".to_owned();
+    if options.filter != SUITE {
+        command.push_str(&format!(" --filter={}", options.filter.join(",")));
+    }
     for kernel in &options.kernels {
         command.push_str(&format!(" {kernel}"));
     }
