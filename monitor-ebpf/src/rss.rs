@@ -70,8 +70,7 @@ static MAPPED: LruHashMap<Key, Known> = LruHashMap::with_max_entries(MEMORIES, 0
 #[map]
 static LAST: PerCpuArray<Last> = PerCpuArray::with_max_entries(1, 0);
 
-/// `void (struct mm_struct *mm, int member)`; before kernel 6.2 with the count, which is read from the mm here all the
-/// same.
+/// `void (struct mm_struct *mm, int member)`; before kernel 6.2 with `long count`.
 #[btf_tracepoint(function = "rss_stat")]
 pub fn rss_stat(ctx: BtfTracePointContext) -> i32 {
     let mm: *const u8 = ctx.arg(0);
@@ -79,9 +78,9 @@ pub fn rss_stat(ctx: BtfTracePointContext) -> i32 {
     let member = member as usize;
     // SAFETY: mm is the tracepoint's argument, and these are its counters.
     let count: i64 = if member == get(&offsets::MM_ANON) {
-        unsafe { field(mm, &offsets::RSS_ANON) }
+        unsafe { counted(&ctx, mm, &offsets::RSS_ANON) }
     } else if member == get(&offsets::MM_SHMEM) {
-        unsafe { field(mm, &offsets::RSS_SHMEM) }
+        unsafe { counted(&ctx, mm, &offsets::RSS_SHMEM) }
     } else {
         return 0;
     };
@@ -175,6 +174,20 @@ fn charged(known: &mut Known, key: Key, step: i64, mine: bool) -> i64 {
     let inherited = if known.inherited < gone { known.inherited } else { gone };
     known.inherited -= inherited;
     inherited - gone
+}
+
+/// The counter at `offset` of an mm, or what the tracepoint gives where there is no offset: up to kernel 6.1 the counters
+/// are in an array of a typedef, which the verifier lets nobody read. It sees the constant and checks one branch only.
+///
+/// # Safety
+/// `mm` must be the tracepoint's first argument and `offset` one of its counters.
+#[inline(always)]
+unsafe fn counted(ctx: &BtfTracePointContext, mm: *const u8, offset: &'static u32) -> i64 {
+    if get(offset) == 0 {
+        return ctx.arg(2);
+    }
+    // SAFETY: by the contract.
+    unsafe { field(mm, offset) }
 }
 
 /// The memory of the process that runs; 0 if it has none, or no longer.

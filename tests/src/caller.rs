@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::clock::PATIENCE;
+use crate::clock::{PATIENCE, scaled};
 
 /// A connection.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Caller {
     /// Nobody listens.
     pub fn connect(socket: &Path) -> Result<Self> {
         let stream = UnixStream::connect(socket).with_context(|| socket.display().to_string())?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(scaled(PATIENCE)))?;
         Ok(Self { lines: BufReader::new(stream), pushes: VecDeque::new(), seq: 0 })
     }
 
@@ -59,13 +59,25 @@ impl Caller {
         self.register_with(pid, start_time(pid)?, name)
     }
 
+    /// The same for a caller of this name.
+    ///
+    /// # Errors
+    /// As [`Caller::register`].
+    pub fn register_of(&mut self, pid: u32, name: &str, owner: &str) -> Result<String> {
+        self.register_worker(pid, start_time(pid)?, name, Some(owner))
+    }
+
     /// The same with a start time that may be wrong.
     ///
     /// # Errors
     /// As [`Caller::register`].
     pub fn register_with(&mut self, pid: u32, start_time: u64, name: &str) -> Result<String> {
-        let answer = self.call(&json!({"register": {
-            "pid": pid, "start_time": start_time, "kind": "task", "max_retries": -1, "name": name}}))?;
+        self.register_worker(pid, start_time, name, None)
+    }
+
+    fn register_worker(&mut self, pid: u32, start: u64, name: &str, owner: Option<&str>) -> Result<String> {
+        let answer = self.call(&json!({"register": {"pid": pid, "start_time": start, "kind": "task",
+            "max_retries": -1, "name": name, "owner": owner}}))?;
         answer["worker"].as_str().map(str::to_owned).with_context(|| format!("no worker in {answer}"))
     }
 

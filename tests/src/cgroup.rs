@@ -3,6 +3,7 @@
 
 mod counters;
 mod members;
+mod room;
 mod stale;
 
 use std::fs::{self, File};
@@ -20,6 +21,7 @@ use monitor::units::Bytes;
 
 use crate::clock::wait_for;
 
+pub use room::{may_make, obstacle};
 pub(crate) use stale::maker_is_dead;
 
 /// The names of all cgroups made here: this, the pid of their maker, and a number.
@@ -269,21 +271,16 @@ fn tree(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(all)
 }
 
-/// Whether cgroups can be made: as root only.
-#[must_use]
-pub fn may_make() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-/// In a test: a [`Sandbox`] of so many MiB. Where none can be made the test is skipped and returns.
+/// In a test: a [`Sandbox`] of so many MiB. Where there is an [`obstacle`] the test is skipped and returns.
 #[macro_export]
 macro_rules! sandbox {
     ($mib:expr) => {{
-        if !$crate::cgroup::may_make() {
-            $crate::skip!($crate::skip::Lacks::Machine, "making cgroups needs root");
+        let limit = ::monitor::units::Bytes($mib << 20);
+        if let Some(why) = $crate::cgroup::obstacle(limit) {
+            $crate::skip!($crate::skip::Lacks::Machine, "{why}");
             return;
         }
-        match $crate::cgroup::Sandbox::new(::monitor::units::Bytes($mib << 20)) {
+        match $crate::cgroup::Sandbox::new(limit) {
             Ok(sandbox) => sandbox,
             Err(error) => panic!("{error:#}"),
         }

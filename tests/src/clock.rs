@@ -1,5 +1,6 @@
 //! The agent's clock, and waiting for something until a deadline. Never waits for a fixed time.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -7,6 +8,19 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// How long a test waits for something that happens within milliseconds on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Names a whole number: everything here waits so many times longer. For machines that are slow as a whole.
+pub const PATIENCE_VARIABLE: &str = "MONITOR_TEST_PATIENCE";
+
+/// A time to wait, as long as it must be on this machine.
+#[must_use]
+pub fn scaled(patience: Duration) -> Duration {
+    static FACTOR: LazyLock<u32> = LazyLock::new(|| {
+        let factor = std::env::var(PATIENCE_VARIABLE).ok().and_then(|text| text.parse().ok());
+        factor.unwrap_or(1).max(1)
+    });
+    patience.saturating_mul(*FACTOR)
+}
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, the one time line of the agent and of the kernel's records.
 #[must_use]
@@ -21,6 +35,7 @@ pub fn now_ns() -> u64 {
 /// # Errors
 /// An error of `look`, or no answer within `patience`: then it names `what` was waited for.
 pub fn wait_for<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let patience = scaled(patience);
     let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = look()? {

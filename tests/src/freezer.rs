@@ -112,6 +112,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+    use crate::clock::scaled;
     use crate::process::Process;
     use crate::skip;
     use crate::skip::Lacks;
@@ -134,7 +135,7 @@ mod tests {
         assert_eq!(u64::from_str_radix(pending, 16).unwrap(), 1 << 8, "{status}");
         assert!(!process.is_dead().unwrap());
         freezer.release().unwrap();
-        assert!(process.wait_until(std::time::Instant::now() + PATIENCE).unwrap());
+        assert!(process.wait_until(std::time::Instant::now() + scaled(PATIENCE)).unwrap());
         assert!(!child.wait().unwrap().success());
     }
 }

@@ -16,7 +16,7 @@ use clap::{Parser, ValueEnum};
 use crate::binary;
 use crate::cgroup::Sandbox;
 
-pub use region::{PAGE, Region};
+pub use region::{PAGE, Region, is_on_disk};
 pub use running::{Progress, Running};
 pub use touch::run;
 

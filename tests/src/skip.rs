@@ -1,8 +1,7 @@
 //! How a test says that it cannot run here. `cargo xtask test` and `cargo xtask vm` count what is noted and print the
 //! reasons. Decides nothing about what is missing.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
+use crate::notes::append;
 
 /// Names the file that notes are appended to, one line each: test, tab, reason.
 pub const NOTES_VARIABLE: &str = "MONITOR_TEST_SKIPS";
@@ -30,21 +29,13 @@ macro_rules! skip {
 ///
 /// # Panics
 ///
-/// With `CI=true` when the machine lacks something, and when the note cannot be written: an uncounted skip would look
-/// like a pass.
+/// With `CI=true` when the machine lacks something, and when the note cannot be written.
 pub fn note(lacks: Lacks, here: &str, why: &str) {
     let test = test_name(here);
     let ci = std::env::var("CI").is_ok_and(|value| value == "true");
     assert!(!(ci && lacks == Lacks::Machine), "{test} cannot run, which CI=true does not accept: {why}");
     eprintln!("skipped: {test}: {why}");
-    let Some(file) = std::env::var_os(NOTES_VARIABLE) else { return };
-    let written = OpenOptions::new().append(true).create(true).open(&file).and_then(|mut file| {
-        // One write: notes of other processes stay whole.
-        file.write_all(format!("{test}\t{}\n", why.replace(['\n', '\t'], " ")).as_bytes())
-    });
-    if let Err(error) = written {
-        panic!("cannot note the skip of {test} in {}: {error}", file.display());
-    }
+    append(NOTES_VARIABLE, &[&test, why]);
 }
 
 /// libtest's name of the test: without the crate, the helper, and the closures of async tests.

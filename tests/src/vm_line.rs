@@ -12,6 +12,8 @@ pub enum Line {
         name: String,
         /// `yes`, `no`, or a value.
         value: String,
+        /// Why, for a footnote; empty: none.
+        why: String,
     },
     /// A test starts; if nothing follows, it took the kernel with it.
     Started {
@@ -76,7 +78,9 @@ impl fmt::Display for Line {
         // A field holds no tab and no line end: what a test says must not become another event.
         let plain = |text: &str| text.replace(['\t', '\n', '\r'], " ");
         match self {
-            Self::Fact { name, value } => write!(f, "fact\t{}\t{}", plain(name), plain(value)),
+            Self::Fact { name, value, why } => {
+                write!(f, "fact\t{}\t{}\t{}", plain(name), plain(value), plain(why))
+            }
             Self::Started { test } => write!(f, "started\t{}", plain(test)),
             Self::Ended { test, outcome, millis, why } => {
                 write!(f, "ended\t{}\t{}\t{millis}\t{}", plain(test), outcome.word(), plain(why))
@@ -94,7 +98,9 @@ impl Line {
     pub fn parse(line: &str) -> Option<Self> {
         let fields: Vec<&str> = line.split('\t').collect();
         match fields.as_slice() {
-            ["fact", name, value] => Some(Self::Fact { name: (*name).into(), value: (*value).into() }),
+            ["fact", name, value, why] => {
+                Some(Self::Fact { name: (*name).into(), value: (*value).into(), why: (*why).into() })
+            }
             ["started", test] => Some(Self::Started { test: (*test).into() }),
             ["ended", test, word, millis, why] => Some(Self::Ended {
                 test: (*test).into(),
@@ -120,7 +126,7 @@ mod tests {
         let ended = |outcome| Line::Ended { test: "t".into(), outcome, millis: 12, why: said.into() };
         let mut all: Vec<Line> = Outcome::ALL.into_iter().map(ended).collect();
         all.extend([
-            Line::Fact { name: "release".into(), value: said.into() },
+            Line::Fact { name: "release".into(), value: said.into(), why: said.into() },
             Line::Started { test: "t".into() },
             Line::Output { text: said.into() },
             Line::Trouble { what: said.into() },

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::agent::Agent;
 use crate::binary;
 use crate::cgroup::Sandbox;
-use crate::clock::PATIENCE;
+use crate::clock::{PATIENCE, scaled};
 use crate::hog::{Hog, Running};
 use crate::report::Worker;
 
@@ -38,7 +38,7 @@ pub fn start(
 /// There is no agent, or it does not answer with JSON.
 pub fn say(socket: &Path, line: &str) -> Result<Value> {
     let mut stream = UnixStream::connect(socket).with_context(|| socket.display().to_string())?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(scaled(PATIENCE)))?;
     stream.write_all(line.as_bytes())?;
     stream.write_all(b"\n")?;
     let mut reply = String::new();

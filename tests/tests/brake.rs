@@ -5,10 +5,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use monitor_tests::agent::Agent;
 use monitor_tests::cgroup::Sandbox;
-use monitor_tests::clock::{PATIENCE, wait_for};
+use monitor_tests::clock::{PATIENCE, scaled, wait_for};
 use monitor_tests::hog::{Hog, Running};
 use monitor_tests::process::Process;
 use monitor_tests::{sandbox, worker};
@@ -176,9 +177,11 @@ fn an_agent_that_ends_leaves_nobody_stopped() {
 
 #[test]
 fn a_hanging_agent_leaves_nobody_stopped() {
-    let sandbox = sandbox!(512);
-    let agent = braking(&sandbox, &["--brake-max-ms=2000"]);
-    let (mut hog, pid) = worker(&agent, &sandbox, "hog", &Hog::new(300).on_line());
+    let sandbox = sandbox!(128);
+    // Longer than it takes to get to the line: who is there later is not held at all.
+    let longest = format!("--brake-max-ms={}", scaled(Duration::from_secs(2)).as_millis());
+    let agent = braking(&sandbox, &[&longest]);
+    let (mut hog, pid) = worker(&agent, &sandbox, "hog", &Hog::new(90).on_line());
     signal(agent.process().pid(), Signal::STOP);
     hog.start().unwrap();
     wait_state(pid, "the hog to be stopped", |state| state == 'T');
@@ -199,7 +202,7 @@ fn who_was_stopped_by_hand_stays_stopped() {
     assert!(!hog.wait(PATIENCE).unwrap().success(), "the hog was killed");
     let watchdog = watchdog(&agent);
     agent.process().kill().unwrap();
-    assert!(watchdog.wait_until(std::time::Instant::now() + PATIENCE).unwrap(), "the watchdog stays");
+    assert!(watchdog.wait_until(std::time::Instant::now() + scaled(PATIENCE)).unwrap(), "the watchdog stays");
     assert_eq!(state(quiet_pid), Some('T'));
     signal(quiet_pid, Signal::CONT);
 }

@@ -11,9 +11,10 @@ use monitor_tests::agent::Agent;
 use monitor_tests::caller::Caller;
 use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::{PATIENCE, wait_for};
-use monitor_tests::hog::{Hog, Kind, Progress, Running};
+use monitor_tests::hog::{Hog, Kind, Progress, Running, is_on_disk};
 use monitor_tests::process::{Process, die_with_parent};
-use monitor_tests::{sandbox, worker};
+use monitor_tests::skip::Lacks;
+use monitor_tests::{sandbox, skip, worker};
 use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
@@ -91,6 +92,9 @@ impl Drop for Busy {
 /// to the end of what it wants, 1.5 s, and must not get there.
 #[test]
 fn it_kills_within_its_bound_without_memory_and_beside_busy_processes() {
+    if !is_on_disk(&std::env::temp_dir()).unwrap() {
+        return skip!(Lacks::Machine, "the temporary folder is not on a disk");
+    }
     let sandbox = sandbox!(256);
     let agent =
         Agent::guard_changed(&sandbox, ["--usage-threshold", "0.4"], |agent| sandbox.enter(agent)).unwrap();

@@ -9,7 +9,7 @@ use std::time::Instant;
 use monitor_tests::agent::Agent;
 use monitor_tests::caller::{Caller, start_time};
 use monitor_tests::cgroup::Sandbox;
-use monitor_tests::clock::{PATIENCE, wait_for};
+use monitor_tests::clock::{PATIENCE, scaled, wait_for};
 use monitor_tests::hog::{Hog, Running};
 use monitor_tests::process::{Process, die_with_parent};
 use monitor_tests::skip::Lacks;
@@ -174,7 +174,7 @@ fn what_is_never_a_worker_is_refused() {
     // Dead, not reaped.
     let mut child = Command::new("/bin/true").stdin(Stdio::null()).spawn().unwrap();
     let dead = Process::open(child.id()).unwrap().unwrap();
-    assert!(dead.wait_until(Instant::now() + PATIENCE).unwrap());
+    assert!(dead.wait_until(Instant::now() + scaled(PATIENCE)).unwrap());
     let error = caller.register(child.id(), "zombie").unwrap_err().to_string();
     assert!(error.contains("not_found"), "{error}");
     child.wait().unwrap();
@@ -203,7 +203,7 @@ fn the_unregistered_live_whatever_they_hold() {
 
 /// Starts bystanders until one has the pid of a process that is gone, and started at another tick.
 fn reuse(pid: u32, old_start: u64) -> Option<Bystander> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + scaled(PATIENCE);
     while Instant::now() < deadline {
         // The next process gets the number after this one, unless somebody else forks first.
         std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();

@@ -128,11 +128,11 @@ impl Number {
     }
 }
 
-/// Up to kernel 6.1 the counters are `struct mm_rss_stat { atomic_long_t count[] }`, then
-/// `struct percpu_counter rss_stat[]` (include/linux/mm_types_task.h, include/linux/mm_types.h).
+/// Where `struct percpu_counter rss_stat[]` has it (include/linux/mm_types.h); 0 up to kernel 6.1, where it is
+/// `struct mm_rss_stat { atomic_long_t count[] }` (mm_types_task.h) and the tracepoint gives the count.
 fn rss(btf: &Btf, member: u32) -> Result<u32, BtfError> {
-    if let Ok(counts) = btf.offset("mm_struct.rss_stat.count") {
-        return Ok(counts + WORD * member);
+    if btf.offset("mm_struct.rss_stat.count").is_ok() {
+        return Ok(0);
     }
     let counters = btf.offset("mm_struct.rss_stat")? + btf.offset("percpu_counter.count")?;
     Ok(counters + btf.size("percpu_counter")? * member)

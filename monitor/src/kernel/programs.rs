@@ -322,6 +322,12 @@ fn of_program(error: &ProgramError) -> ProbeState {
         && io_error.raw_os_error() != Some(libc::EPERM)
     {
         let log = verifier_log.to_string();
+        // Lockdown takes the helper away, as if there were none (bpf_tracing_func_proto, kernel 6.18).
+        if log.contains("cannot use helper bpf_probe_read") {
+            return ProbeState::Denied(
+                "lockdown = confidentiality lets no program read by bpf_probe_read".into(),
+            );
+        }
         let tail: Vec<&str> = log.lines().rev().take(6).collect();
         let tail: Vec<&str> = tail.into_iter().rev().collect();
         return ProbeState::Failed(format!("the verifier refused it ({io_error}): {}", tail.join(" / ")));

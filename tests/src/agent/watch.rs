@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::clock::PATIENCE;
+use crate::clock::{PATIENCE, scaled};
 use crate::report::Note;
 
 /// A connection that listens.
@@ -34,7 +34,7 @@ impl Watch {
     /// Returns when it is listening: nothing that happens afterwards is missed.
     pub(super) fn start(socket: &Path) -> Result<Self> {
         let mut stream = UnixStream::connect(socket).with_context(|| socket.display().to_string())?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(scaled(PATIENCE)))?;
         let mut call = json!({"v": 1, "seq": 1, "op": "watch"}).to_string();
         call.push('\n');
         stream.write_all(call.as_bytes())?;
@@ -60,7 +60,11 @@ impl Watch {
     /// # Errors
     /// It is not of a known form, notes were lost, or the agent ended.
     pub fn next(&self, patience: Duration) -> Result<Option<Note>> {
-        match self.notes.recv_timeout(patience) {
+        self.next_by(Instant::now() + scaled(patience))
+    }
+
+    fn next_by(&self, deadline: Instant) -> Result<Option<Note>> {
+        match self.notes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(note) => note.map(Some),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => bail!("the agent ended"),
@@ -77,9 +81,10 @@ impl Watch {
         patience: Duration,
         mut pick: impl FnMut(&Note) -> Option<T>,
     ) -> Result<T> {
+        let patience = scaled(patience);
         let deadline = Instant::now() + patience;
         loop {
-            match self.next(deadline.saturating_duration_since(Instant::now()))? {
+            match self.next_by(deadline)? {
                 Some(note) => {
                     if let Some(found) = pick(&note) {
                         return Ok(found);

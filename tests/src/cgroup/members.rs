@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{Sandbox, tree};
+use crate::clock::scaled;
 use crate::process::Process;
 
 impl Sandbox {
@@ -31,7 +32,7 @@ pub(super) fn of(dir: &Path) -> Result<Vec<u32>> {
 
 /// Kills the members of `dir` and of all below it, those forked meanwhile too, until none is left.
 pub(super) fn kill_all(dir: &Path, patience: Duration) -> Result<()> {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + scaled(patience);
     loop {
         let mut dying = Vec::new();
         for cgroup in tree(dir)? {

@@ -5,13 +5,24 @@ use std::path::Path;
 use std::ptr::NonNull;
 
 use anyhow::{Context, Result};
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, memfd_create, statfs};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
 use super::Kind;
 
 /// The kernel's 4 KiB: what is charged at once when a byte in it is written.
 pub const PAGE: usize = 4096;
+
+/// Whether files in `dir` lie on a disk: only then are their pages page cache that the kernel can drop.
+///
+/// # Errors
+/// There is no such directory.
+pub fn is_on_disk(dir: &Path) -> std::io::Result<bool> {
+    // include/uapi/linux/magic.h
+    const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+    let kind = statfs(dir)?.f_type;
+    Ok(u64::try_from(kind).is_ok_and(|kind| !IN_MEMORY.contains(&kind)))
+}
 
 /// A mapping, `len` bytes from `start`, writable, of this process only or shared with nobody else.
 #[derive(Debug)]

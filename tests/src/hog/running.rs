@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::clock::{scaled, wait_for};
 use crate::process::die_with_parent;
 
 /// A line of its report.
@@ -89,10 +90,14 @@ impl Running {
     /// # Errors
     /// None within `patience`.
     pub fn next(&self, patience: Duration) -> Result<Option<Progress>> {
-        match self.progress.recv_timeout(patience) {
+        self.next_by(Instant::now() + scaled(patience))
+    }
+
+    fn next_by(&self, deadline: Instant) -> Result<Option<Progress>> {
+        match self.progress.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(progress) => Ok(Some(progress)),
             Err(RecvTimeoutError::Disconnected) => Ok(None),
-            Err(RecvTimeoutError::Timeout) => bail!("hog {} said nothing for {patience:?}", self.pid()),
+            Err(RecvTimeoutError::Timeout) => bail!("hog {} says nothing", self.pid()),
         }
     }
 
@@ -101,9 +106,9 @@ impl Running {
     /// # Errors
     /// It ends before, or the time is over.
     pub fn wait_holding(&self, patience: Duration) -> Result<u64> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + scaled(patience);
         loop {
-            match self.next(deadline.saturating_duration_since(Instant::now()))? {
+            match self.next_by(deadline)? {
                 Some(Progress::Holding { at, .. }) => return Ok(at),
                 Some(Progress::Touched { .. }) => {}
                 None => bail!("hog {} ended before it had all its memory", self.pid()),
@@ -117,7 +122,7 @@ impl Running {
     /// It lives on for `patience`.
     pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
         let child = &mut self.child;
-        crate::clock::wait_for("a hog to end", patience, || Ok(child.try_wait()?))
+        wait_for("a hog to end", patience, || Ok(child.try_wait()?))
     }
 }
 

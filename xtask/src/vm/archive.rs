@@ -9,6 +9,7 @@ use std::path::Path;
 const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 const CHARACTER_DEVICE: u32 = 0o020_600;
+const SYMLINK: u32 = 0o120_777;
 
 /// An archive being written. Owner of everything is root.
 pub(super) struct Archive<W> {
@@ -40,6 +41,12 @@ impl<W: Write> Archive<W> {
     pub(super) fn file(&mut self, path: &str, content: &[u8]) -> io::Result<()> {
         self.above(path)?;
         self.entry(path, PROGRAM, (0, 0), content)
+    }
+
+    /// A symbolic link to `target`, and the folders above it.
+    pub(super) fn symlink(&mut self, path: &str, target: &str) -> io::Result<()> {
+        self.above(path)?;
+        self.entry(path, SYMLINK, (0, 0), target.as_bytes())
     }
 
     /// A character device by its major and minor number.
@@ -95,6 +102,7 @@ mod tests {
         let mut archive = Archive::new(&mut bytes);
         archive.file("/a/b/c", b"12345").unwrap();
         archive.file("/a/b/d", b"").unwrap();
+        archive.symlink("/bin", "usr/bin").unwrap();
         archive.device("/dev/null", (1, 3)).unwrap();
         archive.finish().unwrap();
         assert_eq!(bytes.len() % 4, 0);
@@ -110,6 +118,6 @@ mod tests {
             names.push(String::from_utf8(rest[110..110 + name_size - 1].to_vec()).unwrap());
             rest = &rest[((110 + name_size).next_multiple_of(4) + size).next_multiple_of(4)..];
         }
-        assert_eq!(names, ["a", "a/b", "a/b/c", "a/b/d", "dev", "dev/null", "TRAILER!!!"]);
+        assert_eq!(names, ["a", "a/b", "a/b/c", "a/b/d", "bin", "dev", "dev/null", "TRAILER!!!"]);
     }
 }

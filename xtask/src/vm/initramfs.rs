@@ -14,12 +14,13 @@ use super::programs::Programs;
 use crate::command::{in_path, output};
 
 /// What tests may use of a system; there is no other.
-const TOOLS: [&str; 9] = ["cat", "dd", "env", "false", "head", "sh", "sleep", "tail", "true"];
+const TOOLS: [&str; 12] =
+    ["cat", "dd", "env", "false", "head", "perl", "setsid", "sh", "sleep", "tail", "true", "unshare"];
 /// Mount points and others that are expected to be there.
 const FOLDERS: [&str; 8] = ["/proc", "/sys", "/dev", "/tmp", "/run", "/root", "/var/tmp", "/vm"];
 
-/// Writes the archive to `to`. Only tests whose name contains `filter` will run.
-pub(super) fn build(programs: &Programs, filter: &str, to: &Path) -> Result<()> {
+/// Writes the archive to `to`. Only tests whose name contains one of `filters` will run; none: all.
+pub(super) fn build(programs: &Programs, filters: &[String], to: &Path) -> Result<()> {
     let file = File::create(to).with_context(|| to.display().to_string())?;
     let mut archive = Archive::new(BufWriter::new(file));
     for folder in FOLDERS {
@@ -34,9 +35,10 @@ pub(super) fn build(programs: &Programs, filter: &str, to: &Path) -> Result<()> 
         archive.file(text(program)?, &stripped(program)?)?;
         libraries.append(&mut self::libraries(program)?);
     }
+    archive.symlink("/bin", "usr/bin")?;
     for tool in TOOLS {
         let Some(path) = in_path(tool).into_iter().next() else { continue };
-        archive.file(&format!("/bin/{tool}"), &read(&path)?)?;
+        archive.file(&format!("/usr/bin/{tool}"), &read(&path)?)?;
         libraries.append(&mut self::libraries(&path)?);
     }
     for library in &libraries {
@@ -45,7 +47,7 @@ pub(super) fn build(programs: &Programs, filter: &str, to: &Path) -> Result<()> 
     let list =
         programs.tests.iter().map(|path| Ok(format!("{}\n", text(path)?))).collect::<Result<String>>()?;
     archive.file("/vm/tests", list.as_bytes())?;
-    archive.file("/vm/filter", filter.as_bytes())?;
+    archive.file("/vm/filter", filters.join("\n").as_bytes())?;
     archive.finish().context("writing the initramfs")
 }
 

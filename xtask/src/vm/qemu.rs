@@ -19,8 +19,8 @@ use super::table::Column;
 pub(super) const PROGRAM: &str = "qemu-system-x86_64";
 
 /// `monitor.vm=1` is what vm-init wants to see before it takes the machine for its own. The rest makes boots quick
-/// and equal: panics end the machine, no boot messages, no v1 hierarchies, no other security module.
-const COMMAND_LINE: &str = "console=ttyS0 monitor.vm=1 panic=-1 quiet loglevel=5 cgroup_no_v1=all \
+/// and equal: panics end the machine, no boot messages, no other security module.
+const COMMAND_LINE: &str = "console=ttyS0 monitor.vm=1 panic=-1 quiet loglevel=5 \
                             tsc=reliable no_timer_check mitigations=off audit=0 apparmor=0";
 
 /// What to boot.

@@ -17,7 +17,8 @@ pub(super) struct Column {
     pub(super) name: String,
     /// Debian's package and version.
     pub(super) package: String,
-    facts: Vec<(String, String)>,
+    /// Name, value and why.
+    facts: Vec<(String, String, String)>,
     tests: BTreeMap<String, (Outcome, String)>,
     /// The test that runs now.
     running: Option<String>,
@@ -38,7 +39,7 @@ impl Column {
     /// Takes an event and shows it.
     pub(super) fn event(&mut self, line: Line) {
         match line {
-            Line::Fact { name, value } => self.facts.push((name, value)),
+            Line::Fact { name, value, why } => self.facts.push((name, value, why)),
             Line::Started { test } => self.running = Some(test),
             Line::Ended { test, outcome, millis, why } => {
                 let reason = if why.is_empty() { String::new() } else { format!(": {why}") };
@@ -106,15 +107,17 @@ impl Column {
         self.tests.values().filter(|(outcome, _)| *outcome == wanted).count()
     }
 
-    fn fact(&self, name: &str) -> &str {
-        self.facts.iter().find(|(fact, _)| fact == name).map_or("", |(_, value)| value)
+    /// Value and why.
+    fn fact(&self, name: &str) -> Option<(&str, &str)> {
+        let found = self.facts.iter().find(|(fact, _, _)| fact == name);
+        found.map(|(_, value, why)| (value.as_str(), why.as_str()))
     }
 }
 
-/// The two tables, facts and tests, with reasons below.
+/// The two tables, facts and tests, with reasons below. What was not heard of is a dash.
 pub(super) fn markdown(columns: &[Column]) -> String {
     let mut facts: Vec<&str> = Vec::new();
-    for (name, _) in columns.iter().flat_map(|column| &column.facts) {
+    for (name, _, _) in columns.iter().flat_map(|column| &column.facts) {
         if !facts.contains(&name.as_str()) {
             facts.push(name);
         }
@@ -124,9 +127,12 @@ pub(super) fn markdown(columns: &[Column]) -> String {
     tests.sort_unstable();
     tests.dedup();
     let mut text = String::new();
-    rows(&mut text, "kernel", columns, &facts, |column, fact| column.fact(fact).to_owned());
-    text.push('\n');
     let mut notes = Vec::new();
+    rows(&mut text, "kernel", columns, &facts, |column, fact| match column.fact(fact) {
+        None => "-".into(),
+        Some((value, why)) => format!("{value}{}", note(&mut notes, why)),
+    });
+    text.push('\n');
     rows(&mut text, "test", columns, &tests, |column, test| match column.tests.get(test) {
         None => "-".into(),
         Some((outcome, why)) => format!("{}{}", outcome.word(), note(&mut notes, why)),
@@ -145,14 +151,16 @@ pub(super) fn markdown(columns: &[Column]) -> String {
     text
 }
 
-/// The file in the documentation: when, of what, and how to make it anew.
-pub(super) fn document(columns: &[Column], table: &str, date: &str) -> String {
-    let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+/// The file in the documentation: when, of what, and how to make it anew. `command` is what the user types for it.
+pub(super) fn document(columns: &[Column], table: &str, date: &str, command: &str) -> String {
     let mut text = format!(
-        "# Kernels\n\nMade on {date} by `cargo xtask vm --write {}`; do not edit. Each kernel ran in QEMU (software \
-         emulation, 2 CPUs) with a pure cgroup v2 hierarchy. Numbers in parentheses refer to the notes below the \
-         tables.\n\n{table}\nPackages:\n\n",
-        names.join(" ")
+        "# Kernels\n\nMade on {date} by `{command}`; do not edit. Each kernel ran in QEMU (software emulation, 2 CPUs) \
+         with cgroups of version 2 only, or, where its name says so, with memory and freezer of version 1. First what \
+         it has and what the agent made of it, then the tests. Numbers in parentheses refer to the notes below the \
+         tables.\n\n\
+         A kill sequence is three tasks in a cgroup, of which two must die, one after the other: the right ones, by \
+         SIGKILL, each confirmed before the next is chosen, the memory back, and nobody killed by the kernel.\n\n\
+         {table}\nPackages:\n\n"
     );
     for column in columns.iter().filter(|column| !column.package.is_empty()) {
         let _ = writeln!(text, "- {}: {}", column.name, column.package);
@@ -202,7 +210,7 @@ mod tests {
     #[test]
     fn equal_reasons_share_a_note_and_a_test_that_never_ran_shows_as_such() {
         let mut old = Column::new("6.1".into());
-        old.event(Line::Fact { name: "PSI".into(), value: "yes".into() });
+        old.event(Line::Fact { name: "PSI".into(), value: "no".into(), why: "no a|b".into() });
         old.event(ended("a::x", Outcome::Skipped, "no a|b"));
         old.event(ended("a::y", Outcome::Skipped, "no a|b"));
         old.event(Line::Done);
@@ -212,7 +220,7 @@ mod tests {
         assert!(old.good() && new.good());
         assert_eq!(
             markdown(&[old, new]),
-            "| kernel | 6.1 | 7.3 |\n|---|---|---|\n| PSI | yes |  |\n\n\
+            "| kernel | 6.1 | 7.3 |\n|---|---|---|\n| PSI | no (1) | - |\n\n\
              | test | 6.1 | 7.3 |\n|---|---|---|\n| a::x | skipped (1) | passed |\n| a::y | skipped (1) | - |\n\n\
              (1) no a\\|b\n"
         );

@@ -7,12 +7,16 @@ use monitor_tests::vm_line::Line;
 
 use crate::Results;
 
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Tracepoints: BTF names a type for each, also where lockdown empties tracefs.
+const TRACEPOINTS: [(&str, &str); 2] =
+    [("memcg:mod_memcg_lruvec_state", "mod_memcg_lruvec_state"), ("kmem:rss_stat", "rss_stat")];
+
 /// Files whose presence is the fact.
-const FILES: [(&str, &str); 6] = [
-    ("BTF", "/sys/kernel/btf/vmlinux"),
-    ("memcg:mod_memcg_lruvec_state", "/sys/kernel/tracing/events/memcg/mod_memcg_lruvec_state/id"),
-    ("kmem:rss_stat", "/sys/kernel/tracing/events/kmem/rss_stat/id"),
-    ("sched:sched_process_exit", "/sys/kernel/tracing/events/sched/sched_process_exit/id"),
+const FILES: [(&str, &str); 4] = [
+    ("BTF", BTF),
+    ("tracefs", "/sys/kernel/tracing/events/sched"),
     ("PSI", "/proc/pressure/memory"),
     ("cgroup v1 memory", "/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 ];
@@ -22,13 +26,19 @@ const CGROUP_FILES: [&str; 4] = ["memory.max", "memory.peak", "memory.reclaim", 
 
 /// Sends them all.
 pub(crate) fn send(results: &mut Results) {
-    let mut fact =
-        |name: &str, value: &str| results.send(&Line::Fact { name: name.into(), value: value.trim().into() });
+    let mut fact = |name: &str, value: &str| {
+        results.send(&Line::Fact { name: name.into(), value: value.trim().into(), why: String::new() });
+    };
     let yes_no = |present: bool| if present { "yes" } else { "no" };
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     fact("release", &release);
     for (name, path) in FILES {
         fact(name, yes_no(Path::new(path).exists()));
+    }
+    let btf = fs::read(BTF).unwrap_or_default();
+    let btf = String::from_utf8_lossy(&btf);
+    for (name, event) in TRACEPOINTS {
+        fact(name, yes_no(btf.contains(&format!("\0btf_trace_{event}\0"))));
     }
     let probe = Path::new("/sys/fs/cgroup/vm-init-probe");
     let made = fs::create_dir(probe).is_ok();

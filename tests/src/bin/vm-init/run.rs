@@ -8,6 +8,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use monitor_tests::clock::PATIENCE_VARIABLE;
+use monitor_tests::notes::FACTS_VARIABLE;
 use monitor_tests::skip::NOTES_VARIABLE;
 use monitor_tests::vm_line::{Line, Outcome};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,10 +20,12 @@ use crate::Results;
 
 /// The programs to run, one path a line.
 const LIST: &str = "/vm/tests";
-/// Only tests whose name contains this; empty: all.
+/// Only tests whose name contains one of these, one a line; no line: all.
 const FILTER: &str = "/vm/filter";
-/// Software emulation is 6 to 15 times slower than the machine it runs on.
-const DEADLINE: Duration = Duration::from_secs(120);
+/// Software emulation is 6 to 15 times slower than the machine it runs on: the tests wait so many times longer, ...
+const PATIENCE: u32 = 6;
+/// ... and a test that waits twice in vain still says itself what for.
+const DEADLINE: Duration = Duration::from_secs(600);
 /// Death by SIGKILL takes the time that the exit takes, under emulation.
 const SWEEP_DEADLINE: Duration = Duration::from_secs(30);
 /// Of a failed test's output, the end says why.
@@ -31,19 +35,20 @@ const OUTPUT_LINES: usize = 60;
 pub(crate) fn everything(results: &mut Results) -> Result<()> {
     let list = fs::read_to_string(LIST).context(LIST)?;
     let filter = fs::read_to_string(FILTER).unwrap_or_default();
+    let filters: Vec<&str> = filter.lines().filter(|line| !line.is_empty()).collect();
     for program in list.lines().map(Path::new) {
-        if let Err(error) = all_of(program, filter.trim(), results) {
+        if let Err(error) = all_of(program, &filters, results) {
             results.send(&Line::Trouble { what: format!("{}: {error:#}", program.display()) });
         }
     }
     Ok(())
 }
 
-fn all_of(program: &Path, filter: &str, results: &mut Results) -> Result<()> {
+fn all_of(program: &Path, filters: &[&str], results: &mut Results) -> Result<()> {
     let ignored: HashSet<String> = names(program, &["--ignored"])?.into_iter().collect();
     for name in names(program, &[])? {
         let test = format!("{}::{name}", display_name(program));
-        if !test.contains(filter) {
+        if !filters.is_empty() && !filters.iter().any(|filter| test.contains(filter)) {
             continue;
         }
         results.send(&Line::Started { test: test.clone() });
@@ -77,12 +82,17 @@ fn names(program: &Path, more: &[&str]) -> Result<Vec<String>> {
 fn one(program: &Path, name: &str, results: &mut Results) -> Result<(Outcome, String)> {
     const OUTPUT: &str = "/tmp/vm-init-output";
     const NOTES: &str = "/tmp/vm-init-skips";
-    let _ = fs::remove_file(NOTES);
+    const FACTS: &str = "/tmp/vm-init-facts";
+    for of_the_last in [NOTES, FACTS] {
+        let _ = fs::remove_file(of_the_last);
+    }
     let output = File::create(OUTPUT).context(OUTPUT)?;
     let mut child = Command::new(program)
         // Uncaptured, so that a test that hangs has said something too.
         .args(["--exact", name, "--test-threads=1", "--nocapture"])
         .env(NOTES_VARIABLE, NOTES)
+        .env(FACTS_VARIABLE, FACTS)
+        .env(PATIENCE_VARIABLE, PATIENCE.to_string())
         .env("PATH", "/bin")
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
@@ -90,6 +100,7 @@ fn one(program: &Path, name: &str, results: &mut Results) -> Result<(Outcome, St
         .spawn()?;
     let status = wait_until(&mut child, Instant::now() + DEADLINE)?;
     sweep()?;
+    send_facts(&fs::read_to_string(FACTS).unwrap_or_default(), results);
     let ended = match status {
         None => (Outcome::TimedOut, format!("did not end within {DEADLINE:?}")),
         Some(status) if !status.success() => (Outcome::Failed, status.to_string()),
@@ -166,6 +177,15 @@ fn others() -> Vec<Pid> {
         .filter_map(|entry| Pid::from_raw(entry.file_name().to_string_lossy().parse().ok()?))
         .filter(|pid| !pid.is_init())
         .collect()
+}
+
+/// What the test found of this kernel, one fact a line: name, value and why.
+fn send_facts(notes: &str, results: &mut Results) {
+    for note in notes.lines() {
+        let mut fields = note.splitn(3, '\t').map(str::to_owned);
+        let mut field = || fields.next().unwrap_or_default();
+        results.send(&Line::Fact { name: field(), value: field(), why: field() });
+    }
 }
 
 fn send_end_of(output: &str, results: &mut Results) {
