@@ -4,7 +4,7 @@
 //! `records` brings in the kernel's records, `members` knows who belongs to a worker, `killing` sends the signals,
 //! `brake` frees whom the kernel stopped, `domains` takes the readings, `registry` holds the workers' descriptors,
 //! `calls` answers the control socket, `watchers` and `reports` tell what happens, `measure` and `upkeep` look at the
-//! workers from time to time, `survival` keeps the agent itself alive.
+//! workers from time to time, `faults` counts what went wrong, `survival` keeps the agent itself alive.
 
 mod brake;
 mod calls;
@@ -12,6 +12,7 @@ mod clock;
 pub mod core;
 mod domains;
 mod exporter;
+mod faults;
 mod killing;
 mod later;
 mod measure;

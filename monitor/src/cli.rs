@@ -23,7 +23,6 @@ mod watch;
 mod watchdog;
 mod workers;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -104,18 +103,4 @@ pub fn main() -> ExitCode {
             ExitCode::from(exit::FAILED)
         }
     }
-}
-
-/// Diagnostics on stderr; `MONITOR_LOG` (or `RUST_LOG`) chooses what is shown, by default what an operator needs.
-fn log_to_stderr() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("MONITOR_LOG")
-        .or_else(|_| EnvFilter::try_from_default_env())
-        .unwrap_or_else(|_| EnvFilter::new("info"));
-    // A second call, in a test, changes nothing.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .try_init();
 }

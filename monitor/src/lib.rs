@@ -9,6 +9,7 @@ pub mod control;
 pub mod journal;
 pub mod kernel;
 pub mod kill;
+pub mod log;
 pub mod memory;
 pub mod policy;
 pub mod printable;

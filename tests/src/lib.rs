@@ -10,6 +10,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod freezer;
 pub mod hog;
+pub mod intercept;
 pub mod process;
 pub mod report;
 pub mod signals;

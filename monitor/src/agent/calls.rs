@@ -40,6 +40,7 @@ struct Status<'a> {
     drops: Vec<CpuDrops>,
     brake: super::brake::BrakeView,
     counters: Counters,
+    faults: super::faults::Faults,
     journal: Option<JournalView>,
 }
 
@@ -99,6 +100,7 @@ impl Shell {
             drops: self.drops_by_cpu(),
             brake: self.brake_view(),
             counters: self.core.counters(),
+            faults: self.troubles.faults(),
             journal: self.reports.journal(),
         }
     }

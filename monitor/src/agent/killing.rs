@@ -1,18 +1,19 @@
 //! The orders to kill, carried out: signals by pidfd, then everything that may take time. Decides nothing.
 //!
 //! Invariant: between the order and the last signal nothing is allocated, opened by path or looked up in /proc,
-//! unless a signal is refused, or the kernel is too old to tell a process's owner by its pidfd.
+//! unless a signal is refused, or the kernel does not tell of a worker's forks or (before 6.13) of a process's owner.
 //!
 //! `cgroup.kill` is not used, nor is the v1 freezer: both strike whoever is in the cgroup, and between any look at its
 //! members and the write somebody who was never registered can be moved there. What they would be good for, processes
 //! forked during the kill, the fork hook has: a process that is being killed cannot fork any more (copy_process in
 //! kernel/fork.c gives up when a signal is pending), and what it forked before is killed when its record comes.
 
+use std::sync::atomic::Ordering;
+
 use rustix::process::Signal;
 
 use super::clock;
 use super::core::{Event, KillId, Remains};
-use super::members::watch;
 use super::registry::Killed;
 use super::remains;
 use super::shell::Shell;
@@ -26,8 +27,13 @@ impl Shell {
         if !self.delay.is_zero() {
             std::thread::sleep(self.delay);
         }
+        if !self.told_of_forks(worker) {
+            // Once their parent is dead nothing tells whose they were.
+            self.find_descendants(worker);
+        }
         let at = clock::now();
-        let killed = self.registry.signal(worker, Signal::KILL, &self.domains.roots().procfs);
+        let mut killed = self.registry.signal(worker, Signal::KILL, &self.domains.roots().procfs);
+        self.signal_unopened(worker, &mut killed);
         if killed.signalled == 0 && killed.refused.is_empty() {
             tracing::info!(%worker, "nothing left to signal: it was ending by itself");
         }
@@ -50,6 +56,25 @@ impl Shell {
         let killed = self.registry.signal_one(worker, pid, Signal::KILL, &self.domains.roots().procfs);
         self.await_end_of(worker);
         self.answer_for(kill, worker, at, killed);
+    }
+
+    /// The last try for children of a victim that could not be opened up to now: a kill without them is none.
+    fn signal_unopened(&mut self, worker: WorkerId, killed: &mut Killed) {
+        for pid in self.registry.unopened(worker) {
+            match self.open_child(worker, pid) {
+                Ok(_) => {
+                    self.registry.forget_unopened(worker, pid);
+                    let procfs = &self.domains.roots().procfs;
+                    let late = self.registry.signal_one(worker, pid, Signal::KILL, procfs);
+                    killed.signalled += late.signalled;
+                    killed.refused.extend(late.refused);
+                }
+                Err(error) => {
+                    self.troubles.counts.not_opened += 1;
+                    killed.refused.push((pid, SignalError::NotOpened(error.errno())));
+                }
+            }
+        }
     }
 
     fn answer_for(&mut self, kill: KillId, worker: WorkerId, at: Nanos, killed: Killed) {
@@ -78,16 +103,15 @@ impl Shell {
         for member in &entry.members {
             if let Some(reaper) = &self.reaper {
                 // A full queue: the process gives its memory back itself.
-                let _ = reaper.take(worker, member.process.pid(), member.process.fd());
+                if !reaper.take(worker, member.process.pid(), member.process.fd()) {
+                    self.troubles.not_released.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
         self.watch_all(worker);
     }
 
     fn watch_all(&mut self, worker: WorkerId) {
-        let Some(entry) = self.registry.get_mut(worker) else { return };
-        for member in entry.members.iter_mut().filter(|member| !member.watched) {
-            member.watched = watch(worker, &member.process, self.ended.clone());
-        }
+        self.await_members(worker, |_| true);
     }
 }

@@ -8,8 +8,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::clock;
 use super::core::{Event, Seen};
 use super::readiness;
+use super::registry::Member;
 use super::shell::Shell;
-use crate::kill::Process;
+use crate::kernel::numbers::Hook;
+use crate::kill::{OpenError, Process};
 use crate::memory::process::with_descendants;
 use crate::units::Pid;
 use crate::worker::WorkerId;
@@ -26,10 +28,72 @@ impl Shell {
     /// A worker's process has a child. That the kernel's map still has it proves that the descriptor is the
     /// child's: the exit hook takes a process off before its pid can be used again.
     pub(super) fn forked(&mut self, worker: WorkerId, pid: Pid) {
-        let Ok(process) = Process::open_unchecked(pid) else { return };
+        match self.open_child(worker, pid) {
+            Ok(true) => {
+                self.happen(Event::Forked { worker, pid });
+                if !self.programs.as_ref().is_some_and(|programs| programs.attached(Hook::Exit)) {
+                    self.await_member(worker, pid);
+                }
+            }
+            Ok(false) => {}
+            Err(error) => {
+                self.troubles.counts.not_opened += 1;
+                if self.registry.note_unopened(worker, pid) {
+                    tracing::warn!(%error, %worker, %pid, "cannot open a child of it: it is tried again");
+                    // No kill of its worker is complete without it.
+                    self.happen(Event::Forked { worker, pid });
+                    self.look_after(worker);
+                }
+            }
+        }
+    }
+
+    /// Opens a process that the kernel's map has as a worker's. False: it is gone, or known.
+    pub(super) fn open_child(&mut self, worker: WorkerId, pid: Pid) -> Result<bool, OpenError> {
+        let process = match Process::open_unchecked(pid) {
+            Ok(process) => process,
+            Err(OpenError::Gone(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        };
         let known = self.programs.as_ref().and_then(|programs| programs.workers.worker_of(pid));
-        if known == Some(worker) && self.registry.add_member(worker, process) {
-            self.happen(Event::Forked { worker, pid });
+        Ok(known == Some(worker) && self.registry.add_member(worker, process))
+    }
+
+    /// Whether the kernel tells of all children of a worker.
+    pub(super) fn told_of_forks(&self, worker: WorkerId) -> bool {
+        let hook = self.programs.as_ref().is_some_and(|programs| programs.attached(Hook::Lineage));
+        hook && !self.troubles.looked_after.contains(&worker)
+    }
+
+    /// From now on the descendants and the ends of a worker are looked for at each tick.
+    fn look_after(&mut self, worker: WorkerId) {
+        self.troubles.looked_after.insert(worker);
+    }
+
+    /// What the kernel does not tell of, a look at each tick must find: all without the fork hook, else those with
+    /// whom something went wrong.
+    pub(super) fn look_after_workers(&mut self) {
+        let mut workers = self.registry.ids();
+        workers.retain(|worker| !self.told_of_forks(*worker));
+        for worker in workers {
+            for pid in self.registry.unopened(worker) {
+                match self.open_child(worker, pid) {
+                    Ok(_) => self.registry.forget_unopened(worker, pid),
+                    Err(_) => self.troubles.counts.not_opened += 1,
+                }
+            }
+            if self.troubles.looked_after.contains(&worker) {
+                self.sweep(worker);
+            }
+            self.scan(worker);
+        }
+    }
+
+    /// A victim that is overdue may have ended while the agent did not run: whoever can tell is asked before it is
+    /// called stuck.
+    pub(super) fn sweep_overdue(&mut self) {
+        for worker in self.core.overdue(clock::now()) {
+            self.sweep(worker);
         }
     }
 
@@ -37,7 +101,9 @@ impl Shell {
     /// its exit record is its end.
     pub(super) fn end_if_unwatched(&mut self, worker: WorkerId, pid: Pid) {
         let Some(entry) = self.registry.get(worker) else { return };
-        if entry.members.iter().any(|member| member.process.pid() == pid && !member.watched) {
+        let unwatched = entry.members.iter().any(|member| member.process.pid() == pid && !member.watched);
+        if unwatched || self.registry.unopened(worker).contains(&pid) {
+            self.registry.forget_unopened(worker, pid);
             self.ended(Ended { worker, pid, seen: Seen::Gone });
         }
     }
@@ -68,13 +134,25 @@ impl Shell {
     /// Finds the descendants of a worker that are not known yet. Each is told to the kernel before its own children
     /// are looked for: what it forks after that, the fork hook sees; what before, the next round does.
     pub(super) fn scan(&mut self, worker: WorkerId) {
+        self.find_descendants(worker);
+        self.carry_out();
+    }
+
+    /// The same, of which the core is told and its orders are left for later.
+    pub(super) fn find_descendants(&mut self, worker: WorkerId) {
         let procfs = self.domains.roots().procfs.clone();
         loop {
             let Some(entry) = self.registry.get(worker) else { return };
             let known: Vec<Pid> = entry.members.iter().map(|member| member.process.pid()).collect();
             let found = match with_descendants(&procfs, &known) {
                 Ok(found) => found,
-                Err(error) => return tracing::warn!(%error, %worker, "cannot look for its descendants"),
+                Err(error) => {
+                    self.troubles.counts.not_scanned += 1;
+                    if self.troubles.looked_after.insert(worker) {
+                        tracing::warn!(%error, %worker, "cannot look for its descendants");
+                    }
+                    return;
+                }
             };
             let mut new = false;
             for pid in found {
@@ -89,27 +167,50 @@ impl Shell {
     }
 
     fn adopt(&mut self, procfs: &Path, worker: WorkerId, pid: Pid) -> bool {
-        // Gone already, or a zombie: nothing to adopt.
-        let Ok(process) = Process::open(procfs, pid, None) else { return false };
+        let process = match Process::open(procfs, pid, None) {
+            Ok(process) => process,
+            Err(error @ OpenError::Broken { .. }) => {
+                self.troubles.counts.not_opened += 1;
+                if self.troubles.looked_after.insert(worker) {
+                    tracing::warn!(%error, %worker, "cannot open a child of it: it is tried again");
+                }
+                return false;
+            }
+            // Nothing to adopt.
+            Err(OpenError::Gone(_) | OpenError::Zombie(_)) => return false,
+            Err(OpenError::Another { .. } | OpenError::Never { .. }) => return false,
+        };
         if let Some(programs) = &mut self.programs
             && let Err(error) = programs.workers.add(pid, worker)
         {
+            self.troubles.counts.not_followed += 1;
+            self.look_after(worker);
             tracing::warn!(%error, %worker, %pid, "the kernel side cannot follow this process");
         }
         if !self.registry.add_member(worker, process) {
             return false;
         }
-        self.happen(Event::Forked { worker, pid });
+        self.tell(Event::Forked { worker, pid });
         // Found in /proc it may be on its way out, past its exit record: only its pidfd tells of its end for sure.
         self.await_member(worker, pid);
         true
     }
 
     fn await_member(&mut self, worker: WorkerId, pid: Pid) {
+        self.await_members(worker, |member| member.process.pid() == pid);
+    }
+
+    /// Has the ends of those members watched that are not yet. Whose cannot be is looked for at each tick.
+    pub(super) fn await_members(&mut self, worker: WorkerId, whom: impl Fn(&Member) -> bool) {
         let Some(entry) = self.registry.get_mut(worker) else { return };
-        for member in entry.members.iter_mut().filter(|member| member.process.pid() == pid && !member.watched)
-        {
+        let mut failed = 0;
+        for member in entry.members.iter_mut().filter(|member| !member.watched && whom(member)) {
             member.watched = watch(worker, &member.process, self.ended.clone());
+            failed += u64::from(!member.watched);
+        }
+        if failed > 0 {
+            self.troubles.counts.not_watched += failed;
+            self.look_after(worker);
         }
     }
 
@@ -145,10 +246,12 @@ impl Shell {
         if let Some(programs) = &mut self.programs
             && let Err(error) = programs.workers.set(pid, worker)
         {
+            self.troubles.counts.not_followed += 1;
+            self.look_after(worker);
             tracing::warn!(%error, %worker, %pid, "the kernel side cannot follow this worker");
         }
-        watch(worker, &process, self.ended.clone());
         self.registry.add(worker, process, peer);
+        self.await_member(worker, pid);
         self.tell(event(worker));
         let at = clock::of_ticks(start_time);
         if at < self.started {
@@ -162,7 +265,7 @@ impl Shell {
 }
 
 /// Waits for a process's end, and reports it. False: it cannot be waited for.
-pub(super) fn watch(worker: WorkerId, process: &Process, ended: UnboundedSender<Ended>) -> bool {
+fn watch(worker: WorkerId, process: &Process, ended: UnboundedSender<Ended>) -> bool {
     let pid = process.pid();
     match readiness::readable(process.fd()) {
         Ok(fd) => {

@@ -21,6 +21,8 @@ pub(super) struct Member {
 /// A worker's processes, and who registered it.
 pub(super) struct Entry {
     pub(super) members: Vec<Member>,
+    /// Children of it that could not be opened (no descriptors, no memory).
+    unopened: Vec<Pid>,
     pub(super) peer: Peer,
     /// The peer's connection is open.
     connected: bool,
@@ -50,7 +52,8 @@ impl Registry {
         self.by_pid.insert(root.pid(), worker);
         let entry = Entry {
             root: root.pid(),
-            members: vec![Member { process: root, watched: true }],
+            members: vec![Member { process: root, watched: false }],
+            unopened: Vec::new(),
             peer,
             cgroup: None,
             connected: true,
@@ -68,6 +71,28 @@ impl Registry {
         self.by_pid.insert(pid, worker);
         entry.members.push(Member { process, watched: false });
         true
+    }
+
+    /// A child of a worker could not be opened. False: no such worker, or that is known.
+    pub(super) fn note_unopened(&mut self, worker: WorkerId, pid: Pid) -> bool {
+        let Some(entry) = self.workers.get_mut(&worker) else { return false };
+        let new = !entry.unopened.contains(&pid);
+        if new {
+            entry.unopened.push(pid);
+        }
+        new
+    }
+
+    /// It could be, or is gone.
+    pub(super) fn forget_unopened(&mut self, worker: WorkerId, pid: Pid) {
+        if let Some(entry) = self.workers.get_mut(&worker) {
+            entry.unopened.retain(|unopened| *unopened != pid);
+        }
+    }
+
+    /// Those that could not be opened up to now.
+    pub(super) fn unopened(&self, worker: WorkerId) -> Vec<Pid> {
+        self.workers.get(&worker).map(|entry| entry.unopened.clone()).unwrap_or_default()
     }
 
     pub(super) fn get(&self, worker: WorkerId) -> Option<&Entry> {

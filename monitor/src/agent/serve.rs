@@ -89,7 +89,8 @@ pub async fn serve(
     // Whether records are left that the last turn did not get to: no new readiness will tell of them.
     let mut more = false;
     loop {
-        let due = shell.core.next_deadline().since(clock::now());
+        // No later than a refresh, whatever the clock did.
+        let due = shell.core.next_deadline().since(clock::now()).min(shell.core.settings().refresh());
         let wait = shell.next_beat().map_or(due, |beat| due.min(beat));
         // However fast records come, what is due is done: they are preferred below.
         if wait.is_zero() {
@@ -185,11 +186,7 @@ fn start(
     }
     shell.delay = config.debug_delay;
     shell.prepare_brake(config.brake, config.brake_max);
-    for probe in shell.probes() {
-        if let Some(fallback) = probe.fallback {
-            tracing::warn!(hook = probe.name, tracepoint = %probe.tracepoint, state = ?probe.state, fallback, "a kernel hook is not there");
-        }
-    }
+    shell.warn_of_hooks();
     shell.happen(Event::Tick);
     Ok(shell)
 }

@@ -38,7 +38,7 @@ pub(super) fn run(args: &AgentArgs) -> anyhow::Result<u8> {
             return Ok(exit::USAGE);
         }
     };
-    super::log_to_stderr();
+    let _log = crate::log::start();
     agent::survival::prepare(&config.socket);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(guard(config, args.record.as_deref()))?;

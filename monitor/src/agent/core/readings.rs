@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::domain::State;
+use super::kills::COMPLAIN_EVERY;
 use super::{Action, Core, DomainId, Measured, Note, Trigger};
 use crate::threshold::Usage;
 use crate::units::Nanos;
@@ -25,6 +26,7 @@ impl Core {
         let (after_kill, used) = (domain.after_kill.take(), domain.usage().map(|usage| usage.used));
         let above = domain.above();
         let suspected = domain.crossed;
+        let unknown = matches!(domain.state, State::Unknown(_));
         if above {
             domain.crossed.get_or_insert((now, Trigger::Tick));
         } else {
@@ -39,7 +41,9 @@ impl Core {
             rearm: !above,
             brake: line.is_some() && self.brakes_in(id),
         });
-        if let (Some((_, Trigger::Crossing)), false) = (suspected, above) {
+        if unknown {
+            self.counters.unknown_readings += 1;
+        } else if let (Some((_, Trigger::Crossing)), false) = (suspected, above) {
             self.counters.false_crossings += 1;
         }
         // Orders first; what is said of them comes in the order of cause: the kill that is over, what was read after
@@ -55,14 +59,14 @@ impl Core {
 
     /// Notes about a reading, after the orders that it led to.
     fn tell_of_reading(
-        &self,
+        &mut self,
         id: DomainId,
         old: &State,
         was_above: bool,
         at: Nanos,
         todo: &mut VecDeque<Action>,
     ) {
-        let Some(domain) = self.domains.get(&id) else { return };
+        let Some(domain) = self.domains.get_mut(&id) else { return };
         let name = || domain.name.clone();
         let known = domain.usage();
         if let (Some(Usage { total, used, threshold }), State::New | State::Unknown(_) | State::NoLimit(_)) =
@@ -77,10 +81,15 @@ impl Core {
         if let (Some(Usage { used, threshold, .. }), false, true) = (known, domain.above(), was_above) {
             todo.push_back(Action::Note(Note::Below { at, domain: name(), used, threshold }));
         }
-        if let State::Unknown(why) = &domain.state
-            && old != &domain.state
-        {
+        let State::Unknown(why) = &domain.state else { return };
+        // A file that fails now and then is said now and then.
+        let news = match &domain.unknown_said {
+            None => true,
+            Some((last, said)) => at.since(*last) >= COMPLAIN_EVERY && (said != why || old != &domain.state),
+        };
+        if news {
             todo.push_back(Action::Note(Note::Unknown { at, domain: name(), why: why.clone() }));
+            domain.unknown_said = Some((at, why.clone()));
         }
     }
 
