@@ -11,6 +11,7 @@ pub mod clock;
 pub mod freezer;
 pub mod hog;
 pub mod intercept;
+pub mod pid_namespace;
 pub mod process;
 pub mod report;
 pub mod signals;

@@ -12,7 +12,7 @@ use super::clock;
 use super::core::{Core, Event, Gears, Settings};
 use super::domains::Domains;
 use super::exporter;
-use super::pid_namespace;
+use super::namespace;
 use super::readiness;
 use super::reports::{Reports, last_kill};
 use super::shell::Shell;
@@ -129,10 +129,8 @@ pub async fn serve(
 
 fn load(config: &Config) -> Result<Programs, Box<[Probe; 3]>> {
     use crate::config::values::ProbeChoice;
-    if !pid_namespace::is_initial(&config.procfs) {
-        return Err(Programs::off(
-            "the agent is in a pid namespace, whose pids the kernel programs do not know",
-        ));
+    if let Some(why) = namespace::foreign(&config.procfs) {
+        return Err(Programs::off(why));
     }
     let kernel_log = if config.kernel_log { KernelLog::On } else { KernelLog::Off };
     match config.probe {

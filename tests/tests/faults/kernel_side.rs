@@ -72,6 +72,31 @@ fn a_hook_that_is_refused_when_it_is_needed_is_named_and_polling_kills() {
     assert!(scene.agent.said().iter().any(|line| line.contains("a kernel hook is not there")));
 }
 
+/// Nobody tells the agent of the ends of children: their descriptors do.
+#[test]
+fn without_the_exit_hook_the_ends_of_children_are_seen() {
+    let sandbox = sandbox!(256);
+    let mut tries = 0;
+    let scene = Scene::answering(&sandbox, &[], &[libc::SYS_bpf], move |call| {
+        // The exit hook is attached first.
+        let attaches = [RAW_TRACEPOINT_OPEN, LINK_CREATE].contains(&call.args[0]);
+        tries += u32::from(attaches);
+        if attaches && tries == 1 { Answer::Fail(Errno::PERM) } else { Answer::Pass }
+    });
+    let status = scene.status("an answer", |_| true);
+    if states(&status)[1..] != ["denied", "attached"] {
+        return skip!(Lacks::Kernel, "no hooks to choose from: {}", status["probes"]);
+    }
+    let mut family = Hog::new(4).on_line().hold(std::time::Duration::ZERO);
+    family.children = 2;
+    let mut family = family.spawn_in(&sandbox).unwrap();
+    scene.register(family.pid(), "family");
+    family.start().unwrap();
+    family.wait(PATIENCE).unwrap();
+    scene.status("all of it to be gone", |status| status["workers"] == 0);
+    scene.kills_as_ever();
+}
+
 /// Nobody tells the agent of the forks of a worker that the programs do not know: it looks itself.
 #[test]
 fn the_children_of_a_worker_that_the_programs_cannot_follow_die_with_it() {
