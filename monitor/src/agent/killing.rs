@@ -61,18 +61,15 @@ impl Shell {
     /// The last try for children of a victim that could not be opened up to now: a kill without them is none.
     fn signal_unopened(&mut self, worker: WorkerId, killed: &mut Killed) {
         for pid in self.registry.unopened(worker) {
-            match self.open_child(worker, pid) {
-                Ok(_) => {
-                    self.registry.forget_unopened(worker, pid);
+            match self.open_again(worker, pid) {
+                Ok(true) => {
                     let procfs = &self.domains.roots().procfs;
                     let late = self.registry.signal_one(worker, pid, Signal::KILL, procfs);
                     killed.signalled += late.signalled;
                     killed.refused.extend(late.refused);
                 }
-                Err(error) => {
-                    self.troubles.counts.not_opened += 1;
-                    killed.refused.push((pid, SignalError::NotOpened(error.errno())));
-                }
+                Ok(false) => {}
+                Err(error) => killed.refused.push((pid, SignalError::NotOpened(error.errno()))),
             }
         }
     }

@@ -65,6 +65,17 @@ impl Shell {
         hook && !self.troubles.looked_after.contains(&worker)
     }
 
+    /// Tries again for a child that could not be opened. False: it is gone, and the core is told.
+    pub(super) fn open_again(&mut self, worker: WorkerId, pid: Pid) -> Result<bool, OpenError> {
+        let opened = self.open_child(worker, pid).inspect_err(|_| self.troubles.counts.not_opened += 1)?;
+        self.registry.forget_unopened(worker, pid);
+        if !opened {
+            let seen = Seen::Gone;
+            self.tell(Event::Ended { worker, pid, seen, status: None, at: clock::now() });
+        }
+        Ok(opened)
+    }
+
     /// From now on the descendants and the ends of a worker are looked for at each tick.
     fn look_after(&mut self, worker: WorkerId) {
         self.troubles.looked_after.insert(worker);
@@ -77,10 +88,8 @@ impl Shell {
         workers.retain(|worker| !self.told_of_forks(*worker));
         for worker in workers {
             for pid in self.registry.unopened(worker) {
-                match self.open_child(worker, pid) {
-                    Ok(_) => self.registry.forget_unopened(worker, pid),
-                    Err(_) => self.troubles.counts.not_opened += 1,
-                }
+                // It stays what it is: counted, and tried again.
+                let _ = self.open_again(worker, pid);
             }
             if self.troubles.looked_after.contains(&worker) {
                 self.sweep(worker);

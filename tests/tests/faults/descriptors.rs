@@ -58,6 +58,27 @@ fn children_that_could_not_be_opened_are_part_of_the_kill_once_they_can() {
 }
 
 #[test]
+fn a_worker_whose_children_ended_unopened_is_gone_with_the_last() {
+    let sandbox = sandbox!(256);
+    let scene = Scene::new(&sandbox, &["--refresh-ms=20"], &[libc::SYS_pidfd_open]);
+    let mut family = Hog::new(8).on_line().hold(std::time::Duration::ZERO);
+    family.children = 8;
+    let mut family = family.spawn_in(&sandbox).unwrap();
+    scene.register(family.pid(), "family");
+    // Every other try fails, so that some are found gone when they are tried again.
+    let mut turn = false;
+    scene.calls.answer(move |_| {
+        turn = !turn;
+        if turn { Answer::Fail(Errno::MFILE) } else { Answer::Pass }
+    });
+    family.start().unwrap();
+    family.wait(PATIENCE).unwrap();
+    scene.status("all of it to be gone", |status| status["workers"] == 0);
+    scene.calls.pass();
+    scene.kills_as_ever();
+}
+
+#[test]
 fn a_kill_is_no_success_while_a_child_cannot_be_opened() {
     let sandbox = sandbox!(256);
     let scene = Scene::new(&sandbox, &["--kill-timeout-ms=1000"], &[libc::SYS_pidfd_open]);
