@@ -5,7 +5,7 @@
 //! `brake` frees whom the kernel stopped, `domains` takes the readings, `registry` holds the workers' descriptors
 //! (`descriptors` says how many, `unheld` has the processes beyond), `calls` answers the control socket, `visible` says
 //! who may see what, `watchers` and `reports` tell what happens, `measure` and `upkeep` look at the workers from time to
-//! time, `survival` keeps the agent itself alive, `deputy` acts once if the loop hangs.
+//! time, `faults` counts what went wrong, `survival` keeps the agent itself alive, `deputy` acts once if the loop hangs.
 
 mod brake;
 mod calls;
@@ -15,15 +15,16 @@ mod deputy;
 mod descriptors;
 mod domains;
 mod exporter;
+mod faults;
 mod killing;
 mod later;
 mod limits;
 mod measure;
 mod members;
 mod metrics;
+mod namespace;
 mod node;
 mod numbers;
-mod pid_namespace;
 mod readiness;
 mod records;
 mod registry;

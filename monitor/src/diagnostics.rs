@@ -3,12 +3,16 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 /// How many lines can wait: one takes some hundred bytes.
 const WAITING: usize = 4096;
+
+/// Lines that could not be written.
+static FAILED: AtomicU64 = AtomicU64::new(0);
 
 /// The way into the queue.
 static QUEUE: OnceLock<NonBlocking> = OnceLock::new();
@@ -20,7 +24,7 @@ pub fn start() -> WorkerGuard {
         .or_else(|_| EnvFilter::try_from_default_env())
         .unwrap_or_else(|_| EnvFilter::new("info"));
     let queue = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING).thread_name("stderr");
-    let (writer, guard) = queue.finish(io::stderr());
+    let (writer, guard) = queue.finish(Counted(io::stderr()));
     // A second call, in a test, changes nothing.
     let writer = QUEUE.get_or_init(|| writer).clone();
     let _ = tracing_subscriber::fmt()
@@ -41,9 +45,26 @@ pub fn say(line: &str) {
     };
 }
 
-/// How many lines were dropped so far.
+/// How many lines were dropped or could not be written so far.
 #[must_use]
 pub fn lost() -> u64 {
     let lost = QUEUE.get().map_or(0, |queue| queue.error_counter().dropped_lines());
-    u64::try_from(lost).unwrap_or(u64::MAX)
+    u64::try_from(lost).unwrap_or(u64::MAX).saturating_add(FAILED.load(Ordering::Relaxed))
+}
+
+/// Counts the lines that cannot be written: the thread is told of none.
+struct Counted<W>(W);
+
+impl<W: io::Write> io::Write for Counted<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // Nobody reads any more: the next may be read again.
+        if self.0.write_all(line).is_err() {
+            FAILED.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }

@@ -60,6 +60,9 @@ pub struct Hog {
     /// Ignore SIGTERM
     #[arg(long)]
     pub ignore_term: bool,
+    /// Lock what was touched, so that it cannot be reclaimed
+    #[arg(long)]
+    pub lock: bool,
     /// Die when the process that started this one dies
     #[arg(long)]
     pub with_parent: bool,
@@ -129,6 +132,7 @@ impl Hog {
             threads: 1,
             copy: false,
             ignore_term: false,
+            lock: false,
             with_parent: false,
             report: true,
         }
@@ -205,6 +209,7 @@ impl Hog {
             args.push(format!("--threads={}", self.threads));
         }
         args.extend(self.ignore_term.then(|| "--ignore-term".into()));
+        args.extend(self.lock.then(|| "--lock".into()));
         args.extend(self.with_parent.then(|| "--with-parent".into()));
         args.extend(self.report.then(|| "--report".into()));
         args
@@ -241,6 +246,7 @@ mod tests {
             Hog::new(64).rate(20).kind(Kind::Shmem).hold(Duration::from_millis(1500)).children(3).threads(2);
         all.ignore_term = true;
         all.with_parent = true;
+        all.lock = true;
         all.then_exit = 7;
         for hog in [Hog::new(1), Hog::new(2).on_line(), Hog::new(3).copy(), all] {
             let args = std::iter::once("hog".to_owned()).chain(hog.args());

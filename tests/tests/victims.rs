@@ -11,6 +11,7 @@ use monitor_tests::caller::{Caller, start_time};
 use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::{PATIENCE, scaled, wait_for};
 use monitor_tests::hog::{Hog, Running};
+use monitor_tests::pid_namespace::{PidNamespace, children, inner_pid};
 use monitor_tests::process::{Process, die_with_parent};
 use monitor_tests::skip::Lacks;
 use monitor_tests::{sandbox, skip};
@@ -247,6 +248,86 @@ fn a_reused_pid_is_never_killed() {
     assert!(!is_dead(bystander.0.id()) && !is_dead(filler.pid()));
     // Nor is it taken for the one whose start time is given.
     let mut caller = Caller::connect(agent.socket()).unwrap();
+    let error = caller.register_with(pid, old_start, "again").unwrap_err().to_string();
+    assert!(error.contains("used again"), "{error}");
+}
+
+/// The child of what was started by nsenter: seen from here, and in its namespace.
+fn inside(nsenter: u32) -> (u32, u32) {
+    let child = wait_for("the program to start", PATIENCE, || {
+        let child = children(nsenter).first().copied();
+        Ok(child.filter(|child| {
+            std::fs::read_to_string(format!("/proc/{child}/comm")).is_ok_and(|comm| comm != "nsenter\n")
+        }))
+    })
+    .unwrap();
+    (child, inner_pid(child).unwrap())
+}
+
+/// A process in a pid namespace, and the nsenter that waits for it. Killed when dropped.
+struct Inside {
+    process: Process,
+    /// As its namespace has it.
+    pid: u32,
+    nsenter: Bystander,
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.nsenter.0.wait();
+    }
+}
+
+/// The same where pids come round after some thirty processes: the agent and its workers in a pid namespace.
+#[test]
+fn among_few_pids_a_reused_one_is_never_killed() {
+    let sandbox = sandbox!(256);
+    let Some(namespace) = PidNamespace::new().unwrap() else {
+        return skip!(Lacks::Kernel, "pid namespaces have no pid_max of their own (before 6.14)");
+    };
+    let agent = Agent::guard_changed(&sandbox, THRESHOLD, |command| {
+        namespace.enter(command);
+        Ok(())
+    })
+    .unwrap();
+    let (agent_pid, _) = inside(agent.process().pid());
+    let agent_pid = rustix::process::Pid::from_raw(agent_pid.cast_signed()).unwrap();
+    let start = |program: &mut Command| {
+        namespace.enter(program);
+        sandbox.enter(program).unwrap();
+        die_with_parent(program);
+        let nsenter = Bystander(program.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
+        let (outer, pid) = inside(nsenter.0.id());
+        Inside { process: Process::open(outer).unwrap().unwrap(), pid, nsenter }
+    };
+    let sleeper = || start(Command::new("/bin/sleep").arg("1000"));
+    // Of the first 300 none comes again.
+    let mut worker = sleeper();
+    while worker.pid < 300 {
+        worker = sleeper();
+    }
+    let (pid, old_start) = (worker.pid, start_time(worker.process.pid()).unwrap());
+    let mut caller = Caller::connect(agent.socket()).unwrap();
+    caller.register_with(pid, old_start, "dies").unwrap();
+
+    kill_process(agent_pid, Signal::STOP).unwrap();
+    drop(worker);
+    let bystander = wait_for("the pid to be used again", PATIENCE, || {
+        let next = sleeper();
+        Ok((next.pid == pid && start_time(next.process.pid())? != old_start).then_some(next))
+    })
+    .unwrap();
+    let filler = Hog::new(120).spawn_in(&sandbox).unwrap();
+    filler.wait_holding(PATIENCE).unwrap();
+    kill_process(agent_pid, Signal::CONT).unwrap();
+    wait_for("it to find nobody to kill", PATIENCE, || {
+        let status: Value = agent.ask("status")?;
+        let nobody = status["counters"]["no_candidates"].as_u64() > Some(0);
+        Ok((nobody && status["workers"] == 0).then_some(()))
+    })
+    .unwrap();
+    assert!(!bystander.process.is_dead().unwrap() && !is_dead(filler.pid()));
     let error = caller.register_with(pid, old_start, "again").unwrap_err().to_string();
     assert!(error.contains("used again"), "{error}");
 }

@@ -46,9 +46,8 @@ pub(super) struct Status<'a> {
     pub(super) brake: super::brake::BrakeView,
     /// A thread of its own acts if the loop hangs.
     watchdog: bool,
-    /// Diagnostics that nobody read in time.
-    lost_lines: u64,
     counters: Counters,
+    faults: super::faults::Faults,
     journal: Option<JournalView>,
 }
 
@@ -121,8 +120,8 @@ impl Shell {
             drops: self.drops_by_cpu(),
             brake: self.brake_view(),
             watchdog: self.deputy.is_some(),
-            lost_lines: crate::diagnostics::lost(),
             counters: self.core.counters(),
+            faults: self.troubles.faults(),
             journal: self.reports.journal(),
         }
     }

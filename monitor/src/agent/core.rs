@@ -177,8 +177,10 @@ impl Core {
     fn tick(&mut self, now: Nanos, todo: &mut VecDeque<Action>) {
         self.check_deadlines(now, todo);
         self.free_whom_it_may(now, todo);
-        if now >= self.next_refresh {
-            self.next_refresh = now.after(self.settings.refresh());
+        let next = now.after(self.settings.refresh());
+        // Further away than that it can only be if the clock went back.
+        if now >= self.next_refresh || self.next_refresh > next {
+            self.next_refresh = next;
             self.read_all(todo);
         }
     }

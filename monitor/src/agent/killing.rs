@@ -1,8 +1,8 @@
 //! The orders to kill, carried out: signals by pidfd, then everything that may take time. Decides nothing.
 //!
 //! Invariant: between the order and the last signal nothing is allocated, opened by path or looked up in /proc,
-//! unless a signal is refused, the kernel is too old to tell a process's owner by its pidfd, or the worker has more
-//! processes than descriptors are kept for (`unheld`).
+//! unless a signal is refused, the kernel does not tell of a worker's forks or (before 6.13) of a process's owner, or the
+//! worker has processes for which no descriptor is kept (`unheld`).
 //!
 //! A process that is being killed cannot fork any more (copy_process in kernel/fork.c gives up when a signal is pending),
 //! and what it forked before is killed when its record comes. Where the worker had a v2 cgroup to itself at its
@@ -10,11 +10,12 @@
 //! else is in it (`kill/cgroup.rs`). The v1 freezer is not used: it has nothing that strikes forks too, and a frozen
 //! process does not die.
 
+use std::sync::atomic::Ordering;
+
 use rustix::process::Signal;
 
 use super::clock;
 use super::core::{Event, KillId, Remains};
-use super::members::watch;
 use super::registry::Killed;
 use super::remains;
 use super::shell::Shell;
@@ -27,6 +28,10 @@ impl Shell {
     pub(super) fn kill(&mut self, kill: KillId, worker: WorkerId) {
         if !self.delay.is_zero() {
             std::thread::sleep(self.delay);
+        }
+        if !self.told_of_forks(worker) {
+            // Once their parent is dead nothing tells whose they were.
+            self.find_descendants(vec![worker]);
         }
         let at = clock::now();
         let mut killed = self.registry.signal(worker, Signal::KILL, &self.domains.roots().procfs);
@@ -143,15 +148,14 @@ impl Shell {
         for member in entry.members.iter().filter(|member| whose(member.process.pid())) {
             if let Some(reaper) = &self.reaper {
                 // A full queue: the process gives its memory back itself.
-                let _ = reaper.take(worker, member.process.pid(), member.process.fd());
+                if !reaper.take(worker, member.process.pid(), member.process.fd()) {
+                    self.troubles.not_released.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
     }
 
     fn watch_all(&mut self, worker: WorkerId) {
-        let Some(entry) = self.registry.get_mut(worker) else { return };
-        for member in entry.members.iter_mut().filter(|member| !member.watched) {
-            member.watched = watch(worker, &member.process, self.ended.clone());
-        }
+        self.await_members(worker, |_| true);
     }
 }

@@ -8,10 +8,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::clock;
 use super::core::{Event, Seen};
 use super::readiness;
-use super::registry::Proof;
+use super::registry::{Member, Proof};
 use super::shell::Shell;
 use crate::kernel::numbers::Hook;
-use crate::kill::{Process, start_time};
+use crate::kill::{OpenError, Process, start_time};
 use crate::memory::CgroupPath;
 use crate::memory::process::{Family, ancestors};
 use crate::units::Pid;
@@ -42,16 +42,80 @@ impl Shell {
     /// child's: the exit hook takes a process off before its pid can be used again.
     pub(super) fn forked(&mut self, worker: WorkerId, pid: Pid) {
         if !self.registry.room_for_member(worker) {
-            let known = self.programs.as_ref().and_then(|programs| programs.workers.worker_of(pid));
-            if known == Some(worker) && self.registry.add_unheld(worker, pid, Proof::Map) {
-                self.happen(Event::Forked { worker, pid });
-            }
+            self.hold_without(worker, pid);
             return;
         }
-        let Ok(process) = Process::open_unchecked(pid) else { return };
+        match self.open_child(worker, pid) {
+            Ok(true) => {
+                self.happen(Event::Forked { worker, pid });
+                if !self.programs.as_ref().is_some_and(|programs| programs.attached(Hook::Exit)) {
+                    self.await_member(worker, pid);
+                }
+            }
+            Ok(false) => {}
+            Err(error) => {
+                self.troubles.counts.not_opened += 1;
+                if self.hold_without(worker, pid) {
+                    tracing::warn!(%error, %worker, %pid, "cannot open a child of it: it is tried again");
+                    self.look_after(worker);
+                }
+            }
+        }
+    }
+
+    /// No kill of its worker is complete without it. False: it is gone, or known.
+    fn hold_without(&mut self, worker: WorkerId, pid: Pid) -> bool {
         let known = self.programs.as_ref().and_then(|programs| programs.workers.worker_of(pid));
-        if known == Some(worker) && self.registry.add_member(worker, process) {
+        let new = known == Some(worker) && self.registry.add_unheld(worker, pid, Proof::Map);
+        if new {
             self.happen(Event::Forked { worker, pid });
+        }
+        new
+    }
+
+    /// Opens a process that the kernel's map has as a worker's. False: it is gone, or known.
+    fn open_child(&mut self, worker: WorkerId, pid: Pid) -> Result<bool, OpenError> {
+        let process = match Process::open_unchecked(pid) {
+            Ok(process) => process,
+            Err(OpenError::Gone(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let known = self.programs.as_ref().and_then(|programs| programs.workers.worker_of(pid));
+        Ok(known == Some(worker) && self.registry.add_member(worker, process))
+    }
+
+    /// Whether the kernel tells of all children of a worker.
+    pub(super) fn told_of_forks(&self, worker: WorkerId) -> bool {
+        let hook = self.programs.as_ref().is_some_and(|programs| programs.attached(Hook::Lineage));
+        hook && !self.troubles.looked_after.contains(&worker)
+    }
+
+    /// From now on the descendants and the ends of a worker are looked for at each tick.
+    fn look_after(&mut self, worker: WorkerId) {
+        self.troubles.looked_after.insert(worker);
+    }
+
+    /// What the kernel does not tell of, a look at each tick must find: all without the fork hook, else those with
+    /// whom something went wrong.
+    pub(super) fn look_after_workers(&mut self) {
+        let mut workers = self.registry.ids();
+        workers.retain(|worker| !self.told_of_forks(*worker));
+        for worker in &workers {
+            if self.troubles.looked_after.contains(worker) {
+                self.sweep(*worker);
+            } else {
+                self.sweep_unheld(*worker);
+            }
+        }
+        self.find_descendants(workers);
+        self.carry_out();
+    }
+
+    /// A victim that is overdue may have ended while the agent did not run: whoever can tell is asked before it is
+    /// called stuck.
+    pub(super) fn sweep_overdue(&mut self) {
+        for worker in self.core.overdue(clock::now()) {
+            self.sweep(worker);
         }
     }
 
@@ -106,22 +170,33 @@ impl Shell {
 
     /// Finds the descendants of a worker that are not known yet.
     pub(super) fn scan(&mut self, worker: WorkerId) {
-        self.scan_these(vec![worker]);
+        self.find_descendants(vec![worker]);
+        self.carry_out();
     }
 
-    /// The same for all of them, with one look at all processes.
+    /// The same for all of them.
     pub(super) fn scan_all(&mut self) {
-        self.scan_these(self.registry.ids());
+        self.find_descendants(self.registry.ids());
+        self.carry_out();
     }
 
-    /// Each new one is told to the kernel before its own children are looked for: what it forks after that, the fork
-    /// hook sees; what before, the next round does.
-    fn scan_these(&mut self, mut workers: Vec<WorkerId>) {
+    /// The same for several, with one look at all processes; the core is told, and its orders are left for later. Each
+    /// new one is told to the kernel before its own children are looked for: what it forks after that, the fork hook
+    /// sees; what before, the next round does.
+    pub(super) fn find_descendants(&mut self, mut workers: Vec<WorkerId>) {
         let procfs = self.domains.roots().procfs.clone();
         while !workers.is_empty() {
             let family = match Family::look(&procfs) {
                 Ok(family) => family,
-                Err(error) => return tracing::warn!(%error, "cannot look for the workers' descendants"),
+                Err(error) => {
+                    self.troubles.counts.not_scanned += 1;
+                    let before = self.troubles.looked_after.len();
+                    self.troubles.looked_after.extend(workers);
+                    if self.troubles.looked_after.len() > before {
+                        tracing::warn!(%error, "cannot look for the workers' descendants");
+                    }
+                    return;
+                }
             };
             workers.retain(|worker| self.adopt_all(&procfs, &family, *worker));
         }
@@ -141,11 +216,24 @@ impl Shell {
     }
 
     fn adopt(&mut self, procfs: &Path, worker: WorkerId, pid: Pid) -> bool {
-        // Gone already, or a zombie: nothing to adopt.
-        let Ok(process) = Process::open(procfs, pid, None) else { return false };
+        let process = match Process::open(procfs, pid, None) {
+            Ok(process) => process,
+            Err(error @ OpenError::Broken { .. }) => {
+                self.troubles.counts.not_opened += 1;
+                if self.troubles.looked_after.insert(worker) {
+                    tracing::warn!(%error, %worker, "cannot open a child of it: it is tried again");
+                }
+                return false;
+            }
+            // Nothing to adopt.
+            Err(OpenError::Gone(_) | OpenError::Zombie(_)) => return false,
+            Err(OpenError::Another { .. } | OpenError::Never { .. }) => return false,
+        };
         if let Some(programs) = &mut self.programs
             && let Err(error) = programs.workers.add(pid, worker)
         {
+            self.troubles.counts.not_followed += 1;
+            self.look_after(worker);
             tracing::warn!(%error, %worker, %pid, "the kernel side cannot follow this process");
         }
         if !self.registry.room_for_member(worker) {
@@ -160,17 +248,27 @@ impl Shell {
         if !self.registry.add_member(worker, process) {
             return false;
         }
-        self.happen(Event::Forked { worker, pid });
+        self.tell(Event::Forked { worker, pid });
         // Found in /proc it may be on its way out, past its exit record: only its pidfd tells of its end for sure.
         self.await_member(worker, pid);
         true
     }
 
     fn await_member(&mut self, worker: WorkerId, pid: Pid) {
+        self.await_members(worker, |member| member.process.pid() == pid);
+    }
+
+    /// Has the ends of those members watched that are not yet. Whose cannot be is looked for at each tick.
+    pub(super) fn await_members(&mut self, worker: WorkerId, whom: impl Fn(&Member) -> bool) {
         let Some(entry) = self.registry.get_mut(worker) else { return };
-        for member in entry.members.iter_mut().filter(|member| member.process.pid() == pid && !member.watched)
-        {
+        let mut failed = 0;
+        for member in entry.members.iter_mut().filter(|member| !member.watched && whom(member)) {
             member.watched = watch(worker, &member.process, self.ended.clone());
+            failed += u64::from(!member.watched);
+        }
+        if failed > 0 {
+            self.troubles.counts.not_watched += failed;
+            self.look_after(worker);
         }
     }
 
@@ -191,13 +289,15 @@ impl Shell {
         if let Some(programs) = &mut self.programs
             && let Err(error) = programs.workers.set(pid, worker)
         {
+            self.troubles.counts.not_followed += 1;
+            self.look_after(worker);
             tracing::warn!(%error, %worker, %pid, "the kernel side cannot follow this worker");
         }
-        watch(worker, &process, self.ended.clone());
         if let Some(cgroup) = &cgroup {
             self.limits.enter(cgroup);
         }
         self.registry.add(worker, process, peer, claim.uid, cgroup);
+        self.await_member(worker, pid);
         self.tell(event(worker));
         if at < self.started {
             // Of a former agent, as a rule: coming back does not make it the newest.
@@ -214,7 +314,7 @@ impl Shell {
 }
 
 /// Waits for a process's end, and reports it. False: it cannot be waited for.
-pub(super) fn watch(worker: WorkerId, process: &Process, ended: UnboundedSender<Ended>) -> bool {
+fn watch(worker: WorkerId, process: &Process, ended: UnboundedSender<Ended>) -> bool {
     let pid = process.pid();
     match readiness::readable(process.fd()) {
         Ok(fd) => {

@@ -62,6 +62,9 @@ impl Shell {
         all.register_with_unit("uptime", "How long the agent runs", Unit::Seconds, ConstGauge::new(up));
         domains(&mut all, &self.core.domains(), now);
         counters(&mut all, &self.core.counters());
+        for (name, help, value) in self.troubles.faults().rows() {
+            counter(&mut all, name, help, value);
+        }
         hooks(&mut all, self.probes());
         drops(&mut all, &self.drops_by_cpu());
         if let Some(journal) = self.reports.journal() {
@@ -140,6 +143,7 @@ fn counters(all: &mut Registry, counters: &Counters) {
     count("workers_refused", "Victims that could not be signalled", counters.refused);
     count("kills", "Kills decided", counters.kills);
     count("false_crossings", "Crossings that the reading did not confirm", counters.false_crossings);
+    count("unknown_readings", "Readings that failed or made no sense", counters.unknown_readings);
     count("no_candidates", "Readings above the threshold with nobody to kill", counters.no_candidates);
     count("gear_changes", "How often the hot hook was attached or detached", counters.gear_changes);
     count("brake_stops", "Processes that the brake stopped", counters.stopped);

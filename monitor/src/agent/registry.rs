@@ -171,7 +171,7 @@ impl Registry {
         self.take(uid, 1, 1);
         let entry = Entry {
             root: root.pid(),
-            members: vec![Member { process: root, watched: true }],
+            members: vec![Member { process: root, watched: false }],
             unheld: BTreeMap::new(),
             peer,
             uid,

@@ -14,7 +14,7 @@ use super::deputy::Deputy;
 use super::descriptors::Shares;
 use super::domains::Domains;
 use super::exporter;
-use super::pid_namespace;
+use super::namespace;
 use super::readiness;
 use super::reports::{Reports, last_numbers};
 use super::shell::Shell;
@@ -97,7 +97,8 @@ pub async fn serve(
     let mut more = false;
     loop {
         shell.turn();
-        let due = shell.core.next_deadline().since(clock::now());
+        // No later than a refresh, whatever the clock did.
+        let due = shell.core.next_deadline().since(clock::now()).min(shell.core.settings().refresh());
         let wait = shell.next_beat().map_or(due, |beat| due.min(beat));
         // However fast records come, what is due is done: they are preferred below.
         if wait.is_zero() {
@@ -136,10 +137,8 @@ pub async fn serve(
 
 fn load(config: &Config) -> Result<Programs, Box<Probes>> {
     use crate::config::values::{BrakeMode, ProbeChoice};
-    if !pid_namespace::is_initial(&config.procfs) {
-        return Err(Programs::off(
-            "the agent is in a pid namespace, whose pids the kernel programs do not know",
-        ));
+    if let Some(why) = namespace::foreign(&config.procfs) {
+        return Err(Programs::off(why));
     }
     let kernel_log = if config.kernel_log { KernelLog::On } else { KernelLog::Off };
     let usage: &[Hook] = match config.probe {
@@ -205,14 +204,7 @@ fn start(
             None
         });
     shell.prepare_brake(config.brake, config.brake_max);
-    let counted = shell.probes().iter().any(|probe| probe.counts == Some(true));
-    for probe in shell.probes() {
-        // A usage hook that is not there is not missed while the other one counts.
-        let spare = counted && probe.counts == Some(false);
-        if let Some(fallback) = probe.fallback.filter(|_| !spare) {
-            tracing::warn!(hook = probe.name, tracepoint = %probe.tracepoint, state = ?probe.state, fallback, "a kernel hook is not there");
-        }
-    }
+    shell.warn_of_hooks();
     shell.happen(Event::Tick);
     Ok(shell)
 }

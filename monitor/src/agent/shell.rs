@@ -2,6 +2,8 @@
 //! signal happens here, on one thread, without waiting for anything.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -10,10 +12,11 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::brake::Brake;
 use super::clock;
-use super::core::{Action, Core, Event, Note, Seen};
+use super::core::{Action, Core, DomainId, Event, Gears, Note, Seen, Settings};
 use super::deputy::Deputy;
 use super::descriptors::Shares;
 use super::domains::Domains;
+use super::faults::Troubles;
 use super::limits::Limits;
 use super::members::Ended;
 use super::registry::Registry;
@@ -22,7 +25,6 @@ use super::survival::service;
 use super::watchers::Watchers;
 use crate::control::protocol::Push;
 use crate::diagnostics;
-use crate::kernel::numbers::Hook;
 use crate::kernel::probe::Probe;
 use crate::kernel::programs::{Probes, Programs};
 use crate::kill::{Reaper, Released, Returned};
@@ -50,6 +52,7 @@ pub(super) struct Shell {
     pub(super) unified: Option<Hierarchy>,
     pub(super) registry: Registry,
     pub(super) limits: Limits,
+    pub(super) troubles: Troubles,
     pub(super) watchers: Watchers,
     pub(super) reports: Reports,
     /// Writes down all that the core is told, if that is asked for.
@@ -84,12 +87,15 @@ impl Shell {
         reports: Reports,
         ended: UnboundedSender<Ended>,
     ) -> Self {
-        let to_loop = ended.clone();
-        let reaper = Reaper::start(move |Returned { worker, pid, released }| {
-            // Of the others the pidfd will tell.
-            if released == Released::Done {
-                // The loop is gone only when the agent is.
-                let _ = to_loop.send(Ended { worker, pid, seen: Seen::Released });
+        let troubles = Troubles::default();
+        let (to_loop, refused) = (ended.clone(), Arc::clone(&troubles.not_released));
+        let reaper = Reaper::start(move |Returned { worker, pid, released }| match released {
+            // The loop is gone only when the agent is.
+            Released::Done => drop(to_loop.send(Ended { worker, pid, seen: Seen::Released })),
+            // Of these the pidfd will tell.
+            Released::AlreadyGone => {}
+            Released::Unsupported | Released::Refused(_) => {
+                refused.fetch_add(1, Ordering::Relaxed);
             }
         });
         if let Err(error) = &reaper {
@@ -109,6 +115,7 @@ impl Shell {
             domains,
             registry: Registry::new(Shares::now().processes),
             limits: Limits::default(),
+            troubles,
             watchers: Watchers::default(),
             reports,
             recorder: None,
@@ -168,7 +175,7 @@ impl Shell {
 
     fn act(&mut self, action: Action) {
         let answer = match action {
-            Action::Read(domain) => self.domains.read(domain, self.programs.as_ref()),
+            Action::Read(domain) => self.read(domain),
             Action::Kill { kill, worker } => {
                 self.kill(kill, worker);
                 None
@@ -189,7 +196,7 @@ impl Shell {
                 None
             }
             Action::Attach => {
-                self.programs.iter_mut().for_each(Programs::attach_usage);
+                self.attach();
                 None
             }
             Action::Detach => {
@@ -204,6 +211,7 @@ impl Shell {
                 if let Some(peer) = self.registry.whose(verdict.worker)
                     && peer.pushes.try_send(Push::Verdict((*verdict).clone())).is_err()
                 {
+                    self.troubles.counts.not_told += 1;
                     tracing::warn!(worker = %verdict.worker, "whoever registered it cannot be told of its verdict");
                 }
                 None
@@ -232,7 +240,48 @@ impl Shell {
         }
     }
 
+    /// Reads a domain. The loop waits for it: a reading is a few microseconds, unless a file takes its time.
+    fn read(&mut self, domain: DomainId) -> Option<Event> {
+        let began = clock::now();
+        let reading = self.domains.read(domain, self.programs.as_ref());
+        let took = clock::now().since(began);
+        if self.troubles.took(domain, took) {
+            let took_ms = took.as_millis();
+            tracing::warn!(
+                domain = domain.0,
+                took_ms,
+                "a reading was slow, and nothing else was done meanwhile"
+            );
+        }
+        reading
+    }
+
+    /// Attaches the hot hook. Refused, there is none any more: readings only.
+    fn attach(&mut self) {
+        let Some(programs) = &mut self.programs else { return };
+        programs.attach_usage();
+        if programs.usage().is_some_and(|hook| programs.attached(hook)) {
+            return;
+        }
+        self.warn_of_hooks();
+        let settings = Settings { gears: Gears::None, ..self.core.settings().clone() };
+        self.tell(Event::Settings(settings));
+    }
+
+    /// Says which hooks are not there.
+    pub(super) fn warn_of_hooks(&self) {
+        let counted = self.probes().iter().any(|probe| probe.counts == Some(true));
+        for probe in self.probes() {
+            // A usage hook that is not there is not missed while the other one counts.
+            let spare = counted && probe.counts == Some(false);
+            if let Some(fallback) = probe.fallback.filter(|_| !spare) {
+                tracing::warn!(hook = probe.name, tracepoint = %probe.tracepoint, state = ?probe.state, fallback, "a kernel hook is not there");
+            }
+        }
+    }
+
     fn forget(&mut self, worker: WorkerId) {
+        self.troubles.looked_after.remove(&worker);
         if let Some(cgroup) = self.registry.get(worker).and_then(|entry| entry.cgroup.as_ref()) {
             self.limits.leave(cgroup);
         }
@@ -259,12 +308,8 @@ impl Shell {
         self.beat();
         self.drain();
         self.check_drops();
-        if !self.programs.as_ref().is_some_and(|programs| programs.attached(Hook::Lineage)) {
-            for worker in self.registry.ids() {
-                self.sweep_unheld(worker);
-            }
-            self.scan_all();
-        }
+        self.look_after_workers();
+        self.sweep_overdue();
         self.happen(Event::Tick);
         // A reading, its line and a note or two for each domain.
         self.todo.reserve(WAITING + 4 * self.domains.len());

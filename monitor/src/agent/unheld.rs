@@ -1,5 +1,5 @@
-//! The processes of workers beyond those for which descriptors are kept: a user's fork storm must not use up the
-//! agent's. They are opened one by one when they are to be signalled, proven to be what they were, and closed again.
+//! The processes of workers for which no descriptor is kept: those beyond a user's share (a fork storm must not use up the
+//! agent's), and those that could not be opened. They are opened one by one when they are to be signalled, proven to be what they were, and closed again.
 //! Only then something is opened between the order to kill and a signal.
 
 use rustix::process::Signal;
@@ -8,7 +8,7 @@ use super::core::Seen;
 use super::members::Ended;
 use super::registry::{Killed, Proof};
 use super::shell::Shell;
-use crate::kill::{Process, start_time};
+use crate::kill::{OpenError, Process, SignalError, start_time};
 use crate::units::Pid;
 use crate::worker::WorkerId;
 
@@ -23,17 +23,24 @@ impl Shell {
     ) {
         let Some(entry) = self.registry.get(worker) else { return };
         for (pid, proof) in entry.unheld.iter().filter(|(pid, _)| only.is_none_or(|only| only == **pid)) {
-            if let Some(process) = self.open_unheld(worker, *pid, *proof) {
-                entry.signal(&process, signal, &self.domains.roots().procfs, killed);
+            match self.open_unheld(worker, *pid, *proof) {
+                Ok(Some(process)) => entry.signal(&process, signal, &self.domains.roots().procfs, killed),
+                Ok(None) => {}
+                // A kill without it is none.
+                Err(error) => killed.refused.push((*pid, SignalError::NotOpened(error.errno()))),
             }
         }
     }
 
     /// `None`: it has ended.
-    fn open_unheld(&self, worker: WorkerId, pid: Pid, proof: Proof) -> Option<Process> {
+    fn open_unheld(&self, worker: WorkerId, pid: Pid, proof: Proof) -> Result<Option<Process>, OpenError> {
         // Opened first: what is then still proven is what was opened.
-        let process = Process::open_unchecked(pid).ok()?;
-        (self.is_still(worker, pid, proof) && !process.ended()).then_some(process)
+        let process = match Process::open_unchecked(pid) {
+            Ok(process) => process,
+            Err(OpenError::Gone(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Ok((self.is_still(worker, pid, proof) && !process.ended()).then_some(process))
     }
 
     fn is_still(&self, worker: WorkerId, pid: Pid, proof: Proof) -> bool {
@@ -50,12 +57,15 @@ impl Shell {
     /// Finds those that have ended: where no record tells of it, at each tick.
     pub(super) fn sweep_unheld(&mut self, worker: WorkerId) {
         let Some(entry) = self.registry.get(worker) else { return };
-        let gone: Vec<Pid> = entry
-            .unheld
-            .iter()
-            .filter(|(pid, proof)| self.open_unheld(worker, **pid, **proof).is_none())
-            .map(|(pid, _)| *pid)
-            .collect();
+        let (mut gone, mut refused) = (Vec::new(), 0);
+        for (pid, proof) in &entry.unheld {
+            match self.open_unheld(worker, *pid, *proof) {
+                Ok(Some(_)) => {}
+                Ok(None) => gone.push(*pid),
+                Err(_) => refused += 1,
+            }
+        }
+        self.troubles.counts.not_opened += refused;
         for pid in gone {
             self.ended(Ended { worker, pid, seen: Seen::Gone });
         }

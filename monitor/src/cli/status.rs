@@ -91,6 +91,10 @@ fn human(answer: &Value) -> String {
             let _ = writeln!(out, "{}: {}", name.replace('_', " "), text(value));
         }
     }
+    for (name, value) in answer["faults"].as_object().into_iter().flatten().filter(|(_, value)| **value != 0)
+    {
+        let _ = writeln!(out, "{}: {}", name.replace('_', " "), text(value));
+    }
     out
 }
 

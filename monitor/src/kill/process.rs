@@ -59,9 +59,24 @@ pub enum SignalError {
     /// It runs as a user whose processes the one who registered it may not kill.
     #[error("it runs as user {0} now, whose processes the one who registered it may not kill")]
     NotTheirs(u32),
+    /// There is no descriptor of it, so that it cannot be signalled for sure.
+    #[error("it could not be opened: {0}")]
+    NotOpened(Errno),
     /// The kernel refuses.
     #[error("refused: {0}")]
     Refused(Errno),
+}
+
+impl OpenError {
+    /// The kernel's error, as far as there is one.
+    #[must_use]
+    pub fn errno(&self) -> Errno {
+        match self {
+            Self::Broken { error, .. } => Errno::from_io_error(error).unwrap_or(Errno::IO),
+            Self::Gone(_) | Self::Another { .. } | Self::Zombie(_) => Errno::SRCH,
+            Self::Never { .. } => Errno::PERM,
+        }
+    }
 }
 
 /// A process that can be signalled without mistaking it.

@@ -100,7 +100,7 @@ impl KernelFile {
     }
 
     /// The whole text as it is now, not empty. No heap allocation.
-    pub(crate) fn read<'b>(&mut self, buffer: &'b mut Buffer) -> Result<&'b [u8], ReadError> {
+    fn read<'b>(&mut self, buffer: &'b mut Buffer) -> Result<&'b [u8], ReadError> {
         self.open()?;
         let Some(fd) = self.fd.as_ref() else { return Err(self.flawed(Defect::Empty)) };
         let mut length = 0;
@@ -134,8 +134,12 @@ impl KernelFile {
         buffer: &mut Buffer,
         parse: impl FnOnce(&[u8]) -> Result<T, Flaw>,
     ) -> Result<T, ReadError> {
-        let parsed = parse(self.read(buffer)?);
-        parsed.map_err(|flaw| self.flawed(flaw))
+        let result = self.read(buffer).and_then(|text| parse(text).map_err(|flaw| flaw.at(&self.path)));
+        if result.is_err() {
+            // Opened anew for the next reading: what is mounted or served there later is another file.
+            self.fd = None;
+        }
+        result
     }
 
     /// The error for a flaw found in this file's text.

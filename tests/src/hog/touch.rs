@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use signal_hook::consts::SIGTERM;
 
@@ -78,6 +79,9 @@ fn touch(hog: &Hog) -> Result<Vec<Region>> {
         })?
     };
     let regions = if hog.copy { copy_on_write(regions)? } else { regions };
+    if hog.lock {
+        mlockall(MlockAllFlags::CURRENT).context("locking it")?;
+    }
     report(hog, "holding", hog.mib << 20)?;
     Ok(regions)
 }

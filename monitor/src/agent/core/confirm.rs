@@ -153,6 +153,13 @@ impl Core {
         todo.push_back(Action::Read(flight.domain));
     }
 
+    /// The victims of kills whose time is up.
+    #[must_use]
+    pub fn overdue(&self, now: Nanos) -> Vec<WorkerId> {
+        let due = self.flights.iter().filter(|flight| flight.next_deadline() <= now);
+        due.flat_map(|flight| flight.victims.iter().copied()).collect()
+    }
+
     /// Flights whose time is up.
     pub(super) fn check_deadlines(&mut self, now: Nanos, todo: &mut VecDeque<Action>) {
         let due: Vec<KillId> = self

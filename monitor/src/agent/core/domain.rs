@@ -49,6 +49,8 @@ pub(super) struct Domain {
     pub(super) let_go: bool,
     /// When it was last said that nobody can be killed.
     pub(super) complained: Option<Nanos>,
+    /// When it was last said that it cannot be read, and why.
+    pub(super) unknown_said: Option<(Nanos, String)>,
     /// A kill here is over; the next reading shows what it brought.
     pub(super) after_kill: Option<KillId>,
     /// The total whose threshold is kept, and the threshold: computing one is not free.
@@ -70,6 +72,7 @@ impl Domain {
             quiet_until: Nanos(0),
             let_go: false,
             complained: None,
+            unknown_said: None,
             after_kill: None,
             threshold_of: None,
         }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::domain::State;
-use super::kills::Relief;
+use super::kills::{COMPLAIN_EVERY, Relief};
 use super::{Action, Core, DomainId, KillId, Measured, Note, Trigger};
 use crate::threshold::Usage;
 use crate::units::{Bytes, Nanos};
@@ -42,13 +42,16 @@ impl Core {
         let (after_kill, used) = (domain.after_kill.take(), domain.usage().map(|usage| usage.used));
         let above = domain.above();
         let suspected = domain.crossed;
+        let unknown = matches!(domain.state, State::Unknown(_));
         if above {
             domain.crossed.get_or_insert((now, Trigger::Tick));
         } else {
             (domain.crossed, domain.asked) = (None, None);
             domain.let_go = false;
         }
-        if let (Some((_, Trigger::Crossing)), false) = (suspected, above) {
+        if unknown {
+            self.counters.unknown_readings += 1;
+        } else if let (Some((_, Trigger::Crossing)), false) = (suspected, above) {
             self.counters.false_crossings += 1;
         }
         let rest = Rest { domain: id, at: now, old, was_above, after_kill, used };
@@ -89,10 +92,10 @@ impl Core {
     }
 
     /// Notes about a reading, after the orders that it led to.
-    fn tell_of_reading(&self, rest: &Rest, todo: &mut VecDeque<Action>) {
+    fn tell_of_reading(&mut self, rest: &Rest, todo: &mut VecDeque<Action>) {
         let Rest { at, old, was_above, .. } = rest;
         let (at, was_above) = (*at, *was_above);
-        let Some(domain) = self.domains.get(&rest.domain) else { return };
+        let Some(domain) = self.domains.get_mut(&rest.domain) else { return };
         let name = || domain.name.clone();
         let known = domain.usage();
         if let (Some(Usage { total, used, threshold }), State::New | State::Unknown(_) | State::NoLimit(_)) =
@@ -107,10 +110,15 @@ impl Core {
         if let (Some(Usage { used, threshold, .. }), false, true) = (known, domain.above(), was_above) {
             todo.push_back(Action::Note(Note::Below { at, domain: name(), used, threshold }));
         }
-        if let State::Unknown(why) = &domain.state
-            && old != &domain.state
-        {
+        let State::Unknown(why) = &domain.state else { return };
+        // A file that fails now and then is said now and then.
+        let news = match &domain.unknown_said {
+            None => true,
+            Some((last, said)) => at.since(*last) >= COMPLAIN_EVERY && (said != why || old != &domain.state),
+        };
+        if news {
             todo.push_back(Action::Note(Note::Unknown { at, domain: name(), why: why.clone() }));
+            domain.unknown_said = Some((at, why.clone()));
         }
     }
 

@@ -1,5 +1,6 @@
 //! The core on its own: events in, actions out.
 
+mod clock;
 mod machine;
 mod overlap;
 

@@ -252,6 +252,9 @@ pub struct Counters {
     pub watchdog_kills: u64,
     /// Kernel crossings that the authoritative reading did not confirm.
     pub false_crossings: u64,
+    /// Readings that failed or made no sense: nobody is killed on them.
+    #[serde(default)]
+    pub unknown_readings: u64,
     /// Kernel records lost.
     pub lost_records: u64,
     /// Readings above the threshold with nobody to kill.

@@ -215,6 +215,23 @@ fn a_file_that_was_missing_is_found_when_it_comes() {
 }
 
 #[test]
+fn a_file_that_made_no_sense_is_found_when_another_is_in_its_place() {
+    let tree = Tree::of("v2");
+    let mut reader = tree.cgroup("/box", false).unwrap();
+    let good = reader.read().unwrap();
+    for garbage in ["nonsense", "", "1\n2\n"] {
+        let file = "cgroup/box/memory.current";
+        let text = std::fs::read(tree.path(file)).unwrap();
+        tree.write(file, garbage);
+        reader.read().unwrap_err();
+        // Not the same file with another text: another file.
+        tree.remove(file);
+        tree.write(file, text);
+        assert_eq!(reader.read(), Ok(good), "{garbage:?}");
+    }
+}
+
+#[test]
 fn a_resize_takes_effect_in_the_next_reading() {
     let tree = Tree::of("v2");
     let mut reader = tree.cgroup("/box", false).unwrap();

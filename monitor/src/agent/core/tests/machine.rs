@@ -109,7 +109,12 @@ impl Node {
         while let Some(action) = todo.pop_front() {
             let refusal = self.refusal(&action);
             for answer in self.obey(action).into_iter().chain(refusal) {
+                let before = self.core.counters();
+                let read = if let Event::Reading { domain, .. } = answer { Some(domain) } else { None };
                 self.core.handle(answer, self.now, &mut todo);
+                if let Some(domain) = read {
+                    self.check_trigger(domain, before);
+                }
             }
         }
     }
@@ -122,6 +127,21 @@ impl Node {
         let pids = self.workers.get(worker).cloned().unwrap_or_default();
         let pid = if self.dice.one_in(8) { self.dice.pick(&pids)? } else { return None };
         Some(Event::Refused { kill: *kill, worker: *worker, pid, at: self.now })
+    }
+
+    /// No trigger passes in silence: above, somebody is being killed, or it is counted that nobody can be; unknown, that
+    /// is counted.
+    fn check_trigger(&self, domain: DomainId, before: Counters) {
+        let (state, counters) = (&self.core.domains[&domain], self.core.counters());
+        if state.above() {
+            let killing = self.core.flights.iter().any(|flight| self.core.overlap(flight.domain, domain));
+            assert!(
+                killing || counters.no_candidates > before.no_candidates,
+                "above, and nothing came of it"
+            );
+        } else if state.usage().is_none() && !matches!(state.state, domain::State::NoLimit(_)) {
+            assert_eq!(counters.unknown_readings, before.unknown_readings + 1);
+        }
     }
 
     fn obey(&mut self, action: Action) -> Option<Event> {

@@ -1,0 +1,64 @@
+//! Clocks that do not run as they should: time stands still, jumps, or goes back. The kernel promises that
+//! `CLOCK_MONOTONIC` does none of it (a suspended machine stands still in it); an agent that was stopped sees jumps.
+
+use super::*;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn time_that_stands_still_delays_no_kill_and_no_confirmation() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[BOX]);
+    bench.worker(2, "a", &[BOX]);
+    let mut still = |event| {
+        let mut todo = VecDeque::new();
+        bench.core.handle(event, Nanos(7), &mut todo);
+        Vec::from(todo)
+    };
+    let above = || {
+        let measured = Measured::Known { total: Bytes(100 << 20), used: Bytes(99 << 20) };
+        Event::Reading { domain: BOX, measured, counter: 0 }
+    };
+    for worker in [2, 1] {
+        assert_eq!(killed(&still(above())), [worker]);
+        let (worker, pid) = (WorkerId(worker), Pid(100 + u32::try_from(worker).unwrap()));
+        let seen = Seen::Gone;
+        let over = still(Event::Ended { worker, pid, seen, status: Some(9), at: Nanos(7) });
+        assert_eq!(reads(&over), [1]);
+        still(Event::Tick);
+    }
+    let nobody = still(above());
+    assert!(notes(&nobody).iter().any(|note| matches!(note, Note::NoCandidates { .. })), "{nobody:?}");
+    assert_eq!((bench.core.counters().killed, bench.core.kills_in_flight()), (2, 0));
+}
+
+#[test]
+fn after_a_jump_ahead_the_overdue_are_named_and_looked_at_before_they_are_given_up() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[BOX]);
+    bench.worker(2, "a", &[BOX]);
+    assert_eq!(killed(&bench.reading(BOX, 99)), [2]);
+    assert_eq!(bench.core.overdue(bench.now), []);
+    bench.now = bench.now.after(HOUR);
+    assert_eq!(bench.core.overdue(bench.now), [WorkerId(2)]);
+    // The shell looks: it died in that hour.
+    bench.ended(2, Seen::Gone);
+    let tick = bench.happen(Event::Tick);
+    assert_eq!((killed(&tick), reads(&tick)), (vec![], vec![0, 1, 2]), "what was read before is an hour old");
+    assert_eq!((bench.core.counters().killed, bench.core.counters().stuck), (1, 0));
+}
+
+#[test]
+fn when_time_goes_back_readings_go_on() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[BOX]);
+    bench.now = bench.now.after(HOUR);
+    bench.happen(Event::Tick);
+    bench.now = Nanos(1);
+    assert_eq!(reads(&bench.happen(Event::Tick)), [0, 1, 2], "not in an hour");
+    assert_eq!(reads(&bench.happen(Event::Tick)), NONE, "once, and then in time");
+    assert_eq!(killed(&bench.reading(BOX, 99)), [1]);
+    bench.ended(1, Seen::Gone);
+    let kill = bench.core.kill(KillId(1)).unwrap();
+    assert!(kill.confirmed, "{kill:?}");
+}

@@ -1,0 +1,119 @@
+//! The kernel programs refused: by lockdown or a missing capability, by the verifier, when they are to be attached.
+//! What is left is polling, which kills at the next reading.
+
+use monitor_tests::clock::{PATIENCE, wait_for};
+use monitor_tests::hog::Hog;
+use monitor_tests::intercept::{Answer, Call};
+use monitor_tests::skip::Lacks;
+use monitor_tests::{sandbox, skip};
+use rustix::io::Errno;
+use serde_json::Value;
+
+use super::scene::Scene;
+
+/// `BPF_MAP_CREATE` and its like of include/uapi/linux/bpf.h.
+const MAP_CREATE: u64 = 0;
+const MAP_UPDATE_ELEM: u64 = 2;
+const PROG_LOAD: u64 = 5;
+const TYPE_TRACING: u32 = 26;
+const RAW_TRACEPOINT_OPEN: u64 = 17;
+const LINK_CREATE: u64 = 28;
+
+fn refuse(commands: &'static [u64], errno: Errno) -> impl FnMut(&Call) -> Answer {
+    move |call| if commands.contains(&call.args[0]) { Answer::Fail(errno) } else { Answer::Pass }
+}
+
+fn states(status: &Value) -> Vec<&str> {
+    status["probes"].as_array().unwrap().iter().map(|probe| probe["state"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn programs_that_are_refused_at_the_start_are_named_and_polling_kills() {
+    let sandbox = sandbox!(256);
+    for (commands, errno, state) in [
+        // No capability; lockdown; the verifier; no memory.
+        (&[MAP_CREATE, PROG_LOAD][..], Errno::PERM, "denied"),
+        (&[PROG_LOAD][..], Errno::PERM, "denied"),
+        (&[PROG_LOAD][..], Errno::INVAL, "failed"),
+        (&[MAP_CREATE][..], Errno::NOMEM, "failed"),
+    ] {
+        let rule = move |call: &Call| {
+            // The library's own small trial programs are of other types.
+            let ours = call.args[0] != PROG_LOAD || call.first_word(1) == Some(TYPE_TRACING);
+            if ours { refuse(commands, errno)(call) } else { Answer::Pass }
+        };
+        let scene = Scene::answering(&sandbox, &[], &[libc::SYS_bpf], rule);
+        let status = scene.status("an answer", |_| true);
+        assert!(scene.calls.changed() > 0);
+        assert_eq!(states(&status), [state; 3], "{commands:?} {errno}: {status}");
+        for probe in status["probes"].as_array().unwrap() {
+            assert!(probe["why"].is_string() && probe["fallback"].is_string(), "{probe}");
+        }
+        let said = scene.agent.said();
+        assert_eq!(said.iter().filter(|line| line.contains("a kernel hook is not there")).count(), 3);
+        scene.kills_as_ever();
+        assert_eq!(scene.agent.ask::<Vec<Value>>("kills").unwrap()[0]["trigger"], "tick");
+    }
+}
+
+/// The hook that counts usage is attached when a domain comes near its threshold: the worst moment to be refused.
+#[test]
+fn a_hook_that_is_refused_when_it_is_needed_is_named_and_polling_kills() {
+    let sandbox = sandbox!(256);
+    let scene = Scene::new(&sandbox, &[], &[libc::SYS_bpf]);
+    let status = scene.status("an answer", |_| true);
+    if states(&status)[0] != "detached" {
+        return skip!(Lacks::Kernel, "no hook that could be attached: {}", status["probes"][0]);
+    }
+    scene.calls.answer(refuse(&[RAW_TRACEPOINT_OPEN, LINK_CREATE], Errno::PERM));
+    scene.kills_as_ever();
+    let status = scene.status("the hook to be named", |status| states(status)[0] == "denied");
+    assert!(status["domains"][0]["gear"].is_null(), "there is nothing to shift: {status}");
+    assert!(scene.agent.said().iter().any(|line| line.contains("a kernel hook is not there")));
+}
+
+/// Nobody tells the agent of the ends of children: their descriptors do.
+#[test]
+fn without_the_exit_hook_the_ends_of_children_are_seen() {
+    let sandbox = sandbox!(256);
+    let mut tries = 0;
+    let scene = Scene::answering(&sandbox, &[], &[libc::SYS_bpf], move |call| {
+        // The exit hook is attached first.
+        let attaches = [RAW_TRACEPOINT_OPEN, LINK_CREATE].contains(&call.args[0]);
+        tries += u32::from(attaches);
+        if attaches && tries == 1 { Answer::Fail(Errno::PERM) } else { Answer::Pass }
+    });
+    let status = scene.status("an answer", |_| true);
+    if states(&status)[1..] != ["denied", "attached"] {
+        return skip!(Lacks::Kernel, "no hooks to choose from: {}", status["probes"]);
+    }
+    let mut family = Hog::new(4).on_line().hold(std::time::Duration::ZERO);
+    family.children = 2;
+    let mut family = family.spawn_in(&sandbox).unwrap();
+    scene.register(family.pid(), "family");
+    family.start().unwrap();
+    family.wait(PATIENCE).unwrap();
+    scene.status("all of it to be gone", |status| status["workers"] == 0);
+    scene.kills_as_ever();
+}
+
+/// Nobody tells the agent of the forks of a worker that the programs do not know: it looks itself.
+#[test]
+fn the_children_of_a_worker_that_the_programs_cannot_follow_die_with_it() {
+    let sandbox = sandbox!(256);
+    let scene = Scene::new(&sandbox, &[], &[libc::SYS_bpf]);
+    let status = scene.status("an answer", |_| true);
+    if states(&status).contains(&"denied") {
+        return skip!(Lacks::Kernel, "no programs: {}", status["probes"]);
+    }
+    scene.calls.answer(refuse(&[MAP_UPDATE_ELEM], Errno::NOMEM));
+    let mut family = Hog::new(120).on_line();
+    family.children = 3;
+    let mut family = family.spawn_in(&sandbox).unwrap();
+    scene.register(family.pid(), "family");
+    scene.status("it to be counted", |status| status["faults"]["not_followed"].as_u64() > Some(0));
+    family.start().unwrap();
+    family.wait(PATIENCE).unwrap();
+    assert_eq!(scene.kills(1)[0]["confirmed"], true);
+    wait_for("nobody to be left", PATIENCE, || Ok(sandbox.members()?.is_empty().then_some(()))).unwrap();
+}
