@@ -89,6 +89,8 @@ fn shared_memory_that_nobody_holds() {
         return skip!(Lacks::Machine, "no tmpfs at /dev/shm");
     };
     assert!(sandbox.members().unwrap().is_empty());
+    // Alone in its cgroup a worker has all that is charged there (SPEC 2).
+    let _neighbour = Hog::new(1).spawn_in(&sandbox).unwrap();
     spares(&sandbox);
     kills_and_says(&sandbox);
 }

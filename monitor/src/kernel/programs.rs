@@ -74,6 +74,8 @@ pub struct Programs {
     probes: Probes,
     /// Which hook counts usage.
     usage: Option<Hook>,
+    /// What is taken instead of it, first to last.
+    order: Vec<Hook>,
     /// What the programs push.
     pub events: RingBuf<MapData>,
     /// The domains' shared state.
@@ -89,7 +91,8 @@ pub struct Programs {
 
 impl Programs {
     /// Loads everything that this kernel takes and attaches the hooks that are always on (exit, lineage); one
-    /// that counts usage is chosen by [`Programs::choose`] and attached by [`Programs::attach_usage`]. With `log` they log each record that they push.
+    /// that counts usage is chosen by [`Programs::choose`] and attached by [`Programs::attach_usage`]. With `log` they log
+    /// each record that they push.
     ///
     /// # Errors
     /// The rows to show, each with the reason why there is no such hook, if nothing can be loaded.
@@ -149,11 +152,11 @@ impl Programs {
             aya::maps::Map::Array(data) => (Cells::map(data.fd())?, data.fd().as_fd().try_clone_to_owned()?),
             _ => return Err("CELLS is no array".into()),
         };
-        let usage = None;
         Ok(Self {
             ebpf,
             probes,
-            usage,
+            usage: None,
+            order: Vec::new(),
             events,
             cells,
             guarded,
@@ -192,8 +195,14 @@ impl Programs {
 
     /// Takes the first of these hooks that loaded for counting usage.
     pub fn choose(&mut self, order: &[Hook]) {
+        order.clone_into(&mut self.order);
+        self.choose_anew();
+    }
+
+    fn choose_anew(&mut self) {
         self.detach_usage();
-        self.usage = order.iter().copied().find(|hook| hook.counts_usage() && self.usable(*hook));
+        let order = self.order.iter();
+        self.usage = order.copied().find(|hook| hook.counts_usage() && self.usable(*hook));
         for hook in Hook::ALL.into_iter().filter(|hook| hook.counts_usage()) {
             self.probes[hook as usize].counts = Some(self.usage == Some(hook));
         }
@@ -205,10 +214,14 @@ impl Programs {
         self.usage
     }
 
-    /// Attaches the hook that counts usage.
+    /// Attaches the hook that counts usage; refused, the next one.
     pub fn attach_usage(&mut self) {
-        if let Some(hook) = self.usage {
+        while let Some(hook) = self.usage {
             self.attach(hook);
+            if self.attached(hook) {
+                return;
+            }
+            self.choose_anew();
         }
     }
 
