@@ -184,7 +184,7 @@ pub fn replay(name: &str, input: impl BufRead) -> Result<Replayed, ReplayError> 
         replayed.events = number;
     }
     // What is known of those in flight at the end.
-    kills.extend(core.kills().into_iter().map(|record| (record.id, record)));
+    kills.extend(core.kills().map(|record| (record.id, record.clone())));
     replayed.kills = kills.into_values().collect();
     Ok(replayed)
 }

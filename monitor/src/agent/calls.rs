@@ -8,6 +8,7 @@ use super::core::{Counters, DomainView, Event, Explanation, KillId};
 use super::members::Claim;
 use super::metrics::Metrics;
 use super::registry::ProcessesView;
+use super::reports::KEPT;
 use super::shell::Shell;
 use super::survival::{self, Step};
 use super::visible::{Shown, Viewer};
@@ -76,7 +77,7 @@ impl Shell {
             Op::Metrics => self.viewer(uid).show(Metrics(self.metrics())),
             Op::Workers => self.viewer(uid).show(self.core.workers()),
             Op::Explain { domain } => self.viewer(uid).show(self.explain(domain.as_deref())?),
-            Op::Kills => self.viewer(uid).show(self.core.kills()),
+            Op::Kills => self.viewer(uid).show_each(|| self.core.kills().cloned()),
             Op::Report { kill } => self.viewer(uid).show(self.report(kill)?),
         }
     }
@@ -131,7 +132,14 @@ impl Shell {
             let message = if self.core.kill(KillId(kill)).is_some_and(|record| !record.confirmed) {
                 format!("kill {kill} is not over, or its report is not complete yet")
             } else {
-                format!("this agent has no report of kill {kill}; an older one is in its journal")
+                let missing = format!("this agent has no report of kill {kill}: it keeps the last {KEPT}");
+                match self.reports.journal() {
+                    Some(JournalView { path, .. }) => format!(
+                        "{missing}; older ones are in its journal: monitor kills {kill} --journal {}",
+                        path.display()
+                    ),
+                    None => format!("{missing} and writes no journal"),
+                }
             };
             refuse(RefusalCode::NotFound, Some("op.report.kill"), message)
         })

@@ -113,8 +113,5 @@ async fn metrics(requests: &Requests) -> Option<String> {
     let (pushes, _) = mpsc::channel(1);
     let peer = Peer { connection: NOT_ON_THE_SOCKET, uid: NOBODY, pushes };
     requests.send(Request::Call { peer, op: Op::Metrics, reply }).await.ok()?;
-    match answer.await.ok()?.ok()? {
-        serde_json::Value::String(text) => Some(text),
-        _ => None,
-    }
+    serde_json::from_str(answer.await.ok()?.ok()?.get()).ok()
 }

@@ -36,8 +36,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Workers have begun to hold something by then.
 const FIRST_MEASUREMENT: Duration = Duration::from_secs(1);
 
-/// How many reports are kept for `monitor kills N`.
-const KEPT: usize = 100;
+/// How many reports are kept for `monitor kills N`: some KiB each. The older are in the journal.
+pub(super) const KEPT: usize = 32;
 
 /// A kill whose report is being made.
 struct Open {

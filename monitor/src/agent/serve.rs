@@ -123,7 +123,7 @@ pub async fn serve(
             Some(request) = calls.recv() => match request {
                 Request::Call { peer, op, reply } => {
                     // A client that went away needs no answer.
-                    let _ = reply.send(shell.answer(peer, op).map(Shown::into_value));
+                    let _ = reply.send(shell.answer(peer, op).map(Shown::into_text));
                 }
                 Request::Closed { connection } => shell.hang_up(connection),
             },

@@ -5,6 +5,7 @@
 //! Nothing here is fatal. A step that is refused is a row in `status` that says what is lost and what would allow it.
 
 mod drill;
+pub mod heap;
 pub mod service;
 
 use std::fs;

@@ -4,8 +4,8 @@
 //!
 //! A new kind of answer does not compile before it says here what of it others may see: [`Shown`] is made nowhere else.
 
-use serde::Serialize;
-use serde_json::Value;
+use serde::{Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::calls::{Status, refuse};
 use super::core::{Explanation, KillRecord, Note, WorkerView};
@@ -27,14 +27,28 @@ pub(super) struct Viewer<'a> {
     registry: &'a Registry,
 }
 
-/// An answer as its caller may see it.
+/// An answer as its caller may see it. As text: a tree of values takes ten times as much memory.
 #[derive(Debug)]
-pub(super) struct Shown(Value);
+pub(super) struct Shown(Box<RawValue>);
 
 impl Shown {
     /// For the wire.
-    pub(super) fn into_value(self) -> Value {
+    pub(super) fn into_text(self) -> Box<RawValue> {
         self.0
+    }
+
+    fn of(answer: &impl Serialize) -> Result<Self, Refusal> {
+        let text = to_raw_value(answer);
+        text.map(Self).map_err(|error| refuse(RefusalCode::Failed, None, error.to_string()))
+    }
+}
+
+/// A list that is made while it is written, so that it is never there as a whole.
+struct Each<F>(F);
+
+impl<T: Serialize, I: Iterator<Item = T>, F: Fn() -> I> Serialize for Each<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq((self.0)())
     }
 }
 
@@ -66,8 +80,15 @@ impl<'a> Viewer<'a> {
             let message = "it concerns workers of other users only: root may see it".to_owned();
             return Err(refuse(RefusalCode::Denied, None, message));
         };
-        let value = serde_json::to_value(seen);
-        value.map(Shown).map_err(|error| refuse(RefusalCode::Failed, None, error.to_string()))
+        Shown::of(&seen)
+    }
+
+    /// The answer to a call that lists what there may be thousands of: what of each this viewer may see.
+    pub(super) fn show_each<T: Visible, I: Iterator<Item = T>>(
+        &self,
+        all: impl Fn() -> I,
+    ) -> Result<Shown, Refusal> {
+        Shown::of(&Each(|| all().filter_map(|one| self.see(one))))
     }
 
     /// A worker that is forgotten is nobody's but root's.

@@ -42,6 +42,8 @@ pub(super) fn run(args: &AgentArgs) -> anyhow::Result<u8> {
             return Ok(exit::USAGE);
         }
     };
+    // Before any thread is started.
+    agent::survival::heap::bound();
     // Dropped last: then it writes what waits.
     let _log = crate::diagnostics::start();
     agent::survival::prepare(&config.socket);

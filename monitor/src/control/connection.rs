@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -22,6 +22,16 @@ use super::request::{Peer, Request, Requests};
 
 /// How much is read at once.
 const CHUNK: usize = 4096;
+
+/// The line for a call: a [`Reply`] whose answer stays the text that the agent gave.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Answer {
+    /// `{"seq": .., "ok": ..}`
+    Yes { seq: u64, ok: Box<RawValue> },
+    /// It is refused.
+    No(Reply),
+}
 
 /// Why a connection ended. None of them is an error of the agent's.
 #[derive(Debug, thiserror::Error)]
@@ -189,7 +199,7 @@ impl Connection {
         }
         let reply = match call {
             Ok(call) => self.ask(call).await?,
-            Err(reply) => reply,
+            Err(reply) => Answer::No(reply),
         };
         self.send(&reply).await?;
         self.last_call = Instant::now();
@@ -200,7 +210,7 @@ impl Connection {
     }
 
     /// Hands the call to the agent and waits for its answer; pushes go out meanwhile.
-    async fn ask(&mut self, call: Call) -> Result<Reply, Ended> {
+    async fn ask(&mut self, call: Call) -> Result<Answer, Ended> {
         let Call { v: _, seq, op } = call;
         let deadline = Instant::now() + self.limits.answer_timeout;
         let keeps = matches!(op, Op::Register(_) | Op::Watch);
@@ -210,12 +220,8 @@ impl Connection {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(Ended::AgentGone),
             Err(_) => {
-                return Ok(refuse(
-                    seq,
-                    RefusalCode::Busy,
-                    None,
-                    "the agent has too much to do: try again later",
-                ));
+                let message = "the agent has too much to do: try again later";
+                return Ok(Answer::No(refuse(seq, RefusalCode::Busy, None, message)));
             }
         }
         loop {
@@ -229,7 +235,7 @@ impl Connection {
                 }
                 () = sleep_until(deadline) => {
                     let message = format!("the agent did not answer within {:?}", self.limits.answer_timeout);
-                    return Ok(refuse(seq, RefusalCode::Failed, None, message));
+                    return Ok(Answer::No(refuse(seq, RefusalCode::Failed, None, message)));
                 }
             };
             return Ok(self.reply(seq, keeps, result));
@@ -240,18 +246,18 @@ impl Connection {
         &mut self,
         seq: u64,
         keeps: bool,
-        result: Result<Result<Value, Refusal>, oneshot::error::RecvError>,
-    ) -> Reply {
+        result: Result<Result<Box<RawValue>, Refusal>, oneshot::error::RecvError>,
+    ) -> Answer {
         match result {
-            Ok(Ok(value)) => {
+            Ok(Ok(ok)) => {
                 if keeps {
                     self.keeps = true;
                     self.ticket.keep();
                 }
-                Reply { seq, result: ReplyResult::Ok(value) }
+                Answer::Yes { seq, ok }
             }
-            Ok(Err(refusal)) => Reply { seq, result: ReplyResult::Error(refusal) },
-            Err(_) => refuse(seq, RefusalCode::Failed, None, "the agent gave no answer"),
+            Ok(Err(refusal)) => Answer::No(Reply { seq, result: ReplyResult::Error(refusal) }),
+            Err(_) => Answer::No(refuse(seq, RefusalCode::Failed, None, "the agent gave no answer")),
         }
     }
 

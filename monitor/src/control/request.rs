@@ -1,6 +1,6 @@
 //! How the server hands a call to the agent's loop, and what it gets back. Channels only, no wire.
 
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
 use super::protocol::{Op, Push, Refusal};
@@ -25,8 +25,8 @@ pub enum Request {
         peer: Peer,
         /// What it asks for; its form is checked, its meaning is not.
         op: Op,
-        /// The answer.
-        reply: oneshot::Sender<Result<Value, Refusal>>,
+        /// The answer, as JSON.
+        reply: oneshot::Sender<Result<Box<RawValue>, Refusal>>,
     },
     /// The connection is closed: nothing can be pushed to it any more. Its workers stay registered.
     Closed {

@@ -12,6 +12,7 @@ use monitor::control::request::{Peer, Request};
 use monitor::control::server::{Limits, serve};
 use monitor::units::{Bytes, Nanos};
 use monitor::worker::WorkerId;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
@@ -43,13 +44,13 @@ pub(crate) struct Fake {
 pub(crate) struct Waiting {
     pub(crate) peer: Peer,
     pub(crate) op: Op,
-    reply: oneshot::Sender<Result<Value, Refusal>>,
+    reply: oneshot::Sender<Result<Box<RawValue>, Refusal>>,
 }
 
 impl Waiting {
     pub(crate) fn answer(self, result: Result<Value, Refusal>) -> Peer {
         // A client that is gone needs no answer.
-        let _ = self.reply.send(result);
+        let _ = self.reply.send(result.map(|value| to_raw_value(&value).unwrap()));
         self.peer
     }
 
@@ -117,7 +118,7 @@ impl Fake {
             while let Some(request) = requests.recv().await {
                 match request {
                     Request::Call { peer, op, reply } => {
-                        let _ = reply.send(answer(&peer, &op));
+                        let _ = reply.send(answer(&peer, &op).map(|value| to_raw_value(&value).unwrap()));
                     }
                     Request::Closed { .. } => closed += 1,
                 }

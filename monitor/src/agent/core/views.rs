@@ -76,9 +76,8 @@ impl Core {
     }
 
     /// Past kills, the newest last; those in flight come after them.
-    #[must_use]
-    pub fn kills(&self) -> Vec<KillRecord> {
-        self.history.iter().chain(self.flights.iter().map(|flight| &flight.record)).cloned().collect()
+    pub fn kills(&self) -> impl Iterator<Item = &KillRecord> {
+        self.history.iter().chain(self.flights.iter().map(|flight| &flight.record))
     }
 
     /// The kill with this number, in flight or past.

@@ -1,14 +1,15 @@
 //! A registered worker as the core knows it.
 
+use std::collections::BTreeMap;
+
 use super::event::{DomainId, KillId, Seen};
 use super::view::{Sample, WorkerState, WorkerView};
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::{Activity, Candidate, WorkerId};
 
 /// A process that belongs to a worker and is not gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Process {
-    pid: Pid,
     /// Its exit record was seen.
     dying: bool,
     /// Its memory was taken by `process_mrelease`. No proof of its death: a frozen process is released too.
@@ -18,13 +19,39 @@ struct Process {
 }
 
 impl Process {
-    fn new(pid: Pid) -> Self {
-        Self { pid, dying: false, released: false, refused: false }
+    /// What of it is still to come.
+    fn owes(self) -> Owed {
+        Owed {
+            deaths: usize::from(!self.dying && !self.refused),
+            memory: usize::from(!self.released && !self.refused),
+            refused: usize::from(self.refused && !self.dying),
+        }
+    }
+}
+
+/// Sums over a worker's processes, so that the end of one of thousands does not cost a look at all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Owed {
+    /// Those whose death a kill waits for.
+    deaths: usize,
+    /// Those whose memory it waits for.
+    memory: usize,
+    /// Those that live and could not be signalled.
+    refused: usize,
+}
+
+impl Owed {
+    fn add(&mut self, one: Self) {
+        self.deaths += one.deaths;
+        self.memory += one.memory;
+        self.refused += one.refused;
     }
 
-    /// No kill waits for it any more.
-    fn settled(&self) -> bool {
-        self.dying || self.refused
+    /// `one` was added before.
+    fn remove(&mut self, one: Self) {
+        self.deaths -= one.deaths;
+        self.memory -= one.memory;
+        self.refused -= one.refused;
     }
 }
 
@@ -50,7 +77,8 @@ pub(super) struct Worker {
     /// The domains it charges, innermost first.
     pub(super) domains: Vec<DomainId>,
     pub(super) life: Life,
-    processes: Vec<Process>,
+    processes: BTreeMap<Pid, Process>,
+    owed: Owed,
     /// wait(2) status of the registered process, once seen.
     pub(super) status: Option<u32>,
     /// When the last living process was seen dying.
@@ -59,8 +87,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(candidate: Candidate, pid: Pid, domains: Vec<DomainId>) -> Self {
-        let first = Process::new(pid);
-        Self {
+        let mut new = Self {
             candidate,
             pid,
             name: None,
@@ -68,10 +95,13 @@ impl Worker {
             sample: None,
             domains,
             life: Life::Running,
-            processes: vec![first],
+            processes: BTreeMap::new(),
+            owed: Owed::default(),
             status: None,
             dead_at: None,
-        }
+        };
+        new.add(pid);
+        new
     }
 
     pub(super) fn id(&self) -> WorkerId {
@@ -80,10 +110,12 @@ impl Worker {
 
     /// A process belongs to it from now on. False: it did already.
     pub(super) fn add(&mut self, pid: Pid) -> bool {
-        if self.processes.iter().any(|process| process.pid == pid) {
+        if self.processes.contains_key(&pid) {
             return false;
         }
-        self.processes.push(Process::new(pid));
+        let new = Process::default();
+        self.owed.add(new.owes());
+        self.processes.insert(pid, new);
         self.dead_at = None;
         true
     }
@@ -94,34 +126,39 @@ impl Worker {
             self.status = status;
         }
         match seen {
-            Seen::Gone => self.processes.retain(|process| process.pid != pid),
-            Seen::Exit | Seen::Released => {
-                for process in self.processes.iter_mut().filter(|process| process.pid == pid) {
-                    process.dying |= seen == Seen::Exit;
-                    process.released |= seen == Seen::Released;
+            Seen::Gone => {
+                if let Some(gone) = self.processes.remove(&pid) {
+                    self.owed.remove(gone.owes());
                 }
             }
+            Seen::Exit => self.change(pid, |process| process.dying = true),
+            Seen::Released => self.change(pid, |process| process.released = true),
         }
         self.settle(at);
     }
 
     /// The signal to a process of it was refused.
     pub(super) fn refuse(&mut self, pid: Pid, at: Nanos) {
-        for process in self.processes.iter_mut().filter(|process| process.pid == pid) {
-            process.refused = true;
-        }
+        self.change(pid, |process| process.refused = true);
         self.settle(at);
     }
 
+    fn change(&mut self, pid: Pid, change: impl FnOnce(&mut Process)) {
+        let Some(process) = self.processes.get_mut(&pid) else { return };
+        self.owed.remove(process.owes());
+        change(process);
+        self.owed.add(process.owes());
+    }
+
     fn settle(&mut self, at: Nanos) {
-        if self.dead_at.is_none() && self.processes.iter().all(Process::settled) {
+        if self.dead_at.is_none() && self.owed.deaths == 0 {
             self.dead_at = Some(at);
         }
     }
 
     /// Whether a process that is left could not be signalled.
     pub(super) fn refused(&self) -> bool {
-        self.processes.iter().any(|process| process.refused && !process.dying)
+        self.owed.refused > 0
     }
 
     /// When the last of its processes was seen dying; none while one lives that could be signalled.
@@ -131,7 +168,7 @@ impl Worker {
 
     /// Whether all that it held is given back.
     pub(super) fn memory_is_back(&self) -> bool {
-        self.dead_at.is_some() && self.processes.iter().all(|process| process.released || process.refused)
+        self.dead_at.is_some() && self.owed.memory == 0
     }
 
     /// Whether none of its processes is left.
@@ -139,9 +176,9 @@ impl Worker {
         self.processes.is_empty()
     }
 
-    /// Its processes that are not gone.
+    /// Its processes that are not gone, by number.
     pub(super) fn pids(&self) -> Vec<Pid> {
-        self.processes.iter().map(|process| process.pid).collect()
+        self.processes.keys().copied().collect()
     }
 
     pub(super) fn memory(&self) -> Option<Bytes> {
@@ -174,5 +211,53 @@ impl Worker {
             sample: self.sample,
             domains: self.domains.iter().map(|domain| domain_name(*domain)).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::{Kind, Times};
+
+    /// The same by looking at every process.
+    fn counted(worker: &Worker) -> Owed {
+        let mut all = Owed::default();
+        worker.processes.values().for_each(|process| all.add(process.owes()));
+        all
+    }
+
+    #[test]
+    fn a_storm_of_forks_costs_each_process_the_same() {
+        const PROCESSES: u32 = 16_000;
+        let candidate = Candidate {
+            id: WorkerId(1),
+            kind: Kind::Task { max_retries: Times::Unlimited },
+            uid: 0,
+            owner: None,
+            started: Nanos(0),
+            activity: Activity::Busy,
+            memory: None,
+        };
+        let mut worker = Worker::new(candidate, Pid(1), Vec::new());
+        // Newest first, as a list that is searched from its front likes least.
+        let pids = || (1..=PROCESSES).rev().map(Pid);
+        assert_eq!(pids().filter(|pid| worker.add(*pid)).count(), 15_999, "the first was there");
+        assert_eq!(worker.pids()[..3], [Pid(1), Pid(2), Pid(3)], "in the order of their numbers");
+        worker.refuse(Pid(7), Nanos(1));
+        for (at, pid) in (2..).map(Nanos).zip(pids()) {
+            assert_eq!((worker.dead_at(), worker.refused()), (None, pid.0 >= 7), "before {pid:?}");
+            worker.end(pid, Seen::Exit, None, at);
+            worker.end(pid, Seen::Exit, None, at);
+        }
+        assert_eq!(counted(&worker), worker.owed);
+        assert!(worker.dead_at().is_some() && !worker.memory_is_back() && !worker.gone());
+        for pid in pids() {
+            let seen = if pid.0 % 2 == 0 { Seen::Released } else { Seen::Gone };
+            worker.end(pid, seen, None, Nanos(9));
+        }
+        assert!(worker.memory_is_back() && !worker.gone(), "released is not gone");
+        assert_eq!(counted(&worker), worker.owed);
+        pids().for_each(|pid| worker.end(pid, Seen::Gone, None, Nanos(10)));
+        assert!(worker.gone() && worker.owed == Owed::default());
     }
 }

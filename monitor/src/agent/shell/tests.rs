@@ -1,16 +1,20 @@
 //! The path from a crossing record to the signal, as the shell walks it, under an allocator that counts.
 
+mod flat;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::Path;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::Signal;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::*;
 use crate::agent::core::{DomainId, Settings};
 use crate::agent::domains::Asked;
+use crate::agent::later::Later;
 use crate::config::Config;
 use crate::control::request::Peer;
 use crate::kill::Process;
@@ -22,6 +26,11 @@ thread_local! {
     static COUNT: Cell<usize> = const { Cell::new(0) };
 }
 
+/// Bytes that are allocated and not freed, in all threads.
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+/// The most that there were.
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
 struct Counting;
 
 // SAFETY: every call is passed on unchanged to the system's allocator, which upholds the contract; counting
@@ -29,11 +38,14 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);
+        let live = LIVE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        PEAK.fetch_max(live, Ordering::Relaxed);
         // SAFETY: the caller's promise about `layout` is passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
         // SAFETY: `pointer` came from `System`, by `alloc` above, with this layout.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -60,12 +72,11 @@ impl Drop for Sleeper {
 
 const WORKER: WorkerId = WorkerId(1);
 
-/// A shell that guards the cgroup /box of the fixtures, which is above half of its limit, with `sleeper` as a worker in
-/// it. Nothing waits to be done.
-fn shell(sleeper: &Sleeper) -> Shell {
+/// A shell that guards the cgroup /box of the fixtures, which is above half of its limit; and what other threads say.
+fn guarding() -> (Shell, DomainId, UnboundedReceiver<Later>) {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1");
     let config = Config { journal: None, summary_interval: None, ..Config::defaults(0, None) };
-    let (reports, _) = Reports::start(&config);
+    let (reports, later) = Reports::start(&config);
     let settings = Settings { usage_threshold: 0.5, ..Settings::default() };
     let (ended, _) = mpsc::unbounded_channel();
     let domains = Domains::new(fixture.join("proc"), fixture.join("cgroup"), false);
@@ -75,6 +86,12 @@ fn shell(sleeper: &Sleeper) -> Shell {
     let told = shell.domains.add_cgroup(&"/box".parse().unwrap(), Asked::ByName, None).unwrap();
     let [Event::DomainAdded { domain, .. }] = told[..] else { panic!("{told:?}") };
     told.into_iter().for_each(|event| shell.happen(event));
+    (shell, domain, later)
+}
+
+/// The same with `sleeper` as a worker in the cgroup. Nothing waits to be done.
+fn shell(sleeper: &Sleeper) -> Shell {
+    let (mut shell, domain, _) = guarding();
     let process = Process::open_unchecked(Pid(sleeper.0.id())).unwrap();
     let pid = process.pid();
     let (pushes, _) = mpsc::channel(1);
