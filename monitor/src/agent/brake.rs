@@ -75,7 +75,7 @@ impl Shell {
         }
     }
 
-    /// The latest time for the next tick, if the brake's watchdog, the deputy or the service manager waits for one.
+    /// The latest time from one tick to the next, if the brake's watchdog, the deputy or the service manager waits for one.
     pub(super) fn next_beat(&self) -> Option<Duration> {
         let brake = match self.brake {
             Brake::On(_) => true,
@@ -121,12 +121,13 @@ impl Shell {
                 None => return,
             },
         };
+        let now = clock::now();
         if let Some(programs) = &mut self.programs {
-            programs.workers.letting_go(pid);
+            programs.workers.letting_go(pid, now);
         }
         proceed(&process);
         if let Some(programs) = &mut self.programs {
-            programs.workers.let_go(pid);
+            programs.workers.let_go(pid, now);
         }
     }
 

@@ -100,5 +100,6 @@ impl Shell {
             self.sweep(worker);
             self.scan(worker);
         }
+        self.sweep_strangers();
     }
 }
