@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::calls::{Status, refuse};
-use super::core::{Explanation, KillRecord, Note, WorkerView};
+use super::core::{Explanation, KillRecord, Note, Release, WorkerView};
 use super::metrics::Metrics;
 use super::registry::Registry;
 use crate::control::protocol::{Refusal, RefusalCode, Registered};
@@ -190,7 +190,7 @@ impl Visible for Note {
             | Self::DiedLate { worker, .. }
             | Self::Refused { worker, .. }
             | Self::Stopped { worker, .. }
-            | Self::Continued { worker, .. } => viewer.owns(worker).then_some(self),
+            | Self::Continued(Release { worker, .. }) => viewer.owns(worker).then_some(self),
             Self::Decided { at, kill, domain, victims, others, dry_run } => {
                 let all = victims.len();
                 let victims: Vec<_> =
