@@ -10,4 +10,4 @@ mod worker;
 
 pub use cell::{Cell, MAX_CELLS, NO_PARENT, NODE_CELL, PAGE, brake, quantum};
 pub use record::{Crossing, Delta, Exit, Fork, Header, RECORD_LEN, RecordKind, Stopped};
-pub use worker::{Drops, LETTING_GO, MAX_WORKER_PROCESSES, WorkerEntry};
+pub use worker::{Drops, MAX_WORKER_PROCESSES, ON_ITS_WAY, WorkerEntry, holds};

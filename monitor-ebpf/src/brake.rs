@@ -2,10 +2,10 @@
 //! usage hook. Nothing that is not registered is ever stopped.
 
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_send_signal};
-use monitor_common::{LETTING_GO, RecordKind, Stopped};
+use monitor_common::{RecordKind, Stopped, holds};
 
 use crate::{
-    maps::{WORKERS, dropped},
+    maps::{LET_GO, WORKERS, dropped},
     ring,
 };
 
@@ -17,17 +17,20 @@ const SIGSTOP: u32 = 19;
 #[inline(always)]
 pub(crate) fn stop_current(pid: u32, cell: u32, counter: i64) {
     let Some(entry) = WORKERS.get_ptr_mut(pid) else { return };
-    // SAFETY: a map value stays valid during the program; the agent resets the field when it continues the
-    // process.
+    // SAFETY: a map value stays valid during the program.
     let (worker, stopped_at) = unsafe { ((*entry).worker, (*entry).stopped_at) };
-    if stopped_at > LETTING_GO {
-        return;
+    if stopped_at != 0 {
+        // SAFETY: as above.
+        let let_go_at = LET_GO.get_ptr(pid).map_or(0, |at| unsafe { *at });
+        if holds(stopped_at, let_go_at) {
+            return;
+        }
     }
     // SAFETY: takes a number; refused (EPERM, EBUSY) it does nothing.
     if unsafe { bpf_send_signal(SIGSTOP) } != 0 {
         return;
     }
-    // SAFETY: as above.
+    // SAFETY: as above. After the signal: a stop that comes after SIGCONT has a later time than that.
     unsafe { (*entry).stopped_at = bpf_ktime_get_ns() };
     let header = ring::header(RecordKind::Stopped);
     if !ring::push(

@@ -6,7 +6,7 @@ use aya_ebpf::{helpers::bpf_get_current_cgroup_id, macros::btf_tracepoint, progr
 use monitor_common::{Exit, RecordKind};
 
 use crate::{
-    maps::{WORKERS, dropped},
+    maps::{LET_GO, WORKERS, dropped},
     offsets::{self, field},
     ring,
 };
@@ -41,6 +41,7 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
     };
     // Absent afterwards is all that matters: two threads that die together both come here.
     let _ = WORKERS.remove(pid);
+    let _ = LET_GO.remove(pid);
     if !ring::push(RecordKind::Exit, true, record) {
         dropped(|drops| &mut drops.exit);
     }

@@ -1,7 +1,7 @@
 //! The maps that hooks share. Names are looked up by `monitor::kernel::programs`.
 
 use aya_ebpf::{
-    bindings::BPF_F_MMAPABLE,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
@@ -22,6 +22,13 @@ pub(crate) static GUARDED: HashMap<u64, u32> = HashMap::with_max_entries(MAX_CEL
 /// Which worker a process belongs to, by thread-group id.
 #[map]
 pub(crate) static WORKERS: HashMap<u32, WorkerEntry> = HashMap::with_max_entries(MAX_WORKER_PROCESSES, 0);
+
+/// When the agent, or the watchdog in its place, last let a process go that the brake held: `CLOCK_MONOTONIC`
+/// nanoseconds, with `ON_ITS_WAY`. Programs only read it, and take a process off at its exit: entries are
+/// allocated as they are added, which no program does.
+#[map]
+pub(crate) static LET_GO: HashMap<u32, u64> =
+    HashMap::with_max_entries(MAX_WORKER_PROCESSES, BPF_F_NO_PREALLOC);
 
 /// What could not be delivered.
 #[map]

@@ -7,6 +7,7 @@
 //! who may see what, `watchers` and `reports` tell what happens, `measure` and `upkeep` look at the workers from time to
 //! time, `faults` counts what went wrong, `survival` keeps the agent itself alive, `deputy` acts once if the loop hangs.
 
+mod alarm;
 mod brake;
 mod calls;
 mod clock;

@@ -1,5 +1,6 @@
 //! The decision journal (SPEC 8): JSON lines, one for each decision with its exact inputs, one for the end of each
-//! kill, one for its report, and now and then one for the numbers that workers have. The file and, before it, the file with `.1` appended: together never larger than
+//! kill, one for its report, one for those whom the brake let go at the same time, and now and then one for the numbers that
+//! workers have. The file and, before it, the file with `.1` appended: together never larger than
 //! `journal_max_bytes`.
 //!
 //! Owns: the form of a line, writing them durably off the agent's loop, and reading them back. It must not decide
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::core::{Decision, KillRecord};
+use crate::agent::core::{Decision, KillRecord, Release};
 use crate::report::Report;
 use crate::snapshot::Ranked;
 use crate::worker::WorkerId;
@@ -39,7 +40,8 @@ pub struct Line {
     pub entry: Entry,
 }
 
-/// What a line says: `{"decision": {..}}`, `{"killed": {..}}`, `{"report": {..}}` or `{"workers": "w1000"}`.
+/// What a line says: `{"decision": {..}}`, `{"killed": {..}}`, `{"report": {..}}`,
+/// `{"continued": [..]}` or `{"workers": "w1000"}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
@@ -49,6 +51,8 @@ pub enum Entry {
     Killed(Box<KillRecord>),
     /// All that is known of a kill.
     Report(Box<Report>),
+    /// The brake held these, so long, and let them go for these reasons.
+    Continued(Vec<Release>),
     /// Workers have numbers up to this one, or to the next multiple of 1000.
     Workers(WorkerId),
 }

@@ -142,6 +142,15 @@ fn the_victim_dies_and_the_others_go_on() {
     assert!(status["counters"]["stopped"].as_u64().unwrap() > 0, "{status:#}");
     assert!(status["counters"]["longest_held_ns"].as_u64().unwrap() > 0, "{status:#}");
     assert_eq!(status["brake"]["held"].as_array().unwrap().len(), 0, "{status:#}");
+    let journal = status["journal"]["path"].as_str().unwrap().to_owned();
+    wait_for("the journal to say who was held", PATIENCE, || {
+        let lines = fs::read_to_string(&journal)?;
+        let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let held = lines.flat_map(|line| line["continued"].as_array().cloned().unwrap_or_default());
+        let named = |held: &Value| held["worker"].is_string() && held["pid"].as_u64() > Some(0);
+        Ok(held.into_iter().find(|held| named(held) && held["held_ns"].as_u64() > Some(0)))
+    })
+    .unwrap();
 }
 
 /// A sandbox with a stopped worker in it that would go on to hold 300 MiB, and the agent.

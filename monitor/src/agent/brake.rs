@@ -7,7 +7,6 @@ pub(crate) mod watchdog;
 
 use std::time::Duration;
 
-use monitor_common::LETTING_GO;
 use rustix::process::Signal;
 use serde::Serialize;
 
@@ -76,7 +75,7 @@ impl Shell {
         }
     }
 
-    /// The latest time for the next tick, if the brake's watchdog, the deputy or the service manager waits for one.
+    /// The latest time from one tick to the next, if the brake's watchdog, the deputy or the service manager waits for one.
     pub(super) fn next_beat(&self) -> Option<Duration> {
         let brake = match self.brake {
             Brake::On(_) => true,
@@ -104,8 +103,7 @@ impl Shell {
     /// Stop records were lost: finds in the map who was stopped. Whom the core knows of already counts once.
     pub(super) fn look_for_stopped(&mut self) {
         let stopped = self.programs.as_ref().map(|programs| programs.workers.stopped()).unwrap_or_default();
-        // The others were let go, all of them: that is never left half done here.
-        for entry in stopped.into_iter().filter(|entry| entry.since.0 > LETTING_GO) {
+        for entry in stopped {
             self.happen(Event::Stopped { worker: entry.worker, pid: entry.pid, at: entry.since });
         }
     }
@@ -123,10 +121,14 @@ impl Shell {
                 None => return,
             },
         };
+        let now = clock::now();
         if let Some(programs) = &mut self.programs {
-            programs.workers.letting_go(pid);
+            programs.workers.letting_go(pid, now);
         }
         proceed(&process);
+        if let Some(programs) = &mut self.programs {
+            programs.workers.let_go(pid, now);
+        }
     }
 
     /// Takes a process out of the programs' map; if the brake held it, it goes on.

@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 pub use self::action::Action;
 use self::brake::Brake;
-pub use self::brake::{Freed, HeldView};
+pub use self::brake::{Freed, HeldView, Release};
 pub use self::decision::{Decision, Input};
 use self::domain::Domain;
 pub use self::event::{DomainId, Event, KillId, Measured, Seen};
@@ -129,7 +129,7 @@ impl Core {
             Event::Forked { worker, pid } => self.forked(worker, pid, todo),
             Event::Stopped { worker, pid, at } => self.stopped(worker, pid, at, now, todo),
             Event::Ended { worker, pid, seen, status, at } => {
-                self.held_ends(pid, at);
+                self.held_ends(pid, at, todo);
                 if let Some(found) = self.workers.get_mut(&worker) {
                     found.end(pid, seen, status, at);
                     self.after_an_end(worker, now, todo);

@@ -41,6 +41,10 @@ impl Shell {
     /// A worker's process has a child. That the kernel's map still has it proves that the descriptor is the
     /// child's: the exit hook takes a process off before its pid can be used again.
     pub(super) fn forked(&mut self, worker: WorkerId, pid: Pid) {
+        if self.registry.get(worker).is_none() {
+            // Made before the worker was forgotten: nobody's, but in the map.
+            return self.let_unheld_leave(worker, pid);
+        }
         if !self.registry.room_for_member(worker) {
             self.hold_without(worker, pid);
             return;

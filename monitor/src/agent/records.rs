@@ -100,5 +100,6 @@ impl Shell {
             self.sweep(worker);
         }
         self.scan_all();
+        self.sweep_strangers();
     }
 }

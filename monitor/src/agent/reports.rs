@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
-use super::core::{Decision, KillId, KillRecord, Note};
+use super::core::{Decision, KillId, KillRecord, Note, Release};
 use super::later::{Later, after};
 use super::node;
 use super::shell::Shell;
@@ -60,6 +60,8 @@ pub(super) struct Reports {
     journal: Option<Writer>,
     open: Vec<Open>,
     kept: VecDeque<Report>,
+    /// Whom the brake let go in this turn, for the journal.
+    released: Vec<Release>,
     to_loop: UnboundedSender<Later>,
     /// Workers are being measured.
     pub(super) measuring: bool,
@@ -88,6 +90,7 @@ impl Reports {
             journal,
             open: Vec::new(),
             kept: VecDeque::new(),
+            released: Vec::new(),
             to_loop,
             measuring: false,
             period: Period::default(),
@@ -110,6 +113,16 @@ impl Reports {
     pub(super) fn note_numbers(&self, last: WorkerId) {
         if let Some(journal) = &self.journal {
             journal.workers(last);
+        }
+    }
+
+    /// Writes down whom the brake let go since the last time.
+    pub(super) fn write_released(&mut self) {
+        if !self.released.is_empty() {
+            let released = std::mem::take(&mut self.released);
+            if let Some(journal) = &self.journal {
+                journal.continued(released);
+            }
         }
     }
 
@@ -173,6 +186,7 @@ impl Shell {
         match note {
             Note::Killed(record) => self.landed(record),
             Note::NoCandidates { domain, .. } | Note::Unhelpful { domain, .. } => self.tell_users(domain),
+            Note::Continued(release) => self.reports.released.push(*release),
             Note::Registered { .. }
             | Note::Ended { .. }
             | Note::Above { .. }
@@ -182,7 +196,6 @@ impl Shell {
             | Note::DiedLate { .. }
             | Note::Gear { .. }
             | Note::Stopped { .. }
-            | Note::Continued { .. }
             | Note::Refused { .. }
             | Note::Unknown { .. }
             | Note::Known { .. }

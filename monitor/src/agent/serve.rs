@@ -8,6 +8,7 @@ use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::alarm::Alarm;
 use super::clock;
 use super::core::{Core, Event, Gears, Settings};
 use super::deputy::Deputy;
@@ -28,6 +29,7 @@ use crate::kernel::numbers::Hook;
 use crate::kernel::programs::{KernelLog, Probes, Programs};
 use crate::memory::{CgroupPath, ReadError};
 use crate::recording::Recorder;
+use crate::units::Nanos;
 
 /// Why the agent cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +54,12 @@ pub enum AgentError {
         error: std::io::Error,
     },
     /// The runtime refuses.
-    #[error("cannot wait for kernel records: {0}")]
+    #[error("cannot wait for kernel records or a time: {0}")]
     Poller(std::io::Error),
 }
+
+/// The shortest time between two ticks, should one not move the deadline that it is for.
+const LEAST_WAIT: Duration = Duration::from_micros(100);
 
 /// Calls that wait for the loop.
 const WAITING_CALLS: usize = 1024;
@@ -92,18 +97,20 @@ pub async fn serve(
         Limits::of(Shares::now().connections),
         shutdown.clone(),
     ));
+    let mut alarm = Alarm::new().map_err(AgentError::Poller)?;
     ready();
+    let mut ticked = clock::now();
     // Whether records are left that the last turn did not get to: no new readiness will tell of them.
     let mut more = false;
     loop {
         shell.turn();
-        // No later than a refresh, whatever the clock did.
-        let due = shell.core.next_deadline().since(clock::now()).min(shell.core.settings().refresh());
-        let wait = shell.next_beat().map_or(due, |beat| due.min(beat));
         // However fast records come, what is due is done: they are preferred below.
-        if wait.is_zero() {
+        let now = clock::now();
+        if now >= next_tick(&shell, ticked) {
             shell.tick();
+            ticked = now;
         }
+        alarm.set(next_tick(&shell, ticked).max(ticked.after(LEAST_WAIT))).map_err(AgentError::Poller)?;
         tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
@@ -119,7 +126,7 @@ pub async fn serve(
             }
             Some(end) = ends.recv() => shell.ended(end),
             Some(late) = later.recv() => shell.later(late),
-            () = tokio::time::sleep(wait.max(Duration::from_micros(100))) => shell.tick(),
+            () = alarm.rings() => {}
             Some(request) = calls.recv() => match request {
                 Request::Call { peer, op, reply } => {
                     // A client that went away needs no answer.
@@ -133,6 +140,12 @@ pub async fn serve(
     // It ends by the same signal.
     let _ = server.await;
     Ok(())
+}
+
+/// When the core or a watchdog wants the next tick, after one at `ticked`. No later than a refresh, whatever the clock did.
+fn next_tick(shell: &Shell, ticked: Nanos) -> Nanos {
+    let due = shell.core.next_deadline().min(ticked.after(shell.core.settings().refresh()));
+    shell.next_beat().map_or(due, |beat| due.min(ticked.after(beat)))
 }
 
 fn load(config: &Config) -> Result<Programs, Box<Probes>> {

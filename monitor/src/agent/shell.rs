@@ -154,6 +154,7 @@ impl Shell {
         while let Some(action) = self.todo.pop_front() {
             self.act(action);
         }
+        self.reports.write_released();
     }
 
     /// Tells the core, and the recording if there is one: the only way an event reaches it. What the deputy did comes
@@ -345,7 +346,7 @@ fn log(note: &Note) {
         | Note::Killed(_)
         | Note::Gear { .. }
         | Note::Stopped { .. }
-        | Note::Continued { .. } => {
+        | Note::Continued(_) => {
             tracing::info!(target: "note", "{text}")
         }
         Note::Stuck { .. }

@@ -71,17 +71,27 @@ impl Shell {
         }
     }
 
+    /// Takes those out of the programs' map whose worker is forgotten, and whose fork record was lost.
+    pub(super) fn sweep_strangers(&mut self) {
+        let members = self.programs.as_ref().map(|programs| programs.workers.members()).unwrap_or_default();
+        for (pid, worker) in members {
+            if self.registry.get(worker).is_none() {
+                self.let_unheld_leave(worker, pid);
+            }
+        }
+    }
+
     /// One that is no worker's any more: nobody stays stopped.
     pub(super) fn let_unheld_leave(&mut self, worker: WorkerId, pid: Pid) {
-        let stopped =
-            self.programs.as_ref().is_some_and(|programs| programs.workers.stopped_at(pid).is_some());
-        if stopped {
-            self.continue_process(worker, pid);
-        }
-        if let Some(programs) = &mut self.programs
-            && programs.workers.worker_of(pid) == Some(worker)
-        {
-            programs.workers.remove(pid);
+        // Opened first: that the map then names it proves what was opened.
+        match (self.open_unheld(worker, pid, Proof::Map), &mut self.programs) {
+            (Ok(Some(process)), _) => self.let_leave(&process),
+            (Ok(None), Some(programs)) if programs.workers.worker_of(pid) == Some(worker) => {
+                programs.workers.remove(pid);
+            }
+            (Ok(None), _) => {}
+            // It may be stopped: the map goes on naming it.
+            (Err(_), _) => self.troubles.counts.not_opened += 1,
         }
     }
 }

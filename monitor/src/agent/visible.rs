@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::calls::{Status, refuse};
-use super::core::{Explanation, KillRecord, Note, WorkerView};
+use super::core::{Explanation, KillRecord, Note, Release, WorkerView};
 use super::metrics::Metrics;
 use super::registry::Registry;
 use crate::control::protocol::{Refusal, RefusalCode, Registered};
@@ -211,7 +211,7 @@ impl Visible for Note {
             | Self::DiedLate { worker, .. }
             | Self::Refused { worker, .. }
             | Self::Stopped { worker, .. }
-            | Self::Continued { worker, .. } => viewer.owns(worker).then_some(self),
+            | Self::Continued(Release { worker, .. }) => viewer.owns(worker).then_some(self),
             Self::Decided { at, kill, domain, victims, others, dry_run } => {
                 let all = victims.len();
                 let victims: Vec<_> =

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::exit;
+use crate::kernel::workers::WorkerFds;
 
 /// Started by `monitor agent` only.
 #[derive(Debug, clap::Args)]
@@ -12,6 +13,9 @@ pub(super) struct Args {
     /// The descriptor of the map of workers
     #[arg(long)]
     workers: RawFd,
+    /// The descriptor of the map of when they were let go
+    #[arg(long)]
+    let_go: RawFd,
     /// The descriptor of the cells
     #[arg(long)]
     cells: RawFd,
@@ -25,7 +29,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> u8 {
     let patience = Duration::from_millis(args.patience_ms);
-    match crate::agent::watchdog(args.workers, args.cells, &args.procfs, patience) {
+    let workers = WorkerFds { entries: args.workers, let_go: args.let_go };
+    match crate::agent::watchdog(workers, args.cells, &args.procfs, patience) {
         Ok(()) => exit::OK,
         Err(error) => {
             super::ask::complain(&error);

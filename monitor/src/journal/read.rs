@@ -93,7 +93,7 @@ pub fn read(path: &Path) -> Result<(BTreeMap<KillId, Past>, Vec<Skipped>), Journ
             let id = report.kill.id;
             kills.entry(id).or_default().report = Some(report);
         }
-        Ok(Entry::Workers(_)) => {}
+        Ok(Entry::Continued(_) | Entry::Workers(_)) => {}
         Err(why) => skipped.push(Skipped { path: file.to_owned(), number, why }),
     })?;
     Ok((kills, skipped))

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
-use crate::agent::core::{Decision, KillId, Settings};
+use crate::agent::core::{Decision, Freed, KillId, Settings};
 use crate::report::tests::{decision, record};
-use crate::units::Bytes;
+use crate::units::{Bytes, Nanos, Pid};
 
 /// Writes a decision and an end for each kill, waiting for one before the next: the queue is shorter than some tests.
 fn write(path: &Path, max: u64, kills: impl IntoIterator<Item = u64>) -> JournalView {
@@ -42,6 +42,19 @@ fn what_is_written_is_read_back_and_comes_out_the_same() {
     drop(writer);
     assert_eq!(last_numbers(&path).unwrap(), Some(Last { worker: WorkerId(1000), ..last }));
     assert_eq!(read(&path).unwrap(), (kills, Vec::new()), "it is no kill");
+}
+
+#[test]
+fn who_was_held_and_for_how_long_is_a_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal");
+    let of = |pid| Release { at: Nanos(9), worker: WorkerId(1), pid: Pid(pid), held_ns: 8, why: Freed::Room };
+    let writer = Writer::start(&path, Bytes(1 << 20)).unwrap();
+    writer.continued(vec![of(1), of(2)]);
+    drop(writer);
+    let line: Line = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert_eq!(line.entry, Entry::Continued(vec![of(1), of(2)]));
+    assert_eq!(read(&path).unwrap(), (std::collections::BTreeMap::new(), Vec::new()), "it is no kill");
 }
 
 #[test]

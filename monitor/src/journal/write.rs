@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::file::{Output, WriteError};
 use super::{Decided, Entry, Line, VERSION};
-use crate::agent::core::{Decision, KillRecord};
+use crate::agent::core::{Decision, KillRecord, Release};
 use crate::report::Report;
 use crate::units::Bytes;
 use crate::worker::WorkerId;
@@ -42,6 +42,7 @@ enum Order {
     Decision(Arc<Decision>),
     Killed(Box<KillRecord>),
     Report(Box<Report>),
+    Continued(Vec<Release>),
     Workers(WorkerId),
 }
 
@@ -79,6 +80,12 @@ impl Writer {
     /// Hands a report over. Never waits.
     pub fn report(&self, report: Report) {
         self.hand_over(Order::Report(Box::new(report)));
+    }
+
+    /// Hands over whom the brake let go: all of a moment at once, because decisions wait in the same queue. Never
+    /// waits.
+    pub fn continued(&self, released: Vec<Release>) {
+        self.hand_over(Order::Continued(released));
     }
 
     /// Hands over up to where workers have numbers. Never waits.
@@ -171,6 +178,7 @@ impl Scribe {
             }
             Order::Killed(record) => Entry::Killed(record),
             Order::Report(report) => Entry::Report(report),
+            Order::Continued(released) => Entry::Continued(released),
             Order::Workers(last) => Entry::Workers(last),
         };
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

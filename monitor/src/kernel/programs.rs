@@ -146,7 +146,7 @@ impl Programs {
             |name: &str| ebpf.take_map(name).ok_or_else(|| format!("the object has no map {name}"));
         let events = RingBuf::try_from(take("EVENTS")?)?;
         let guarded = HashMap::try_from(take("GUARDED")?)?;
-        let workers = WorkerMap::new(take("WORKERS")?)?;
+        let workers = WorkerMap::new(take("WORKERS")?, take("LET_GO")?)?;
         let drops = DropMap::new(take("DROPS")?)?;
         let (cells, cells_fd) = match take("CELLS")? {
             aya::maps::Map::Array(data) => (Cells::map(data.fd())?, data.fd().as_fd().try_clone_to_owned()?),

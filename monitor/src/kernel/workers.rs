@@ -1,18 +1,16 @@
 //! The map from process to worker that the programs share with the agent, and with the watchdog that outlives it:
 //! who belongs to whom, and whom the brake holds. Only stores and looks up; signals nobody.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use aya::maps::{HashMap, IterableMap as _, Map, MapData, MapError};
-use monitor_common::{LETTING_GO, WorkerEntry};
+use monitor_common::{ON_ITS_WAY, WorkerEntry, holds};
 
 use crate::units::{Nanos, Pid};
 use crate::worker::WorkerId;
 
 /// Only if there is no such key (`BPF_NOEXIST`, include/uapi/linux/bpf.h).
 const NO_EXIST: u64 = 1;
-/// Only if there is one (`BPF_EXIST`).
-const EXIST: u64 = 2;
 
 /// `WorkerEntry` for aya.
 #[derive(Clone, Copy)]
@@ -23,7 +21,21 @@ struct Entry(WorkerEntry);
 unsafe impl aya::Pod for Entry {}
 
 /// See the module.
-pub struct WorkerMap(HashMap<MapData, u32, Entry>);
+pub struct WorkerMap {
+    /// `WORKERS` of the object. What stands in an entry when it was stopped is the programs' alone.
+    entries: HashMap<MapData, u32, Entry>,
+    /// `LET_GO` of the object: written on this side alone.
+    let_go: HashMap<MapData, u32, u64>,
+}
+
+/// The descriptors of the two maps, to be inherited.
+#[derive(Debug)]
+pub struct WorkerFds<T> {
+    /// Of `WORKERS`.
+    pub entries: T,
+    /// Of `LET_GO`.
+    pub let_go: T,
+}
 
 /// A process that the brake stopped, as the map has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,29 +49,30 @@ pub struct StoppedEntry {
 }
 
 impl WorkerMap {
-    /// The map `WORKERS` of the object.
+    /// The maps `WORKERS` and `LET_GO` of the object.
     ///
     /// # Errors
-    /// If it has another form.
-    pub fn new(map: Map) -> Result<Self, MapError> {
-        HashMap::try_from(map).map(Self)
+    /// If one has another form.
+    pub fn new(entries: Map, let_go: Map) -> Result<Self, MapError> {
+        Ok(Self { entries: entries.try_into()?, let_go: let_go.try_into()? })
     }
 
-    /// The same map in another process, which inherited its descriptor.
+    /// The same maps in another process, which inherited their descriptors.
     ///
     /// # Errors
-    /// If the descriptor is no such map, or the kernel refuses.
-    pub fn inherit(fd: OwnedFd) -> Result<Self, MapError> {
-        Self::new(Map::HashMap(MapData::from_fd(fd)?))
+    /// If the descriptors are no such maps, or the kernel refuses.
+    pub fn inherit(fds: WorkerFds<OwnedFd>) -> Result<Self, MapError> {
+        let map = |fd| MapData::from_fd(fd).map(Map::HashMap);
+        Self::new(map(fds.entries)?, map(fds.let_go)?)
     }
 
-    /// Its descriptor, to be inherited.
+    /// Their descriptors, to be inherited.
     ///
     /// # Errors
-    /// If it can't be duplicated.
-    pub fn fd(&self) -> std::io::Result<OwnedFd> {
-        let fd: BorrowedFd<'_> = self.0.map().fd().as_fd();
-        fd.try_clone_to_owned()
+    /// If they can't be duplicated.
+    pub fn fds(&self) -> std::io::Result<WorkerFds<OwnedFd>> {
+        let copy = |map: &MapData| map.fd().as_fd().try_clone_to_owned();
+        Ok(WorkerFds { entries: copy(self.entries.map())?, let_go: copy(self.let_go.map())? })
     }
 
     /// A process belongs to a worker. One that the fork hook entered already, with what the brake knows of it, stays
@@ -68,7 +81,7 @@ impl WorkerMap {
     /// # Errors
     /// If the map is full or the kernel refuses.
     pub fn add(&mut self, pid: Pid, worker: WorkerId) -> Result<(), MapError> {
-        match self.0.insert(pid.0, Entry(WorkerEntry { worker: worker.0, stopped_at: 0 }), NO_EXIST) {
+        match self.entries.insert(pid.0, Entry(WorkerEntry { worker: worker.0, stopped_at: 0 }), NO_EXIST) {
             Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => {
                 Ok(())
             }
@@ -81,56 +94,82 @@ impl WorkerMap {
     /// # Errors
     /// If the map is full or the kernel refuses.
     pub fn set(&mut self, pid: Pid, worker: WorkerId) -> Result<(), MapError> {
-        self.0.insert(pid.0, Entry(WorkerEntry { worker: worker.0, stopped_at: 0 }), 0)
+        self.entries.insert(pid.0, Entry(WorkerEntry { worker: worker.0, stopped_at: 0 }), 0)
     }
 
     /// The worker that a process belongs to. None once it began to exit.
     #[must_use]
     pub fn worker_of(&self, pid: Pid) -> Option<WorkerId> {
-        self.0.get(&pid.0, 0).ok().map(|Entry(entry)| WorkerId(entry.worker))
+        self.entries.get(&pid.0, 0).ok().map(|Entry(entry)| WorkerId(entry.worker))
     }
 
     /// Forgets a process. One that is not known is left alone.
     pub fn remove(&mut self, pid: Pid) {
-        // Fails only if it is not there: the exit hook was first.
-        let _ = self.0.remove(&pid.0);
+        // Both fail only if it is not there: the exit hook was first, or it was never let go.
+        let _ = self.entries.remove(&pid.0);
+        let _ = self.let_go.remove(&pid.0);
     }
 
     /// When the brake stopped this process; none if it did not, or it was let go.
     #[must_use]
     pub fn stopped_at(&self, pid: Pid) -> Option<Nanos> {
-        self.0
-            .get(&pid.0, 0)
-            .ok()
-            .filter(|entry| entry.0.stopped_at > LETTING_GO)
-            .map(|e| Nanos(e.0.stopped_at))
+        let Entry(entry) = self.entries.get(&pid.0, 0).ok()?;
+        holds(entry.stopped_at, self.let_go_at(pid)).then_some(Nanos(entry.stopped_at))
     }
 
     /// SIGCONT follows: from now on it may be stopped again. Before the signal, because a process that runs and counts
-    /// as stopped would allocate without a brake for as long as the agent gets no processor. The mark stays until it is
-    /// stopped anew or ends: to take it off, not in one atomic step, would overwrite a stop in between, and if that
-    /// stop's record were lost nobody would know of it.
-    pub fn letting_go(&mut self, pid: Pid) {
-        if let Ok(Entry(entry)) = self.0.get(&pid.0, 0) {
-            // Fails only if it began to exit meanwhile. Nobody stops it in between: it counts as stopped.
-            let _ = self.0.insert(pid.0, Entry(WorkerEntry { stopped_at: LETTING_GO, ..entry }), EXIST);
+    /// as stopped would allocate without a brake for as long as the agent gets no processor. `at` is the time now.
+    pub fn letting_go(&mut self, pid: Pid, at: Nanos) {
+        self.note_let_go(pid, at.0 | ON_ITS_WAY);
+    }
+
+    /// SIGCONT was sent, after `letting_go` at the same time. If the process was stopped anew meanwhile, that stays.
+    pub fn let_go(&mut self, pid: Pid, at: Nanos) {
+        self.note_let_go(pid, at.0 & !ON_ITS_WAY);
+    }
+
+    fn note_let_go(&mut self, pid: Pid, at: u64) {
+        // Of one that is no worker's any more nothing is kept: nobody would take it off.
+        if self.worker_of(pid).is_some() {
+            // There is room for as many as there are workers' processes.
+            let _ = self.let_go.insert(pid.0, at, 0);
         }
     }
 
-    /// Everyone whom the brake holds, or who was let go last (`since` is [`LETTING_GO`] then). A process that is entered or leaves meanwhile may be missed or seen twice.
+    /// 0: never.
+    fn let_go_at(&self, pid: Pid) -> u64 {
+        self.let_go.get(&pid.0, 0).unwrap_or(0)
+    }
+
+    /// Everyone whom the brake holds, or who was about to be let go. A process that is entered or leaves meanwhile may
+    /// be missed or seen twice.
     #[must_use]
     pub fn stopped(&self) -> Vec<StoppedEntry> {
-        let held = |(pid, Entry(entry)): (u32, Entry)| {
-            (entry.stopped_at != 0).then_some(StoppedEntry {
-                worker: WorkerId(entry.worker),
-                pid: Pid(pid),
-                since: Nanos(entry.stopped_at),
-            })
+        let mut stopped = self.all();
+        stopped.retain(|entry| {
+            let let_go_at = self.let_go_at(entry.pid);
+            entry.since.0 != 0 && (holds(entry.since.0, let_go_at) || let_go_at & ON_ITS_WAY != 0)
+        });
+        stopped
+    }
+
+    /// Every process, with when it was last stopped, 0 for never.
+    fn all(&self) -> Vec<StoppedEntry> {
+        let entry = |(pid, Entry(entry)): (u32, Entry)| StoppedEntry {
+            worker: WorkerId(entry.worker),
+            pid: Pid(pid),
+            since: Nanos(entry.stopped_at),
         };
         // What goes wrong here is a key that was removed under the iteration, which then ends: look again.
-        (0..3).find_map(|_| self.0.iter().collect::<Result<Vec<_>, _>>().ok()).map_or_else(
-            || self.0.iter().filter_map(Result::ok).filter_map(held).collect(),
-            |all| all.into_iter().filter_map(held).collect(),
+        (0..3).find_map(|_| self.entries.iter().collect::<Result<Vec<_>, _>>().ok()).map_or_else(
+            || self.entries.iter().filter_map(Result::ok).map(entry).collect(),
+            |all| all.into_iter().map(entry).collect(),
         )
+    }
+
+    /// Every process and the worker that the map gives it. As with `stopped`, one may be missed or seen twice.
+    #[must_use]
+    pub fn members(&self) -> Vec<(Pid, WorkerId)> {
+        self.all().into_iter().map(|entry| (entry.pid, entry.worker)).collect()
     }
 }

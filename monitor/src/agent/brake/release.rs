@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use monitor_common::LETTING_GO;
 use rustix::process::Signal;
 
 use crate::agent::clock;
@@ -28,22 +27,22 @@ fn release_held(workers: &mut WorkerMap, procfs: &Path) -> usize {
     let mut released = 0;
     for entry in workers.stopped() {
         if let Some(process) = open_stopped(procfs, entry.pid, entry.since) {
-            workers.letting_go(entry.pid);
+            let now = clock::now();
+            workers.letting_go(entry.pid, now);
             // Refused or gone: nothing else can be tried.
             let _ = process.signal(Signal::CONT);
-            released += usize::from(entry.since.0 > LETTING_GO);
+            workers.let_go(entry.pid, now);
+            released += 1;
         }
     }
     released
 }
 
-/// Opens a process that started before `since`, when it was stopped: one that got the pid later is another. Of one
-/// that was being let go that is not known.
+/// Opens a process that started before `since`, when it was stopped: one that got the pid later is another.
 pub(super) fn open_stopped(procfs: &Path, pid: Pid, since: Nanos) -> Option<Process> {
     let process = Process::open_unchecked(pid).ok()?;
     let started = start_time(procfs, pid).ok()?;
     // Both are rounded down: who started before is not taken for later.
-    let since = if since.0 <= LETTING_GO { clock::now() } else { since };
     if started > clock::to_ticks(since) {
         return None;
     }

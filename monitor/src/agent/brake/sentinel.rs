@@ -24,14 +24,15 @@ pub(in crate::agent) struct Sentinel {
 }
 
 impl Sentinel {
-    /// Starts the watchdog. It inherits the two maps and nothing of the programs: those must end with the agent.
+    /// Starts the watchdog. It inherits the three maps and nothing of the programs: those must end with the agent.
     pub(super) fn start(programs: &Programs, procfs: &Path, longest: Duration) -> io::Result<Self> {
         let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
-        let workers = programs.workers.fd()?;
+        let workers = programs.workers.fds()?;
         let cells = programs.cells_fd().try_clone_to_owned()?;
         let mut command = Command::new("/proc/self/exe");
         command.arg(SUBCOMMAND);
-        command.arg("--workers").arg(workers.as_raw_fd().to_string());
+        command.arg("--workers").arg(workers.entries.as_raw_fd().to_string());
+        command.arg("--let-go").arg(workers.let_go.as_raw_fd().to_string());
         command.arg("--cells").arg(cells.as_raw_fd().to_string());
         command.arg("--patience-ms").arg(longest.as_millis().to_string());
         command.arg("--procfs").arg(procfs);
@@ -40,7 +41,8 @@ impl Sentinel {
         // lock. The closure owns the descriptors, which are open in the child too.
         unsafe {
             command.pre_exec(move || {
-                fcntl_setfd(&workers, FdFlags::empty())?;
+                fcntl_setfd(&workers.entries, FdFlags::empty())?;
+                fcntl_setfd(&workers.let_go, FdFlags::empty())?;
                 fcntl_setfd(&cells, FdFlags::empty())?;
                 // Not ended by the terminal's signals to the agent's group.
                 rustix::process::setsid()?;

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::release::release_all;
 use crate::kernel::cells::Cells;
-use crate::kernel::workers::WorkerMap;
+use crate::kernel::workers::{WorkerFds, WorkerMap};
 
 /// The hidden subcommand by which the agent starts it.
 pub(crate) const SUBCOMMAND: &str = "__watchdog";
@@ -28,7 +28,7 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(2);
 /// # Errors
 /// If they are no such maps.
 pub(crate) fn watch(
-    workers: RawFd,
+    workers: WorkerFds<RawFd>,
     cells: RawFd,
     procfs: &Path,
     patience: Duration,
@@ -37,8 +37,10 @@ pub(crate) fn watch(
     // Refused without the privilege: then it is as likely a victim of the kernel as others.
     let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
     let _ = rustix::thread::set_name(c"monitor-brake");
-    // SAFETY: the agent left these two open across exec for this process, which uses them only here.
-    let (workers, cells) = unsafe { (OwnedFd::from_raw_fd(workers), OwnedFd::from_raw_fd(cells)) };
+    // SAFETY: the agent left these three open across exec for this process, which uses them only here.
+    let own = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
+    let (workers, cells) =
+        (WorkerFds { entries: own(workers.entries), let_go: own(workers.let_go) }, own(cells));
     let mut cells = Cells::map(cells.as_fd())?;
     let mut workers = WorkerMap::inherit(workers)?;
     let look = patience.max(LEAST_PATIENCE) / LOOKS;

@@ -9,8 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use super::worker::Life;
 use super::{Action, Core, DomainId, Note};
-use crate::units::{Nanos, Pid};
+use crate::threshold::Usage;
+use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::WorkerId;
+
+/// With less room than this for each processor (four times what one keeps to itself) nobody goes on at once: it would
+/// be stopped again some pages later.
+const LEAST_ROOM: Bytes = Bytes(256 << 10);
+
+/// How long the held wait for more. Not for ever: below the threshold nobody is killed, so that it may never come.
+const LITTLE_ROOM: Duration = Duration::from_millis(100);
 
 /// Why a process that the brake stopped was continued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +34,17 @@ pub enum Freed {
     Unregistered,
     /// The brake was switched off.
     SwitchedOff,
+    /// It ended while it was held: a victim, as a rule.
+    Ended,
+}
+
+/// What becomes of one that is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Goes(Freed),
+    Stays,
+    /// There is little room: it goes at this time if nothing else is against it.
+    StaysUntil(Nanos),
 }
 
 /// A process that is held.
@@ -39,12 +58,29 @@ pub struct HeldView {
     pub since: Nanos,
 }
 
+/// One that the brake held and holds no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// When it went on, or ended.
+    pub at: Nanos,
+    /// Whose.
+    pub worker: WorkerId,
+    /// The process.
+    pub pid: Pid,
+    /// How long it was held.
+    pub held_ns: u64,
+    /// Why it was let go, or that it ended.
+    pub why: Freed,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Held {
     worker: WorkerId,
     since: Nanos,
     /// When the core was told: readings from then on decide.
     told: Nanos,
+    /// It waits for more room, until then.
+    cramped: Option<Nanos>,
 }
 
 /// Who is held.
@@ -67,7 +103,7 @@ impl Core {
             return;
         }
         self.counters.stopped += 1;
-        self.brake.held.insert(pid, Held { worker, since, told: now });
+        self.brake.held.insert(pid, Held { worker, since, told: now, cramped: None });
         if let Some(found) = self.workers.get(&worker) {
             todo.extend(found.domains.iter().map(|domain| Action::Read(*domain)));
         }
@@ -76,9 +112,9 @@ impl Core {
     }
 
     /// A process is dying or gone: it is not held any more.
-    pub(super) fn held_ends(&mut self, pid: Pid, now: Nanos) {
+    pub(super) fn held_ends(&mut self, pid: Pid, now: Nanos, todo: &mut VecDeque<Action>) {
         if let Some(held) = self.brake.held.remove(&pid) {
-            self.count_held(held.since, now);
+            todo.push_back(self.release(pid, held, Freed::Ended, now));
         }
     }
 
@@ -87,17 +123,23 @@ impl Core {
         if self.brake.held.is_empty() {
             return;
         }
-        let free: Vec<(Pid, Held, Freed)> = self
-            .brake
-            .held
-            .iter()
-            .filter_map(|(pid, held)| Some((*pid, *held, self.may_go(held, now)?)))
-            .collect();
-        for (pid, held, why) in free {
-            if why == Freed::TooLong {
-                self.let_go_around(held.worker, todo);
+        let fates: Vec<(Pid, Held, Fate)> =
+            self.brake.held.iter().map(|(pid, held)| (*pid, *held, self.fate_of(held, now))).collect();
+        for (pid, held, fate) in fates {
+            let cramped = match fate {
+                Fate::Goes(why) => {
+                    if why == Freed::TooLong {
+                        self.let_go_around(held.worker, todo);
+                    }
+                    self.free(pid, held, why, now, todo);
+                    continue;
+                }
+                Fate::StaysUntil(time) => Some(time),
+                Fate::Stays => None,
+            };
+            if let Some(held) = self.brake.held.get_mut(&pid) {
+                held.cramped = cramped;
             }
-            self.free(pid, held, why, now, todo);
         }
     }
 
@@ -124,9 +166,10 @@ impl Core {
         self.settings.brakes() && self.domains.get(&id).is_some_and(|domain| !domain.let_go)
     }
 
-    /// When the first of the held has been held for too long.
+    /// When the first of the held has been held for too long, or has waited for more room long enough.
     pub(super) fn brake_deadline(&self) -> Option<Nanos> {
-        self.brake.held.values().map(|held| self.too_long_at(held)).min()
+        let too_long = |held: &Held| self.too_long_at(held);
+        self.brake.held.values().map(|held| held.cramped.unwrap_or(Nanos(u64::MAX)).min(too_long(held))).min()
     }
 
     /// Who is held now.
@@ -140,33 +183,45 @@ impl Core {
         held.since.after(Duration::from_millis(self.settings.brake_max_ms))
     }
 
-    fn may_go(&self, held: &Held, now: Nanos) -> Option<Freed> {
+    fn fate_of(&self, held: &Held, now: Nanos) -> Fate {
         if now >= self.too_long_at(held) {
-            return Some(Freed::TooLong);
+            return Fate::Goes(Freed::TooLong);
         }
-        let Some(worker) = self.workers.get(&held.worker) else { return Some(Freed::Unregistered) };
+        let Some(worker) = self.workers.get(&held.worker) else {
+            return Fate::Goes(Freed::Unregistered);
+        };
         match worker.life {
             // SIGKILL ends a stopped process too.
-            Life::BeingKilled(_) => return None,
+            Life::BeingKilled(_) => return Fate::Stays,
             Life::Running | Life::Stuck(_) | Life::Refused => {}
         }
         if !self.settings.brakes() {
-            return Some(Freed::SwitchedOff);
+            return Fate::Goes(Freed::SwitchedOff);
         }
-        let mut why = Freed::Room;
+        let (mut why, mut cramped) = (Freed::Room, false);
         for domain in worker.domains.iter().filter_map(|id| self.domains.get(id)) {
             if domain.read_at.is_none_or(|read| read < held.told) {
                 // Its reading is on its way.
-                return None;
+                return Fate::Stays;
             }
             if domain.above() {
                 if !domain.let_go {
-                    return None;
+                    return Fate::Stays;
                 }
                 why = Freed::NobodyToKill;
+            } else {
+                cramped |= self.is_cramped(domain);
             }
         }
-        Some(why)
+        let until = held.since.after(LITTLE_ROOM);
+        if cramped && now < until { Fate::StaysUntil(until) } else { Fate::Goes(why) }
+    }
+
+    /// Below its threshold by next to nothing, where going on means to be stopped again.
+    fn is_cramped(&self, domain: &super::Domain) -> bool {
+        let least = LEAST_ROOM.0.saturating_mul(u64::from(self.settings.cpus.max(1)));
+        let room = |usage: Usage| usage.threshold.saturating_sub(usage.used);
+        !domain.let_go && domain.usage().is_some_and(|usage| room(usage) < Bytes(least))
     }
 
     fn let_go_around(&mut self, worker: WorkerId, todo: &mut VecDeque<Action>) {
@@ -180,16 +235,16 @@ impl Core {
 
     fn free(&mut self, pid: Pid, held: Held, why: Freed, now: Nanos, todo: &mut VecDeque<Action>) {
         self.brake.held.remove(&pid);
-        let held_ns = self.count_held(held.since, now);
         todo.push_back(Action::Continue { worker: held.worker, pid });
-        todo.push_back(Action::Note(Note::Continued { at: now, worker: held.worker, pid, held_ns, why }));
+        todo.push_back(self.release(pid, held, why, now));
     }
 
-    fn count_held(&mut self, since: Nanos, now: Nanos) -> u64 {
-        let held = now.0.saturating_sub(since.0);
-        self.counters.held_ns = self.counters.held_ns.saturating_add(held);
-        self.counters.longest_held_ns = self.counters.longest_held_ns.max(held);
-        held
+    /// Counts how long it was held; what is to be said of it is returned.
+    fn release(&mut self, pid: Pid, held: Held, why: Freed, at: Nanos) -> Action {
+        let held_ns = at.0.saturating_sub(held.since.0);
+        self.counters.held_ns = self.counters.held_ns.saturating_add(held_ns);
+        self.counters.longest_held_ns = self.counters.longest_held_ns.max(held_ns);
+        Action::Note(Note::Continued(Release { at, worker: held.worker, pid, held_ns, why }))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::brake::Freed;
+use super::brake::Release;
 use super::event::KillId;
 use super::gear::Gear;
 use super::view::{KillRecord, Remains};
@@ -200,19 +200,8 @@ pub enum Note {
         /// The process.
         pid: Pid,
     },
-    /// It goes on.
-    Continued {
-        /// When.
-        at: Nanos,
-        /// Whose.
-        worker: WorkerId,
-        /// The process.
-        pid: Pid,
-        /// How long it was held.
-        held_ns: u64,
-        /// Why it may.
-        why: Freed,
-    },
+    /// It goes on, or ended.
+    Continued(Release),
     /// Kernel records were lost; everything is read anew.
     Lost {
         /// When.

@@ -92,6 +92,9 @@ impl Core {
         let Some(Unhelpful { candidates_hold, others_hold }) = unhelpful(usage, &domain.roster) else {
             return ControlFlow::Continue(());
         };
+        // Holding workers would bring nothing back either.
+        self.let_go(id, todo);
+        let Some(domain) = self.domains.get_mut(&id) else { return ControlFlow::Break(None) };
         if domain.complained.is_some_and(|last| now.since(last) < COMPLAIN_EVERY) {
             return ControlFlow::Break(None);
         }

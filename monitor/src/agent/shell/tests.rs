@@ -140,3 +140,35 @@ async fn from_the_crossing_record_to_the_signal_nothing_is_allocated() {
     assert!(!sleeper.0.wait().unwrap().success());
     assert!(shell.todo.is_empty(), "nothing was to be done before or besides: {:?}", shell.todo);
 }
+
+#[tokio::test]
+async fn who_is_forked_by_a_worker_that_is_forgotten_leaves_the_map() {
+    let programs = match Programs::load(crate::kernel::programs::KernelLog::Off) {
+        Ok(programs) => programs,
+        Err(probes) => {
+            assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "nothing loads: {probes:#?}");
+            return eprintln!("skipped: nothing loads: {probes:#?}");
+        }
+    };
+    let sleepers = [(); 3].map(|()| Sleeper(Command::new("sleep").arg("600").spawn().unwrap()));
+    let [known, told, lost] = sleepers.each_ref().map(|sleeper| Pid(sleeper.0.id()));
+    let mut shell = shell(&sleepers[0]);
+    shell.programs = Some(programs);
+    let forgotten = WorkerId(2);
+    let enter = |shell: &mut Shell, pid, worker| {
+        shell.programs.as_mut().unwrap().workers.set(pid, worker).unwrap();
+    };
+    let entered = |shell: &Shell| {
+        let workers = &shell.programs.as_ref().unwrap().workers;
+        [known, told, lost].map(|pid| workers.worker_of(pid))
+    };
+    enter(&mut shell, known, WORKER);
+    enter(&mut shell, told, forgotten);
+    enter(&mut shell, lost, forgotten);
+    shell.forked(forgotten, known);
+    assert_eq!(entered(&shell), [Some(WORKER), Some(forgotten), Some(forgotten)], "it is another's by now");
+    shell.forked(forgotten, told);
+    assert_eq!(entered(&shell), [Some(WORKER), None, Some(forgotten)]);
+    shell.sweep_strangers();
+    assert_eq!(entered(&shell), [Some(WORKER), None, None]);
+}

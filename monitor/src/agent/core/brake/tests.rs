@@ -1,7 +1,7 @@
 //! The brake in the core, with a shell in small around it.
 
 use super::*;
-use crate::agent::core::{Event, Measured, Seen, Settings};
+use crate::agent::core::{Event, Measured, Seen, Settings, UnhelpfulKills};
 use crate::units::Bytes;
 use crate::worker::{Kind, Times};
 
@@ -11,7 +11,9 @@ const BOX: DomainId = DomainId(1);
 struct World {
     core: Core,
     now: Nanos,
+    /// In MiB, less what is free of the last of them.
     used: u64,
+    free: u64,
     continued: Vec<Pid>,
     killed: Vec<WorkerId>,
     braking: bool,
@@ -27,6 +29,7 @@ impl World {
             core: Core::new(settings),
             now: Nanos(1),
             used,
+            free: 0,
             continued: Vec::new(),
             killed: Vec::new(),
             braking: false,
@@ -45,8 +48,7 @@ impl World {
             self.now = Nanos(self.now.0 + 1);
             match action {
                 Action::Read(domain) => {
-                    let measured = Measured::Known { total: Bytes(100 * MIB), used: Bytes(self.used * MIB) };
-                    let event = Event::Reading { domain, measured, counter: 0 };
+                    let event = Event::Reading { domain, measured: self.measured(), counter: 0 };
                     self.core.handle(event, self.now, &mut todo);
                 }
                 Action::SetLine { brake, .. } => self.braking = brake,
@@ -67,6 +69,14 @@ impl World {
                 | Action::Forget(_) => {}
             }
         }
+    }
+
+    fn measured(&self) -> Measured {
+        Measured::Known { total: Bytes(100 * MIB), used: Bytes(self.used * MIB - self.free) }
+    }
+
+    fn reads(&mut self) {
+        self.tell(Event::Reading { domain: BOX, measured: self.measured(), counter: 0 });
     }
 
     fn register(&mut self, number: u64) {
@@ -105,7 +115,7 @@ fn a_stop_that_the_reading_does_not_confirm_is_undone_at_once_and_the_brake_stay
     assert_eq!(world.continued, [pid(1)]);
     assert!(world.braking);
     assert!(
-        matches!(world.notes.last(), Some(Note::Continued { why: Freed::Room, .. })),
+        matches!(world.notes.last(), Some(Note::Continued(Release { why: Freed::Room, .. }))),
         "{:?}",
         world.notes
     );
@@ -152,11 +162,7 @@ fn with_nobody_to_kill_nobody_is_held_nor_stopped_again_until_it_was_below() {
     world.stop(7);
     assert_eq!(world.continued, [pid(7)]);
     world.used = 40;
-    world.tell(Event::Reading {
-        domain: BOX,
-        measured: Measured::Known { total: Bytes(100 * MIB), used: Bytes(40 * MIB) },
-        counter: 0,
-    });
+    world.reads();
     assert!(world.braking);
 }
 
@@ -187,8 +193,8 @@ fn who_is_unregistered_while_held_goes_on() {
     world.tell(Event::Unregistered { worker: WorkerId(1) });
     assert_eq!(world.continued, [pid(1)]);
     assert!(matches!(
-        world.notes.iter().rev().find(|note| matches!(note, Note::Continued { .. })),
-        Some(Note::Continued { why: Freed::Unregistered, .. })
+        world.notes.iter().rev().find(|note| matches!(note, Note::Continued(_))),
+        Some(Note::Continued(Release { why: Freed::Unregistered, .. }))
     ));
 }
 
@@ -218,4 +224,72 @@ fn switched_off_it_lets_everyone_go() {
     world.tell(Event::Settings(settings));
     assert_eq!(world.continued, [pid(1)]);
     assert!(!world.braking);
+}
+
+#[test]
+fn with_next_to_no_room_it_waits_for_more_but_not_for_long() {
+    let mut world = World::new(49);
+    world.register(1);
+    world.free = 100 << 10;
+    world.used = 50;
+    world.tell(Event::Tick);
+    world.stop(1);
+    assert_eq!(world.continued, [], "it would be stopped again some pages later");
+    let due = world.core.next_deadline();
+    assert!(due <= Nanos(world.now.0 + 100_000_000), "{due:?}");
+    world.now = Nanos(due.0 - 1_000);
+    world.tell(Event::Tick);
+    assert_eq!(world.continued, []);
+    world.now = due;
+    world.tell(Event::Tick);
+    assert_eq!(world.continued, [pid(1)], "nobody is killed below the threshold, so more may never come");
+    assert!(world.braking);
+}
+
+#[test]
+fn with_next_to_no_room_it_goes_on_as_soon_as_there_is_more() {
+    let mut world = World::new(49);
+    world.register(1);
+    world.free = 100 << 10;
+    world.used = 50;
+    world.stop(1);
+    assert_eq!(world.continued, []);
+    world.used = 49;
+    world.reads();
+    assert_eq!(world.continued, [pid(1)]);
+}
+
+#[test]
+fn where_a_kill_would_not_help_nobody_is_held_nor_stopped_again_until_it_was_below() {
+    let mut world = World::new(49);
+    world.core.settings.unhelpful_kills = UnhelpfulKills::Skip;
+    world.register(1);
+    world.used = 60;
+    world.stop(1);
+    assert_eq!(world.continued, [], "it is being measured");
+    let memory = Some(Bytes(MIB));
+    world.tell(Event::Memory { worker: WorkerId(1), memory, measured: None });
+    world.reads();
+    assert_eq!((&world.continued[..], &world.killed[..]), (&[pid(1)][..], &[][..]));
+    assert!(!world.braking);
+    world.used = 40;
+    world.reads();
+    assert!(world.braking);
+}
+
+#[test]
+fn who_ends_while_held_is_told_of_with_its_time() {
+    let mut world = World::new(49);
+    world.register(1);
+    world.register(2);
+    world.used = 51;
+    world.stop(2);
+    world.used = 30;
+    world.dies(2);
+    let held = world.notes.iter().find_map(|note| match note {
+        Note::Continued(Release { worker: WorkerId(2), held_ns, why: Freed::Ended, .. }) => Some(*held_ns),
+        _ => None,
+    });
+    assert!(held.is_some_and(|held| held > 0), "{:?}", world.notes);
+    assert_eq!(world.continued, []);
 }

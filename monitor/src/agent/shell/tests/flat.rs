@@ -83,7 +83,13 @@ impl Node {
                 Action::Read(_) => self.read(),
                 Action::Kill { kill, worker } => {
                     (self.above, self.alive, self.dying) = (false, self.alive - 1, Some(worker));
-                    self.shell.tell(Event::Signalled { kill, worker, at: clock::now(), refused: None });
+                    self.shell.tell(Event::Signalled {
+                        kill,
+                        worker,
+                        at: clock::now(),
+                        refused: None,
+                        cgroup: None,
+                    });
                 }
                 other => self.shell.act(other),
             }
