@@ -143,7 +143,18 @@ async fn the_command_does_not_run_before_it_is_registered() {
     let mut stage = Stage::new();
     let child = stage.run(&[], "touch ran");
     let call = stage.agent.call().await;
-    let seen = std::fs::read_to_string(format!("/proc/{}/cmdline", call.register().pid)).unwrap();
+    let cmdline = format!("/proc/{}/cmdline", call.register().pid);
+    let seen = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let seen = std::fs::read_to_string(&cmdline).unwrap();
+            // Early in exec, when its parent goes on already, it has no arguments yet.
+            if !seen.is_empty() {
+                return seen;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let seen = seen.await.unwrap();
     assert!(seen.starts_with("monitor\0__exec\0"), "{seen:?}");
     assert!(!stage.file("ran").exists());
     call.answer(Ok(json!({"worker": "w1"})));
