@@ -220,6 +220,7 @@ impl Shell {
                 log(&note);
                 self.noted(&note);
                 self.watchers.tell(&note, &self.registry);
+                self.tell_launcher(&note);
                 None
             }
         };
