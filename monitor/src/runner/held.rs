@@ -77,7 +77,7 @@ mod tests {
     fn who_is_held_goes_on_and_who_is_held_no_more_is_left_alone() {
         let [held, former] = [Sleeper::stopped(), Sleeper::stopped()];
         let mut list = Held::default();
-        [held.pid(), former.pid()].map(|pid| list.note(pid, true));
+        [held.pid(), former.pid()].into_iter().for_each(|pid| list.note(pid, true));
         list.note(former.pid(), false);
         list.let_go();
         held.await_change(WaitIdOptions::CONTINUED);
