@@ -10,6 +10,7 @@
 mod attempt;
 mod events;
 pub mod gate;
+mod held;
 mod in_process;
 mod kills;
 mod link;

@@ -171,6 +171,33 @@ fn a_killed_agent_leaves_nobody_stopped() {
 }
 
 #[test]
+fn an_agent_killed_together_with_its_watchdog_leaves_no_command_stopped() {
+    let sandbox = sandbox!(512);
+    // A kill in flight that takes for ever: the victim is asked to end, and does not hear it.
+    let agent = braking(&sandbox, &["--grace-ms=600000", "--brake-max-ms=600000", "--watchdog-ms=0"]);
+    let (mut old, pid) = worker(&agent, &sandbox, "old", &Hog::new(200).on_line());
+    let (deaf, _) = worker(&agent, &sandbox, "deaf", &Hog { ignore_term: true, ..Hog::new(100) });
+    deaf.wait_holding(PATIENCE).unwrap();
+    old.start().unwrap();
+    // Before the kill it may still be let go, if it crossed the line by nothing.
+    wait_for("the agent to hold the hog during the kill", PATIENCE, || {
+        let status: Value = agent.ask("status")?;
+        let held = status["brake"]["held"].as_array().cloned().unwrap_or_default();
+        let kills = status["counters"]["kills"] == 1;
+        Ok(held.into_iter().find(|held| held["pid"] == pid).filter(|_| kills))
+    })
+    .unwrap();
+    let watchdog = watchdog(&agent);
+    // Stopped, it starts no other watchdog, and this one waits for ten minutes before it calls that a hang.
+    signal(agent.process().pid(), Signal::STOP);
+    watchdog.kill().unwrap();
+    assert!(watchdog.wait_until(std::time::Instant::now() + PATIENCE).unwrap(), "the watchdog stays");
+    assert_eq!(state(pid), Some('T'));
+    agent.process().kill().unwrap();
+    old.wait_holding(PATIENCE).unwrap();
+}
+
+#[test]
 fn an_agent_that_ends_leaves_nobody_stopped() {
     let sandbox = sandbox!(512);
     let mut agent = braking(&sandbox, &["--debug-delay-ms=1000", "--brake-max-ms=600000"]);

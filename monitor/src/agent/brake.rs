@@ -13,10 +13,11 @@ use serde::Serialize;
 use self::release::release_all;
 use self::sentinel::Sentinel;
 use super::clock;
-use super::core::{Event, HeldView};
+use super::core::{Event, HeldView, Note};
 use super::shell::Shell;
 use super::survival::service;
 use crate::config::values::BrakeMode;
+use crate::control::protocol::Push;
 use crate::kill::{Process, SignalError};
 use crate::units::Pid;
 use crate::worker::WorkerId;
@@ -105,6 +106,23 @@ impl Shell {
         let stopped = self.programs.as_ref().map(|programs| programs.workers.stopped()).unwrap_or_default();
         for entry in stopped {
             self.happen(Event::Stopped { worker: entry.worker, pid: entry.pid, at: entry.since });
+        }
+    }
+
+    /// Tells whoever registered a worker that a process of it is held, or is no more: who outlives agent and watchdog
+    /// continues it. Verdicts come first: they have half of the room for pushes to themselves.
+    pub(super) fn tell_launcher(&self, note: &Note) {
+        let (worker, pid, held) = if let Note::Stopped { worker, pid, .. } = note {
+            (*worker, *pid, true)
+        } else if let Note::Continued(release) = note {
+            (release.worker, release.pid, false)
+        } else {
+            return;
+        };
+        let Some(peer) = self.registry.whose(worker) else { return };
+        if peer.pushes.capacity() > peer.pushes.max_capacity() / 2 {
+            // A launcher that reads too slowly may miss it: it is the last of those who continue.
+            let _ = peer.pushes.try_send(Push::Held { worker, pid, held });
         }
     }
 

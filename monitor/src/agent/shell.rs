@@ -233,6 +233,7 @@ impl Shell {
                 log(&note);
                 self.noted(&note);
                 self.watchers.tell(&note, &self.registry);
+                self.tell_launcher(&note);
                 None
             }
         };

@@ -85,7 +85,9 @@ fn nobody_reads() -> bool {
 fn json(push: &Push) -> io::Result<String> {
     Ok(match push {
         Push::Note { note } => note.to_string(),
-        Push::Verdict(_) | Push::Report { .. } | Push::Lost { .. } => serde_json::to_string(push)?,
+        Push::Verdict(_) | Push::Report { .. } | Push::Held { .. } | Push::Lost { .. } => {
+            serde_json::to_string(push)?
+        }
     })
 }
 
@@ -93,6 +95,10 @@ fn human(push: &Push) -> String {
     match push {
         Push::Note { note } => note_line(note),
         Push::Lost { notes } => format!("-  {notes} notes were lost: this reader was too slow"),
+        Push::Held { worker, pid, held } => {
+            let does = if *held { "holds" } else { "holds no more" };
+            format!("-  the brake {does} process {pid} of {worker}")
+        }
         Push::Report { kill, .. } => format!("-  the report of kill {kill} is complete"),
         Push::Verdict(verdict) => {
             let retry = if verdict.should_retry { "retried" } else { "not retried" };

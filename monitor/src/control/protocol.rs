@@ -192,6 +192,16 @@ pub enum Push {
         /// For people.
         text: String,
     },
+    /// The brake stopped a process of such a worker, or holds it no more. Whoever is told continues the held if the
+    /// connection ends: nobody else may be left to do it.
+    Held {
+        /// Whose.
+        worker: WorkerId,
+        /// The process.
+        pid: Pid,
+        /// Whether it is stopped now.
+        held: bool,
+    },
     /// After `watch`: something happened. A `Note` as JSON.
     Note {
         /// The note.

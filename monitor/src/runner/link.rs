@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::held::Held;
 use super::{kills, say};
 use crate::control::client::{Client, ClientError};
 use crate::control::protocol::{Op, Push, Refusal, RefusalCode, Register, Registered, Verdict};
@@ -69,6 +70,7 @@ impl Link {
             news: news_queue,
             current: None,
             lost: None,
+            held: Held::default(),
         };
         tokio::spawn(keeper.run());
         Self { orders, news }
@@ -131,6 +133,7 @@ struct Keeper {
     current: Option<Current>,
     /// Set while the agent is gone and wanted.
     lost: Option<Lost>,
+    held: Held,
 }
 
 impl Keeper {
@@ -159,7 +162,8 @@ impl Keeper {
             Push::Report { kill, text } => {
                 let _ = self.news.send(News::Report { kill, text }).await;
             }
-            Push::Verdict(_) | Push::Note { .. } | Push::Lost { .. } => {}
+            Push::Held { worker, pid, held } if self.is_current(worker) => self.held.note(pid, held),
+            Push::Held { .. } | Push::Verdict(_) | Push::Note { .. } | Push::Lost { .. } => {}
         }
     }
 
@@ -170,6 +174,7 @@ impl Keeper {
     /// Notes that the connection is gone. Said once, and only if something runs that it guarded.
     async fn lose(&mut self, error: ClientError) {
         self.client = None;
+        self.held.let_go();
         if self.current.is_some() && self.lost.is_none() {
             self.lost = Some(Lost { next_try: Instant::now() + BACK_OFF.0 + jitter(), wait: BACK_OFF.0 });
             let _ = self.news.send(News::Lost(error)).await;
@@ -182,6 +187,9 @@ impl Keeper {
             self.lost = None;
             return;
         };
+        if self.lost.as_ref().is_some_and(|lost| lost.wait < BACK_OFF.1) {
+            self.held.let_go();
+        }
         // It is the owner of what was launched within it by its number.
         let register = Register { worker: current.ids.last().copied(), ..current.register.clone() };
         match self.try_register(register).await {
@@ -201,6 +209,7 @@ impl Keeper {
 
     async fn found(&mut self, news: News, worker: Option<WorkerId>) {
         self.lost = None;
+        self.held.clear();
         if let (Some(current), Some(worker)) = (&mut self.current, worker) {
             current.ids.push(worker);
         }
@@ -243,6 +252,7 @@ impl Keeper {
             Order::Over => {
                 self.current = None;
                 self.lost = None;
+                self.held.clear();
             }
         }
     }
