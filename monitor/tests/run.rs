@@ -144,7 +144,7 @@ async fn the_command_does_not_run_before_it_is_registered() {
     let child = stage.run(&[], "touch ran");
     let call = stage.agent.call().await;
     let cmdline = format!("/proc/{}/cmdline", call.register().pid);
-    let seen = tokio::time::timeout(PATIENCE, async {
+    let seen = tokio::time::timeout(support::PATIENCE, async {
         loop {
             let seen = std::fs::read_to_string(&cmdline).unwrap();
             // Early in exec, when its parent goes on already, it has no arguments yet.

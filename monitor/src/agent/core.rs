@@ -50,7 +50,7 @@ use crate::units::Nanos;
 use crate::worker::{Activity, WorkerId};
 
 /// How many past kills are kept for `kills`.
-const HISTORY: usize = 1000;
+const HISTORY: usize = 256;
 
 /// The state machine. See the module.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ const COUNTS: &str = "MONITOR_TEST_COUNTS_HEAP";
 /// How many workers there are to choose from.
 const CANDIDATES: u64 = 10;
 
-/// What a thousand kills, their last reports and all else may take: a kill is a KiB, a report five.
+/// What a thousand kills, their last reports and all else may take: a kill is a KiB (256 are kept), a report five.
 const MOST: usize = 2 << 20;
 
 /// What a thousand kills and then four thousand more may differ by: buffers that grow by doubling.
@@ -111,7 +111,7 @@ impl Node {
         let answer = self.shell.answer(peer, Op::Kills).unwrap().into_text();
         let (taken, length) = (PEAK.load(Ordering::Relaxed) - before, answer.get().len());
         println!("an answer of {length} bytes took {taken}");
-        assert!(length > 300 * 1000, "{length} bytes: all kills are in it");
+        assert!(length > 100 * 1000, "{length} bytes: all kills are in it");
         assert!(taken < 4 * length, "an answer of {length} bytes took {taken}");
     }
 
