@@ -5,9 +5,9 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
+use monitor::kernel::btf::Btf;
 use monitor::kernel::cells::Tuning;
 use monitor::kernel::numbers::Hook;
 use monitor::kernel::probe::ProbeState;
@@ -66,12 +66,16 @@ fn pushed(programs: &mut Programs) -> Vec<Record> {
 fn every_program_attaches_or_is_reported_missing_with_its_fallback() {
     let mut programs =
         Programs::load(KernelLog::Off).unwrap_or_else(|probes| panic!("nothing loads: {probes:#?}"));
+    let btf = Btf::of_the_kernel().unwrap();
+    let lockdown = std::fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
     for hook in Hook::ALL {
         programs.attach(hook);
-        let (category, event) = hook.tracepoint();
-        let exists = Path::new("/sys/kernel/tracing/events").join(category).join(event).is_dir();
+        let (_, event) = hook.tracepoint();
         let probe = &programs.probes()[hook as usize];
-        if exists {
+        if hook == Hook::RssStat && lockdown.contains("[confidentiality]") {
+            // It reads by a helper that this takes away.
+            assert!(matches!(probe.state, ProbeState::Denied(_)), "{probe:#?}");
+        } else if btf.has_tracepoint(event) {
             assert_eq!(probe.state, ProbeState::Attached, "{probe:#?}");
         } else {
             assert!(matches!(probe.state, ProbeState::Missing(_)), "{probe:#?}");
@@ -84,7 +88,7 @@ fn every_program_attaches_or_is_reported_missing_with_its_fallback() {
 fn deltas_match_the_cgroups_counter_within_the_quantum() {
     for hook in Hook::USAGE {
         let Some(mut programs) = loaded(hook) else {
-            skip!(Lacks::Kernel, "no tracepoint of {hook:?}");
+            skip!(Lacks::Kernel, "{hook:?} does not attach to this kernel");
             continue;
         };
         for (generation, kind) in (7..).zip([Kind::Anon, Kind::Huge, Kind::Shmem]) {
@@ -109,7 +113,12 @@ fn deltas_match(programs: &mut Programs, hook: Hook, generation: u32, kind: Kind
     let pages = programs.cells.counter(CELL) - counted;
     let slack = i64::from(cpus) * (quantum + held_back(hook, cpus)) * 4096;
     let off = pages * i64::try_from(PAGE).unwrap() - used;
-    assert!(off.abs() <= slack, "{hook:?} {kind:?}: counted {pages} pages, used {used} bytes, slack {slack}");
+    // What it maps of its own program counts, where that lies in memory, as in a VM's initramfs.
+    let mapped = if hook == Hook::RssStat { 8 << 20 } else { 0 };
+    assert!(
+        (-slack..=slack + mapped).contains(&off),
+        "{hook:?} {kind:?}: counted {pages} pages, used {used} bytes, slack {slack}"
+    );
     assert!(pages > 0, "{hook:?} {kind:?}");
 
     let deltas: Vec<_> = pushed(programs)
@@ -133,7 +142,7 @@ fn a_crossing_is_pushed_once_for_each_line_at_the_page_that_crosses() {
     for hook in Hook::USAGE {
         let sandbox = sandbox!(256);
         let Some(mut programs) = loaded(hook) else {
-            skip!(Lacks::Kernel, "no tracepoint of {hook:?}");
+            skip!(Lacks::Kernel, "{hook:?} does not attach to this kernel");
             continue;
         };
         let (cpus, tuning) = guard(&mut programs, &sandbox, 1);

@@ -59,6 +59,8 @@ pub(super) struct Troubles {
     pub(super) not_released: Arc<AtomicU64>,
     /// Workers of which the kernel does not tell everything: their descendants and ends are looked for at each tick.
     pub(super) looked_after: BTreeSet<WorkerId>,
+    /// The last look at all processes failed.
+    pub(super) look_again: bool,
     /// Domains of which the last reading was slow.
     slow: BTreeSet<DomainId>,
 }

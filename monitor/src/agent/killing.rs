@@ -39,11 +39,11 @@ impl Shell {
         if let Some(deputy) = &self.deputy {
             deputy.stand_down();
         }
+        self.await_end_of(worker);
         let cgroup = self.kill_own_cgroup(worker, &killed);
         if killed.signalled == 0 && killed.refused.is_empty() {
             tracing::info!(%worker, "nothing left to signal: it was ending by itself");
         }
-        self.await_end_of(worker);
         self.answer_for(kill, worker, at, killed, cgroup);
     }
 

@@ -25,6 +25,9 @@ pub(super) struct Ended {
     pub(super) seen: Seen,
 }
 
+/// How often in a row a worker's new processes are looked for.
+const ROUNDS: usize = 3;
+
 /// What a launcher says of a worker besides what the core is told at once.
 pub(super) struct Claim {
     /// Whose it is.
@@ -102,8 +105,9 @@ impl Shell {
     /// What the kernel does not tell of, a look at each tick must find: all without the fork hook, else those with
     /// whom something went wrong.
     pub(super) fn look_after_workers(&mut self) {
+        let all = std::mem::take(&mut self.troubles.look_again);
         let mut workers = self.registry.ids();
-        workers.retain(|worker| !self.told_of_forks(*worker));
+        workers.retain(|worker| all || !self.told_of_forks(*worker));
         for worker in &workers {
             if self.troubles.looked_after.contains(worker) {
                 self.sweep(*worker);
@@ -115,9 +119,12 @@ impl Shell {
         self.carry_out();
     }
 
-    /// A victim that is overdue may have ended while the agent did not run: whoever can tell is asked before it is
-    /// called stuck.
-    pub(super) fn sweep_overdue(&mut self) {
+    /// Of victims' processes without a descriptor only a look tells that they are gone. A victim that is overdue may have
+    /// ended while the agent did not run: whoever can tell is asked before it is called stuck.
+    pub(super) fn sweep_victims(&mut self) {
+        for worker in self.core.victims() {
+            self.sweep_unheld(worker);
+        }
         for worker in self.core.overdue(clock::now()) {
             self.sweep(worker);
         }
@@ -143,7 +150,9 @@ impl Shell {
     pub(super) fn end_if_unwatched(&mut self, worker: WorkerId, pid: Pid) {
         let Some(entry) = self.registry.get(worker) else { return };
         let unwatched = entry.members.iter().any(|member| member.process.pid() == pid && !member.watched);
-        if unwatched || entry.unheld.contains_key(&pid) {
+        // Its memory is not back when its exit begins: of a victim a look at each tick tells.
+        let unheld = entry.unheld.contains_key(&pid) && !self.core.in_flight(worker);
+        if unwatched || unheld {
             self.ended(Ended { worker, pid, seen: Seen::Gone });
         }
     }
@@ -187,22 +196,25 @@ impl Shell {
     /// The same for several, with one look at all processes; the core is told, and its orders are left for later. Each
     /// new one is told to the kernel before its own children are looked for: what it forks after that, the fork hook
     /// sees; what before, the next round does.
+    ///
+    /// The rounds are bounded: a worker that forks without end has somebody new in each. Of those who are left the fork
+    /// hook tells, or the next look.
     pub(super) fn find_descendants(&mut self, mut workers: Vec<WorkerId>) {
         let procfs = self.domains.roots().procfs.clone();
-        while !workers.is_empty() {
-            let family = match Family::look(&procfs) {
-                Ok(family) => family,
+        for _ in 0..ROUNDS {
+            if workers.is_empty() {
+                return;
+            }
+            match Family::look(&procfs) {
+                Ok(family) => workers.retain(|worker| self.adopt_all(&procfs, &family, *worker)),
                 Err(error) => {
                     self.troubles.counts.not_scanned += 1;
-                    let before = self.troubles.looked_after.len();
-                    self.troubles.looked_after.extend(workers);
-                    if self.troubles.looked_after.len() > before {
+                    if !std::mem::replace(&mut self.troubles.look_again, true) {
                         tracing::warn!(%error, "cannot look for the workers' descendants");
                     }
                     return;
                 }
-            };
-            workers.retain(|worker| self.adopt_all(&procfs, &family, *worker));
+            }
         }
     }
 
@@ -211,7 +223,9 @@ impl Shell {
         let Some(entry) = self.registry.get(worker) else { return false };
         let known = entry.pids();
         let mut new = false;
-        for pid in family.with_descendants(&known) {
+        // A worker within this one has a tree of its own.
+        let anothers = |pid| self.registry.worker_of(pid).is_some_and(|other| other != worker);
+        for pid in family.with_descendants(&known, anothers) {
             if !known.contains(&pid) && self.registry.worker_of(pid).is_none() {
                 new |= self.adopt(procfs, worker, pid);
             }
@@ -241,13 +255,17 @@ impl Shell {
             tracing::warn!(%error, %worker, %pid, "the kernel side cannot follow this process");
         }
         if !self.registry.room_for_member(worker) {
-            let Ok(started) = start_time(procfs, pid) else { return false };
             // It lives, after its file was read: the file was its own.
-            if process.ended() || !self.registry.add_unheld(worker, pid, Proof::Started(started)) {
-                return false;
+            let started = start_time(procfs, pid).ok().filter(|_| !process.ended());
+            let new =
+                started.is_some_and(|started| self.registry.add_unheld(worker, pid, Proof::Started(started)));
+            if new {
+                self.tell(Event::Forked { worker, pid });
+            } else if let Some(programs) = &mut self.programs {
+                // Past its exit hook nobody else takes it off.
+                programs.workers.remove(pid);
             }
-            self.happen(Event::Forked { worker, pid });
-            return true;
+            return new;
         }
         if !self.registry.add_member(worker, process) {
             return false;

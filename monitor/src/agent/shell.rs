@@ -25,6 +25,7 @@ use super::survival::service;
 use super::watchers::Watchers;
 use crate::control::protocol::Push;
 use crate::diagnostics;
+use crate::kernel::numbers::Hook;
 use crate::kernel::probe::Probe;
 use crate::kernel::programs::{Probes, Programs};
 use crate::kill::{Reaper, Released, Returned};
@@ -261,13 +262,18 @@ impl Shell {
     /// Attaches the hot hook. Refused, there is none any more: readings only.
     fn attach(&mut self) {
         let Some(programs) = &mut self.programs else { return };
+        let before = programs.usage();
         programs.attach_usage();
-        if programs.usage().is_some_and(|hook| programs.attached(hook)) {
+        let after = programs.usage();
+        if before == after {
             return;
         }
         self.warn_of_hooks();
-        let settings = Settings { gears: Gears::None, ..self.core.settings().clone() };
-        self.tell(Event::Settings(settings));
+        let old = self.core.settings().clone();
+        self.tell(Event::Settings(match after {
+            Some(hook) => Settings { inexact: hook == Hook::RssStat, ..old },
+            None => Settings { gears: Gears::None, inexact: false, brake: false, ..old },
+        }));
     }
 
     /// Says which hooks are not there.
@@ -283,6 +289,9 @@ impl Shell {
     }
 
     fn forget(&mut self, worker: WorkerId) {
+        if let Some(deputy) = &self.deputy {
+            deputy.stand_down();
+        }
         self.troubles.looked_after.remove(&worker);
         if let Some(cgroup) = self.registry.get(worker).and_then(|entry| entry.cgroup.as_ref()) {
             self.limits.leave(cgroup);
@@ -311,7 +320,7 @@ impl Shell {
         self.drain();
         self.check_drops();
         self.look_after_workers();
-        self.sweep_overdue();
+        self.sweep_victims();
         self.happen(Event::Tick);
         // A reading, its line and a note or two for each domain.
         self.todo.reserve(WAITING + 4 * self.domains.len());

@@ -137,7 +137,13 @@ impl Programs {
         let mut programs =
             Self::with_maps(ebpf, probes).map_err(|error| all(ProbeState::Failed(chain(&*error))))?;
         programs.attach(Hook::Exit);
-        programs.attach(Hook::Lineage);
+        if programs.attached(Hook::Exit) {
+            programs.attach(Hook::Lineage);
+        } else if programs.usable(Hook::Lineage) {
+            // Nobody would take the dead off the map, and whoever gets such a pid next would be taken for a worker's.
+            let why = "switched off: it needs the exit hook, which is not there".to_owned();
+            programs.probes[Hook::Lineage as usize] = Probe::new(Hook::Lineage, ProbeState::Off(why));
+        }
         Ok(programs)
     }
 

@@ -98,9 +98,9 @@ fn look(dir: &Path, worker: &impl Fn(Pid) -> bool, depth: u32) -> Result<(), Not
     }
     let text = fs::read_to_string(&procs).map_err(|error| unknown(&procs, error))?;
     for line in text.lines() {
-        // 0: a process that this pid namespace does not show.
+        // 0: a process that this pid namespace does not show. Nobody can say whose it is.
         let pid = Pid(line.parse().unwrap_or(0));
-        if !worker(pid) {
+        if pid == Pid(0) || !worker(pid) {
             return Err(NotOwn::Stranger(pid));
         }
     }
@@ -135,6 +135,13 @@ mod tests {
         fs::write(dir.path().join("cgroup.procs"), procs).unwrap();
         fs::write(dir.path().join("cgroup.kill"), "").unwrap();
         Some(dir)
+    }
+
+    #[test]
+    fn whom_a_pid_namespace_does_not_show_is_a_stranger_whatever_is_said() {
+        let Some(dir) = cgroup("0\n") else { return };
+        let found = OwnCgroup::open(dir.path(), |_| true).map(drop);
+        assert!(matches!(found, Err(NotOwn::Stranger(Pid(0)))), "{found:?}");
     }
 
     #[test]

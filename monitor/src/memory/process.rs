@@ -71,7 +71,7 @@ pub fn memory_of_all(procfs: &Path, pids: impl IntoIterator<Item = Pid>) -> Resu
 /// # Errors
 /// PROCFS cannot be listed.
 pub fn with_descendants(procfs: &Path, roots: &[Pid]) -> Result<Vec<Pid>, ReadError> {
-    Ok(Family::look(procfs)?.with_descendants(roots))
+    Ok(Family::look(procfs)?.with_descendants(roots, |_| false))
 }
 
 /// Who is whose child, as PROCFS had it at one look.
@@ -100,14 +100,16 @@ impl Family {
         Ok(Self { children, alive })
     }
 
-    /// Those of these processes that were there, and all that descend from them, in order.
+    /// Those of these processes that were there, and all that descend from them, in order; but not who is `another's`,
+    /// nor who descends from it.
     #[must_use]
-    pub fn with_descendants(&self, roots: &[Pid]) -> Vec<Pid> {
+    pub fn with_descendants(&self, roots: &[Pid], anothers: impl Fn(Pid) -> bool) -> Vec<Pid> {
         let mut found = HashSet::new();
         let mut todo: Vec<Pid> = roots.iter().copied().filter(|pid| self.alive.contains(pid)).collect();
         while let Some(pid) = todo.pop() {
             if found.insert(pid) {
-                todo.extend(self.children.get(&pid).into_iter().flatten());
+                let children = self.children.get(&pid).into_iter().flatten();
+                todo.extend(children.filter(|child| !anothers(**child)));
             }
         }
         let mut found: Vec<Pid> = found.into_iter().collect();

@@ -109,7 +109,9 @@ fn with_all_that_this_kernel_has_the_right_ones_die_one_after_the_other() {
     sequence.check();
     let trigger = sequence.kills[0].trigger.as_str();
     let counted = counts_usage(&sequence.hooks);
-    assert!(counted.is_none() || trigger != "tick", "{counted:?} did not tell: {:#?}", sequence.kills);
+    // Beside rss_stat readings are taken every 50 ms, which is a few pages where pages are slow.
+    let told = trigger != "tick" || counted == Some("rss_stat");
+    assert!(counted.is_none() || told, "{counted:?} did not tell: {:#?}", sequence.kills);
     match counted {
         Some(hook) => fact("kill sequence: crossing seen by", &format!("{trigger} of {hook}"), ""),
         None => fact("kill sequence: crossing seen by", trigger, "no hook counts usage here"),

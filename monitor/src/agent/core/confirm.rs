@@ -153,6 +153,18 @@ impl Core {
         todo.push_back(Action::Read(flight.domain));
     }
 
+    /// The victims of kills that are not over.
+    #[must_use]
+    pub fn victims(&self) -> Vec<WorkerId> {
+        self.flights.iter().flat_map(|flight| flight.victims.iter().copied()).collect()
+    }
+
+    /// Whether this worker is one of them.
+    #[must_use]
+    pub fn in_flight(&self, worker: WorkerId) -> bool {
+        self.flights.iter().any(|flight| flight.victims.contains(&worker))
+    }
+
     /// The victims of kills whose time is up.
     #[must_use]
     pub fn overdue(&self, now: Nanos) -> Vec<WorkerId> {

@@ -20,6 +20,13 @@ fn a_tree_is_summed_and_says_the_weakest_measure() {
     let procfs = &tree.roots.procfs;
     assert_eq!(with_descendants(procfs, &[Pid(40)]), Ok(vec![Pid(40), Pid(41), Pid(42)]));
     assert_eq!(with_descendants(procfs, &[Pid(41), Pid(999)]), Ok(vec![Pid(41), Pid(42)]));
+    let family = Family::look(procfs).unwrap();
+    assert_eq!(family.with_descendants(&[Pid(40)], |pid| pid == Pid(42)), [Pid(40), Pid(41)]);
+    assert_eq!(
+        family.with_descendants(&[Pid(40)], |pid| pid == Pid(41)),
+        [Pid(40)],
+        "nor who descends from it"
+    );
     let sum = memory_of_all(procfs, [40, 41, 42, 999].map(Pid)).unwrap();
     assert_eq!(sum, ProcessMemory { bytes: Bytes(7000 << 10), measured: Measured::Rss });
     let sum = memory_of_all(procfs, [40, 41].map(Pid)).unwrap();
