@@ -1,5 +1,4 @@
-//! The kernel side: one file per hook, and what they share (`account`, `maps`, `offsets`,
-//! `ring`).
+//! The kernel side: one file per hook, and what they share (`account`, `brake`, `maps`, `offsets`, `ring`).
 //!
 //! Invariants: no unbounded loop; nothing is logged or pushed per event; no number of the running kernel is
 //! baked in (see `offsets`); only registered workers' processes are ever signalled.

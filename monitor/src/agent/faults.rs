@@ -42,7 +42,7 @@ impl Faults {
             ("slow_readings", "Readings that took longer than 100 ms", self.slow_readings),
             ("not_opened", "Tries to open a process of a worker that were refused", self.not_opened),
             ("not_watched", "Processes whose end cannot be waited for", self.not_watched),
-            ("not_followed", "Processes that the kernel side cannot follow", self.not_followed),
+            ("not_followed", "Workers or processes that the kernel side cannot follow", self.not_followed),
             ("not_scanned", "Looks for descendants that failed", self.not_scanned),
             ("not_released", "Victims whose memory could not be taken early", self.not_released),
             ("not_told", "Verdicts that nobody took", self.not_told),

@@ -64,7 +64,8 @@ const LEAST_WAIT: Duration = Duration::from_micros(100);
 /// Calls that wait for the loop.
 const WAITING_CALLS: usize = 1024;
 
-/// Runs the agent until `shutdown`; a `recorder` is told all that the core is told. `ready` is called when everything is guarded and the socket is served.
+/// Runs the agent until `shutdown`; a `recorder` is told all that the core is told. `ready` is called when everything
+/// is guarded and the socket is served.
 ///
 /// # Errors
 /// If what was asked for cannot be guarded. Missing kernel hooks are no error: they show in `status`.

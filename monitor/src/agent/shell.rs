@@ -259,7 +259,7 @@ impl Shell {
         reading
     }
 
-    /// Attaches the hot hook. Refused, there is none any more: readings only.
+    /// Attaches the hook that counts usage; refused, the other one. If both are: readings only.
     fn attach(&mut self) {
         let Some(programs) = &mut self.programs else { return };
         let before = programs.usage();

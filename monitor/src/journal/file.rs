@@ -1,4 +1,5 @@
-//! The file that the journal is written to, for the agent's user only, because reports show command lines: whole lines, flushed to the disk, rotated before it grows too large.
+//! The file that the journal is written to, for the agent's user only, because reports show command lines: whole
+//! lines, flushed to the disk, rotated before it grows too large.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};

@@ -299,6 +299,10 @@ mod tests {
         let text = b"42 (a) b (c)) S 1 42 42 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 200";
         let stat = parse_stat(text).unwrap();
         assert_eq!((stat.state, stat.flags, stat.start_time), (b'S', 4_194_304, 98765));
+        for name in ["a b", ") 1 2", "((", ""] {
+            let text = format!("17 ({name}) S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 99 1");
+            assert_eq!(parse_stat(text.as_bytes()).map(|stat| stat.start_time), Some(4711), "{name:?}");
+        }
         assert!(parse_stat(b"42 (x").is_none());
         assert!(parse_stat(b"42 (x) S 1").is_none());
     }

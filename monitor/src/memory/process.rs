@@ -65,16 +65,7 @@ pub fn memory_of_all(procfs: &Path, pids: impl IntoIterator<Item = Pid>) -> Resu
     Ok(sum)
 }
 
-/// `roots` that live, and all their descendants, as the parents recorded now have it: a child whose parent
-/// ended was adopted and is not found. Ascending.
-///
-/// # Errors
-/// PROCFS cannot be listed.
-pub fn with_descendants(procfs: &Path, roots: &[Pid]) -> Result<Vec<Pid>, ReadError> {
-    Ok(Family::look(procfs)?.with_descendants(roots, |_| false))
-}
-
-/// Who is whose child, as PROCFS had it at one look.
+/// Who is whose child, as PROCFS had it at one look: a child whose parent ended was adopted by another.
 #[derive(Debug)]
 pub struct Family {
     children: HashMap<Pid, Vec<Pid>>,
@@ -89,12 +80,10 @@ impl Family {
     pub fn look(procfs: &Path) -> Result<Self, ReadError> {
         let (mut children, mut alive) = (HashMap::<Pid, Vec<Pid>>::new(), HashSet::new());
         for pid in all(procfs)? {
-            let Ok(parent) = status(procfs, pid).and_then(|status| status.number("PPid:", b"")) else {
-                continue;
-            };
+            let Ok(parent) = parent(procfs, pid) else { continue };
             alive.insert(pid);
-            if let Some(parent) = parent.and_then(|parent| u32::try_from(parent).ok()) {
-                children.entry(Pid(parent)).or_default().push(pid);
+            if let Some(parent) = parent {
+                children.entry(parent).or_default().push(pid);
             }
         }
         Ok(Self { children, alive })
@@ -129,8 +118,13 @@ pub fn ancestors(procfs: &Path, pid: Pid) -> Vec<Pid> {
 
 /// The parent of a process.
 pub(super) fn parent_of(procfs: &Path, pid: Pid) -> Option<Pid> {
-    let parent = status(procfs, pid).and_then(|status| status.number("PPid:", b"")).ok()??;
-    u32::try_from(parent).ok().map(Pid)
+    parent(procfs, pid).ok().flatten()
+}
+
+/// None if its file does not say.
+fn parent(procfs: &Path, pid: Pid) -> Result<Option<Pid>, ReadError> {
+    let parent = status(procfs, pid)?.number("PPid:", b"")?;
+    Ok(parent.and_then(|parent| u32::try_from(parent).ok()).map(Pid))
 }
 
 /// Every process that PROCFS shows.

@@ -13,6 +13,7 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::process::{Child, Command};
 
 use super::stub::SOCKET_VARIABLE;
+use crate::kill::start_time;
 use crate::retry::Exit;
 use crate::units::Pid;
 use crate::worker::WorkerId;
@@ -58,8 +59,7 @@ impl Held {
         let raw = i32::try_from(id).ok().and_then(rustix::process::Pid::from_raw).ok_or_else(gone)?;
         // Not reaped yet, so the pid is still this child's.
         let pidfd = pidfd_open(raw, PidfdFlags::empty())?;
-        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
-        let start_time = start_time(&stat).ok_or_else(gone)?;
+        let start_time = start_time(Path::new("/proc"), Pid(id)).map_err(io::Error::other)?;
         Ok(Self { child, pidfd, pid: Pid(id), start_time, gate })
     }
 
@@ -107,26 +107,5 @@ fn exit(status: ExitStatus) -> Exit {
     match status.signal() {
         Some(signal) => Exit::Signal(byte(signal)),
         None => Exit::Code(byte(status.code().unwrap_or(0))),
-    }
-}
-
-/// Field 22 of `/proc/PID/stat` (proc(5)). The name, field 2, may hold spaces and parentheses.
-fn start_time(stat: &str) -> Option<u64> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_start_time_is_found_whatever_the_name() {
-        let rest = "S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 99 1";
-        for name in ["sh", "a b", ") 1 2", "((", ""] {
-            assert_eq!(start_time(&format!("17 ({name}) {rest}")), Some(4711), "{name:?}");
-        }
-        assert_eq!(start_time("17 (sh) S 1 1"), None);
-        assert_eq!(start_time(""), None);
     }
 }

@@ -18,9 +18,9 @@ fn pss_is_taken_and_rss_where_there_is_none() {
 fn a_tree_is_summed_and_says_the_weakest_measure() {
     let tree = Tree::of("v1");
     let procfs = &tree.roots.procfs;
-    assert_eq!(with_descendants(procfs, &[Pid(40)]), Ok(vec![Pid(40), Pid(41), Pid(42)]));
-    assert_eq!(with_descendants(procfs, &[Pid(41), Pid(999)]), Ok(vec![Pid(41), Pid(42)]));
     let family = Family::look(procfs).unwrap();
+    assert_eq!(family.with_descendants(&[Pid(40)], |_| false), [Pid(40), Pid(41), Pid(42)]);
+    assert_eq!(family.with_descendants(&[Pid(41), Pid(999)], |_| false), [Pid(41), Pid(42)]);
     assert_eq!(family.with_descendants(&[Pid(40)], |pid| pid == Pid(42)), [Pid(40), Pid(41)]);
     assert_eq!(
         family.with_descendants(&[Pid(40)], |pid| pid == Pid(41)),
@@ -50,7 +50,8 @@ fn malformed_status_makes_the_sum_unknown(#[case] text: &str, #[case] defect: De
 #[test]
 fn the_children_of_this_process_are_found() {
     let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
-    let found = with_descendants(Path::new("/proc"), &[Pid(std::process::id())]).unwrap();
+    let family = Family::look(Path::new("/proc")).unwrap();
+    let found = family.with_descendants(&[Pid(std::process::id())], |_| false);
     assert!(found.contains(&Pid(child.id())) && found.contains(&Pid(std::process::id())));
     let parents = ancestors(Path::new("/proc"), Pid(child.id()));
     assert_eq!(parents.first(), Some(&Pid(std::process::id())));
