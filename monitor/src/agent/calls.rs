@@ -168,6 +168,7 @@ impl Shell {
         {
             // Its launcher lost the connection and came back. Whose process it is was checked above.
             if self.registry.take_over(worker, peer) {
+                self.become_idle(worker, register.idle);
                 return Ok(Registered { worker });
             }
             let message = format!("process {pid} is registered already, as {worker}");
@@ -232,13 +233,17 @@ impl Shell {
 
     fn set_idle(&mut self, peer: &Peer, worker: WorkerId, idle: bool) -> Result<(), Refusal> {
         self.check_owner(peer, worker, "op.set_idle.worker")?;
+        self.become_idle(worker, idle);
+        Ok(())
+    }
+
+    fn become_idle(&mut self, worker: WorkerId, idle: bool) {
         match (self.core.activity(worker), idle) {
             (Some(Activity::Busy), true) => self.happen(Event::Idle { worker, ever_leased: true }),
             (Some(Activity::Idle { .. }), false) => self.happen(Event::Leased { worker }),
             // It is so already.
             (Some(Activity::Busy), false) | (Some(Activity::Idle { .. }), true) | (None, _) => {}
         }
-        Ok(())
     }
 
     /// Who may change a worker: root, and whose process it is.
