@@ -20,7 +20,7 @@ const EVERY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs
 const NEAR_PERCENT: u128 = 80;
 
 /// Summing up pages takes the kernel up to 30 ms per GiB: the pause is at least this many times as long.
-const PAUSE: u32 = 20;
+const PAUSE: u32 = 200;
 
 /// Whom to measure.
 struct Subject {
