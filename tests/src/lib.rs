@@ -8,6 +8,8 @@ pub mod binary;
 pub mod caller;
 pub mod cgroup;
 pub mod clock;
+pub mod dice;
+pub mod ending;
 pub mod freezer;
 pub mod hog;
 pub mod intercept;

@@ -11,6 +11,7 @@ use monitor_tests::agent::Agent;
 use monitor_tests::caller::Caller;
 use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::{PATIENCE, wait_for};
+use monitor_tests::dice::Dice;
 use monitor_tests::hog::{Hog, Kind, Progress, Running, is_on_disk};
 use monitor_tests::process::{Process, die_with_parent};
 use monitor_tests::skip::Lacks;
@@ -192,18 +193,6 @@ fn while_its_loop_hangs_the_watchdog_kills_who_was_next_and_the_loop_hears_of_it
     assert!(lives(&bystander), "one kill, not two");
 }
 
-/// Numbers that look random and are the same in each run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-}
-
 /// How often the agent is killed; `MONITOR_TEST_RESTARTS` asks for more.
 fn restarts() -> u32 {
     std::env::var("MONITOR_TEST_RESTARTS").ok().and_then(|number| number.parse().ok()).unwrap_or(20)
@@ -249,7 +238,7 @@ fn killed_at_any_instant_it_finds_its_workers_again_and_strikes_nobody_twice() {
     ];
     // All that it wants fits below the limit: while there is no agent nobody else must kill.
     let (storm, _) = worker::start(&agent, &sandbox, "storm", &flags, &Hog::new(150).rate(600)).unwrap();
-    let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
+    let mut dice = Dice::new(1);
     let mut restarts_done = 0;
     for _ in 0..restarts() {
         std::thread::sleep(Duration::from_micros(dice.below(200_000)));

@@ -236,7 +236,17 @@ fn a_reused_pid_is_never_killed() {
         kill_process(agent_pid, Signal::CONT).unwrap();
         panic!("nobody got pid {pid}");
     };
-    let filler = Hog::new(120).spawn_in(&sandbox).unwrap();
+    let filler = fill_before_it_looks(&agent, agent_pid, &sandbox);
+    assert!(!is_dead(bystander.0.id()) && !is_dead(filler.pid()));
+    // Nor is it taken for the one whose start time is given.
+    let mut caller = Caller::connect(agent.socket()).unwrap();
+    let error = caller.register_with(pid, old_start, "again").unwrap_err().to_string();
+    assert!(error.contains("used again"), "{error}");
+}
+
+/// Has memory run out while the agent is stopped; when it goes on, there is nobody whom it may kill.
+fn fill_before_it_looks(agent: &Agent, agent_pid: rustix::process::Pid, sandbox: &Sandbox) -> Running {
+    let filler = Hog::new(120).spawn_in(sandbox).unwrap();
     filler.wait_holding(PATIENCE).unwrap();
     kill_process(agent_pid, Signal::CONT).unwrap();
     wait_for("it to find nobody to kill", PATIENCE, || {
@@ -245,11 +255,7 @@ fn a_reused_pid_is_never_killed() {
         Ok((nobody && status["workers"] == 0).then_some(()))
     })
     .unwrap();
-    assert!(!is_dead(bystander.0.id()) && !is_dead(filler.pid()));
-    // Nor is it taken for the one whose start time is given.
-    let mut caller = Caller::connect(agent.socket()).unwrap();
-    let error = caller.register_with(pid, old_start, "again").unwrap_err().to_string();
-    assert!(error.contains("used again"), "{error}");
+    filler
 }
 
 /// The child of what was started by nsenter: seen from here, and in its namespace.
@@ -318,15 +324,7 @@ fn among_few_pids_a_reused_one_is_never_killed() {
         Ok((next.pid == pid && start_time(next.process.pid())? != old_start).then_some(next))
     })
     .unwrap();
-    let filler = Hog::new(120).spawn_in(&sandbox).unwrap();
-    filler.wait_holding(PATIENCE).unwrap();
-    kill_process(agent_pid, Signal::CONT).unwrap();
-    wait_for("it to find nobody to kill", PATIENCE, || {
-        let status: Value = agent.ask("status")?;
-        let nobody = status["counters"]["no_candidates"].as_u64() > Some(0);
-        Ok((nobody && status["workers"] == 0).then_some(()))
-    })
-    .unwrap();
+    let filler = fill_before_it_looks(&agent, agent_pid, &sandbox);
     assert!(!bystander.process.is_dead().unwrap() && !is_dead(filler.pid()));
     let error = caller.register_with(pid, old_start, "again").unwrap_err().to_string();
     assert!(error.contains("used again"), "{error}");

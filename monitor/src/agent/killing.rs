@@ -80,7 +80,7 @@ impl Shell {
     /// A process of this worker, by our books or by the kernel's, which are ahead of them; or one that is off both
     /// because it ends.
     fn belongs(&self, worker: WorkerId, pid: Pid) -> bool {
-        let known = self.programs.as_ref().and_then(|programs| programs.workers.worker_of(pid));
+        let known = self.mapped(pid);
         let known = known.or_else(|| self.registry.worker_of(pid));
         known == Some(worker) || (known.is_none() && ending(&self.domains.roots().procfs, pid))
     }

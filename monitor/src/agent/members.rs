@@ -70,9 +70,14 @@ impl Shell {
         }
     }
 
+    /// Whose the kernel's map says that a process is.
+    pub(super) fn mapped(&self, pid: Pid) -> Option<WorkerId> {
+        self.programs.as_ref().and_then(|programs| programs.workers.worker_of(pid))
+    }
+
     /// No kill of its worker is complete without it. False: it is gone, or known.
     fn hold_without(&mut self, worker: WorkerId, pid: Pid) -> bool {
-        let known = self.programs.as_ref().and_then(|programs| programs.workers.worker_of(pid));
+        let known = self.mapped(pid);
         let new = known == Some(worker) && self.registry.add_unheld(worker, pid, Proof::Map);
         if new {
             self.happen(Event::Forked { worker, pid });
@@ -87,7 +92,7 @@ impl Shell {
             Err(OpenError::Gone(_)) => return Ok(false),
             Err(error) => return Err(error),
         };
-        let known = self.programs.as_ref().and_then(|programs| programs.workers.worker_of(pid));
+        let known = self.mapped(pid);
         Ok(known == Some(worker) && self.registry.add_member(worker, process))
     }
 

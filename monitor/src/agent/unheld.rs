@@ -45,9 +45,7 @@ impl Shell {
 
     fn is_still(&self, worker: WorkerId, pid: Pid, proof: Proof) -> bool {
         match proof {
-            Proof::Map => {
-                self.programs.as_ref().and_then(|programs| programs.workers.worker_of(pid)) == Some(worker)
-            }
+            Proof::Map => self.mapped(pid) == Some(worker),
             Proof::Started(tick) => {
                 start_time(&self.domains.roots().procfs, pid).is_ok_and(|found| found == tick)
             }

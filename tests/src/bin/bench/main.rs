@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
-use monitor_tests::cgroup;
+use monitor_tests::{cgroup, ending};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// Measure the way from a crossing to the victim's death, and what the agent costs.
@@ -88,9 +88,6 @@ struct Plan {
     stop: Arc<AtomicBool>,
 }
 
-/// 128 + SIGINT, as a shell says it.
-const INTERRUPTED: u8 = 130;
-
 impl Plan {
     fn new(full: bool, stop: Arc<AtomicBool>) -> Self {
         let seconds = std::time::Duration::from_secs;
@@ -117,17 +114,7 @@ fn main() -> ExitCode {
         Some(Role::Toucher(toucher)) => toucher.run(),
         None => measure(&args, &stop),
     };
-    match done {
-        _ if stop.load(Ordering::Relaxed) => {
-            eprintln!("interrupted; everything that was started is gone");
-            ExitCode::from(INTERRUPTED)
-        }
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ending::status(&stop, done.map(|()| ExitCode::SUCCESS))
 }
 
 fn measure(args: &Args, stop: &Arc<AtomicBool>) -> Result<()> {

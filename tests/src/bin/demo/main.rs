@@ -13,11 +13,11 @@ mod summary;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use monitor_tests::cgroup;
+use monitor_tests::{cgroup, ending};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// Show on real processes how the agent keeps a cgroup from running out of memory.
@@ -38,24 +38,11 @@ struct Args {
     verbose: bool,
 }
 
-/// 128 + SIGINT, as a shell says it.
-const INTERRUPTED: u8 = 130;
-
 fn main() -> ExitCode {
     let args = Args::parse();
     let stop = Arc::new(AtomicBool::new(false));
-    match perform(&args, &stop) {
-        _ if stop.load(Ordering::Relaxed) => {
-            eprintln!("interrupted; everything that was started is gone");
-            ExitCode::from(INTERRUPTED)
-        }
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let done = perform(&args, &stop);
+    ending::status(&stop, done.map(|good| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
 }
 
 /// Whether all was as it must be. When it returns, nothing of it is left.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use monitor_tests::binary;
 use monitor_tests::hog::Hog;
 
-use crate::dice::Dice;
+use monitor_tests::dice::Dice;
 
 /// The signals that a worker may die by, by its own hand.
 const SIGNALS: [&str; 6] = ["SEGV", "ABRT", "BUS", "TERM", "KILL", "USR1"];

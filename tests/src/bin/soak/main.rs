@@ -5,20 +5,19 @@
 mod acts;
 mod balance;
 mod crew;
-mod dice;
 mod health;
 mod ledger;
 mod play;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use monitor_tests::cgroup;
 use monitor_tests::clock::now_ns;
+use monitor_tests::{cgroup, ending};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// Let workers come and go, leak and crash for a while, and see whether the books balance.
@@ -47,24 +46,11 @@ impl Args {
     }
 }
 
-/// 128 + SIGINT, as a shell says it.
-const INTERRUPTED: u8 = 130;
-
 fn main() -> ExitCode {
     let args = Args::parse();
     let stop = Arc::new(AtomicBool::new(false));
-    match perform(&args, &stop) {
-        _ if stop.load(Ordering::Relaxed) => {
-            eprintln!("interrupted; everything that was started is gone");
-            ExitCode::from(INTERRUPTED)
-        }
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let done = perform(&args, &stop);
+    ending::status(&stop, done.map(|good| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
 }
 
 /// Whether the books balance. When it returns, nothing of it is left.

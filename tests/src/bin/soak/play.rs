@@ -16,8 +16,8 @@ use tempfile::TempDir;
 use crate::acts::Act;
 use crate::balance::Balance;
 use crate::crew::Crew;
-use crate::dice::Dice;
 use crate::health::{Health, grown};
+use monitor_tests::dice::Dice;
 
 /// The sandbox's limit. Between the threshold, half of it, and this there is room for what those who leak touch in
 /// the seconds that an agent takes to come back on a busy machine.
