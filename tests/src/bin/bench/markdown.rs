@@ -160,7 +160,10 @@ fn releases(rows: &[release::Release]) -> String {
             format!("{} MiB", row.mib),
             if row.contended { "nice 19 beside 4 busy processes" } else { "idle" }.to_owned(),
             if row.mrelease { "with" } else { "without" }.to_owned(),
-            row.memory_back.map_or_else(String::new, |back| back.samples.to_string()),
+            match row.memory_back {
+                Some(back) if back.samples == row.kills as usize => row.kills.to_string(),
+                back => format!("{} of {} in a minute", back.map_or(0, |back| back.samples), row.kills),
+            },
             spread(row.memory_back.as_ref(), time),
         ]
     });

@@ -3,6 +3,7 @@
 
 use std::os::fd::AsFd as _;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use monitor::kill::process_mrelease;
@@ -16,11 +17,14 @@ use serde::Serialize;
 use crate::Plan;
 use crate::stats::Spread;
 
-/// What a victim holds, in MiB. The contended case of 1.5 GiB has a bound of its own: 0.25 s.
-const SIZES: [u64; 4] = [512, 1536, 2048, 4096];
+/// What a victim holds, in MiB.
+const SIZES: [u64; 4] = [512, BOUNDED, 2048, 4096];
 
-/// At nice 19 beside busy processes an exit of 4 GiB takes half a minute.
-const LONGEST: std::time::Duration = std::time::Duration::from_secs(180);
+/// The size whose contended case has a bound: 0.25 s.
+const BOUNDED: u64 = 1536;
+
+/// How long the memory is waited for: at nice 19 beside busy processes an exit alone may take minutes.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Processes that want a processor all the time, in the contended cases.
 const CROWD: usize = 4;
@@ -31,7 +35,9 @@ pub(crate) struct Release {
     pub(crate) mib: u64,
     pub(crate) contended: bool,
     pub(crate) mrelease: bool,
-    /// From the signal until the cgroup's usage is below a tenth of what the victim held.
+    pub(crate) kills: u32,
+    /// From the signal until the cgroup's usage is below a tenth of what the victim held, of those that took less than a
+    /// minute.
     pub(crate) memory_back: Option<Spread>,
 }
 
@@ -42,16 +48,20 @@ pub(crate) fn measure(plan: &Plan) -> Result<Vec<Release>> {
     let mut rows = Vec::new();
     for contended in [false, true] {
         for mib in SIZES {
-            for mrelease in [false, true] {
-                // Without it a contended exit takes long, and says the same each time.
-                let rounds = if contended && !mrelease { 1 } else { (plan.kills / 10).max(3) };
+            // With it first: without it a contended exit may take longer than anybody waits.
+            for mrelease in [true, false] {
+                let kills = rounds(plan, mib, contended, mrelease);
+                if kills == 0 {
+                    continue;
+                }
                 let mut times = Vec::new();
-                for _ in 0..rounds {
+                for _ in 0..kills {
                     plan.go_on()?;
-                    times.push(once(mib, contended, mrelease)?);
+                    times.extend(once(mib, contended, mrelease)?);
                 }
                 eprintln!("release: {mib} MiB, contended {contended}, mrelease {mrelease}: {times:?}");
-                rows.push(Release { mib, contended, mrelease, memory_back: Spread::of(times) });
+                let memory_back = Spread::of(times);
+                rows.push(Release { mib, contended, mrelease, kills, memory_back });
             }
         }
     }
@@ -59,7 +69,17 @@ pub(crate) fn measure(plan: &Plan) -> Result<Vec<Release>> {
     Ok(rows)
 }
 
-fn once(mib: u64, contended: bool, mrelease: bool) -> Result<i64> {
+/// How often a case is tried. Without the call a contended exit takes up to a minute: once, at the size with the bound.
+fn rounds(plan: &Plan, mib: u64, contended: bool, mrelease: bool) -> u32 {
+    match (contended, mrelease) {
+        (true, false) if mib == BOUNDED => 1,
+        (true, false) => 0,
+        (true, true) | (false, _) => (plan.kills / 3).max(3),
+    }
+}
+
+/// None: longer than [`LONGEST`].
+fn once(mib: u64, contended: bool, mrelease: bool) -> Result<Option<i64>> {
     let sandbox = Sandbox::new(Bytes((mib + 256) << 20))?;
     let mut command = Hog::new(mib).command()?;
     sandbox.enter(&mut command)?;
@@ -82,9 +102,15 @@ fn once(mib: u64, contended: bool, mrelease: bool) -> Result<i64> {
         // Another outcome shows in the time.
         let _ = process_mrelease(process.as_fd());
     }
-    let back = || Ok((sandbox.charged()? < Bytes((mib << 20) / 10)).then_some(()));
-    wait_for("the memory to be back", LONGEST, back)?;
-    Ok(i64::try_from(now_ns() - start)?)
+    let back = || {
+        let took = i64::try_from(now_ns() - start)?;
+        Ok(if sandbox.charged()? < Bytes((mib << 20) / 10) {
+            Some(Some(took))
+        } else {
+            (Duration::from_nanos(took.unsigned_abs()) > LONGEST).then_some(None)
+        })
+    };
+    wait_for("the memory to be back", 2 * LONGEST, back)
 }
 
 /// A process that is ended whatever happens.
