@@ -1,6 +1,9 @@
 //! Part `faults`: what the agent adds to touching and giving back a page. One process, the agent there and not there in
 //! alternation, many short rounds; only the ratio of neighbours counts, because the machine's speed drifts.
 
+use std::thread;
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use monitor::units::Bytes;
 use monitor_tests::agent::Agent;
@@ -12,7 +15,7 @@ use serde_json::Value;
 use crate::Plan;
 use crate::run::Ground;
 use crate::stats::Ratios;
-use crate::toucher::{CYCLE, Touching};
+use crate::toucher::{CYCLE, Took, Touching};
 
 /// Where the line lies, and what is left below it when all is touched.
 const LINE_MIB: u64 = 128;
@@ -113,6 +116,18 @@ pub(crate) fn place(ground: &Ground, kind: Kind, distance: Distance) -> Result<T
     Ok(touching)
 }
 
+/// How long the kernel is given to clean up behind an agent that starts or ends: what it frees late (programs, maps,
+/// their code) it frees in the time of whoever runs.
+const CLEAN_UP: Duration = Duration::from_millis(200);
+
+/// Touches, some time after the last change.
+fn calm(touching: &mut Touching, cycles: u32) -> Result<Took> {
+    thread::sleep(CLEAN_UP);
+    // The first cycles find cold caches.
+    touching.touch(cycles / 8)?;
+    touching.touch(cycles)
+}
+
 fn one(plan: &Plan, pages: &'static str, kind: Kind, distance: Distance) -> Result<Cost> {
     let ground = Ground::new(LINE_MIB)?;
     if distance == Distance::Far {
@@ -124,6 +139,8 @@ fn one(plan: &Plan, pages: &'static str, kind: Kind, distance: Distance) -> Resu
     for number in 1..=plan.pairs {
         plan.go_on()?;
         eprint!("\r\x1b[Kpage faults: {pages} pages, {}: {number}/{}", distance.name(), plan.pairs);
+        // Whoever comes second would have the advantage of any drift.
+        let first = if number % 2 == 0 { Some(calm(&mut touching, cycles)?) } else { None };
         let agent = ground.guard(distance.flags())?;
         // Without a worker there is nothing to be near to.
         let worker = match distance {
@@ -131,13 +148,14 @@ fn one(plan: &Plan, pages: &'static str, kind: Kind, distance: Distance) -> Resu
             Distance::Control | Distance::Near | Distance::Exact => None,
         };
         ensure!(counts(&agent)? == distance.counts(), "the usage hook is not as it should be");
-        // The first cycles after a process was started find cold caches.
-        touching.touch(cycles / 8)?;
-        let with = touching.touch(cycles)?;
+        let with = calm(&mut touching, cycles)?;
         ensure!(counts(&agent)? == distance.counts(), "the usage hook did not stay as it should be");
         drop((worker, agent));
-        touching.touch(cycles / 8)?;
-        pairs.push((with, touching.touch(cycles)?));
+        let without = match first {
+            Some(first) => first,
+            None => calm(&mut touching, cycles)?,
+        };
+        pairs.push((with, without));
     }
     eprintln!();
     let touched = f64::from(cycles) * CYCLE as f64 / 4096.0;
