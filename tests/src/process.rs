@@ -54,7 +54,11 @@ impl Process {
         self.signal(Signal::TERM)
     }
 
-    fn signal(&self, signal: Signal) -> io::Result<()> {
+    /// Sends any signal. Nothing happens if it is dead.
+    ///
+    /// # Errors
+    /// It may not be signalled.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
         match pidfd_send_signal(&self.fd, signal) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(error) => Err(error.into()),

@@ -44,7 +44,10 @@ fn status_says_of_each_step_what_the_kernel_says() {
     assert_eq!(step("oom_score_adj").0, score.trim() == "-1000", "{status}");
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let nice = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(16).unwrap();
-    assert_eq!(step("priority").0, nice == "-20", "{status}");
+    let real_time = step("real_time").0;
+    assert_eq!(policy(pid) == libc::SCHED_FIFO, real_time, "{status}");
+    // Of who is real-time the kernel shows no nice value.
+    assert!(real_time || step("priority").0 == (nice == "-20"), "{status}");
     let locked = bytes_of(pid, "VmLck:");
     assert_eq!(step("memory_lock").0, locked > 0, "{status}");
     // Nothing that is refused lacks its reason.
@@ -53,6 +56,32 @@ fn status_says_of_each_step_what_the_kernel_says() {
         let resident = bytes_of(pid, "VmRSS:");
         assert!(resident < 10 * MIB, "{resident} bytes resident while idle");
     }
+}
+
+/// How the kernel schedules a process's first thread, the loop's.
+fn policy(pid: u32) -> libc::c_int {
+    let pid = libc::pid_t::try_from(pid).unwrap();
+    // SAFETY: takes a number.
+    let policy = unsafe { libc::sched_getscheduler(pid) };
+    assert!(policy >= 0, "{}", std::io::Error::last_os_error());
+    policy & !libc::SCHED_RESET_ON_FORK
+}
+
+/// The kernel's part, to send the signal, is the limit's; that it does so is seen in the limit.
+#[test]
+fn a_loop_that_does_not_sleep_shares_its_processor() {
+    let sandbox = sandbox!(64);
+    let agent = Agent::guard(&sandbox, ["--usage-threshold", "0.5"]).unwrap();
+    let pid = agent.process().pid();
+    if policy(pid) != libc::SCHED_FIFO {
+        return skip!(Lacks::Kernel, "it lets the agent not be real-time");
+    }
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let longest = limits.lines().find_map(|line| line.strip_prefix("Max realtime timeout")).unwrap();
+    assert!(longest.trim_start().starts_with("200000 "), "{limits}");
+    agent.process().signal(rustix::process::Signal::XCPU).unwrap();
+    wait_for("the loop to be lowered", PATIENCE, || Ok((policy(pid) == libc::SCHED_OTHER).then_some(()))).unwrap();
+    wait_for("the loop to be raised", PATIENCE, || Ok((policy(pid) == libc::SCHED_FIFO).then_some(()))).unwrap();
 }
 
 #[test]

@@ -27,6 +27,7 @@ mod worker;
 mod workers;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 pub use self::action::Action;
 use self::brake::Brake;
@@ -51,6 +52,9 @@ use crate::worker::{Activity, WorkerId};
 
 /// How many past kills are kept for `kills`.
 const HISTORY: usize = 256;
+
+/// The most time between two refreshes while there is nobody to kill, unless more is set.
+const UNHURRIED: Duration = Duration::from_secs(1);
 
 /// The state machine. See the module.
 #[derive(Debug)]
@@ -168,6 +172,14 @@ impl Core {
         flights.chain(self.brake_deadline()).fold(self.next_refresh, Nanos::min)
     }
 
+    /// The most time between two refreshes. While nobody is registered there is nobody to kill, so that nothing is late:
+    /// four times as long, at most a second.
+    #[must_use]
+    pub fn pace(&self) -> Duration {
+        let refresh = self.settings.refresh();
+        if self.workers.is_empty() { refresh.max((4 * refresh).min(UNHURRIED)) } else { refresh }
+    }
+
     /// The settings in force.
     #[must_use]
     pub fn settings(&self) -> &Settings {
@@ -177,7 +189,7 @@ impl Core {
     fn tick(&mut self, now: Nanos, todo: &mut VecDeque<Action>) {
         self.check_deadlines(now, todo);
         self.free_whom_it_may(now, todo);
-        let next = now.after(self.settings.refresh());
+        let next = now.after(self.pace());
         // Further away than that it can only be if the clock went back.
         if now >= self.next_refresh || self.next_refresh > next {
             self.next_refresh = next;

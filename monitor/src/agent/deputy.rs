@@ -65,13 +65,15 @@ struct Shared {
     acted: AtomicBool,
     /// Held for moments by either; the thread never waits for it.
     book: Mutex<Book>,
+    /// Somebody is named. While nobody is the thread sleeps.
+    named: AtomicBool,
 }
 
 /// The loop's handle. Dropped, it ends the thread.
 #[derive(Debug)]
 pub(super) struct Deputy {
     shared: Arc<Shared>,
-    _stop: Sender<()>,
+    wake: Sender<()>,
 }
 
 impl Deputy {
@@ -90,13 +92,13 @@ impl Deputy {
             usage_threshold: settings.usage_threshold,
             min_memory_free: settings.min_memory_free,
         };
-        let (stop, stopped) = channel();
+        let (wake, woken) = channel();
         let shared = Arc::new(Shared::default());
         let (theirs, procfs) = (Arc::clone(&shared), roots.procfs.clone());
         std::thread::Builder::new()
             .name("deputy".to_owned())
-            .spawn(move || thread::watch(&theirs, &stopped, threshold, &procfs, patience))?;
-        Ok(Some(Self { shared, _stop: stop }))
+            .spawn(move || thread::watch(&theirs, &woken, threshold, &procfs, patience))?;
+        Ok(Some(Self { shared, wake }))
     }
 
     /// The loop turns.
@@ -160,6 +162,13 @@ impl Shell {
             let next = self.core.next_victim(post.domain, now);
             let kept = post.nominee.take_if(|old| next.is_some_and(|next| old.still(next, &self.registry)));
             post.nominee = kept.or_else(|| Nominee::of(next?, &self.registry));
+        }
+        let named = book.posts.iter().any(|post| post.nominee.is_some());
+        drop(book);
+        let was_named = deputy.shared.named.swap(named, Ordering::AcqRel);
+        if named && !was_named {
+            // The thread is gone only when the agent is.
+            let _ = deputy.wake.send(());
         }
     }
 }

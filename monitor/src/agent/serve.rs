@@ -145,7 +145,7 @@ pub async fn serve(
 
 /// When the core or a watchdog wants the next tick, after one at `ticked`. No later than a refresh, whatever the clock did.
 fn next_tick(shell: &Shell, ticked: Nanos) -> Nanos {
-    let due = shell.core.next_deadline().min(ticked.after(shell.core.settings().refresh()));
+    let due = shell.core.next_deadline().min(ticked.after(shell.core.pace()));
     shell.next_beat().map_or(due, |beat| due.min(ticked.after(beat)))
 }
 

@@ -21,6 +21,7 @@ use super::limits::Limits;
 use super::members::Ended;
 use super::registry::Registry;
 use super::reports::Reports;
+use super::survival::realtime::Sharing;
 use super::survival::service;
 use super::watchers::Watchers;
 use crate::control::protocol::Push;
@@ -67,6 +68,7 @@ pub(super) struct Shell {
     pub(super) brake: Brake,
     /// Acts once if this loop hangs.
     pub(super) deputy: Option<Deputy>,
+    sharing: Sharing,
     /// When the service manager was last told that the loop turns.
     manager_told: Option<Instant>,
     /// How many lines of diagnostics were lost when that was last said.
@@ -127,6 +129,7 @@ impl Shell {
             rechecked: WorkerId(0),
             brake: Brake::Off,
             deputy: None,
+            sharing: Sharing::default(),
             manager_told: None,
             lines_lost: 0,
             delay: Duration::ZERO,
@@ -328,6 +331,7 @@ impl Shell {
         self.recheck_domains();
         self.nominate();
         self.tell_of_lost_lines();
+        self.sharing.check(clock::now());
     }
 
     /// Diagnostics that nobody read in time.

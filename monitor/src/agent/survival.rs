@@ -6,6 +6,7 @@
 
 mod drill;
 pub mod heap;
+pub(super) mod realtime;
 pub mod service;
 
 use std::fs;
@@ -38,7 +39,7 @@ pub enum State {
 /// A step and what came of it: a row of `survival` in `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Step {
-    /// `drill`, `descriptors`, `oom_score_adj`, `priority` or `memory_lock`.
+    /// `drill`, `descriptors`, `oom_score_adj`, `priority`, `memory_lock` or `real_time`.
     pub name: &'static str,
     /// What came of it.
     pub state: State,
@@ -83,9 +84,11 @@ pub fn prepare(socket: &Path) {
 }
 
 /// When everything is loaded and the drill has touched what a kill needs: locks it. Only what was touched, and what
-/// will be (`MCL_ONFAULT`), so that thread stacks and unused code do not become resident.
+/// will be (`MCL_ONFAULT`), so that thread stacks and unused code do not become resident. From then on the loop, which
+/// runs on the thread that calls this, comes before all others: not earlier, because loading takes long.
 pub fn lock() {
     note(memory_lock());
+    note(realtime::raise());
 }
 
 fn note(step: Step) {
@@ -146,8 +149,7 @@ fn oom_score_adj(file: &Path) -> Step {
     Step { name: "oom_score_adj", state, why }
 }
 
-/// The loop runs on the thread that calls this. Not real-time: a loop that goes wrong would take a processor away from
-/// the node that it guards, and at this weight it runs within its bound beside any number of busy processes.
+/// For all threads that are started later, and for the loop where it may not be more.
 fn priority() -> Step {
     const NICE: i32 = -20;
     let (state, why) = match setpriority_process(None, NICE) {

@@ -25,9 +25,14 @@ impl Core {
             owner: worker.candidate.owner.as_deref().map(str::to_owned),
             name: worker.name.clone(),
         }));
+        // Nobody was in a hurry so far.
+        let first = self.workers.is_empty();
+        if first {
+            self.next_refresh = self.next_refresh.min(at.after(self.settings.refresh()));
+        }
         // A domain that is above and had nobody to kill has somebody now.
         for id in &worker.domains {
-            if self.domains.get(id).is_some_and(super::Domain::above) {
+            if first || self.domains.get(id).is_some_and(super::Domain::above) {
                 todo.push_back(Action::Read(*id));
             }
         }

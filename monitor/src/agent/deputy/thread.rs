@@ -18,10 +18,10 @@ use crate::threshold::{Threshold, Usage};
 /// In how many looks the loop must be seen not to turn. One alone would be a machine that was suspended.
 const LOOKS: u32 = 4;
 
-/// Until the other end of `stop` is gone.
+/// Until the other end of `wake` is gone.
 pub(super) fn watch(
     shared: &Shared,
-    stop: &Receiver<()>,
+    wake: &Receiver<()>,
     threshold: Threshold,
     procfs: &Path,
     patience: Duration,
@@ -29,9 +29,17 @@ pub(super) fn watch(
     // Refused without the privilege: then it works at the normal priority.
     let _ = rustix::process::setpriority_process(None, -20);
     let (mut last, mut missed, mut done) = (shared.beat.load(Ordering::Acquire), 0, false);
-    while stop.recv_timeout(patience / LOOKS) == Err(RecvTimeoutError::Timeout) {
+    loop {
+        let woken = if shared.named.load(Ordering::Acquire) {
+            wake.recv_timeout(patience / LOOKS)
+        } else {
+            wake.recv().map_err(RecvTimeoutError::from)
+        };
+        if woken == Err(RecvTimeoutError::Disconnected) {
+            return;
+        }
         let beat = shared.beat.load(Ordering::Acquire);
-        if beat != last {
+        if beat != last || woken.is_ok() {
             (last, missed, done) = (beat, 0, false);
             continue;
         }

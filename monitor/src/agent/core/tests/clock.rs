@@ -62,3 +62,22 @@ fn when_time_goes_back_readings_go_on() {
     let kill = bench.core.kill(KillId(1)).unwrap();
     assert!(kill.confirmed, "{kill:?}");
 }
+
+#[test]
+fn while_nobody_is_registered_it_reads_less_often() {
+    let until_next = |bench: &mut Bench| {
+        bench.now = bench.core.next_deadline();
+        bench.core.handle(Event::Tick, bench.now, &mut VecDeque::new());
+        bench.core.next_deadline().since(bench.now)
+    };
+    let mut bench = Bench::new(Settings { refresh_ms: 250, ..Settings::default() });
+    assert_eq!(until_next(&mut bench), Duration::from_secs(1));
+    let before = bench.core.next_deadline();
+    bench.worker(1, "a", &[BOX]);
+    assert!(bench.core.next_deadline() < before, "not only when the long wait is over");
+    assert_eq!(until_next(&mut bench), Duration::from_millis(250));
+    for (refresh_ms, pace_ms) in [(100, 400), (2_000, 2_000), (0, 1_000)] {
+        let mut bench = Bench::new(Settings { refresh_ms, ..Settings::default() });
+        assert_eq!(until_next(&mut bench), Duration::from_millis(pace_ms));
+    }
+}
