@@ -80,8 +80,10 @@ fn a_loop_that_does_not_sleep_shares_its_processor() {
     let longest = limits.lines().find_map(|line| line.strip_prefix("Max realtime timeout")).unwrap();
     assert!(longest.trim_start().starts_with("200000 "), "{limits}");
     agent.process().signal(rustix::process::Signal::XCPU).unwrap();
-    wait_for("the loop to be lowered", PATIENCE, || Ok((policy(pid) == libc::SCHED_OTHER).then_some(()))).unwrap();
-    wait_for("the loop to be raised", PATIENCE, || Ok((policy(pid) == libc::SCHED_FIFO).then_some(()))).unwrap();
+    wait_for("the loop to be lowered", PATIENCE, || Ok((policy(pid) == libc::SCHED_OTHER).then_some(())))
+        .unwrap();
+    wait_for("the loop to be raised", PATIENCE, || Ok((policy(pid) == libc::SCHED_FIFO).then_some(())))
+        .unwrap();
 }
 
 #[test]

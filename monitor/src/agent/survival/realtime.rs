@@ -66,7 +66,10 @@ impl Sharing {
     pub(in crate::agent) fn check(&mut self, now: Nanos) {
         if LOWERED.swap(false, Ordering::Relaxed) {
             let longest_ms = LONGEST.as_millis();
-            tracing::warn!(longest_ms, "the loop ran for long without a sleep and shares its processor for a while");
+            tracing::warn!(
+                longest_ms,
+                "the loop ran for long without a sleep and shares its processor for a while"
+            );
             self.0 = Some(now);
         }
         if self.0.take_if(|since| now.since(*since) >= REST).is_some()

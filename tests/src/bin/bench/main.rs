@@ -5,6 +5,7 @@
 mod bare;
 mod cases;
 mod decision;
+mod earlyoom;
 mod faults;
 mod hooks;
 mod idle;

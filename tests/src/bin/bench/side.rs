@@ -1,19 +1,21 @@
-//! Part `side`: the same workload under the agent with its hooks, under the agent polling every 250 ms, and under a bare
-//! 10 ms poll, one after the other, round after round. What all three are measured by is the victim's own account of
-//! when it crossed: a poller does not know.
+//! Part `side`: the same workload under the agent with its hooks, under the agent polling every 250 ms, under a bare
+//! 10 ms poll and, if it is installed, under earlyoom, one after the other, round after round. What all are measured by is
+//! the victim's own account of when it crossed: a poller does not know.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow};
+use monitor_tests::agent::Agent;
 use monitor_tests::hog::{Hog, Progress};
 use serde::Serialize;
 
 use crate::Plan;
 use crate::bare;
 use crate::cases::since;
+use crate::earlyoom::Earlyoom;
 use crate::peak::Peak;
-use crate::run::{Ground, HOG_MIB};
+use crate::run::{Ground, HOG_MIB, above};
 use crate::stats::Spread;
 use crate::victim::Victim;
 
@@ -25,17 +27,31 @@ enum Guard {
     Hooks,
     Polling,
     Bare,
+    Earlyoom,
 }
 
 impl Guard {
-    const ALL: [Self; 3] = [Self::Hooks, Self::Polling, Self::Bare];
+    const ALL: [Self; 4] = [Self::Hooks, Self::Polling, Self::Bare, Self::Earlyoom];
 
     fn name(self) -> &'static str {
         match self {
             Self::Hooks => "monitor, with its hooks",
             Self::Polling => "monitor, polling every 250 ms",
             Self::Bare => "a bare poll every 10 ms",
+            Self::Earlyoom => "earlyoom, by the node's MemAvailable",
         }
+    }
+
+    /// Those that there are.
+    fn present() -> Vec<Self> {
+        let mut all = Self::ALL.to_vec();
+        if !Earlyoom::installed() {
+            eprintln!(
+                "side by side: without earlyoom, which is not installed (Debian: apt-get install earlyoom)"
+            );
+            all.retain(|guard| *guard != Self::Earlyoom);
+        }
+        all
     }
 }
 
@@ -60,19 +76,20 @@ pub(crate) struct Compared {
 pub(crate) fn measure(plan: &Plan) -> Result<Vec<Compared>> {
     let rates = [("full rate", None), ("400 MiB/s", Some(400))];
     let mut all = Vec::new();
+    let guards = Guard::present();
     for (rate, mib_per_s) in rates {
         let hog = Hog { rate: mib_per_s, ..Hog::new(HOG_MIB).on_line() };
         let ground = Ground::new(LINE_MIB)?;
-        let mut runs: [Vec<Run>; 3] = Default::default();
+        let mut runs: Vec<Vec<Run>> = guards.iter().map(|_| Vec::new()).collect();
         for round in 1..=plan.rounds {
-            for (guard, runs) in Guard::ALL.into_iter().zip(&mut runs) {
+            for (guard, runs) in guards.iter().zip(&mut runs) {
                 plan.go_on()?;
                 eprint!("\r\x1b[Kside by side: {rate}: {round}/{}: {}", plan.rounds, guard.name());
-                runs.push(one(&ground, guard, &hog)?);
+                runs.extend(one(&ground, *guard, &hog)?);
             }
         }
         eprintln!();
-        all.extend(Guard::ALL.iter().zip(&runs).map(|(guard, runs)| summary(rate, *guard, runs)));
+        all.extend(guards.iter().zip(&runs).map(|(guard, runs)| summary(rate, *guard, runs)));
     }
     Ok(all)
 }
@@ -88,13 +105,20 @@ fn summary(rate: &'static str, guard: Guard, runs: &[Run]) -> Compared {
     }
 }
 
-/// An agent of its own for each run: the hooks of one would slow down the victim of another.
-fn one(ground: &Ground, guard: Guard, hog: &Hog) -> Result<Run> {
-    let agent = match guard {
-        Guard::Hooks => Some(ground.guard(&[])?),
-        Guard::Polling => Some(ground.guard(&["--probe", "poll", "--refresh-ms", "250"])?),
-        Guard::Bare => None,
-    };
+/// An agent of its own for each run: the hooks of one would slow down the victim of another. None: it cannot be had here.
+fn one(ground: &Ground, guard: Guard, hog: &Hog) -> Result<Option<Run>> {
+    match guard {
+        Guard::Hooks => by_cgroup(ground, Some(ground.guard(&[])?), hog).map(Some),
+        Guard::Polling => {
+            by_cgroup(ground, Some(ground.guard(&["--probe", "poll", "--refresh-ms", "250"])?), hog).map(Some)
+        }
+        Guard::Bare => by_cgroup(ground, None, hog).map(Some),
+        Guard::Earlyoom => by_node(ground, hog),
+    }
+}
+
+/// Under a guard that reads the cgroup: an agent, or the bare poll.
+fn by_cgroup(ground: &Ground, agent: Option<Agent>, hog: &Hog) -> Result<Run> {
     ground.wait_empty(0)?;
     let mut victim = Victim::spawn(hog, &ground.sandbox)?;
     if let Some(agent) = &agent {
@@ -114,6 +138,21 @@ fn one(ground: &Ground, guard: Guard, hog: &Hog) -> Result<Run> {
     let crossed = crossing(&victim.reported()?, ground.line.saturating_sub(before))
         .context("the victim did not say when it crossed")?;
     Ok(Run { crossed, signal, dead, overshoot })
+}
+
+/// Under one that reads what is available on the node: the line lies where that has shrunk by as much.
+fn by_node(ground: &Ground, hog: &Hog) -> Result<Option<Run>> {
+    ground.wait_empty(0)?;
+    let Some(earlyoom) = Earlyoom::start(ground.line)? else { return Ok(None) };
+    let mut victim = Victim::spawn_in(&earlyoom.namespace, hog, &ground.sandbox)?;
+    let (mut peak, cached) = (Peak::since_now(&ground.sandbox)?, ground.cached()?);
+    let (before, free) = (ground.sandbox.used()?.0, earlyoom.room()?);
+    victim.start()?;
+    let dead = victim.wait_dead()?;
+    let signal = earlyoom.signalled()?;
+    let overshoot = above(before + free, &mut peak, cached)?;
+    let crossed = crossing(&victim.reported()?, free).context("the victim did not say when it crossed")?;
+    Ok(Some(Run { crossed, signal, dead, overshoot }))
 }
 
 fn without_agent(ground: &Ground, victim: &mut Victim) -> Result<(u64, u64)> {

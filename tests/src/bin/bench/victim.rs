@@ -1,7 +1,7 @@
 //! One hog that is to cross a line: started in a sandbox, made a worker, let go, and seen dying.
 
 use std::io::{Read as _, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,6 +11,7 @@ use monitor_tests::agent::Agent;
 use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::{PATIENCE, now_ns, wait_for};
 use monitor_tests::hog::{Hog, Progress};
+use monitor_tests::pid_namespace::{PidNamespace, children};
 use monitor_tests::process::{Process, die_with_parent};
 use monitor_tests::report::Kill;
 use monitor_tests::worker::say;
@@ -29,7 +30,22 @@ pub(crate) struct Victim {
 
 impl Victim {
     pub(crate) fn spawn(hog: &Hog, sandbox: &Sandbox) -> Result<Self> {
+        Self::start_as(hog.command()?, sandbox, |child| Ok(Some(child)))
+    }
+
+    /// One that is seen in a pid namespace, too.
+    pub(crate) fn spawn_in(namespace: &PidNamespace, hog: &Hog, sandbox: &Sandbox) -> Result<Self> {
         let mut command = hog.command()?;
+        namespace.enter(&mut command);
+        // What is started is nsenter(1), and the hog its child.
+        Self::start_as(command, sandbox, |nsenter| Ok(children(nsenter).first().copied()))
+    }
+
+    fn start_as(
+        mut command: Command,
+        sandbox: &Sandbox,
+        hog: impl Fn(u32) -> Result<Option<u32>>,
+    ) -> Result<Self> {
         sandbox.enter(&mut command)?;
         die_with_parent(&mut command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -37,7 +53,8 @@ impl Victim {
         let stdin = child.stdin.take().context("no stdin")?;
         let stdout = child.stdout.take().context("no stdout")?;
         // Not waited for yet, so it has its pid still.
-        let process = Process::open(child.id())?.context("the hog is gone")?;
+        let pid = wait_for("the hog", PATIENCE, || hog(child.id()))?;
+        let process = Process::open(pid)?.context("the hog is gone")?;
         Ok(Self { child, process, stdin, stdout })
     }
 

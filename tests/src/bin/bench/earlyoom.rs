@@ -1,0 +1,86 @@
+//! earlyoom(1), to compare with: Debian's package, guarding the node as it always does, by MemAvailable. Whom it kills it
+//! picks among all processes that it sees, so that it is given a pid namespace with the victim in it and nobody else.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use anyhow::{Context, Result};
+use monitor_tests::clock::{PATIENCE, now_ns};
+use monitor_tests::pid_namespace::PidNamespace;
+use monitor_tests::process::die_with_parent;
+
+/// A running one. It ends when this is dropped.
+pub(crate) struct Earlyoom {
+    // Dropped first, while there is a namespace to end in.
+    process: Child,
+    pub(crate) namespace: PidNamespace,
+    /// It kills when less is available, in bytes.
+    least: u64,
+    /// When it said that it sends SIGKILL.
+    signals: Receiver<u64>,
+}
+
+impl Earlyoom {
+    /// Whether there is one.
+    pub(crate) fn installed() -> bool {
+        let version = Command::new("earlyoom").arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        version.is_ok_and(|status| status.success())
+    }
+
+    /// Lets one kill when `room` bytes less than now are available. None: this kernel lets nobody have pids of its own.
+    pub(crate) fn start(room: u64) -> Result<Option<Self>> {
+        let Some(namespace) = PidNamespace::new()? else { return Ok(None) };
+        let least = available()?.saturating_sub(room);
+        let mut command = Command::new("earlyoom");
+        // At once SIGKILL, and no reports. Swap counts only where there is some: then it is to be no hindrance.
+        command.args(["-r", "0", "-p", "-s", "100,100", "-M"]).arg(format!("{0},{0}", least >> 10));
+        namespace.enter(&mut command);
+        die_with_parent(&mut command);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process = command.spawn().with_context(|| format!("starting {command:?}"))?;
+        let stderr = process.stderr.take().context("no stderr")?;
+        let (ready, is_ready) = channel();
+        let (said, signals) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if line.contains("sending SIGKILL to process") {
+                    // Nobody may want to know any more.
+                    let _ = said.send(now_ns());
+                } else if line.contains("SIGKILL when mem") {
+                    let _ = ready.send(());
+                }
+            }
+        });
+        let earlyoom = Self { process, namespace, least, signals };
+        is_ready.recv_timeout(PATIENCE).context("earlyoom does not say what it guards")?;
+        Ok(Some(earlyoom))
+    }
+
+    /// What can be taken before it kills, in bytes.
+    pub(crate) fn room(&self) -> Result<u64> {
+        Ok(available()?.saturating_sub(self.least))
+    }
+
+    /// When it killed, in nanoseconds of the monotonic clock.
+    pub(crate) fn signalled(&self) -> Result<u64> {
+        self.signals.recv_timeout(PATIENCE).context("earlyoom said nothing of a kill")
+    }
+}
+
+impl Drop for Earlyoom {
+    fn drop(&mut self) {
+        // This is nsenter(1); what it started ends with the namespace.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn available() -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")).context("no MemAvailable")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().with_context(|| line.to_owned())?;
+    Ok(kib << 10)
+}
