@@ -1,0 +1,120 @@
+//! Kills, crashes and what is tried again (SPEC 7).
+
+use super::*;
+
+#[tokio::test]
+async fn a_task_that_was_killed_for_memory_is_retried() {
+    let mut stage = Stage::new();
+    let child = stage.run(&["--oom-retry-base-ms", "20", "--json-events", "events"], &until_run(3));
+    for (number, verdict_first) in [(0, true), (1, false)] {
+        let (peer, register) = stage.agent.register(u64::from(number) + 1).await;
+        assert_eq!(register.attempt, number);
+        exists(&stage.file("ready")).await;
+        std::fs::remove_file(stage.file("ready")).unwrap();
+        let process = Process::open(register.pid.0);
+        if verdict_first {
+            peer.pushes.send(verdict(u64::from(number) + 1, true)).await.unwrap();
+            process.signal(Signal::KILL);
+        } else {
+            process.signal(Signal::KILL);
+            process.gone().await;
+            peer.pushes.send(verdict(u64::from(number) + 1, true)).await.unwrap();
+        }
+    }
+    let (_, register) = stage.agent.register(3).await;
+    assert_eq!(register.attempt, 2);
+    let output = output(child).await;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stderr(&output);
+    assert!(text.contains("w1 is killed for memory") && text.contains("retry 1 in 20 ms"), "{text}");
+    let events = stage.events();
+    let names: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        ["registered", "killed", "retried", "registered", "killed", "retried", "registered", "exited"]
+    );
+    assert_eq!((&events[1]["should_retry"], &events[1]["delay_ms"]), (&json!(true), &json!(20)));
+    assert_eq!(events[4]["delay_ms"], json!(40));
+    assert_eq!(events[7]["code"], json!(0));
+}
+
+#[tokio::test]
+async fn the_last_task_of_its_owner_fails_with_137() {
+    let mut stage = Stage::new();
+    let options = ["--max-retries", "-1", "--json-events", "events"];
+    let child = stage.run(&options, &until_run(9));
+    let (peer, register) = stage.agent.register(1).await;
+    exists(&stage.file("ready")).await;
+    peer.pushes.send(verdict(1, false)).await.unwrap();
+    Process::open(register.pid.0).signal(Signal::KILL);
+    let output = output(child).await;
+    assert_eq!(output.status.code(), Some(137));
+    assert!(stderr(&output).contains("out of memory"), "{}", stderr(&output));
+    let events = stage.events();
+    assert_eq!((&events[1]["event"], &events[1]["delay_ms"]), (&json!("killed"), &Value::Null));
+    assert_eq!(events[2]["code"], json!(137));
+    assert_eq!(events[2]["out_of_memory"], json!(true));
+    assert_eq!((&events[2]["worker"], &events[2]["pid"]), (&json!("w1"), &json!(register.pid.0)));
+}
+
+#[tokio::test]
+async fn an_actor_is_restarted_as_often_as_it_may() {
+    let mut stage = Stage::new();
+    let child = stage.run(&["--kind", "actor", "--max-restarts", "1"], &until_run(9));
+    for number in [1, 2] {
+        let (peer, register) = stage.agent.register(number).await;
+        exists(&stage.file("ready")).await;
+        std::fs::remove_file(stage.file("ready")).unwrap();
+        peer.pushes.send(verdict(number, true)).await.unwrap();
+        Process::open(register.pid.0).signal(Signal::KILL);
+    }
+    let output = output(child).await;
+    assert_eq!(output.status.code(), Some(137));
+    assert!(stderr(&output).contains("max_restarts (1) are used up"), "{}", stderr(&output));
+}
+
+#[tokio::test]
+async fn a_kill_by_somebody_else_is_a_crash() {
+    let mut stage = Stage::new();
+    let child = stage.run(&["--max-retries", "1", "--json-events", "events"], &until_run(9));
+    for number in [1, 2] {
+        let (_, register) = stage.agent.register(number).await;
+        exists(&stage.file("ready")).await;
+        std::fs::remove_file(stage.file("ready")).unwrap();
+        Process::open(register.pid.0).signal(Signal::KILL);
+        let call = stage.agent.call().await;
+        assert_eq!(call.op, Op::Kills);
+        call.answer(Ok(json!([])));
+    }
+    let output = output(child).await;
+    assert_eq!(output.status.code(), Some(137));
+    assert!(stderr(&output).contains("crashed with signal 9"), "{}", stderr(&output));
+    let names: Vec<_> = stage.events().iter().map(|event| event["event"].clone()).collect();
+    assert_eq!(names, ["registered", "exited", "retried", "registered", "exited", "failed"]);
+}
+
+#[tokio::test]
+async fn a_verdict_that_got_lost_is_found_in_the_list_of_kills() {
+    let mut stage = Stage::new();
+    let child = stage.run(&["--json-events", "events"], &until_run(9));
+    let (_, register) = stage.agent.register(1).await;
+    exists(&stage.file("ready")).await;
+    Process::open(register.pid.0).signal(Signal::KILL);
+    let call = stage.agent.call().await;
+    assert_eq!(call.op, Op::Kills);
+    call.answer(Ok(json!([{"id": 4, "domain": "node",
+        "victims": [{"worker": "w1", "pid": register.pid, "should_retry": false}]}])));
+    assert_eq!(output(child).await.status.code(), Some(137));
+    assert_eq!(stage.events()[1]["kill"], json!(4));
+}
+
+#[tokio::test]
+async fn an_exit_code_is_retried_only_on_request() {
+    let mut stage = Stage::new();
+    let child = stage.run(&["--max-retries", "1"], "echo run; exit 3");
+    stage.agent.register(1).await;
+    stage.agent.register(2).await;
+    let output = output(child).await;
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(output.stdout, b"run\nrun\n");
+}

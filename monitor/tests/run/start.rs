@@ -1,0 +1,96 @@
+//! Whether the command is started at all: registration, refusal, errors of usage.
+
+use super::*;
+
+#[tokio::test]
+async fn the_command_does_not_run_before_it_is_registered() {
+    let mut stage = Stage::new();
+    let child = stage.run(&[], "touch ran");
+    let call = stage.agent.call().await;
+    let cmdline = format!("/proc/{}/cmdline", call.register().pid);
+    let seen = tokio::time::timeout(support::PATIENCE, async {
+        loop {
+            let seen = std::fs::read_to_string(&cmdline).unwrap();
+            // Early in exec, when its parent goes on already, it has no arguments yet.
+            if !seen.is_empty() {
+                return seen;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let seen = seen.await.unwrap();
+    assert!(seen.starts_with("monitor\0__exec\0"), "{seen:?}");
+    assert!(!stage.file("ran").exists());
+    call.answer(Ok(json!({"worker": "w1"})));
+    assert_eq!(output(child).await.status.code(), Some(0));
+    assert!(stage.file("ran").exists());
+}
+
+#[tokio::test]
+async fn a_refused_command_never_runs() {
+    let mut stage = Stage::new();
+    let child = stage.run(&["--json-events", "events"], "touch ran");
+    let call = stage.agent.call().await;
+    let process = Process::open(call.register().pid.0);
+    let message = "pid 1 is not yours".to_owned();
+    call.answer(Err(Refusal { code: RefusalCode::Denied, field: None, message }));
+    let output = output(child).await;
+    assert_eq!(output.status.code(), Some(125));
+    assert!(stderr(&output).contains("pid 1 is not yours"), "{}", stderr(&output));
+    process.gone().await;
+    assert!(!stage.file("ran").exists());
+    assert_eq!(stage.events().last().unwrap()["event"], "failed");
+}
+
+#[tokio::test]
+async fn a_busy_agent_is_asked_again() {
+    let mut stage = Stage::new();
+    let child = stage.run(&[], "exit 4");
+    let busy = Refusal { code: RefusalCode::Busy, field: None, message: "too many".into() };
+    stage.agent.call().await.answer(Err(busy));
+    stage.agent.register(1).await;
+    assert_eq!(output(child).await.status.code(), Some(4));
+}
+
+#[tokio::test]
+async fn without_an_agent_the_remedy_is_named() {
+    let files = tempfile::tempdir().unwrap();
+    let socket = files.path().join("none.sock");
+    let mut command = monitor();
+    command.arg("run").arg("--socket").arg(&socket).args(["--", "true"]).stderr(Stdio::piped());
+    let output = output(command.spawn().unwrap()).await;
+    assert_eq!(output.status.code(), Some(125));
+    let text = stderr(&output);
+    assert!(text.contains("monitor agent") && text.contains(socket.to_str().unwrap()), "{text}");
+    for subcommand in ["status", "workers", "kills", "watch"] {
+        let mut command = monitor();
+        command.arg(subcommand).env("MONITOR_SOCKET", &socket).stderr(Stdio::null());
+        assert_eq!(soon(subcommand, command.status()).await.unwrap().code(), Some(125), "{subcommand}");
+    }
+}
+
+#[tokio::test]
+async fn a_usage_error_is_two() {
+    for arguments in
+        [&["run"][..], &["run", "--max-restarts", "1", "--", "true"], &["run", "--kind", "x", "--", "true"]]
+    {
+        let mut command = monitor();
+        command.args(arguments).stderr(Stdio::null());
+        assert_eq!(soon("usage", command.status()).await.unwrap().code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_cannot_be_run_is_not_retried() {
+    for (program, status, part) in
+        [("/no/such/program", 127, "No such file"), ("/etc/passwd", 126, "Permission denied")]
+    {
+        let mut stage = Stage::new();
+        let mut command = stage.command(&["--max-retries", "5", "--", program, "x"]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        stage.agent.register(1).await;
+        let output = output(child).await;
+        assert_eq!(output.status.code(), Some(status));
+        assert!(stderr(&output).contains(part) && stderr(&output).contains(program), "{}", stderr(&output));
+    }
+}
