@@ -5,6 +5,7 @@
 
 mod clock;
 mod descriptors;
+mod disk;
 mod kernel_side;
 mod output;
 mod readings;
