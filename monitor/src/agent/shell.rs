@@ -23,6 +23,7 @@ use super::registry::Registry;
 use super::reports::Reports;
 use super::survival::service;
 use super::watchers::Watchers;
+use crate::control::door::Bell;
 use crate::control::protocol::Push;
 use crate::diagnostics;
 use crate::kernel::numbers::Hook;
@@ -39,6 +40,9 @@ pub(super) const BATCH: usize = 256;
 
 /// How many orders can wait at least before the queue needs more memory, besides those about each domain.
 const WAITING: usize = 256;
+
+/// How often it is looked whether the socket's file is there, at most.
+const SOCKET_LOOKS: Duration = Duration::from_secs(2);
 
 /// See the module.
 pub(super) struct Shell {
@@ -67,6 +71,10 @@ pub(super) struct Shell {
     pub(super) brake: Brake,
     /// Acts once if this loop hangs.
     pub(super) deputy: Option<Deputy>,
+    /// Has the server look after the socket's file.
+    pub(super) bell: Arc<Bell>,
+    /// When it was last told to.
+    rang: Nanos,
     /// When the service manager was last told that the loop turns.
     manager_told: Option<Instant>,
     /// How many lines of diagnostics were lost when that was last said.
@@ -127,6 +135,8 @@ impl Shell {
             rechecked: WorkerId(0),
             brake: Brake::Off,
             deputy: None,
+            bell: Arc::default(),
+            rang: clock::now(),
             manager_told: None,
             lines_lost: 0,
             delay: Duration::ZERO,
@@ -328,6 +338,16 @@ impl Shell {
         self.recheck_domains();
         self.nominate();
         self.tell_of_lost_lines();
+        self.ring();
+    }
+
+    /// No tick comes for this alone.
+    fn ring(&mut self) {
+        let now = clock::now();
+        if now.since(self.rang) >= SOCKET_LOOKS {
+            self.rang = now;
+            self.bell.look();
+        }
     }
 
     /// Diagnostics that nobody read in time.

@@ -11,3 +11,4 @@ mod output;
 mod readings;
 mod scene;
 mod signals;
+mod socket;
