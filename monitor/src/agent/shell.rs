@@ -69,7 +69,7 @@ pub(super) struct Shell {
     /// The worker that was looked at last (`upkeep`).
     pub(super) rechecked: WorkerId,
     pub(super) brake: Brake,
-    /// Acts once if this loop hangs.
+    /// Acts if this loop hangs.
     pub(super) deputy: Option<Deputy>,
     /// Has the server look after the socket's file.
     pub(super) bell: Arc<Bell>,
@@ -171,7 +171,7 @@ impl Shell {
     /// Tells the core, and the recording if there is one: the only way an event reaches it. What the deputy did comes
     /// before everything that followed from it.
     pub(super) fn tell(&mut self, event: Event) {
-        if let Some(struck) = self.deputy.as_ref().and_then(Deputy::told) {
+        while let Some(struck) = self.deputy.as_ref().and_then(Deputy::told) {
             self.tell_this(struck);
         }
         self.tell_this(event);
