@@ -12,7 +12,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::brake::Brake;
 use super::clock;
-use super::core::{Action, Core, DomainId, Event, Gears, Note, Seen, Settings};
+use super::core::{Action, Core, DomainId, Event, Gears, Note, Seen};
 use super::deputy::Deputy;
 use super::descriptors::Shares;
 use super::domains::Domains;
@@ -26,8 +26,6 @@ use super::watchers::Watchers;
 use crate::control::door::Bell;
 use crate::control::protocol::Push;
 use crate::diagnostics;
-use crate::kernel::numbers::Hook;
-use crate::kernel::probe::Probe;
 use crate::kernel::programs::{Probes, Programs};
 use crate::kill::{Reaper, Released, Returned};
 use crate::memory::{Hierarchy, Roots};
@@ -51,7 +49,7 @@ pub(super) struct Shell {
     pub(super) todo: VecDeque<Action>,
     pub(super) programs: Option<Programs>,
     /// The hooks' states if there are no programs.
-    refused: Option<Box<Probes>>,
+    pub(super) refused: Option<Box<Probes>>,
     pub(super) domains: Domains,
     /// Where workers may have cgroups of their own, to be killed whole.
     pub(super) unified: Option<Hierarchy>,
@@ -71,6 +69,8 @@ pub(super) struct Shell {
     pub(super) brake: Brake,
     /// Acts if this loop hangs.
     pub(super) deputy: Option<Deputy>,
+    /// Gears and brake, while no hook counts usage that did at the start.
+    pub(super) gears_lost: Option<(Gears, bool)>,
     /// Has the server look after the socket's file.
     pub(super) bell: Arc<Bell>,
     /// When it was last told to.
@@ -135,6 +135,7 @@ impl Shell {
             rechecked: WorkerId(0),
             brake: Brake::Off,
             deputy: None,
+            gears_lost: None,
             bell: Arc::default(),
             rang: clock::now(),
             manager_told: None,
@@ -143,15 +144,6 @@ impl Shell {
             drops: Drops::default(),
             records: BytesMut::with_capacity(BATCH * RECORD_LEN),
             guards_ancestors: true,
-        }
-    }
-
-    /// The hooks and their states.
-    pub(super) fn probes(&self) -> &[Probe] {
-        match (&self.programs, &self.refused) {
-            (Some(programs), _) => programs.probes(),
-            (None, Some(rows)) => &rows[..],
-            (None, None) => &[],
         }
     }
 
@@ -269,35 +261,6 @@ impl Shell {
         reading
     }
 
-    /// Attaches the hook that counts usage; refused, the other one. If both are: readings only.
-    fn attach(&mut self) {
-        let Some(programs) = &mut self.programs else { return };
-        let before = programs.usage();
-        programs.attach_usage();
-        let after = programs.usage();
-        if before == after {
-            return;
-        }
-        self.warn_of_hooks();
-        let old = self.core.settings().clone();
-        self.tell(Event::Settings(match after {
-            Some(hook) => Settings { inexact: hook == Hook::RssStat, ..old },
-            None => Settings { gears: Gears::None, inexact: false, brake: false, ..old },
-        }));
-    }
-
-    /// Says which hooks are not there.
-    pub(super) fn warn_of_hooks(&self) {
-        let counted = self.probes().iter().any(|probe| probe.counts == Some(true));
-        for probe in self.probes() {
-            // A usage hook that is not there is not missed while the other one counts.
-            let spare = counted && probe.counts == Some(false);
-            if let Some(fallback) = probe.fallback.filter(|_| !spare) {
-                tracing::warn!(hook = probe.name, tracepoint = %probe.tracepoint, state = ?probe.state, fallback, "a kernel hook is not there");
-            }
-        }
-    }
-
     fn forget(&mut self, worker: WorkerId) {
         if let Some(deputy) = &self.deputy {
             deputy.stand_down();
@@ -329,6 +292,7 @@ impl Shell {
         self.beat();
         self.drain();
         self.check_drops();
+        self.try_hooks_again();
         self.look_after_workers();
         self.sweep_victims();
         self.happen(Event::Tick);
