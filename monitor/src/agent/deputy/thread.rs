@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use super::{Book, Nominee, Post, Shared, Struck};
+use super::{Book, NOMINEES, Nominee, Post, Shared, Struck};
 use crate::agent::clock;
 use crate::kill::{Process, process_mrelease};
 use crate::memory::Level;
@@ -72,8 +72,8 @@ fn stand_in(shared: &Shared, threshold: Threshold, procfs: &Path) -> Victim {
     // The loop hangs with the book in its hand, or turns again.
     let Ok(mut book) = shared.book.try_lock() else { return Victim::None };
     let Book { posts, struck } = &mut *book;
-    if struck.len() == struck.capacity() {
-        // The most for one hang. Another victim would be one that the loop never hears of.
+    if struck.len() >= NOMINEES {
+        // The most for one hang, and there is no room to tell of more.
         return Victim::None;
     }
     for post in posts.iter_mut().filter(|post| !post.nominees.is_empty()) {

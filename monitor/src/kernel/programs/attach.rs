@@ -63,25 +63,18 @@ impl Programs {
             return Vec::new();
         }
         let now = Instant::now();
-        let failed = |programs: &Self, hook: Hook| !programs.usable(hook);
-        let due: Vec<Hook> = Hook::ALL
-            .into_iter()
-            .filter(|hook| {
-                failed(self, *hook) && self.again[*hook as usize].is_some_and(|again| again.due <= now)
-            })
-            .collect();
-        let mut back = Vec::new();
-        for hook in due {
-            self.set_state(hook, ProbeState::Detached);
-            if !hook.counts_usage() {
-                self.attach(hook);
-            } else if self.usage.is_none() {
-                self.choose_anew();
-            }
-            if self.attached(hook) || self.usage == Some(hook) {
-                back.push(hook);
-            }
+        let is_due = |hook: &Hook| {
+            !self.usable(*hook) && self.again[*hook as usize].is_some_and(|again| again.due <= now)
+        };
+        let mut back: Vec<Hook> = Hook::ALL.into_iter().filter(is_due).collect();
+        for hook in &back {
+            self.set_state(*hook, ProbeState::Detached);
         }
+        if self.usage.is_none() {
+            self.choose_anew();
+        }
+        back.iter().filter(|hook| !hook.counts_usage()).for_each(|hook| self.attach(*hook));
+        back.retain(|hook| self.attached(*hook) || self.usage == Some(*hook));
         back
     }
 
