@@ -1,6 +1,9 @@
 //! The kernel programs refused: by lockdown or a missing capability, by the verifier, when they are to be attached.
 //! What is left is polling, which kills at the next reading.
 
+use std::process::Command;
+
+use monitor_tests::binary::monitor;
 use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::hog::Hog;
 use monitor_tests::intercept::{Answer, Call};
@@ -101,8 +104,11 @@ fn without_the_exit_hook_the_ends_of_children_are_seen() {
 #[test]
 fn hooks_that_were_refused_for_a_reason_that_passes_are_had_later() {
     let sandbox = sandbox!(256);
+    let dir = tempfile::tempdir().unwrap();
+    let recording = dir.path().join("recording");
+    let flags = ["--record", recording.to_str().unwrap()];
     let mut tries = 0;
-    let scene = Scene::answering(&sandbox, &[], &[libc::SYS_bpf], move |call| {
+    let scene = Scene::answering(&sandbox, &flags, &[libc::SYS_bpf], move |call| {
         let attaches = [RAW_TRACEPOINT_OPEN, LINK_CREATE].contains(&call.args[0]);
         tries += u32::from(attaches);
         // The first is the library's trial.
@@ -146,6 +152,17 @@ fn hooks_that_were_refused_for_a_reason_that_passes_are_had_later() {
     wait_for("nobody to be left", PATIENCE, || Ok(sandbox.members()?.is_empty().then_some(()))).unwrap();
     let status = scene.status("a gear", |status| !status["domains"][0]["gear"].is_null());
     assert!(states(&status)[..2].contains(&"attached"), "near, with its hook: {status}");
+    // Gears that come and go are in the recording.
+    let replayed = wait_for("three kills in the recording", PATIENCE, || {
+        let out = Command::new(monitor()?).arg("replay").arg(&recording).arg("--json").output()?;
+        // Its last line may be on its way.
+        if !out.status.success() {
+            return Ok(None);
+        }
+        let kills: Vec<Value> = serde_json::from_slice(&out.stdout)?;
+        Ok((kills.len() == 3).then_some(kills))
+    });
+    assert!(replayed.unwrap().iter().all(|kill| kill["confirmed"] == true));
 }
 
 /// What is forbidden stays so: nobody asks again and again.
