@@ -1,8 +1,12 @@
 //! The kernel hooks as they come and go: attached when the core wants it, given up when they are refused, there again when
 //! the reason has passed. What follows from that the core and the books are told here; how it is done is `kernel/programs`.
 
+use std::time::Duration;
+
+use super::brake::Brake;
 use super::core::{Event, Gears, Settings};
 use super::shell::Shell;
+use crate::config::values::BrakeMode;
 use crate::kernel::numbers::Hook;
 use crate::kernel::probe::Probe;
 use crate::kernel::programs::Programs;
@@ -62,12 +66,13 @@ impl Shell {
             Hook::Memcg | Hook::RssStat => {
                 let Some((gears, brake)) = self.gears_lost.take() else { return };
                 let old = self.core.settings().clone();
-                self.happen(Event::Settings(Settings {
-                    gears,
-                    brake,
-                    inexact: hook == Hook::RssStat,
-                    ..old
-                }));
+                let longest = Duration::from_millis(old.brake_max_ms);
+                let inexact = hook == Hook::RssStat;
+                self.happen(Event::Settings(Settings { gears, brake, inexact, ..old }));
+                if matches!(self.brake, Brake::Failed(_)) {
+                    // It was asked for, and there was nothing to brake with.
+                    self.prepare_brake(BrakeMode::On, longest);
+                }
             }
         }
     }

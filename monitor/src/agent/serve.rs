@@ -184,6 +184,10 @@ fn start(
     settings.inexact = programs.as_ref().is_ok_and(|programs| programs.usage() == Some(Hook::RssStat));
     settings.cpus = domains.cpus();
     let mut shell = Shell::new(Core::new(settings.clone()), programs, domains, reports, ended);
+    if shell.programs.as_ref().is_some_and(|programs| programs.usage().is_none()) {
+        // Should there be one later.
+        shell.gears_lost = Some((gears(config, true), false));
+    }
     shell.recorder = recorder;
     shell.happen(Event::Settings(settings));
     let last = config.journal.as_deref().and_then(last_numbers);

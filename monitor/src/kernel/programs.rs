@@ -6,14 +6,14 @@ mod refused;
 
 use std::error::Error;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::{HashMap, MapData, MapError, RingBuf};
 use aya::programs::tp_btf::BtfTracePointLinkId;
 use aya::{Ebpf, EbpfLoader};
 
-use self::attach::{Again, program};
-use self::refused::{chain, classify, of_btf, of_program};
+use self::attach::Again;
+use self::refused::{chain, classify, of_btf};
 use super::btf::Btf;
 use super::cells::Cells;
 use super::drops::DropMap;
@@ -87,7 +87,8 @@ pub struct Programs {
     guarded: HashMap<MapData, u64, u32>,
     /// Which worker a process belongs to, and whom the brake holds.
     pub workers: WorkerMap,
-    cells_fd: OwnedFd,
+    /// Programs that are loaded later name it by its descriptor, as they do the others.
+    cells_map: MapData,
     links: [Option<BtfTracePointLinkId>; HOOKS],
     /// Those that were refused for a reason that passes.
     again: [Option<Again>; HOOKS],
@@ -133,17 +134,19 @@ impl Programs {
             loader.override_global(name, value, true);
         }
         loader.override_global(aya_log::LEVEL, log.level(), true);
-        let mut ebpf = loader.load(object).map_err(|error| all(classify(&error)))?;
+        let ebpf = loader.load(object).map_err(|error| all(classify(&error)))?;
 
         let probes = Hook::ALL.map(|hook| {
-            let state = match missing.iter().find(|(of, _)| *of == hook) {
-                Some((_, why)) => ProbeState::Missing(why.clone()),
-                None => load_one(&mut ebpf, hook, &types),
-            };
-            Probe::new(hook, state)
+            let why = missing.iter().find(|(of, _)| *of == hook).map(|(_, why)| why.clone());
+            Probe::new(hook, why.map_or(ProbeState::Detached, ProbeState::Missing))
         });
         let mut programs =
             Self::with_maps(ebpf, probes).map_err(|error| all(ProbeState::Failed(chain(&*error))))?;
+        for hook in Hook::ALL {
+            if programs.usable(hook) {
+                programs.load_hook(hook, Some(&types));
+            }
+        }
         programs.attach_those_always_on();
         Ok(programs)
     }
@@ -155,8 +158,8 @@ impl Programs {
         let guarded = HashMap::try_from(take("GUARDED")?)?;
         let workers = WorkerMap::new(take("WORKERS")?, take("LET_GO")?)?;
         let drops = DropMap::new(take("DROPS")?)?;
-        let (cells, cells_fd) = match take("CELLS")? {
-            aya::maps::Map::Array(data) => (Cells::map(data.fd())?, data.fd().as_fd().try_clone_to_owned()?),
+        let (cells, cells_map) = match take("CELLS")? {
+            aya::maps::Map::Array(data) => (Cells::map(data.fd())?, data),
             _ => return Err("CELLS is no array".into()),
         };
         Ok(Self {
@@ -168,7 +171,7 @@ impl Programs {
             cells,
             guarded,
             workers,
-            cells_fd,
+            cells_map,
             links: [const { None }; HOOKS],
             again: [None; HOOKS],
             lineage_waits: false,
@@ -228,20 +231,13 @@ impl Programs {
     /// The map behind the cells, for the watchdog.
     #[must_use]
     pub fn cells_fd(&self) -> BorrowedFd<'_> {
-        self.cells_fd.as_fd()
+        self.cells_map.fd().as_fd()
     }
 
     /// The rows of hooks that are not used.
     #[must_use]
     pub fn off(why: &str) -> Box<Probes> {
         Box::new(Hook::ALL.map(|hook| Probe::new(hook, ProbeState::Off(why.to_owned()))))
-    }
-}
-
-fn load_one(ebpf: &mut Ebpf, hook: Hook, types: &aya::Btf) -> ProbeState {
-    match program(ebpf, hook).and_then(|program| program.load(hook.tracepoint().1, types)) {
-        Ok(()) => ProbeState::Detached,
-        Err(error) => of_program(&error),
     }
 }
 

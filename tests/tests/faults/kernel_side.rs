@@ -165,6 +165,35 @@ fn hooks_that_were_refused_for_a_reason_that_passes_are_had_later() {
     assert!(replayed.unwrap().iter().all(|kill| kill["confirmed"] == true));
 }
 
+/// The same of programs that could not even be loaded; with the brake, which needs one of them.
+#[test]
+fn programs_that_could_not_be_loaded_for_want_of_memory_are_loaded_later() {
+    let sandbox = sandbox!(256);
+    let flags = ["--brake", "on"];
+    let scene = Scene::answering(&sandbox, &flags, &[libc::SYS_bpf], |call| {
+        let ours = call.args[0] == PROG_LOAD && call.first_word(1) == Some(TYPE_TRACING);
+        if ours { Answer::Fail(Errno::NOMEM) } else { Answer::Pass }
+    });
+    let status = scene.status("an answer", |_| true);
+    let again = |probe: &Value| probe["why"].as_str().is_some_and(|why| why.contains("it is tried again"));
+    if !status["probes"].as_array().unwrap().iter().all(again) {
+        return skip!(Lacks::Kernel, "no programs of this kind: {}", status["probes"]);
+    }
+    assert_eq!(status["brake"]["on"], false, "{status}");
+    scene.kills_as_ever();
+    scene.calls.pass();
+    scene.status("all to be had", |status| {
+        states(status)[2..] == ["attached"; 2] && status["brake"]["on"] == true
+    });
+    let (_holds, _) = scene.worker(1, "holds little");
+    scene.kills_as_ever();
+    let status = scene.status("a gear", |status| !status["domains"][0]["gear"].is_null());
+    assert!(states(&status)[..2].contains(&"attached"), "near, with its hook: {status}");
+    // The line was seen crossed by a program that was loaded late.
+    let kills = scene.agent.ask::<Vec<Value>>("kills").unwrap();
+    assert_eq!(kills.last().unwrap()["trigger"], "crossing", "{kills:?}");
+}
+
 /// What is forbidden stays so: nobody asks again and again.
 #[test]
 fn a_hook_that_is_forbidden_is_not_tried_again() {

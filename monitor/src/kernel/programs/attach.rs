@@ -56,6 +56,33 @@ impl Programs {
         }
     }
 
+    /// Loads a hook's program, if it is not in the kernel yet. None: the kernel's types are read for it.
+    pub(super) fn load_hook(&mut self, hook: Hook, types: Option<&aya::Btf>) {
+        let loaded = program(&mut self.ebpf, hook).and_then(|program| {
+            let name = hook.tracepoint().1;
+            match (program.fd(), types) {
+                (Ok(_), _) => Ok(()),
+                (Err(_), Some(types)) => program.load(name, types),
+                (Err(_), None) => program.load(name, &aya::Btf::from_sys_fs()?),
+            }
+        });
+        let state = match loaded {
+            Ok(()) => ProbeState::Detached,
+            Err(error) => self.refused(hook, &error),
+        };
+        self.set_state(hook, state);
+    }
+
+    /// What a refusal makes of a hook. One that passes by itself is tried again.
+    fn refused(&mut self, hook: Hook, error: &ProgramError) -> ProbeState {
+        let earlier = self.again[hook as usize].take();
+        if !passes(error) {
+            return of_program(error);
+        }
+        self.again[hook as usize] = Some(Again::after(earlier, Instant::now()));
+        ProbeState::Failed(format!("{}; it is tried again", chain(error)))
+    }
+
     /// Tries the hooks again that were refused for a reason that passes, if it is time. Those that can be had now: exit
     /// and fork hook run, one that counts usage is what is attached when it is needed.
     pub fn try_again(&mut self) -> Vec<Hook> {
@@ -67,13 +94,20 @@ impl Programs {
             !self.usable(*hook) && self.again[*hook as usize].is_some_and(|again| again.due <= now)
         };
         let mut back: Vec<Hook> = Hook::ALL.into_iter().filter(is_due).collect();
+        let deaths_are_heard = self.attached(Hook::Exit);
         for hook in &back {
-            self.set_state(*hook, ProbeState::Detached);
+            self.load_hook(*hook, None);
         }
         if self.usage.is_none() {
             self.choose_anew();
         }
-        back.iter().filter(|hook| !hook.counts_usage()).for_each(|hook| self.attach(*hook));
+        if back.contains(&Hook::Exit) {
+            self.attach(Hook::Exit);
+        }
+        // With an exit hook of this moment it is the caller's turn, see there.
+        if back.contains(&Hook::Lineage) && deaths_are_heard == self.attached(Hook::Exit) {
+            self.attach_lineage();
+        }
         back.retain(|hook| self.attached(*hook) || self.usage == Some(*hook));
         back
     }
@@ -125,19 +159,14 @@ impl Programs {
         if hook.counts_usage() {
             self.cells.new_attachment();
         }
-        let (state, again) = match program(&mut self.ebpf, hook).and_then(BtfTracePoint::attach) {
+        let state = match program(&mut self.ebpf, hook).and_then(BtfTracePoint::attach) {
             Ok(link) => {
                 self.links[hook as usize] = Some(link);
-                (ProbeState::Attached, None)
+                self.again[hook as usize] = None;
+                ProbeState::Attached
             }
-            Err(error) if passes(&error) => {
-                let why = format!("{}; it is tried again", chain(&error));
-                let again = Again::after(self.again[hook as usize], Instant::now());
-                (ProbeState::Failed(why), Some(again))
-            }
-            Err(error) => (of_program(&error), None),
+            Err(error) => self.refused(hook, &error),
         };
-        self.again[hook as usize] = again;
         self.set_state(hook, state);
     }
 
@@ -157,7 +186,7 @@ impl Programs {
     }
 }
 
-pub(super) fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut BtfTracePoint, ProgramError> {
+fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut BtfTracePoint, ProgramError> {
     match ebpf.program_mut(hook.program()) {
         Some(program) => program.try_into(),
         None => Err(ProgramError::NotLoaded),
