@@ -56,7 +56,7 @@ impl Programs {
         }
     }
 
-    /// Loads a hook's program, if it is not in the kernel yet. None: the kernel's types are read for it.
+    /// Loads a hook's program, if it is not in the kernel yet. Without the kernel's types they are read for it.
     pub(super) fn load_hook(&mut self, hook: Hook, types: Option<&aya::Btf>) {
         let loaded = program(&mut self.ebpf, hook).and_then(|program| {
             let name = hook.tracepoint().1;
@@ -95,8 +95,12 @@ impl Programs {
         };
         let mut back: Vec<Hook> = Hook::ALL.into_iter().filter(is_due).collect();
         let deaths_are_heard = self.attached(Hook::Exit);
+        let mut unloaded =
+            |hook: &Hook| program(&mut self.ebpf, *hook).is_ok_and(|found| found.fd().is_err());
+        // Once for all: that takes 10 ms and more.
+        let types = if back.iter().any(&mut unloaded) { aya::Btf::from_sys_fs().ok() } else { None };
         for hook in &back {
-            self.load_hook(*hook, None);
+            self.load_hook(*hook, types.as_ref());
         }
         if self.usage.is_none() {
             self.choose_anew();
