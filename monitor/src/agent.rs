@@ -2,10 +2,10 @@
 //!
 //! `core` is told events and orders actions; `serve` is the loop, `shell` carries the actions out. In between:
 //! `records` brings in the kernel's records, `members` knows who belongs to a worker, `killing` sends the signals,
-//! `brake` frees whom the kernel stopped, `domains` takes the readings, `registry` holds the workers' descriptors
+//! `brake` frees whom the kernel stopped, `hooks` has the kernel's hooks come and go, `domains` takes the readings, `registry` holds the workers' descriptors
 //! (`descriptors` says how many, `unheld` has the processes beyond), `calls` answers the control socket, `visible` says
 //! who may see what, `watchers` and `reports` tell what happens, `measure` and `upkeep` look at the workers from time to
-//! time, `faults` counts what went wrong, `survival` keeps the agent itself alive, `deputy` acts once if the loop hangs.
+//! time, `faults` counts what went wrong, `survival` keeps the agent itself alive, `deputy` acts if the loop hangs.
 
 mod alarm;
 mod brake;
@@ -17,6 +17,7 @@ mod descriptors;
 mod domains;
 mod exporter;
 mod faults;
+mod hooks;
 mod killing;
 mod later;
 mod limits;

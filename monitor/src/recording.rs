@@ -152,8 +152,13 @@ pub fn replay(name: &str, input: impl BufRead) -> Result<Replayed, ReplayError> 
         if line.v != VERSION {
             return Err(malformed(format!("version {}; this program knows version {VERSION}", line.v)));
         }
-        if (number == 1) != matches!(line.event, Event::Settings(_)) {
-            return Err(malformed("a recording begins with the settings, which come only there".to_owned()));
+        let in_its_place = match &line.event {
+            Event::Settings(new) => number == 1 || core.settings().same_but_for_hooks(new),
+            _ => number != 1,
+        };
+        if !in_its_place {
+            let why = "a recording begins with the settings, of which later only that changes what follows from the hooks";
+            return Err(malformed(why.to_owned()));
         }
         if line.now < last {
             return Err(malformed(format!("its time {} is before that of the line before", line.now.0)));

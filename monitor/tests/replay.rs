@@ -59,6 +59,19 @@ fn the_kills_are_a_table_for_people() {
     assert!(text.contains(" events\nKILL  DOMAIN") && text.contains("w1"), "{text}");
 }
 
+/// A hook was refused, and had again: what depends on hooks changes in the middle of a run.
+#[test]
+fn settings_that_follow_from_the_hooks_may_change() {
+    let whole = recording("leak");
+    let first = whole.lines().next().unwrap();
+    let mut settings: Value = serde_json::from_str(first).unwrap();
+    settings["event"]["gears"] = "none".into();
+    settings["event"]["brake"] = true.into();
+    let input = format!("{first}\n{settings}\n{first}\n");
+    let out = replay(&input, &["-", "--json"]);
+    assert_eq!((out.status.code(), String::from_utf8_lossy(&out.stderr).as_ref()), (Some(0), ""));
+}
+
 #[test]
 fn what_is_malformed_is_named_with_its_line() {
     let whole = recording("leak");
@@ -66,10 +79,15 @@ fn what_is_malformed_is_named_with_its_line() {
     let torn = &whole[..whole.len() - 10];
     let late = format!("{}\n{}\n{}\n", lines[0], lines[5], lines[1]);
     let in_itself = lines[1].replace("\"parent\":null", "\"parent\":1");
+    let other_settings = lines[0].replace("\"refresh_ms\":", "\"refresh_ms\":9");
+    assert_ne!(other_settings, lines[0]);
     let other_event = lines[1].replace("domain_added", "weather");
     for (input, said) in [
         (lines[1].to_owned(), "standard input:1: a recording begins with the settings"),
-        (format!("{}\n{}\n", lines[0], lines[0]), "standard input:2: a recording begins with the settings"),
+        (
+            format!("{}\n{other_settings}\n", lines[0]),
+            "standard input:2: a recording begins with the settings",
+        ),
         (format!("{}\nnonsense\n", lines[0]), "standard input:2: expected"),
         (format!("{}\n\n", lines[0]), "standard input:2: EOF"),
         (format!("{}\n{other_event}\n", lines[0]), "standard input:2: unknown variant `weather`"),

@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result};
 use rustix::io::Errno;
@@ -35,13 +35,19 @@ pub enum Answer {
     Pass,
     /// It fails, and nothing is done.
     Fail(Errno),
-    /// It does not return, and nothing is done. Only a signal ends it.
+    /// It does not return, and nothing is done, until [`Calls::let_go`]. Otherwise only a signal ends it.
     Hang,
     /// A `read` or `pread64` finds this text in the file.
     Text(Vec<u8>),
 }
 
 impl Call {
+    /// The thread that calls, as the test's pid namespace has it.
+    #[must_use]
+    pub fn by(&self) -> u32 {
+        self.thread
+    }
+
     /// What the descriptor in an argument is open on, as /proc has it: a path, or e.g. `anon_inode:[pidfd]`.
     #[must_use]
     pub fn file(&self, arg: usize) -> PathBuf {
@@ -70,6 +76,10 @@ type Rule = Box<dyn FnMut(&Call) -> Answer + Send>;
 struct Shared {
     rule: Mutex<Rule>,
     changed: AtomicU64,
+    /// The ids of those that hang.
+    hanging: Mutex<Vec<u64>>,
+    /// Where answers go, once there is a program.
+    listener: OnceLock<OwnedFd>,
 }
 
 /// The calls of one program. Until told otherwise all of them pass.
@@ -81,8 +91,12 @@ impl Calls {
     /// # Errors
     /// No socket for the filter's descriptor.
     pub fn of(command: &mut Command, numbers: &[i64]) -> Result<Self> {
-        let shared =
-            Arc::new(Shared { rule: Mutex::new(Box::new(|_| Answer::Pass)), changed: AtomicU64::new(0) });
+        let shared = Arc::new(Shared {
+            rule: Mutex::new(Box::new(|_| Answer::Pass)),
+            changed: AtomicU64::new(0),
+            hanging: Mutex::new(Vec::new()),
+            listener: OnceLock::new(),
+        });
         let (mine, theirs) = listener::pair().context("a socket pair")?;
         let filter = listener::filter(numbers);
         // SAFETY: between fork and exec only seccomp(2) and sendmsg(2) are called, on memory and descriptors made
@@ -95,7 +109,7 @@ impl Calls {
             // None: the command was dropped without being started.
             if let Some(listener) = listener::receive(&mine) {
                 drop(mine);
-                supervise(&listener, &supervised);
+                supervise(supervised.listener.get_or_init(|| listener), &supervised);
             }
         });
         Ok(Self(shared))
@@ -109,6 +123,15 @@ impl Calls {
     /// From now on all pass.
     pub fn pass(&self) {
         self.answer(|_| Answer::Pass);
+    }
+
+    /// All calls that hang are the kernel's own business after all.
+    pub fn let_go(&self) {
+        let hanging = std::mem::take(&mut *self.0.hanging.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(listener) = self.0.listener.get() else { return };
+        for id in hanging {
+            listener::reply(listener, id, listener::Reply::Continue);
+        }
     }
 
     /// How many did not pass up to now.
@@ -128,7 +151,10 @@ fn supervise(listener: &OwnedFd, shared: &Shared) {
         }
         let reply = match answer {
             Answer::Pass => listener::Reply::Continue,
-            Answer::Hang => continue,
+            Answer::Hang => {
+                shared.hanging.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+                continue;
+            }
             Answer::Fail(errno) => listener::Reply::Fail(errno),
             Answer::Text(text) => match give(&call, &text, &mut given) {
                 Ok(count) => listener::Reply::Value(count),

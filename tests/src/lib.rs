@@ -20,6 +20,7 @@ pub mod ptrace;
 pub mod report;
 pub mod signals;
 pub mod skip;
+pub mod small_disk;
 pub mod unified;
 pub mod vm_line;
 pub mod worker;

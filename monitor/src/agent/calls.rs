@@ -12,6 +12,7 @@ use super::reports::KEPT;
 use super::shell::Shell;
 use super::survival::{self, Step};
 use super::visible::{Shown, Viewer};
+use crate::control::door::DoorView;
 use crate::control::protocol::{KindName, Op, Refusal, RefusalCode, Register, Registered};
 use crate::control::request::Peer;
 use crate::journal::JournalView;
@@ -50,6 +51,7 @@ pub(super) struct Status<'a> {
     counters: Counters,
     faults: super::faults::Faults,
     journal: Option<JournalView>,
+    socket: DoorView,
 }
 
 impl Shell {
@@ -124,6 +126,7 @@ impl Shell {
             counters: self.core.counters(),
             faults: self.troubles.faults(),
             journal: self.reports.journal(),
+            socket: self.bell.view(),
         }
     }
 

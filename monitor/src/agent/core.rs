@@ -99,6 +99,10 @@ impl Core {
     pub fn handle(&mut self, event: Event, now: Nanos, todo: &mut VecDeque<Action>) {
         match event {
             Event::Settings(settings) => {
+                if self.settings.gears == Gears::None {
+                    // A hot hook that comes now is not attached yet.
+                    self.gear = Shift::default();
+                }
                 self.settings = settings;
                 self.read_all(todo);
             }

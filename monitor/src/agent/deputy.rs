@@ -1,6 +1,6 @@
-//! The deputy: a thread that kills one worker in the loop's place if the loop hangs while a domain is above its
-//! threshold. Here is what the loop does for it: shows that it turns, names the next victim of each domain, and hears
-//! whom it struck.
+//! The deputy: a thread that kills a worker in the loop's place if the loop hangs while a domain is above its
+//! threshold, and one after the other if it hangs on. Here is what the loop does for it: shows that it turns, names the
+//! next victims of each domain in their order, and hears whom it struck.
 //!
 //! Invariant: of two kills for one crossing none can come of it. While a kill is in flight nobody is named, after the
 //! loop's own signals all names are taken back, and what the deputy did is told to the core before anything else.
@@ -28,10 +28,15 @@ struct Post {
     /// Tells a cgroup from one that was made again under its name; none: the node.
     cgroup: Option<CgroupId>,
     reader: DomainReader,
-    nominee: Option<Nominee>,
+    /// Whom the loop would kill next, first to last.
+    nominees: Vec<Nominee>,
 }
 
-/// Whom the loop would kill next.
+/// How many are named for each domain, and how many are struck at most while the loop hangs. More would be long after
+/// what the order was made from.
+const NOMINEES: usize = 4;
+
+/// Somebody whom the loop would kill.
 #[derive(Debug)]
 struct Nominee {
     worker: WorkerId,
@@ -50,10 +55,17 @@ struct Struck {
     total: Bytes,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Book {
     posts: Vec<Post>,
-    struck: Option<Struck>,
+    /// Whom the loop was not told of yet, oldest first. Never more than there is room for: [`NOMINEES`].
+    struck: Vec<Struck>,
+}
+
+impl Default for Book {
+    fn default() -> Self {
+        Self { posts: Vec::new(), struck: Vec::with_capacity(NOMINEES) }
+    }
 }
 
 /// What loop and thread share.
@@ -108,16 +120,21 @@ impl Deputy {
 
     /// Takes all names back: the loop has signalled somebody.
     pub(super) fn stand_down(&self) {
-        self.book().posts.iter_mut().for_each(|post| post.nominee = None);
+        self.book().posts.iter_mut().for_each(|post| post.nominees.clear());
     }
 
-    /// Whom it struck while the loop hung, once.
+    /// The next of those whom it struck while the loop hung, each once, in their order.
     pub(super) fn told(&self) -> Option<Event> {
         if !self.shared.acted.load(Ordering::Acquire) {
             return None;
         }
-        self.shared.acted.store(false, Ordering::Release);
-        let Struck { domain, worker, at, used, total } = self.book().struck.take()?;
+        let mut book = self.book();
+        if book.struck.is_empty() {
+            self.shared.acted.store(false, Ordering::Release);
+            return None;
+        }
+        let Struck { domain, worker, at, used, total } = book.struck.remove(0);
+        drop(book);
         tracing::error!(%worker, "the agent's loop hung while a domain was above its threshold: its deputy killed a worker");
         Some(Event::Struck { domain, worker, at, used, total })
     }
@@ -154,16 +171,20 @@ impl Shell {
             if !book.posts.iter().any(|post| post.domain == domain)
                 && let Some(reader) = self.domains.another_reader(domain)
             {
-                book.posts.push(Post { domain, cgroup, reader, nominee: None });
+                book.posts.push(Post { domain, cgroup, reader, nominees: Vec::new() });
             }
         }
         let now = super::clock::now();
         for post in &mut book.posts {
-            let next = self.core.next_victim(post.domain, now);
-            let kept = post.nominee.take_if(|old| next.is_some_and(|next| old.still(next, &self.registry)));
-            post.nominee = kept.or_else(|| Nominee::of(next?, &self.registry));
+            let next = self.core.next_victims(post.domain, NOMINEES, now);
+            let mut named = std::mem::take(&mut post.nominees);
+            let registry = &self.registry;
+            post.nominees.extend(next.into_iter().filter_map(|worker| {
+                let kept = named.iter().position(|old| old.still(worker, registry));
+                kept.map(|at| named.swap_remove(at)).or_else(|| Nominee::of(worker, registry))
+            }));
         }
-        let named = book.posts.iter().any(|post| post.nominee.is_some());
+        let named = book.posts.iter().any(|post| !post.nominees.is_empty());
         drop(book);
         let was_named = deputy.shared.named.swap(named, Ordering::AcqRel);
         if named && !was_named {

@@ -67,6 +67,10 @@ impl Shell {
         }
         hooks(&mut all, self.probes());
         drops(&mut all, &self.drops_by_cpu());
+        let socket = self.bell.view();
+        let found = u64::from(socket.error.is_none());
+        all.register("socket_found", "1 if new callers find the control socket", gauge(found));
+        counter(&mut all, "socket_lost", "Looks that found the control socket's file gone", socket.lost);
         if let Some(journal) = self.reports.journal() {
             counter(&mut all, "journal_lines", "Lines written to the journal", journal.written);
             counter(&mut all, "journal_lost", "Lines that the journal could not take", journal.lost);

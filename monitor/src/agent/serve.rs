@@ -1,10 +1,9 @@
 //! The agent's loop: records, ends of processes, calls and deadlines, one after the other on one thread. The caller
-//! owns the listener and the stop signal.
+//! opens the socket and owns the stop signal.
 
 use std::future::pending;
 use std::time::Duration;
 
-use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +22,7 @@ use super::survival;
 use super::visible::Shown;
 use crate::config::Config;
 use crate::config::values::GearChoice;
+use crate::control::door::Door;
 use crate::control::request::Request;
 use crate::control::server::{self, Limits};
 use crate::kernel::numbers::Hook;
@@ -71,7 +71,7 @@ const WAITING_CALLS: usize = 1024;
 /// If what was asked for cannot be guarded. Missing kernel hooks are no error: they show in `status`.
 pub async fn serve(
     config: Config,
-    listener: UnixListener,
+    door: Door,
     shutdown: CancellationToken,
     recorder: Option<Recorder>,
     ready: impl FnOnce(),
@@ -80,6 +80,7 @@ pub async fn serve(
     let (requests, mut calls) = mpsc::channel(WAITING_CALLS);
     let (reports, mut later) = Reports::start(&config);
     let mut shell = start(&config, reports, recorder, ended)?;
+    shell.bell = door.bell();
     let ring = match &shell.programs {
         Some(programs) => Some(readiness::readable(programs.events_fd().map_err(AgentError::Poller)?)),
         None => None,
@@ -92,12 +93,8 @@ pub async fn serve(
         tracing::info!("metrics at http://{address}/metrics");
         tokio::spawn(exporter::serve(scrapes, requests.clone(), shutdown.clone()));
     }
-    let server = tokio::spawn(server::serve(
-        listener,
-        requests,
-        Limits::of(Shares::now().connections),
-        shutdown.clone(),
-    ));
+    let server =
+        tokio::spawn(server::serve(door, requests, Limits::of(Shares::now().connections), shutdown.clone()));
     let mut alarm = Alarm::new().map_err(AgentError::Poller)?;
     ready();
     let mut ticked = clock::now();
@@ -187,6 +184,10 @@ fn start(
     settings.inexact = programs.as_ref().is_ok_and(|programs| programs.usage() == Some(Hook::RssStat));
     settings.cpus = domains.cpus();
     let mut shell = Shell::new(Core::new(settings.clone()), programs, domains, reports, ended);
+    if shell.programs.as_ref().is_some_and(|programs| programs.usage().is_none()) {
+        // Should there be one later.
+        shell.gears_lost = Some((gears(config, true), false));
+    }
     shell.recorder = recorder;
     shell.happen(Event::Settings(settings));
     let last = config.journal.as_deref().and_then(last_numbers);

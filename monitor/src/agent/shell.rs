@@ -12,7 +12,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::brake::Brake;
 use super::clock;
-use super::core::{Action, Core, DomainId, Event, Gears, Note, Seen, Settings};
+use super::core::{Action, Core, DomainId, Event, Gears, Note, Seen};
 use super::deputy::Deputy;
 use super::descriptors::Shares;
 use super::domains::Domains;
@@ -24,10 +24,9 @@ use super::reports::Reports;
 use super::survival::realtime::Sharing;
 use super::survival::service;
 use super::watchers::Watchers;
+use crate::control::door::Bell;
 use crate::control::protocol::Push;
 use crate::diagnostics;
-use crate::kernel::numbers::Hook;
-use crate::kernel::probe::Probe;
 use crate::kernel::programs::{Probes, Programs};
 use crate::kill::{Reaper, Released, Returned};
 use crate::memory::{Hierarchy, Roots};
@@ -41,6 +40,9 @@ pub(super) const BATCH: usize = 256;
 /// How many orders can wait at least before the queue needs more memory, besides those about each domain.
 const WAITING: usize = 256;
 
+/// How often it is looked whether the socket's file is there, at most.
+const SOCKET_LOOKS: Duration = Duration::from_secs(2);
+
 /// See the module.
 pub(super) struct Shell {
     pub(super) core: Core,
@@ -48,7 +50,7 @@ pub(super) struct Shell {
     pub(super) todo: VecDeque<Action>,
     pub(super) programs: Option<Programs>,
     /// The hooks' states if there are no programs.
-    refused: Option<Box<Probes>>,
+    pub(super) refused: Option<Box<Probes>>,
     pub(super) domains: Domains,
     /// Where workers may have cgroups of their own, to be killed whole.
     pub(super) unified: Option<Hierarchy>,
@@ -66,9 +68,15 @@ pub(super) struct Shell {
     /// The worker that was looked at last (`upkeep`).
     pub(super) rechecked: WorkerId,
     pub(super) brake: Brake,
-    /// Acts once if this loop hangs.
+    /// Acts if this loop hangs.
     pub(super) deputy: Option<Deputy>,
     sharing: Sharing,
+    /// Gears and brake, while no hook counts usage that did at the start.
+    pub(super) gears_lost: Option<(Gears, bool)>,
+    /// Has the server look after the socket's file.
+    pub(super) bell: Arc<Bell>,
+    /// When it was last told to.
+    rang: Nanos,
     /// When the service manager was last told that the loop turns.
     manager_told: Option<Instant>,
     /// How many lines of diagnostics were lost when that was last said.
@@ -130,21 +138,15 @@ impl Shell {
             brake: Brake::Off,
             deputy: None,
             sharing: Sharing::default(),
+            gears_lost: None,
+            bell: Arc::default(),
+            rang: clock::now(),
             manager_told: None,
             lines_lost: 0,
             delay: Duration::ZERO,
             drops: Drops::default(),
             records: BytesMut::with_capacity(BATCH * RECORD_LEN),
             guards_ancestors: true,
-        }
-    }
-
-    /// The hooks and their states.
-    pub(super) fn probes(&self) -> &[Probe] {
-        match (&self.programs, &self.refused) {
-            (Some(programs), _) => programs.probes(),
-            (None, Some(rows)) => &rows[..],
-            (None, None) => &[],
         }
     }
 
@@ -164,7 +166,7 @@ impl Shell {
     /// Tells the core, and the recording if there is one: the only way an event reaches it. What the deputy did comes
     /// before everything that followed from it.
     pub(super) fn tell(&mut self, event: Event) {
-        if let Some(struck) = self.deputy.as_ref().and_then(Deputy::told) {
+        while let Some(struck) = self.deputy.as_ref().and_then(Deputy::told) {
             self.tell_this(struck);
         }
         self.tell_this(event);
@@ -262,35 +264,6 @@ impl Shell {
         reading
     }
 
-    /// Attaches the hook that counts usage; refused, the other one. If both are: readings only.
-    fn attach(&mut self) {
-        let Some(programs) = &mut self.programs else { return };
-        let before = programs.usage();
-        programs.attach_usage();
-        let after = programs.usage();
-        if before == after {
-            return;
-        }
-        self.warn_of_hooks();
-        let old = self.core.settings().clone();
-        self.tell(Event::Settings(match after {
-            Some(hook) => Settings { inexact: hook == Hook::RssStat, ..old },
-            None => Settings { gears: Gears::None, inexact: false, brake: false, ..old },
-        }));
-    }
-
-    /// Says which hooks are not there.
-    pub(super) fn warn_of_hooks(&self) {
-        let counted = self.probes().iter().any(|probe| probe.counts == Some(true));
-        for probe in self.probes() {
-            // A usage hook that is not there is not missed while the other one counts.
-            let spare = counted && probe.counts == Some(false);
-            if let Some(fallback) = probe.fallback.filter(|_| !spare) {
-                tracing::warn!(hook = probe.name, tracepoint = %probe.tracepoint, state = ?probe.state, fallback, "a kernel hook is not there");
-            }
-        }
-    }
-
     fn forget(&mut self, worker: WorkerId) {
         if let Some(deputy) = &self.deputy {
             deputy.stand_down();
@@ -322,6 +295,7 @@ impl Shell {
         self.beat();
         self.drain();
         self.check_drops();
+        self.try_hooks_again();
         self.look_after_workers();
         self.sweep_victims();
         self.happen(Event::Tick);
@@ -332,6 +306,16 @@ impl Shell {
         self.nominate();
         self.tell_of_lost_lines();
         self.sharing.check(clock::now());
+        self.ring();
+    }
+
+    /// No tick comes for this alone.
+    fn ring(&mut self) {
+        let now = clock::now();
+        if now.since(self.rang) >= SOCKET_LOOKS {
+            self.rang = now;
+            self.bell.look();
+        }
     }
 
     /// Diagnostics that nobody read in time.

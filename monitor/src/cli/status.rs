@@ -68,6 +68,9 @@ fn human(answer: &Value) -> String {
     if let Some(error) = answer["journal"]["error"].as_str() {
         let _ = writeln!(out, "the journal is not written: {error}");
     }
+    if let Some(error) = answer["socket"]["error"].as_str() {
+        let _ = writeln!(out, "new callers find no agent: {error}");
+    }
     for domain in answer["domains"].as_array().into_iter().flatten() {
         if let Some(why) = domain["uncounted"].as_str() {
             let _ = writeln!(out, "{} is only read at each refresh: {why}", text(&domain["domain"]));
@@ -131,7 +134,7 @@ mod tests {
     fn the_agent_is_shown_with_its_domains_and_probes() {
         let answer = json!({
             "version": "0.1.0", "pid": 42, "uptime_ms": 61_000, "policy": "group_by_owner", "dry_run": true,
-            "protects": false, "kills": true, "journal": {"error": "no space"}, "kills_in_flight": 0, "counters": {"kills_confirmed": 3},
+            "protects": false, "kills": true, "journal": {"error": "no space"}, "socket": {"error": "/s is a symbolic link"}, "kills_in_flight": 0, "counters": {"kills_confirmed": 3},
             "probes": [{"name": "usage", "state": "attached", "why": null}],
             "domains": [{"domain": "node", "total": 17_179_869_184_u64, "used": 1_073_741_824, "threshold": null,
                          "above": false, "gear": "far", "gear_why": "12 GiB are free", "error": null, "uncounted": "no room"}],
@@ -142,6 +145,7 @@ mod tests {
         kills in flight: 0
         PROTECTS NOBODY: it is a dry run
         the journal is not written: no space
+        new callers find no agent: /s is a symbolic link
         node is only read at each refresh: no room
 
         DOMAIN     USED  THRESHOLD     TOTAL  ABOVE  GEAR  WHY              ERROR

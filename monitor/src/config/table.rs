@@ -155,7 +155,7 @@ pub static SETTINGS: &[Setting] = &[
         env: "MONITOR_WATCHDOG_MS",
         ray: &[],
         doc: "If the agent's loop hangs for this long while a domain is above its threshold, a thread of its own kills \
-              the worker that was next, in milliseconds; 0: it does not.",
+              the worker that was next, and if it hangs on one after the other, in milliseconds; 0: it does not.",
         field: at!(watchdog, Or(OFF_AT_0, Millis { min: 1000, max: TEN_MINUTES })),
     },
     Setting {

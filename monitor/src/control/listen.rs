@@ -97,6 +97,7 @@ pub enum ListenError {
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
+    access: Access,
     device: u64,
     inode: u64,
 }
@@ -107,13 +108,34 @@ impl SocketFile {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Whether what is at its path is this file.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode))
+    }
+
+    /// Listens at the same path again, for the same callers, when the file is gone. Waits for nobody.
+    ///
+    /// # Errors
+    /// As [`bind`]; this stays as it was.
+    ///
+    /// # Panics
+    /// As [`bind`].
+    pub fn bind_anew(&mut self) -> Result<UnixListener, ListenError> {
+        let (listener, file) = bind_within(Duration::ZERO, &self.path, self.access)?;
+        // What was at the path before was another's, or nothing: nothing is removed here.
+        *self = file;
+        Ok(listener)
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode));
-        if ours && let Err(error) = fs::remove_file(&self.path) {
+        if self.is_there()
+            && let Err(error) = fs::remove_file(&self.path)
+        {
             tracing::warn!(path = %self.path.display(), %error, "the control socket could not be removed");
         }
     }
@@ -128,6 +150,15 @@ impl Drop for SocketFile {
 /// # Panics
 /// Outside of a tokio runtime, as [`UnixListener::from_std`] does.
 pub fn bind(path: &Path, access: Access) -> Result<(UnixListener, SocketFile), ListenError> {
+    bind_within(LOCK_PATIENCE, path, access)
+}
+
+/// The same; how long it waits for somebody else's lock.
+fn bind_within(
+    patience: Duration,
+    path: &Path,
+    access: Access,
+) -> Result<(UnixListener, SocketFile), ListenError> {
     let bad = |error: io::Error| ListenError::BadPath { path: path.into(), error };
     let address = SocketAddrUnix::new(path).map_err(|errno| bad(errno.into()))?;
     let parent = match path.parent() {
@@ -136,7 +167,7 @@ pub fn bind(path: &Path, access: Access) -> Result<(UnixListener, SocketFile), L
         None => return Err(bad(io::ErrorKind::InvalidInput.into())),
     };
     make_directory(parent)?;
-    let _lock = lock(parent)?;
+    let _lock = lock(parent, patience)?;
     clear_the_way(path)?;
 
     let io = |step| move |errno: Errno| ListenError::Io { step, path: path.into(), error: errno.into() };
@@ -147,7 +178,7 @@ pub fn bind(path: &Path, access: Access) -> Result<(UnixListener, SocketFile), L
         path: path.into(),
         error,
     })?;
-    let file = SocketFile { path: path.into(), device: found.dev(), inode: found.ino() };
+    let file = SocketFile { path: path.into(), access, device: found.dev(), inode: found.ino() };
     let mode = match access {
         Access::Everyone => 0o666,
         Access::Group(gid) => {
@@ -176,6 +207,9 @@ pub fn bind(path: &Path, access: Access) -> Result<(UnixListener, SocketFile), L
 /// Connections that may wait to be accepted: a burst of runners. The kernel caps it at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 
+/// How long a start waits for another agent's.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
 fn make_directory(directory: &Path) -> Result<(), ListenError> {
     let io = |step, error| ListenError::Io { step, path: directory.into(), error };
     if directory.is_dir() {
@@ -187,15 +221,14 @@ fn make_directory(directory: &Path) -> Result<(), ListenError> {
 }
 
 /// Locks the directory itself: a lock file would be one more thing to leave behind.
-fn lock(directory: &Path) -> Result<File, ListenError> {
-    const PATIENCE: Duration = Duration::from_secs(2);
+fn lock(directory: &Path, patience: Duration) -> Result<File, ListenError> {
     let io = |step, error| ListenError::Io { step, path: directory.into(), error };
     let file = File::open(directory).map_err(|error| io("open", error))?;
     let started = Instant::now();
     loop {
         match rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(file),
-            Err(Errno::WOULDBLOCK) if started.elapsed() < PATIENCE => {
+            Err(Errno::WOULDBLOCK) if started.elapsed() < patience => {
                 std::thread::sleep(Duration::from_millis(10));
             }
             // Any user who can read the directory can lock it: that must not keep the agent from starting. What the

@@ -1,12 +1,12 @@
 //! The agent's side of the control socket: who may connect, and one task for each connection. What is asked is
-//! none of its business: calls go to the agent's loop as [`Request`]s. The caller owns the listener (see
-//! [`super::listen::bind`]) and the stop signal.
+//! none of its business: calls go to the agent's loop as [`Request`]s. The caller opens the [`Door`] and owns the stop
+//! signal.
 
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,6 +15,7 @@ pub use super::limits::Limits;
 
 use super::codec::encode_line;
 use super::connection::Connection;
+use super::door::Door;
 use super::gate::Gate;
 use super::protocol::{Refusal, Reply, ReplyResult};
 use super::request::{Request, Requests};
@@ -28,7 +29,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 ///
 /// Never returns an error: whatever goes wrong ends one connection and is logged. If the agent's end of
 /// `requests` is dropped, connections end at their next call.
-pub async fn serve(listener: UnixListener, requests: Requests, limits: Limits, shutdown: CancellationToken) {
+pub async fn serve(mut door: Door, requests: Requests, limits: Limits, shutdown: CancellationToken) {
     let gate = Gate::new(limits);
     let tracker = TaskTracker::new();
     let mut number = 0;
@@ -37,10 +38,10 @@ pub async fn serve(listener: UnixListener, requests: Requests, limits: Limits, s
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = door.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok(stream) => {
                 failing = false;
                 number += 1;
                 if let Some(connection) = admit(stream, number, &gate, &requests) {
@@ -57,7 +58,7 @@ pub async fn serve(listener: UnixListener, requests: Requests, limits: Limits, s
             }
         }
     }
-    drop(listener);
+    drop(door);
     tracker.close();
     tracker.wait().await;
 }

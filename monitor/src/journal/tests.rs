@@ -44,6 +44,43 @@ fn what_is_written_is_read_back_and_comes_out_the_same() {
     assert_eq!(read(&path).unwrap(), (kills, Vec::new()), "it is no kill");
 }
 
+/// The wall clock is set back by years, before 1970, and ahead between the lines of each kill: the order of the lines and
+/// what is read from them are those of a clock that goes on. Times of decisions and reports are of the monotonic clock.
+#[test]
+fn settings_of_the_wall_clock_change_nothing_but_what_is_said_of_it() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+    fn jumping() -> SystemTime {
+        static CALLS: AtomicU64 = AtomicU64::new(0);
+        let year = Duration::from_secs(365 * 86_400);
+        match CALLS.fetch_add(1, Ordering::Relaxed) {
+            0 => UNIX_EPOCH + 60 * year,
+            1 => UNIX_EPOCH - year,
+            calls => UNIX_EPOCH + u32::try_from(40 - calls).unwrap() * year,
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (jumps, steady) = (directory.path().join("jumps"), directory.path().join("steady"));
+    for (path, wall) in [(&jumps, jumping as fn() -> SystemTime), (&steady, || UNIX_EPOCH)] {
+        let writer = Writer::start_at(path, Bytes(1 << 20), wall).unwrap();
+        for kill in [3, 4, 5] {
+            writer.decision(Arc::new(Decision { kill: KillId(kill), ..decision() }));
+            writer.killed(KillRecord { id: KillId(kill), ..record() });
+        }
+    }
+    let lines = |path: &Path| -> Vec<Line> {
+        let text = fs::read_to_string(path).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let wall: Vec<u64> = lines(&jumps).iter().map(|line| line.wall_ms / (365 * 86_400_000)).collect();
+    assert_eq!(wall, [60, 0, 38, 37, 36, 35], "it did jump");
+    let entries = |path| lines(path).into_iter().map(|line| line.entry).collect::<Vec<_>>();
+    assert_eq!(entries(&jumps), entries(&steady));
+    assert_eq!(read(&jumps).unwrap(), read(&steady).unwrap());
+    assert_eq!(last_numbers(&jumps).unwrap(), last_numbers(&steady).unwrap());
+    assert_eq!(last_numbers(&jumps).unwrap().unwrap().kill, Some(KillId(5)));
+}
+
 #[test]
 fn who_was_held_and_for_how_long_is_a_line() {
     let directory = tempfile::tempdir().unwrap();

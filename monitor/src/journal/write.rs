@@ -60,9 +60,15 @@ impl Writer {
     /// # Errors
     /// There is no room for a thread.
     pub fn start(path: &Path, max: Bytes) -> io::Result<Self> {
+        Self::start_at(path, max, SystemTime::now)
+    }
+
+    /// The same by another wall clock.
+    pub(super) fn start_at(path: &Path, max: Bytes, wall: fn() -> SystemTime) -> io::Result<Self> {
         let (queue, orders) = sync_channel(WAITING);
         let view = Arc::new(Mutex::new(JournalView { path: path.to_owned(), ..JournalView::default() }));
-        let scribe = Scribe { path: path.to_owned(), max: max.0, output: None, view: Arc::clone(&view) };
+        let scribe =
+            Scribe { path: path.to_owned(), max: max.0, wall, output: None, view: Arc::clone(&view) };
         let thread = thread::Builder::new().name("journal".to_owned()).spawn(move || scribe.run(&orders))?;
         Ok(Self { queue: Some(queue), view, thread: Some(thread) })
     }
@@ -141,6 +147,7 @@ fn lose(view: &Mutex<JournalView>, why: String) {
 struct Scribe {
     path: PathBuf,
     max: u64,
+    wall: fn() -> SystemTime,
     /// None: not opened yet, or it failed.
     output: Option<Output>,
     view: Arc<Mutex<JournalView>>,
@@ -181,7 +188,8 @@ impl Scribe {
             Order::Continued(released) => Entry::Continued(released),
             Order::Workers(last) => Entry::Workers(last),
         };
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // For people: nothing goes by it, so that it may jump. Before 1970 it is 0.
+        let since = (self.wall)().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         let mut line =
             serde_json::to_vec(&Line { v: VERSION, wall_ms, entry }).map_err(|error| error.to_string())?;

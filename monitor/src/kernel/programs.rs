@@ -1,16 +1,20 @@
 //! Loads the kernel programs and attaches them: the one loader. What can't be loaded is a row in the table of
 //! probes, not an error; only when nothing at all can be loaded is there no [`Programs`].
 
+mod attach;
+mod refused;
+
 use std::error::Error;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::{HashMap, MapData, MapError, RingBuf};
 use aya::programs::tp_btf::BtfTracePointLinkId;
-use aya::programs::{BtfTracePoint, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 
-use super::btf::{Btf, BtfError};
+use self::attach::Again;
+use self::refused::{chain, classify, of_btf};
+use super::btf::Btf;
 use super::cells::Cells;
 use super::drops::DropMap;
 use super::numbers::{Hook, NUMBERS};
@@ -83,8 +87,13 @@ pub struct Programs {
     guarded: HashMap<MapData, u64, u32>,
     /// Which worker a process belongs to, and whom the brake holds.
     pub workers: WorkerMap,
-    cells_fd: OwnedFd,
+    /// Programs that are loaded later name it by its descriptor, as they do the others.
+    cells_map: MapData,
     links: [Option<BtfTracePointLinkId>; HOOKS],
+    /// Those that were refused for a reason that passes.
+    again: [Option<Again>; HOOKS],
+    /// The fork hook is loaded, and off only because the exit hook is not there.
+    lineage_waits: bool,
     /// What could not be pushed.
     pub drops: DropMap,
 }
@@ -125,25 +134,20 @@ impl Programs {
             loader.override_global(name, value, true);
         }
         loader.override_global(aya_log::LEVEL, log.level(), true);
-        let mut ebpf = loader.load(object).map_err(|error| all(classify(&error)))?;
+        let ebpf = loader.load(object).map_err(|error| all(classify(&error)))?;
 
         let probes = Hook::ALL.map(|hook| {
-            let state = match missing.iter().find(|(of, _)| *of == hook) {
-                Some((_, why)) => ProbeState::Missing(why.clone()),
-                None => load_one(&mut ebpf, hook, &types),
-            };
-            Probe::new(hook, state)
+            let why = missing.iter().find(|(of, _)| *of == hook).map(|(_, why)| why.clone());
+            Probe::new(hook, why.map_or(ProbeState::Detached, ProbeState::Missing))
         });
         let mut programs =
             Self::with_maps(ebpf, probes).map_err(|error| all(ProbeState::Failed(chain(&*error))))?;
-        programs.attach(Hook::Exit);
-        if programs.attached(Hook::Exit) {
-            programs.attach(Hook::Lineage);
-        } else if programs.usable(Hook::Lineage) {
-            // Nobody would take the dead off the map, and whoever gets such a pid next would be taken for a worker's.
-            let why = "switched off: it needs the exit hook, which is not there".to_owned();
-            programs.probes[Hook::Lineage as usize] = Probe::new(Hook::Lineage, ProbeState::Off(why));
+        for hook in Hook::ALL {
+            if programs.usable(hook) {
+                programs.load_hook(hook, Some(&types));
+            }
         }
+        programs.attach_those_always_on();
         Ok(programs)
     }
 
@@ -154,8 +158,8 @@ impl Programs {
         let guarded = HashMap::try_from(take("GUARDED")?)?;
         let workers = WorkerMap::new(take("WORKERS")?, take("LET_GO")?)?;
         let drops = DropMap::new(take("DROPS")?)?;
-        let (cells, cells_fd) = match take("CELLS")? {
-            aya::maps::Map::Array(data) => (Cells::map(data.fd())?, data.fd().as_fd().try_clone_to_owned()?),
+        let (cells, cells_map) = match take("CELLS")? {
+            aya::maps::Map::Array(data) => (Cells::map(data.fd())?, data),
             _ => return Err("CELLS is no array".into()),
         };
         Ok(Self {
@@ -167,8 +171,10 @@ impl Programs {
             cells,
             guarded,
             workers,
-            cells_fd,
+            cells_map,
             links: [const { None }; HOOKS],
+            again: [None; HOOKS],
+            lineage_waits: false,
             drops,
         })
     }
@@ -199,78 +205,6 @@ impl Programs {
         self.probes[hook as usize].state.usable()
     }
 
-    /// Takes the first of these hooks that loaded for counting usage.
-    pub fn choose(&mut self, order: &[Hook]) {
-        order.clone_into(&mut self.order);
-        self.choose_anew();
-    }
-
-    fn choose_anew(&mut self) {
-        self.detach_usage();
-        let order = self.order.iter();
-        self.usage = order.copied().find(|hook| hook.counts_usage() && self.usable(*hook));
-        for hook in Hook::ALL.into_iter().filter(|hook| hook.counts_usage()) {
-            self.probes[hook as usize].counts = Some(self.usage == Some(hook));
-        }
-    }
-
-    /// The hook that counts usage, if this kernel took one.
-    #[must_use]
-    pub fn usage(&self) -> Option<Hook> {
-        self.usage
-    }
-
-    /// Attaches the hook that counts usage; refused, the next one.
-    pub fn attach_usage(&mut self) {
-        while let Some(hook) = self.usage {
-            self.attach(hook);
-            if self.attached(hook) {
-                return;
-            }
-            self.choose_anew();
-        }
-    }
-
-    /// Detaches it.
-    pub fn detach_usage(&mut self) {
-        if let Some(hook) = self.usage {
-            self.detach(hook);
-        }
-    }
-
-    /// Attaches a loaded hook; what is attached or not loaded stays as it is. The state says what came of it.
-    pub fn attach(&mut self, hook: Hook) {
-        if self.probes[hook as usize].state != ProbeState::Detached {
-            return;
-        }
-        if hook.counts_usage() {
-            self.cells.new_attachment();
-        }
-        let state = match program(&mut self.ebpf, hook).and_then(BtfTracePoint::attach) {
-            Ok(link) => {
-                self.links[hook as usize] = Some(link);
-                ProbeState::Attached
-            }
-            Err(error) => of_program(&error),
-        };
-        self.set_state(hook, state);
-    }
-
-    /// Detaches a hook; it stays loaded.
-    pub fn detach(&mut self, hook: Hook) {
-        let Some(link) = self.links[hook as usize].take() else { return };
-        let state = match program(&mut self.ebpf, hook).and_then(|program| program.detach(link)) {
-            Ok(()) => ProbeState::Detached,
-            Err(error) => of_program(&error),
-        };
-        self.set_state(hook, state);
-    }
-
-    fn set_state(&mut self, hook: Hook, state: ProbeState) {
-        let counts = self.probes[hook as usize].counts;
-        self.probes[hook as usize] = Probe { counts, ..Probe::new(hook, state) };
-    }
-
     /// Counts a cgroup's memory in a cell from now on. `cgroup` is the inode of its directory in the memory
     /// hierarchy.
     ///
@@ -297,7 +231,7 @@ impl Programs {
     /// The map behind the cells, for the watchdog.
     #[must_use]
     pub fn cells_fd(&self) -> BorrowedFd<'_> {
-        self.cells_fd.as_fd()
+        self.cells_map.fd().as_fd()
     }
 
     /// The rows of hooks that are not used.
@@ -307,80 +241,10 @@ impl Programs {
     }
 }
 
-fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut BtfTracePoint, ProgramError> {
-    match ebpf.program_mut(hook.program()) {
-        Some(program) => program.try_into(),
-        None => Err(ProgramError::NotLoaded),
-    }
-}
-
-fn load_one(ebpf: &mut Ebpf, hook: Hook, types: &aya::Btf) -> ProbeState {
-    match program(ebpf, hook).and_then(|program| program.load(hook.tracepoint().1, types)) {
-        Ok(()) => ProbeState::Detached,
-        Err(error) => of_program(&error),
-    }
-}
-
 /// Before kernel 5.11 maps and programs count against RLIMIT_MEMLOCK. Refused: the load says what it lacks.
 fn raise_memlock() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let old = getrlimit(Resource::Memlock);
     let _ = setrlimit(Resource::Memlock, Rlimit { current: old.maximum, maximum: old.maximum });
     let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
-}
-
-fn of_btf(error: &BtfError) -> ProbeState {
-    match error {
-        BtfError::Missing { .. } | BtfError::NoSuch(_) => ProbeState::Missing(error.to_string()),
-        BtfError::Unreadable { .. } | BtfError::Malformed(_) => ProbeState::Failed(error.to_string()),
-    }
-}
-
-fn of_program(error: &ProgramError) -> ProbeState {
-    if let ProgramError::LoadError { io_error, verifier_log } = error
-        && io_error.raw_os_error() != Some(libc::EPERM)
-    {
-        let log = verifier_log.to_string();
-        // Lockdown takes the helper away, as if there were none (bpf_tracing_func_proto, kernel 6.18).
-        if log.contains("cannot use helper bpf_probe_read") {
-            return ProbeState::Denied(
-                "lockdown = confidentiality lets no program read by bpf_probe_read".into(),
-            );
-        }
-        let tail: Vec<&str> = log.lines().rev().take(6).collect();
-        let tail: Vec<&str> = tail.into_iter().rev().collect();
-        return ProbeState::Failed(format!("the verifier refused it ({io_error}): {}", tail.join(" / ")));
-    }
-    classify(error)
-}
-
-/// Denied if an EPERM or EACCES is somewhere below, else failed.
-fn classify(error: &(dyn Error + 'static)) -> ProbeState {
-    let mut source = Some(error);
-    while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<io::Error>()
-            && io.kind() == io::ErrorKind::PermissionDenied
-        {
-            return ProbeState::Denied(format!(
-                "{}; loading programs needs CAP_BPF and CAP_PERFMON (or root), and a kernel lockdown that allows it",
-                chain(error)
-            ));
-        }
-        source = cause.source();
-    }
-    ProbeState::Failed(chain(error))
-}
-
-/// An error with its causes on one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

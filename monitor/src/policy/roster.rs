@@ -139,6 +139,22 @@ impl Roster {
         }
     }
 
+    /// The first few of the ranking, without a copy of the roster: what it takes out for it, it puts back.
+    pub fn front(&mut self, most: usize) -> Vec<WorkerId> {
+        let nothing = Usage { total: Bytes(0), used: Bytes(0), threshold: Bytes(0) };
+        let mut taken = Vec::with_capacity(most);
+        while taken.len() < most {
+            let next = self.choose(nothing).next();
+            let Some(candidate) = next.and_then(|choice| self.remove(choice.id)) else { break };
+            taken.push(candidate);
+        }
+        let front = taken.iter().map(|candidate| candidate.id).collect();
+        for candidate in taken {
+            self.insert(candidate);
+        }
+        front
+    }
+
     /// What the victims must hold together; `None`: one victim, whatever it holds.
     fn needed(&self, usage: Usage) -> Option<Bytes> {
         match self.policy {

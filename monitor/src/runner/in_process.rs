@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use crate::agent;
 use crate::config::{self, Config, ConfigFlags};
 use crate::control::client::Client;
-use crate::control::listen::{self, Access};
+use crate::control::door::Door;
+use crate::control::listen::Access;
 
 /// Why no agent can be started inside this process.
 #[derive(Debug, thiserror::Error)]
@@ -75,8 +76,8 @@ fn serve(config: Config, shutdown: CancellationToken, ready: oneshot::Sender<Res
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let access = Access::of(config.socket_group.as_deref())?;
-            let (listener, _file) = listen::bind(&config.socket, access)?;
-            agent::serve(config, listener, shutdown, None, || tell(Ok(()))).await?;
+            let door = Door::open(&config.socket, access)?;
+            agent::serve(config, door, shutdown, None, || tell(Ok(()))).await?;
             anyhow::Ok(())
         })
     })();

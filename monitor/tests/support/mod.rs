@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use monitor::control::listen::{Access, SocketFile, bind};
+use monitor::control::door::Door;
+use monitor::control::listen::Access;
 use monitor::control::protocol::{Op, Push, Refusal, Register, Verdict};
 use monitor::control::request::{Peer, Request};
 use monitor::control::server::{Limits, serve};
@@ -35,7 +36,6 @@ pub(crate) struct Fake {
     pub(crate) requests: mpsc::Receiver<Request>,
     path: PathBuf,
     directory: Option<TempDir>,
-    file: Option<SocketFile>,
     shutdown: CancellationToken,
     server: JoinHandle<()>,
 }
@@ -68,11 +68,11 @@ impl Fake {
     }
 
     pub(crate) fn start_at(path: &Path, limits: Limits) -> Self {
-        let (listener, file) = bind(path, Access::Everyone).unwrap();
+        let door = Door::open(path, Access::Everyone).unwrap();
         let (sender, requests) = mpsc::channel(64);
         let shutdown = CancellationToken::new();
-        let server = tokio::spawn(serve(listener, sender, limits, shutdown.clone()));
-        Self { requests, path: path.into(), directory: None, file: Some(file), shutdown, server }
+        let server = tokio::spawn(serve(door, sender, limits, shutdown.clone()));
+        Self { requests, path: path.into(), directory: None, shutdown, server }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -105,7 +105,6 @@ impl Fake {
         // Calls that nobody takes would hold it up.
         self.requests.close();
         soon("the end of the server", &mut self.server).await.unwrap();
-        self.file.take();
         self.directory.take()
     }
 

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
+use std::time::Instant;
 
 use monitor_tests::agent::Agent;
 use monitor_tests::clock::{PATIENCE, now_ns, wait_for};
@@ -14,6 +15,8 @@ use monitor_tests::skip::Lacks;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
+use serde_json::Value;
 
 use super::scene::{ABOVE, Scene, THRESHOLD};
 
@@ -44,11 +47,80 @@ fn a_victim_that_died_while_the_agent_was_stopped_is_not_called_stuck() {
         kill_process(agent, Signal::CONT).unwrap();
         died.unwrap();
         let kill = &scene.kills(1)[0];
-        assert_eq!((&kill["confirmed"], &kill["stuck"]), (&true.into(), &serde_json::Value::Null), "{kill}");
+        assert_eq!((&kill["confirmed"], &kill["stuck"]), (&true.into(), &Value::Null), "{kill}");
         scene.status("an answer", |status| {
             status["counters"]["stuck"] == 0 && status["counters"]["killed"] == 1
         });
     }
+}
+
+/// The clock as it would be, had nobody set it. Set back when this is dropped.
+struct WallClock {
+    then: Timespec,
+    at: Instant,
+}
+
+impl WallClock {
+    /// `None`: this is not a machine of the tests' own, and others live by its clock.
+    fn ours() -> Option<Self> {
+        let cmdline = std::fs::read_to_string("/proc/cmdline").unwrap();
+        let ours = cmdline.split_whitespace().any(|word| word == "monitor.vm=1");
+        ours.then(|| Self { then: clock_gettime(ClockId::Realtime), at: Instant::now() })
+    }
+
+    fn set(&self, years_ahead: i64) -> rustix::io::Result<()> {
+        let seconds = self.at.elapsed().as_secs().cast_signed() + years_ahead * 365 * 86_400;
+        let time = Timespec { tv_sec: self.then.tv_sec + seconds, tv_nsec: self.then.tv_nsec };
+        clock_settime(ClockId::Realtime, time)
+    }
+}
+
+impl Drop for WallClock {
+    fn drop(&mut self) {
+        let _ = self.set(0);
+    }
+}
+
+/// By years, ahead and back, as of a machine that hears of the time late. Only the journal's wall clock shows it.
+#[test]
+fn when_the_wall_clock_is_set_kills_go_on_and_their_times_stay_in_order() {
+    let Some(clock) = WallClock::ours() else {
+        return skip!(
+            Lacks::Kernel,
+            "it was not booted for tests: others live by its clock (cargo xtask vm)"
+        );
+    };
+    let sandbox = sandbox!(256);
+    let dir = tempfile::tempdir().unwrap();
+    let journal = dir.path().join("journal");
+    let scene = Scene::new(&sandbox, &["--journal", journal.to_str().unwrap()], &[libc::SYS_accept4]);
+    for years in [10, -15, 1] {
+        clock.set(years).unwrap();
+        scene.kills_as_ever();
+    }
+    let mut last = 0;
+    for kill in scene.kills(3) {
+        for time in ["crossing", "decision", "signal", "dead"] {
+            let time = kill["times"][time].as_u64().unwrap();
+            assert!(time >= last, "{kill}");
+            last = time;
+        }
+    }
+    // Decision, end and report of each.
+    let lines = wait_for("the journal", PATIENCE, || {
+        let text = std::fs::read_to_string(&journal)?;
+        let lines: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        Ok((lines.iter().filter(|line| line["report"].is_object()).count() == 3).then_some(lines))
+    })
+    .unwrap();
+    let ids: Vec<u64> = lines.iter().filter_map(|line| line["killed"]["id"].as_u64()).collect();
+    assert_eq!(ids, [1, 2, 3]);
+    let wall = lines.iter().map(|line| line["wall_ms"].as_u64().unwrap());
+    assert!(!wall.is_sorted(), "it was set back in between: {lines:?}");
+    let out =
+        scene.agent.command("kills").unwrap().args(["--json", "--journal"]).arg(&journal).output().unwrap();
+    let read: Vec<Value> = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(read.iter().map(|kill| kill["id"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3]);
 }
 
 /// A day ahead of everybody else.
@@ -65,7 +137,7 @@ fn in_a_time_namespace_it_polls_and_says_why() {
         Ok(agent) => agent,
         Err(error) => return skip!(Lacks::Kernel, "no time namespace: {error:#}"),
     };
-    let status: serde_json::Value = agent.ask("status").unwrap();
+    let status: Value = agent.ask("status").unwrap();
     assert!(status["now"].as_u64().unwrap() > now_ns() + 80_000_000_000_000, "{status}");
     for probe in status["probes"].as_array().unwrap() {
         assert_eq!(probe["state"], "off", "{probe}");

@@ -5,8 +5,10 @@
 
 mod clock;
 mod descriptors;
+mod disk;
 mod kernel_side;
 mod output;
 mod readings;
 mod scene;
 mod signals;
+mod socket;

@@ -7,7 +7,6 @@ use monitor_tests::caller::start_time;
 use monitor_tests::clock::PATIENCE;
 use monitor_tests::hog::Hog;
 use monitor_tests::intercept::Answer;
-use monitor_tests::report::Note;
 use monitor_tests::sandbox;
 use rustix::io::Errno;
 
@@ -93,20 +92,4 @@ fn a_caller_that_vanishes_in_the_middle_of_a_line_leaves_nothing_behind() {
     }
     scene.kills_as_ever();
     assert_eq!(scene.agent.workers().unwrap(), []);
-}
-
-#[test]
-fn without_its_socket_file_the_agent_goes_on_killing() {
-    let sandbox = sandbox!(256);
-    let scene = Scene::new(&sandbox, &[], &[libc::SYS_accept4]);
-    let (mut worker, _) = scene.worker(ABOVE, "any");
-    let watch = scene.agent.watch().unwrap();
-    std::fs::remove_file(scene.agent.socket()).unwrap();
-    worker.start().unwrap();
-    worker.wait(PATIENCE).unwrap();
-    let killed = |note: &Note| match note {
-        Note::Killed(kill) => Some(kill.confirmed),
-        _ => None,
-    };
-    assert!(watch.wait_for("the kill", PATIENCE, killed).unwrap());
 }

@@ -1,5 +1,7 @@
 //! Readings that fail, lie, or take their time; and files of processes that do.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -159,6 +161,61 @@ fn a_reading_that_takes_long_is_counted_and_decides_when_it_comes() {
     assert_eq!(scene.kills(1)[0]["confirmed"], true);
     scene.status("it to be counted", |status| status["faults"]["slow_readings"].as_u64() > Some(0));
     assert!(scene.agent.said().iter().any(|line| line.contains("a reading was slow")));
+}
+
+/// As on a file server that is dead. What the loop waits for its deputy does, with files of its own: one worker after
+/// the other, and nobody when it is below.
+#[test]
+fn while_a_reading_never_returns_the_deputy_kills_one_after_the_other_until_it_is_below() {
+    let sandbox = sandbox!(256);
+    let scene = Scene::new(&sandbox, &["--watchdog-ms=1000"], &[libc::SYS_pread64]);
+    let (bystander, _) = scene.worker(1, "bystander");
+    let mut workers = ["first", "second"].map(|name| scene.worker(100, name));
+    // They were named at a tick after their registration: the second reading from now on is of such a tick.
+    let read_at = || scene.status("an answer", |_| true)["domains"][0]["read_at"].clone();
+    for _ in 0..2 {
+        let before = read_at();
+        scene.status("a tick", |status| status["domains"][0]["read_at"] != before);
+    }
+    let (agent, deputys) = (scene.agent.process().pid(), Arc::new(AtomicU64::new(0)));
+    let (reached, hangs) = channel();
+    let counted = Arc::clone(&deputys);
+    scene.calls.answer(move |call| {
+        if on(call, USAGE) && call.by() != agent {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        if on(call, USAGE) && call.by() == agent && reached.send(()).is_ok() {
+            Answer::Hang
+        } else {
+            Answer::Pass
+        }
+    });
+    hangs.recv_timeout(PATIENCE).unwrap();
+    for (worker, _) in &mut workers {
+        worker.start().unwrap();
+    }
+    for (worker, _) in &mut workers {
+        worker.wait(PATIENCE).unwrap();
+    }
+    // It looks on, finds it below, and strikes nobody.
+    let seen = deputys.load(Ordering::Relaxed);
+    wait_for("the deputy to look on", PATIENCE, || {
+        Ok((deputys.load(Ordering::Relaxed) > seen + 4).then_some(()))
+    })
+    .unwrap();
+    assert!(lives(&bystander));
+    drop(hangs);
+    scene.calls.let_go();
+    let kills = scene.kills(1);
+    assert!(kills.iter().all(|kill| kill["trigger"] == "watchdog" && kill["confirmed"] == true), "{kills:?}");
+    let victims = kills.iter().flat_map(|kill| kill["victims"].as_array().unwrap());
+    let mut victims: Vec<_> = victims.map(|victim| victim["worker"].as_str().unwrap()).collect();
+    victims.sort_unstable();
+    assert_eq!(victims, workers.each_ref().map(|(_, id)| id.as_str()));
+    let status = scene.status("an answer", |_| true);
+    assert_eq!(status["counters"]["watchdog_kills"], 2, "{status}");
+    assert!(lives(&bystander));
+    scene.kills_as_ever();
 }
 
 /// The node's file, for an agent that guards the node only in order to be looked at: a dry run.

@@ -86,6 +86,13 @@ impl Settings {
         Duration::from_millis(if self.refresh_ms == 0 { 1_000 } else { self.refresh_ms })
     }
 
+    /// Whether they are the same but for what a running agent changes: what follows from which kernel hooks there are.
+    #[must_use]
+    pub fn same_but_for_hooks(&self, other: &Self) -> bool {
+        let Self { brake, gears, inexact, .. } = *other;
+        *other == Self { brake, gears, inexact, ..self.clone() }
+    }
+
     /// Whether it may kill at all (SPEC 4.4).
     #[must_use]
     pub fn kills(&self) -> bool {

@@ -11,16 +11,17 @@ use crate::units::{Bytes, Nanos};
 use crate::worker::WorkerId;
 
 impl Core {
-    /// Whom it would kill next in a domain, for somebody who has to act without asking. `None`: nobody, or nobody now.
+    /// Whom it would kill next in a domain, one after the other and at most so many, for somebody who has to act
+    /// without asking. Nobody: there is nobody, or nobody now.
     #[must_use]
-    pub fn next_victim(&self, id: DomainId, now: Nanos) -> Option<WorkerId> {
-        let domain = self.domains.get(&id)?;
+    pub fn next_victims(&mut self, id: DomainId, most: usize, now: Nanos) -> Vec<WorkerId> {
+        let Some(domain) = self.domains.get(&id) else { return Vec::new() };
         let waits = now < domain.quiet_until.max(self.settle_until)
             || self.flights.iter().any(|flight| self.overlap(flight.domain, id));
-        if waits || !self.settings.may_be_stood_in_for() {
-            return None;
+        if waits || !self.settings.may_be_stood_in_for() || domain.usage().is_none() {
+            return Vec::new();
         }
-        domain.roster.choose(domain.usage()?).next().map(|choice| choice.id)
+        self.domains.get_mut(&id).map(|domain| domain.roster.front(most)).unwrap_or_default()
     }
 
     /// The deputy struck. The order that follows strikes again, which does no harm: it is for the processes that the

@@ -193,14 +193,15 @@ fn whom_the_deputy_struck_is_on_the_books_and_not_ordered_twice() {
     let mut bench = Bench::new(Settings::default());
     bench.worker(1, "a", &[BOX, NODE]);
     bench.worker(2, "a", &[BOX, NODE]);
-    assert_eq!(bench.core.next_victim(BOX, bench.now), Some(WorkerId(2)));
+    assert_eq!(bench.core.next_victims(BOX, 4, bench.now), [WorkerId(2), WorkerId(1)]);
+    assert_eq!(bench.core.next_victims(BOX, 1, bench.now), [WorkerId(2)]);
     let (used, total, at) = (Bytes(99 << 20), Bytes(100 << 20), bench.now);
     let struck = Event::Struck { domain: BOX, worker: WorkerId(2), at, used, total };
     let actions = bench.happen(struck.clone());
     assert_eq!(killed(&actions), [2], "for what the deputy did not know of");
     let record = bench.core.kill(KillId(1)).unwrap();
     assert_eq!((record.trigger, record.times.signal, record.used), (Trigger::Watchdog, Some(at), used));
-    assert_eq!(bench.core.next_victim(BOX, bench.now), None, "one at a time");
+    assert_eq!(bench.core.next_victims(BOX, 4, bench.now), [], "one at a time");
     assert_eq!(killed(&bench.reading(BOX, 99)), NOBODY);
     bench.ended(2, Seen::Gone);
     // The loop hung between order and signal.
@@ -212,6 +213,28 @@ fn whom_the_deputy_struck_is_on_the_books_and_not_ordered_twice() {
     assert_eq!(killed(&bench.happen(struck)), NOBODY, "its order is on its way");
     assert_eq!(bench.core.kill(KillId(2)).unwrap().trigger, Trigger::Watchdog);
     assert_eq!((bench.core.counters().watchdog_kills, bench.core.counters().kills), (2, 2));
+}
+
+/// The loop hung on after the first: it hears of both at once, when they are dead.
+#[test]
+fn those_whom_the_deputy_struck_one_after_the_other_are_one_kill() {
+    let mut bench = Bench::new(Settings::default());
+    for worker in 1..=3 {
+        bench.worker(worker, "a", &[BOX, NODE]);
+    }
+    let (used, total, at) = (Bytes(99 << 20), Bytes(100 << 20), bench.now);
+    for worker in [3, 2] {
+        bench.happen(Event::Struck { domain: BOX, worker: WorkerId(worker), at, used, total });
+    }
+    assert_eq!(killed(&bench.reading(BOX, 99)), NOBODY, "a reading from before their end");
+    for worker in [3, 2] {
+        bench.ended(worker, Seen::Gone);
+    }
+    let record = bench.core.kill(KillId(1)).unwrap();
+    let victims: Vec<_> = record.victims.iter().map(|victim| victim.worker.0).collect();
+    assert_eq!((victims, record.trigger, record.confirmed), (vec![3, 2], Trigger::Watchdog, true));
+    assert_eq!((bench.core.counters().watchdog_kills, bench.core.counters().killed), (2, 2));
+    assert_eq!(killed(&bench.reading(BOX, 20)), NOBODY);
 }
 
 #[test]

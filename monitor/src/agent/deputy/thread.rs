@@ -1,5 +1,6 @@
-//! The deputy's thread. It looks whether the loop turns; if not, it reads the domains by itself and kills one worker:
-//! whom the loop had named as next. It chooses nobody, and strikes once for each time that the loop hangs.
+//! The deputy's thread. It looks whether the loop turns; if not, it reads the domains by itself and kills whom the loop
+//! had named as next. It chooses nobody. While the loop goes on hanging it strikes again, one worker at a time: only when
+//! all processes of the one before have ended, only if a reading after that is still above, and only so many times.
 //!
 //! Nothing here is opened or allocated: the readers, the pidfds and the room for what is told are there before.
 
@@ -9,9 +10,9 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use super::{Book, Nominee, Post, Shared, Struck};
+use super::{Book, NOMINEES, Nominee, Post, Shared, Struck};
 use crate::agent::clock;
-use crate::kill::process_mrelease;
+use crate::kill::{Process, process_mrelease};
 use crate::memory::Level;
 use crate::threshold::{Threshold, Usage};
 
@@ -28,7 +29,7 @@ pub(super) fn watch(
 ) {
     // Refused without the privilege: then it works at the normal priority.
     let _ = rustix::process::setpriority_process(None, -20);
-    let (mut last, mut missed, mut done) = (shared.beat.load(Ordering::Acquire), 0, false);
+    let (mut last, mut missed, mut victim) = (shared.beat.load(Ordering::Acquire), 0, Victim::None);
     loop {
         let woken = if shared.named.load(Ordering::Acquire) {
             wake.recv_timeout(patience / LOOKS)
@@ -40,35 +41,63 @@ pub(super) fn watch(
         }
         let beat = shared.beat.load(Ordering::Acquire);
         if beat != last || woken.is_ok() {
-            (last, missed, done) = (beat, 0, false);
+            (last, missed, victim) = (beat, 0, Victim::None);
             continue;
         }
         missed += 1;
-        if missed >= LOOKS && !done {
-            done = stand_in(shared, threshold, procfs);
+        if missed >= LOOKS && victim.is_gone() {
+            victim = stand_in(shared, threshold, procfs);
         }
     }
 }
 
-/// Relieves one domain that is above. Whether somebody was struck.
-fn stand_in(shared: &Shared, threshold: Threshold, procfs: &Path) -> bool {
+/// Whom it struck last while the loop hung.
+enum Victim {
+    /// Nobody.
+    None,
+    /// Somebody of whom a process lives.
+    Dying(Nominee),
+}
+
+impl Victim {
+    /// Whether the next may be struck. In the look that finds the last one ended that is not so: what it held may be
+    /// on its way back into the domain's counter.
+    fn is_gone(&mut self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Dying(nominee) => {
+                if nominee.processes.iter().all(Process::ended) {
+                    *self = Self::None;
+                }
+                false
+            }
+        }
+    }
+}
+
+/// Relieves one domain that is above, if any. Whom it struck.
+fn stand_in(shared: &Shared, threshold: Threshold, procfs: &Path) -> Victim {
     // The loop hangs with the book in its hand, or turns again.
-    let Ok(mut book) = shared.book.try_lock() else { return false };
+    let Ok(mut book) = shared.book.try_lock() else { return Victim::None };
     let Book { posts, struck } = &mut *book;
-    for post in posts.iter_mut().filter(|post| post.nominee.is_some()) {
+    if struck.len() >= NOMINEES {
+        // The most for one hang, and there is no room to tell of more.
+        return Victim::None;
+    }
+    for post in posts.iter_mut().filter(|post| !post.nominees.is_empty()) {
         let Some(usage) = above(post, threshold) else { continue };
-        let Some(nominee) = post.nominee.take_if(|nominee| strike(nominee, procfs)) else { continue };
+        let Some(nominee) = strike_first(post, procfs) else { continue };
         let (domain, worker, at) = (post.domain, nominee.worker, clock::now());
-        *struck = Some(Struck { domain, worker, at, used: usage.used, total: usage.total });
+        struck.push(Struck { domain, worker, at, used: usage.used, total: usage.total });
         shared.acted.store(true, Ordering::Release);
         drop(book);
         for process in &nominee.processes {
             // Its own exit gives back what is not taken here.
             let _ = process_mrelease(process.as_fd());
         }
-        return true;
+        return Victim::Dying(nominee);
     }
-    false
+    Victim::None
 }
 
 fn above(post: &mut Post, threshold: Threshold) -> Option<Usage> {
@@ -78,11 +107,16 @@ fn above(post: &mut Post, threshold: Threshold) -> Option<Usage> {
     usage.above().then_some(usage)
 }
 
-/// SIGKILL to every process of it that whoever registered it may kill. Whether there was one.
+/// Strikes the first of the named who lives and may be killed, and takes them off the list.
+fn strike_first(post: &mut Post, procfs: &Path) -> Option<Nominee> {
+    let struck = post.nominees.iter().position(|nominee| strike(nominee, procfs))?;
+    Some(post.nominees.remove(struck))
+}
+
+/// SIGKILL to every living process of it that whoever registered it may kill. Whether there was one.
 fn strike(nominee: &Nominee, procfs: &Path) -> bool {
-    let may = |process: &&crate::kill::Process| {
-        nominee.uid == 0 || process.killable_by(nominee.uid, procfs).is_ok()
-    };
+    let may = |process: &&Process| nominee.uid == 0 || process.killable_by(nominee.uid, procfs).is_ok();
+    let living = nominee.processes.iter().filter(|process| !process.ended());
     // All of them: `any` would stop at the first.
-    nominee.processes.iter().filter(may).filter(|process| process.kill().is_ok()).count() > 0
+    living.filter(may).filter(|process| process.kill().is_ok()).count() > 0
 }

@@ -52,6 +52,19 @@ fn it_attaches_when_the_threshold_could_be_reached_before_the_hook_runs() {
     assert_eq!(reading(&mut core, 100, 40), [], "once");
 }
 
+/// Refused in the near gear, and to be had again: it is attached again, not taken to be there still.
+#[test]
+fn a_hook_that_comes_back_is_attached_anew() {
+    let mut core = core(Gears::Auto);
+    register(&mut core);
+    assert_eq!(reading(&mut core, 800, 30), [Action::Attach]);
+    let there = core.settings().clone();
+    tell(&mut core, Event::Settings(Settings { gears: Gears::None, ..there.clone() }), 31);
+    assert_eq!(reading(&mut core, 700, 40), []);
+    tell(&mut core, Event::Settings(there), 50);
+    assert_eq!(reading(&mut core, 700, 60), [Action::Attach]);
+}
+
 #[test]
 fn it_detaches_only_after_a_calm_time_far_away() {
     let mut core = core(Gears::Auto);
