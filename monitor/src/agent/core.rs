@@ -16,6 +16,7 @@ mod hierarchy;
 mod kills;
 mod note;
 mod readings;
+mod returning;
 mod settings;
 mod struck;
 #[cfg(test)]

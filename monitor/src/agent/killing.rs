@@ -39,6 +39,7 @@ impl Shell {
         if let Some(deputy) = &self.deputy {
             deputy.stand_down();
         }
+        self.dying.add(worker);
         self.await_end_of(worker);
         let cgroup = self.kill_own_cgroup(worker, &killed);
         if killed.signalled == 0 && killed.refused.is_empty() {

@@ -18,6 +18,7 @@ use super::descriptors::Shares;
 use super::domains::Domains;
 use super::faults::Troubles;
 use super::limits::Limits;
+use super::measure::Dying;
 use super::members::Ended;
 use super::registry::Registry;
 use super::reports::Reports;
@@ -60,6 +61,8 @@ pub(super) struct Shell {
     pub(super) recorder: Option<Recorder>,
     pub(super) ended: UnboundedSender<Ended>,
     pub(super) reaper: Option<Reaper>,
+    /// Whom nobody measures.
+    pub(super) dying: Dying,
     pub(super) started: Nanos,
     pub(super) last_worker: u64,
     /// The worker that was looked at last (`upkeep`).
@@ -122,6 +125,7 @@ impl Shell {
             recorder: None,
             ended,
             reaper: reaper.ok(),
+            dying: Dying::default(),
             started: clock::now(),
             last_worker: 0,
             rechecked: WorkerId(0),

@@ -62,6 +62,7 @@ pub(crate) fn record() -> KillRecord {
         times: Times { crossing: ms(0), decision: ms(1), signal: ms(2), dead: ms(30), memory_back: None },
         cgroup_kill: None,
         confirmed: true,
+        memory_late: false,
         dry_run: false,
         refused: None,
         stuck: Vec::new(),

@@ -73,6 +73,9 @@ fn times(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
         let (signal, dead, back) = (after(times.signal), after(times.dead), after(times.memory_back));
         let confirmed = if kill.confirmed { "confirmed" } else { "not confirmed" };
         write!(f, ", signal {signal}, death {dead}, memory back {back}; {confirmed}")?;
+        if kill.memory_late {
+            write!(f, ", though the memory was not seen back within the wait for it")?;
+        }
     }
     writeln!(f)
 }

@@ -65,7 +65,7 @@ impl Core {
         };
         self.sent_by_the_deputy(kill, at);
         if let Some(worker) = self.workers.get_mut(&victim) {
-            worker.life = Life::BeingKilled(kill);
+            worker.be_killed(kill);
         }
         Action::Kill { kill, worker: victim }.first(todo);
     }

@@ -155,6 +155,9 @@ pub struct KillRecord {
     pub times: Times,
     /// All victims died and their memory came back, or the bounded wait for it passed.
     pub confirmed: bool,
+    /// That wait passed: the victims are dead, and neither the kernel's word nor a reading shows their memory back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub memory_late: bool,
     /// What came of `cgroup.kill`: "used", or "not used: " and why; null: no victim has a v2 cgroup of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup_kill: Option<String>,
@@ -247,6 +250,9 @@ pub struct Counters {
     pub refused: u64,
     /// Kills decided.
     pub kills: u64,
+    /// Of those, the ones whose memory was not seen back within the wait for it.
+    #[serde(default)]
+    pub memory_late: u64,
     /// Of those, the ones that the loop's deputy carried out while the loop hung.
     #[serde(default)]
     pub watchdog_kills: u64,

@@ -83,6 +83,8 @@ pub(super) struct Worker {
     pub(super) status: Option<u32>,
     /// When the last living process was seen dying.
     dead_at: Option<Nanos>,
+    /// Since it is being killed a process of it went whose memory nobody saw taken.
+    unproven: bool,
 }
 
 impl Worker {
@@ -99,6 +101,7 @@ impl Worker {
             owed: Owed::default(),
             status: None,
             dead_at: None,
+            unproven: false,
         };
         new.add(pid);
         new
@@ -129,6 +132,7 @@ impl Worker {
             Seen::Gone => {
                 if let Some(gone) = self.processes.remove(&pid) {
                     self.owed.remove(gone.owes());
+                    self.unproven |= !gone.released;
                 }
             }
             Seen::Exit => self.change(pid, |process| process.dying = true),
@@ -169,6 +173,16 @@ impl Worker {
     /// Whether all that it held is given back.
     pub(super) fn memory_is_back(&self) -> bool {
         self.dead_at.is_some() && self.owed.memory == 0
+    }
+
+    /// Whether a process of a victim went without `process_mrelease`'s word for its memory.
+    pub(super) fn unproven(&self) -> bool {
+        self.unproven
+    }
+
+    /// It is a victim from now on.
+    pub(super) fn be_killed(&mut self, kill: KillId) {
+        (self.life, self.unproven) = (Life::BeingKilled(kill), false);
     }
 
     /// Whether none of its processes is left.

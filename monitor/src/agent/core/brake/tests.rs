@@ -99,7 +99,9 @@ impl World {
 
     fn dies(&mut self, number: u64) {
         let (worker, at) = (WorkerId(number), self.now);
-        self.tell(Event::Ended { worker, pid: pid(number), seen: Seen::Gone, status: Some(9), at });
+        for seen in [Seen::Released, Seen::Gone] {
+            self.tell(Event::Ended { worker, pid: pid(number), seen, status: Some(9), at });
+        }
     }
 }
 
