@@ -1,7 +1,8 @@
 //! The agent: a pure core that decides, and the shell around it that reads, signals and tells.
 //!
 //! `core` is told events and orders actions; `serve` is the loop, `shell` carries the actions out. In between:
-//! `records` brings in the kernel's records, `members` knows who belongs to a worker, `killing` sends the signals,
+//! `records` brings in the kernel's records, `members` knows who belongs to a worker, `killing` sends the signals (`freezing` keeps
+//! workers from forking meanwhile),
 //! `brake` frees whom the kernel stopped, `domains` takes the readings, `registry` holds the workers' descriptors
 //! (`descriptors` says how many, `unheld` has the processes beyond), `calls` answers the control socket, `visible` says
 //! who may see what, `watchers` and `reports` tell what happens, `measure` and `upkeep` look at the workers from time to
@@ -17,6 +18,7 @@ mod descriptors;
 mod domains;
 mod exporter;
 mod faults;
+mod freezing;
 mod killing;
 mod later;
 mod limits;
@@ -40,4 +42,5 @@ mod visible;
 mod watchers;
 
 pub(crate) use self::brake::watchdog::{SUBCOMMAND as WATCHDOG, watch as watchdog};
+pub(crate) use self::freezing::thawer::{SUBCOMMAND as THAWER, watch as thawer};
 pub use self::serve::{AgentError, serve};

@@ -17,6 +17,7 @@ use super::deputy::Deputy;
 use super::descriptors::Shares;
 use super::domains::Domains;
 use super::faults::Troubles;
+use super::freezing::thawer::Thawer;
 use super::limits::Limits;
 use super::measure::Dying;
 use super::members::Ended;
@@ -52,6 +53,10 @@ pub(super) struct Shell {
     pub(super) domains: Domains,
     /// Where workers may have cgroups of their own, to be killed whole.
     pub(super) unified: Option<Hierarchy>,
+    /// The same for freezing them whole.
+    pub(super) freezer: Option<Hierarchy>,
+    /// Sees to it that nobody stays frozen; from the first worker on that can be.
+    pub(super) thawer: Option<Thawer>,
     pub(super) registry: Registry,
     pub(super) limits: Limits,
     pub(super) troubles: Troubles,
@@ -112,6 +117,8 @@ impl Shell {
         let Roots { procfs, cgroupfs } = domains.roots();
         Self {
             unified: Hierarchy::unified(cgroupfs, procfs),
+            freezer: Hierarchy::freezer(cgroupfs, procfs),
+            thawer: None,
             core,
             todo: VecDeque::with_capacity(WAITING),
             programs,

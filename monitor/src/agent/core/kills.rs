@@ -87,6 +87,7 @@ impl Core {
             confirmed: false,
             memory_late: false,
             cgroup_kill: None,
+            freezer: None,
             dry_run: self.settings.dry_run,
             refused: None,
             stuck: Vec::new(),

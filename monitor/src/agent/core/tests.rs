@@ -45,7 +45,8 @@ impl Bench {
         self.core.handle(event, self.now, &mut todo);
         let orders: Vec<(KillId, WorkerId)> = todo.iter().filter_map(order).collect();
         for (kill, worker) in orders {
-            let signalled = Event::Signalled { kill, worker, at: self.now, refused: None, cgroup: None };
+            let signalled =
+                Event::Signalled { kill, worker, at: self.now, refused: None, cgroup: None, freezer: None };
             self.core.handle(signalled, self.now, &mut todo);
         }
         todo.into()
@@ -193,7 +194,11 @@ fn an_order_to_kill_stands_before_all_that_waits_and_alone() {
     assert_eq!(todo, [kill(1), kill(2), Action::Read(OTHER), Action::Read(NODE)]);
     todo.clear();
     let (kill, worker, at) = (KillId(1), WorkerId(1), bench.now);
-    bench.core.handle(Event::Signalled { kill, worker, at, refused: None, cgroup: None }, at, &mut todo);
+    bench.core.handle(
+        Event::Signalled { kill, worker, at, refused: None, cgroup: None, freezer: None },
+        at,
+        &mut todo,
+    );
     assert_eq!(todo.front(), Some(&Action::Record(kill)), "then it is written down");
     let todo: Vec<Action> = todo.into();
     assert!(notes(&todo).iter().any(|note| matches!(note, Note::Decided { .. })), "and told: {todo:?}");

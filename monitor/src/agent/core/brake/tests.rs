@@ -55,7 +55,14 @@ impl World {
                 Action::Continue { pid, .. } => self.continued.push(pid),
                 Action::Kill { kill, worker } => {
                     self.killed.push(worker);
-                    let event = Event::Signalled { kill, worker, at: self.now, refused: None, cgroup: None };
+                    let event = Event::Signalled {
+                        kill,
+                        worker,
+                        at: self.now,
+                        refused: None,
+                        cgroup: None,
+                        freezer: None,
+                    };
                     self.core.handle(event, self.now, &mut todo);
                 }
                 Action::Note(note) => self.notes.push(note),

@@ -153,7 +153,14 @@ impl Node {
             | Action::Terminate { kill, worker }
             | Action::KillProcess { kill, worker, .. } => {
                 self.order(kill, worker);
-                Some(Event::Signalled { kill, worker, at: self.now, refused: None, cgroup: None })
+                Some(Event::Signalled {
+                    kill,
+                    worker,
+                    at: self.now,
+                    refused: None,
+                    cgroup: None,
+                    freezer: None,
+                })
             }
             Action::Examine { kill, worker, .. } => {
                 Some(Event::Examined { kill, worker, remains: Vec::new() })
