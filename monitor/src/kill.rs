@@ -4,6 +4,7 @@
 mod alone;
 mod cgroup;
 mod credentials;
+mod error;
 mod freezer;
 mod mrelease;
 mod process;
@@ -11,7 +12,8 @@ mod reaper;
 
 pub use self::alone::NotOwn;
 pub use self::cgroup::OwnCgroup;
+pub use self::error::{OpenError, SignalError};
 pub use self::freezer::{Frozen, OwnFreezer, thaw};
 pub use self::mrelease::{Released, process_mrelease};
-pub use self::process::{OpenError, Process, SignalError, ending, start_time, state};
+pub use self::process::{Process, ending, start_time, state};
 pub use self::reaper::{Reaper, Returned};

@@ -15,7 +15,9 @@ mod gear;
 mod hierarchy;
 mod kills;
 mod note;
+mod owed;
 mod readings;
+mod resting;
 mod returning;
 mod settings;
 mod struck;
@@ -27,7 +29,7 @@ mod views;
 mod worker;
 mod workers;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use self::action::Action;
 use self::brake::Brake;
@@ -59,6 +61,8 @@ pub struct Core {
     settings: Settings,
     domains: BTreeMap<DomainId, Domain>,
     workers: BTreeMap<WorkerId, Worker>,
+    /// Who could not be signalled for the moment, by when it is a candidate again.
+    resting: BTreeSet<(Nanos, WorkerId)>,
     /// At most one for each family of domains: a handful.
     flights: Vec<Flight>,
     spare: Spare,
@@ -80,6 +84,7 @@ impl Core {
             settings,
             domains: BTreeMap::new(),
             workers: BTreeMap::new(),
+            resting: BTreeSet::new(),
             flights: Vec::new(),
             spare: Spare::new(),
             history: VecDeque::new(),
@@ -150,7 +155,9 @@ impl Core {
                 let sample = memory.map(|bytes| Sample { bytes, measured, at: now });
                 self.measured(worker, sample);
             }
-            Event::Refused { kill, worker, pid, at } => self.refused(kill, worker, pid, at, now, todo),
+            Event::Refused { kill, worker, pid, at, for_now } => {
+                self.refused(kill, worker, (pid, for_now), at, now, todo);
+            }
             Event::Examined { kill, worker, remains } => self.examined(kill, worker, remains, now, todo),
             Event::Moved { worker, domains } => self.moved(worker, domains, todo),
             Event::Idle { worker, ever_leased } => {
@@ -167,7 +174,7 @@ impl Core {
     #[must_use]
     pub fn next_deadline(&self) -> Nanos {
         let flights = self.flights.iter().map(Flight::next_deadline);
-        flights.chain(self.brake_deadline()).fold(self.next_refresh, Nanos::min)
+        flights.chain(self.brake_deadline()).chain(self.next_rested()).fold(self.next_refresh, Nanos::min)
     }
 
     /// The settings in force.
@@ -179,6 +186,7 @@ impl Core {
     fn tick(&mut self, now: Nanos, todo: &mut VecDeque<Action>) {
         self.check_deadlines(now, todo);
         self.free_whom_it_may(now, todo);
+        self.wake_the_rested(now, todo);
         let next = now.after(self.settings.refresh());
         // Further away than that it can only be if the clock went back.
         if now >= self.next_refresh || self.next_refresh > next {

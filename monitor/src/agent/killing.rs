@@ -122,8 +122,8 @@ impl Shell {
         let refused =
             killed.refused.first().map(|(pid, error): &(Pid, SignalError)| format!("process {pid}: {error}"));
         self.tell(Event::Signalled { kill, worker, at, refused, cgroup, freezer });
-        for (pid, _) in killed.refused {
-            self.tell(Event::Refused { kill, worker, pid, at });
+        for (pid, error) in killed.refused {
+            self.tell(Event::Refused { kill, worker, pid, at, for_now: error.for_now() });
         }
     }
 

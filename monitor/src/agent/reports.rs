@@ -22,7 +22,6 @@ use crate::control::request::Peer;
 pub(super) use crate::journal::Last;
 use crate::journal::{self, JournalView, Writer};
 use crate::memory::users::{self, Users};
-use crate::memory::{CgroupPath, Hierarchy};
 use crate::report::Report;
 use crate::report::summary::{Node, Period};
 use crate::units::{Bytes, Pid};
@@ -175,7 +174,7 @@ impl Shell {
     /// Who holds the memory of a domain; to be called on a thread that may wait.
     fn look_for_users(&self, domain: &str) -> impl FnOnce() -> Result<Users, String> + Send + 'static {
         let procfs = self.domains.roots().procfs.clone();
-        let within: Option<(Hierarchy, CgroupPath)> = self.domains.cgroup_named(domain);
+        let within = self.domains.cgroup_named(domain);
         let victims = self.core.victims().into_iter();
         let dying: Vec<Pid> = victims.filter_map(|id| self.registry.get(id)).flat_map(Entry::pids).collect();
         move || {
@@ -197,6 +196,7 @@ impl Shell {
             | Note::Decided { .. }
             | Note::Stuck { .. }
             | Note::DiedLate { .. }
+            | Note::Stray { .. }
             | Note::Gear { .. }
             | Note::Stopped { .. }
             | Note::Refused { .. }

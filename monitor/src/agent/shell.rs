@@ -371,6 +371,7 @@ fn log(note: &Note) {
             tracing::info!(target: "note", "{text}")
         }
         Note::Stuck { .. }
+        | Note::Stray { .. }
         | Note::Refused { .. }
         | Note::NoCandidates { .. }
         | Note::Unhelpful { .. }

@@ -210,6 +210,7 @@ impl Visible for Note {
             | Self::Ended { worker, .. }
             | Self::Stuck { worker, .. }
             | Self::DiedLate { worker, .. }
+            | Self::Stray { worker, .. }
             | Self::Refused { worker, .. }
             | Self::Stopped { worker, .. }
             | Self::Continued(Release { worker, .. }) => viewer.owns(worker).then_some(self),

@@ -36,16 +36,18 @@ impl Core {
         &mut self,
         kill: KillId,
         worker: WorkerId,
-        pid: Pid,
+        (pid, for_now): (Pid, bool),
         at: Nanos,
         now: Nanos,
         todo: &mut VecDeque<Action>,
     ) {
-        if let Some(found) =
-            self.workers.get_mut(&worker).filter(|found| found.life == Life::BeingKilled(kill))
-        {
-            found.refuse(pid, at);
+        let Some(found) = self.workers.get_mut(&worker) else { return };
+        if found.life == Life::BeingKilled(kill) {
+            found.refuse(pid, for_now, at);
             self.check_flight(kill, now, todo);
+        } else if matches!(found.life, Life::Refused { .. }) && !for_now {
+            // The kill was over by what was refused before.
+            found.life = Life::Refused { again: None };
         }
     }
 
@@ -146,7 +148,7 @@ impl Core {
                 todo.push_back(Action::Examine { kill, worker: victim, pids });
             } else if worker.refused() {
                 self.counters.refused += 1;
-                worker.life = Life::Refused;
+                self.rest(victim, now);
                 let why = record.refused.clone().unwrap_or_default();
                 todo.push_back(Action::Note(Note::Refused { at: now, kill, worker: victim, pids, why }));
             } else {

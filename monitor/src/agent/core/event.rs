@@ -207,6 +207,9 @@ pub enum Event {
         pid: Pid,
         /// When it was tried.
         at: Nanos,
+        /// It may be possible later.
+        #[serde(default)]
+        for_now: bool,
     },
     /// The loop hung, and its deputy sent SIGKILL to the worker that was next.
     Struck {

@@ -228,6 +228,14 @@ fn whom_the_deputy_struck_is_on_the_books_and_not_ordered_twice() {
     assert_eq!(killed(&bench.happen(struck)), NOBODY, "its order is on its way");
     assert_eq!(bench.core.kill(KillId(2)).unwrap().trigger, Trigger::Watchdog);
     assert_eq!((bench.core.counters().watchdog_kills, bench.core.counters().kills), (2, 2));
+    // By a name that is old.
+    bench.ended(1, Seen::Gone);
+    let struck = Event::Struck { domain: BOX, worker: WorkerId(1), at, used, total };
+    let actions = bench.happen(struck);
+    assert_eq!(killed(&actions), NOBODY);
+    assert_eq!(notes(&actions), [&Note::Stray { at, worker: WorkerId(1), used, total }]);
+    let counters = bench.core.counters();
+    assert_eq!((counters.watchdog_kills, counters.watchdog_strays), (2, 1));
 }
 
 #[test]

@@ -94,7 +94,7 @@ pub enum WorkerState {
     BeingKilled,
     /// Signalled, and given up on.
     Stuck,
-    /// A process of it could not be signalled. It is no candidate any more.
+    /// A process of it could not be signalled. It is no candidate: for a while, or for good if that was denied.
     Refused,
 }
 
@@ -251,6 +251,9 @@ pub struct Counters {
     /// Workers that could not be killed because a signal was refused. They are on the books until they end.
     #[serde(default)]
     pub refused: u64,
+    /// Of these refusals, those that were for the moment, after which the worker became a candidate again.
+    #[serde(default)]
+    pub tried_again: u64,
     /// Kills decided.
     pub kills: u64,
     /// Of those, the ones whose memory was not seen back within the wait for it.
@@ -259,6 +262,9 @@ pub struct Counters {
     /// Of those, the ones that the loop's deputy carried out while the loop hung.
     #[serde(default)]
     pub watchdog_kills: u64,
+    /// How often the deputy killed somebody who was no candidate any more when the loop heard of it.
+    #[serde(default)]
+    pub watchdog_strays: u64,
     /// Kernel crossings that the authoritative reading did not confirm.
     pub false_crossings: u64,
     /// Readings that failed or made no sense: nobody is killed on them.

@@ -110,7 +110,7 @@ fn a_refused_signal_ends_the_kill_and_takes_the_worker_off() {
         cgroup: None,
         freezer: None,
     });
-    bench.happen(Event::Refused { kill, worker, pid: Pid(7), at });
+    bench.happen(Event::Refused { kill, worker, pid: Pid(7), at, for_now: false });
     assert_eq!(bench.core.kills_in_flight(), 1, "the other process of it can die still");
     let over = bench.ended(2, Seen::Gone);
     assert!(notes(&over).iter().any(|note| matches!(note, Note::Refused { .. })), "{over:?}");
@@ -146,4 +146,29 @@ fn a_child_made_after_the_kill_is_killed_too() {
     assert_eq!(late, [Action::KillProcess { kill: KillId(1), worker: WorkerId(1), pid: Pid(8) }]);
     bench.ended(1, Seen::Gone);
     assert_eq!(bench.core.kills_in_flight(), 1, "its children live");
+}
+
+#[test]
+fn who_could_not_be_signalled_for_the_moment_is_a_candidate_again_after_a_rest_that_grows() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[BOX]);
+    let mut rests = Vec::new();
+    for number in 1..=8 {
+        assert_eq!(killed(&bench.reading(BOX, 99)), [1]);
+        let (kill, worker, at) = (KillId(number), WorkerId(1), bench.now);
+        bench.happen(Event::Refused { kill, worker, pid: Pid(101), at, for_now: true });
+        assert_eq!(bench.core.kills_in_flight(), 0);
+        let began = bench.now;
+        while bench.core.counters().tried_again < number {
+            bench.now = bench.core.next_deadline();
+            bench.happen(Event::Tick);
+        }
+        rests.push(bench.now.since(began).as_secs());
+    }
+    assert_eq!(rests, [0, 0, 1, 2, 4, 8, 16, 16]);
+    assert_eq!(bench.core.counters().refused, 8);
+    // What it could not die of then, it can now.
+    assert_eq!(killed(&bench.reading(BOX, 99)), [1]);
+    bench.ended(1, Seen::Gone);
+    assert!(bench.core.kill(KillId(9)).unwrap().confirmed && bench.core.workers().is_empty());
 }
