@@ -19,6 +19,7 @@ pub mod roots;
 mod run;
 mod status;
 mod table;
+mod thawer;
 mod watch;
 mod watchdog;
 mod workers;
@@ -54,6 +55,8 @@ enum Command {
     Run(run::Args),
     Status(status::Args),
     Watch(watch::Args),
+    #[command(name = crate::agent::THAWER, hide = true)]
+    Thawer,
     #[command(name = crate::agent::WATCHDOG, hide = true)]
     Watchdog(watchdog::Args),
     Workers(workers::Args),
@@ -93,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => Ok(run::run(args)),
         Command::Status(args) => Ok(status::run(&args)),
         Command::Watch(args) => Ok(watch::run(&args)),
+        Command::Thawer => Ok(thawer::run()),
         Command::Watchdog(args) => Ok(watchdog::run(&args)),
         Command::Workers(args) => Ok(workers::run(&args)),
     };

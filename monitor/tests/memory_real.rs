@@ -186,7 +186,7 @@ fn a_cgroup_is_read_as_its_files_say() {
     assert_eq!(cgroup.hierarchy.limited(&cgroup.path), [(cgroup.path.clone(), Ok(Bytes(128 * MIB)))]);
     assert_eq!(reader.cgroup_id(), Some(cgroup.hierarchy.id(&cgroup.path).unwrap()));
     let within = Some((&cgroup.hierarchy, &cgroup.path));
-    let users = users::top(Path::new("/proc"), within, 10, DEADLINE).unwrap();
+    let users = users::top(Path::new("/proc"), within, 10, DEADLINE, &[]).unwrap();
     assert_eq!(users.top.iter().map(|user| user.pid).collect::<Vec<_>>(), [Some(pid)]);
     assert!(users.top[0].memory >= Bytes(32 * MIB) && users.top[0].command.starts_with("tail -c"));
 }

@@ -4,8 +4,10 @@
 //! Declare it after the sandbox of the held process: frozen members would keep that from being removed.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -53,6 +55,36 @@ impl Freezer {
             let state = fs::read_to_string(self.dir.join("freezer.state"))?;
             Ok((state.trim() == "FROZEN").then_some(()))
         })
+    }
+
+    /// Has a command start in it.
+    ///
+    /// # Errors
+    /// Its file cannot be opened.
+    pub fn enter(&self, command: &mut Command) -> Result<()> {
+        let procs = fs::OpenOptions::new().write(true).open(self.dir.join("cgroup.procs"))?;
+        // SAFETY: between fork and exec only write(2) is called, on a descriptor that the closure owns.
+        unsafe {
+            command.pre_exec(move || (&procs).write_all(b"0"));
+        }
+        Ok(())
+    }
+
+    /// `THAWED`, `FREEZING` or `FROZEN`.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn state(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.dir.join("freezer.state"))?.trim().to_owned())
+    }
+
+    /// The processes in it.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn members(&self) -> Result<Vec<u32>> {
+        let text = fs::read_to_string(self.dir.join("cgroup.procs"))?;
+        text.lines().map(|line| line.parse().context("a strange member")).collect()
     }
 
     /// Lets all members go: who was killed dies now.
@@ -109,7 +141,7 @@ fn sweep(root: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Stdio};
+    use std::process::Stdio;
 
     use super::*;
     use crate::clock::scaled;

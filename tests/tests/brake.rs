@@ -153,6 +153,28 @@ fn the_victim_dies_and_the_others_go_on() {
     .unwrap();
 }
 
+/// Who reads how much a process holds keeps its memory from coming back with its death.
+#[test]
+fn a_victim_whose_memory_somebody_reads_costs_no_other_worker() {
+    let sandbox = sandbox!(512);
+    let agent = braking(&sandbox, &["--debug-delay-ms=50"]);
+    let (mut old, _) = worker(&agent, &sandbox, "old", &Hog::new(200).on_line());
+    let (mut new, pid) = worker(&agent, &sandbox, "new", &Hog::new(400).on_line());
+    let rollup = Path::new("/proc").join(pid.to_string()).join("smaps_rollup");
+    new.start().unwrap();
+    old.start().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            // Until it is gone.
+            scope.spawn(|| while fs::read(&rollup).is_ok() {});
+        }
+        assert!(!new.wait(PATIENCE).unwrap().success());
+    });
+    old.wait_holding(PATIENCE).unwrap();
+    let kills: Vec<Value> = agent.ask("kills").unwrap();
+    assert_eq!(kills.len(), 1, "{kills:?}");
+}
+
 /// A sandbox with a stopped worker in it that would go on to hold 300 MiB, and the agent.
 fn with_a_stopped_worker(sandbox: &Sandbox, flags: &[&str]) -> (Agent, Running, u32) {
     let agent = braking(sandbox, flags);

@@ -15,7 +15,10 @@ mod gear;
 mod hierarchy;
 mod kills;
 mod note;
+mod owed;
 mod readings;
+mod resting;
+mod returning;
 mod settings;
 mod struck;
 #[cfg(test)]
@@ -26,7 +29,7 @@ mod views;
 mod worker;
 mod workers;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 pub use self::action::Action;
@@ -62,6 +65,8 @@ pub struct Core {
     settings: Settings,
     domains: BTreeMap<DomainId, Domain>,
     workers: BTreeMap<WorkerId, Worker>,
+    /// Who could not be signalled for the moment, by when it is a candidate again.
+    resting: BTreeSet<(Nanos, WorkerId)>,
     /// At most one for each family of domains: a handful.
     flights: Vec<Flight>,
     spare: Spare,
@@ -83,6 +88,7 @@ impl Core {
             settings,
             domains: BTreeMap::new(),
             workers: BTreeMap::new(),
+            resting: BTreeSet::new(),
             flights: Vec::new(),
             spare: Spare::new(),
             history: VecDeque::new(),
@@ -143,9 +149,10 @@ impl Core {
                     self.after_an_end(worker, now, todo);
                 }
             }
-            Event::Signalled { kill, worker, at, refused, cgroup } => {
+            Event::Signalled { kill, worker, at, refused, cgroup, freezer } => {
                 if let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == kill) {
                     flight.record.cgroup_kill = cgroup.or(flight.record.cgroup_kill.take());
+                    flight.record.freezer = freezer.or(flight.record.freezer.take());
                 }
                 self.signalled(kill, worker, at, refused, now, todo);
             }
@@ -156,7 +163,9 @@ impl Core {
                 let sample = memory.map(|bytes| Sample { bytes, measured, at: now });
                 self.measured(worker, sample);
             }
-            Event::Refused { kill, worker, pid, at } => self.refused(kill, worker, pid, at, now, todo),
+            Event::Refused { kill, worker, pid, at, for_now } => {
+                self.refused(kill, worker, (pid, for_now), at, now, todo);
+            }
             Event::Examined { kill, worker, remains } => self.examined(kill, worker, remains, now, todo),
             Event::Moved { worker, domains } => self.moved(worker, domains, todo),
             Event::Idle { worker, ever_leased } => {
@@ -173,7 +182,7 @@ impl Core {
     #[must_use]
     pub fn next_deadline(&self) -> Nanos {
         let flights = self.flights.iter().map(Flight::next_deadline);
-        flights.chain(self.brake_deadline()).fold(self.next_refresh, Nanos::min)
+        flights.chain(self.brake_deadline()).chain(self.next_rested()).fold(self.next_refresh, Nanos::min)
     }
 
     /// The most time between two refreshes. While nobody is registered there is nobody to kill, so that nothing is late:
@@ -193,6 +202,7 @@ impl Core {
     fn tick(&mut self, now: Nanos, todo: &mut VecDeque<Action>) {
         self.check_deadlines(now, todo);
         self.free_whom_it_may(now, todo);
+        self.wake_the_rested(now, todo);
         let next = now.after(self.pace());
         // Further away than that it can only be if the clock went back.
         if now >= self.next_refresh || self.next_refresh > next {

@@ -7,8 +7,7 @@
 //! A process that is being killed cannot fork any more (copy_process in kernel/fork.c gives up when a signal is pending),
 //! and what it forked before is killed when its record comes. Where the worker had a v2 cgroup to itself at its
 //! registration, `cgroup.kill` does that at once, also without the fork hook: after the signals, and only if nobody
-//! else is in it (`kill/cgroup.rs`). The v1 freezer is not used: it has nothing that strikes forks too, and a frozen
-//! process does not die.
+//! else is in it (`kill/cgroup.rs`). A v1 freezer cgroup to itself is frozen meanwhile (`freezing`).
 
 use std::sync::atomic::Ordering;
 
@@ -26,12 +25,15 @@ use crate::worker::WorkerId;
 impl Shell {
     /// SIGKILL to every process of a victim.
     pub(super) fn kill(&mut self, kill: KillId, worker: WorkerId) {
-        if !self.delay.is_zero() {
-            std::thread::sleep(self.delay);
-        }
-        if !self.told_of_forks(worker) {
+        let told = self.told_of_forks(worker);
+        let mut frozen = None;
+        if !told {
+            frozen = self.freeze(worker);
             // Once their parent is dead nothing tells whose they were.
             self.find_descendants(vec![worker]);
+        }
+        if !self.delay.is_zero() {
+            std::thread::sleep(self.delay);
         }
         let at = clock::now();
         let mut killed = self.registry.signal(worker, Signal::KILL, &self.domains.roots().procfs);
@@ -39,12 +41,17 @@ impl Shell {
         if let Some(deputy) = &self.deputy {
             deputy.stand_down();
         }
+        if told && killed.refused.is_empty() {
+            frozen = self.freeze(worker);
+        }
+        let freezer = frozen.map(|frozen| self.kill_frozen(worker, frozen, &mut killed));
+        self.dying.add(worker);
         self.await_end_of(worker);
         let cgroup = self.kill_own_cgroup(worker, &killed);
         if killed.signalled == 0 && killed.refused.is_empty() {
             tracing::info!(%worker, "nothing left to signal: it was ending by itself");
         }
-        self.answer_for(kill, worker, at, killed, cgroup);
+        self.answer_for(kill, worker, at, killed, (cgroup, freezer));
     }
 
     /// At registration: whether a worker is alone in a v2 cgroup. As a rule it is not, which is no news.
@@ -92,7 +99,7 @@ impl Shell {
         let mut killed = self.registry.signal(worker, Signal::TERM, &self.domains.roots().procfs);
         self.signal_unheld(worker, None, Signal::TERM, &mut killed);
         self.watch_all(worker);
-        self.answer_for(kill, worker, at, killed, None);
+        self.answer_for(kill, worker, at, killed, (None, None));
     }
 
     /// A process that the victim made after its kill.
@@ -101,7 +108,7 @@ impl Shell {
         let mut killed = self.registry.signal_one(worker, pid, Signal::KILL, &self.domains.roots().procfs);
         self.signal_unheld(worker, Some(pid), Signal::KILL, &mut killed);
         self.await_end_of_one(worker, pid);
-        self.answer_for(kill, worker, at, killed, None);
+        self.answer_for(kill, worker, at, killed, (None, None));
     }
 
     fn answer_for(
@@ -110,13 +117,13 @@ impl Shell {
         worker: WorkerId,
         at: Nanos,
         killed: Killed,
-        cgroup: Option<String>,
+        (cgroup, freezer): (Option<String>, Option<String>),
     ) {
         let refused =
             killed.refused.first().map(|(pid, error): &(Pid, SignalError)| format!("process {pid}: {error}"));
-        self.tell(Event::Signalled { kill, worker, at, refused, cgroup });
-        for (pid, _) in killed.refused {
-            self.tell(Event::Refused { kill, worker, pid, at });
+        self.tell(Event::Signalled { kill, worker, at, refused, cgroup, freezer });
+        for (pid, error) in killed.refused {
+            self.tell(Event::Refused { kill, worker, pid, at, for_now: error.for_now() });
         }
     }
 

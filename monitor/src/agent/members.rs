@@ -336,6 +336,7 @@ impl Shell {
         self.carry_out();
         self.scan(worker);
         self.find_own_cgroup(worker, pid);
+        self.find_own_freezer(worker, pid);
         worker
     }
 }

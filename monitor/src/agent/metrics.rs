@@ -145,7 +145,14 @@ fn counters(all: &mut Registry, counters: &Counters) {
     count("workers_stuck", "Victims that did not die in time", counters.stuck);
     count("workers_died_late", "Stuck victims that died after all", counters.died_late);
     count("workers_refused", "Victims that could not be signalled", counters.refused);
+    count("workers_tried_again", "Of them, those that became candidates again", counters.tried_again);
     count("kills", "Kills decided", counters.kills);
+    count("memory_late", "Kills whose memory was not seen back in time", counters.memory_late);
+    count(
+        "watchdog_strays",
+        "Kills by the watchdog of who was no candidate any more",
+        counters.watchdog_strays,
+    );
     count("false_crossings", "Crossings that the reading did not confirm", counters.false_crossings);
     count("unknown_readings", "Readings that failed or made no sense", counters.unknown_readings);
     count("no_candidates", "Readings above the threshold with nobody to kill", counters.no_candidates);

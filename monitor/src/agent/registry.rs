@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::process::Signal;
 use serde::Serialize;
 
 use crate::control::request::Peer;
-use crate::kill::{OwnCgroup, Process, SignalError};
+use crate::kill::{OwnCgroup, OwnFreezer, Process, SignalError};
 use crate::memory::CgroupPath;
 use crate::units::Pid;
 use crate::worker::WorkerId;
@@ -45,6 +46,8 @@ pub(super) struct Entry {
     pub(super) cgroup: Option<CgroupPath>,
     /// The v2 cgroup that it had to itself when it was registered.
     pub(super) own: Option<OwnCgroup>,
+    /// The v1 freezer cgroup that it had to itself then.
+    pub(super) freezer: Option<Arc<OwnFreezer>>,
 }
 
 /// See the module.
@@ -177,6 +180,7 @@ impl Registry {
             uid,
             cgroup,
             own: None,
+            freezer: None,
             connected: true,
         };
         self.workers.insert(worker, entry);

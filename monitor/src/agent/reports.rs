@@ -13,6 +13,7 @@ use tokio::task::spawn_blocking;
 use super::core::{Decision, KillId, KillRecord, Note, Release};
 use super::later::{Later, after};
 use super::node;
+use super::registry::Entry;
 use super::shell::Shell;
 use super::visible::Viewer;
 use crate::config::Config;
@@ -21,10 +22,9 @@ use crate::control::request::Peer;
 pub(super) use crate::journal::Last;
 use crate::journal::{self, JournalView, Writer};
 use crate::memory::users::{self, Users};
-use crate::memory::{CgroupPath, Hierarchy};
 use crate::report::Report;
 use crate::report::summary::{Node, Period};
-use crate::units::Bytes;
+use crate::units::{Bytes, Pid};
 use crate::worker::WorkerId;
 
 /// SPEC 8: how many memory users a report names.
@@ -174,10 +174,12 @@ impl Shell {
     /// Who holds the memory of a domain; to be called on a thread that may wait.
     fn look_for_users(&self, domain: &str) -> impl FnOnce() -> Result<Users, String> + Send + 'static {
         let procfs = self.domains.roots().procfs.clone();
-        let within: Option<(Hierarchy, CgroupPath)> = self.domains.cgroup_named(domain);
+        let within = self.domains.cgroup_named(domain);
+        let victims = self.core.victims().into_iter();
+        let dying: Vec<Pid> = victims.filter_map(|id| self.registry.get(id)).flat_map(Entry::pids).collect();
         move || {
             let within = within.as_ref().map(|(hierarchy, path)| (hierarchy, path));
-            users::top(&procfs, within, TOP, LOOK).map_err(|error| error.to_string())
+            users::top(&procfs, within, TOP, LOOK, &dying).map_err(|error| error.to_string())
         }
     }
 
@@ -194,6 +196,7 @@ impl Shell {
             | Note::Decided { .. }
             | Note::Stuck { .. }
             | Note::DiedLate { .. }
+            | Note::Stray { .. }
             | Note::Gear { .. }
             | Note::Stopped { .. }
             | Note::Refused { .. }

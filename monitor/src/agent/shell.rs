@@ -17,7 +17,9 @@ use super::deputy::Deputy;
 use super::descriptors::Shares;
 use super::domains::Domains;
 use super::faults::Troubles;
+use super::freezing::thawer::Thawer;
 use super::limits::Limits;
+use super::measure::Dying;
 use super::members::Ended;
 use super::registry::Registry;
 use super::reports::Reports;
@@ -54,6 +56,10 @@ pub(super) struct Shell {
     pub(super) domains: Domains,
     /// Where workers may have cgroups of their own, to be killed whole.
     pub(super) unified: Option<Hierarchy>,
+    /// The same for freezing them whole.
+    pub(super) freezer: Option<Hierarchy>,
+    /// Sees to it that nobody stays frozen; from the first worker on that can be.
+    pub(super) thawer: Option<Thawer>,
     pub(super) registry: Registry,
     pub(super) limits: Limits,
     pub(super) troubles: Troubles,
@@ -63,6 +69,8 @@ pub(super) struct Shell {
     pub(super) recorder: Option<Recorder>,
     pub(super) ended: UnboundedSender<Ended>,
     pub(super) reaper: Option<Reaper>,
+    /// Whom nobody measures.
+    pub(super) dying: Dying,
     pub(super) started: Nanos,
     pub(super) last_worker: u64,
     /// The worker that was looked at last (`upkeep`).
@@ -119,6 +127,8 @@ impl Shell {
         let Roots { procfs, cgroupfs } = domains.roots();
         Self {
             unified: Hierarchy::unified(cgroupfs, procfs),
+            freezer: Hierarchy::freezer(cgroupfs, procfs),
+            thawer: None,
             core,
             todo: VecDeque::with_capacity(WAITING),
             programs,
@@ -132,6 +142,7 @@ impl Shell {
             recorder: None,
             ended,
             reaper: reaper.ok(),
+            dying: Dying::default(),
             started: clock::now(),
             last_worker: 0,
             rechecked: WorkerId(0),
@@ -348,6 +359,7 @@ fn log(note: &Note) {
             tracing::info!(target: "note", "{text}")
         }
         Note::Stuck { .. }
+        | Note::Stray { .. }
         | Note::Refused { .. }
         | Note::NoCandidates { .. }
         | Note::Unhelpful { .. }

@@ -181,7 +181,7 @@ impl Visible for KillRecord {
             self.others += hidden;
             // They name processes, and it is not written down whose.
             self.stuck.clear();
-            self.cgroup_kill = None;
+            (self.cgroup_kill, self.freezer) = (None, None);
             self.refused = self.refused.map(|_| "a process could not be signalled".to_owned());
         }
         Some(self)
@@ -210,6 +210,7 @@ impl Visible for Note {
             | Self::Ended { worker, .. }
             | Self::Stuck { worker, .. }
             | Self::DiedLate { worker, .. }
+            | Self::Stray { worker, .. }
             | Self::Refused { worker, .. }
             | Self::Stopped { worker, .. }
             | Self::Continued(Release { worker, .. }) => viewer.owns(worker).then_some(self),

@@ -28,10 +28,15 @@ pub enum Version {
     V2,
 }
 
+/// The controller whose hierarchy is looked for, unless it is said otherwise.
+const MEMORY: &str = "memory";
+
 /// The hierarchy of the memory controller, as mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hierarchy {
     version: Version,
+    /// v1: whose hierarchy it is, as PROCFS/PID/cgroup names it.
+    controller: &'static str,
     /// The directory of the root cgroup, as far as this mount shows it.
     root: PathBuf,
     /// Where the mount's root lies, in the paths that PROCFS/PID/cgroup uses. `/` unless a container's mount
@@ -75,6 +80,14 @@ impl Hierarchy {
         Some(Self::at(Version::V2, root, procfs, true))
     }
 
+    /// The v1 hierarchy of the freezer. `None`: it is not mounted there.
+    #[must_use]
+    pub fn freezer(cgroupfs: &Path, procfs: &Path) -> Option<Self> {
+        let root = cgroupfs.join("freezer");
+        let mounted = root.join("cgroup.procs").is_file();
+        mounted.then(|| Self { controller: "freezer", ..Self::at(Version::V1, root, procfs, true) })
+    }
+
     fn at(version: Version, root: PathBuf, procfs: &Path, listed: bool) -> Self {
         let mounted = std::fs::read(procfs.join("self/mountinfo"))
             .ok()
@@ -83,7 +96,7 @@ impl Hierarchy {
             // No mount point: a directory made by hand, or a mount we cannot see. Nothing to take off then;
             // a path that does not fit is found missing.
             .unwrap_or_else(|| "/".into());
-        Self { version, root, mounted, listed }
+        Self { version, controller: MEMORY, root, mounted, listed }
     }
 
     /// v1 or v2.
@@ -129,10 +142,10 @@ impl Hierarchy {
             other => other,
         })?;
         let key = match self.version {
-            Version::V1 => "memory",
+            Version::V1 => self.controller,
             Version::V2 => "0::",
         };
-        let listed = listed_path(&text, self.version)
+        let listed = listed_path(&text, self.version, self.controller)
             .ok_or_else(|| ReadError::Missing { path: file.as_path().into(), key: Some(key) })?;
         let outside = || ReadError::Outside {
             path: file.as_path().into(),
@@ -230,14 +243,14 @@ fn exists(path: &Path) -> Result<bool, ReadError> {
     }
 }
 
-/// The path in the line of a PROCFS/PID/cgroup file that belongs to the memory controller:
+/// The path in the line of a PROCFS/PID/cgroup file that belongs to a controller:
 /// `4:memory:/path` (v1; several controllers may share a line) or `0::/path` (v2).
-fn listed_path(text: &[u8], version: Version) -> Option<&[u8]> {
+fn listed_path<'a>(text: &'a [u8], version: Version, controller: &str) -> Option<&'a [u8]> {
     text.split(|byte| *byte == b'\n').find_map(|line| {
         let mut fields = line.splitn(3, |byte| *byte == b':');
         let (id, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
         let ours = match version {
-            Version::V1 => controllers.split(|byte| *byte == b',').any(|name| name == b"memory"),
+            Version::V1 => controllers.split(|byte| *byte == b',').any(|name| name == controller.as_bytes()),
             Version::V2 => id == b"0" && controllers.is_empty(),
         };
         (ours && path.starts_with(b"/")).then_some(path)

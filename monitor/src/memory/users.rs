@@ -51,7 +51,8 @@ pub struct Users {
 ///
 /// Ranks by RSS first, which is cheap, and measures PSS (which takes the kernel up to 30 ms per GiB) of the
 /// front-runners only, twice as many as wanted, while `budget` lasts; one measurement may overrun it.
-/// Processes that end meanwhile are left out.
+/// Processes that end meanwhile are left out. Of the `dying` only the RSS is read: who measures PSS holds the memory for as
+/// long, and it would not come back with their death.
 ///
 /// # Errors
 /// PROCFS, or the cgroup's own `cgroup.procs`, cannot be listed.
@@ -60,6 +61,7 @@ pub fn top(
     within: Option<(&Hierarchy, &CgroupPath)>,
     count: usize,
     budget: Duration,
+    dying: &[Pid],
 ) -> Result<Users, ReadError> {
     let started = Instant::now();
     let in_time = || started.elapsed() < budget;
@@ -86,11 +88,12 @@ pub fn top(
 
     let mut top = Vec::with_capacity(sizes.len());
     for (rss, pid) in sizes {
-        let memory = if in_time() {
-            process::memory(procfs, pid)
-        } else {
-            complete = false;
+        let late = !in_time();
+        complete &= !late;
+        let memory = if late || dying.contains(&pid) {
             Ok(ProcessMemory { bytes: rss, measured: Measured::Rss })
+        } else {
+            process::memory(procfs, pid)
         };
         let (Ok(ProcessMemory { bytes, measured }), Some(command)) = (memory, command(procfs, pid)) else {
             continue;

@@ -56,6 +56,9 @@ fn head(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
     if let Some(cgroup) = &kill.cgroup_kill {
         writeln!(f, "Its own cgroup (cgroup.kill): {}", printable(cgroup))?;
     }
+    if let Some(freezer) = &kill.freezer {
+        writeln!(f, "Its own freezer cgroup: {}", printable(freezer))?;
+    }
     if let Some(refused) = &kill.refused {
         writeln!(f, "Not signalled: {}", refused.escape_debug())?;
     }
@@ -73,6 +76,9 @@ fn times(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
         let (signal, dead, back) = (after(times.signal), after(times.dead), after(times.memory_back));
         let confirmed = if kill.confirmed { "confirmed" } else { "not confirmed" };
         write!(f, ", signal {signal}, death {dead}, memory back {back}; {confirmed}")?;
+        if kill.memory_late {
+            write!(f, ", though the memory was not seen back within the wait for it")?;
+        }
     }
     writeln!(f)
 }

@@ -95,7 +95,7 @@ fn a_kill_is_no_success_while_a_child_cannot_be_opened() {
     let kill = &scene.kills(1)[0];
     assert_eq!(kill["confirmed"], false, "{kill}");
     assert!(kill["refused"].as_str().unwrap().contains("could not be opened"), "{kill}");
-    scene.status("it to be counted", |status| status["counters"]["refused"] == 1);
+    scene.status("it to be counted", |status| status["counters"]["refused"].as_u64() > Some(0));
 }
 
 /// The poller takes everything but pidfds. Ends are found at the next tick, kills are confirmed.

@@ -35,6 +35,23 @@ fn when_every_signal_is_refused_each_candidate_is_and_then_it_says_that_nobody_i
 }
 
 #[test]
+fn who_cannot_be_signalled_for_the_moment_is_tried_again_and_dies() {
+    let sandbox = sandbox!(256);
+    let scene = Scene::new(&sandbox, &["--kill-timeout-ms=600000"], &[libc::SYS_pidfd_send_signal]);
+    scene.calls.answer(refuse_sigkill(Errno::NOMEM));
+    let (mut big, id) = scene.above("big");
+    scene.status("it to be refused twice", |status| {
+        status["counters"]["refused"].as_u64() > Some(1)
+            && status["counters"]["tried_again"].as_u64() > Some(0)
+    });
+    scene.calls.pass();
+    big.wait(PATIENCE).unwrap();
+    let kills = scene.kills(3);
+    let last = kills.last().unwrap();
+    assert_eq!((&last["confirmed"], &last["victims"][0]["worker"]), (&true.into(), &id.into()), "{last}");
+}
+
+#[test]
 fn a_living_victim_that_is_said_to_be_gone_ends_as_stuck() {
     let sandbox = sandbox!(256);
     let scene = Scene::new(&sandbox, &["--kill-timeout-ms=300"], &[libc::SYS_pidfd_send_signal]);

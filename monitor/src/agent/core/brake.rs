@@ -193,7 +193,7 @@ impl Core {
         match worker.life {
             // SIGKILL ends a stopped process too.
             Life::BeingKilled(_) => return Fate::Stays,
-            Life::Running | Life::Stuck(_) | Life::Refused => {}
+            Life::Running | Life::Stuck(_) | Life::Refused { .. } => {}
         }
         if !self.settings.brakes() {
             return Fate::Goes(Freed::SwitchedOff);

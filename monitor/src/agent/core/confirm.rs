@@ -36,16 +36,18 @@ impl Core {
         &mut self,
         kill: KillId,
         worker: WorkerId,
-        pid: Pid,
+        (pid, for_now): (Pid, bool),
         at: Nanos,
         now: Nanos,
         todo: &mut VecDeque<Action>,
     ) {
-        if let Some(found) =
-            self.workers.get_mut(&worker).filter(|found| found.life == Life::BeingKilled(kill))
-        {
-            found.refuse(pid, at);
+        let Some(found) = self.workers.get_mut(&worker) else { return };
+        if found.life == Life::BeingKilled(kill) {
+            found.refuse(pid, for_now, at);
             self.check_flight(kill, now, todo);
+        } else if matches!(found.life, Life::Refused { .. }) && !for_now {
+            // The kill was over by what was refused before.
+            found.life = Life::Refused { again: None };
         }
     }
 
@@ -105,27 +107,32 @@ impl Core {
         }
         let Some(dead) = dead_at else {
             // Somebody was forked before the signal and told of after the last death.
-            flight.memory_deadline = None;
+            (flight.memory_deadline, flight.wait) = (None, None);
             return;
         };
         flight.record.times.dead = (!refused).then_some(dead);
         let wait = Duration::from_millis(self.settings.memory_wait_ms);
         let until = *flight.memory_deadline.get_or_insert(dead.after(wait));
-        if back && !refused {
-            flight.record.times.memory_back = Some(now);
+        if now < until && !(back && (refused || self.memory_is_proven(index, now, todo))) {
+            return;
         }
-        if back || now >= until {
-            self.land(index, !refused, now, todo);
+        // The wait for a reading is over, and none showed it.
+        let shown = self.flights[index].wait.is_none();
+        if back && !refused && shown {
+            self.flights[index].record.times.memory_back = Some(now);
         }
+        self.land(index, !refused, now, todo);
     }
 
     /// The kill is over, one way or the other: its victims leave the books or are stuck, and the domain is read
     /// again, which may lead to the next victim.
-    fn land(&mut self, index: usize, confirmed: bool, now: Nanos, todo: &mut VecDeque<Action>) {
+    pub(super) fn land(&mut self, index: usize, confirmed: bool, now: Nanos, todo: &mut VecDeque<Action>) {
         self.book(self.flights[index].id, now, todo);
         let flight = self.flights.remove(index);
         let mut record = flight.record;
         record.confirmed = confirmed;
+        record.memory_late = confirmed && record.times.memory_back.is_none();
+        self.counters.memory_late += u64::from(record.memory_late);
         if let Some(domain) = self.domains.get_mut(&flight.domain) {
             // What is above after this is a new case.
             domain.crossed = Some((now, Trigger::AfterKill));
@@ -141,7 +148,7 @@ impl Core {
                 todo.push_back(Action::Examine { kill, worker: victim, pids });
             } else if worker.refused() {
                 self.counters.refused += 1;
-                worker.life = Life::Refused;
+                self.rest(victim, now);
                 let why = record.refused.clone().unwrap_or_default();
                 todo.push_back(Action::Note(Note::Refused { at: now, kill, worker: victim, pids, why }));
             } else {

@@ -193,6 +193,9 @@ pub enum Event {
         /// What came of `cgroup.kill`; none: the worker has no cgroup of its own.
         #[serde(default)]
         cgroup: Option<String>,
+        /// What came of freezing it; none: it has no v1 freezer cgroup of its own.
+        #[serde(default)]
+        freezer: Option<String>,
     },
     /// A process of a victim could not be signalled: it lives on, and nobody waits for its death.
     Refused {
@@ -204,6 +207,9 @@ pub enum Event {
         pid: Pid,
         /// When it was tried.
         at: Nanos,
+        /// It may be possible later.
+        #[serde(default)]
+        for_now: bool,
     },
     /// The loop hung, and its deputy sent SIGKILL to the worker that was next.
     Struck {

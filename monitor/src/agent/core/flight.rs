@@ -3,6 +3,7 @@
 
 use super::event::{DomainId, KillId};
 use super::readings::Rest;
+use super::returning::Wait;
 use super::view::KillRecord;
 use crate::policy::Choice;
 use crate::units::Nanos;
@@ -27,6 +28,8 @@ pub(super) struct Flight {
     pub(super) deadline: Nanos,
     /// When the wait for the memory of the dead ends; set at the last death.
     pub(super) memory_deadline: Option<Nanos>,
+    /// All are dead, and readings are to show that their memory is back.
+    pub(super) wait: Option<Wait>,
     /// What is known of it so far; becomes an entry of `kills`. Only numbers until the kill is booked.
     pub(super) record: KillRecord,
 }
@@ -36,6 +39,7 @@ impl Flight {
     pub(super) fn next_deadline(&self) -> Nanos {
         // Once all are dead only their memory is waited for.
         let end = self.memory_deadline.unwrap_or(self.deadline);
+        let end = self.wait.map_or(end, |wait| wait.next.min(end));
         self.grace_until.map_or(end, |grace| grace.min(end))
     }
 }

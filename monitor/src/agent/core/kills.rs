@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::flight::Flight;
-use super::worker::Life;
 use super::{Action, Chosen, Core, DomainId, KillId, KillRecord, Note, Times, Trigger, VictimRecord};
 use crate::control::protocol::Verdict;
 use crate::policy::Choice;
@@ -86,7 +85,9 @@ impl Core {
             total: usage.total,
             times: Times { crossing: Some(crossing), decision: Some(now), ..Times::default() },
             confirmed: false,
+            memory_late: false,
             cgroup_kill: None,
+            freezer: None,
             dry_run: self.settings.dry_run,
             refused: None,
             stuck: Vec::new(),
@@ -103,13 +104,14 @@ impl Core {
             grace_until: (!grace.is_zero()).then(|| now.after(grace)),
             deadline: now.after(grace).after(Duration::from_millis(self.settings.kill_timeout_ms)),
             memory_deadline: None,
+            wait: None,
             record,
         }
     }
 
     fn order(&mut self, kill: KillId, victim: WorkerId, todo: &mut VecDeque<Action>) {
         let Some(worker) = self.workers.get_mut(&victim) else { return };
-        worker.life = Life::BeingKilled(kill);
+        worker.be_killed(kill);
         let order = match self.settings.grace_ms {
             0 => Action::Kill { kill, worker: victim },
             1.. => Action::Terminate { kill, worker: victim },

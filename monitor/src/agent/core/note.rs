@@ -121,7 +121,18 @@ pub enum Note {
         /// wait(2) status of its first process, if the kernel told.
         status: Option<u32>,
     },
-    /// Processes of a victim could not be signalled; the worker is never counted as a candidate again.
+    /// While the loop hung its deputy killed somebody who is no candidate any more: there is no record of that kill.
+    Stray {
+        /// When.
+        at: Nanos,
+        /// Whom.
+        worker: WorkerId,
+        /// What the deputy read.
+        used: Bytes,
+        /// What there was.
+        total: Bytes,
+    },
+    /// Processes of a victim could not be signalled; the worker is no candidate: for a while, or for good if that was denied.
     Refused {
         /// When.
         at: Nanos,

@@ -61,6 +61,7 @@ impl Core {
             (Relief::Ordered, None) => {}
             (Relief::None(note), _) => self.finish_reading(rest, note, now, todo),
         }
+        self.memory_was_read(id, now, todo);
     }
 
     /// What is less urgent than an order to kill. Orders first; what is said of them comes in the order of cause: the

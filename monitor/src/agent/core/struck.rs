@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::worker::Life;
-use super::{Action, Core, DomainId, KillId, Trigger};
+use super::{Action, Core, DomainId, KillId, Note, Trigger};
 use crate::policy::Choice;
 use crate::threshold::Usage;
 use crate::units::{Bytes, Nanos};
@@ -35,20 +35,19 @@ impl Core {
         now: Nanos,
         todo: &mut VecDeque<Action>,
     ) {
-        let Some(life) = self.workers.get(&victim).map(|worker| worker.life) else { return };
-        self.counters.watchdog_kills += 1;
-        if let Life::BeingKilled(kill) = life {
+        if let Some(Life::BeingKilled(kill)) = self.workers.get(&victim).map(|worker| worker.life) {
             // It hung between the order and the signal.
+            self.counters.watchdog_kills += 1;
             self.sent_by_the_deputy(kill, at);
             return;
         }
-        let line = self.threshold();
-        let Some(domain) = self.domains.get_mut(&id) else { return };
-        let Ok(threshold) = domain.threshold(total, line) else { return };
-        let crossed = (domain.crossed.map_or(at, |(crossed, _)| crossed), Trigger::Watchdog);
-        let Some(choice) = domain.roster.ranking().into_iter().find(|choice| choice.id == victim) else {
+        let Some((choice, threshold, crossed)) = self.struck_candidate(id, victim, total, at) else {
+            // It ended, was given up on, or is charged elsewhere: the deputy's name for it was old.
+            self.counters.watchdog_strays += 1;
+            todo.push_back(Action::Note(Note::Stray { at, worker: victim, used, total }));
             return;
         };
+        self.counters.watchdog_kills += 1;
         let flying = self.flights.iter().position(|flight| self.overlap(flight.domain, id));
         let kill = match flying {
             // It hung between the order to kill somebody else and that signal: they are one kill.
@@ -66,9 +65,25 @@ impl Core {
         };
         self.sent_by_the_deputy(kill, at);
         if let Some(worker) = self.workers.get_mut(&victim) {
-            worker.life = Life::BeingKilled(kill);
+            worker.be_killed(kill);
         }
         Action::Kill { kill, worker: victim }.first(todo);
+    }
+
+    /// A candidate of a domain, the domain's threshold, and since when it is above.
+    fn struck_candidate(
+        &mut self,
+        id: DomainId,
+        victim: WorkerId,
+        total: Bytes,
+        at: Nanos,
+    ) -> Option<(Choice, Bytes, (Nanos, Trigger))> {
+        let line = self.threshold();
+        let domain = self.domains.get_mut(&id)?;
+        let threshold = domain.threshold(total, line).ok()?;
+        let crossed = (domain.crossed.map_or(at, |(crossed, _)| crossed), Trigger::Watchdog);
+        let choice = domain.roster.ranking().into_iter().find(|choice| choice.id == victim)?;
+        Some((choice, threshold, crossed))
     }
 
     fn joins(&mut self, index: usize, choice: Choice) -> KillId {

@@ -1,6 +1,7 @@
 //! The core on its own: events in, actions out.
 
 mod clock;
+mod endings;
 mod machine;
 mod overlap;
 
@@ -44,7 +45,8 @@ impl Bench {
         self.core.handle(event, self.now, &mut todo);
         let orders: Vec<(KillId, WorkerId)> = todo.iter().filter_map(order).collect();
         for (kill, worker) in orders {
-            let signalled = Event::Signalled { kill, worker, at: self.now, refused: None, cgroup: None };
+            let signalled =
+                Event::Signalled { kill, worker, at: self.now, refused: None, cgroup: None, freezer: None };
             self.core.handle(signalled, self.now, &mut todo);
         }
         todo.into()
@@ -69,7 +71,17 @@ impl Bench {
         });
     }
 
+    /// One that is gone had its memory taken before.
     fn ended(&mut self, id: u64, seen: Seen) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if seen == Seen::Gone {
+            actions.extend(self.told_of_end(id, Seen::Released));
+        }
+        actions.extend(self.told_of_end(id, seen));
+        actions
+    }
+
+    fn told_of_end(&mut self, id: u64, seen: Seen) -> Vec<Action> {
         let pid = Pid(100 + u32::try_from(id).unwrap());
         let at = self.now;
         self.happen(Event::Ended { worker: WorkerId(id), pid, seen, status: Some(9), at })
@@ -182,7 +194,11 @@ fn an_order_to_kill_stands_before_all_that_waits_and_alone() {
     assert_eq!(todo, [kill(1), kill(2), Action::Read(OTHER), Action::Read(NODE)]);
     todo.clear();
     let (kill, worker, at) = (KillId(1), WorkerId(1), bench.now);
-    bench.core.handle(Event::Signalled { kill, worker, at, refused: None, cgroup: None }, at, &mut todo);
+    bench.core.handle(
+        Event::Signalled { kill, worker, at, refused: None, cgroup: None, freezer: None },
+        at,
+        &mut todo,
+    );
     assert_eq!(todo.front(), Some(&Action::Record(kill)), "then it is written down");
     let todo: Vec<Action> = todo.into();
     assert!(notes(&todo).iter().any(|note| matches!(note, Note::Decided { .. })), "and told: {todo:?}");
@@ -213,6 +229,14 @@ fn whom_the_deputy_struck_is_on_the_books_and_not_ordered_twice() {
     assert_eq!(killed(&bench.happen(struck)), NOBODY, "its order is on its way");
     assert_eq!(bench.core.kill(KillId(2)).unwrap().trigger, Trigger::Watchdog);
     assert_eq!((bench.core.counters().watchdog_kills, bench.core.counters().kills), (2, 2));
+    // By a name that is old.
+    bench.ended(1, Seen::Gone);
+    let struck = Event::Struck { domain: BOX, worker: WorkerId(1), at, used, total };
+    let actions = bench.happen(struck);
+    assert_eq!(killed(&actions), NOBODY);
+    assert_eq!(notes(&actions), [&Note::Stray { at, worker: WorkerId(1), used, total }]);
+    let counters = bench.core.counters();
+    assert_eq!((counters.watchdog_kills, counters.watchdog_strays), (2, 1));
 }
 
 /// The loop hung on after the first: it hears of both at once, when they are dead.
@@ -235,59 +259,6 @@ fn those_whom_the_deputy_struck_one_after_the_other_are_one_kill() {
     assert_eq!((victims, record.trigger, record.confirmed), (vec![3, 2], Trigger::Watchdog, true));
     assert_eq!((bench.core.counters().watchdog_kills, bench.core.counters().killed), (2, 2));
     assert_eq!(killed(&bench.reading(BOX, 20)), NOBODY);
-}
-
-#[test]
-fn taken_memory_is_no_proof_of_death() {
-    let mut bench = Bench::new(Settings::default());
-    bench.worker(1, "a", &[BOX]);
-    bench.worker(2, "a", &[BOX]);
-    assert_eq!(killed(&bench.reading(BOX, 99)), [2]);
-    bench.ended(2, Seen::Released);
-    assert_eq!(killed(&bench.reading(BOX, 99)), NOBODY, "frozen, for one");
-    let over = bench.ended(2, Seen::Exit);
-    assert_eq!(reads(&over), [1], "dead, and its memory was back before");
-}
-
-#[test]
-fn memory_that_does_not_come_back_is_waited_for_only_so_long() {
-    let mut bench = Bench::new(Settings::default());
-    bench.worker(1, "a", &[BOX]);
-    assert_eq!(killed(&bench.reading(BOX, 99)), [1]);
-    bench.ended(1, Seen::Exit);
-    assert_eq!(bench.core.kills_in_flight(), 1);
-    bench.now = bench.now.after(Duration::from_millis(1_000));
-    assert!(bench.core.next_deadline() <= bench.now);
-    bench.happen(Event::Tick);
-    let record = bench.core.kill(KillId(1)).unwrap();
-    assert_eq!((bench.core.kills_in_flight(), record.confirmed, record.times.memory_back), (0, true, None));
-}
-
-#[test]
-fn a_victim_that_does_not_die_is_stuck_and_never_a_candidate_again() {
-    let mut bench = Bench::new(Settings::default());
-    bench.worker(1, "a", &[BOX]);
-    bench.worker(2, "a", &[BOX]);
-    assert_eq!(killed(&bench.reading(BOX, 99)), [2]);
-    bench.now = bench.now.after(Duration::from_secs(10));
-    let actions = bench.happen(Event::Tick);
-    let (kill, worker) = (KillId(1), WorkerId(2));
-    assert!(actions.contains(&Action::Examine { kill, worker, pids: vec![Pid(102)] }), "{actions:?}");
-    let (pid, wait_channel) = (Pid(102), Some("folio_wait".to_owned()));
-    let remains = vec![Remains { pid, state: Some('D'), wait_channel, sigkill_pending: Some(true) }];
-    let actions = bench.happen(Event::Examined { kill, worker, remains: remains.clone() });
-    let stuck = |note: &&Note| matches!(note, Note::Stuck { worker: WorkerId(2), .. });
-    assert!(notes(&actions).iter().any(stuck), "{actions:?}");
-    assert_eq!(bench.core.kill(kill).unwrap().stuck, remains);
-    assert!(!bench.core.kill(KillId(1)).unwrap().confirmed);
-    assert_eq!(killed(&bench.reading(BOX, 99)), [1]);
-    bench.ended(1, Seen::Gone);
-    assert_eq!(killed(&bench.reading(BOX, 99)), NOBODY, "the stuck one is not taken twice");
-    assert_eq!(bench.core.counters().stuck, 1);
-    let late = bench.ended(2, Seen::Gone);
-    assert!(notes(&late).iter().any(|note| matches!(note, Note::DiedLate { .. })), "{late:?}");
-    assert_eq!(bench.core.counters().died_late, 1);
-    assert_eq!(bench.core.workers(), []);
 }
 
 #[test]
@@ -332,59 +303,6 @@ fn by_time_takes_the_idle_first_and_who_gets_work_is_the_newest() {
     bench.happen(Event::Leased { worker: WorkerId(2) });
     assert_eq!(states(&bench)[0], (WorkerState::Running, true));
     assert_eq!(killed(&bench.reading(BOX, 99)), [2], "its time began after that of the one registered last");
-}
-
-#[test]
-fn a_refused_signal_ends_the_kill_and_takes_the_worker_off() {
-    let mut bench = Bench::new(Settings::default());
-    bench.worker(1, "a", &[BOX]);
-    bench.worker(2, "a", &[BOX]);
-    bench.happen(Event::Forked { worker: WorkerId(2), pid: Pid(7) });
-    assert_eq!(killed(&bench.reading(BOX, 99)), [2]);
-    let (kill, worker, at) = (KillId(1), WorkerId(2), bench.now);
-    bench.happen(Event::Signalled {
-        kill,
-        worker,
-        at,
-        refused: Some("process 7: refused".into()),
-        cgroup: None,
-    });
-    bench.happen(Event::Refused { kill, worker, pid: Pid(7), at });
-    assert_eq!(bench.core.kills_in_flight(), 1, "the other process of it can die still");
-    let over = bench.ended(2, Seen::Gone);
-    assert!(notes(&over).iter().any(|note| matches!(note, Note::Refused { .. })), "{over:?}");
-    let record = bench.core.kill(kill).unwrap();
-    assert_eq!((record.confirmed, record.refused.as_deref()), (false, Some("process 7: refused")));
-    assert_eq!(killed(&bench.reading(BOX, 99)), [1], "it is not chosen again");
-    assert_eq!(bench.core.counters().refused, 1);
-}
-
-#[test]
-fn sigterm_comes_first_and_what_is_forked_meanwhile_lives_until_sigkill() {
-    let mut bench = Bench::new(Settings { grace_ms: 100, ..Settings::default() });
-    bench.worker(1, "a", &[BOX]);
-    let (kill, worker) = (KillId(1), WorkerId(1));
-    assert!(bench.reading(BOX, 99).contains(&Action::Terminate { kill, worker }));
-    assert_eq!(bench.happen(Event::Forked { worker, pid: Pid(7) }), [], "a helper of its end");
-    bench.now = bench.now.after(Duration::from_millis(100));
-    assert!(bench.core.next_deadline() <= bench.now);
-    assert_eq!(killed(&bench.happen(Event::Tick)), [1]);
-    assert_eq!(killed(&bench.happen(Event::Tick)), NOBODY, "once");
-}
-
-#[test]
-fn a_child_made_after_the_kill_is_killed_too() {
-    let mut bench = Bench::new(Settings::default());
-    bench.worker(1, "a", &[BOX]);
-    let child = Pid(7);
-    let fork = Event::Forked { worker: WorkerId(1), pid: child };
-    assert_eq!(bench.happen(fork.clone()), []);
-    assert_eq!(killed(&bench.reading(BOX, 99)), [1]);
-    assert_eq!(bench.happen(fork), [], "known already");
-    let late = bench.happen(Event::Forked { worker: WorkerId(1), pid: Pid(8) });
-    assert_eq!(late, [Action::KillProcess { kill: KillId(1), worker: WorkerId(1), pid: Pid(8) }]);
-    bench.ended(1, Seen::Gone);
-    assert_eq!(bench.core.kills_in_flight(), 1, "its children live");
 }
 
 #[test]

@@ -94,7 +94,7 @@ pub enum WorkerState {
     BeingKilled,
     /// Signalled, and given up on.
     Stuck,
-    /// A process of it could not be signalled. It is no candidate any more.
+    /// A process of it could not be signalled. It is no candidate: for a while, or for good if that was denied.
     Refused,
 }
 
@@ -155,9 +155,15 @@ pub struct KillRecord {
     pub times: Times,
     /// All victims died and their memory came back, or the bounded wait for it passed.
     pub confirmed: bool,
+    /// That wait passed: the victims are dead, and neither the kernel's word nor a reading shows their memory back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub memory_late: bool,
     /// What came of `cgroup.kill`: "used", or "not used: " and why; null: no victim has a v2 cgroup of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup_kill: Option<String>,
+    /// The same of freezing a victim while it was killed; null: no victim has a v1 freezer cgroup of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freezer: Option<String>,
     /// Nobody was signalled.
     #[serde(default)]
     pub dry_run: bool,
@@ -245,11 +251,20 @@ pub struct Counters {
     /// Workers that could not be killed because a signal was refused. They are on the books until they end.
     #[serde(default)]
     pub refused: u64,
+    /// Of these refusals, those that were for the moment, after which the worker became a candidate again.
+    #[serde(default)]
+    pub tried_again: u64,
     /// Kills decided.
     pub kills: u64,
+    /// Of those, the ones whose memory was not seen back within the wait for it.
+    #[serde(default)]
+    pub memory_late: u64,
     /// Of those, the ones that the loop's deputy carried out while the loop hung.
     #[serde(default)]
     pub watchdog_kills: u64,
+    /// How often the deputy killed somebody who was no candidate any more when the loop heard of it.
+    #[serde(default)]
+    pub watchdog_strays: u64,
     /// Kernel crossings that the authoritative reading did not confirm.
     pub false_crossings: u64,
     /// Readings that failed or made no sense: nobody is killed on them.

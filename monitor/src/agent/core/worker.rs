@@ -3,57 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::event::{DomainId, KillId, Seen};
+use super::owed::{Owed, Process};
 use super::view::{Sample, WorkerState, WorkerView};
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::{Activity, Candidate, WorkerId};
-
-/// A process that belongs to a worker and is not gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Process {
-    /// Its exit record was seen.
-    dying: bool,
-    /// Its memory was taken by `process_mrelease`. No proof of its death: a frozen process is released too.
-    released: bool,
-    /// The signal to it was refused: its death is not waited for.
-    refused: bool,
-}
-
-impl Process {
-    /// What of it is still to come.
-    fn owes(self) -> Owed {
-        Owed {
-            deaths: usize::from(!self.dying && !self.refused),
-            memory: usize::from(!self.released && !self.refused),
-            refused: usize::from(self.refused && !self.dying),
-        }
-    }
-}
-
-/// Sums over a worker's processes, so that the end of one of thousands does not cost a look at all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Owed {
-    /// Those whose death a kill waits for.
-    deaths: usize,
-    /// Those whose memory it waits for.
-    memory: usize,
-    /// Those that live and could not be signalled.
-    refused: usize,
-}
-
-impl Owed {
-    fn add(&mut self, one: Self) {
-        self.deaths += one.deaths;
-        self.memory += one.memory;
-        self.refused += one.refused;
-    }
-
-    /// `one` was added before.
-    fn remove(&mut self, one: Self) {
-        self.deaths -= one.deaths;
-        self.memory -= one.memory;
-        self.refused -= one.refused;
-    }
-}
 
 /// Where it is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +14,11 @@ pub(super) enum Life {
     Running,
     BeingKilled(KillId),
     Stuck(KillId),
-    /// A process of it could not be signalled: no candidate any more, otherwise as running.
-    Refused,
+    /// A process of it could not be signalled: no candidate, otherwise as running.
+    Refused {
+        /// When it is one again; none: it may not be signalled, and never is.
+        again: Option<Nanos>,
+    },
 }
 
 /// See the module.
@@ -83,6 +39,12 @@ pub(super) struct Worker {
     pub(super) status: Option<u32>,
     /// When the last living process was seen dying.
     dead_at: Option<Nanos>,
+    /// A signal to it was denied for good.
+    denied: bool,
+    /// How often a kill of it ended because it could not be signalled for the moment.
+    pub(super) rests: u32,
+    /// Since it is being killed a process of it went whose memory nobody saw taken.
+    unproven: bool,
 }
 
 impl Worker {
@@ -99,6 +61,9 @@ impl Worker {
             owed: Owed::default(),
             status: None,
             dead_at: None,
+            denied: false,
+            rests: 0,
+            unproven: false,
         };
         new.add(pid);
         new
@@ -129,6 +94,7 @@ impl Worker {
             Seen::Gone => {
                 if let Some(gone) = self.processes.remove(&pid) {
                     self.owed.remove(gone.owes());
+                    self.unproven |= !gone.released;
                 }
             }
             Seen::Exit => self.change(pid, |process| process.dying = true),
@@ -137,8 +103,9 @@ impl Worker {
         self.settle(at);
     }
 
-    /// The signal to a process of it was refused.
-    pub(super) fn refuse(&mut self, pid: Pid, at: Nanos) {
+    /// The signal to a process of it was refused, for good or `for_now`.
+    pub(super) fn refuse(&mut self, pid: Pid, for_now: bool, at: Nanos) {
+        self.denied |= !for_now;
         self.change(pid, |process| process.refused = true);
         self.settle(at);
     }
@@ -161,6 +128,20 @@ impl Worker {
         self.owed.refused > 0
     }
 
+    /// Whether one of them may not be signalled.
+    pub(super) fn denied(&self) -> bool {
+        self.denied
+    }
+
+    /// It is a candidate again: whom the signal did not reach is to die with the others.
+    pub(super) fn try_again(&mut self) {
+        self.life = Life::Running;
+        self.processes.values_mut().for_each(|process| process.refused = false);
+        self.owed = Owed::default();
+        self.processes.values().for_each(|process| self.owed.add(process.owes()));
+        self.dead_at = self.dead_at.filter(|_| self.owed.deaths == 0);
+    }
+
     /// When the last of its processes was seen dying; none while one lives that could be signalled.
     pub(super) fn dead_at(&self) -> Option<Nanos> {
         self.dead_at
@@ -169,6 +150,16 @@ impl Worker {
     /// Whether all that it held is given back.
     pub(super) fn memory_is_back(&self) -> bool {
         self.dead_at.is_some() && self.owed.memory == 0
+    }
+
+    /// Whether a process of a victim went without `process_mrelease`'s word for its memory.
+    pub(super) fn unproven(&self) -> bool {
+        self.unproven
+    }
+
+    /// It is a victim from now on.
+    pub(super) fn be_killed(&mut self, kill: KillId) {
+        (self.life, self.unproven) = (Life::BeingKilled(kill), false);
     }
 
     /// Whether none of its processes is left.
@@ -202,7 +193,7 @@ impl Worker {
                 },
                 Life::BeingKilled(_) => WorkerState::BeingKilled,
                 Life::Stuck(_) => WorkerState::Stuck,
-                Life::Refused => WorkerState::Refused,
+                Life::Refused { .. } => WorkerState::Refused,
             },
             ever_leased: self.candidate.activity != Activity::Idle { ever_leased: false },
             retriable: self.candidate.kind.retriable(),
@@ -243,7 +234,7 @@ mod tests {
         let pids = || (1..=PROCESSES).rev().map(Pid);
         assert_eq!(pids().filter(|pid| worker.add(*pid)).count(), 15_999, "the first was there");
         assert_eq!(worker.pids()[..3], [Pid(1), Pid(2), Pid(3)], "in the order of their numbers");
-        worker.refuse(Pid(7), Nanos(1));
+        worker.refuse(Pid(7), true, Nanos(1));
         for (at, pid) in (2..).map(Nanos).zip(pids()) {
             assert_eq!((worker.dead_at(), worker.refused()), (None, pid.0 >= 7), "before {pid:?}");
             worker.end(pid, Seen::Exit, None, at);

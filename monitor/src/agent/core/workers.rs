@@ -45,7 +45,7 @@ impl Core {
 
     /// The worker is nobody's business any more. One that is being killed stays until that is over.
     pub(super) fn unregister(&mut self, id: WorkerId, now: Nanos, todo: &mut VecDeque<Action>) {
-        let idle = |worker: &Worker| matches!(worker.life, Life::Running | Life::Refused);
+        let idle = |worker: &Worker| matches!(worker.life, Life::Running | Life::Refused { .. });
         if self.workers.get(&id).is_some_and(idle) {
             self.counters.unregistered += 1;
             self.forget(id, now, todo);
@@ -59,7 +59,7 @@ impl Core {
             return;
         }
         match worker.life {
-            Life::Running | Life::Refused => {}
+            Life::Running | Life::Refused { .. } => {}
             Life::BeingKilled(kill) | Life::Stuck(kill) => {
                 // Asked to end, it may need a helper to do so; if it does not end, both are killed.
                 if !self.in_grace(kill) {
@@ -86,7 +86,7 @@ impl Core {
     pub(super) fn after_an_end(&mut self, id: WorkerId, now: Nanos, todo: &mut VecDeque<Action>) {
         let Some(worker) = self.workers.get(&id) else { return };
         match worker.life {
-            Life::Running | Life::Refused if worker.gone() => {
+            Life::Running | Life::Refused { .. } if worker.gone() => {
                 let status = worker.status;
                 match status {
                     None | Some(0) => self.counters.exited += 1,
@@ -96,7 +96,7 @@ impl Core {
                 todo.push_back(Action::Note(Note::Ended { at: now, worker: id, status }));
                 self.forget(id, now, todo);
             }
-            Life::Running | Life::Refused => {}
+            Life::Running | Life::Refused { .. } => {}
             Life::BeingKilled(kill) => self.check_flight(kill, now, todo),
             // It had been given up on, and died after all.
             Life::Stuck(kill) if worker.gone() => {

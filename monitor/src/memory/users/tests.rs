@@ -12,7 +12,7 @@ fn sizes(users: &Users) -> Vec<(u32, u64, Measured)> {
 #[test]
 fn the_largest_come_first_by_what_is_theirs() {
     let tree = Tree::of("v1");
-    let users = top(&tree.roots.procfs, None, 10, LONG).unwrap();
+    let users = top(&tree.roots.procfs, None, 10, LONG, &[]).unwrap();
     assert_eq!(
         sizes(&users),
         [(40, 4000, Measured::Pss), (42, 2000, Measured::Rss), (41, 1000, Measured::Pss)],
@@ -24,19 +24,21 @@ fn the_largest_come_first_by_what_is_theirs() {
 #[test]
 fn no_more_than_asked_for_and_only_of_the_cgroup() {
     let tree = Tree::of("v1");
-    assert_eq!(sizes(&top(&tree.roots.procfs, None, 1, LONG).unwrap()), [(40, 4000, Measured::Pss)]);
+    assert_eq!(sizes(&top(&tree.roots.procfs, None, 1, LONG, &[]).unwrap()), [(40, 4000, Measured::Pss)]);
     let hierarchy = tree.hierarchy().unwrap();
-    let within = top(&tree.roots.procfs, Some((&hierarchy, &cgroup("/box"))), 10, LONG).unwrap();
+    let dying = top(&tree.roots.procfs, None, 1, LONG, &[Pid(40)]).unwrap();
+    assert_eq!(sizes(&dying)[0].2, Measured::Rss, "its memory is not held while it dies");
+    let within = top(&tree.roots.procfs, Some((&hierarchy, &cgroup("/box"))), 10, LONG, &[]).unwrap();
     assert_eq!(sizes(&within), [(40, 4000, Measured::Pss), (41, 1000, Measured::Pss)]);
     assert!(within.complete, "999 has ended, which is nothing to report");
-    let none = top(&tree.roots.procfs, Some((&hierarchy, &cgroup("/none"))), 10, LONG);
+    let none = top(&tree.roots.procfs, Some((&hierarchy, &cgroup("/none"))), 10, LONG, &[]);
     assert!(none.unwrap_err().is_missing_file());
 }
 
 #[test]
 fn out_of_time_is_said() {
     let tree = Tree::of("v1");
-    let users = top(&tree.roots.procfs, None, 10, Duration::ZERO).unwrap();
+    let users = top(&tree.roots.procfs, None, 10, Duration::ZERO, &[]).unwrap();
     assert_eq!(users, Users { top: vec![], complete: false });
 }
 
@@ -55,7 +57,7 @@ fn commands_are_one_harmless_line_of_at_most_100_characters() {
 
 #[test]
 fn this_process_is_among_those_of_the_machine() {
-    let users = top(Path::new("/proc"), None, usize::MAX, LONG).unwrap();
+    let users = top(Path::new("/proc"), None, usize::MAX, LONG, &[]).unwrap();
     let me = users.top.iter().find(|user| user.pid == Some(Pid(std::process::id()))).unwrap();
     assert_eq!(me.uid, Some(rustix::process::geteuid().as_raw()));
     assert!(me.memory > Bytes(0) && !me.command.is_empty());

@@ -55,7 +55,14 @@ impl World {
                 Action::Continue { pid, .. } => self.continued.push(pid),
                 Action::Kill { kill, worker } => {
                     self.killed.push(worker);
-                    let event = Event::Signalled { kill, worker, at: self.now, refused: None, cgroup: None };
+                    let event = Event::Signalled {
+                        kill,
+                        worker,
+                        at: self.now,
+                        refused: None,
+                        cgroup: None,
+                        freezer: None,
+                    };
                     self.core.handle(event, self.now, &mut todo);
                 }
                 Action::Note(note) => self.notes.push(note),
@@ -99,7 +106,9 @@ impl World {
 
     fn dies(&mut self, number: u64) {
         let (worker, at) = (WorkerId(number), self.now);
-        self.tell(Event::Ended { worker, pid: pid(number), seen: Seen::Gone, status: Some(9), at });
+        for seen in [Seen::Released, Seen::Gone] {
+            self.tell(Event::Ended { worker, pid: pid(number), seen, status: Some(9), at });
+        }
     }
 }
 

@@ -22,8 +22,9 @@ fn time_that_stands_still_delays_no_kill_and_no_confirmation() {
     for worker in [2, 1] {
         assert_eq!(killed(&still(above())), [worker]);
         let (worker, pid) = (WorkerId(worker), Pid(100 + u32::try_from(worker).unwrap()));
-        let seen = Seen::Gone;
-        let over = still(Event::Ended { worker, pid, seen, status: Some(9), at: Nanos(7) });
+        let mut end = |seen| still(Event::Ended { worker, pid, seen, status: Some(9), at: Nanos(7) });
+        end(Seen::Released);
+        let over = end(Seen::Gone);
         assert_eq!(reads(&over), [1]);
         still(Event::Tick);
     }

@@ -52,6 +52,8 @@ struct Node {
     workers: BTreeMap<WorkerId, Vec<Pid>>,
     /// Those that an order to kill was given for.
     ordered: BTreeMap<WorkerId, KillId>,
+    /// Who was refused a signal: whether for the moment only.
+    refused: BTreeMap<WorkerId, bool>,
     registered: u64,
     last_pid: u32,
     /// When each kill that has not ended must have.
@@ -82,6 +84,7 @@ impl Node {
             now: Nanos(1),
             workers: BTreeMap::new(),
             ordered: BTreeMap::new(),
+            refused: BTreeMap::new(),
             registered: 0,
             last_pid: 1,
             open: BTreeMap::new(),
@@ -107,8 +110,9 @@ impl Node {
             self.core.handle(event, self.now, &mut todo);
         }
         while let Some(action) = todo.pop_front() {
+            let answer = self.obey(action.clone());
             let refusal = self.refusal(&action);
-            for answer in self.obey(action).into_iter().chain(refusal) {
+            for answer in answer.into_iter().chain(refusal) {
                 let before = self.core.counters();
                 let read = if let Event::Reading { domain, .. } = answer { Some(domain) } else { None };
                 self.core.handle(answer, self.now, &mut todo);
@@ -126,7 +130,9 @@ impl Node {
         };
         let pids = self.workers.get(worker).cloned().unwrap_or_default();
         let pid = if self.dice.one_in(8) { self.dice.pick(&pids)? } else { return None };
-        Some(Event::Refused { kill: *kill, worker: *worker, pid, at: self.now })
+        let for_now = self.dice.one_in(2);
+        *self.refused.entry(*worker).or_insert(true) &= for_now;
+        Some(Event::Refused { kill: *kill, worker: *worker, pid, at: self.now, for_now })
     }
 
     /// No trigger passes in silence: above, somebody is being killed, or it is counted that nobody can be; unknown, that
@@ -135,8 +141,10 @@ impl Node {
         let (state, counters) = (&self.core.domains[&domain], self.core.counters());
         if state.above() {
             let killing = self.core.flights.iter().any(|flight| self.core.overlap(flight.domain, domain));
+            // One that shows a victim's memory to be back ends its kill, and is followed by another.
+            let again = state.after_kill.is_some();
             assert!(
-                killing || counters.no_candidates > before.no_candidates,
+                killing || again || counters.no_candidates > before.no_candidates,
                 "above, and nothing came of it"
             );
         } else if state.usage().is_none() && !matches!(state.state, domain::State::NoLimit(_)) {
@@ -151,7 +159,14 @@ impl Node {
             | Action::Terminate { kill, worker }
             | Action::KillProcess { kill, worker, .. } => {
                 self.order(kill, worker);
-                Some(Event::Signalled { kill, worker, at: self.now, refused: None, cgroup: None })
+                Some(Event::Signalled {
+                    kill,
+                    worker,
+                    at: self.now,
+                    refused: None,
+                    cgroup: None,
+                    freezer: None,
+                })
             }
             Action::Examine { kill, worker, .. } => {
                 Some(Event::Examined { kill, worker, remains: Vec::new() })
@@ -197,7 +212,7 @@ impl Node {
         }
         let before = self.ordered.insert(worker, kill);
         assert!(
-            before.is_none_or(|before| before == kill),
+            before.is_none_or(|before| before == kill) || self.refused.get(&worker) == Some(&true),
             "{worker} is struck by kill {kill} after {before:?}"
         );
     }
@@ -417,11 +432,13 @@ fn whatever_happens_kills_do_not_overlap_end_and_strike_only_the_registered_and_
         seen.stuck += counters.stuck;
         seen.died_late += counters.died_late;
         seen.refused += counters.refused;
+        seen.tried_again += counters.tried_again;
         seen.crashed += counters.crashed;
         seen.stopped += counters.stopped;
     }
     // The simulation came everywhere.
-    for number in [seen.killed, seen.stuck, seen.died_late, seen.refused, seen.crashed, seen.stopped] {
+    let Counters { killed, stuck, died_late, refused, tried_again, crashed, stopped, .. } = seen;
+    for number in [killed, stuck, died_late, refused, tried_again, crashed, stopped] {
         assert!(number > 50, "{seen:?}");
     }
 }

@@ -89,6 +89,7 @@ impl Node {
                         at: clock::now(),
                         refused: None,
                         cgroup: None,
+                        freezer: None,
                     });
                 }
                 other => self.shell.act(other),

@@ -1,0 +1,172 @@
+//! A worker's own v1 freezer cgroup, frozen while its processes are signalled, so that none is forked meanwhile.
+//!
+//! Invariants: whoever is frozen here is thawed again, however this is left, and also if the agent is killed in between:
+//! nothing is frozen before somebody else holds the file that thaws it. A frozen process does not die of SIGKILL (kernel
+//! 6.18, kernel/cgroup/legacy_freezer.c): until it is thawed. What somebody else froze stays as it is.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::alone::{NotOwn, Own};
+use crate::units::Pid;
+
+/// `freezer.state`, as it is read and written.
+const FROZEN: &str = "FROZEN";
+const THAWED: &str = "THAWED";
+
+/// See the module. Holds the directory and the file open, so that it never means a cgroup of the same name.
+#[derive(Debug)]
+pub struct OwnFreezer {
+    own: Own,
+    state: File,
+}
+
+/// It is frozen, until this is dropped.
+#[derive(Debug)]
+pub struct Frozen(Arc<OwnFreezer>);
+
+impl OwnFreezer {
+    /// The cgroup at `dir` if there is only `worker` in it.
+    ///
+    /// # Errors
+    /// It is not the worker's own, or the root cgroup, which cannot be frozen.
+    pub fn open(dir: &Path, worker: impl Fn(Pid) -> bool) -> Result<Self, NotOwn> {
+        let path = dir.join("freezer.state");
+        let state = OpenOptions::new().read(true).write(true).open(&path);
+        let opened =
+            Self { own: Own::open(dir)?, state: state.map_err(|error| NotOwn::unknown(&path, error))? };
+        opened.own.only(&worker)?;
+        Ok(opened)
+    }
+
+    /// Freezes it, if only `worker` is in it and nobody else did. `thawer` is given the file that thaws it when THAWED is
+    /// written, and must see to that if this process cannot any more. From the return on nothing in it forks.
+    ///
+    /// # Errors
+    /// It is not the worker's own any more, it is frozen, or `thawer` failed.
+    pub fn freeze(
+        self: &Arc<Self>,
+        worker: impl Fn(Pid) -> bool,
+        thawer: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
+    ) -> Result<Frozen, NotOwn> {
+        self.own.only(&worker)?;
+        let state = self.state()?;
+        if state != THAWED {
+            return Err(NotOwn::Frozen(state));
+        }
+        thawer(self.state.as_fd()).map_err(NotOwn::NoThawer)?;
+        // Before the write: a write that is said to have failed may have had its effect.
+        let frozen = Frozen(Arc::clone(self));
+        // Who is in it is frozen when it next leaves the kernel; to fork it does not get any more (copy_process in
+        // kernel/fork.c gives up when it is to be frozen). So nobody waits here for all to be.
+        self.state.write_all_at(FROZEN.as_bytes(), 0).map_err(|error| self.unknown(error))?;
+        Ok(frozen)
+    }
+
+    fn state(&self) -> Result<String, NotOwn> {
+        let mut text = [0; 16];
+        let length = self.state.read_at(&mut text, 0).map_err(|error| self.unknown(error))?;
+        Ok(String::from_utf8_lossy(&text[..length]).trim().to_owned())
+    }
+
+    fn unknown(&self, error: io::Error) -> NotOwn {
+        NotOwn::unknown(&self.own.path().join("freezer.state"), error)
+    }
+}
+
+impl Frozen {
+    /// The processes in it and below. 0: one that this pid namespace does not show.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub fn members(&self) -> Result<Vec<Pid>, NotOwn> {
+        self.0.own.members()
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        if let Err(error) = thaw(self.0.state.as_fd()) {
+            // The cgroup was removed, as a rule.
+            tracing::error!(%error, "a worker's cgroup could not be thawed");
+        }
+    }
+}
+
+/// Thaws the cgroup whose `freezer.state` this is.
+///
+/// # Errors
+/// The kernel refuses: the cgroup is gone.
+pub fn thaw(state: BorrowedFd<'_>) -> io::Result<()> {
+    let state = File::from(state.try_clone_to_owned()?);
+    state.write_all_at(THAWED.as_bytes(), 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::fs;
+
+    use super::*;
+
+    /// A directory as a freezer cgroup shows itself; none without root, whose files these must be.
+    fn cgroup(state: &str) -> Option<tempfile::TempDir> {
+        use std::os::unix::fs::PermissionsExt as _;
+        if !rustix::process::getuid().is_root() {
+            eprintln!("skipped: needs root");
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for (name, text) in [("cgroup.procs", "7\n"), ("tasks", "7\n"), ("freezer.state", state)] {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        Some(dir)
+    }
+
+    fn state(dir: &tempfile::TempDir) -> String {
+        fs::read_to_string(dir.path().join("freezer.state")).unwrap().trim().to_owned()
+    }
+
+    #[test]
+    fn it_is_frozen_only_with_somebody_to_thaw_it_and_thawed_in_the_end() {
+        let Some(dir) = cgroup(THAWED) else { return };
+        let own = Arc::new(OwnFreezer::open(dir.path(), |_| true).unwrap());
+        let nobody = own.freeze(|_| true, |_| Err(io::ErrorKind::BrokenPipe.into()));
+        assert!(matches!(nobody, Err(NotOwn::NoThawer(_))), "{nobody:?}");
+        assert_eq!(state(&dir), THAWED);
+        let before = Cell::new(None);
+        let frozen = own.freeze(
+            |_| true,
+            |_| {
+                before.set(Some(state(&dir)));
+                Ok(())
+            },
+        );
+        assert_eq!((before.take().as_deref(), state(&dir).as_str()), (Some(THAWED), FROZEN));
+        assert_eq!(frozen.as_ref().unwrap().members().unwrap(), [Pid(7)]);
+        drop(frozen);
+        assert_eq!(state(&dir), THAWED);
+    }
+
+    #[test]
+    fn what_is_frozen_already_and_where_a_stranger_is_it_is_left_alone() {
+        for found in ["FROZEN\n", "FREEZING\n"] {
+            let Some(dir) = cgroup(found) else { return };
+            let own = Arc::new(OwnFreezer::open(dir.path(), |_| true).unwrap());
+            let frozen = own.freeze(|_| true, |_| Ok(()));
+            assert!(matches!(&frozen, Err(NotOwn::Frozen(state)) if state == found.trim()), "{frozen:?}");
+            assert_eq!(state(&dir), found.trim());
+        }
+        let Some(dir) = cgroup(THAWED) else { return };
+        let own = Arc::new(OwnFreezer::open(dir.path(), |_| true).unwrap());
+        assert!(matches!(own.freeze(|_| false, |_| Ok(())), Err(NotOwn::Stranger(Pid(7)))));
+        assert_eq!(state(&dir), THAWED);
+        std::os::unix::fs::chown(dir.path().join("tasks"), Some(1000), None).unwrap();
+        assert!(matches!(OwnFreezer::open(dir.path(), |_| true), Err(NotOwn::Open(_))));
+    }
+}

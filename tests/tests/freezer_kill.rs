@@ -1,0 +1,178 @@
+//! A worker that has a v1 freezer cgroup to itself dies whole also where nobody tells of its forks, and nobody is ever
+//! left frozen: not when somebody else is in the cgroup, not when the agent hangs or is killed in between.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
+
+use std::process::{Child, Command, Stdio};
+
+use monitor_tests::agent::Agent;
+use monitor_tests::binary;
+use monitor_tests::caller::Caller;
+use monitor_tests::cgroup::Sandbox;
+use monitor_tests::clock::{PATIENCE, wait_for};
+use monitor_tests::freezer::Freezer;
+use monitor_tests::hog::{Hog, Running};
+use monitor_tests::process::die_with_parent;
+use monitor_tests::skip::Lacks;
+use monitor_tests::{sandbox, skip};
+use serde_json::Value;
+
+/// Nobody tells of forks.
+const POLLING: [&str; 4] = ["--usage-threshold", "0.5", "--probe", "poll"];
+
+/// A hog that waits for its line, with so many shells around it, each of which starts a thousand processes that stay.
+fn forking_hog(sandbox: &Sandbox, freezer: &Freezer, forkers: u32) -> Running {
+    let hog = Hog::new(160).on_line();
+    let mut command = Command::new("/bin/sh");
+    let script = r#"
+        n=$1; shift
+        while [ "$n" -gt 0 ]; do
+            (i=0; while [ "$i" -lt 1000 ]; do sleep 1000 & i=$((i + 1)); done; wait) </dev/null >/dev/null &
+            n=$((n - 1))
+        done
+        exec "$@""#;
+    command.args(["-c", script, "sh", &forkers.to_string()]).arg(binary::hog().unwrap()).args(hog.args());
+    sandbox.enter(&mut command).unwrap();
+    freezer.enter(&mut command).unwrap();
+    Running::spawn(command).unwrap()
+}
+
+fn the_kill(agent: &Agent) -> Value {
+    wait_for("the kill to be over", PATIENCE, || {
+        let kills: Vec<Value> = agent.ask("kills")?;
+        Ok(kills.into_iter().find(|kill| kill["used_after"].is_number()))
+    })
+    .unwrap()
+}
+
+fn wait_state(freezer: &Freezer, what: &str, wanted: impl Fn(&str) -> bool) {
+    wait_for(what, PATIENCE, || Ok(wanted(&freezer.state()?).then_some(()))).unwrap();
+}
+
+fn wait_empty(freezer: &Freezer) {
+    wait_for("nobody to be left", PATIENCE, || Ok(freezer.members()?.is_empty().then_some(()))).unwrap();
+}
+
+#[test]
+fn a_worker_that_forks_faster_than_looks_dies_whole_where_nobody_tells_of_its_forks() {
+    let sandbox = sandbox!(256);
+    let Some(freezer) = Freezer::new().unwrap() else {
+        return skip!(Lacks::Kernel, "no v1 freezer");
+    };
+    let agent = Agent::guard(&sandbox, POLLING).unwrap();
+    let mut hog = forking_hog(&sandbox, &freezer, 2);
+    Caller::connect(agent.socket()).unwrap().register(hog.pid(), "bomb").unwrap();
+    // All that it forks may be too much before the hog begins.
+    let _ = hog.start();
+    hog.wait(PATIENCE).unwrap();
+    let kill = the_kill(&agent);
+    assert_eq!((&kill["freezer"], &kill["confirmed"]), (&"used".into(), &true.into()), "{kill}");
+    assert_eq!(freezer.state().unwrap(), "THAWED");
+    wait_empty(&freezer);
+}
+
+#[test]
+fn where_the_kernel_tells_of_forks_it_is_frozen_and_thawed_too() {
+    let sandbox = sandbox!(256);
+    let Some(freezer) = Freezer::new().unwrap() else {
+        return skip!(Lacks::Kernel, "no v1 freezer");
+    };
+    let agent = Agent::guard(&sandbox, ["--usage-threshold", "0.5"]).unwrap();
+    let mut hog = forking_hog(&sandbox, &freezer, 2);
+    Caller::connect(agent.socket()).unwrap().register(hog.pid(), "bomb").unwrap();
+    // All that it forks may be too much before the hog begins.
+    let _ = hog.start();
+    hog.wait(PATIENCE).unwrap();
+    let kill = the_kill(&agent);
+    assert_eq!((&kill["freezer"], &kill["confirmed"]), (&"used".into(), &true.into()), "{kill}");
+    assert_eq!(freezer.state().unwrap(), "THAWED");
+    wait_empty(&freezer);
+}
+
+/// Somebody who was not registered. Killed when dropped.
+struct Stranger(Child);
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_stranger_in_the_workers_freezer_is_neither_frozen_nor_killed() {
+    let sandbox = sandbox!(256);
+    let Some(freezer) = Freezer::new().unwrap() else {
+        return skip!(Lacks::Kernel, "no v1 freezer");
+    };
+    let agent = Agent::guard(&sandbox, POLLING).unwrap();
+    let mut hog = forking_hog(&sandbox, &freezer, 0);
+    Caller::connect(agent.socket()).unwrap().register(hog.pid(), "grows").unwrap();
+    let mut command = Command::new("/bin/sleep");
+    command.arg("600").stdin(Stdio::null());
+    freezer.enter(&mut command).unwrap();
+    die_with_parent(&mut command);
+    let mut stranger = Stranger(command.spawn().unwrap());
+    hog.start().unwrap();
+    hog.wait(PATIENCE).unwrap();
+    let kill = the_kill(&agent);
+    let why = format!("not used: process {} in the cgroup does not belong to the worker", stranger.0.id());
+    assert_eq!(kill["freezer"], why.as_str(), "{kill}");
+    assert_eq!((freezer.state().unwrap().as_str(), stranger.0.try_wait().unwrap()), ("THAWED", None));
+}
+
+#[test]
+fn what_somebody_else_froze_stays_frozen() {
+    let sandbox = sandbox!(256);
+    let Some(freezer) = Freezer::new().unwrap() else {
+        return skip!(Lacks::Kernel, "no v1 freezer");
+    };
+    let agent = Agent::guard(&sandbox, POLLING).unwrap();
+    let worker = forking_hog(&sandbox, &freezer, 0);
+    Caller::connect(agent.socket()).unwrap().register(worker.pid(), "frozen").unwrap();
+    freezer.hold(worker.pid()).unwrap();
+    let filler = Hog::new(160).spawn_in(&sandbox).unwrap();
+    filler.wait_holding(PATIENCE).unwrap();
+    wait_for("the kill to be tried", PATIENCE, || {
+        let kills: Vec<Value> = agent.ask("kills")?;
+        Ok(kills.into_iter().find(|kill| kill["freezer"] == "not used: somebody else keeps it FROZEN"))
+    })
+    .unwrap();
+    assert_eq!(freezer.state().unwrap(), "FROZEN");
+    freezer.release().unwrap();
+}
+
+/// An agent that does not come to its signals, and its victim frozen.
+fn with_a_frozen_victim(sandbox: &Sandbox, freezer: &Freezer) -> (Agent, Running) {
+    let flags = POLLING.iter().chain(&["--debug-delay-ms=600000", "--watchdog-ms=0"]);
+    let agent = Agent::guard(sandbox, flags).unwrap();
+    let mut hog = forking_hog(sandbox, freezer, 0);
+    Caller::connect(agent.socket()).unwrap().register(hog.pid(), "hog").unwrap();
+    hog.start().unwrap();
+    wait_state(freezer, "the victim to be frozen", |state| state != "THAWED");
+    (agent, hog)
+}
+
+#[test]
+fn an_agent_that_is_killed_leaves_nobody_frozen() {
+    let sandbox = sandbox!(256);
+    let Some(freezer) = Freezer::new().unwrap() else {
+        return skip!(Lacks::Kernel, "no v1 freezer");
+    };
+    let (agent, hog) = with_a_frozen_victim(&sandbox, &freezer);
+    agent.process().kill().unwrap();
+    wait_state(&freezer, "it to be thawed", |state| state == "THAWED");
+    hog.wait_holding(PATIENCE).unwrap();
+}
+
+#[test]
+fn an_agent_that_hangs_leaves_nobody_frozen() {
+    let sandbox = sandbox!(256);
+    let Some(freezer) = Freezer::new().unwrap() else {
+        return skip!(Lacks::Kernel, "no v1 freezer");
+    };
+    let (agent, hog) = with_a_frozen_victim(&sandbox, &freezer);
+    wait_state(&freezer, "it to be thawed", |state| state == "THAWED");
+    hog.wait_holding(PATIENCE).unwrap();
+    assert!(!agent.process().is_dead().unwrap());
+}
