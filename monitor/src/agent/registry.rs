@@ -1,12 +1,15 @@
 //! The workers' processes: their pidfds, from registration to the end. Kills by them. Descriptors are bounded, in all
 //! and for each user: of processes beyond that the pid is kept with what proves that it is still theirs (`unheld`).
 
+mod room;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use rustix::process::Signal;
-use serde::Serialize;
 
+pub(super) use self::room::ProcessesView;
+use self::room::Room;
 use crate::control::request::Peer;
 use crate::kill::{OwnCgroup, Process, SignalError};
 use crate::memory::CgroupPath;
@@ -52,29 +55,7 @@ pub(super) struct Entry {
 pub(super) struct Registry {
     workers: HashMap<WorkerId, Entry>,
     by_pid: HashMap<Pid, WorkerId>,
-    /// How many descriptors there may be.
-    most: usize,
-    held: usize,
-    /// By the users of the workers.
-    by_uid: HashMap<u32, Taken>,
-}
-
-/// What a user's workers have taken.
-#[derive(Debug, Clone, Copy, Default)]
-struct Taken {
-    workers: usize,
-    held: usize,
-}
-
-/// The processes of workers in `status`.
-#[derive(Debug, Serialize)]
-pub(super) struct ProcessesView {
-    /// Those with a descriptor.
-    held: usize,
-    /// Those beyond what there are descriptors for: they are opened when they are killed.
-    unheld: usize,
-    /// How many descriptors there may be.
-    most: usize,
+    room: Room,
 }
 
 /// A worker's processes when it is forgotten.
@@ -113,50 +94,24 @@ pub(super) struct Killed {
 impl Registry {
     /// With room for so many descriptors.
     pub(super) fn new(most: usize) -> Self {
-        Self { most, ..Self::default() }
+        Self { room: Room::new(most), ..Self::default() }
     }
 
-    /// Whether one more worker of a user has room: a quarter of all is the most for one user, root is bound by all.
+    /// Whether one more worker of a user has room.
+    ///
+    /// # Errors
+    /// Why not, for the user.
     pub(super) fn room_for_worker(&self, uid: u32) -> Result<(), String> {
-        let mine = self.by_uid.get(&uid).map_or(0, |taken| taken.workers);
-        if uid != 0 && mine >= (self.most / 4).max(1) {
-            return Err(format!("uid {uid} has {mine} workers, its limit"));
-        }
-        if self.held >= self.most {
-            return Err(format!("the agent holds {} processes of workers, its limit", self.held));
-        }
-        Ok(())
+        self.room.for_worker(uid)
     }
 
-    /// Whether a descriptor of one more process may be kept. An eighth stays for workers to come; a user gets no more
-    /// than what is then left for others.
+    /// Whether a descriptor of one more process of a worker may be kept.
     pub(super) fn room_for_member(&self, worker: WorkerId) -> bool {
-        let left = (self.most - self.most / 8).saturating_sub(self.held);
-        let Some(entry) = self.workers.get(&worker) else { return false };
-        let mine = self.by_uid.get(&entry.uid).map_or(0, |taken| taken.held);
-        left > 0 && (entry.uid == 0 || mine < left)
+        self.workers.get(&worker).is_some_and(|entry| self.room.for_member(entry.uid))
     }
 
     pub(super) fn view(&self) -> ProcessesView {
-        let unheld = self.workers.values().map(|entry| entry.unheld.len()).sum();
-        ProcessesView { held: self.held, unheld, most: self.most }
-    }
-
-    fn take(&mut self, uid: u32, workers: usize, held: usize) {
-        let taken = self.by_uid.entry(uid).or_default();
-        taken.workers += workers;
-        taken.held += held;
-        self.held += held;
-    }
-
-    fn give_back(&mut self, uid: u32, workers: usize, held: usize) {
-        self.held = self.held.saturating_sub(held);
-        let Some(taken) = self.by_uid.get_mut(&uid) else { return };
-        taken.workers = taken.workers.saturating_sub(workers);
-        taken.held = taken.held.saturating_sub(held);
-        if taken.workers == 0 && taken.held == 0 {
-            self.by_uid.remove(&uid);
-        }
+        self.room.view(self.workers.values().map(|entry| entry.unheld.len()).sum())
     }
 
     pub(super) fn add(
@@ -168,7 +123,7 @@ impl Registry {
         cgroup: Option<CgroupPath>,
     ) {
         self.by_pid.insert(root.pid(), worker);
-        self.take(uid, 1, 1);
+        self.room.take(uid, 1, 1);
         let entry = Entry {
             root: root.pid(),
             members: vec![Member { process: root, watched: false }],
@@ -192,7 +147,7 @@ impl Registry {
         let uid = entry.uid;
         entry.members.push(Member { process, watched: false });
         self.by_pid.insert(pid, worker);
-        self.take(uid, 0, 1);
+        self.room.take(uid, 0, 1);
         true
     }
 
@@ -243,7 +198,7 @@ impl Registry {
         let (before, uid) = (entry.members.len(), entry.uid);
         entry.members.retain(|member| member.process.pid() != pid);
         let gone = before - entry.members.len();
-        self.give_back(uid, 0, gone);
+        self.room.give_back(uid, 0, gone);
     }
 
     /// A worker is forgotten; its processes, for the kernel's map.
@@ -251,7 +206,7 @@ impl Registry {
         let Some(entry) = self.workers.remove(&worker) else {
             return Former { held: Vec::new(), unheld: Vec::new() };
         };
-        self.give_back(entry.uid, 1, entry.members.len());
+        self.room.give_back(entry.uid, 1, entry.members.len());
         for pid in entry.pids() {
             if self.by_pid.get(&pid) == Some(&worker) {
                 self.by_pid.remove(&pid);
