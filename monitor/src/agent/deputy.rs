@@ -132,11 +132,14 @@ impl Nominee {
         Some(Self { worker, uid: entry.peer.uid, processes })
     }
 
-    /// Whether it is this worker with the processes that it has now.
+    /// Whether it is this worker with the processes that it has now, and of whoever registered it: by their right it is
+    /// killed, and another may have taken it over.
     fn still(&self, worker: WorkerId, registry: &Registry) -> bool {
         let pids = self.processes.iter().map(Process::pid);
         registry.get(worker).is_some_and(|entry| {
-            self.worker == worker && entry.members.iter().map(|member| member.process.pid()).eq(pids)
+            self.worker == worker
+                && self.uid == entry.peer.uid
+                && entry.members.iter().map(|member| member.process.pid()).eq(pids)
         })
     }
 }
@@ -161,5 +164,39 @@ impl Shell {
             let kept = post.nominee.take_if(|old| next.is_some_and(|next| old.still(next, &self.registry)));
             post.nominee = kept.or_else(|| Nominee::of(next?, &self.registry));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::registry::NotTaken;
+    use crate::control::request::Peer;
+    use crate::units::Pid;
+
+    fn peer(connection: u64, uid: u32) -> Peer {
+        Peer { connection, uid, pushes: tokio::sync::mpsc::channel(1).0 }
+    }
+
+    #[test]
+    fn who_took_a_worker_over_is_who_it_is_killed_for() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::open_unchecked(Pid(child.id())).unwrap();
+        let (worker, ann, bob) = (WorkerId(1), 7, 8);
+        let mut registry = Registry::new(8);
+        // Registered by root for a user.
+        registry.add(worker, process, peer(1, 0), ann, None);
+        let named = Nominee::of(worker, &registry).unwrap();
+        assert!(named.still(worker, &registry));
+        assert_eq!(registry.take_over(worker, peer(2, ann)), Err(NotTaken::Connected));
+        registry.disconnected(1);
+        assert_eq!(registry.take_over(worker, peer(2, bob)), Err(NotTaken::Anothers));
+        registry.take_over(worker, peer(3, ann)).unwrap();
+        assert!(!named.still(worker, &registry), "root's right is not theirs");
+        registry.disconnected(3);
+        registry.take_over(worker, peer(4, 0)).unwrap();
+        assert!(named.still(worker, &registry));
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }

@@ -46,7 +46,9 @@ impl Shell {
             return self.let_unheld_leave(worker, pid);
         }
         if !self.registry.room_for_member(worker) {
-            self.hold_without(worker, pid);
+            if self.hold_without(worker, pid) {
+                self.tell_of_no_room(worker);
+            }
             return;
         }
         match self.open_child(worker, pid) {
@@ -70,6 +72,17 @@ impl Shell {
     /// Whose the kernel's map says that a process is.
     pub(super) fn mapped(&self, pid: Pid) -> Option<WorkerId> {
         self.programs.as_ref().and_then(|programs| programs.workers.worker_of(pid))
+    }
+
+    /// That descriptors are short is said once for each worker.
+    pub(super) fn tell_of_no_room(&mut self, worker: WorkerId) {
+        let Some(entry) = self.registry.get_mut(worker) else { return };
+        if !std::mem::replace(&mut entry.said_full, true) {
+            tracing::warn!(
+                %worker, uid = entry.uid,
+                "more processes than there are descriptors for: the others are opened when they are killed"
+            );
+        }
     }
 
     /// No kill of its worker is complete without it. False: it is gone, or known.
@@ -211,7 +224,7 @@ impl Shell {
         event: impl FnOnce(WorkerId) -> Event,
     ) -> WorkerId {
         let at = clock::of_ticks(claim.start_time);
-        let worker = self.number(claim.worker.filter(|_| at < self.started));
+        let worker = self.number(claim.worker.filter(|_| at < self.started), claim.uid);
         let pid = process.pid();
         // It may have been part of another worker, and be held as that.
         self.let_leave(&process);

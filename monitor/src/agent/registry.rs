@@ -46,6 +46,8 @@ pub(super) struct Entry {
     pub(super) root: Pid,
     /// The cgroup that it charges, when it was last looked at (`upkeep`); none: there is no memory hierarchy.
     pub(super) cgroup: Option<CgroupPath>,
+    /// It was said that there is no descriptor for some of its processes.
+    pub(super) said_full: bool,
     /// The v2 cgroup that it had to itself when it was registered.
     pub(super) own: Option<OwnCgroup>,
 }
@@ -81,6 +83,15 @@ impl Entry {
             Err(error) => killed.refused.push((process.pid(), error)),
         }
     }
+}
+
+/// Why a worker cannot be taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotTaken {
+    /// The connection that it was registered on is open.
+    Connected,
+    /// It was registered as another user's.
+    Anothers,
 }
 
 /// What became of an order to kill a worker.
@@ -131,6 +142,7 @@ impl Registry {
             peer,
             uid,
             cgroup,
+            said_full: false,
             own: None,
             connected: true,
         };
@@ -157,12 +169,6 @@ impl Registry {
             return false;
         }
         let Some(entry) = self.workers.get_mut(&worker) else { return false };
-        if entry.unheld.is_empty() {
-            tracing::warn!(
-                %worker, uid = entry.uid,
-                "more processes than there are descriptors for: the others are opened when they are killed"
-            );
-        }
         entry.unheld.insert(pid, proof);
         self.by_pid.insert(pid, worker);
         true
@@ -226,13 +232,22 @@ impl Registry {
         }
     }
 
-    /// The launcher of a worker came back on a new connection. False: the old one is open still.
-    pub(super) fn take_over(&mut self, worker: WorkerId, peer: Peer) -> bool {
-        let Some(entry) = self.workers.get_mut(&worker).filter(|entry| !entry.connected) else {
-            return false;
-        };
+    /// The launcher of a worker came back on a new connection; that the process is theirs now was looked at. Root may
+    /// take over any worker, others one that was theirs at its registration too: since then its process may have
+    /// become another user's, and whoever takes it over sees it, changes it and is told of its end.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn take_over(&mut self, worker: WorkerId, peer: Peer) -> Result<(), NotTaken> {
+        let entry = self.workers.get_mut(&worker).ok_or(NotTaken::Connected)?;
+        if peer.uid != 0 && peer.uid != entry.uid {
+            return Err(NotTaken::Anothers);
+        }
+        if entry.connected {
+            return Err(NotTaken::Connected);
+        }
         (entry.peer, entry.connected) = (peer, true);
-        true
+        Ok(())
     }
 
     /// Whom to tell about a worker.

@@ -190,7 +190,7 @@ fn start(
     shell.recorder = recorder;
     shell.happen(Event::Settings(settings));
     let last = config.journal.as_deref().and_then(last_numbers);
-    if let Some(last_kill) = last.and_then(|last| last.kill) {
+    if let Some(last_kill) = last.as_ref().and_then(|last| last.kill) {
         shell.happen(Event::Resumed { last_kill });
     }
     shell.number_after(last, survival::follows_a_killed_agent());

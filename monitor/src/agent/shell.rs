@@ -19,6 +19,7 @@ use super::domains::Domains;
 use super::faults::Troubles;
 use super::limits::Limits;
 use super::members::Ended;
+use super::numbers::Numbers;
 use super::registry::Registry;
 use super::reports::Reports;
 use super::survival::service;
@@ -61,7 +62,7 @@ pub(super) struct Shell {
     pub(super) ended: UnboundedSender<Ended>,
     pub(super) reaper: Option<Reaper>,
     pub(super) started: Nanos,
-    pub(super) last_worker: u64,
+    pub(super) numbers: Numbers,
     /// The worker that was looked at last (`upkeep`).
     pub(super) rechecked: WorkerId,
     pub(super) brake: Brake,
@@ -123,7 +124,7 @@ impl Shell {
             ended,
             reaper: reaper.ok(),
             started: clock::now(),
-            last_worker: 0,
+            numbers: Numbers::default(),
             rechecked: WorkerId(0),
             brake: Brake::Off,
             deputy: None,

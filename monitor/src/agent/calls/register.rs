@@ -4,6 +4,7 @@ use super::refuse;
 use crate::agent::clock;
 use crate::agent::core::{Event, Seen};
 use crate::agent::members::Claim;
+use crate::agent::registry::NotTaken;
 use crate::agent::shell::Shell;
 use crate::control::protocol::{KindName, Refusal, RefusalCode, Register, Registered};
 use crate::control::request::Peer;
@@ -26,13 +27,7 @@ impl Shell {
         if let Some(worker) = self.registry.worker_of(pid)
             && self.registry.get(worker).is_some_and(|entry| entry.root == pid)
         {
-            // Its launcher lost the connection and came back. Whose process it is was checked above.
-            if self.registry.take_over(worker, peer) {
-                self.become_idle(worker, register.idle);
-                return Ok(Registered { worker });
-            }
-            let message = format!("process {pid} is registered already, as {worker}");
-            return Err(refuse(RefusalCode::Duplicate, Some("op.register.pid"), message));
+            return self.take_over(peer, worker, &register);
         }
         let outer = self.outer_of(pid);
         if let Some(outer) = outer
@@ -70,6 +65,29 @@ impl Shell {
             return Err(not_yours(pid, caller));
         }
         Ok(Registered { worker })
+    }
+
+    /// A launcher lost the connection and came back. Whose process it is now was checked.
+    fn take_over(
+        &mut self,
+        peer: Peer,
+        worker: WorkerId,
+        register: &Register,
+    ) -> Result<Registered, Refusal> {
+        let pid = register.pid;
+        let (code, message) = match self.registry.take_over(worker, peer) {
+            Ok(()) => {
+                self.become_idle(worker, register.idle);
+                return Ok(Registered { worker });
+            }
+            Err(NotTaken::Connected) => {
+                (RefusalCode::Duplicate, format!("process {pid} is registered already, as {worker}"))
+            }
+            Err(NotTaken::Anothers) => {
+                (RefusalCode::Denied, format!("process {pid} was registered as another user's"))
+            }
+        };
+        Err(refuse(code, Some("op.register.pid"), message))
     }
 
     /// A process that was part of a worker becomes one of its own: a nested launch.

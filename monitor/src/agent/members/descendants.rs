@@ -93,6 +93,7 @@ impl Shell {
             let new =
                 started.is_some_and(|started| self.registry.add_unheld(worker, pid, Proof::Started(started)));
             if new {
+                self.tell_of_no_room(worker);
                 self.tell(Event::Forked { worker, pid });
             } else if let Some(programs) = &mut self.programs {
                 // Past its exit hook nobody else takes it off.
