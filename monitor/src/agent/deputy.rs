@@ -2,16 +2,19 @@
 //! threshold. Here is what the loop does for it: shows that it turns, names the next victim of each domain, and hears
 //! whom it struck.
 //!
-//! Invariant: of two kills for one crossing none can come of it. While a kill is in flight nobody is named, after the
-//! loop's own signals all names are taken back, and what the deputy did is told to the core before anything else.
+//! Invariant: of two kills for one crossing none can come of it. While a kill is in flight nobody is named; before its
+//! own signals the loop makes all names void, unless the deputy was first (`claim`): then the loop's order is void, and
+//! what the deputy did is told to the core before anything else.
 
+mod claim;
 mod thread;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use self::claim::Claim;
 use super::core::{DomainId, Event, Settings};
 use super::registry::Registry;
 use super::shell::Shell;
@@ -34,6 +37,8 @@ struct Post {
 /// Whom the loop would kill next.
 #[derive(Debug)]
 struct Nominee {
+    /// It holds in this turn only.
+    turn: u64,
     worker: WorkerId,
     /// Who registered it.
     uid: u32,
@@ -50,21 +55,14 @@ struct Struck {
     total: Bytes,
 }
 
-#[derive(Debug, Default)]
-struct Book {
-    posts: Vec<Post>,
-    struck: Option<Struck>,
-}
-
 /// What loop and thread share.
 #[derive(Debug, Default)]
 struct Shared {
     /// Changes with each turn of the loop.
     beat: AtomicU64,
-    /// Somebody was struck and the loop was not told yet.
-    acted: AtomicBool,
-    /// Held for moments by either; the thread never waits for it.
-    book: Mutex<Book>,
+    claim: Claim,
+    /// Held for moments by either, by the loop at its ticks alone; the thread never waits for it.
+    posts: Mutex<Vec<Post>>,
 }
 
 /// The loop's handle. Dropped, it ends the thread.
@@ -104,32 +102,28 @@ impl Deputy {
         self.shared.beat.fetch_add(1, Ordering::Release);
     }
 
-    /// Takes all names back: the loop has signalled somebody.
-    pub(super) fn stand_down(&self) {
-        self.book().posts.iter_mut().for_each(|post| post.nominee = None);
+    /// Takes all names back: the loop is about to signal somebody. False: the deputy was first.
+    pub(super) fn stand_down(&self) -> bool {
+        self.shared.claim.by_loop()
     }
 
     /// Whom it struck while the loop hung, once.
     pub(super) fn told(&self) -> Option<Event> {
-        if !self.shared.acted.load(Ordering::Acquire) {
-            return None;
-        }
-        self.shared.acted.store(false, Ordering::Release);
-        let Struck { domain, worker, at, used, total } = self.book().struck.take()?;
+        let Struck { domain, worker, at, used, total } = self.shared.claim.told()?;
         tracing::error!(%worker, "the agent's loop hung while a domain was above its threshold: its deputy killed a worker");
         Some(Event::Struck { domain, worker, at, used, total })
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.shared.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn posts(&self) -> MutexGuard<'_, Vec<Post>> {
+        self.shared.posts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Nominee {
-    fn of(worker: WorkerId, registry: &Registry) -> Option<Self> {
+    fn of(worker: WorkerId, turn: u64, registry: &Registry) -> Option<Self> {
         let entry = registry.get(worker)?;
         let processes = entry.members.iter().map(|member| member.process.clone()).collect();
-        Some(Self { worker, uid: entry.peer.uid, processes })
+        Some(Self { turn, worker, uid: entry.peer.uid, processes })
     }
 
     /// Whether it is this worker with the processes that it has now, and of whoever registered it: by their right it is
@@ -148,22 +142,34 @@ impl Shell {
     /// At each tick: the domains as they are now, and whom the loop would kill next in each.
     pub(super) fn nominate(&mut self) {
         let Some(deputy) = &self.deputy else { return };
-        let mut book = deputy.book();
+        // What it did is told with the next event.
+        let Some(turn) = deputy.shared.claim.turn() else { return };
+        let mut posts = deputy.posts();
         let guarded: Vec<(DomainId, Option<CgroupId>)> = self.domains.identities().collect();
-        book.posts.retain(|post| guarded.contains(&(post.domain, post.cgroup)));
+        posts.retain(|post| guarded.contains(&(post.domain, post.cgroup)));
         for (domain, cgroup) in guarded {
-            if !book.posts.iter().any(|post| post.domain == domain)
+            if !posts.iter().any(|post| post.domain == domain)
                 && let Some(reader) = self.domains.another_reader(domain)
             {
-                book.posts.push(Post { domain, cgroup, reader, nominee: None });
+                posts.push(Post { domain, cgroup, reader, nominee: None });
             }
         }
         let now = super::clock::now();
-        for post in &mut book.posts {
+        for post in posts.iter_mut() {
             let next = self.core.next_victim(post.domain, now);
             let kept = post.nominee.take_if(|old| next.is_some_and(|next| old.still(next, &self.registry)));
-            post.nominee = kept.or_else(|| Nominee::of(next?, &self.registry));
+            let kept = kept.map(|old| Nominee { turn, ..old });
+            post.nominee = kept.or_else(|| Nominee::of(next?, turn, &self.registry));
         }
+    }
+
+    /// Before the signals of an order: from now on the deputy strikes nobody. If it was first, that is heard of now.
+    /// False: the order was withdrawn for what the deputy did.
+    pub(super) fn may_strike(&mut self, worker: WorkerId) -> bool {
+        if self.deputy.as_ref().is_some_and(|deputy| !deputy.stand_down()) {
+            self.hear_of_the_deputy();
+        }
+        self.core.in_flight(worker)
     }
 }
 
@@ -186,7 +192,7 @@ mod tests {
         let mut registry = Registry::new(8);
         // Registered by root for a user.
         registry.add(worker, process, peer(1, 0), ann, None);
-        let named = Nominee::of(worker, &registry).unwrap();
+        let named = Nominee::of(worker, 0, &registry).unwrap();
         assert!(named.still(worker, &registry));
         assert_eq!(registry.take_over(worker, peer(2, ann)), Err(NotTaken::Connected));
         registry.disconnected(1);

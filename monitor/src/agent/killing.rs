@@ -33,12 +33,12 @@ impl Shell {
             // Once their parent is dead nothing tells whose they were.
             self.find_descendants(vec![worker]);
         }
+        if !self.may_strike(worker) {
+            return;
+        }
         let at = clock::now();
         let mut killed = self.registry.signal(worker, Signal::KILL, &self.domains.roots().procfs);
         self.signal_unheld(worker, None, Signal::KILL, &mut killed);
-        if let Some(deputy) = &self.deputy {
-            deputy.stand_down();
-        }
         self.await_end_of(worker);
         let cgroup = self.kill_own_cgroup(worker, &killed);
         if killed.signalled == 0 && killed.refused.is_empty() {
@@ -88,6 +88,9 @@ impl Shell {
     /// SIGTERM to every process of a victim. Its memory is not taken: the kernel refuses that of a process that was
     /// not killed.
     pub(super) fn terminate(&mut self, kill: KillId, worker: WorkerId) {
+        if !self.may_strike(worker) {
+            return;
+        }
         let at = clock::now();
         let mut killed = self.registry.signal(worker, Signal::TERM, &self.domains.roots().procfs);
         self.signal_unheld(worker, None, Signal::TERM, &mut killed);

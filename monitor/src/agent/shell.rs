@@ -162,10 +162,14 @@ impl Shell {
     /// Tells the core, and the recording if there is one: the only way an event reaches it. What the deputy did comes
     /// before everything that followed from it.
     pub(super) fn tell(&mut self, event: Event) {
+        self.hear_of_the_deputy();
+        self.tell_this(event);
+    }
+
+    pub(super) fn hear_of_the_deputy(&mut self) {
         if let Some(struck) = self.deputy.as_ref().and_then(Deputy::told) {
             self.tell_this(struck);
         }
-        self.tell_this(event);
     }
 
     fn tell_this(&mut self, event: Event) {
@@ -291,6 +295,7 @@ impl Shell {
 
     fn forget(&mut self, worker: WorkerId) {
         if let Some(deputy) = &self.deputy {
+            // If it was first: the core hears of it, and knows that this one is gone.
             deputy.stand_down();
         }
         self.troubles.looked_after.remove(&worker);

@@ -50,7 +50,11 @@ impl Core {
         };
         let flying = self.flights.iter().position(|flight| self.overlap(flight.domain, id));
         let kill = match flying {
-            // It hung between the order to kill somebody else and that signal: they are one kill.
+            // It hung between the order to kill somebody else and that signal, which was not sent: this is the kill.
+            Some(index) if !self.flights[index].chosen.is_empty() => {
+                self.takes_the_place(index, choice, todo)
+            }
+            // The loop sends no signal while the deputy may (agent/deputy/claim.rs). Were it so, they are one kill.
             Some(index) => self.joins(index, choice),
             None => {
                 self.counters.kills += 1;
@@ -70,17 +74,32 @@ impl Core {
         Action::Kill { kill, worker: victim }.first(todo);
     }
 
+    /// A kill whose orders were not carried out becomes another worker's; those whom it was to strike are as they were.
+    /// They are on the rosters still: it is not booked.
+    fn takes_the_place(&mut self, index: usize, choice: Choice, todo: &mut VecDeque<Action>) -> KillId {
+        let flight = &mut self.flights[index];
+        let id = flight.id;
+        for victim in flight.victims.drain(..) {
+            if let Some(worker) = self.workers.get_mut(&victim) {
+                worker.life = Life::Running;
+            }
+        }
+        flight.victims.push(choice.id);
+        flight.chosen.clear();
+        flight.chosen.push(choice);
+        flight.grace_until = None;
+        todo.retain(|action| {
+            !matches!(action, Action::Kill { kill, .. } | Action::Terminate { kill, .. } if *kill == id)
+        });
+        id
+    }
+
     fn joins(&mut self, index: usize, choice: Choice) -> KillId {
         let mut flight = self.flights.remove(index);
         let kill = flight.id;
         flight.victims.push(choice.id);
-        if flight.chosen.is_empty() {
-            // Booked already.
-            flight.record.victims.extend(self.described(&choice));
-            self.take_off(&mut flight);
-        } else {
-            flight.chosen.push(choice);
-        }
+        flight.record.victims.extend(self.described(&choice));
+        self.take_off(&mut flight);
         self.flights.insert(index, flight);
         kill
     }

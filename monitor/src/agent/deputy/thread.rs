@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use super::{Book, Nominee, Post, Shared, Struck};
+use super::{Nominee, Post, Shared, Struck};
 use crate::agent::clock;
-use crate::kill::process_mrelease;
+use crate::kill::{Process, process_mrelease};
 use crate::memory::Level;
 use crate::threshold::{Threshold, Usage};
 
@@ -44,16 +44,19 @@ pub(super) fn watch(
 
 /// Relieves one domain that is above. Whether somebody was struck.
 fn stand_in(shared: &Shared, threshold: Threshold, procfs: &Path) -> bool {
-    // The loop hangs with the book in its hand, or turns again.
-    let Ok(mut book) = shared.book.try_lock() else { return false };
-    let Book { posts, struck } = &mut *book;
+    // The loop hangs with the names in its hand, or turns again.
+    let Ok(mut posts) = shared.posts.try_lock() else { return false };
     for post in posts.iter_mut().filter(|post| post.nominee.is_some()) {
         let Some(usage) = above(post, threshold) else { continue };
-        let Some(nominee) = post.nominee.take_if(|nominee| strike(nominee, procfs)) else { continue };
+        let Some(nominee) = post.nominee.take_if(|nominee| can_strike(nominee, procfs)) else { continue };
         let (domain, worker, at) = (post.domain, nominee.worker, clock::now());
-        *struck = Some(Struck { domain, worker, at, used: usage.used, total: usage.total });
-        shared.acted.store(true, Ordering::Release);
-        drop(book);
+        let struck = Struck { domain, worker, at, used: usage.used, total: usage.total };
+        if !shared.claim.by_deputy(nominee.turn, &struck) {
+            // The loop turns, and kills by itself.
+            return false;
+        }
+        strike(&nominee, procfs);
+        drop(posts);
         for process in &nominee.processes {
             // Its own exit gives back what is not taken here.
             let _ = process_mrelease(process.as_fd());
@@ -70,11 +73,19 @@ fn above(post: &mut Post, threshold: Threshold) -> Option<Usage> {
     usage.above().then_some(usage)
 }
 
-/// SIGKILL to every process of it that whoever registered it may kill. Whether there was one.
-fn strike(nominee: &Nominee, procfs: &Path) -> bool {
-    let may = |process: &&crate::kill::Process| {
-        nominee.uid == 0 || process.killable_by(nominee.uid, procfs).is_ok()
-    };
-    // All of them: `any` would stop at the first.
-    nominee.processes.iter().filter(may).filter(|process| process.kill().is_ok()).count() > 0
+/// Whether there is a process that can be struck.
+fn can_strike(nominee: &Nominee, procfs: &Path) -> bool {
+    nominee.processes.iter().any(|process| may(nominee, process, procfs) && !process.ended())
+}
+
+/// SIGKILL to every process of it that whoever registered it may kill. What that cannot reach, the loop's own order
+/// does, and says.
+fn strike(nominee: &Nominee, procfs: &Path) {
+    for process in nominee.processes.iter().filter(|process| may(nominee, process, procfs)) {
+        let _ = process.kill();
+    }
+}
+
+fn may(nominee: &Nominee, process: &Process, procfs: &Path) -> bool {
+    nominee.uid == 0 || process.killable_by(nominee.uid, procfs).is_ok()
 }
