@@ -236,7 +236,7 @@ impl Shell {
             tracing::warn!(%error, %worker, %pid, "the kernel side cannot follow this worker");
         }
         if let Some(cgroup) = &cgroup {
-            self.limits.enter(cgroup);
+            self.limits.enter(cgroup, claim.uid);
         }
         self.registry.add(worker, process, peer, claim.uid, cgroup);
         self.await_member(worker, pid);

@@ -174,7 +174,12 @@ fn start(
     recorder: Option<Recorder>,
     ended: mpsc::UnboundedSender<super::members::Ended>,
 ) -> Result<Shell, AgentError> {
-    let domains = Domains::new(config.procfs.clone(), config.cgroupfs.clone(), config.count_swap);
+    let domains = Domains::new(
+        config.procfs.clone(),
+        config.cgroupfs.clone(),
+        config.count_swap,
+        Shares::now().domains,
+    );
     let mut programs = load(config);
     if let Ok(programs) = &mut programs {
         domains.prepare(programs);

@@ -108,6 +108,7 @@ impl Shell {
             Err(rows) => (None, Some(rows)),
         };
         let Roots { procfs, cgroupfs } = domains.roots();
+        let shares = Shares::now();
         Self {
             unified: Hierarchy::unified(cgroupfs, procfs),
             core,
@@ -115,8 +116,8 @@ impl Shell {
             programs,
             refused,
             domains,
-            registry: Registry::new(Shares::now().processes),
-            limits: Limits::default(),
+            registry: Registry::new(shares.processes),
+            limits: Limits::new(shares.limits),
             troubles,
             watchers: Watchers::default(),
             reports,

@@ -37,17 +37,17 @@ impl Shell {
             let message = format!("process {pid} is part of another user's worker and dies with it");
             return Err(refuse(RefusalCode::Denied, Some("op.register.pid"), message));
         }
-        let room = self.registry.room_for_worker(uid.unwrap_or(0));
-        room.map_err(|why| refuse(RefusalCode::Busy, None, why))?;
+        let uid = uid.unwrap_or(0);
+        let busy = |why| refuse(RefusalCode::Busy, None, why);
+        self.registry.room_for_worker(uid).map_err(busy)?;
         let cgroup = self.domains.cgroup_of(pid).map_err(|error| of_read(pid, &error))?;
-        self.guard_around(cgroup.as_ref());
+        self.guard_around(cgroup.as_ref(), uid).map_err(busy)?;
         let domains = self.domains.charged_by(cgroup.as_ref());
         if let Some(outer) = outer {
             self.leave(outer, pid);
         }
         let Register { owner, name, attempt, start_time, idle, worker: claimed, .. } = register;
         let enrolled = process.clone();
-        let uid = uid.unwrap_or(0);
         let claim = Claim { uid, start_time, worker: claimed, idle };
         let worker = self.enroll(process, peer, &claim, cgroup, |worker| Event::Registered {
             worker,
