@@ -12,6 +12,7 @@ mod brake;
 mod calls;
 mod clock;
 pub mod core;
+mod crowd;
 mod deputy;
 mod descriptors;
 mod domains;

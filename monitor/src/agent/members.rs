@@ -54,6 +54,7 @@ impl Shell {
         match self.open_child(worker, pid) {
             Ok(true) => {
                 self.happen(Event::Forked { worker, pid });
+                self.mind_the_crowd(worker);
                 if !self.programs.as_ref().is_some_and(|programs| programs.attached(Hook::Exit)) {
                     self.await_member(worker, pid);
                 }
@@ -91,6 +92,7 @@ impl Shell {
         let new = known == Some(worker) && self.registry.add_unheld(worker, pid, Proof::Map);
         if new {
             self.happen(Event::Forked { worker, pid });
+            self.mind_the_crowd(worker);
         }
         new
     }
@@ -239,6 +241,7 @@ impl Shell {
             self.limits.enter(cgroup, claim.uid);
         }
         self.registry.add(worker, process, peer, claim.uid, cgroup);
+        self.bar_if_crowded(worker);
         self.await_member(worker, pid);
         self.tell(event(worker));
         if at < self.started {

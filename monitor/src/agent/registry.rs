@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::process::Signal;
 
 pub(super) use self::room::ProcessesView;
-use self::room::Room;
+use self::room::{Room, Taken};
 use crate::control::request::Peer;
 use crate::kill::{OwnCgroup, Process, SignalError};
 use crate::memory::CgroupPath;
@@ -108,6 +108,12 @@ impl Registry {
         Self { room: Room::new(most), ..Self::default() }
     }
 
+    /// The same where the kernel side can follow so many processes.
+    #[cfg(test)]
+    pub(super) fn following(most: usize, followed: usize) -> Self {
+        Self { room: Room::following(most, followed), ..Self::default() }
+    }
+
     /// Whether one more worker of a user has room.
     ///
     /// # Errors
@@ -121,8 +127,28 @@ impl Registry {
         self.workers.get(&worker).is_some_and(|entry| self.room.for_member(entry.uid))
     }
 
+    /// See [`Room::crowds`].
+    pub(super) fn crowds(&mut self, uid: u32) -> bool {
+        self.room.crowds(uid)
+    }
+
+    /// Whether this user's forks are not followed.
+    pub(super) fn is_crowd(&self, uid: u32) -> bool {
+        self.room.is_crowd(uid)
+    }
+
+    /// See [`Room::thinned`].
+    pub(super) fn thinned(&mut self) -> Vec<u32> {
+        self.room.thinned()
+    }
+
+    pub(super) fn workers_of(&self, uid: u32) -> Vec<WorkerId> {
+        let theirs = self.workers.iter().filter(|(_, entry)| entry.uid == uid);
+        theirs.map(|(worker, _)| *worker).collect()
+    }
+
     pub(super) fn view(&self) -> ProcessesView {
-        self.room.view(self.workers.values().map(|entry| entry.unheld.len()).sum())
+        self.room.view()
     }
 
     pub(super) fn add(
@@ -134,7 +160,7 @@ impl Registry {
         cgroup: Option<CgroupPath>,
     ) {
         self.by_pid.insert(root.pid(), worker);
-        self.room.take(uid, 1, 1);
+        self.room.take(uid, Taken { workers: 1, held: 1, unheld: 0 });
         let entry = Entry {
             root: root.pid(),
             members: vec![Member { process: root, watched: false }],
@@ -159,7 +185,7 @@ impl Registry {
         let uid = entry.uid;
         entry.members.push(Member { process, watched: false });
         self.by_pid.insert(pid, worker);
-        self.room.take(uid, 0, 1);
+        self.room.take(uid, Taken { held: 1, ..Taken::default() });
         true
     }
 
@@ -169,8 +195,10 @@ impl Registry {
             return false;
         }
         let Some(entry) = self.workers.get_mut(&worker) else { return false };
-        entry.unheld.insert(pid, proof);
+        let new = entry.unheld.insert(pid, proof).is_none();
+        let uid = entry.uid;
         self.by_pid.insert(pid, worker);
+        self.room.take(uid, Taken { unheld: usize::from(new), ..Taken::default() });
         true
     }
 
@@ -200,11 +228,11 @@ impl Registry {
             self.by_pid.remove(&pid);
         }
         let Some(entry) = self.workers.get_mut(&worker) else { return };
-        entry.unheld.remove(&pid);
+        let unheld = usize::from(entry.unheld.remove(&pid).is_some());
         let (before, uid) = (entry.members.len(), entry.uid);
         entry.members.retain(|member| member.process.pid() != pid);
-        let gone = before - entry.members.len();
-        self.room.give_back(uid, 0, gone);
+        let held = before - entry.members.len();
+        self.room.give_back(uid, Taken { workers: 0, held, unheld });
     }
 
     /// A worker is forgotten; its processes, for the kernel's map.
@@ -212,7 +240,8 @@ impl Registry {
         let Some(entry) = self.workers.remove(&worker) else {
             return Former { held: Vec::new(), unheld: Vec::new() };
         };
-        self.room.give_back(entry.uid, 1, entry.members.len());
+        let taken = Taken { workers: 1, held: entry.members.len(), unheld: entry.unheld.len() };
+        self.room.give_back(entry.uid, taken);
         for pid in entry.pids() {
             if self.by_pid.get(&pid) == Some(&worker) {
                 self.by_pid.remove(&pid);

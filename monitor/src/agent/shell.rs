@@ -300,6 +300,7 @@ impl Shell {
             deputy.stand_down();
         }
         self.troubles.looked_after.remove(&worker);
+        self.lift_bar(worker);
         if let Some(cgroup) = self.registry.get(worker).and_then(|entry| entry.cgroup.as_ref()) {
             self.limits.leave(cgroup);
         }
@@ -331,6 +332,7 @@ impl Shell {
         self.happen(Event::Tick);
         // A reading, its line and a note or two for each domain.
         self.todo.reserve(WAITING + 4 * self.domains.len());
+        self.lift_bars();
         self.recheck_some();
         self.recheck_domains();
         self.nominate();

@@ -10,6 +10,7 @@ use aya::programs::tp_btf::BtfTracePointLinkId;
 use aya::programs::{BtfTracePoint, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 
+use super::barred::BarMap;
 use super::btf::{Btf, BtfError};
 use super::cells::Cells;
 use super::drops::DropMap;
@@ -83,6 +84,8 @@ pub struct Programs {
     guarded: HashMap<MapData, u64, u32>,
     /// Which worker a process belongs to, and whom the brake holds.
     pub workers: WorkerMap,
+    /// Whose forks are not followed.
+    pub barred: BarMap,
     cells_fd: OwnedFd,
     links: [Option<BtfTracePointLinkId>; HOOKS],
     /// What could not be pushed.
@@ -153,6 +156,7 @@ impl Programs {
         let events = RingBuf::try_from(take("EVENTS")?)?;
         let guarded = HashMap::try_from(take("GUARDED")?)?;
         let workers = WorkerMap::new(take("WORKERS")?, take("LET_GO")?)?;
+        let barred = BarMap::new(take("BARRED")?)?;
         let drops = DropMap::new(take("DROPS")?)?;
         let (cells, cells_fd) = match take("CELLS")? {
             aya::maps::Map::Array(data) => (Cells::map(data.fd())?, data.fd().as_fd().try_clone_to_owned()?),
@@ -167,6 +171,7 @@ impl Programs {
             cells,
             guarded,
             workers,
+            barred,
             cells_fd,
             links: [const { None }; HOOKS],
             drops,

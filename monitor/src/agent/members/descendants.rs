@@ -80,7 +80,8 @@ impl Shell {
             Err(OpenError::Gone(_) | OpenError::Zombie(_)) => return false,
             Err(OpenError::Another { .. } | OpenError::Never { .. }) => return false,
         };
-        if let Some(programs) = &mut self.programs
+        let followed = self.registry.get(worker).is_some_and(|entry| !self.registry.is_crowd(entry.uid));
+        if let Some(programs) = self.programs.as_mut().filter(|_| followed)
             && let Err(error) = programs.workers.add(pid, worker)
         {
             self.troubles.counts.not_followed += 1;
@@ -95,6 +96,7 @@ impl Shell {
             if new {
                 self.tell_of_no_room(worker);
                 self.tell(Event::Forked { worker, pid });
+                self.mind_the_crowd(worker);
             } else if let Some(programs) = &mut self.programs {
                 // Past its exit hook nobody else takes it off.
                 programs.workers.remove(pid);
@@ -105,6 +107,7 @@ impl Shell {
             return false;
         }
         self.tell(Event::Forked { worker, pid });
+        self.mind_the_crowd(worker);
         // Found in /proc it may be on its way out, past its exit record: only its pidfd tells of its end for sure.
         self.await_member(worker, pid);
         true

@@ -1,5 +1,6 @@
 //! The path from a crossing record to the signal, as the shell walks it, under an allocator that counts.
 
+mod crowd;
 mod flat;
 
 use std::alloc::{GlobalAlloc, Layout, System};
