@@ -1,17 +1,16 @@
-//! The workers' processes: their pidfds, from registration to the end. Kills by them. Descriptors are bounded, in all
+//! The workers' processes: their pidfds, from registration to the end. Descriptors are bounded, in all
 //! and for each user: of processes beyond that the pid is kept with what proves that it is still theirs (`unheld`).
 
 mod room;
+mod signals;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
-
-use rustix::process::Signal;
 
 pub(super) use self::room::ProcessesView;
 use self::room::{Room, Taken};
+pub(super) use self::signals::Killed;
 use crate::control::request::Peer;
-use crate::kill::{OwnCgroup, Process, SignalError};
+use crate::kill::{OwnCgroup, Process};
 use crate::memory::CgroupPath;
 use crate::units::Pid;
 use crate::worker::WorkerId;
@@ -72,17 +71,6 @@ impl Entry {
         let held = self.members.iter().map(|member| member.process.pid());
         held.chain(self.unheld.keys().copied()).collect()
     }
-
-    /// Signals one of its processes, if whoever registered it may. Root may kill everybody. Others' right is looked at
-    /// when it is used: a program may have changed its user since it was registered.
-    pub(super) fn signal(&self, process: &Process, signal: Signal, procfs: &Path, killed: &mut Killed) {
-        let allowed = if self.peer.uid == 0 { Ok(()) } else { process.killable_by(self.peer.uid, procfs) };
-        match allowed.and_then(|()| process.signal(signal)) {
-            Ok(()) => killed.signalled += 1,
-            Err(SignalError::Gone) => {}
-            Err(error) => killed.refused.push((process.pid(), error)),
-        }
-    }
 }
 
 /// Why a worker cannot be taken over.
@@ -92,14 +80,6 @@ pub(super) enum NotTaken {
     Connected,
     /// It was registered as another user's.
     Anothers,
-}
-
-/// What became of an order to kill a worker.
-pub(super) struct Killed {
-    /// How many processes were signalled.
-    pub(super) signalled: usize,
-    /// Which could not be, and why.
-    pub(super) refused: Vec<(Pid, SignalError)>,
 }
 
 impl Registry {
@@ -282,31 +262,5 @@ impl Registry {
     /// Whom to tell about a worker.
     pub(super) fn whose(&self, worker: WorkerId) -> Option<&Peer> {
         self.workers.get(&worker).map(|entry| &entry.peer)
-    }
-
-    /// Sends a signal to every process of a worker that whoever registered it may kill. Nothing is allocated, opened
-    /// or looked up by path unless one is refused (or the kernel is older than 6.13: see [`Process::killable_by`]).
-    pub(super) fn signal(&self, worker: WorkerId, signal: Signal, procfs: &Path) -> Killed {
-        self.signal_some(worker, signal, procfs, |_| true)
-    }
-
-    /// The same for one process.
-    pub(super) fn signal_one(&self, worker: WorkerId, pid: Pid, signal: Signal, procfs: &Path) -> Killed {
-        self.signal_some(worker, signal, procfs, |member| member.process.pid() == pid)
-    }
-
-    fn signal_some(
-        &self,
-        worker: WorkerId,
-        signal: Signal,
-        procfs: &Path,
-        whom: impl Fn(&Member) -> bool,
-    ) -> Killed {
-        let mut killed = Killed { signalled: 0, refused: Vec::new() };
-        let Some(entry) = self.workers.get(&worker) else { return killed };
-        for member in entry.members.iter().filter(|member| whom(member)) {
-            entry.signal(&member.process, signal, procfs, &mut killed);
-        }
-        killed
     }
 }
