@@ -24,6 +24,11 @@ pub(crate) static GUARDED: HashMap<u64, u32> = HashMap::with_max_entries(MAX_CEL
 #[map]
 pub(crate) static WORKERS: HashMap<u32, WorkerEntry> = HashMap::with_max_entries(MAX_WORKER_PROCESSES, 0);
 
+/// Workers whose forks are not followed, by number: written by the agent alone, and seldom.
+#[map]
+pub(crate) static BARRED: HashMap<u64, u32> =
+    HashMap::with_max_entries(MAX_WORKER_PROCESSES, BPF_F_NO_PREALLOC);
+
 /// When the agent, or the watchdog in its place, last let a process go that the brake held: `CLOCK_MONOTONIC`
 /// nanoseconds, with `ON_ITS_WAY`. Programs only read it, and take a process off at its exit: entries are
 /// allocated as they are added, which no program does.

@@ -13,6 +13,7 @@ mod brake;
 mod calls;
 mod clock;
 pub mod core;
+mod crowd;
 mod deputy;
 mod descriptors;
 mod domains;

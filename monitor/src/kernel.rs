@@ -1,6 +1,7 @@
 //! The agent's side of the kernel programs: load and attach them, share cells with them, decode what they push.
 //! Nothing here decides anything; the core is told facts.
 
+pub mod barred;
 pub mod btf;
 pub mod cells;
 pub mod drops;

@@ -7,13 +7,15 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
+use monitor::units::Bytes;
 use monitor_tests::agent::Agent;
 use monitor_tests::binary;
 use monitor_tests::caller::{Caller, start_time};
 use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::hog::{Hog, Running};
-use monitor_tests::sandbox;
+use monitor_tests::skip::Lacks;
+use monitor_tests::{sandbox, skip};
 use serde_json::{Value, json};
 
 const ANN: u32 = 60_001;
@@ -21,11 +23,15 @@ const BOB: u32 = 60_002;
 
 /// With so few descriptors, and no right to have more, that one worker can have more processes.
 fn few_descriptors(command: &mut Command) -> Result<()> {
+    descriptors(command, 256)
+}
+
+fn descriptors(command: &mut Command, most: libc::rlim_t) -> Result<()> {
     // SAFETY: between fork and exec only setrlimit(2) and prctl(2) are called: async-signal-safe, no lock.
     unsafe {
-        command.pre_exec(|| {
+        command.pre_exec(move || {
             const CAP_SYS_RESOURCE: libc::c_ulong = 24;
-            let few = libc::rlimit { rlim_cur: 256, rlim_max: 256 };
+            let few = libc::rlimit { rlim_cur: most, rlim_max: most };
             let status = libc::setrlimit(libc::RLIMIT_NOFILE, &raw const few)
                 | libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_RESOURCE, 0, 0, 0);
             if status == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
@@ -108,6 +114,85 @@ fn workers_of_a_user_are_bounded_and_others_get_theirs() {
     assert!(refused.contains("busy") && refused.contains("workers, its limit"), "{refused}");
     let other = with_children(&sandbox, BOB, 0, 1);
     Caller::connect_as(agent.socket(), BOB).unwrap().register(other.pid(), "other").unwrap();
+}
+
+/// A cgroup with a limit, and a user's process in it.
+fn boxed(top: &Sandbox, name: &str, uid: u32) -> (Sandbox, Running) {
+    let sandbox = top.child(name, Some(Bytes(64 << 20))).unwrap();
+    let worker = with_children(&sandbox, uid, 0, 1);
+    (sandbox, worker)
+}
+
+/// The row of a cgroup's domain, if it is one.
+fn domain(root: &mut Caller, sandbox: &Sandbox) -> Option<Value> {
+    let status = root.call(&json!("status")).unwrap();
+    status["domains"].as_array().unwrap().iter().find(|row| row["domain"] == sandbox.domain()).cloned()
+}
+
+#[test]
+fn cgroups_with_limits_around_a_users_workers_are_bounded_and_others_get_theirs() {
+    let top = sandbox!(256);
+    let agent = Agent::guard_changed(&top, ["--node"], |command| descriptors(command, 1024)).unwrap();
+    let mut root = Caller::connect(agent.socket()).unwrap();
+    let mut ann = Caller::connect_as(agent.socket(), ANN).unwrap();
+    let mut boxes = Vec::new();
+    let refused = wait_for("a cgroup to be one too many", PATIENCE, || {
+        let (sandbox, worker) = boxed(&top, &format!("ann{}", boxes.len()), ANN);
+        let registered = ann.register(worker.pid(), "one of many");
+        boxes.push((sandbox, worker));
+        Ok(registered.err())
+    });
+    let refused = refused.unwrap().to_string();
+    assert!(refused.contains("busy") && refused.contains("cgroups with limits, its share"), "{refused}");
+    let (one_too_many, more) = boxes.pop().unwrap();
+    assert!(domain(&mut root, &one_too_many).is_none());
+    assert!(domain(&mut root, &boxes[0].0).is_some() && boxes.len() > 1);
+    // A limit that comes around a worker that is registered counts too: it is said, and nothing more is opened.
+    let later = top.child("later", None).unwrap();
+    let unlimited = with_children(&later, ANN, 0, 1);
+    ann.register(unlimited.pid(), "later").unwrap();
+    later.set_limit(Bytes(64 << 20)).unwrap();
+    wait_for("it to be said", PATIENCE, || {
+        let said = agent.said().into_iter().find(|line| line.contains("cannot guard"));
+        Ok(said.filter(|line| line.contains("its share")))
+    })
+    .unwrap();
+    assert!(domain(&mut root, &later).is_none());
+
+    let (of_bob, worker) = boxed(&top, "bob", BOB);
+    Caller::connect_as(agent.socket(), BOB).unwrap().register(worker.pid(), "other").unwrap();
+    assert!(domain(&mut root, &of_bob).is_some());
+    // Who takes workers away may have another. Two, because her share is less since the other came.
+    drop((unlimited, later));
+    boxes.truncate(boxes.len() - 2);
+    wait_for("her to have room again", PATIENCE, || Ok(ann.register(more.pid(), "again").ok())).unwrap();
+}
+
+#[test]
+fn a_users_cgroups_do_not_take_all_that_the_kernel_side_counts() {
+    let top = sandbox!(256);
+    let agent = Agent::guard(&top, ["--node"]).unwrap();
+    let mut root = Caller::connect(agent.socket()).unwrap();
+    let status = root.call(&json!("status")).unwrap();
+    let counts = |probe: &Value| probe["counts"] == true;
+    if !status["probes"].as_array().unwrap().iter().any(counts) {
+        return skip!(Lacks::Kernel, "no hook that counts usage");
+    }
+    let mut ann = Caller::connect_as(agent.socket(), ANN).unwrap();
+    let mut boxes = Vec::new();
+    let why = wait_for("a cgroup that is not counted", PATIENCE, || {
+        let (sandbox, worker) = boxed(&top, &format!("ann{}", boxes.len()), ANN);
+        ann.register(worker.pid(), "one of many")?;
+        let row = domain(&mut root, &sandbox).unwrap();
+        boxes.push((sandbox, worker));
+        Ok(row["uncounted"].as_str().map(str::to_owned))
+    });
+    assert!(why.unwrap().contains("of its user's workers"));
+    let (of_bob, worker) = boxed(&top, "bob", BOB);
+    Caller::connect_as(agent.socket(), BOB).unwrap().register(worker.pid(), "other").unwrap();
+    let row = domain(&mut root, &of_bob).unwrap();
+    assert_eq!(row["uncounted"], Value::Null, "{row}");
+    assert!(boxes.len() > 10, "a fair share: {}", boxes.len());
 }
 
 /// Ends a storm when it is dropped, also by a failing test.

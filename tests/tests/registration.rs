@@ -187,6 +187,54 @@ fn a_process_inside_another_users_worker_cannot_be_taken_out_of_it() {
     }
 }
 
+/// A process of root's that becomes another user's when it is told to.
+fn changeling() -> Sleeper {
+    let script = format!("read x; exec setpriv --reuid {NOBODY} --clear-groups sleep 1000");
+    Sleeper(Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap())
+}
+
+#[test]
+fn a_worker_that_became_another_users_is_not_taken_over_by_them() {
+    use std::io::Write as _;
+    let sandbox = sandbox!(64);
+    let agent = Agent::guard(&sandbox, [""; 0]).unwrap();
+    let mut changeling = changeling();
+    let pid = changeling.pid();
+    let mut root = Caller::connect(agent.socket()).unwrap();
+    let worker = root.register(pid, "changeling").unwrap();
+    changeling.0.stdin.take().unwrap().write_all(b"\n").unwrap();
+    wait_for("it to be another user's", PATIENCE, || {
+        Ok((fs::read_to_string(format!("/proc/{pid}/comm"))? == "sleep\n").then_some(()))
+    })
+    .unwrap();
+    drop(root);
+    let mut nobody = Caller::connect_as(agent.socket(), NOBODY).unwrap();
+    let refused = nobody.register(pid, "mine").unwrap_err().to_string();
+    assert!(refused.contains("denied") && refused.contains("registered as another user's"), "{refused}");
+    // Its launcher comes back.
+    let mut root = Caller::connect(agent.socket()).unwrap();
+    let again =
+        wait_for("the old connection to be gone", PATIENCE, || Ok(root.register(pid, "changeling").ok()));
+    assert_eq!(again.unwrap(), worker);
+}
+
+#[test]
+fn a_number_that_no_agent_gave_is_not_believed() {
+    let sandbox = sandbox!(64);
+    // Older than the agent, as who comes back is.
+    let (first, second) = (Sleeper::of(0), Sleeper::of(0));
+    let mut agent = Agent::guard(&sandbox, [""; 0]).unwrap();
+    let claim = |agent: &Agent, sleeper: &Sleeper, worker: &str| {
+        let mut call = sleeper.register();
+        call["op"]["register"]["worker"] = json!(worker);
+        say(agent.socket(), &call.to_string()).unwrap()["ok"]["worker"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(claim(&agent, &first, "w77"), "w1");
+    agent.restart().unwrap();
+    assert_eq!(claim(&agent, &second, "w500000"), "w1001");
+    assert_eq!(claim(&agent, &first, "w1"), "w1", "the agent before gave it");
+}
+
 #[test]
 fn without_privilege_the_agent_says_what_it_lacks_and_polls() {
     let sandbox = sandbox!(64);

@@ -6,6 +6,7 @@ mod initramfs;
 mod kernel;
 mod programs;
 mod qemu;
+mod systemd;
 mod table;
 
 // One definition of the lines between the init in the VM and this side; the tests crate itself is built after setup.
@@ -69,6 +70,9 @@ pub(crate) struct Options {
     /// Run only tests whose name contains this; several are parted by commas. Empty: all kernel tests
     #[arg(long, value_name = "TEXT", value_delimiter = ',', default_values = SUITE)]
     pub(crate) filter: Vec<String>,
+    /// Instead of the tests: start deploy/monitor.service by systemd in a small Debian, as root [default kernel: 6.18]
+    #[arg(long, conflicts_with_all = ["filter", "write"])]
+    pub(crate) systemd: bool,
     /// Write the table to docs/kernels.md
     #[arg(long)]
     pub(crate) write: bool,
@@ -90,6 +94,7 @@ impl Options {
         Ok(Self {
             kernels,
             filter: SUITE.map(str::to_owned).to_vec(),
+            systemd: false,
             write: false,
             update: false,
             memory: MEMORY,
@@ -119,14 +124,19 @@ pub(crate) fn install() -> Result<()> {
 pub(crate) fn run_machines(options: &Options) -> Result<()> {
     setup::ensure()?;
     install()?;
-    let mut kernels = Kernels::new(record::cache_dir().context("no cache folder")?.join("vm"));
+    let cache = record::cache_dir().context("no cache folder")?.join("vm");
+    let mut kernels = Kernels::new(cache.clone());
     let work = tempfile::tempdir().context("a temporary folder")?;
     let initrd = work.path().join("initrd");
-    initramfs::build(&programs::build()?, &options.filter, &initrd)?;
-    let specs = if options.kernels.is_empty() {
-        ALL_KERNELS.iter().map(|series| series.parse()).collect::<Result<_>>()?
+    if options.systemd {
+        systemd::build(&cache, &initrd)?;
     } else {
-        options.kernels.clone()
+        initramfs::build(&programs::build()?, &options.filter, &initrd)?;
+    }
+    let specs = match &options.kernels[..] {
+        [] if options.systemd => vec![QUICKEST.parse()?],
+        [] => ALL_KERNELS.iter().map(|series| series.parse()).collect::<Result<_>>()?,
+        named => named.to_vec(),
     };
     let mut columns = Vec::new();
     for spec in specs {
@@ -162,7 +172,7 @@ fn column(spec: &Spec, options: &Options, kernels: &mut Kernels, initrd: &Path, 
         kernel: &kernel.image,
         initrd,
         arguments: &spec.arguments,
-        memory: options.memory,
+        memory: if options.systemd { options.memory.max(systemd::MEMORY) } else { options.memory },
         deadline: Duration::from_secs(options.deadline),
     };
     for attempt in 1..=ATTEMPTS {

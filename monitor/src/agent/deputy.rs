@@ -2,9 +2,11 @@
 //! threshold, and one after the other if it hangs on. Here is what the loop does for it: shows that it turns, names the
 //! next victims of each domain in their order, and hears whom it struck.
 //!
-//! Invariant: of two kills for one crossing none can come of it. While a kill is in flight nobody is named, after the
-//! loop's own signals all names are taken back, and what the deputy did is told to the core before anything else.
+//! Invariant: of two kills for one crossing none can come of it. While a kill is in flight nobody is named; before its
+//! own signals the loop makes all names void, unless the deputy was first (`claim`): then the loop's order is void, and
+//! what the deputy did is told to the core before anything else.
 
+mod claim;
 mod thread;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,6 +14,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use self::claim::Claim;
 use super::core::{DomainId, Event, Settings};
 use super::registry::Registry;
 use super::shell::Shell;
@@ -39,6 +42,8 @@ const NOMINEES: usize = 4;
 /// Somebody whom the loop would kill.
 #[derive(Debug)]
 struct Nominee {
+    /// It holds in this turn only.
+    turn: u64,
     worker: WorkerId,
     /// Who registered it.
     uid: u32,
@@ -55,28 +60,14 @@ struct Struck {
     total: Bytes,
 }
 
-#[derive(Debug)]
-struct Book {
-    posts: Vec<Post>,
-    /// Whom the loop was not told of yet, oldest first. Never more than there is room for: [`NOMINEES`].
-    struck: Vec<Struck>,
-}
-
-impl Default for Book {
-    fn default() -> Self {
-        Self { posts: Vec::new(), struck: Vec::with_capacity(NOMINEES) }
-    }
-}
-
 /// What loop and thread share.
 #[derive(Debug, Default)]
 struct Shared {
     /// Changes with each turn of the loop.
     beat: AtomicU64,
-    /// Somebody was struck and the loop was not told yet.
-    acted: AtomicBool,
-    /// Held for moments by either; the thread never waits for it.
-    book: Mutex<Book>,
+    claim: Claim,
+    /// Held for moments by either, by the loop at its ticks alone; the thread never waits for it.
+    posts: Mutex<Vec<Post>>,
     /// Somebody is named. While nobody is the thread sleeps.
     named: AtomicBool,
 }
@@ -118,44 +109,38 @@ impl Deputy {
         self.shared.beat.fetch_add(1, Ordering::Release);
     }
 
-    /// Takes all names back: the loop has signalled somebody.
-    pub(super) fn stand_down(&self) {
-        self.book().posts.iter_mut().for_each(|post| post.nominees.clear());
+    /// Takes all names back: the loop is about to signal somebody. False: the deputy was first.
+    pub(super) fn stand_down(&self) -> bool {
+        self.shared.claim.by_loop()
     }
 
-    /// The next of those whom it struck while the loop hung, each once, in their order.
-    pub(super) fn told(&self) -> Option<Event> {
-        if !self.shared.acted.load(Ordering::Acquire) {
-            return None;
-        }
-        let mut book = self.book();
-        if book.struck.is_empty() {
-            self.shared.acted.store(false, Ordering::Release);
-            return None;
-        }
-        let Struck { domain, worker, at, used, total } = book.struck.remove(0);
-        drop(book);
-        tracing::error!(%worker, "the agent's loop hung while a domain was above its threshold: its deputy killed a worker");
-        Some(Event::Struck { domain, worker, at, used, total })
+    /// Whom it struck while the loop hung, each once, in their order.
+    pub(super) fn told(&self) -> impl Iterator<Item = Event> + use<> {
+        self.shared.claim.told().inspect(|struck| {
+            tracing::error!(worker = %struck.worker, "the agent's loop hung while a domain was above its threshold: its deputy killed a worker");
+        }).map(|Struck { domain, worker, at, used, total }| Event::Struck { domain, worker, at, used, total })
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.shared.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn posts(&self) -> MutexGuard<'_, Vec<Post>> {
+        self.shared.posts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Nominee {
-    fn of(worker: WorkerId, registry: &Registry) -> Option<Self> {
+    fn of(worker: WorkerId, turn: u64, registry: &Registry) -> Option<Self> {
         let entry = registry.get(worker)?;
         let processes = entry.members.iter().map(|member| member.process.clone()).collect();
-        Some(Self { worker, uid: entry.peer.uid, processes })
+        Some(Self { turn, worker, uid: entry.peer.uid, processes })
     }
 
-    /// Whether it is this worker with the processes that it has now.
+    /// Whether it is this worker with the processes that it has now, and of whoever registered it: by their right it is
+    /// killed, and another may have taken it over.
     fn still(&self, worker: WorkerId, registry: &Registry) -> bool {
         let pids = self.processes.iter().map(Process::pid);
         registry.get(worker).is_some_and(|entry| {
-            self.worker == worker && entry.members.iter().map(|member| member.process.pid()).eq(pids)
+            self.worker == worker
+                && self.uid == entry.peer.uid
+                && entry.members.iter().map(|member| member.process.pid()).eq(pids)
         })
     }
 }
@@ -164,32 +149,78 @@ impl Shell {
     /// At each tick: the domains as they are now, and whom the loop would kill next in each.
     pub(super) fn nominate(&mut self) {
         let Some(deputy) = &self.deputy else { return };
-        let mut book = deputy.book();
+        // What it did is told with the next event.
+        let Some(turn) = deputy.shared.claim.turn() else { return };
+        let mut posts = deputy.posts();
         let guarded: Vec<(DomainId, Option<CgroupId>)> = self.domains.identities().collect();
-        book.posts.retain(|post| guarded.contains(&(post.domain, post.cgroup)));
+        posts.retain(|post| guarded.contains(&(post.domain, post.cgroup)));
         for (domain, cgroup) in guarded {
-            if !book.posts.iter().any(|post| post.domain == domain)
+            if !posts.iter().any(|post| post.domain == domain)
                 && let Some(reader) = self.domains.another_reader(domain)
             {
-                book.posts.push(Post { domain, cgroup, reader, nominees: Vec::new() });
+                posts.push(Post { domain, cgroup, reader, nominees: Vec::new() });
             }
         }
         let now = super::clock::now();
-        for post in &mut book.posts {
+        for post in posts.iter_mut() {
             let next = self.core.next_victims(post.domain, NOMINEES, now);
             let mut named = std::mem::take(&mut post.nominees);
             let registry = &self.registry;
             post.nominees.extend(next.into_iter().filter_map(|worker| {
                 let kept = named.iter().position(|old| old.still(worker, registry));
-                kept.map(|at| named.swap_remove(at)).or_else(|| Nominee::of(worker, registry))
+                let kept = kept.map(|at| Nominee { turn, ..named.swap_remove(at) });
+                kept.or_else(|| Nominee::of(worker, turn, registry))
             }));
         }
-        let named = book.posts.iter().any(|post| !post.nominees.is_empty());
-        drop(book);
+        let named = posts.iter().any(|post| !post.nominees.is_empty());
+        drop(posts);
         let was_named = deputy.shared.named.swap(named, Ordering::AcqRel);
         if named && !was_named {
             // The thread is gone only when the agent is.
             let _ = deputy.wake.send(());
         }
+    }
+
+    /// Before the signals of an order: from now on the deputy strikes nobody. If it was first, that is heard of now.
+    /// False: the order was withdrawn for what the deputy did.
+    pub(super) fn may_strike(&mut self, worker: WorkerId) -> bool {
+        if self.deputy.as_ref().is_some_and(|deputy| !deputy.stand_down()) {
+            self.hear_of_the_deputy();
+        }
+        self.core.in_flight(worker)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::registry::NotTaken;
+    use crate::control::request::Peer;
+    use crate::units::Pid;
+
+    fn peer(connection: u64, uid: u32) -> Peer {
+        Peer { connection, uid, pushes: tokio::sync::mpsc::channel(1).0 }
+    }
+
+    #[test]
+    fn who_took_a_worker_over_is_who_it_is_killed_for() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::open_unchecked(Pid(child.id())).unwrap();
+        let (worker, ann, bob) = (WorkerId(1), 7, 8);
+        let mut registry = Registry::new(8);
+        // Registered by root for a user.
+        registry.add(worker, process, peer(1, 0), ann, None);
+        let named = Nominee::of(worker, 0, &registry).unwrap();
+        assert!(named.still(worker, &registry));
+        assert_eq!(registry.take_over(worker, peer(2, ann)), Err(NotTaken::Connected));
+        registry.disconnected(1);
+        assert_eq!(registry.take_over(worker, peer(2, bob)), Err(NotTaken::Anothers));
+        registry.take_over(worker, peer(3, ann)).unwrap();
+        assert!(!named.still(worker, &registry), "root's right is not theirs");
+        registry.disconnected(3);
+        registry.take_over(worker, peer(4, 0)).unwrap();
+        assert!(named.still(worker, &registry));
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }

@@ -1,15 +1,25 @@
 //! How the process's file descriptors are shared out, so that all that users can make the agent open fits together:
-//! connections of the socket, descriptors of workers' processes, and the agent's own files. Pure but for [`Shares::now`].
+//! connections of the socket, descriptors of workers' processes, files of the cgroups around them, and the agent's own.
+//! Pure but for [`Shares::now`].
 
 use monitor_common::MAX_WORKER_PROCESSES;
 use rustix::process::{Resource, getrlimit};
 
 use crate::control::server::Limits;
 
-/// The agent's own: files of 64 domains, maps and programs, journal, timers, connections that are just closing.
+/// The agent's own: files of the domains that an operator names, maps and programs, journal, timers, connections that are just closing.
 const OWN: u64 = 1024;
 /// The least for these; with fewer nothing works.
 const OWN_LEAST: u64 = 128;
+
+/// A domain's: its folder and seven files, for the loop and again for its deputy.
+const A_DOMAIN: u64 = 16;
+/// Domains that nobody named.
+const MOST_DOMAINS: u64 = 256;
+/// A look at whether a cgroup has a limit: its folder and a file.
+const A_LIMIT: u64 = 2;
+/// Cgroups for which these are kept.
+const MOST_LIMITS: u64 = 1024;
 
 /// The shares of a limit on descriptors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,12 +28,17 @@ pub(super) struct Shares {
     pub(super) connections: usize,
     /// Processes of workers whose descriptors are kept.
     pub(super) processes: usize,
+    /// Domains that are guarded because a worker is in them.
+    pub(super) domains: usize,
+    /// Cgroups whose limit is looked at on a kept descriptor.
+    pub(super) limits: usize,
 }
 
 impl Shares {
     /// What the agent asks for: one for each process that the kernel side follows.
     pub(super) fn wanted() -> u64 {
-        u64::from(MAX_WORKER_PROCESSES) + Limits::default().connections as u64 + OWN
+        let around = MOST_DOMAINS * A_DOMAIN + MOST_LIMITS * A_LIMIT;
+        u64::from(MAX_WORKER_PROCESSES) + Limits::default().connections as u64 + around + OWN
     }
 
     /// The shares under this limit; `None` is no limit.
@@ -35,7 +50,15 @@ impl Shares {
         let own = (limit / 16).clamp(OWN_LEAST, OWN);
         let left = limit.saturating_sub(own);
         let connections = (left / 5).min(most);
-        Self { connections: small(connections), processes: small(left - connections) }
+        let domains = (left / 6 / A_DOMAIN).min(MOST_DOMAINS);
+        let limits = (left / 12 / A_LIMIT).min(MOST_LIMITS);
+        let processes = left - connections - domains * A_DOMAIN - limits * A_LIMIT;
+        Self {
+            connections: small(connections),
+            processes: small(processes),
+            domains: small(domains),
+            limits: small(limits),
+        }
     }
 
     /// The shares of this process as it is limited now.
@@ -51,13 +74,13 @@ mod tests {
     #[test]
     fn whatever_the_limit_is_the_shares_fit_into_it() {
         for limit in (0..60_000).step_by(7).map(Some).chain([Some(u64::MAX), None]) {
-            let Shares { connections, processes } = Shares::of(limit);
-            let sum = (connections + processes) as u64;
+            let Shares { connections, processes, domains, limits } = Shares::of(limit);
+            let sum = (connections + processes) as u64 + domains as u64 * A_DOMAIN + limits as u64 * A_LIMIT;
             let most = limit.map_or_else(Shares::wanted, |limit| limit.min(Shares::wanted()));
             assert!(sum + OWN_LEAST.min(most) <= most, "{limit:?}: {connections} and {processes}");
         }
         let all = Shares::of(None);
-        assert_eq!(all.connections, 4096);
+        assert_eq!((all.connections, all.domains, all.limits), (4096, 256, 1024));
         assert_eq!(all.processes, MAX_WORKER_PROCESSES as usize);
     }
 }

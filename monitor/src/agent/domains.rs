@@ -2,6 +2,7 @@
 //! taken here.
 
 mod cells;
+mod room;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,8 +23,8 @@ const NODE: DomainId = DomainId(NODE_CELL);
 pub(super) enum Asked {
     /// The user: it stays a domain, whatever becomes of the cgroup.
     ByName,
-    /// It has a limit and a worker in it.
-    ByLimit,
+    /// It has a limit and a worker in it: the first was this user's.
+    ByLimit(u32),
 }
 
 /// What the last reading found.
@@ -58,10 +59,13 @@ pub(super) struct Domains {
     entries: BTreeMap<DomainId, Entry>,
     last_id: DomainId,
     cells: Cells,
+    /// How many there may be because of limits.
+    most: usize,
 }
 
 impl Domains {
-    pub(super) fn new(procfs: PathBuf, cgroupfs: PathBuf, count_swap: bool) -> Self {
+    /// With room for so many that nobody names.
+    pub(super) fn new(procfs: PathBuf, cgroupfs: PathBuf, count_swap: bool, most: usize) -> Self {
         let hierarchy = Hierarchy::find(&cgroupfs, &procfs);
         Self {
             roots: Roots { procfs, cgroupfs },
@@ -70,6 +74,7 @@ impl Domains {
             entries: BTreeMap::new(),
             last_id: NODE,
             cells: Cells::new(),
+            most,
         }
     }
 
@@ -167,13 +172,13 @@ impl Domains {
 
     /// Those that nobody named and that have no limit any more, or no cgroup.
     pub(super) fn without_limit(&self) -> Vec<DomainId> {
-        let all = self.entries.iter().filter(|(_, entry)| entry.asked == Asked::ByLimit);
+        let all = self.entries.iter().filter(|(_, entry)| entry.asked != Asked::ByName);
         all.filter(|(_, entry)| entry.found != Found::Something).map(|(id, _)| *id).collect()
     }
 
     /// Those that nobody named.
     pub(super) fn unnamed(&self) -> Vec<DomainId> {
-        let all = self.entries.iter().filter(|(_, entry)| entry.asked == Asked::ByLimit);
+        let all = self.entries.iter().filter(|(_, entry)| entry.asked != Asked::ByName);
         all.map(|(id, _)| *id).collect()
     }
 

@@ -69,11 +69,22 @@ impl Shell {
         frozen: Result<Frozen, NotOwn>,
         killed: &mut Killed,
     ) -> String {
-        let done = frozen.and_then(|frozen| self.strike(worker, &frozen, killed));
+        let done = match &frozen {
+            Ok(frozen) => self
+                .strike(worker, frozen, killed)
+                .map_or_else(|why| format!("not used: {why}"), |()| "used".to_owned()),
+            Err(why) => format!("not used: {why}"),
+        };
+        self.thaw(frozen);
+        done
+    }
+
+    /// Thaws it, and lets go of the thawer.
+    pub(super) fn thaw(&self, frozen: Result<Frozen, NotOwn>) {
+        drop(frozen);
         if let Some(thawer) = &self.thawer {
             thawer.thawed();
         }
-        done.map_or_else(|why| format!("not used: {why}"), |()| "used".to_owned())
     }
 
     fn strike(&self, worker: WorkerId, frozen: &Frozen, killed: &mut Killed) -> Result<(), NotOwn> {

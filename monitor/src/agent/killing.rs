@@ -35,12 +35,13 @@ impl Shell {
         if !self.delay.is_zero() {
             std::thread::sleep(self.delay);
         }
+        if !self.may_strike(worker) {
+            frozen.into_iter().for_each(|frozen| self.thaw(frozen));
+            return;
+        }
         let at = clock::now();
         let mut killed = self.registry.signal(worker, Signal::KILL, &self.domains.roots().procfs);
         self.signal_unheld(worker, None, Signal::KILL, &mut killed);
-        if let Some(deputy) = &self.deputy {
-            deputy.stand_down();
-        }
         if told && killed.refused.is_empty() {
             frozen = self.freeze(worker);
         }
@@ -95,6 +96,9 @@ impl Shell {
     /// SIGTERM to every process of a victim. Its memory is not taken: the kernel refuses that of a process that was
     /// not killed.
     pub(super) fn terminate(&mut self, kill: KillId, worker: WorkerId) {
+        if !self.may_strike(worker) {
+            return;
+        }
         let at = clock::now();
         let mut killed = self.registry.signal(worker, Signal::TERM, &self.domains.roots().procfs);
         self.signal_unheld(worker, None, Signal::TERM, &mut killed);

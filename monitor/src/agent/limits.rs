@@ -19,23 +19,37 @@ pub(super) struct Limits {
     /// The one that was looked at last.
     last: Option<CgroupPath>,
     buffer: LimitBuffer,
+    /// How many readers are kept, and may be.
+    kept: usize,
+    most: usize,
 }
 
 #[derive(Default)]
 struct Watched {
     /// How many workers are in it or below it.
     workers: usize,
-    /// `None`: not opened yet, or it was removed.
+    /// Of whom the first of them was.
+    uid: u32,
+    /// `None`: not opened yet, it was removed, or there are as many as may be kept: then it is opened for each look.
     reader: Option<LimitReader>,
     /// It was said that it cannot be guarded.
     said: bool,
 }
 
 impl Limits {
-    /// A worker charges this cgroup from now on.
-    pub(super) fn enter(&mut self, cgroup: &CgroupPath) {
+    /// Keeps so many readers open at most, two descriptors each.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, ..Self::default() }
+    }
+
+    /// A worker of this user charges this cgroup from now on.
+    pub(super) fn enter(&mut self, cgroup: &CgroupPath, uid: u32) {
         for path in cgroup.ancestors().filter(|path| !path.is_root()) {
-            self.around.entry(path).or_default().workers += 1;
+            let watched = self.around.entry(path).or_default();
+            if watched.workers == 0 {
+                watched.uid = uid;
+            }
+            watched.workers += 1;
         }
     }
 
@@ -45,7 +59,8 @@ impl Limits {
             let Some(watched) = self.around.get_mut(&path) else { continue };
             watched.workers = watched.workers.saturating_sub(1);
             if watched.workers == 0 {
-                self.around.remove(&path);
+                let held = self.around.remove(&path).and_then(|watched| watched.reader);
+                self.kept -= usize::from(held.is_some());
             }
         }
     }
@@ -72,14 +87,29 @@ impl Shell {
         self.guard(path, Asked::ByName)
     }
 
-    /// Guards the cgroups with limits from this one up, if that is asked for.
-    pub(super) fn guard_around(&mut self, cgroup: Option<&CgroupPath>) {
-        let Some(cgroup) = cgroup.filter(|_| self.guards_ancestors) else { return };
-        for path in self.domains.limited_around(cgroup) {
-            if let Err(error) = self.guard(&path, Asked::ByLimit) {
+    /// Guards the cgroups with limits from this one up, if that is asked for, because of a user's worker: all of them, or
+    /// none that is not guarded already.
+    ///
+    /// # Errors
+    /// Why there is no room for them.
+    pub(super) fn guard_around(&mut self, cgroup: Option<&CgroupPath>, uid: u32) -> Result<(), String> {
+        let Some(cgroup) = cgroup.filter(|_| self.guards_ancestors) else { return Ok(()) };
+        let limited = self.domains.limited_around(cgroup);
+        let new = limited.iter().filter(|path| !self.domains.is_guarded(path)).count();
+        self.find_room(uid, new)?;
+        for path in limited {
+            if let Err(error) = self.guard(&path, Asked::ByLimit(uid)) {
                 tracing::warn!(%error, cgroup = %path, "cannot guard");
             }
         }
+        Ok(())
+    }
+
+    fn find_room(&mut self, uid: u32, more: usize) -> Result<(), String> {
+        self.domains.room_for(uid, more).or_else(|_| {
+            self.make_room();
+            self.domains.room_for(uid, more)
+        })
     }
 
     /// What changed about limits since they were last looked at.
@@ -96,36 +126,44 @@ impl Shell {
         }
         for path in self.limits.next(A_TICK) {
             if !self.domains.is_guarded(&path) && self.has_limit(&path) {
-                let guarded = self.guard(&path, Asked::ByLimit);
-                let Some(watched) = self.limits.around.get_mut(&path) else { continue };
-                match guarded {
-                    Ok(()) => watched.said = false,
-                    Err(error) if watched.said || error.is_gone() || error.is_missing_file() => {}
-                    Err(error) => {
-                        watched.said = true;
-                        tracing::warn!(%error, cgroup = %path, "cannot guard");
-                    }
-                }
+                self.guard_found(&path);
             }
+        }
+    }
+
+    /// A cgroup around a worker got a limit. Why it cannot be guarded is said once.
+    fn guard_found(&mut self, path: &CgroupPath) {
+        let Some(uid) = self.limits.around.get(path).map(|watched| watched.uid) else { return };
+        let why = match self.find_room(uid, 1) {
+            Err(why) => Some(why),
+            Ok(()) => match self.guard(path, Asked::ByLimit(uid)) {
+                Ok(()) => None,
+                Err(error) if error.is_gone() || error.is_missing_file() => return,
+                Err(error) => Some(error.to_string()),
+            },
+        };
+        let Some(watched) = self.limits.around.get_mut(path) else { return };
+        let said = std::mem::replace(&mut watched.said, why.is_some());
+        if let Some(why) = why.filter(|_| !said) {
+            tracing::warn!(%why, cgroup = %path, "cannot guard");
         }
     }
 
     /// What cannot be read has none: it is looked at again.
     fn has_limit(&mut self, path: &CgroupPath) -> bool {
-        let Limits { around, buffer, .. } = &mut self.limits;
+        let Limits { around, buffer, kept, most, .. } = &mut self.limits;
         let (Some(hierarchy), Some(watched)) = (self.domains.hierarchy(), around.get_mut(path)) else {
             return false;
         };
-        if watched.reader.is_none() {
-            watched.reader = LimitReader::open(hierarchy, path).ok();
+        let held = watched.reader.take();
+        *kept -= usize::from(held.is_some());
+        let Some(mut reader) = held.or_else(|| LimitReader::open(hierarchy, path).ok()) else { return false };
+        let Ok(limit) = reader.look(buffer) else { return false };
+        if *kept < *most {
+            *kept += 1;
+            watched.reader = Some(reader);
         }
-        match watched.reader.as_mut().map(|reader| reader.look(buffer)) {
-            Some(Ok(limit)) => limit != Limit::Unlimited,
-            Some(Err(_)) | None => {
-                watched.reader = None;
-                false
-            }
-        }
+        limit != Limit::Unlimited
     }
 
     /// The core is told of a new domain, of what lies in it and of who charges it, before it orders anything.
@@ -184,13 +222,14 @@ mod tests {
     fn all_around_the_workers_are_looked_at_in_turn_and_nobody_else() {
         let mut limits = Limits::default();
         let path = |text: &str| text.parse::<CgroupPath>().unwrap();
-        limits.enter(&path("/a/b"));
-        limits.enter(&path("/a/c"));
-        limits.enter(&CgroupPath::root());
+        limits.enter(&path("/a/b"), 7);
+        limits.enter(&path("/a/c"), 8);
+        limits.enter(&CgroupPath::root(), 0);
         let all = ["/a", "/a/b", "/a/c"].map(path);
         assert_eq!(limits.next(5), all, "each once, the root never");
         assert_eq!(limits.next(2), all[..2]);
         assert_eq!(limits.next(2), [all[2].clone(), all[0].clone()]);
+        assert_eq!(limits.around[&all[0]].uid, 7, "the first");
         limits.leave(&path("/a/b"));
         assert_eq!(limits.next(5), [all[2].clone(), all[0].clone()]);
         limits.leave(&path("/a/c"));

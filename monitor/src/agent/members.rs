@@ -1,7 +1,7 @@
 //! Who belongs to a worker: from its registration over its children to the end of the last of them. Descriptors are
 //! opened and watched here; what follows from an end, the core says.
 
-use std::path::Path;
+mod descendants;
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -11,9 +11,9 @@ use super::readiness;
 use super::registry::{Member, Proof};
 use super::shell::Shell;
 use crate::kernel::numbers::Hook;
-use crate::kill::{OpenError, Process, start_time};
+use crate::kill::{OpenError, Process};
 use crate::memory::CgroupPath;
-use crate::memory::process::{Family, ancestors};
+use crate::memory::process::ancestors;
 use crate::units::Pid;
 use crate::worker::WorkerId;
 
@@ -24,9 +24,6 @@ pub(super) struct Ended {
     pub(super) pid: Pid,
     pub(super) seen: Seen,
 }
-
-/// How often in a row a worker's new processes are looked for.
-const ROUNDS: usize = 3;
 
 /// What a launcher says of a worker besides what the core is told at once.
 pub(super) struct Claim {
@@ -49,12 +46,15 @@ impl Shell {
             return self.let_unheld_leave(worker, pid);
         }
         if !self.registry.room_for_member(worker) {
-            self.hold_without(worker, pid);
+            if self.hold_without(worker, pid) {
+                self.tell_of_no_room(worker);
+            }
             return;
         }
         match self.open_child(worker, pid) {
             Ok(true) => {
                 self.happen(Event::Forked { worker, pid });
+                self.mind_the_crowd(worker);
                 if !self.programs.as_ref().is_some_and(|programs| programs.attached(Hook::Exit)) {
                     self.await_member(worker, pid);
                 }
@@ -75,12 +75,24 @@ impl Shell {
         self.programs.as_ref().and_then(|programs| programs.workers.worker_of(pid))
     }
 
+    /// That descriptors are short is said once for each worker.
+    pub(super) fn tell_of_no_room(&mut self, worker: WorkerId) {
+        let Some(entry) = self.registry.get_mut(worker) else { return };
+        if !std::mem::replace(&mut entry.said_full, true) {
+            tracing::warn!(
+                %worker, uid = entry.uid,
+                "more processes than there are descriptors for: the others are opened when they are killed"
+            );
+        }
+    }
+
     /// No kill of its worker is complete without it. False: it is gone, or known.
     fn hold_without(&mut self, worker: WorkerId, pid: Pid) -> bool {
         let known = self.mapped(pid);
         let new = known == Some(worker) && self.registry.add_unheld(worker, pid, Proof::Map);
         if new {
             self.happen(Event::Forked { worker, pid });
+            self.mind_the_crowd(worker);
         }
         new
     }
@@ -186,101 +198,6 @@ impl Shell {
         self.sweep_unheld(worker);
     }
 
-    /// Finds the descendants of a worker that are not known yet.
-    pub(super) fn scan(&mut self, worker: WorkerId) {
-        self.find_descendants(vec![worker]);
-        self.carry_out();
-    }
-
-    /// The same for all of them.
-    pub(super) fn scan_all(&mut self) {
-        self.find_descendants(self.registry.ids());
-        self.carry_out();
-    }
-
-    /// The same for several, with one look at all processes; the core is told, and its orders are left for later. Each
-    /// new one is told to the kernel before its own children are looked for: what it forks after that, the fork hook
-    /// sees; what before, the next round does.
-    ///
-    /// The rounds are bounded: a worker that forks without end has somebody new in each. Of those who are left the fork
-    /// hook tells, or the next look.
-    pub(super) fn find_descendants(&mut self, mut workers: Vec<WorkerId>) {
-        let procfs = self.domains.roots().procfs.clone();
-        for _ in 0..ROUNDS {
-            if workers.is_empty() {
-                return;
-            }
-            match Family::look(&procfs) {
-                Ok(family) => workers.retain(|worker| self.adopt_all(&procfs, &family, *worker)),
-                Err(error) => {
-                    self.troubles.counts.not_scanned += 1;
-                    if !std::mem::replace(&mut self.troubles.look_again, true) {
-                        tracing::warn!(%error, "cannot look for the workers' descendants");
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Whether there was somebody new.
-    fn adopt_all(&mut self, procfs: &Path, family: &Family, worker: WorkerId) -> bool {
-        let Some(entry) = self.registry.get(worker) else { return false };
-        let known = entry.pids();
-        let mut new = false;
-        // A worker within this one has a tree of its own.
-        let anothers = |pid| self.registry.worker_of(pid).is_some_and(|other| other != worker);
-        for pid in family.with_descendants(&known, anothers) {
-            if !known.contains(&pid) && self.registry.worker_of(pid).is_none() {
-                new |= self.adopt(procfs, worker, pid);
-            }
-        }
-        new
-    }
-
-    fn adopt(&mut self, procfs: &Path, worker: WorkerId, pid: Pid) -> bool {
-        let process = match Process::open(procfs, pid, None) {
-            Ok(process) => process,
-            Err(error @ OpenError::Broken { .. }) => {
-                self.troubles.counts.not_opened += 1;
-                if self.troubles.looked_after.insert(worker) {
-                    tracing::warn!(%error, %worker, "cannot open a child of it: it is tried again");
-                }
-                return false;
-            }
-            // Nothing to adopt.
-            Err(OpenError::Gone(_) | OpenError::Zombie(_)) => return false,
-            Err(OpenError::Another { .. } | OpenError::Never { .. }) => return false,
-        };
-        if let Some(programs) = &mut self.programs
-            && let Err(error) = programs.workers.add(pid, worker)
-        {
-            self.troubles.counts.not_followed += 1;
-            self.look_after(worker);
-            tracing::warn!(%error, %worker, %pid, "the kernel side cannot follow this process");
-        }
-        if !self.registry.room_for_member(worker) {
-            // It lives, after its file was read: the file was its own.
-            let started = start_time(procfs, pid).ok().filter(|_| !process.ended());
-            let new =
-                started.is_some_and(|started| self.registry.add_unheld(worker, pid, Proof::Started(started)));
-            if new {
-                self.tell(Event::Forked { worker, pid });
-            } else if let Some(programs) = &mut self.programs {
-                // Past its exit hook nobody else takes it off.
-                programs.workers.remove(pid);
-            }
-            return new;
-        }
-        if !self.registry.add_member(worker, process) {
-            return false;
-        }
-        self.tell(Event::Forked { worker, pid });
-        // Found in /proc it may be on its way out, past its exit record: only its pidfd tells of its end for sure.
-        self.await_member(worker, pid);
-        true
-    }
-
     fn await_member(&mut self, worker: WorkerId, pid: Pid) {
         self.await_members(worker, |member| member.process.pid() == pid);
     }
@@ -309,7 +226,7 @@ impl Shell {
         event: impl FnOnce(WorkerId) -> Event,
     ) -> WorkerId {
         let at = clock::of_ticks(claim.start_time);
-        let worker = self.number(claim.worker.filter(|_| at < self.started));
+        let worker = self.number(claim.worker.filter(|_| at < self.started), claim.uid);
         let pid = process.pid();
         // It may have been part of another worker, and be held as that.
         self.let_leave(&process);
@@ -321,9 +238,10 @@ impl Shell {
             tracing::warn!(%error, %worker, %pid, "the kernel side cannot follow this worker");
         }
         if let Some(cgroup) = &cgroup {
-            self.limits.enter(cgroup);
+            self.limits.enter(cgroup, claim.uid);
         }
         self.registry.add(worker, process, peer, claim.uid, cgroup);
+        self.bar_if_crowded(worker);
         self.await_member(worker, pid);
         self.tell(event(worker));
         if at < self.started {

@@ -1,15 +1,17 @@
-//! The workers' processes: their pidfds, from registration to the end. Kills by them. Descriptors are bounded, in all
+//! The workers' processes: their pidfds, from registration to the end. Descriptors are bounded, in all
 //! and for each user: of processes beyond that the pid is kept with what proves that it is still theirs (`unheld`).
 
+mod room;
+mod signals;
+
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::Arc;
 
-use rustix::process::Signal;
-use serde::Serialize;
-
+pub(super) use self::room::ProcessesView;
+use self::room::{Room, Taken};
+pub(super) use self::signals::Killed;
 use crate::control::request::Peer;
-use crate::kill::{OwnCgroup, OwnFreezer, Process, SignalError};
+use crate::kill::{OwnCgroup, OwnFreezer, Process};
 use crate::memory::CgroupPath;
 use crate::units::Pid;
 use crate::worker::WorkerId;
@@ -44,6 +46,8 @@ pub(super) struct Entry {
     pub(super) root: Pid,
     /// The cgroup that it charges, when it was last looked at (`upkeep`); none: there is no memory hierarchy.
     pub(super) cgroup: Option<CgroupPath>,
+    /// It was said that there is no descriptor for some of its processes.
+    pub(super) said_full: bool,
     /// The v2 cgroup that it had to itself when it was registered.
     pub(super) own: Option<OwnCgroup>,
     /// The v1 freezer cgroup that it had to itself then.
@@ -55,29 +59,7 @@ pub(super) struct Entry {
 pub(super) struct Registry {
     workers: HashMap<WorkerId, Entry>,
     by_pid: HashMap<Pid, WorkerId>,
-    /// How many descriptors there may be.
-    most: usize,
-    held: usize,
-    /// By the users of the workers.
-    by_uid: HashMap<u32, Taken>,
-}
-
-/// What a user's workers have taken.
-#[derive(Debug, Clone, Copy, Default)]
-struct Taken {
-    workers: usize,
-    held: usize,
-}
-
-/// The processes of workers in `status`.
-#[derive(Debug, Serialize)]
-pub(super) struct ProcessesView {
-    /// Those with a descriptor.
-    held: usize,
-    /// Those beyond what there are descriptors for: they are opened when they are killed.
-    unheld: usize,
-    /// How many descriptors there may be.
-    most: usize,
+    room: Room,
 }
 
 /// A worker's processes when it is forgotten.
@@ -92,74 +74,64 @@ impl Entry {
         let held = self.members.iter().map(|member| member.process.pid());
         held.chain(self.unheld.keys().copied()).collect()
     }
-
-    /// Signals one of its processes, if whoever registered it may. Root may kill everybody. Others' right is looked at
-    /// when it is used: a program may have changed its user since it was registered.
-    pub(super) fn signal(&self, process: &Process, signal: Signal, procfs: &Path, killed: &mut Killed) {
-        let allowed = if self.peer.uid == 0 { Ok(()) } else { process.killable_by(self.peer.uid, procfs) };
-        match allowed.and_then(|()| process.signal(signal)) {
-            Ok(()) => killed.signalled += 1,
-            Err(SignalError::Gone) => {}
-            Err(error) => killed.refused.push((process.pid(), error)),
-        }
-    }
 }
 
-/// What became of an order to kill a worker.
-pub(super) struct Killed {
-    /// How many processes were signalled.
-    pub(super) signalled: usize,
-    /// Which could not be, and why.
-    pub(super) refused: Vec<(Pid, SignalError)>,
+/// Why a worker cannot be taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotTaken {
+    /// The connection that it was registered on is open.
+    Connected,
+    /// It was registered as another user's.
+    Anothers,
 }
 
 impl Registry {
     /// With room for so many descriptors.
     pub(super) fn new(most: usize) -> Self {
-        Self { most, ..Self::default() }
+        Self { room: Room::new(most), ..Self::default() }
     }
 
-    /// Whether one more worker of a user has room: a quarter of all is the most for one user, root is bound by all.
+    /// The same where the kernel side can follow so many processes.
+    #[cfg(test)]
+    pub(super) fn following(most: usize, followed: usize) -> Self {
+        Self { room: Room::following(most, followed), ..Self::default() }
+    }
+
+    /// Whether one more worker of a user has room.
+    ///
+    /// # Errors
+    /// Why not, for the user.
     pub(super) fn room_for_worker(&self, uid: u32) -> Result<(), String> {
-        let mine = self.by_uid.get(&uid).map_or(0, |taken| taken.workers);
-        if uid != 0 && mine >= (self.most / 4).max(1) {
-            return Err(format!("uid {uid} has {mine} workers, its limit"));
-        }
-        if self.held >= self.most {
-            return Err(format!("the agent holds {} processes of workers, its limit", self.held));
-        }
-        Ok(())
+        self.room.for_worker(uid)
     }
 
-    /// Whether a descriptor of one more process may be kept. An eighth stays for workers to come; a user gets no more
-    /// than what is then left for others.
+    /// Whether a descriptor of one more process of a worker may be kept.
     pub(super) fn room_for_member(&self, worker: WorkerId) -> bool {
-        let left = (self.most - self.most / 8).saturating_sub(self.held);
-        let Some(entry) = self.workers.get(&worker) else { return false };
-        let mine = self.by_uid.get(&entry.uid).map_or(0, |taken| taken.held);
-        left > 0 && (entry.uid == 0 || mine < left)
+        self.workers.get(&worker).is_some_and(|entry| self.room.for_member(entry.uid))
+    }
+
+    /// See [`Room::crowds`].
+    pub(super) fn crowds(&mut self, uid: u32) -> bool {
+        self.room.crowds(uid)
+    }
+
+    /// Whether this user's forks are not followed.
+    pub(super) fn is_crowd(&self, uid: u32) -> bool {
+        self.room.is_crowd(uid)
+    }
+
+    /// See [`Room::thinned`].
+    pub(super) fn thinned(&mut self) -> Vec<u32> {
+        self.room.thinned()
+    }
+
+    pub(super) fn workers_of(&self, uid: u32) -> Vec<WorkerId> {
+        let theirs = self.workers.iter().filter(|(_, entry)| entry.uid == uid);
+        theirs.map(|(worker, _)| *worker).collect()
     }
 
     pub(super) fn view(&self) -> ProcessesView {
-        let unheld = self.workers.values().map(|entry| entry.unheld.len()).sum();
-        ProcessesView { held: self.held, unheld, most: self.most }
-    }
-
-    fn take(&mut self, uid: u32, workers: usize, held: usize) {
-        let taken = self.by_uid.entry(uid).or_default();
-        taken.workers += workers;
-        taken.held += held;
-        self.held += held;
-    }
-
-    fn give_back(&mut self, uid: u32, workers: usize, held: usize) {
-        self.held = self.held.saturating_sub(held);
-        let Some(taken) = self.by_uid.get_mut(&uid) else { return };
-        taken.workers = taken.workers.saturating_sub(workers);
-        taken.held = taken.held.saturating_sub(held);
-        if taken.workers == 0 && taken.held == 0 {
-            self.by_uid.remove(&uid);
-        }
+        self.room.view()
     }
 
     pub(super) fn add(
@@ -171,7 +143,7 @@ impl Registry {
         cgroup: Option<CgroupPath>,
     ) {
         self.by_pid.insert(root.pid(), worker);
-        self.take(uid, 1, 1);
+        self.room.take(uid, Taken { workers: 1, held: 1, unheld: 0 });
         let entry = Entry {
             root: root.pid(),
             members: vec![Member { process: root, watched: false }],
@@ -179,6 +151,7 @@ impl Registry {
             peer,
             uid,
             cgroup,
+            said_full: false,
             own: None,
             freezer: None,
             connected: true,
@@ -196,7 +169,7 @@ impl Registry {
         let uid = entry.uid;
         entry.members.push(Member { process, watched: false });
         self.by_pid.insert(pid, worker);
-        self.take(uid, 0, 1);
+        self.room.take(uid, Taken { held: 1, ..Taken::default() });
         true
     }
 
@@ -206,14 +179,10 @@ impl Registry {
             return false;
         }
         let Some(entry) = self.workers.get_mut(&worker) else { return false };
-        if entry.unheld.is_empty() {
-            tracing::warn!(
-                %worker, uid = entry.uid,
-                "more processes than there are descriptors for: the others are opened when they are killed"
-            );
-        }
-        entry.unheld.insert(pid, proof);
+        let new = entry.unheld.insert(pid, proof).is_none();
+        let uid = entry.uid;
         self.by_pid.insert(pid, worker);
+        self.room.take(uid, Taken { unheld: usize::from(new), ..Taken::default() });
         true
     }
 
@@ -243,11 +212,11 @@ impl Registry {
             self.by_pid.remove(&pid);
         }
         let Some(entry) = self.workers.get_mut(&worker) else { return };
-        entry.unheld.remove(&pid);
+        let unheld = usize::from(entry.unheld.remove(&pid).is_some());
         let (before, uid) = (entry.members.len(), entry.uid);
         entry.members.retain(|member| member.process.pid() != pid);
-        let gone = before - entry.members.len();
-        self.give_back(uid, 0, gone);
+        let held = before - entry.members.len();
+        self.room.give_back(uid, Taken { workers: 0, held, unheld });
     }
 
     /// A worker is forgotten; its processes, for the kernel's map.
@@ -255,7 +224,8 @@ impl Registry {
         let Some(entry) = self.workers.remove(&worker) else {
             return Former { held: Vec::new(), unheld: Vec::new() };
         };
-        self.give_back(entry.uid, 1, entry.members.len());
+        let taken = Taken { workers: 1, held: entry.members.len(), unheld: entry.unheld.len() };
+        self.room.give_back(entry.uid, taken);
         for pid in entry.pids() {
             if self.by_pid.get(&pid) == Some(&worker) {
                 self.by_pid.remove(&pid);
@@ -275,43 +245,26 @@ impl Registry {
         }
     }
 
-    /// The launcher of a worker came back on a new connection. False: the old one is open still.
-    pub(super) fn take_over(&mut self, worker: WorkerId, peer: Peer) -> bool {
-        let Some(entry) = self.workers.get_mut(&worker).filter(|entry| !entry.connected) else {
-            return false;
-        };
+    /// The launcher of a worker came back on a new connection; that the process is theirs now was looked at. Root may
+    /// take over any worker, others one that was theirs at its registration too: since then its process may have
+    /// become another user's, and whoever takes it over sees it, changes it and is told of its end.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn take_over(&mut self, worker: WorkerId, peer: Peer) -> Result<(), NotTaken> {
+        let entry = self.workers.get_mut(&worker).ok_or(NotTaken::Connected)?;
+        if peer.uid != 0 && peer.uid != entry.uid {
+            return Err(NotTaken::Anothers);
+        }
+        if entry.connected {
+            return Err(NotTaken::Connected);
+        }
         (entry.peer, entry.connected) = (peer, true);
-        true
+        Ok(())
     }
 
     /// Whom to tell about a worker.
     pub(super) fn whose(&self, worker: WorkerId) -> Option<&Peer> {
         self.workers.get(&worker).map(|entry| &entry.peer)
-    }
-
-    /// Sends a signal to every process of a worker that whoever registered it may kill. Nothing is allocated, opened
-    /// or looked up by path unless one is refused (or the kernel is older than 6.13: see [`Process::killable_by`]).
-    pub(super) fn signal(&self, worker: WorkerId, signal: Signal, procfs: &Path) -> Killed {
-        self.signal_some(worker, signal, procfs, |_| true)
-    }
-
-    /// The same for one process.
-    pub(super) fn signal_one(&self, worker: WorkerId, pid: Pid, signal: Signal, procfs: &Path) -> Killed {
-        self.signal_some(worker, signal, procfs, |member| member.process.pid() == pid)
-    }
-
-    fn signal_some(
-        &self,
-        worker: WorkerId,
-        signal: Signal,
-        procfs: &Path,
-        whom: impl Fn(&Member) -> bool,
-    ) -> Killed {
-        let mut killed = Killed { signalled: 0, refused: Vec::new() };
-        let Some(entry) = self.workers.get(&worker) else { return killed };
-        for member in entry.members.iter().filter(|member| whom(member)) {
-            entry.signal(&member.process, signal, procfs, &mut killed);
-        }
-        killed
     }
 }

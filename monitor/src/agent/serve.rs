@@ -171,7 +171,12 @@ fn start(
     recorder: Option<Recorder>,
     ended: mpsc::UnboundedSender<super::members::Ended>,
 ) -> Result<Shell, AgentError> {
-    let domains = Domains::new(config.procfs.clone(), config.cgroupfs.clone(), config.count_swap);
+    let domains = Domains::new(
+        config.procfs.clone(),
+        config.cgroupfs.clone(),
+        config.count_swap,
+        Shares::now().domains,
+    );
     let mut programs = load(config);
     if let Ok(programs) = &mut programs {
         domains.prepare(programs);
@@ -191,7 +196,7 @@ fn start(
     shell.recorder = recorder;
     shell.happen(Event::Settings(settings));
     let last = config.journal.as_deref().and_then(last_numbers);
-    if let Some(last_kill) = last.and_then(|last| last.kill) {
+    if let Some(last_kill) = last.as_ref().and_then(|last| last.kill) {
         shell.happen(Event::Resumed { last_kill });
     }
     shell.number_after(last, survival::follows_a_killed_agent());

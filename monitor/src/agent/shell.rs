@@ -21,6 +21,7 @@ use super::freezing::thawer::Thawer;
 use super::limits::Limits;
 use super::measure::Dying;
 use super::members::Ended;
+use super::numbers::Numbers;
 use super::registry::Registry;
 use super::reports::Reports;
 use super::survival::realtime::Sharing;
@@ -72,7 +73,7 @@ pub(super) struct Shell {
     /// Whom nobody measures.
     pub(super) dying: Dying,
     pub(super) started: Nanos,
-    pub(super) last_worker: u64,
+    pub(super) numbers: Numbers,
     /// The worker that was looked at last (`upkeep`).
     pub(super) rechecked: WorkerId,
     pub(super) brake: Brake,
@@ -125,6 +126,7 @@ impl Shell {
             Err(rows) => (None, Some(rows)),
         };
         let Roots { procfs, cgroupfs } = domains.roots();
+        let shares = Shares::now();
         Self {
             unified: Hierarchy::unified(cgroupfs, procfs),
             freezer: Hierarchy::freezer(cgroupfs, procfs),
@@ -134,8 +136,8 @@ impl Shell {
             programs,
             refused,
             domains,
-            registry: Registry::new(Shares::now().processes),
-            limits: Limits::default(),
+            registry: Registry::new(shares.processes),
+            limits: Limits::new(shares.limits),
             troubles,
             watchers: Watchers::default(),
             reports,
@@ -144,7 +146,7 @@ impl Shell {
             reaper: reaper.ok(),
             dying: Dying::default(),
             started: clock::now(),
-            last_worker: 0,
+            numbers: Numbers::default(),
             rechecked: WorkerId(0),
             brake: Brake::Off,
             deputy: None,
@@ -177,10 +179,15 @@ impl Shell {
     /// Tells the core, and the recording if there is one: the only way an event reaches it. What the deputy did comes
     /// before everything that followed from it.
     pub(super) fn tell(&mut self, event: Event) {
-        while let Some(struck) = self.deputy.as_ref().and_then(Deputy::told) {
+        self.hear_of_the_deputy();
+        self.tell_this(event);
+    }
+
+    pub(super) fn hear_of_the_deputy(&mut self) {
+        let Some(struck) = self.deputy.as_ref().map(Deputy::told) else { return };
+        for struck in struck {
             self.tell_this(struck);
         }
-        self.tell_this(event);
     }
 
     fn tell_this(&mut self, event: Event) {
@@ -277,9 +284,11 @@ impl Shell {
 
     fn forget(&mut self, worker: WorkerId) {
         if let Some(deputy) = &self.deputy {
+            // If it was first: the core hears of it, and knows that this one is gone.
             deputy.stand_down();
         }
         self.troubles.looked_after.remove(&worker);
+        self.lift_bar(worker);
         if let Some(cgroup) = self.registry.get(worker).and_then(|entry| entry.cgroup.as_ref()) {
             self.limits.leave(cgroup);
         }
@@ -312,6 +321,7 @@ impl Shell {
         self.happen(Event::Tick);
         // A reading, its line and a note or two for each domain.
         self.todo.reserve(WAITING + 4 * self.domains.len());
+        self.lift_bars();
         self.recheck_some();
         self.recheck_domains();
         self.nominate();

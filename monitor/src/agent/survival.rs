@@ -122,9 +122,10 @@ fn descriptors() -> Step {
     let current = getrlimit(Resource::Nofile).current;
     let shown = current.map_or_else(|| "any number of".to_owned(), |current| current.to_string());
     let enough = current.is_none_or(|current| current >= needed);
-    let Shares { connections, processes } = Shares::of(current);
-    let shares =
-        format!("{shown} descriptors, for {connections} connections and {processes} processes of workers");
+    let Shares { connections, processes, domains, .. } = Shares::of(current);
+    let shares = format!(
+        "{shown} descriptors, for {connections} connections, {processes} processes of workers and {domains} cgroups around them"
+    );
     let why = match outcome {
         _ if enough => shares,
         Ok(()) => format!("{shares}; {needed} were wanted; processes beyond are opened when they are killed"),

@@ -36,14 +36,17 @@ impl Shell {
         if member.process.ended() || entry.cgroup == cgroup {
             return;
         }
-        self.guard_around(cgroup.as_ref());
+        let uid = entry.uid;
+        if let Err(why) = self.guard_around(cgroup.as_ref(), uid) {
+            tracing::warn!(%worker, %why, "it was moved to a cgroup with a limit that is not guarded");
+        }
         let domains = self.domains.charged_by(cgroup.as_ref());
         if let Some(entry) = self.registry.get_mut(worker) {
             if let Some(left) = std::mem::replace(&mut entry.cgroup, cgroup) {
                 self.limits.leave(&left);
             }
             if let Some(cgroup) = &entry.cgroup {
-                self.limits.enter(cgroup);
+                self.limits.enter(cgroup, uid);
             }
         }
         if self.core.charged_by(worker).is_some_and(|known| known != domains) {

@@ -100,12 +100,23 @@ pub fn read(path: &Path) -> Result<(BTreeMap<KillId, Past>, Vec<Skipped>), Journ
 }
 
 /// The largest numbers in a journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Last {
     /// Of a kill; `None`: there is none.
     pub kill: Option<KillId>,
     /// Of a worker; 0: none is named.
     pub worker: WorkerId,
+    /// Whose the workers were that it names, as far as it says.
+    pub users: BTreeMap<WorkerId, u32>,
+}
+
+impl Last {
+    /// A later line.
+    fn add(&mut self, later: Self) {
+        self.kill = self.kill.max(later.kill);
+        self.worker = self.worker.max(later.worker);
+        self.users.extend(later.users);
+    }
 }
 
 /// The largest numbers in the journal at `path`; `None`: there is no line, or no journal.
@@ -115,9 +126,11 @@ pub struct Last {
 pub fn last_numbers(path: &Path) -> Result<Option<Last>, JournalError> {
     let mut last: Option<Last> = None;
     let read = each(path, |_, _, line| {
-        if let Some((kill, worker)) = numbers(line) {
-            let before = last.unwrap_or(Last { kill: None, worker: WorkerId(0) });
-            last = Some(Last { kill: kill.max(before.kill), worker: worker.max(before.worker) });
+        if let Some(found) = numbers(line) {
+            match &mut last {
+                None => last = Some(found),
+                Some(last) => last.add(found),
+            }
         }
     });
     match read {
@@ -126,11 +139,14 @@ pub fn last_numbers(path: &Path) -> Result<Option<Last>, JournalError> {
     }
 }
 
-/// What a line names: its kill, and the largest number of its workers. Reads as little of it as that takes.
-fn numbers(line: &[u8]) -> Option<(Option<KillId>, WorkerId)> {
+/// What a line names: its kill, the largest number of its workers, and whose those are. Reads as little of it as that
+/// takes.
+fn numbers(line: &[u8]) -> Option<Last> {
     #[derive(Deserialize)]
     struct Named {
         worker: WorkerId,
+        // What older agents wrote does not say it.
+        uid: Option<u32>,
     }
     #[derive(Deserialize)]
     struct Decision {
@@ -153,8 +169,10 @@ fn numbers(line: &[u8]) -> Option<(Option<KillId>, WorkerId)> {
     let ended = killed.or(report);
     let kill = decision.as_ref().map(|of| of.kill).max(ended.as_ref().map(|of| of.id));
     let named = decision.map(|of| of.candidates).into_iter().chain(ended.map(|of| of.victims));
-    let largest = named.flatten().map(|named| named.worker).chain(workers).max();
-    largest.map(|worker| (kill, worker))
+    let named: Vec<Named> = named.flatten().collect();
+    let worker = named.iter().map(|named| named.worker).chain(workers).max()?;
+    let users = named.into_iter().filter_map(|named| Some((named.worker, named.uid?))).collect();
+    Some(Last { kill, worker, users })
 }
 
 fn parse(line: &[u8]) -> Result<Entry, String> {

@@ -1,5 +1,6 @@
 //! What is written is read back: after rotations, after a crash in the middle of a line, after a full disk.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,8 +36,9 @@ fn what_is_written_is_read_back_and_comes_out_the_same() {
     assert_eq!(decided.decision.differences(&decided.decision.again().unwrap()), Vec::<String>::new());
     assert_eq!(kills[&KillId(2)].killed.as_deref(), Some(&KillRecord { id: KillId(2), ..record() }));
     assert!(kills[&KillId(1)].report().unwrap().runners_up.len() == 2);
-    let last = Last { kill: Some(KillId(2)), worker: WorkerId(3) };
-    assert_eq!(last_numbers(&path).unwrap(), Some(last));
+    let users = BTreeMap::from_iter(decision().candidates.iter().map(|input| (input.worker, input.uid)));
+    let last = Last { kill: Some(KillId(2)), worker: WorkerId(3), users };
+    assert_eq!(last_numbers(&path).unwrap(), Some(last.clone()));
     let writer = Writer::start(&path, Bytes(1 << 20)).unwrap();
     writer.workers(WorkerId(1000));
     drop(writer);

@@ -14,6 +14,7 @@ use aya::{Ebpf, EbpfLoader};
 
 use self::attach::Again;
 use self::refused::{chain, classify, of_btf};
+use super::barred::BarMap;
 use super::btf::Btf;
 use super::cells::Cells;
 use super::drops::DropMap;
@@ -87,6 +88,8 @@ pub struct Programs {
     guarded: HashMap<MapData, u64, u32>,
     /// Which worker a process belongs to, and whom the brake holds.
     pub workers: WorkerMap,
+    /// Whose forks are not followed.
+    pub barred: BarMap,
     /// Programs that are loaded later name it by its descriptor, as they do the others.
     cells_map: MapData,
     links: [Option<BtfTracePointLinkId>; HOOKS],
@@ -157,6 +160,7 @@ impl Programs {
         let events = RingBuf::try_from(take("EVENTS")?)?;
         let guarded = HashMap::try_from(take("GUARDED")?)?;
         let workers = WorkerMap::new(take("WORKERS")?, take("LET_GO")?)?;
+        let barred = BarMap::new(take("BARRED")?)?;
         let drops = DropMap::new(take("DROPS")?)?;
         let (cells, cells_map) = match take("CELLS")? {
             aya::maps::Map::Array(data) => (Cells::map(data.fd())?, data),
@@ -171,6 +175,7 @@ impl Programs {
             cells,
             guarded,
             workers,
+            barred,
             cells_map,
             links: [const { None }; HOOKS],
             again: [None; HOOKS],

@@ -95,6 +95,9 @@ fn a_kill_is_no_success_while_a_child_cannot_be_opened() {
     let kill = &scene.kills(1)[0];
     assert_eq!(kill["confirmed"], false, "{kill}");
     assert!(kill["refused"].as_str().unwrap().contains("could not be opened"), "{kill}");
+    // There was room for it: that is not why.
+    let said = scene.agent.said().join("\n");
+    assert!(said.contains("cannot open a child of it") && !said.contains("more processes than"), "{said}");
     scene.status("it to be counted", |status| status["counters"]["refused"].as_u64() > Some(0));
 }
 

@@ -2,7 +2,9 @@
 //! (Documentation/driver-api/early-userspace/buffer-format.rst). Knows nothing of what is in it.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// Types and permissions as in `st_mode`.
@@ -55,6 +57,40 @@ impl<W: Write> Archive<W> {
         self.entry(path, CHARACTER_DEVICE, number, &[])
     }
 
+    /// All that is in a folder of this machine, with its permissions; but for device nodes and sockets, and for what
+    /// `left_out` names, by paths relative to the folder.
+    pub(super) fn tree(&mut self, folder: &Path, left_out: &dyn Fn(&str) -> bool) -> io::Result<()> {
+        self.below(folder, "", left_out)
+    }
+
+    fn below(&mut self, root: &Path, folder: &str, left_out: &dyn Fn(&str) -> bool) -> io::Result<()> {
+        let mut names: Vec<_> = fs::read_dir(root.join(folder))?
+            .map(|entry| Ok(entry?.file_name()))
+            .collect::<io::Result<_>>()?;
+        names.sort();
+        for name in names {
+            let name = name.to_str().ok_or_else(|| io::Error::other(format!("{name:?} is not UTF-8")))?;
+            let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+            if left_out(&path) {
+                continue;
+            }
+            let here = root.join(&path);
+            let meta = here.symlink_metadata()?;
+            if meta.is_dir() {
+                if self.folders.insert(path.clone()) {
+                    self.entry(&path, meta.mode(), (0, 0), &[])?;
+                }
+                self.below(root, &path, left_out)?;
+            } else if meta.is_symlink() {
+                let target = fs::read_link(&here)?;
+                self.entry(&path, SYMLINK, (0, 0), target.as_os_str().as_encoded_bytes())?;
+            } else if meta.is_file() {
+                self.entry(&path, meta.mode(), (0, 0), &fs::read(&here)?)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Ends the archive.
     pub(super) fn finish(mut self) -> io::Result<()> {
         self.entry("TRAILER!!!", 0, (0, 0), &[])?;
@@ -95,6 +131,27 @@ impl<W: Write> Archive<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tree_keeps_its_permissions_and_links_and_lacks_what_is_left_out() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("a/left")).unwrap();
+        fs::write(root.path().join("a/left/x"), "").unwrap();
+        fs::write(root.path().join("a/file"), "12").unwrap();
+        fs::set_permissions(root.path().join("a/file"), fs::Permissions::from_mode(0o640)).unwrap();
+        symlink("file", root.path().join("a/link")).unwrap();
+        let mut bytes = Vec::new();
+        let mut archive = Archive::new(&mut bytes);
+        archive.tree(root.path(), &|path| path == "a/left").unwrap();
+        archive.finish().unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        let mode =
+            |index: usize| text.match_indices("070701").nth(index).map(|(at, _)| &text[at + 14..at + 22]);
+        assert_eq!(mode(1), Some("000081a0"), "{text:?}");
+        assert_eq!(mode(2), Some("0000a1ff"));
+        assert!(text.contains("a/link") && !text.contains("left"), "{text:?}");
+    }
 
     #[test]
     fn entries_are_aligned_and_folders_come_first_and_once() {

@@ -77,13 +77,13 @@ fn libraries_in(ldd: &str) -> BTreeSet<PathBuf> {
 }
 
 /// Without debug information, which is nine tenths of a test program and would have to fit into the VM's memory.
-fn stripped(program: &Path) -> Result<Vec<u8>> {
+pub(super) fn stripped(program: &Path) -> Result<Vec<u8>> {
     let small = tempfile::NamedTempFile::new()?;
     output(Command::new("strip").arg("--strip-debug").arg("-o").arg(small.path()).arg(program))?;
     read(small.path())
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| path.display().to_string())
 }
 

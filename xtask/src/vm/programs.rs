@@ -31,15 +31,16 @@ struct Target {
     kind: Vec<String>,
 }
 
+/// One of the binaries that tests start.
+pub(super) fn binary(name: &str) -> Result<PathBuf> {
+    let found = binaries()?.into_iter().find(|(target, _)| target.name == name);
+    found.map(|(_, path)| path).with_context(|| format!("no {name} was built"))
+}
+
 /// Compiles them as `cargo test` does.
 pub(super) fn build() -> Result<Programs> {
     step("Building the tests and what they start");
-    let messages = |arguments: &[&str]| {
-        output(cargo().args(arguments).args(["--message-format=json", "--quiet"]))
-            .context("building for the VM")
-    };
-    let mut others =
-        executables(&messages(&["build", "--package", "monitor", "--package", "monitor-tests", "--bins"])?)?;
+    let mut others = binaries()?;
     let init =
         others.iter().position(|(target, _)| target.name == "vm-init").context("no vm-init was built")?;
     let (_, init) = others.swap_remove(init);
@@ -50,6 +51,14 @@ pub(super) fn build() -> Result<Programs> {
         tests: paths(tests.into_iter().filter(|(target, _)| target.kind == ["test"])),
         others: paths(others.into_iter()),
     })
+}
+
+fn binaries() -> Result<Vec<(Target, PathBuf)>> {
+    executables(&messages(&["build", "--package", "monitor", "--package", "monitor-tests", "--bins"])?)
+}
+
+fn messages(arguments: &[&str]) -> Result<String> {
+    output(cargo().args(arguments).args(["--message-format=json", "--quiet"])).context("building for the VM")
 }
 
 fn paths(found: impl Iterator<Item = (Target, PathBuf)>) -> Vec<PathBuf> {

@@ -50,7 +50,11 @@ impl Core {
         self.counters.watchdog_kills += 1;
         let flying = self.flights.iter().position(|flight| self.overlap(flight.domain, id));
         let kill = match flying {
-            // It hung between the order to kill somebody else and that signal: they are one kill.
+            // It hung between the order to kill somebody else and that signal, which was not sent: this is the kill.
+            Some(index) if self.flights[index].record.times.signal.is_none() => {
+                self.takes_the_place(index, choice, todo)
+            }
+            // It hung on after the deputy's first: they are one kill.
             Some(index) => self.joins(index, choice),
             None => {
                 self.counters.kills += 1;
@@ -84,6 +88,26 @@ impl Core {
         let crossed = (domain.crossed.map_or(at, |(crossed, _)| crossed), Trigger::Watchdog);
         let choice = domain.roster.ranking().into_iter().find(|choice| choice.id == victim)?;
         Some((choice, threshold, crossed))
+    }
+
+    /// A kill whose orders were not carried out becomes another worker's; those whom it was to strike are as they were.
+    /// They are on the rosters still: it is not booked.
+    fn takes_the_place(&mut self, index: usize, choice: Choice, todo: &mut VecDeque<Action>) -> KillId {
+        let flight = &mut self.flights[index];
+        let id = flight.id;
+        for victim in flight.victims.drain(..) {
+            if let Some(worker) = self.workers.get_mut(&victim) {
+                worker.life = Life::Running;
+            }
+        }
+        flight.victims.push(choice.id);
+        flight.chosen.clear();
+        flight.chosen.push(choice);
+        flight.grace_until = None;
+        todo.retain(|action| {
+            !matches!(action, Action::Kill { kill, .. } | Action::Terminate { kill, .. } if *kill == id)
+        });
+        id
     }
 
     fn joins(&mut self, index: usize, choice: Choice) -> KillId {

@@ -239,6 +239,33 @@ fn whom_the_deputy_struck_is_on_the_books_and_not_ordered_twice() {
     assert_eq!((counters.watchdog_kills, counters.watchdog_strays), (2, 1));
 }
 
+#[test]
+fn whom_the_deputy_struck_takes_the_place_of_who_was_ordered_and_not_signalled() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[BOX, NODE]);
+    bench.worker(2, "a", &[BOX, NODE]);
+    bench.worker(3, "a", &[BOX, NODE]);
+    let (used, total, at) = (Bytes(99 << 20), Bytes(100 << 20), bench.now);
+    let mut todo = VecDeque::new();
+    let measured = Measured::Known { total, used };
+    bench.core.handle(Event::Reading { domain: BOX, measured, counter: 0 }, at, &mut todo);
+    assert_eq!(killed(todo.make_contiguous()), [3]);
+    // It was named before the last one came. The order is in the queue still.
+    bench.core.handle(Event::Struck { domain: BOX, worker: WorkerId(2), at, used, total }, at, &mut todo);
+    assert_eq!(killed(todo.make_contiguous()), [2], "one, and the order for the other is gone");
+    assert!(!bench.core.in_flight(WorkerId(3)) && bench.core.in_flight(WorkerId(2)));
+    let kill = KillId(1);
+    let signalled =
+        Event::Signalled { kill, worker: WorkerId(2), at, refused: None, cgroup: None, freezer: None };
+    bench.happen(signalled);
+    bench.ended(2, Seen::Gone);
+    let record = bench.core.kill(kill).unwrap();
+    let victims: Vec<WorkerId> = record.victims.iter().map(|victim| victim.worker).collect();
+    assert_eq!((victims, record.trigger), (vec![WorkerId(2)], Trigger::Watchdog));
+    assert_eq!(bench.core.counters().kills, 1);
+    assert_eq!(killed(&bench.reading(BOX, 99)), [3], "a candidate as before");
+}
+
 /// The loop hung on after the first: it hears of both at once, when they are dead.
 #[test]
 fn those_whom_the_deputy_struck_one_after_the_other_are_one_kill() {

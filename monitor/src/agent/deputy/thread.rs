@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use super::{Book, NOMINEES, Nominee, Post, Shared, Struck};
+use super::{Nominee, Post, Shared, Struck};
 use crate::agent::clock;
 use crate::kill::{Process, process_mrelease};
 use crate::memory::Level;
@@ -77,20 +77,22 @@ impl Victim {
 
 /// Relieves one domain that is above, if any. Whom it struck.
 fn stand_in(shared: &Shared, threshold: Threshold, procfs: &Path) -> Victim {
-    // The loop hangs with the book in its hand, or turns again.
-    let Ok(mut book) = shared.book.try_lock() else { return Victim::None };
-    let Book { posts, struck } = &mut *book;
-    if struck.len() >= NOMINEES {
-        // The most for one hang, and there is no room to tell of more.
-        return Victim::None;
-    }
+    // The loop hangs with the names in its hand, or turns again.
+    let Ok(mut posts) = shared.posts.try_lock() else { return Victim::None };
     for post in posts.iter_mut().filter(|post| !post.nominees.is_empty()) {
         let Some(usage) = above(post, threshold) else { continue };
-        let Some(nominee) = strike_first(post, procfs) else { continue };
+        let Some(first) = post.nominees.iter().position(|nominee| can_strike(nominee, procfs)) else {
+            continue;
+        };
+        let nominee = post.nominees.remove(first);
         let (domain, worker, at) = (post.domain, nominee.worker, clock::now());
-        struck.push(Struck { domain, worker, at, used: usage.used, total: usage.total });
-        shared.acted.store(true, Ordering::Release);
-        drop(book);
+        let struck = Struck { domain, worker, at, used: usage.used, total: usage.total };
+        if !shared.claim.by_deputy(nominee.turn, &struck) {
+            // The loop turns, and kills by itself; or they were the most for one hang.
+            return Victim::None;
+        }
+        strike(&nominee, procfs);
+        drop(posts);
         for process in &nominee.processes {
             // Its own exit gives back what is not taken here.
             let _ = process_mrelease(process.as_fd());
@@ -107,16 +109,19 @@ fn above(post: &mut Post, threshold: Threshold) -> Option<Usage> {
     usage.above().then_some(usage)
 }
 
-/// Strikes the first of the named who lives and may be killed, and takes them off the list.
-fn strike_first(post: &mut Post, procfs: &Path) -> Option<Nominee> {
-    let struck = post.nominees.iter().position(|nominee| strike(nominee, procfs))?;
-    Some(post.nominees.remove(struck))
+/// Whether there is a process that can be struck.
+fn can_strike(nominee: &Nominee, procfs: &Path) -> bool {
+    nominee.processes.iter().any(|process| may(nominee, process, procfs) && !process.ended())
 }
 
-/// SIGKILL to every living process of it that whoever registered it may kill. Whether there was one.
-fn strike(nominee: &Nominee, procfs: &Path) -> bool {
-    let may = |process: &&Process| nominee.uid == 0 || process.killable_by(nominee.uid, procfs).is_ok();
-    let living = nominee.processes.iter().filter(|process| !process.ended());
-    // All of them: `any` would stop at the first.
-    living.filter(may).filter(|process| process.kill().is_ok()).count() > 0
+/// SIGKILL to every process of it that whoever registered it may kill. What that cannot reach, the loop's own order
+/// does, and says.
+fn strike(nominee: &Nominee, procfs: &Path) {
+    for process in nominee.processes.iter().filter(|process| may(nominee, process, procfs)) {
+        let _ = process.kill();
+    }
+}
+
+fn may(nominee: &Nominee, process: &Process, procfs: &Path) -> bool {
+    nominee.uid == 0 || process.killable_by(nominee.uid, procfs).is_ok()
 }

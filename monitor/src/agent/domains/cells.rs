@@ -16,6 +16,8 @@ pub(super) enum Uncounted {
     NoPrograms,
     #[error("the kernel side counts {} cgroups, and so many are guarded before it", MAX_CELLS - 1)]
     NoRoom,
+    #[error("the kernel side counts as many cgroups of its user's workers as it may")]
+    Share,
     #[error("the kernel refuses: {0}")]
     Refused(String),
 }
@@ -52,8 +54,8 @@ impl Cells {
         u32::try_from(free).ok()
     }
 
-    fn is_full(&self) -> bool {
-        self.owners[1..].iter().all(Option::is_some)
+    fn left(&self) -> usize {
+        self.owners[1..].iter().filter(|owner| owner.is_none()).count()
     }
 
     /// Makes the programs look up again which cell a cgroup belongs to.
@@ -89,7 +91,7 @@ impl Domains {
 
     /// Whether the next domain would have no cell.
     pub(in crate::agent) fn is_full(&self) -> bool {
-        self.cells.is_full()
+        self.cells.left() == 0
     }
 
     /// Why a domain is not counted by the kernel; `None`: it is.
@@ -102,19 +104,20 @@ impl Domains {
     pub(super) fn count(&mut self, id: DomainId, programs: Option<&mut Programs>) {
         let around = self.entries.get(&id).map_or(NODE_CELL, |entry| self.cell_around(entry));
         let domains = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        let Some(asked) = self.entries.get(&id).map(|entry| entry.asked) else { return };
+        let may = self.may_count(asked, self.cells.left());
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let Some(programs) = programs else {
             entry.cell = Err(Uncounted::NoPrograms);
             return;
         };
-        let Some(cell) = self.cells.take(id) else {
-            entry.cell = Err(Uncounted::NoRoom);
-            tracing::warn!(
-                domain = entry.name,
-                "cannot count its memory in the kernel: {}",
-                Uncounted::NoRoom
-            );
-            return;
+        let cell = match may.and_then(|()| self.cells.take(id).ok_or(Uncounted::NoRoom)) {
+            Ok(cell) => cell,
+            Err(why) => {
+                tracing::warn!(domain = entry.name, %why, "cannot count its memory in the kernel");
+                entry.cell = Err(why);
+                return;
+            }
         };
         programs.cells.describe(cell, around, Tuning::new(self.cells.cpus, domains));
         entry.cell = Ok(cell);
@@ -136,7 +139,11 @@ impl Domains {
         if let Some(owner) = self.cells.owners.get_mut(*cell as usize) {
             *owner = None;
         }
-        let waits = self.entries.iter().find(|(_, entry)| entry.cell == Err(Uncounted::NoRoom));
+        let left = self.cells.left();
+        let waits = self.entries.iter().find(|(_, entry)| match &entry.cell {
+            Err(Uncounted::NoRoom | Uncounted::Share) => self.may_count(entry.asked, left).is_ok(),
+            Ok(_) | Err(Uncounted::NoPrograms | Uncounted::Refused(_)) => false,
+        });
         if let Some(id) = waits.map(|(id, _)| *id) {
             self.count(id, Some(programs));
         }
@@ -215,9 +222,9 @@ mod tests {
         for id in 7..MAX_CELLS {
             cells.take(DomainId(u32::try_from(id).unwrap())).unwrap();
         }
-        assert!(!cells.is_full());
+        assert_eq!(cells.left(), 1);
         assert_eq!(cells.take(DomainId(100)), Some(2), "now it is needed");
-        assert!(cells.is_full());
+        assert_eq!(cells.left(), 0);
         assert_eq!(cells.take(DomainId(101)), None, "the node's is not given away");
     }
 }

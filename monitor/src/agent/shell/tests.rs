@@ -1,5 +1,6 @@
 //! The path from a crossing record to the signal, as the shell walks it, under an allocator that counts.
 
+mod crowd;
 mod flat;
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -79,7 +80,7 @@ fn guarding() -> (Shell, DomainId, UnboundedReceiver<Later>) {
     let (reports, later) = Reports::start(&config);
     let settings = Settings { usage_threshold: 0.5, ..Settings::default() };
     let (ended, _) = mpsc::unbounded_channel();
-    let domains = Domains::new(fixture.join("proc"), fixture.join("cgroup"), false);
+    let domains = Domains::new(fixture.join("proc"), fixture.join("cgroup"), false, 8);
     let off = Err(Programs::off("a test"));
     let mut shell = Shell::new(Core::new(settings.clone()), off, domains, reports, ended);
     shell.happen(Event::Settings(settings));

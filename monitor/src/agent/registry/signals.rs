@@ -1,0 +1,71 @@
+//! Signals to workers' processes, each by the right of whoever registered the worker. Decides nothing.
+
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use super::{Entry, Member, Registry};
+use crate::kill::{Process, SignalError};
+use crate::units::Pid;
+use crate::worker::WorkerId;
+
+/// What became of an order to kill a worker.
+pub(in crate::agent) struct Killed {
+    /// How many processes were signalled.
+    pub(in crate::agent) signalled: usize,
+    /// Which could not be, and why.
+    pub(in crate::agent) refused: Vec<(Pid, SignalError)>,
+}
+
+impl Entry {
+    /// Signals one of its processes, if whoever registered it may. Root may kill everybody. Others' right is looked at
+    /// when it is used: a program may have changed its user since it was registered.
+    pub(in crate::agent) fn signal(
+        &self,
+        process: &Process,
+        signal: Signal,
+        procfs: &Path,
+        killed: &mut Killed,
+    ) {
+        let allowed = if self.peer.uid == 0 { Ok(()) } else { process.killable_by(self.peer.uid, procfs) };
+        match allowed.and_then(|()| process.signal(signal)) {
+            Ok(()) => killed.signalled += 1,
+            Err(SignalError::Gone) => {}
+            Err(error) => killed.refused.push((process.pid(), error)),
+        }
+    }
+}
+
+impl Registry {
+    /// Sends a signal to every process of a worker that whoever registered it may kill. Nothing is allocated, opened
+    /// or looked up by path unless one is refused (or the kernel is older than 6.13: see [`Process::killable_by`]).
+    pub(in crate::agent) fn signal(&self, worker: WorkerId, signal: Signal, procfs: &Path) -> Killed {
+        self.signal_some(worker, signal, procfs, |_| true)
+    }
+
+    /// The same for one process.
+    pub(in crate::agent) fn signal_one(
+        &self,
+        worker: WorkerId,
+        pid: Pid,
+        signal: Signal,
+        procfs: &Path,
+    ) -> Killed {
+        self.signal_some(worker, signal, procfs, |member| member.process.pid() == pid)
+    }
+
+    fn signal_some(
+        &self,
+        worker: WorkerId,
+        signal: Signal,
+        procfs: &Path,
+        whom: impl Fn(&Member) -> bool,
+    ) -> Killed {
+        let mut killed = Killed { signalled: 0, refused: Vec::new() };
+        let Some(entry) = self.workers.get(&worker) else { return killed };
+        for member in entry.members.iter().filter(|member| whom(member)) {
+            entry.signal(&member.process, signal, procfs, &mut killed);
+        }
+        killed
+    }
+}
