@@ -49,7 +49,7 @@ use crate::threshold::Threshold;
 use crate::units::Nanos;
 use crate::worker::{Activity, WorkerId};
 
-/// How many past kills are kept for `kills`.
+/// How many past kills are kept for `kills`: about 2 KiB each.
 const HISTORY: usize = 256;
 
 /// The state machine. See the module.

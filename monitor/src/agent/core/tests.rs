@@ -1,6 +1,7 @@
 //! The core on its own: events in, actions out.
 
 mod clock;
+mod forgets;
 mod machine;
 mod overlap;
 
