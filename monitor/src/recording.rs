@@ -144,7 +144,7 @@ pub fn replay(name: &str, input: impl BufRead) -> Result<Replayed, ReplayError> 
     let mut kills: BTreeMap<KillId, KillRecord> = BTreeMap::new();
     let mut replayed = Replayed::default();
     let mut last = Nanos(0);
-    let mut parents = BTreeMap::new();
+    let mut nesting = Nesting::default();
     for (number, text) in (1..).zip(input.split(b'\n')) {
         let malformed = |why: String| ReplayError::Malformed { name: name.to_owned(), number, why };
         let text = text.map_err(|source| ReplayError::Read { name: name.to_owned(), source })?;
@@ -159,11 +159,8 @@ pub fn replay(name: &str, input: impl BufRead) -> Result<Replayed, ReplayError> 
             return Err(malformed(format!("its time {} is before that of the line before", line.now.0)));
         }
         last = line.now;
-        if let Event::DomainAdded { domain, parent, .. } = &line.event {
-            parents.insert(*domain, *parent);
-            if lies_in_itself(&parents, *domain) {
-                return Err(malformed(format!("domain {} lies in itself", domain.0)));
-            }
+        if let Some(domain) = nesting.note(&line.event) {
+            return Err(malformed(format!("domain {} lies in itself", domain.0)));
         }
         core.handle(line.event, line.now, &mut todo);
         for action in todo.drain(..) {
@@ -189,8 +186,34 @@ pub fn replay(name: &str, input: impl BufRead) -> Result<Replayed, ReplayError> 
     Ok(replayed)
 }
 
-/// Whether the way from `domain` outwards comes back to it. The core takes for granted that it does not.
-fn lies_in_itself(parents: &BTreeMap<DomainId, Option<DomainId>>, domain: DomainId) -> bool {
-    let outwards = |inner: &DomainId| parents.get(inner).copied().flatten();
-    std::iter::successors(outwards(&domain), outwards).any(|outer| outer == domain)
+/// Which domain lies in which. The core takes for granted that none lies in itself: it would look for an end of them for
+/// ever.
+#[derive(Debug, Default)]
+struct Nesting {
+    parents: BTreeMap<DomainId, Option<DomainId>>,
+}
+
+impl Nesting {
+    /// Takes note of an event. The domain that lies in itself from then on, if one does.
+    fn note(&mut self, event: &Event) -> Option<DomainId> {
+        if let Event::DomainAdded { domain, parent, .. } | Event::Reparented { domain, parent } = event {
+            self.parents.insert(*domain, *parent);
+            return self.lies_in_itself(*domain).then_some(*domain);
+        }
+        if let Event::DomainRemoved { domain } = event
+            && let Some(outer) = self.parents.remove(domain)
+        {
+            self.parents
+                .values_mut()
+                .filter(|parent| **parent == Some(*domain))
+                .for_each(|parent| *parent = outer);
+        }
+        None
+    }
+
+    /// Whether the way from `domain` outwards comes back to it.
+    fn lies_in_itself(&self, domain: DomainId) -> bool {
+        let outwards = |inner: &DomainId| self.parents.get(inner).copied().flatten();
+        std::iter::successors(outwards(&domain), outwards).any(|outer| outer == domain)
+    }
 }
