@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::core::{Action, Core, DomainId, Event, KillId, KillRecord, Note, Settings};
+use crate::agent::core::{Action, Core, DomainId, Event, KillId, KillRecord, Note, Settings, Trigger};
 use crate::trusted_file;
 use crate::units::Nanos;
 
@@ -130,7 +130,7 @@ pub struct Replayed {
     /// The kills as `monitor kills` of the agent would list them.
     pub kills: Vec<KillRecord>,
     /// Kills whose decision, taken once more from its inputs alone, does not come out the same: none, unless the
-    /// policy depends on something that is not among its inputs.
+    /// policy depends on something that is not among its inputs. Not those of the watchdog, which decides nothing.
     pub unexplained: Vec<KillId>,
 }
 
@@ -166,11 +166,7 @@ pub fn replay(name: &str, input: impl BufRead) -> Result<Replayed, ReplayError> 
         for action in todo.drain(..) {
             match action {
                 Action::Record(kill) => {
-                    let again = core.decision(kill).and_then(|decision| {
-                        let again = decision.again().ok()?;
-                        decision.differences(&again).is_empty().then_some(())
-                    });
-                    replayed.unexplained.extend(again.is_none().then_some(kill));
+                    replayed.unexplained.extend((!explained(&core, kill)).then_some(kill));
                     kills.extend(core.kill(kill).map(|record| (kill, record.clone())));
                 }
                 Action::Note(Note::Killed(record)) => drop(kills.insert(record.id, *record)),
@@ -184,6 +180,20 @@ pub fn replay(name: &str, input: impl BufRead) -> Result<Replayed, ReplayError> 
     kills.extend(core.kills().map(|record| (record.id, record.clone())));
     replayed.kills = kills.into_values().collect();
     Ok(replayed)
+}
+
+/// Whether the decision of a kill that was just written down comes out the same from its inputs alone.
+fn explained(core: &Core, kill: KillId) -> bool {
+    let Some(record) = core.kill(kill) else { return false };
+    if record.trigger == Trigger::Watchdog {
+        // Whom the loop had named at its last tick: by the inputs of then.
+        return true;
+    }
+    match core.decision(kill) {
+        Some(decision) => decision.again().is_ok_and(|again| decision.differences(&again).is_empty()),
+        // Given up on before the core was told of its signal, which an agent tells at once.
+        None => record.times.signal.is_none(),
+    }
 }
 
 /// Which domain lies in which. The core takes for granted that none lies in itself: it would look for an end of them for
