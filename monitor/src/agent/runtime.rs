@@ -30,33 +30,30 @@ pub fn runtime() -> io::Result<Runtime> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
-    use std::sync::{Arc, Mutex, RwLock};
+    use std::sync::{Arc, Barrier};
     use std::thread;
 
     use super::*;
 
     #[test]
     fn however_much_waits_there_are_only_so_many_threads() {
-        let (gate, seen) = (Arc::new(RwLock::new(())), Arc::new(Mutex::new(HashSet::new())));
         let runtime = runtime().unwrap();
-        let shut = gate.write().unwrap();
-        // None of them is done before the last has been handed over: each that may have a thread gets one.
-        let handed: Vec<_> = (0..64)
-            .map(|_| {
-                let (gate, seen) = (Arc::clone(&gate), Arc::clone(&seen));
-                runtime.spawn_blocking(move || {
-                    seen.lock().unwrap().insert(thread::current().id());
-                    drop(gate.read().unwrap());
-                })
+        // Each waits for others, so that none can do the work of all.
+        let together = Arc::new(Barrier::new(THREADS));
+        let work = || {
+            let together = Arc::clone(&together);
+            runtime.spawn_blocking(move || {
+                together.wait();
+                thread::current().id()
             })
-            .collect();
-        drop(shut);
+        };
+        let handed: Vec<_> = (0..100 * THREADS).map(|_| work()).collect();
+        let mut threads = HashSet::new();
         runtime.block_on(async {
             for one in handed {
-                one.await.unwrap();
+                threads.insert(one.await.unwrap());
             }
         });
-        let threads = seen.lock().unwrap().len();
-        assert!((1..=THREADS).contains(&threads), "{threads} threads");
+        assert_eq!(threads.len(), THREADS);
     }
 }
