@@ -4,7 +4,7 @@
 //! Writing happens on a thread of its own. A recording with a gap would be worth nothing: if the disk cannot keep up
 //! or refuses, it ends there, which is said.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
@@ -145,6 +145,7 @@ pub fn replay(name: &str, input: impl BufRead) -> Result<Replayed, ReplayError> 
     let mut replayed = Replayed::default();
     let mut last = Nanos(0);
     let mut nesting = Nesting::default();
+    let mut ordered = BTreeSet::new();
     for (number, text) in (1..).zip(input.split(b'\n')) {
         let malformed = |why: String| ReplayError::Malformed { name: name.to_owned(), number, why };
         let text = text.map_err(|source| ReplayError::Read { name: name.to_owned(), source })?;
@@ -162,11 +163,16 @@ pub fn replay(name: &str, input: impl BufRead) -> Result<Replayed, ReplayError> 
         if let Some(domain) = nesting.note(&line.event) {
             return Err(malformed(format!("domain {} lies in itself", domain.0)));
         }
+        if !follows_an_order(&line.event) {
+            ordered.clear();
+        }
         core.handle(line.event, line.now, &mut todo);
         for action in todo.drain(..) {
             match action {
+                Action::Kill { kill, .. } | Action::Terminate { kill, .. } => drop(ordered.insert(kill)),
                 Action::Record(kill) => {
-                    replayed.unexplained.extend((!explained(&core, kill)).then_some(kill));
+                    let explained = explained(&core, kill, ordered.contains(&kill));
+                    replayed.unexplained.extend((!explained).then_some(kill));
                     kills.extend(core.kill(kill).map(|record| (kill, record.clone())));
                 }
                 Action::Note(Note::Killed(record)) => drop(kills.insert(record.id, *record)),
@@ -182,18 +188,26 @@ pub fn replay(name: &str, input: impl BufRead) -> Result<Replayed, ReplayError> 
     Ok(replayed)
 }
 
-/// Whether the decision of a kill that was just written down comes out the same from its inputs alone.
-fn explained(core: &Core, kill: KillId) -> bool {
+/// Whether an agent's core may be told this between an order to kill and the last signal of that. Nothing else is in its
+/// recording there, so that the candidates are those of the decision still.
+fn follows_an_order(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Signalled { .. } | Event::Refused { .. } | Event::Forked { .. } | Event::Struck { .. }
+    )
+}
+
+/// Whether the decision of a kill that is written down now comes out the same from its inputs alone. `at_once`: nothing
+/// came between the order and this.
+fn explained(core: &Core, kill: KillId, at_once: bool) -> bool {
     let Some(record) = core.kill(kill) else { return false };
-    if record.trigger == Trigger::Watchdog {
-        // Whom the loop had named at its last tick: by the inputs of then.
+    // The watchdog struck whom the loop had named at its last tick: by the inputs of then.
+    if record.trigger == Trigger::Watchdog || !(at_once || record.dry_run) {
         return true;
     }
-    match core.decision(kill) {
-        Some(decision) => decision.again().is_ok_and(|again| decision.differences(&again).is_empty()),
-        // Given up on before the core was told of its signal, which an agent tells at once.
-        None => record.times.signal.is_none(),
-    }
+    let decision = core.decision(kill);
+    decision
+        .is_some_and(|decision| decision.again().is_ok_and(|again| decision.differences(&again).is_empty()))
 }
 
 /// Which domain lies in which. The core takes for granted that none lies in itself: it would look for an end of them for
