@@ -6,7 +6,8 @@
 //! come and go, `domains` takes the readings, `registry` holds the workers' descriptors
 //! (`descriptors` says how many, `unheld` has the processes beyond), `calls` answers the control socket, `visible` says
 //! who may see what, `watchers` and `reports` tell what happens, `measure` and `upkeep` look at the workers from time to
-//! time, `faults` counts what went wrong, `survival` keeps the agent itself alive, `deputy` acts if the loop hangs.
+//! time, `faults` counts what went wrong, `survival` keeps the agent itself alive, `deputy` acts if the loop hangs,
+//! `runtime` bounds its threads.
 
 mod alarm;
 mod brake;
@@ -35,6 +36,7 @@ mod records;
 mod registry;
 mod remains;
 mod reports;
+mod runtime;
 mod serve;
 mod shell;
 pub mod survival;
@@ -45,4 +47,5 @@ mod watchers;
 
 pub(crate) use self::brake::watchdog::{SUBCOMMAND as WATCHDOG, watch as watchdog};
 pub(crate) use self::freezing::thawer::{SUBCOMMAND as THAWER, watch as thawer};
+pub use self::runtime::runtime;
 pub use self::serve::{AgentError, serve};

@@ -4,7 +4,7 @@
 //! Writing happens on a thread of its own. A recording with a gap would be worth nothing: if the disk cannot keep up
 //! or refuses, it ends there, which is said.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::core::{Action, Core, DomainId, Event, KillId, KillRecord, Note, Settings};
+use crate::agent::core::{Action, Core, DomainId, Event, KillId, KillRecord, Note, Settings, Trigger};
 use crate::trusted_file;
 use crate::units::Nanos;
 
@@ -130,7 +130,7 @@ pub struct Replayed {
     /// The kills as `monitor kills` of the agent would list them.
     pub kills: Vec<KillRecord>,
     /// Kills whose decision, taken once more from its inputs alone, does not come out the same: none, unless the
-    /// policy depends on something that is not among its inputs.
+    /// policy depends on something that is not among its inputs. Not those of the watchdog, which decides nothing.
     pub unexplained: Vec<KillId>,
 }
 
@@ -144,7 +144,8 @@ pub fn replay(name: &str, input: impl BufRead) -> Result<Replayed, ReplayError> 
     let mut kills: BTreeMap<KillId, KillRecord> = BTreeMap::new();
     let mut replayed = Replayed::default();
     let mut last = Nanos(0);
-    let mut parents = BTreeMap::new();
+    let mut nesting = Nesting::default();
+    let mut ordered = BTreeSet::new();
     for (number, text) in (1..).zip(input.split(b'\n')) {
         let malformed = |why: String| ReplayError::Malformed { name: name.to_owned(), number, why };
         let text = text.map_err(|source| ReplayError::Read { name: name.to_owned(), source })?;
@@ -164,21 +165,19 @@ pub fn replay(name: &str, input: impl BufRead) -> Result<Replayed, ReplayError> 
             return Err(malformed(format!("its time {} is before that of the line before", line.now.0)));
         }
         last = line.now;
-        if let Event::DomainAdded { domain, parent, .. } = &line.event {
-            parents.insert(*domain, *parent);
-            if lies_in_itself(&parents, *domain) {
-                return Err(malformed(format!("domain {} lies in itself", domain.0)));
-            }
+        if let Some(domain) = nesting.note(&line.event) {
+            return Err(malformed(format!("domain {} lies in itself", domain.0)));
+        }
+        if !follows_an_order(&line.event) {
+            ordered.clear();
         }
         core.handle(line.event, line.now, &mut todo);
         for action in todo.drain(..) {
             match action {
+                Action::Kill { kill, .. } | Action::Terminate { kill, .. } => drop(ordered.insert(kill)),
                 Action::Record(kill) => {
-                    let again = core.decision(kill).and_then(|decision| {
-                        let again = decision.again().ok()?;
-                        decision.differences(&again).is_empty().then_some(())
-                    });
-                    replayed.unexplained.extend(again.is_none().then_some(kill));
+                    let explained = explained(&core, kill, ordered.contains(&kill));
+                    replayed.unexplained.extend((!explained).then_some(kill));
                     kills.extend(core.kill(kill).map(|record| (kill, record.clone())));
                 }
                 Action::Note(Note::Killed(record)) => drop(kills.insert(record.id, *record)),
@@ -194,8 +193,56 @@ pub fn replay(name: &str, input: impl BufRead) -> Result<Replayed, ReplayError> 
     Ok(replayed)
 }
 
-/// Whether the way from `domain` outwards comes back to it. The core takes for granted that it does not.
-fn lies_in_itself(parents: &BTreeMap<DomainId, Option<DomainId>>, domain: DomainId) -> bool {
-    let outwards = |inner: &DomainId| parents.get(inner).copied().flatten();
-    std::iter::successors(outwards(&domain), outwards).any(|outer| outer == domain)
+/// Whether an agent's core may be told this between an order to kill and the last signal of that. Nothing else is in its
+/// recording there, so that the candidates are those of the decision still.
+fn follows_an_order(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Signalled { .. } | Event::Refused { .. } | Event::Forked { .. } | Event::Struck { .. }
+    )
+}
+
+/// Whether the decision of a kill that is written down now comes out the same from its inputs alone. `at_once`: nothing
+/// came between the order and this.
+fn explained(core: &Core, kill: KillId, at_once: bool) -> bool {
+    let Some(record) = core.kill(kill) else { return false };
+    // The watchdog struck whom the loop had named at its last tick: by the inputs of then.
+    if record.trigger == Trigger::Watchdog || !(at_once || record.dry_run) {
+        return true;
+    }
+    let decision = core.decision(kill);
+    decision
+        .is_some_and(|decision| decision.again().is_ok_and(|again| decision.differences(&again).is_empty()))
+}
+
+/// Which domain lies in which. The core takes for granted that none lies in itself: it would look for an end of them for
+/// ever.
+#[derive(Debug, Default)]
+struct Nesting {
+    parents: BTreeMap<DomainId, Option<DomainId>>,
+}
+
+impl Nesting {
+    /// Takes note of an event. The domain that lies in itself from then on, if one does.
+    fn note(&mut self, event: &Event) -> Option<DomainId> {
+        if let Event::DomainAdded { domain, parent, .. } | Event::Reparented { domain, parent } = event {
+            self.parents.insert(*domain, *parent);
+            return self.lies_in_itself(*domain).then_some(*domain);
+        }
+        if let Event::DomainRemoved { domain } = event
+            && let Some(outer) = self.parents.remove(domain)
+        {
+            self.parents
+                .values_mut()
+                .filter(|parent| **parent == Some(*domain))
+                .for_each(|parent| *parent = outer);
+        }
+        None
+    }
+
+    /// Whether the way from `domain` outwards comes back to it.
+    fn lies_in_itself(&self, domain: DomainId) -> bool {
+        let outwards = |inner: &DomainId| self.parents.get(inner).copied().flatten();
+        std::iter::successors(outwards(&domain), outwards).any(|outer| outer == domain)
+    }
 }

@@ -81,6 +81,7 @@ fn what_is_malformed_is_named_with_its_line() {
     let in_itself = lines[1].replace("\"parent\":null", "\"parent\":1");
     let other_settings = lines[0].replace("\"refresh_ms\":", "\"refresh_ms\":9");
     assert_ne!(other_settings, lines[0]);
+    let later = r#"{"v":1,"now":99999999999999,"event":{"event":"reparented","domain":1,"parent":1}}"#;
     let other_event = lines[1].replace("domain_added", "weather");
     for (input, said) in [
         (lines[1].to_owned(), "standard input:1: a recording begins with the settings"),
@@ -92,6 +93,7 @@ fn what_is_malformed_is_named_with_its_line() {
         (format!("{}\n\n", lines[0]), "standard input:2: EOF"),
         (format!("{}\n{other_event}\n", lines[0]), "standard input:2: unknown variant `weather`"),
         (format!("{}\n{in_itself}\n", lines[0]), "standard input:2: domain 1 lies in itself"),
+        (format!("{}\n{}\n{later}\n", lines[0], lines[1]), "standard input:3: domain 1 lies in itself"),
         (late, "standard input:3: its time"),
         (lines[0].replace("\"v\":1", "\"v\":2"), "standard input:1: version 2"),
         (lines[0].replace("\"v\":1", "\"v\":1,\"x\":1"), "standard input:1: unknown field `x`"),
@@ -104,4 +106,17 @@ fn what_is_malformed_is_named_with_its_line() {
     }
     let out = replay("", &["/no/such/file"]);
     assert_eq!(out.status.code(), Some(1));
+}
+
+#[test]
+fn a_domain_may_lie_in_one_that_it_held_before() {
+    let whole = recording("leak");
+    let lines: Vec<&str> = whole.lines().collect();
+    let told = |event: &str| format!(r#"{{"v":1,"now":99999999999999,"event":{{"event":{event}}}}}"#);
+    let inner = told(r#""domain_added","domain":2,"name":"b","parent":1"#);
+    let removed = told(r#""domain_removed","domain":1"#);
+    let outer = told(r#""domain_added","domain":1,"name":"a","parent":2"#);
+    let turned = [lines[0], lines[1], &inner, &removed, &outer].map(|line| format!("{line}\n")).concat();
+    let out = replay(&turned, &["-"]);
+    assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
 }

@@ -92,6 +92,7 @@ fn fuzz(tools: &Tools, target: &str, seconds: u32) -> Result<Tally> {
     let mut command = tools.cargo_fuzz("run");
     command.arg(target).args([&found, &seeds]).arg("--");
     command.arg(format!("-max_total_time={seconds}"));
+    command.arg(format!("-max_len={}", longest(target)));
     // A slow input is a fault too: the agent's loop and its users wait for these readers.
     command.args(["-timeout=5", "-rss_limit_mb=1024", "-print_final_stats=1"]);
     let words = dictionary(target);
@@ -110,6 +111,11 @@ fn fuzz(tools: &Tools, target: &str, seconds: u32) -> Result<Tally> {
         tally.crash.get_or_insert_with(|| artifacts.display().to_string());
     }
     Ok(tally)
+}
+
+/// The longest input to try, in bytes: a seed of the format has room. A longer one takes time and shows nothing more.
+fn longest(target: &str) -> usize {
+    if target == "control_line" { 1 << 10 } else { 4 << 10 }
 }
 
 fn dictionary(target: &str) -> PathBuf {

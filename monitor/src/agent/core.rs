@@ -53,7 +53,7 @@ use crate::threshold::Threshold;
 use crate::units::Nanos;
 use crate::worker::{Activity, WorkerId};
 
-/// How many past kills are kept for `kills`.
+/// How many past kills are kept for `kills`: about 2 KiB each.
 const HISTORY: usize = 256;
 
 /// The most time between two refreshes while there is nobody to kill, unless more is set.

@@ -1,6 +1,8 @@
 //! What is written down and told of kills: the journal, the reports, the summary's counts. Everything here happens
 //! after the signal was sent; what takes long happens on other threads.
 
+mod making;
+
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,12 +10,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
-use tokio::task::spawn_blocking;
 
-use super::core::{Decision, KillId, KillRecord, Note, Release};
+use self::making::Landed;
+use super::core::{KillId, KillRecord, Note, Release};
 use super::later::{Later, after};
 use super::node;
-use super::registry::Entry;
 use super::shell::Shell;
 use super::visible::Viewer;
 use crate::config::Config;
@@ -21,17 +22,9 @@ use crate::control::protocol::Push;
 use crate::control::request::Peer;
 pub(super) use crate::journal::Last;
 use crate::journal::{self, JournalView, Writer};
-use crate::memory::users::{self, Users};
 use crate::report::Report;
 use crate::report::summary::{Node, Period};
-use crate::units::{Bytes, Pid};
 use crate::worker::WorkerId;
-
-/// SPEC 8: how many memory users a report names.
-const TOP: usize = 10;
-
-/// How long they are looked for.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Workers have begun to hold something by then.
 const FIRST_MEASUREMENT: Duration = Duration::from_secs(1);
@@ -46,13 +39,6 @@ struct Open {
     landed: Option<oneshot::Sender<Landed>>,
     /// Who registered the victims.
     peers: Vec<Peer>,
-}
-
-/// The end of a kill.
-struct Landed {
-    record: KillRecord,
-    /// By how much the domain's usage fell.
-    freed: Option<Bytes>,
 }
 
 /// See the module.
@@ -157,9 +143,7 @@ impl Shell {
             }
         }
         let over = record.filter(|record| record.dry_run).cloned();
-        let (landed, end) = oneshot::channel();
-        let look = self.look_for_users(&decision.domain);
-        tokio::spawn(complete(decision, look, end, self.reports.to_loop()));
+        let landed = self.begin_report(decision);
         let landed = match over {
             None => Some(landed),
             Some(record) => {
@@ -169,18 +153,6 @@ impl Shell {
             }
         };
         self.reports.open.push(Open { kill, landed, peers });
-    }
-
-    /// Who holds the memory of a domain; to be called on a thread that may wait.
-    fn look_for_users(&self, domain: &str) -> impl FnOnce() -> Result<Users, String> + Send + 'static {
-        let procfs = self.domains.roots().procfs.clone();
-        let within = self.domains.cgroup_named(domain);
-        let victims = self.core.victims().into_iter();
-        let dying: Vec<Pid> = victims.filter_map(|id| self.registry.get(id)).flat_map(Entry::pids).collect();
-        move || {
-            let within = within.as_ref().map(|(hierarchy, path)| (hierarchy, path));
-            users::top(&procfs, within, TOP, LOOK, &dying).map_err(|error| error.to_string())
-        }
     }
 
     /// What of a note concerns reports.
@@ -232,22 +204,6 @@ impl Shell {
         }
     }
 
-    /// Says who holds the memory that no kill can free.
-    fn tell_users(&self, domain: &str) {
-        let look = self.look_for_users(domain);
-        let domain = domain.to_owned();
-        tokio::task::spawn_blocking(move || match look() {
-            Ok(users) => {
-                for user in users.top {
-                    tracing::warn!(target: "users", %domain, pid = user.pid.map(|pid| pid.0), memory = %user.memory, "{}", user.command);
-                }
-            }
-            Err(error) => {
-                tracing::warn!(target: "users", %domain, "cannot tell who holds the memory: {error}")
-            }
-        });
-    }
-
     /// A report is complete: writes it down, keeps it, and tells who launched the victims.
     pub(super) fn reported(&mut self, report: Report) {
         let text = report.to_string();
@@ -270,31 +226,5 @@ impl Shell {
             self.reports.kept.pop_front();
         }
         self.reports.kept.push_back(report);
-    }
-}
-
-/// Puts a report together as its parts come in.
-async fn complete(
-    decision: Arc<Decision>,
-    look: impl FnOnce() -> Result<Users, String> + Send + 'static,
-    end: oneshot::Receiver<Landed>,
-    to_loop: UnboundedSender<Later>,
-) {
-    let users = spawn_blocking(look).await;
-    // The agent stops.
-    let Ok(Landed { record, freed }) = end.await else { return };
-    let made = spawn_blocking(move || {
-        let mut report = Report::new(&decision, record);
-        report.freed = freed;
-        match users {
-            Ok(Ok(users)) => report.users = Some(users),
-            Ok(Err(error)) => report.users_error = Some(error),
-            Err(error) => report.users_error = Some(error.to_string()),
-        }
-        report
-    });
-    if let Ok(report) = made.await {
-        // The loop is gone only when the agent is.
-        let _ = to_loop.send(Later::Report(Box::new(report)));
     }
 }

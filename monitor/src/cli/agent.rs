@@ -48,7 +48,7 @@ pub(super) fn run(args: &AgentArgs) -> anyhow::Result<u8> {
     // Dropped last: then it writes what waits.
     let _log = crate::diagnostics::start();
     agent::survival::prepare(&config.socket);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = agent::runtime()?;
     runtime.block_on(guard(config, args.record.as_deref()))?;
     Ok(exit::OK)
 }

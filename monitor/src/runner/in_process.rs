@@ -73,7 +73,7 @@ fn serve(config: Config, shutdown: CancellationToken, ready: oneshot::Sender<Res
         }
     };
     let result = (|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = agent::runtime()?;
         runtime.block_on(async {
             let access = Access::of(config.socket_group.as_deref())?;
             let door = Door::open(&config.socket, access)?;

@@ -2,6 +2,7 @@
 
 mod clock;
 mod endings;
+mod forgets;
 mod machine;
 mod overlap;
 

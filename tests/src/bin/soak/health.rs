@@ -1,4 +1,5 @@
-//! What the agent itself takes: memory and descriptors, as /proc shows them.
+//! What the agent itself takes, as /proc shows it: memory, descriptors, threads. Looks, and judges one look; what
+//! becomes of it over time is [`super::flat`]'s.
 
 use std::fs;
 
@@ -11,42 +12,54 @@ pub(crate) struct Health {
     pub(crate) rss_kib: u64,
     /// Open descriptors.
     pub(crate) fds: usize,
-    /// How many workers were killed by then.
-    pub(crate) killed: u64,
+    pub(crate) threads: usize,
 }
 
 impl Health {
     /// # Errors
     /// It is gone.
-    pub(crate) fn of(pid: u32, killed: u64) -> Result<Self> {
+    pub(crate) fn of(pid: u32) -> Result<Self> {
         let path = format!("/proc/{pid}/status");
         let status = fs::read_to_string(&path).context(path)?;
-        let rss = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-        let rss_kib = rss.and_then(|rss| rss.trim().strip_suffix(" kB")).context("no RssAnon")?.parse()?;
-        Ok(Self { rss_kib, fds: fs::read_dir(format!("/proc/{pid}/fd"))?.count(), killed })
+        let value = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+        let rss_kib =
+            value("RssAnon:").and_then(|rss| rss.strip_suffix(" kB")).context("no RssAnon")?.parse()?;
+        let threads = value("Threads:").context("no Threads")?.parse()?;
+        Ok(Self { rss_kib, fds: fs::read_dir(format!("/proc/{pid}/fd"))?.count(), threads })
     }
-}
 
-/// What is wrong with `later` if nothing but time lies between both. Kills are no excuse: what is kept of them is a
-/// KiB of each, of the last 256.
-pub(crate) fn grown(what: &str, earlier: Health, later: Health) -> Vec<String> {
-    /// Those records, and what the allocator takes without need.
-    const MOST_KIB: u64 = 4 << 10;
-    /// The deputy's own reader of the domain; and for a moment: a file that is read, a caller that asks, whom the deputy
-    /// was given.
-    const MOST_FDS: usize = 8;
-    let mut findings = Vec::new();
-    if later.rss_kib > earlier.rss_kib + MOST_KIB {
-        let kills = later.killed.saturating_sub(earlier.killed);
-        findings.push(format!(
-            "the agent had {} KiB {what} and has {} KiB, {kills} kills later",
-            earlier.rss_kib, later.rss_kib
-        ));
+    /// What is wrong with it, `idle` being the same agent before its first worker.
+    pub(crate) fn wrongs(self, idle: Self) -> Vec<String> {
+        /// 256 records and 32 reports of some KiB each, a few workers, and the threads' stacks and caches.
+        const MOST_KIB: u64 = 4 << 10;
+        /// The loop's, the watchdog's, those that write the log and the journal and take memory, four that wait for
+        /// files, and room for one or two more.
+        const MOST_THREADS: usize = 11;
+        let mut wrongs = Vec::new();
+        if self.rss_kib > idle.rss_kib + MOST_KIB {
+            wrongs.push(format!(
+                "the agent has {} KiB of memory, and had {} before its first worker",
+                self.rss_kib, idle.rss_kib
+            ));
+        }
+        if self.threads > MOST_THREADS {
+            wrongs.push(format!("the agent has {} threads", self.threads));
+        }
+        wrongs
     }
-    if later.fds > earlier.fds + MOST_FDS {
-        findings.push(format!("the agent had {} descriptors {what} and has {}", earlier.fds, later.fds));
+
+    /// What is wrong with it when there is no worker any more.
+    pub(crate) fn left_open(self, idle: Self) -> Option<String> {
+        /// The deputy's own reader of the domain; and for a moment: a file that is read, a caller that asks, whom the
+        /// deputy was given.
+        const MOST_FDS: usize = 8;
+        (self.fds > idle.fds + MOST_FDS).then(|| {
+            format!(
+                "the agent had {} descriptors before its first worker and has {} after all",
+                idle.fds, self.fds
+            )
+        })
     }
-    findings
 }
 
 #[cfg(test)]
@@ -54,21 +67,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn growth_is_found_and_noise_is_not() {
-        let health = |rss_kib, fds, killed| Health { rss_kib, fds, killed };
-        assert!(grown("then", health(9000, 20, 5), health(9500, 21, 5)).is_empty());
-        assert_eq!(grown("then", health(9000, 20, 5), health(29_000, 40, 5)).len(), 2);
+    fn too_much_is_found_and_noise_is_not() {
+        let health = |rss_kib, fds, threads| Health { rss_kib, fds, threads };
+        let idle = health(2500, 20, 6);
+        assert!(health(4000, 90, 10).wrongs(idle).is_empty(), "workers have descriptors");
+        assert_eq!(health(9000, 20, 40).wrongs(idle).len(), 2);
         assert_eq!(
-            grown("then", health(9000, 20, 0), health(13_097, 20, 9000)).len(),
-            1,
-            "kills are no excuse"
+            (health(9, 21, 6).left_open(idle), health(9, 90, 6).left_open(idle).is_some()),
+            (None, true)
         );
     }
 
     #[test]
     fn this_process_can_be_looked_at() {
-        let health = Health::of(std::process::id(), 0).unwrap();
-        assert!(health.rss_kib > 0 && health.fds > 2, "{health:?}");
-        assert!(Health::of(0, 0).is_err());
+        let health = Health::of(std::process::id()).unwrap();
+        assert!(health.rss_kib > 0 && health.fds > 2 && health.threads > 0, "{health:?}");
+        assert!(Health::of(0).is_err());
     }
 }

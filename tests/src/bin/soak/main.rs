@@ -5,6 +5,7 @@
 mod acts;
 mod balance;
 mod crew;
+mod flat;
 mod health;
 mod ledger;
 mod play;

@@ -16,7 +16,8 @@ use tempfile::TempDir;
 use crate::acts::Act;
 use crate::balance::Balance;
 use crate::crew::Crew;
-use crate::health::{Health, grown};
+use crate::flat::{Flat, Growth};
+use crate::health::Health;
 use monitor_tests::dice::Dice;
 
 /// The sandbox's limit. Between the threshold, half of it, and this there is room for what those who leak touch in
@@ -28,8 +29,6 @@ const LEAKING: usize = 5;
 /// How long everybody has to end when told to.
 const FAREWELL: Duration = Duration::from_secs(60);
 const PROGRESS: Duration = Duration::from_secs(5);
-/// An agent is looked at when it is this old.
-const GROWN_UP: Duration = Duration::from_secs(2);
 
 // Dropped in this order: the runners first.
 struct Play {
@@ -42,14 +41,12 @@ struct Play {
     brake: bool,
     begun: Instant,
     time: Duration,
-    /// When this agent was started, and when it is killed.
-    born: Instant,
+    /// When this agent is killed.
     restart: Instant,
-    /// The agent before it had any worker.
+    /// The first agent before it had any worker.
     idle: Health,
-    /// The agent at a quarter, and the last one when it was young.
-    quarter: Option<Health>,
-    young: Option<Health>,
+    /// This agent over time.
+    flat: Flat,
 }
 
 /// Runs for `time`. Whether the books balance; false also when `stop` ended it.
@@ -63,11 +60,11 @@ pub(crate) fn play(time: Duration, seed: u64, stop: &AtomicBool) -> Result<bool>
         play.step()?;
         if said.elapsed() >= PROGRESS {
             said = Instant::now();
-            play.say()?;
+            play.look()?;
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    play.say()?;
+    play.look()?;
     play.close(stop)
 }
 
@@ -80,7 +77,7 @@ impl Play {
         fs::write(&config, settings(true))?;
         let flags = ["--config".into(), config, "--journal".into(), journal];
         let agent = Agent::guard(&sandbox, &flags)?;
-        let (idle, begun) = (Health::of(agent.process().pid(), 0)?, Instant::now());
+        let (idle, begun) = (Health::of(agent.process().pid())?, Instant::now());
         let mut play = Self {
             crew: Crew::new(),
             agent,
@@ -91,11 +88,9 @@ impl Play {
             brake: true,
             begun,
             time,
-            born: begun,
             restart: begun,
             idle,
-            quarter: None,
-            young: None,
+            flat: Flat::default(),
         };
         play.restart = play.next_restart();
         Ok(play)
@@ -124,15 +119,6 @@ impl Play {
         if !half && Instant::now() >= self.restart {
             self.kill_the_agent()?;
         }
-        if self.born.elapsed() > GROWN_UP {
-            let pid = self.agent.process().pid();
-            if self.quarter.is_none() && self.begun.elapsed() > self.time / 4 {
-                self.quarter = Some(Health::of(pid, self.balance.killed)?);
-            }
-            if self.young.is_none() && half && self.begun.elapsed() > self.time * 5 / 8 {
-                self.young = Some(Health::of(pid, self.balance.killed)?);
-            }
-        }
         Ok(())
     }
 
@@ -142,7 +128,7 @@ impl Play {
         let killed = now_ns();
         self.agent.restart()?;
         self.balance.restarted(killed, now_ns());
-        self.born = Instant::now();
+        self.flat = Flat::default();
         self.restart = self.next_restart();
         Ok(())
     }
@@ -154,12 +140,18 @@ impl Play {
         Ok(())
     }
 
-    fn say(&self) -> Result<()> {
+    /// Looks at the agent, and says how things are.
+    fn look(&mut self) -> Result<()> {
+        let health = Health::of(self.agent.process().pid())?;
+        let Health { rss_kib, fds, threads } = health;
+        self.flat.look(count(&self.agent.ask("status")?, "killed")?, rss_kib);
+        for wrong in health.wrongs(self.idle) {
+            self.balance.find(wrong);
+        }
         let Balance { started, exited, killed, crashed, .. } = self.balance;
-        let Health { rss_kib, fds, .. } = Health::of(self.agent.process().pid(), killed)?;
         println!(
             "{:>5} s  launched {}, of those that are over: started {started} = exited {exited} + killed {killed} + \
-             crashed {crashed}; agent killed {} times, brake {}, {} used; it has {rss_kib} KiB, {fds} descriptors",
+             crashed {crashed}; agent killed {} times, brake {}, {} used; it has {rss_kib} KiB, {fds} descriptors, {threads} threads",
             self.begun.elapsed().as_secs(),
             self.crew.launched(),
             self.balance.restarts(),
@@ -235,32 +227,29 @@ impl Play {
             self.balance.find(format!("{error:#}: {:?}", agent.workers()?));
         }
         let status: Value = agent.ask("status")?;
-        let count = |key: &str| status["counters"][key].as_u64().with_context(|| format!("no counter {key}"));
         let ended = ["killed", "exited", "crashed", "unregistered", "died_late"];
-        let ended = ended.into_iter().map(count).sum::<Result<u64>>()?;
-        if count("registered")? != ended {
+        let ended = ended.into_iter().map(|key| count(&status, key)).sum::<Result<u64>>()?;
+        if count(&status, "registered")? != ended {
             self.balance.find(format!("the agent's own counters: {}", status["counters"]));
         }
         if status["brake"]["held"].as_array().is_some_and(|held| !held.is_empty()) {
             self.balance.find(format!("nobody is left, and the agent holds {}", status["brake"]["held"]));
         }
-        let now = Health::of(agent.process().pid(), self.balance.killed)?;
-        for (when, then) in [("at a quarter of the run", self.quarter), ("at its youth", self.young)] {
-            // With workers it may have more of both, never less.
-            for finding in then.iter().flat_map(|then| grown(when, *then, now)) {
-                self.balance.find(finding);
-            }
+        let now = Health::of(agent.process().pid())?;
+        let growth = self.flat.growth();
+        for wrong in [now.left_open(self.idle), growth.and_then(Growth::wrong)].into_iter().flatten() {
+            self.balance.find(wrong);
         }
-        let fds = Health { rss_kib: u64::MAX / 2, ..self.idle };
-        for finding in grown("before its first worker", fds, now) {
-            self.balance.find(finding);
-        }
-        println!(
-            "agent: idle {:?}, quarter {:?}, young {:?}, end {now:?}",
-            self.idle, self.quarter, self.young
-        );
+        let said = growth
+            .map_or_else(|| "too few kills to tell whether it grows".to_owned(), |growth| growth.to_string());
+        println!("the last agent: {said}; idle {:?}, at the end {now:?}", self.idle);
         Ok(())
     }
+}
+
+/// One of the agent's own counters.
+fn count(status: &Value, key: &str) -> Result<u64> {
+    status["counters"][key].as_u64().with_context(|| format!("no counter {key}"))
 }
 
 fn settings(brake: bool) -> String {

@@ -40,6 +40,12 @@ impl Node {
 
     /// A kill from the reading to its complete report.
     async fn kill(&mut self) {
+        self.strike();
+        self.reported().await;
+    }
+
+    /// A kill up to its end. Its report waits for this thread.
+    fn strike(&mut self) {
         while self.alive < CANDIDATES {
             self.register();
         }
@@ -53,12 +59,17 @@ impl Node {
             self.shell.tell(Event::Ended { worker: victim, pid, seen, status: Some(9), at });
         }
         self.obey_all();
+    }
+
+    /// Waits for the next report that is complete: why it names no users of memory.
+    async fn reported(&mut self) -> Option<String> {
         loop {
             let late = self.later.recv().await.unwrap();
-            let complete = matches!(late, Later::Report(_));
+            let complete =
+                if let Later::Report(report) = &late { Some(report.users_error.clone()) } else { None };
             self.shell.later(late);
-            if complete {
-                return;
+            if let Some(error) = complete {
+                return error;
             }
         }
     }
@@ -156,4 +167,19 @@ async fn after_thousands_of_kills_the_heap_is_as_large_as_before() {
     );
     assert_eq!(node.shell.core.kills().count(), 256, "those that `kills` lists");
     node.answers_piecewise();
+}
+
+#[tokio::test]
+async fn of_many_kills_at_once_only_so_many_wait_for_a_look_at_all_processes() {
+    let mut node = Node::new();
+    let kills = 70;
+    (0..kills).for_each(|_| node.strike());
+    let mut without = 0;
+    for _ in 0..kills {
+        let error = node.reported().await;
+        without += usize::from(error.is_some_and(|error| error == "64 other reports were in the making"));
+    }
+    assert_eq!(without, 6, "all are reported, and those beyond say what they are without");
+    node.strike();
+    assert_ne!(node.reported().await.as_deref(), Some("64 other reports were in the making"));
 }
