@@ -189,9 +189,16 @@ fn programs_that_could_not_be_loaded_for_want_of_memory_are_loaded_later() {
     scene.kills_as_ever();
     let status = scene.status("a gear", |status| !status["domains"][0]["gear"].is_null());
     assert!(states(&status)[..2].contains(&"attached"), "near, with its hook: {status}");
-    // The line was seen crossed by a program that was loaded late.
-    let kills = scene.agent.ask::<Vec<Value>>("kills").unwrap();
-    assert_eq!(kills.last().unwrap()["trigger"], "crossing", "{kills:?}");
+    // A program that was loaded late sees the line crossed; now and then a reading comes just before it.
+    let kills = || scene.agent.ask::<Vec<Value>>("kills").unwrap();
+    let seen = |kills: Vec<Value>| kills.last().unwrap()["trigger"] == "crossing";
+    for _ in 0..5 {
+        if seen(kills()) {
+            return;
+        }
+        scene.kills_as_ever();
+    }
+    assert!(seen(kills()), "{:?}", kills());
 }
 
 /// What is forbidden stays so: nobody asks again and again.
