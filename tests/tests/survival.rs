@@ -14,6 +14,7 @@ use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::dice::Dice;
 use monitor_tests::hog::{Hog, Kind, Progress, Running, is_on_disk};
 use monitor_tests::process::{Process, die_with_parent};
+use monitor_tests::report::Note;
 use monitor_tests::skip::Lacks;
 use monitor_tests::{sandbox, skip, worker};
 use serde_json::Value;
@@ -271,8 +272,17 @@ fn killed_at_any_instant_it_finds_its_workers_again_and_strikes_nobody_twice() {
     let (storm, _) = worker::start(&agent, &sandbox, "storm", &flags, &Hog::new(150).rate(600)).unwrap();
     let mut dice = Dice::new(1);
     let mut restarts_done = 0;
-    for _ in 0..restarts() {
-        std::thread::sleep(Duration::from_micros(dice.below(200_000)));
+    for round in 0..restarts() {
+        if round % 2 == 0 {
+            std::thread::sleep(Duration::from_micros(dice.below(200_000)));
+        } else {
+            // While its victim dies, or just after.
+            let notes = agent.watch().unwrap();
+            notes
+                .wait_for("a kill", PATIENCE, |note| matches!(note, Note::Decided { .. }).then_some(()))
+                .unwrap();
+            std::thread::sleep(Duration::from_micros(dice.below(4_000)));
+        }
         agent.restart().unwrap();
         restarts_done += 1;
         wait_for("all to be registered again", PATIENCE, || {
@@ -302,12 +312,22 @@ fn killed_at_any_instant_it_finds_its_workers_again_and_strikes_nobody_twice() {
         );
     }
     assert_eq!(sandbox.oom_kills().unwrap(), 0);
-    for kill in agent.kills().unwrap() {
-        assert!(
-            actors.iter().all(|(_, pid)| kill.victims.iter().all(|victim| victim.pid != *pid)),
-            "{kill:?}"
-        );
+    // The journal is readable (the line that an agent was writing may be torn), and has what was decided by the killed.
+    let status: Value = agent.ask("status").unwrap();
+    let journal = status["journal"]["path"].as_str().unwrap();
+    let mut kills = Command::new(monitor_tests::binary::monitor().unwrap());
+    kills.args(["kills", "--json", "--journal", journal]);
+    let written = kills.output().unwrap();
+    let said = String::from_utf8(written.stderr).unwrap();
+    assert!(written.status.success() && said.matches("is skipped").count() <= 1, "{said}");
+    assert!(said.contains("decided, and no end of it is in the journal: kill "), "{said}");
+    let ended: Vec<Value> = serde_json::from_slice(&written.stdout).unwrap();
+    let victims = |kill: &Value| kill["victims"].as_array().unwrap().clone();
+    for pid in actors.iter().map(|(_, pid)| *pid).chain([anchored.pid]) {
+        assert!(ended.iter().flat_map(victims).all(|victim| victim["pid"] != pid), "{ended:?}");
     }
+    let decisions = fs::read_to_string(journal).unwrap().matches("\"decision\":{").count();
+    assert!(decisions > restarts() as usize / 4, "{decisions} decisions");
     let told = fs::read_to_string(events.path()).unwrap();
     assert!(!told.contains("\"failed\""), "a kill for memory that the runner was not told of: {told}");
     // Nobody is left stopped, or left over.

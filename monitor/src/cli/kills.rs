@@ -43,6 +43,8 @@ fn from_journal(journal: &Path, kill: Option<KillId>, json: bool) -> u8 {
     let (found, print): (_, fn(&Value) -> String) = match kill {
         None => {
             let records: Vec<&KillRecord> = kills.values().filter_map(Past::record).collect();
+            let open = kills.iter().filter(|(_, past)| past.record().is_none());
+            tell_open(journal, &open.map(|(kill, _)| kill.to_string()).collect::<Vec<_>>());
             (serde_json::to_value(records), human)
         }
         Some(kill) => match kills.get(&kill).map(Past::report) {
@@ -64,6 +66,17 @@ fn from_journal(journal: &Path, kill: Option<KillId>, json: bool) -> u8 {
             ask::complain(&error);
             exit::FAILED
         }
+    }
+}
+
+/// Says which kills are not listed: the agent was killed itself before they were over, or they are in flight.
+fn tell_open(journal: &Path, kills: &[String]) {
+    if !kills.is_empty() {
+        ask::complain(&format_args!(
+            "{}: decided, and no end of it is in the journal: kill {}; see monitor explain --kill N",
+            journal.display(),
+            kills.join(", ")
+        ));
     }
 }
 
