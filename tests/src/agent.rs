@@ -113,7 +113,12 @@ impl Agent {
                 return Ok(Some(()));
             }
             match self.child.try_wait()? {
-                Some(status) => bail!("the agent ended: {status}"),
+                Some(status) => {
+                    // The reader of its stderr holds the other one, until it has read the last line.
+                    let read = || Ok((Arc::strong_count(&self.said) == 1).then_some(()));
+                    wait_for("the last of what it said", PATIENCE, read)?;
+                    bail!("the agent ended: {status}")
+                }
                 None => Ok(None),
             }
         });
