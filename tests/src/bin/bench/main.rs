@@ -55,7 +55,7 @@ struct Args {
 enum Part {
     /// From crossing to memory back, and overshoot, at several rates and of several kinds of memory.
     Kills,
-    /// The agent, the agent polling every 250 ms, and a bare 10 ms poll on the same workload.
+    /// The agent, the agent polling every 250 ms, a bare 10 ms poll, and earlyoom if installed, on the same workload.
     Side,
     /// What the hooks add to page faults.
     Faults,
