@@ -26,10 +26,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
-use monitor_tests::{cgroup, ending};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use monitor_tests::ending;
 
 /// Measure the way from a crossing to the victim's death, and what the agent costs.
 ///
@@ -119,13 +118,7 @@ fn main() -> ExitCode {
 }
 
 fn measure(args: &Args, stop: &Arc<AtomicBool>) -> Result<()> {
-    anyhow::ensure!(
-        cgroup::may_make(),
-        "making cgroups and loading the kernel side need root: sudo -E env PATH=\"$PATH\" cargo xtask bench"
-    );
-    for signal in [SIGHUP, SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(stop)).context("catching signals")?;
-    }
+    ending::prepare(stop, "cargo xtask bench")?;
     let plan = Plan::new(args.full, Arc::clone(stop));
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
     let mut report = report::Report::new(args.full)?;

@@ -15,10 +15,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
-use monitor_tests::{cgroup, ending};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use monitor_tests::ending;
 
 /// Show on real processes how the agent keeps a cgroup from running out of memory.
 ///
@@ -47,12 +46,6 @@ fn main() -> ExitCode {
 
 /// Whether all was as it must be. When it returns, nothing of it is left.
 fn perform(args: &Args, stop: &Arc<AtomicBool>) -> Result<bool> {
-    anyhow::ensure!(
-        cgroup::may_make(),
-        "making cgroups and loading the kernel side need root: sudo -E env PATH=\"$PATH\" cargo xtask demo"
-    );
-    for signal in [SIGHUP, SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(stop)).context("catching signals")?;
-    }
+    ending::prepare(stop, "cargo xtask demo")?;
     play::play(args, stop)
 }
