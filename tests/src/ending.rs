@@ -12,11 +12,8 @@ use crate::cgroup;
 /// 128 + SIGINT, as a shell says it.
 const INTERRUPTED: u8 = 130;
 
-/// From now on the signals that end a program set `stop` instead, so that it can clear up. `name`: how it was called.
-///
-/// # Errors
-/// It could not do what it is for: without root.
-pub fn prepare(stop: &Arc<AtomicBool>, name: &str) -> Result<()> {
+/// From now on the signals that end a program set `stop` instead, so that it can clear up.
+fn prepare(stop: &Arc<AtomicBool>, name: &str) -> Result<()> {
     ensure!(
         cgroup::may_make(),
         "making cgroups and loading the kernel side need root: sudo -E env PATH=\"$PATH\" {name}"
@@ -27,15 +24,24 @@ pub fn prepare(stop: &Arc<AtomicBool>, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Says on stderr why it ended before its time, if it did. The exit status: what was `done`; 1 for an error; 130 if
-/// somebody wanted it to `stop`, whatever came of it then.
-pub fn status(stop: &AtomicBool, done: Result<ExitCode>) -> ExitCode {
+/// The whole of a program: what it does is `play`, which ends early when the flag is set that it is given, leaves nothing
+/// behind, and says whether all was as it must be. `name`: how it was called. The exit status: 130 if somebody wanted it
+/// to end, whatever came of it then; else that of [`status`].
+pub fn perform(name: &str, play: impl FnOnce(&Arc<AtomicBool>) -> Result<bool>) -> ExitCode {
+    let stop = Arc::new(AtomicBool::new(false));
+    let done = prepare(&stop, name).and_then(|()| play(&stop));
+    if stop.load(Ordering::Relaxed) {
+        eprintln!("interrupted; everything that was started is gone");
+        return ExitCode::from(INTERRUPTED);
+    }
+    status(done)
+}
+
+/// 0: all was as it must be; 1: it was not, or there was an error, which is said on stderr.
+pub fn status(done: Result<bool>) -> ExitCode {
     match done {
-        _ if stop.load(Ordering::Relaxed) => {
-            eprintln!("interrupted; everything that was started is gone");
-            ExitCode::from(INTERRUPTED)
-        }
-        Ok(status) => status,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

@@ -109,16 +109,13 @@ impl Plan {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let stop = Arc::new(AtomicBool::new(false));
-    let done = match &args.role {
-        Some(Role::Toucher(toucher)) => toucher.run(),
-        None => measure(&args, &stop),
-    };
-    ending::status(&stop, done.map(|()| ExitCode::SUCCESS))
+    match &args.role {
+        Some(Role::Toucher(toucher)) => ending::status(toucher.run().map(|()| true)),
+        None => ending::perform("cargo xtask bench", |stop| measure(&args, stop)),
+    }
 }
 
-fn measure(args: &Args, stop: &Arc<AtomicBool>) -> Result<()> {
-    ending::prepare(stop, "cargo xtask bench")?;
+fn measure(args: &Args, stop: &Arc<AtomicBool>) -> Result<bool> {
     let plan = Plan::new(args.full, Arc::clone(stop));
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
     let mut report = report::Report::new(args.full)?;
@@ -145,5 +142,6 @@ fn measure(args: &Args, stop: &Arc<AtomicBool>) -> Result<()> {
         plan.go_on()?;
         report.decision = Some(decision::measure());
     }
-    report.write(&args.out)
+    report.write(&args.out)?;
+    Ok(true)
 }

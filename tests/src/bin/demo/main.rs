@@ -12,10 +12,7 @@ mod screen;
 mod summary;
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use anyhow::Result;
 use clap::Parser;
 use monitor_tests::ending;
 
@@ -39,13 +36,5 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let stop = Arc::new(AtomicBool::new(false));
-    let done = perform(&args, &stop);
-    ending::status(&stop, done.map(|good| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
-}
-
-/// Whether all was as it must be. When it returns, nothing of it is left.
-fn perform(args: &Args, stop: &Arc<AtomicBool>) -> Result<bool> {
-    ending::prepare(stop, "cargo xtask demo")?;
-    play::play(args, stop)
+    ending::perform("cargo xtask demo", |stop| play::play(&args, stop))
 }

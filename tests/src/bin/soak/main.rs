@@ -11,8 +11,6 @@ mod ledger;
 mod play;
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -48,15 +46,9 @@ impl Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let stop = Arc::new(AtomicBool::new(false));
-    let done = perform(&args, &stop);
-    ending::status(&stop, done.map(|good| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
-}
-
-/// Whether the books balance. When it returns, nothing of it is left.
-fn perform(args: &Args, stop: &Arc<AtomicBool>) -> Result<bool> {
-    ending::prepare(stop, "cargo xtask soak")?;
-    let seed = args.seed.unwrap_or_else(now_ns);
-    println!("soaking for {:?}; again with --seed {seed}", args.time()?);
-    play::play(args.time()?, seed, stop)
+    ending::perform("cargo xtask soak", |stop| {
+        let (time, seed) = (args.time()?, args.seed.unwrap_or_else(now_ns));
+        println!("soaking for {time:?}; again with --seed {seed}");
+        play::play(time, seed, stop)
+    })
 }
