@@ -13,6 +13,19 @@ command -v "$MONITOR" >/dev/null || {
     exit 1
 }
 
+# The limit in MiB that the arguments of the example ask for: --limit MIB; $1 is what it is without.
+limit() {
+    local limit=$1
+    shift
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --limit) limit=${2:?--limit MIB} && shift 2 ;;
+        *) echo "unknown argument: $1" >&2 && exit 2 ;;
+        esac
+    done
+    echo "$limit"
+}
+
 # Sizes are in MiB. $1: the limit of the cgroup; $2: the usage threshold.
 guard() {
     local name="monitor-example-$$" root=/sys/fs/cgroup/memory limit=memory.limit_in_bytes swap=

@@ -7,14 +7,7 @@
 # --limit MIB   the memory that there is (default 256; for a node's size: --limit 16384)
 . "$(dirname "$0")/common.sh"
 
-limit=256
-while [ $# -gt 0 ]; do
-    case $1 in
-    --limit) limit=${2:?--limit MIB} && shift 2 ;;
-    *) echo "unknown argument: $1" >&2 && exit 2 ;;
-    esac
-done
-
+limit=$(limit 256 "$@")
 guard "$limit" 0.7
 each=$((limit * 4 / 10))
 worker --kind actor --max-restarts 1 --owner driver --name first -- sh -c "$(hog $each 60)" &

@@ -7,14 +7,7 @@
 # --limit MIB   the memory that there is (default 600; for a node's size: --limit 16384)
 . "$(dirname "$0")/common.sh"
 
-limit=600
-while [ $# -gt 0 ]; do
-    case $1 in
-    --limit) limit=${2:?--limit MIB} && shift 2 ;;
-    *) echo "unknown argument: $1" >&2 && exit 2 ;;
-    esac
-done
-
+limit=$(limit 600 "$@")
 guard "$limit" 0.8
 each=$((limit / 25))
 for caller in a b; do

@@ -7,14 +7,7 @@
 # --limit MIB   the memory that there is (default 256; for a node's size: --limit 16384)
 . "$(dirname "$0")/common.sh"
 
-limit=256
-while [ $# -gt 0 ]; do
-    case $1 in
-    --limit) limit=${2:?--limit MIB} && shift 2 ;;
-    *) echo "unknown argument: $1" >&2 && exit 2 ;;
-    esac
-done
-
+limit=$(limit 256 "$@")
 guard "$limit" 0.6
 status=0
 # tail keeps what has no line break, and /dev/zero never ends. Its reader gives it at most 200 MiB a second.

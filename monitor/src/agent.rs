@@ -1,13 +1,7 @@
 //! The agent: a pure core that decides, and the shell around it that reads, signals and tells.
 //!
-//! `core` is told events and orders actions; `serve` is the loop, `shell` carries the actions out. In between:
-//! `records` brings in the kernel's records, `members` knows who belongs to a worker, `killing` sends the signals
-//! (`freezing` keeps workers from forking meanwhile), `brake` frees whom the kernel stopped, `hooks` has the kernel's hooks
-//! come and go, `domains` takes the readings, `registry` holds the workers' descriptors
-//! (`descriptors` says how many, `unheld` has the processes beyond), `calls` answers the control socket, `visible` says
-//! who may see what, `watchers` and `reports` tell what happens, `measure` and `upkeep` look at the workers from time to
-//! time, `faults` counts what went wrong, `survival` keeps the agent itself alive, `deputy` acts if the loop hangs,
-//! `runtime` bounds its threads.
+//! `core` is told events and orders actions; `serve` is the loop, `shell` holds what there is, tells the core and
+//! carries its orders out. What each of the other files looks after stands in ARCHITECTURE.md.
 
 mod alarm;
 mod brake;

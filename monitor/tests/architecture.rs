@@ -1,5 +1,5 @@
 //! Rules of the repository that the compiler does not know: the pure rooms stay pure, every file says what it
-//! owns, and no file outgrows a head. An offender is named with its file and line.
+//! owns, no file outgrows a head, and the tests that documents name exist. An offender is named with its file and line.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
@@ -136,6 +136,101 @@ fn every_file_says_what_it_owns_and_none_is_too_long() {
         }
     }
     assert!(offenders.is_empty(), "\n{offenders}");
+}
+
+/// The documents that say of each threat or fault which test shows it.
+const NAME_TESTS: [&str; 2] = ["SECURITY.md", "docs/faults.md"];
+
+/// What a line of Markdown names as code, in backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// The tests, modules and files that a document names, with their lines: all that looks like a path of Rust, and in a
+/// table whose last column is "test" all that is there.
+fn tests_named(text: &str) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    let mut of_tests = false;
+    for (number, line) in (1..).zip(text.lines()) {
+        let last = line.strip_suffix('|').and_then(|row| row.rsplit('|').next()).map(str::trim);
+        of_tests = last.is_some_and(|last| last == "test" || of_tests);
+        let whole = last.filter(|_| of_tests).unwrap_or_default();
+        let named = |word: &&str| {
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:./".contains(c);
+            word.chars().all(plain) && (word.contains("::") || quoted(whole).any(|other| other == *word))
+        };
+        found.extend(quoted(line).filter(named).map(|word| (number, word)));
+        let files = whole.split([' ', ',', '(', ')']).filter(|word| word.ends_with(".rs"));
+        found.extend(files.map(|word| (number, word)));
+    }
+    found
+}
+
+/// Whether `name` is a test in a file that its path leads to, or such a file, or a module. `...` stands for the rest
+/// of a long name.
+fn exists(name: &str, sources: &[(String, String)]) -> bool {
+    let path = name.replace("::", "/");
+    let leads = |file: &str, path: &str| {
+        let file = file.strip_suffix(".rs").unwrap_or(file);
+        format!("/{file}/").contains(&format!("/{path}/"))
+    };
+    // A module of tests stands in its file, as a rule.
+    let module = path.strip_suffix(".rs").or(path.strip_suffix("/tests")).unwrap_or(&path);
+    let (rooms, test) = path.rsplit_once('/').unwrap_or(("", &path));
+    let begin = match test.strip_suffix("...") {
+        Some(begin) => format!("fn {begin}"),
+        None => format!("fn {test}("),
+    };
+    sources.iter().any(|(file, text)| {
+        let here = rooms.is_empty() || leads(file, rooms.trim_end_matches("/tests"));
+        leads(file, module)
+            || here
+                && text.lines().any(|line| line.trim_start().trim_start_matches("async ").starts_with(&begin))
+    })
+}
+
+#[test]
+fn the_tests_that_documents_name_exist() {
+    let sources: Vec<_> = rust_files(&workspace())
+        .into_iter()
+        .map(|file| (shown(&file), std::fs::read_to_string(&file).unwrap()))
+        .collect();
+    let mut offenders = String::new();
+    for document in NAME_TESTS {
+        let text = std::fs::read_to_string(workspace().join(document)).unwrap();
+        let named = tests_named(&text);
+        assert!(named.len() > 40, "{document} names only {}", named.len());
+        for (number, name) in named.into_iter().filter(|(_, name)| !exists(name, &sources)) {
+            writeln!(offenders, "{document}:{number}: there is no {name}").unwrap();
+        }
+    }
+    assert!(offenders.is_empty(), "\n{offenders}");
+}
+
+#[test]
+fn a_test_that_does_not_exist_is_found_out() {
+    let text = "see `a::b`, `C::d` and `c_d`\n| x | test |\n|---|---|\n| `x_y` | `one_two`, three.rs (unit) |\n\n| `z` |\n";
+    assert_eq!(tests_named(text), [(1, "a::b"), (4, "one_two"), (4, "three.rs")]);
+    let source = |file: &str, text: &str| (file.to_owned(), text.to_owned());
+    let sources = [
+        source("tests/tests/kill.rs", "#[test]\nfn it_dies() {}\n"),
+        source("monitor/src/agent/core.rs", "mod tests {\n    async fn it_lives() {}\n}\n"),
+    ];
+    for name in [
+        "kill::it_dies",
+        "it_dies",
+        "kill::it_d...",
+        "kill.rs",
+        "agent::core",
+        "agent::core::tests",
+        "it_lives",
+    ] {
+        assert!(exists(name, &sources), "{name}");
+    }
+    for name in ["kill::it_lives", "it_die", "kill::it_x...", "kills.rs", "agent::cor", "core::kill", "dies"]
+    {
+        assert!(!exists(name, &sources), "{name}");
+    }
 }
 
 #[test]

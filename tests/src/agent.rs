@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::binary;
@@ -89,7 +90,7 @@ impl Agent {
         let child = command.spawn().with_context(|| format!("starting {command:?}"))?;
         let process = Process::open(child.id())?.context("the agent is gone")?;
         let agent = prepared.run_by(child, process, Arc::default());
-        let answers = || Ok(agent.ask::<serde_json::Value>("status").ok());
+        let answers = || Ok(agent.ask::<Value>("status").ok());
         wait_for("the agent to answer", PATIENCE, answers)?;
         Ok(agent)
     }
@@ -172,6 +173,20 @@ impl Agent {
     /// As [`Agent::ask`].
     pub fn kills(&self) -> Result<Vec<Kill>> {
         self.ask("kills")
+    }
+
+    /// All kills, when there are so many and all are over.
+    ///
+    /// # Errors
+    /// They are not in time.
+    pub fn kills_over(&self, number: usize) -> Result<Vec<Value>> {
+        let over = wait_for("kills to be over", PATIENCE, || {
+            let kills: Vec<Value> = self.ask("kills")?;
+            // The reading that follows a kill ends it.
+            let over = kills.iter().all(|kill| kill["used_after"].is_number());
+            Ok((kills.len() >= number && over).then_some(kills))
+        });
+        over.with_context(|| format!("the agent said: {}", self.said().join("\n")))
     }
 
     /// The workers now.

@@ -21,6 +21,7 @@ use monitor::units::Bytes;
 
 use crate::clock::wait_for;
 
+pub(crate) use members::of as members;
 pub use room::{may_make, obstacle};
 pub(crate) use stale::maker_is_dead;
 
@@ -170,17 +171,7 @@ impl Sandbox {
     /// # Errors
     /// The cgroup is gone.
     pub fn enter(&self, command: &mut Command) -> Result<()> {
-        let file = self.dir.join("cgroup.procs");
-        let procs = File::options().write(true).open(&file).with_context(|| file.display().to_string())?;
-        // SAFETY: between fork and exec only write(2) on a descriptor opened before is called: async-signal-safe,
-        // no allocation, no lock. The closure owns the descriptor. "0" is the writing process itself.
-        unsafe {
-            command.pre_exec(move || match rustix::io::write(&procs, b"0")? {
-                1 => Ok(()),
-                _ => Err(io::ErrorKind::WriteZero.into()),
-            });
-        }
-        Ok(())
+        enter(&self.dir, command)
     }
 
     /// Moves a running process here. Memory that it has stays charged where it is.
@@ -221,6 +212,21 @@ impl Drop for Sandbox {
             eprintln!("left over: {}: {error:#}", self.dir.display());
         }
     }
+}
+
+/// Makes what `command` starts a member of the cgroup at `dir`, of whatever hierarchy, before it runs its program.
+pub(crate) fn enter(dir: &Path, command: &mut Command) -> Result<()> {
+    let file = dir.join("cgroup.procs");
+    let procs = File::options().write(true).open(&file).with_context(|| file.display().to_string())?;
+    // SAFETY: between fork and exec only write(2) on a descriptor opened before is called: async-signal-safe,
+    // no allocation, no lock. The closure owns the descriptor. "0" is the writing process itself.
+    unsafe {
+        command.pre_exec(move || match rustix::io::write(&procs, b"0")? {
+            1 => Ok(()),
+            _ => Err(io::ErrorKind::WriteZero.into()),
+        });
+    }
+    Ok(())
 }
 
 fn hierarchy() -> Result<Hierarchy> {

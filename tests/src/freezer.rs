@@ -4,8 +4,7 @@
 //! Declare it after the sandbox of the held process: frozen members would keep that from being removed.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::process::CommandExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
@@ -13,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
 
-use crate::cgroup::{PREFIX, maker_is_dead};
+use crate::cgroup::{self, PREFIX, maker_is_dead};
 use crate::clock::{PATIENCE, wait_for};
 
 const ROOT: &str = "/sys/fs/cgroup/freezer";
@@ -62,12 +61,7 @@ impl Freezer {
     /// # Errors
     /// Its file cannot be opened.
     pub fn enter(&self, command: &mut Command) -> Result<()> {
-        let procs = fs::OpenOptions::new().write(true).open(self.dir.join("cgroup.procs"))?;
-        // SAFETY: between fork and exec only write(2) is called, on a descriptor that the closure owns.
-        unsafe {
-            command.pre_exec(move || (&procs).write_all(b"0"));
-        }
-        Ok(())
+        cgroup::enter(&self.dir, command)
     }
 
     /// `THAWED`, `FREEZING` or `FROZEN`.
@@ -83,8 +77,7 @@ impl Freezer {
     /// # Errors
     /// It cannot be read.
     pub fn members(&self) -> Result<Vec<u32>> {
-        let text = fs::read_to_string(self.dir.join("cgroup.procs"))?;
-        text.lines().map(|line| line.parse().context("a strange member")).collect()
+        cgroup::members(&self.dir)
     }
 
     /// Lets all members go: who was killed dies now.

@@ -225,6 +225,32 @@ impl Hog {
         Ok(command)
     }
 
+    /// `sh -c SCRIPT`, with the program and its arguments as "$@". It waits for a line if the script does.
+    ///
+    /// # Errors
+    /// It is not built.
+    pub fn behind(&self, script: &str) -> Result<Command> {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script, "sh"]).arg(binary::hog()?).args(self.args());
+        Ok(command)
+    }
+
+    /// The same after so many shells were started beside it, each of which runs `what`.
+    ///
+    /// # Errors
+    /// It is not built.
+    pub fn beside(&self, shells: u32, what: &str) -> Result<Command> {
+        self.behind(&format!(
+            r#"
+            n={shells}
+            while [ "$n" -gt 0 ]; do
+                ({what}) </dev/null >/dev/null &
+                n=$((n - 1))
+            done
+            exec "$@""#
+        ))
+    }
+
     /// Starts it in a sandbox.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -97,5 +97,50 @@ pub fn die_with_parent(command: &mut Command) {
     // SAFETY: between fork and exec only prctl(2) is called: async-signal-safe, no allocation, no lock.
     unsafe {
         command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+    }
+}
+
+/// Whether there is such a process, and it is not dead. For children that were not waited for, and what else keeps its
+/// pid.
+///
+/// # Errors
+/// As [`Process::open`] and [`Process::is_dead`].
+pub fn lives(pid: u32) -> io::Result<bool> {
+    Process::open(pid)?.map_or(Ok(false), |process| Ok(!process.is_dead()?))
+}
+
+/// `sleep`, for longer than any test takes.
+#[must_use]
+pub fn sleep() -> Command {
+    let mut command = Command::new("sleep");
+    command.arg("1000");
+    command
+}
+
+/// A child that is only there, without input. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Bystander(pub Child);
+
+impl Bystander {
+    /// Starts `command`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn spawn(mut command: Command) -> io::Result<Self> {
+        die_with_parent(&mut command);
+        command.stdin(Stdio::null()).spawn().map(Self)
+    }
+
+    /// Its pid.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

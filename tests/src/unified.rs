@@ -1,14 +1,13 @@
 //! A v2 cgroup of a test's own, for what needs no controller: `cgroup.kill`.
 
 use std::fs;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result};
 
-use crate::cgroup::PREFIX;
+use crate::cgroup::{self, PREFIX};
 use crate::clock::{PATIENCE, wait_for};
 
 /// Dropped, it is killed whole and removed.
@@ -46,13 +45,7 @@ impl Unified {
     /// # Errors
     /// Its file cannot be opened.
     pub fn enter(&self, command: &mut Command) -> Result<()> {
-        use std::io::Write as _;
-        let procs = fs::OpenOptions::new().write(true).open(self.dir.join("cgroup.procs"))?;
-        // SAFETY: between fork and exec only write(2) is called, on a descriptor that the closure owns.
-        unsafe {
-            command.pre_exec(move || (&procs).write_all(b"0"));
-        }
-        Ok(())
+        cgroup::enter(&self.dir, command)
     }
 
     /// The processes in it.
@@ -60,8 +53,7 @@ impl Unified {
     /// # Errors
     /// It cannot be read.
     pub fn members(&self) -> Result<Vec<u32>> {
-        let text = fs::read_to_string(self.dir.join("cgroup.procs"))?;
-        text.lines().map(|line| line.parse().context("a strange member")).collect()
+        cgroup::members(&self.dir)
     }
 }
 

@@ -7,7 +7,7 @@ use monitor_tests::caller::Caller;
 use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::hog::{Hog, Running};
-use monitor_tests::process::Process;
+use monitor_tests::process;
 use monitor_tests::sandbox;
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ fn holding(sandbox: &Sandbox, mib: u64) -> Running {
 }
 
 fn lives(worker: &Running) -> bool {
-    Process::open(worker.pid()).unwrap().is_some_and(|it| !it.is_dead().unwrap())
+    process::lives(worker.pid()).unwrap()
 }
 
 /// The loop decides to kill the newer worker and hangs before its signal (`debug_delay_ms`). The deputy, which was named

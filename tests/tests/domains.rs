@@ -2,14 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
-use std::process::{Child, Stdio};
-
 use monitor::units::Bytes;
 use monitor_tests::agent::Agent;
 use monitor_tests::caller::Caller;
 use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::hog::Hog;
+use monitor_tests::process::{Bystander, sleep};
 use monitor_tests::sandbox;
 use monitor_tests::worker::start;
 use serde_json::Value;
@@ -102,21 +101,10 @@ fn a_worker_with_a_cgroup_of_its_own_is_measured_by_it() {
     assert!(measured(&two.id, "pss") < 40 * MIB, "it shares its cgroup with another worker");
 }
 
-/// A process in a cgroup, which ends with the test.
-struct Sleeper(Child);
-
-impl Sleeper {
-    fn start(sandbox: &Sandbox) -> Self {
-        let mut command = sandbox.command("sleep").unwrap();
-        Self(command.arg("1000").stdin(Stdio::null()).spawn().unwrap())
-    }
-}
-
-impl Drop for Sleeper {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn sleeper_in(sandbox: &Sandbox) -> Bystander {
+    let mut command = sleep();
+    sandbox.enter(&mut command).unwrap();
+    Bystander::spawn(command).unwrap()
 }
 
 #[test]
@@ -126,11 +114,11 @@ fn removed_cgroups_make_room_for_others_and_what_has_no_cell_says_so() {
     let top = sandbox!(600);
     let agent = Agent::guard(&top, EVERYTHING).unwrap();
     let mut caller = Caller::connect(agent.socket()).unwrap();
-    let mut boxes: Vec<(Sandbox, Sleeper)> = (0..BOXES)
+    let mut boxes: Vec<(Sandbox, Bystander)> = (0..BOXES)
         .map(|number| {
             let sandbox = top.child(&number.to_string(), Some(Bytes(200 * MIB))).unwrap();
-            let sleeper = Sleeper::start(&sandbox);
-            caller.register(sleeper.0.id(), &number.to_string()).unwrap();
+            let sleeper = sleeper_in(&sandbox);
+            caller.register(sleeper.pid(), &number.to_string()).unwrap();
             (sandbox, sleeper)
         })
         .collect();

@@ -3,16 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
-use std::process::{Child, Command, Stdio};
-
 use monitor_tests::agent::Agent;
-use monitor_tests::binary;
 use monitor_tests::caller::Caller;
 use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::freezer::Freezer;
 use monitor_tests::hog::{Hog, Running};
-use monitor_tests::process::die_with_parent;
+use monitor_tests::process::{Bystander, sleep};
 use monitor_tests::skip::Lacks;
 use monitor_tests::{sandbox, skip};
 use serde_json::Value;
@@ -22,27 +19,15 @@ const POLLING: [&str; 4] = ["--usage-threshold", "0.5", "--probe", "poll"];
 
 /// A hog that waits for its line, with so many shells around it, each of which starts a thousand processes that stay.
 fn forking_hog(sandbox: &Sandbox, freezer: &Freezer, forkers: u32) -> Running {
-    let hog = Hog::new(160).on_line();
-    let mut command = Command::new("/bin/sh");
-    let script = r#"
-        n=$1; shift
-        while [ "$n" -gt 0 ]; do
-            (i=0; while [ "$i" -lt 1000 ]; do sleep 1000 & i=$((i + 1)); done; wait) </dev/null >/dev/null &
-            n=$((n - 1))
-        done
-        exec "$@""#;
-    command.args(["-c", script, "sh", &forkers.to_string()]).arg(binary::hog().unwrap()).args(hog.args());
+    let forks = r#"i=0; while [ "$i" -lt 1000 ]; do sleep 1000 & i=$((i + 1)); done; wait"#;
+    let mut command = Hog::new(160).on_line().beside(forkers, forks).unwrap();
     sandbox.enter(&mut command).unwrap();
     freezer.enter(&mut command).unwrap();
     Running::spawn(command).unwrap()
 }
 
 fn the_kill(agent: &Agent) -> Value {
-    wait_for("the kill to be over", PATIENCE, || {
-        let kills: Vec<Value> = agent.ask("kills")?;
-        Ok(kills.into_iter().find(|kill| kill["used_after"].is_number()))
-    })
-    .unwrap()
+    agent.kills_over(1).unwrap().swap_remove(0)
 }
 
 fn wait_state(freezer: &Freezer, what: &str, wanted: impl Fn(&str) -> bool) {
@@ -53,13 +38,12 @@ fn wait_empty(freezer: &Freezer) {
     wait_for("nobody to be left", PATIENCE, || Ok(freezer.members()?.is_empty().then_some(()))).unwrap();
 }
 
-#[test]
-fn a_worker_that_forks_faster_than_looks_dies_whole_where_nobody_tells_of_its_forks() {
+fn dies_whole(flags: &[&str]) {
     let sandbox = sandbox!(256);
     let Some(freezer) = Freezer::new().unwrap() else {
         return skip!(Lacks::Kernel, "no v1 freezer");
     };
-    let agent = Agent::guard(&sandbox, POLLING).unwrap();
+    let agent = Agent::guard(&sandbox, flags).unwrap();
     let mut hog = forking_hog(&sandbox, &freezer, 2);
     Caller::connect(agent.socket()).unwrap().register(hog.pid(), "bomb").unwrap();
     // All that it forks may be too much before the hog begins.
@@ -69,34 +53,16 @@ fn a_worker_that_forks_faster_than_looks_dies_whole_where_nobody_tells_of_its_fo
     assert_eq!((&kill["freezer"], &kill["confirmed"]), (&"used".into(), &true.into()), "{kill}");
     assert_eq!(freezer.state().unwrap(), "THAWED");
     wait_empty(&freezer);
+}
+
+#[test]
+fn a_worker_that_forks_faster_than_looks_dies_whole_where_nobody_tells_of_its_forks() {
+    dies_whole(&POLLING);
 }
 
 #[test]
 fn where_the_kernel_tells_of_forks_it_is_frozen_and_thawed_too() {
-    let sandbox = sandbox!(256);
-    let Some(freezer) = Freezer::new().unwrap() else {
-        return skip!(Lacks::Kernel, "no v1 freezer");
-    };
-    let agent = Agent::guard(&sandbox, ["--usage-threshold", "0.5"]).unwrap();
-    let mut hog = forking_hog(&sandbox, &freezer, 2);
-    Caller::connect(agent.socket()).unwrap().register(hog.pid(), "bomb").unwrap();
-    // All that it forks may be too much before the hog begins.
-    let _ = hog.start();
-    hog.wait(PATIENCE).unwrap();
-    let kill = the_kill(&agent);
-    assert_eq!((&kill["freezer"], &kill["confirmed"]), (&"used".into(), &true.into()), "{kill}");
-    assert_eq!(freezer.state().unwrap(), "THAWED");
-    wait_empty(&freezer);
-}
-
-/// Somebody who was not registered. Killed when dropped.
-struct Stranger(Child);
-
-impl Drop for Stranger {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    dies_whole(&["--usage-threshold", "0.5"]);
 }
 
 #[test]
@@ -108,15 +74,13 @@ fn a_stranger_in_the_workers_freezer_is_neither_frozen_nor_killed() {
     let agent = Agent::guard(&sandbox, POLLING).unwrap();
     let mut hog = forking_hog(&sandbox, &freezer, 0);
     Caller::connect(agent.socket()).unwrap().register(hog.pid(), "grows").unwrap();
-    let mut command = Command::new("/bin/sleep");
-    command.arg("600").stdin(Stdio::null());
+    let mut command = sleep();
     freezer.enter(&mut command).unwrap();
-    die_with_parent(&mut command);
-    let mut stranger = Stranger(command.spawn().unwrap());
+    let mut stranger = Bystander::spawn(command).unwrap();
     hog.start().unwrap();
     hog.wait(PATIENCE).unwrap();
     let kill = the_kill(&agent);
-    let why = format!("not used: process {} in the cgroup does not belong to the worker", stranger.0.id());
+    let why = format!("not used: process {} in the cgroup does not belong to the worker", stranger.pid());
     assert_eq!(kill["freezer"], why.as_str(), "{kill}");
     assert_eq!((freezer.state().unwrap().as_str(), stranger.0.try_wait().unwrap()), ("THAWED", None));
 }

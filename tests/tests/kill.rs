@@ -32,15 +32,8 @@ fn kills(agent: &Agent) -> Vec<Value> {
     agent.ask("kills").unwrap()
 }
 
-/// Waits for so many kills to be over.
 fn wait_kills(agent: &Agent, number: usize) -> Vec<Value> {
-    wait_for("kills to be over", PATIENCE, || {
-        let kills: Vec<Value> = agent.ask("kills")?;
-        // The reading that follows a kill ends it.
-        let over = kills.iter().all(|kill| kill["used_after"].is_number());
-        Ok((kills.len() >= number && over).then_some(kills))
-    })
-    .unwrap()
+    agent.kills_over(number).unwrap()
 }
 
 #[test]

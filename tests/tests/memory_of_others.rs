@@ -9,7 +9,7 @@ use monitor_tests::caller::Caller;
 use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::hog::{Hog, Kind, Running};
-use monitor_tests::process::Process;
+use monitor_tests::process;
 use monitor_tests::skip::Lacks;
 use monitor_tests::{sandbox, skip};
 use serde_json::Value;
@@ -50,7 +50,7 @@ fn worker(agent: &Agent, sandbox: &Sandbox) -> Running {
 }
 
 fn lives(running: &Running) -> bool {
-    Process::open(running.pid()).unwrap().is_some_and(|process| !process.is_dead().unwrap())
+    process::lives(running.pid()).unwrap()
 }
 
 /// With `skip`: the worker lives, and it is said that its death would not help.

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use monitor_tests::agent::Agent;
@@ -12,7 +12,7 @@ use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::{PATIENCE, scaled, wait_for};
 use monitor_tests::hog::{Hog, Running};
 use monitor_tests::pid_namespace::{PidNamespace, children, inner_pid};
-use monitor_tests::process::{Process, die_with_parent};
+use monitor_tests::process::{Bystander, Process, lives, sleep};
 use monitor_tests::skip::Lacks;
 use monitor_tests::{sandbox, skip};
 use rustix::process::{Signal, kill_process};
@@ -20,11 +20,8 @@ use serde_json::Value;
 
 const THRESHOLD: [&str; 2] = ["--usage-threshold", "0.3"];
 
-/// `sh -c SCRIPT`, with the hog's command line as "$@". It waits for a line if the script does.
 fn script(sandbox: &Sandbox, script: &str, hog: &Hog) -> Running {
-    let hog = hog.command().unwrap();
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", script, "sh"]).arg(hog.get_program()).args(hog.get_args());
+    let mut command = hog.behind(script).unwrap();
     sandbox.enter(&mut command).unwrap();
     Running::spawn(command).unwrap()
 }
@@ -35,13 +32,7 @@ fn register(agent: &Agent, pid: u32, name: &str) -> String {
 
 /// The first kill, when it is over.
 fn first_kill(agent: &Agent) -> Value {
-    wait_for("a kill to be over", PATIENCE, || {
-        let kills: Vec<Value> = agent.ask("kills")?;
-        // The reading that follows a kill ends it.
-        let over = kills.iter().all(|kill| kill["used_after"].is_number());
-        Ok(kills.first().filter(|_| over).cloned())
-    })
-    .unwrap()
+    agent.kills_over(1).unwrap().swap_remove(0)
 }
 
 fn wait_empty(sandbox: &Sandbox) {
@@ -49,26 +40,7 @@ fn wait_empty(sandbox: &Sandbox) {
 }
 
 fn is_dead(pid: u32) -> bool {
-    Process::open(pid).unwrap().is_none_or(|process| process.is_dead().unwrap())
-}
-
-/// Somebody who holds nothing. Killed when dropped.
-struct Bystander(Child);
-
-impl Bystander {
-    fn start() -> Self {
-        let mut command = Command::new("/bin/sleep");
-        command.arg("1000").stdin(Stdio::null());
-        die_with_parent(&mut command);
-        Self(command.spawn().unwrap())
-    }
-}
-
-impl Drop for Bystander {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    !lives(pid).unwrap()
 }
 
 #[test]
@@ -180,7 +152,7 @@ fn what_is_never_a_worker_is_refused() {
     assert!(error.contains("not_found"), "{error}");
     child.wait().unwrap();
     // Somebody else's, asked for by a user.
-    let other = Bystander::start();
+    let other = Bystander::spawn(sleep()).unwrap();
     let mut user = Caller::connect_as(agent.socket(), 65_534).unwrap();
     let error = user.register(other.0.id(), "not mine").unwrap_err().to_string();
     assert!(error.contains("denied"), "{error}");
@@ -208,8 +180,8 @@ fn reuse(pid: u32, old_start: u64) -> Option<Bystander> {
     while Instant::now() < deadline {
         // The next process gets the number after this one, unless somebody else forks first.
         std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
-        let bystander = Bystander::start();
-        if bystander.0.id() == pid && start_time(pid).unwrap() != old_start {
+        let bystander = Bystander::spawn(sleep()).unwrap();
+        if bystander.pid() == pid && start_time(pid).unwrap() != old_start {
             return Some(bystander);
         }
     }
@@ -237,7 +209,7 @@ fn a_reused_pid_is_never_killed() {
         panic!("nobody got pid {pid}");
     };
     let filler = fill_before_it_looks(&agent, agent_pid, &sandbox);
-    assert!(!is_dead(bystander.0.id()) && !is_dead(filler.pid()));
+    assert!(!is_dead(bystander.pid()) && !is_dead(filler.pid()));
     // Nor is it taken for the one whose start time is given.
     let mut caller = Caller::connect(agent.socket()).unwrap();
     let error = caller.register_with(pid, old_start, "again").unwrap_err().to_string();
@@ -299,15 +271,15 @@ fn among_few_pids_a_reused_one_is_never_killed() {
     .unwrap();
     let (agent_pid, _) = inside(agent.process().pid());
     let agent_pid = rustix::process::Pid::from_raw(agent_pid.cast_signed()).unwrap();
-    let start = |program: &mut Command| {
-        namespace.enter(program);
-        sandbox.enter(program).unwrap();
-        die_with_parent(program);
-        let nsenter = Bystander(program.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
-        let (outer, pid) = inside(nsenter.0.id());
+    let sleeper = || {
+        let mut program = sleep();
+        namespace.enter(&mut program);
+        sandbox.enter(&mut program).unwrap();
+        program.stdout(Stdio::null());
+        let nsenter = Bystander::spawn(program).unwrap();
+        let (outer, pid) = inside(nsenter.pid());
         Inside { process: Process::open(outer).unwrap().unwrap(), pid, nsenter }
     };
-    let sleeper = || start(Command::new("/bin/sleep").arg("1000"));
     // Of the first 300 none comes again.
     let mut worker = sleeper();
     while worker.pid < 300 {

@@ -1,14 +1,10 @@
 //! `cargo xtask bench`: builds the measurements and becomes them. What is measured is in `tests/src/bin/bench/`.
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::command::{cargo, run};
-use crate::setup;
+use crate::program;
 
 /// What is given on to the measurements.
 #[derive(Debug, clap::Args)]
@@ -21,17 +17,5 @@ pub(crate) struct Options {
 
 /// Runs setup where something is missing, and builds optimized. Does not return if all is well.
 pub(crate) fn run_bench(options: &Options) -> Result<()> {
-    setup::ensure()?;
-    run(
-        "Building the measurements",
-        cargo().args(["build", "--release", "--package", "monitor", "--package", "monitor-tests", "--bins"]),
-    )?;
-    let program = target_dir().join("release/bench");
-    // In place of this process: Ctrl-C and the exit status are then its own, and the shell waits for its clean-up.
-    let error = Command::new(&program).args(&options.options).exec();
-    Err(error).with_context(|| program.display().to_string())
-}
-
-fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new("target").to_path_buf(), PathBuf::from)
+    program::become_it("the measurements", "bench", &options.options)
 }

@@ -6,6 +6,7 @@ mod command;
 mod debian;
 mod demo;
 mod fuzz;
+mod program;
 mod setup;
 mod soak;
 mod test;

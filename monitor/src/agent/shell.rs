@@ -1,5 +1,11 @@
-//! The shell: carries out what the core orders and tells it what came of it. Everything between a record and the
-//! signal happens here, on one thread, without waiting for anything.
+//! The shell: all that the agent holds, and the one way in which the core hears of anything. `actions` carries out
+//! what the core orders, `tick` does what nobody wakes the loop for, `notes` passes on what is said. Everything
+//! between a record and the signal happens on one thread, without waiting for anything. How a thing is done
+//! stands in the rooms around it, which add to `Shell` what they do.
+
+mod actions;
+mod notes;
+mod tick;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +18,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::brake::Brake;
 use super::clock;
-use super::core::{Action, Core, DomainId, Event, Gears, Note, Seen};
+use super::core::{Action, Core, Event, Gears, Seen};
 use super::deputy::Deputy;
 use super::descriptors::Shares;
 use super::domains::Domains;
@@ -25,11 +31,8 @@ use super::numbers::Numbers;
 use super::registry::Registry;
 use super::reports::Reports;
 use super::survival::realtime::Sharing;
-use super::survival::service;
 use super::watchers::Watchers;
 use crate::control::door::Bell;
-use crate::control::protocol::Push;
-use crate::diagnostics;
 use crate::kernel::programs::{Probes, Programs};
 use crate::kill::{Reaper, Released, Returned};
 use crate::memory::{Hierarchy, Roots};
@@ -42,9 +45,6 @@ pub(super) const BATCH: usize = 256;
 
 /// How many orders can wait at least before the queue needs more memory, besides those about each domain.
 const WAITING: usize = 256;
-
-/// How often it is looked whether the socket's file is there, at most.
-const SOCKET_LOOKS: Duration = Duration::from_secs(2);
 
 /// See the module.
 pub(super) struct Shell {
@@ -169,13 +169,6 @@ impl Shell {
         self.carry_out();
     }
 
-    pub(super) fn carry_out(&mut self) {
-        while let Some(action) = self.todo.pop_front() {
-            self.act(action);
-        }
-        self.reports.write_released();
-    }
-
     /// Tells the core, and the recording if there is one: the only way an event reaches it. What the deputy did comes
     /// before everything that followed from it.
     pub(super) fn tell(&mut self, event: Event) {
@@ -196,187 +189,6 @@ impl Shell {
             recorder.note(now, &event);
         }
         self.core.handle(event, now, &mut self.todo);
-    }
-
-    fn act(&mut self, action: Action) {
-        let answer = match action {
-            Action::Read(domain) => self.read(domain),
-            Action::Kill { kill, worker } => {
-                self.kill(kill, worker);
-                None
-            }
-            Action::Terminate { kill, worker } => {
-                self.terminate(kill, worker);
-                None
-            }
-            Action::KillProcess { kill, worker, pid } => {
-                self.kill_late(kill, worker, pid);
-                None
-            }
-            Action::Examine { kill, worker, pids } => Some(self.examine(kill, worker, &pids)),
-            Action::SetLine { domain, line, rearm, brake } => {
-                if let (Some(programs), Some(cell)) = (&mut self.programs, self.domains.cell(domain)) {
-                    programs.cells.set_line(cell, line, rearm, brake);
-                }
-                None
-            }
-            Action::Attach => {
-                self.attach();
-                None
-            }
-            Action::Detach => {
-                self.programs.iter_mut().for_each(Programs::detach_usage);
-                None
-            }
-            Action::Continue { worker, pid } => {
-                self.continue_process(worker, pid);
-                None
-            }
-            Action::Tell(verdict) => {
-                if let Some(peer) = self.registry.whose(verdict.worker)
-                    && peer.pushes.try_send(Push::Verdict((*verdict).clone())).is_err()
-                {
-                    self.troubles.counts.not_told += 1;
-                    tracing::warn!(worker = %verdict.worker, "whoever registered it cannot be told of its verdict");
-                }
-                None
-            }
-            Action::Record(kill) => {
-                self.record(kill);
-                None
-            }
-            Action::Measure => {
-                self.measure_now();
-                None
-            }
-            Action::Forget(worker) => {
-                self.forget(worker);
-                None
-            }
-            Action::Note(note) => {
-                log(&note);
-                self.noted(&note);
-                self.watchers.tell(&note, &self.registry);
-                self.tell_launcher(&note);
-                None
-            }
-        };
-        if let Some(event) = answer {
-            self.tell(event);
-        }
-    }
-
-    /// Reads a domain. The loop waits for it: a reading is a few microseconds, unless a file takes its time.
-    fn read(&mut self, domain: DomainId) -> Option<Event> {
-        let began = clock::now();
-        let reading = self.domains.read(domain, self.programs.as_ref());
-        let took = clock::now().since(began);
-        if self.troubles.took(domain, took) {
-            let took_ms = took.as_millis();
-            tracing::warn!(
-                domain = domain.0,
-                took_ms,
-                "a reading was slow, and nothing else was done meanwhile"
-            );
-        }
-        reading
-    }
-
-    fn forget(&mut self, worker: WorkerId) {
-        if let Some(deputy) = &self.deputy {
-            // If it was first: the core hears of it, and knows that this one is gone.
-            deputy.stand_down();
-        }
-        self.troubles.looked_after.remove(&worker);
-        self.lift_bar(worker);
-        if let Some(cgroup) = self.registry.get(worker).and_then(|entry| entry.cgroup.as_ref()) {
-            self.limits.leave(cgroup);
-        }
-        let former = self.registry.remove(worker);
-        for process in former.held {
-            self.let_leave(&process);
-        }
-        for pid in former.unheld {
-            self.let_unheld_leave(worker, pid);
-        }
-    }
-
-    /// At each turn of the loop: it does not hang.
-    pub(super) fn turn(&mut self) {
-        if let Some(deputy) = &self.deputy {
-            deputy.beat();
-        }
-        service::beat(&mut self.manager_told);
-    }
-
-    /// What is due at the core's deadline, and what only a look can tell: deltas, which wake nobody, lost records,
-    /// descendants without the fork hook.
-    pub(super) fn tick(&mut self) {
-        self.beat();
-        self.drain();
-        self.check_drops();
-        self.try_hooks_again();
-        self.look_after_workers();
-        self.sweep_victims();
-        self.happen(Event::Tick);
-        // A reading, its line and a note or two for each domain.
-        self.todo.reserve(WAITING + 4 * self.domains.len());
-        self.lift_bars();
-        self.recheck_some();
-        self.recheck_domains();
-        self.nominate();
-        self.tell_of_lost_lines();
-        self.sharing.check(clock::now());
-        self.ring();
-    }
-
-    /// No tick comes for this alone.
-    fn ring(&mut self) {
-        let now = clock::now();
-        if now.since(self.rang) >= SOCKET_LOOKS {
-            self.rang = now;
-            self.bell.look();
-        }
-    }
-
-    /// Diagnostics that nobody read in time.
-    fn tell_of_lost_lines(&mut self) {
-        let lost = diagnostics::lost();
-        if lost > self.lines_lost {
-            tracing::warn!(lines = lost - self.lines_lost, "nobody read stderr for a while: lines were lost");
-            self.lines_lost = lost;
-        }
-    }
-}
-
-/// What operators read.
-fn log(note: &Note) {
-    let text = serde_json::to_string(note).unwrap_or_default();
-    match note {
-        Note::Registered { .. }
-        | Note::Ended { .. }
-        | Note::DiedLate { .. }
-        | Note::Known { .. }
-        | Note::Below { .. } => {
-            tracing::debug!(target: "note", "{text}");
-        }
-        Note::Above { .. }
-        | Note::Decided { .. }
-        | Note::Killed(_)
-        | Note::Gear { .. }
-        | Note::Stopped { .. }
-        | Note::Continued(_) => {
-            tracing::info!(target: "note", "{text}")
-        }
-        Note::Stuck { .. }
-        | Note::Stray { .. }
-        | Note::Refused { .. }
-        | Note::NoCandidates { .. }
-        | Note::Unhelpful { .. }
-        | Note::Unknown { .. }
-        | Note::Lost { .. } => {
-            tracing::warn!(target: "note", "{text}");
-        }
     }
 }
 

@@ -1,11 +1,16 @@
 //! Where things lie in the running kernel: struct offsets, enum values and tracepoints, read from its BTF
-//! (Documentation/bpf/btf.rst). One pass that keeps only what it was asked for; no CO-RE, no type graph.
+//! (Documentation/bpf/btf.rst). One pass that keeps only what it was asked for; no CO-RE, no type graph. How BTF is
+//! laid out is in `layout`.
 //!
 //! Source: `/sys/kernel/btf/vmlinux`, 5 to 10 MB, in the machine's own byte order.
+
+mod layout;
 
 use std::collections::HashMap;
 
 use bytes::{Buf, Bytes};
+
+use self::layout::{FIXED, Type, kind, sections};
 
 /// Why a number of the kernel could not be found.
 #[derive(Debug, thiserror::Error)]
@@ -32,24 +37,6 @@ pub enum BtfError {
     NoSuch(String),
 }
 
-const MAGIC: u16 = 0xeb9f;
-
-/// Kinds whose trailing data we step over or read (include/uapi/linux/btf.h, kernel 6.18).
-mod kind {
-    pub(super) const INT: u32 = 1;
-    pub(super) const ARRAY: u32 = 3;
-    pub(super) const STRUCT: u32 = 4;
-    pub(super) const UNION: u32 = 5;
-    pub(super) const ENUM: u32 = 6;
-    pub(super) const TYPEDEF: u32 = 8;
-    pub(super) const FUNC_PROTO: u32 = 13;
-    pub(super) const VAR: u32 = 14;
-    pub(super) const DATASEC: u32 = 15;
-    pub(super) const DECL_TAG: u32 = 17;
-    pub(super) const ENUM64: u32 = 19;
-    pub(super) const LAST: u32 = 19;
-}
-
 /// The kernel's types, indexed by name as far as it is needed here.
 pub struct Btf {
     types: Bytes,
@@ -62,43 +49,6 @@ pub struct Btf {
     tracepoints: HashMap<Bytes, u32>,
     enums: Vec<u32>,
 }
-
-/// One type's fixed part.
-#[derive(Clone, Copy)]
-struct Type {
-    name: u32,
-    info: u32,
-}
-
-impl Type {
-    fn kind(self) -> u32 {
-        (self.info >> 24) & 0x1f
-    }
-
-    fn members(self) -> u32 {
-        self.info & 0xffff
-    }
-
-    /// Whether member offsets carry a bit-field size in their top byte.
-    fn bit_fields(self) -> bool {
-        self.info >> 31 == 1
-    }
-
-    /// The length of what follows the fixed part.
-    fn trailer(self) -> Result<usize, BtfError> {
-        let each = match self.kind() {
-            kind::INT | kind::VAR | kind::DECL_TAG => return Ok(4),
-            kind::ARRAY => return Ok(12),
-            kind::STRUCT | kind::UNION | kind::DATASEC | kind::ENUM64 => 12,
-            kind::ENUM | kind::FUNC_PROTO => 8,
-            known if (1..=kind::LAST).contains(&known) => 0,
-            _ => return Err(BtfError::Malformed("a type of an unknown kind")),
-        };
-        Ok(each * self.members() as usize)
-    }
-}
-
-const FIXED: usize = 12;
 
 /// How many members are looked at for one field. The largest struct of kernel 6.18 has some hundreds; a union that
 /// holds itself would have no end of them.
@@ -280,25 +230,6 @@ impl Btf {
 /// Offsets in bits, one within the other.
 fn sum(one: u32, other: u32) -> Result<u32, BtfError> {
     one.checked_add(other).ok_or(BtfError::Malformed("an offset beyond any struct"))
-}
-
-/// Type and string sections of a BTF blob.
-fn sections(data: Bytes) -> Result<(Bytes, Bytes), BtfError> {
-    let cut = BtfError::Malformed("the header is cut short");
-    let mut header = data.get(..24).ok_or(cut)?;
-    if header.get_u16_ne() != MAGIC {
-        return Err(BtfError::Malformed("the magic number is another one"));
-    }
-    let _version_and_flags = header.get_u16_ne();
-    let base = header.get_u32_ne() as usize;
-    let section = |offset: u32, len: u32| {
-        let start = base.checked_add(offset as usize)?;
-        let end = start.checked_add(len as usize)?;
-        (end <= data.len()).then(|| data.slice(start..end))
-    };
-    let types = section(header.get_u32_ne(), header.get_u32_ne());
-    let strings = section(header.get_u32_ne(), header.get_u32_ne());
-    types.zip(strings).ok_or(BtfError::Malformed("a section lies outside the data"))
 }
 
 #[cfg(test)]

@@ -115,3 +115,21 @@ fn collect(dir: &Path, depth: u32, found: &mut Vec<Pid>) -> Result<(), NotOwn> {
 fn only_root_writes(metadata: &Metadata) -> bool {
     metadata.uid() == 0 && metadata.mode() & 0o022 == 0
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    /// A directory as a cgroup shows itself, with these files; none without root, whose files they must be.
+    pub(in crate::kill) fn cgroup(files: &[(&str, &str)]) -> Option<tempfile::TempDir> {
+        use std::os::unix::fs::PermissionsExt as _;
+        if !rustix::process::getuid().is_root() {
+            eprintln!("skipped: needs root");
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        for (name, text) in files {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        Some(dir)
+    }
+}

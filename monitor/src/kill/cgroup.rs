@@ -42,20 +42,11 @@ impl OwnCgroup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kill::alone::tests;
     use std::fs;
 
-    /// A directory as a cgroup shows itself; none without root, whose files these must be.
     fn cgroup(procs: &str) -> Option<tempfile::TempDir> {
-        use std::os::unix::fs::PermissionsExt as _;
-        if !rustix::process::getuid().is_root() {
-            eprintln!("skipped: needs root");
-            return None;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        fs::write(dir.path().join("cgroup.procs"), procs).unwrap();
-        fs::write(dir.path().join("cgroup.kill"), "").unwrap();
-        Some(dir)
+        tests::cgroup(&[("cgroup.procs", procs), ("cgroup.kill", "")])
     }
 
     #[test]

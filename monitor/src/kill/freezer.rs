@@ -112,20 +112,10 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::kill::alone::tests;
 
-    /// A directory as a freezer cgroup shows itself; none without root, whose files these must be.
     fn cgroup(state: &str) -> Option<tempfile::TempDir> {
-        use std::os::unix::fs::PermissionsExt as _;
-        if !rustix::process::getuid().is_root() {
-            eprintln!("skipped: needs root");
-            return None;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        for (name, text) in [("cgroup.procs", "7\n"), ("tasks", "7\n"), ("freezer.state", state)] {
-            fs::write(dir.path().join(name), text).unwrap();
-        }
-        Some(dir)
+        tests::cgroup(&[("cgroup.procs", "7\n"), ("tasks", "7\n"), ("freezer.state", state)])
     }
 
     fn state(dir: &tempfile::TempDir) -> String {

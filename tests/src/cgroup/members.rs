@@ -21,7 +21,7 @@ impl Sandbox {
 }
 
 /// The members of the cgroup at `dir`. Empty if there is no such cgroup (any more).
-pub(super) fn of(dir: &Path) -> Result<Vec<u32>> {
+pub(crate) fn of(dir: &Path) -> Result<Vec<u32>> {
     let file = dir.join("cgroup.procs");
     match fs::read_to_string(&file) {
         Ok(text) => text.lines().map(|line| line.parse().context("a pid")).collect(),

@@ -8,7 +8,7 @@ use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::hog::{Hog, Running};
 use monitor_tests::intercept::{Answer, Call, Calls};
-use monitor_tests::process::Process;
+use monitor_tests::process;
 use serde_json::Value;
 
 /// A third of a sandbox of 256 MiB.
@@ -80,14 +80,7 @@ impl<'s> Scene<'s> {
     /// So many kills, when they are over.
     #[track_caller]
     pub(crate) fn kills(&self, number: usize) -> Vec<Value> {
-        let mut last = Vec::new();
-        let found = wait_for("kills to be over", PATIENCE, || {
-            last = self.agent.ask::<Vec<Value>>("kills")?;
-            // The reading that follows a kill ends it.
-            let over = last.iter().all(|kill| kill["used_after"].is_number());
-            Ok((last.len() >= number && over).then(|| last.clone()))
-        });
-        found.unwrap_or_else(|error| panic!("{error:#}: {last:?}\n{}", self.agent.said().join("\n")))
+        self.agent.kills_over(number).unwrap_or_else(|error| panic!("{error:#}: {:?}", self.agent.kills()))
     }
 
     /// A worker goes above, and dies as it should.
@@ -104,5 +97,5 @@ impl<'s> Scene<'s> {
 }
 
 pub(crate) fn lives(running: &Running) -> bool {
-    Process::open(running.pid()).unwrap().is_some_and(|process| !process.is_dead().unwrap())
+    process::lives(running.pid()).unwrap()
 }

@@ -1,5 +1,6 @@
 //! A small BTF by hand, random ones, and the running kernel's.
 
+use super::layout::MAGIC;
 use super::*;
 use proptest::prelude::*;
 

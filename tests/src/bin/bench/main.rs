@@ -26,10 +26,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
-use monitor_tests::{cgroup, ending};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use monitor_tests::ending;
 
 /// Measure the way from a crossing to the victim's death, and what the agent costs.
 ///
@@ -110,22 +109,13 @@ impl Plan {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let stop = Arc::new(AtomicBool::new(false));
-    let done = match &args.role {
-        Some(Role::Toucher(toucher)) => toucher.run(),
-        None => measure(&args, &stop),
-    };
-    ending::status(&stop, done.map(|()| ExitCode::SUCCESS))
+    match &args.role {
+        Some(Role::Toucher(toucher)) => ending::status(toucher.run().map(|()| true)),
+        None => ending::perform("cargo xtask bench", |stop| measure(&args, stop)),
+    }
 }
 
-fn measure(args: &Args, stop: &Arc<AtomicBool>) -> Result<()> {
-    anyhow::ensure!(
-        cgroup::may_make(),
-        "making cgroups and loading the kernel side need root: sudo -E env PATH=\"$PATH\" cargo xtask bench"
-    );
-    for signal in [SIGHUP, SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(stop)).context("catching signals")?;
-    }
+fn measure(args: &Args, stop: &Arc<AtomicBool>) -> Result<bool> {
     let plan = Plan::new(args.full, Arc::clone(stop));
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
     let mut report = report::Report::new(args.full)?;
@@ -152,5 +142,6 @@ fn measure(args: &Args, stop: &Arc<AtomicBool>) -> Result<()> {
         plan.go_on()?;
         report.decision = Some(decision::measure());
     }
-    report.write(&args.out)
+    report.write(&args.out)?;
+    Ok(true)
 }

@@ -12,13 +12,9 @@ mod screen;
 mod summary;
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, Result};
 use clap::Parser;
-use monitor_tests::{cgroup, ending};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use monitor_tests::ending;
 
 /// Show on real processes how the agent keeps a cgroup from running out of memory.
 ///
@@ -40,19 +36,5 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let stop = Arc::new(AtomicBool::new(false));
-    let done = perform(&args, &stop);
-    ending::status(&stop, done.map(|good| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
-}
-
-/// Whether all was as it must be. When it returns, nothing of it is left.
-fn perform(args: &Args, stop: &Arc<AtomicBool>) -> Result<bool> {
-    anyhow::ensure!(
-        cgroup::may_make(),
-        "making cgroups and loading the kernel side need root: sudo -E env PATH=\"$PATH\" cargo xtask demo"
-    );
-    for signal in [SIGHUP, SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(stop)).context("catching signals")?;
-    }
-    play::play(args, stop)
+    ending::perform("cargo xtask demo", |stop| play::play(&args, stop))
 }

@@ -11,15 +11,12 @@ mod ledger;
 mod play;
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Parser;
 use monitor_tests::clock::now_ns;
-use monitor_tests::{cgroup, ending};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use monitor_tests::ending;
 
 /// Let workers come and go, leak and crash for a while, and see whether the books balance.
 ///
@@ -49,21 +46,9 @@ impl Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let stop = Arc::new(AtomicBool::new(false));
-    let done = perform(&args, &stop);
-    ending::status(&stop, done.map(|good| if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
-}
-
-/// Whether the books balance. When it returns, nothing of it is left.
-fn perform(args: &Args, stop: &Arc<AtomicBool>) -> Result<bool> {
-    ensure!(
-        cgroup::may_make(),
-        "making cgroups and loading the kernel side need root: sudo -E env PATH=\"$PATH\" cargo xtask soak"
-    );
-    for signal in [SIGHUP, SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(stop)).context("catching signals")?;
-    }
-    let seed = args.seed.unwrap_or_else(now_ns);
-    println!("soaking for {:?}; again with --seed {seed}", args.time()?);
-    play::play(args.time()?, seed, stop)
+    ending::perform("cargo xtask soak", |stop| {
+        let (time, seed) = (args.time()?, args.seed.unwrap_or_else(now_ns));
+        println!("soaking for {time:?}; again with --seed {seed}");
+        play::play(time, seed, stop)
+    })
 }

@@ -1,0 +1,236 @@
+//! The task that keeps the runner's connection: registers, hears verdicts, and finds the agent again after it was gone.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{News, Order};
+use crate::control::client::{Client, ClientError};
+use crate::control::protocol::{Op, Push, RefusalCode, Register, Registered, Verdict};
+use crate::runner::held::Held;
+use crate::runner::{kills, say};
+use crate::units::Pid;
+use crate::worker::WorkerId;
+
+/// The wait before the first try to reach the agent again, and the longest between two.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How long a retry of the command waits for an agent that is gone or busy before it is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The process that is a worker now.
+struct Current {
+    register: Register,
+    /// All ids it ever had: one for each agent that it met.
+    ids: Vec<WorkerId>,
+}
+
+struct Lost {
+    next_try: Instant,
+    wait: Duration,
+}
+
+/// The task.
+pub(super) struct Keeper {
+    client: Option<Client>,
+    path: PathBuf,
+    orders: mpsc::Receiver<Order>,
+    news: mpsc::Sender<News>,
+    current: Option<Current>,
+    /// Set while the agent is gone and wanted.
+    lost: Option<Lost>,
+    held: Held,
+}
+
+impl Keeper {
+    pub(super) fn new(client: Client, orders: mpsc::Receiver<Order>, news: mpsc::Sender<News>) -> Self {
+        let path = client.path().to_owned();
+        Self { client: Some(client), path, orders, news, current: None, lost: None, held: Held::default() }
+    }
+
+    /// Until the runner's end is dropped.
+    pub(super) async fn run(mut self) {
+        loop {
+            let next_try = self.lost.as_ref().map(|lost| lost.next_try);
+            tokio::select! {
+                order = self.orders.recv() => match order {
+                    Some(order) => self.obey(order).await,
+                    None => return,
+                },
+                push = next_push(self.client.as_mut()) => match push {
+                    Ok(push) => self.hear(push).await,
+                    Err(error) => self.lose(error).await,
+                },
+                () = until(next_try) => self.come_back().await,
+            }
+        }
+    }
+
+    async fn hear(&mut self, push: Push) {
+        match push {
+            Push::Verdict(verdict) if self.is_current(verdict.worker) => {
+                let _ = self.news.send(News::Verdict(verdict)).await;
+            }
+            Push::Report { kill, text } => {
+                let _ = self.news.send(News::Report { kill, text }).await;
+            }
+            Push::Held { worker, pid, held } if self.is_current(worker) => self.held.note(pid, held),
+            Push::Held { .. } | Push::Verdict(_) | Push::Note { .. } | Push::Lost { .. } => {}
+        }
+    }
+
+    fn is_current(&self, worker: WorkerId) -> bool {
+        self.current.as_ref().is_some_and(|current| current.ids.contains(&worker))
+    }
+
+    /// Notes that the connection is gone. Said once, and only if something runs that it guarded.
+    async fn lose(&mut self, error: ClientError) {
+        self.client = None;
+        self.held.let_go();
+        if self.current.is_some() && self.lost.is_none() {
+            self.lost = Some(Lost { next_try: Instant::now() + BACK_OFF.0 + jitter(), wait: BACK_OFF.0 });
+            let _ = self.news.send(News::Lost(error)).await;
+        }
+    }
+
+    /// One try to reach the agent again, and to register the command anew.
+    async fn come_back(&mut self) {
+        let Some(current) = &self.current else {
+            self.lost = None;
+            return;
+        };
+        if self.lost.as_ref().is_some_and(|lost| lost.wait < BACK_OFF.1) {
+            self.held.let_go();
+        }
+        // It is the owner of what was launched within it by its number.
+        let register = Register { worker: current.ids.last().copied(), ..current.register.clone() };
+        match self.try_register(register).await {
+            Ok(worker) => self.found(News::Back(worker), Some(worker)).await,
+            Err(ClientError::Refused(refusal)) => match refusal.code {
+                RefusalCode::Duplicate => self.found(News::StillRegistered, None).await,
+                RefusalCode::Busy | RefusalCode::Timeout | RefusalCode::Failed => self.wait_longer(),
+                // It ended in this moment; its end is news enough.
+                RefusalCode::NotFound => self.lost = None,
+                RefusalCode::Malformed | RefusalCode::Invalid | RefusalCode::Denied => {
+                    self.found(News::Unguarded(refusal), None).await;
+                }
+            },
+            Err(_) => self.wait_longer(),
+        }
+    }
+
+    async fn found(&mut self, news: News, worker: Option<WorkerId>) {
+        self.lost = None;
+        self.held.clear();
+        if let (Some(current), Some(worker)) = (&mut self.current, worker) {
+            current.ids.push(worker);
+        }
+        let _ = self.news.send(news).await;
+    }
+
+    fn wait_longer(&mut self) {
+        if let Some(lost) = &mut self.lost {
+            lost.wait = (lost.wait * 2).min(BACK_OFF.1);
+            lost.next_try = Instant::now() + lost.wait + jitter();
+        }
+    }
+
+    /// Connects if need be, and registers. Drops a connection that failed.
+    async fn try_register(&mut self, register: Register) -> Result<WorkerId, ClientError> {
+        let client = match &mut self.client {
+            Some(client) => client,
+            none => none.insert(Client::connect(&self.path).await?),
+        };
+        let answer = client.ask::<Registered>(Op::Register(register)).await;
+        if !matches!(answer, Ok(_) | Err(ClientError::Refused(_))) {
+            self.client = None;
+        }
+        answer.map(|registered| registered.worker)
+    }
+
+    async fn obey(&mut self, order: Order) {
+        match order {
+            Order::Register(register, reply) => {
+                self.lost = None;
+                let answer = self.register(register.clone(), &reply).await;
+                if let Ok(worker) = &answer {
+                    self.current = Some(Current { register, ids: vec![*worker] });
+                }
+                let _ = reply.send(answer);
+            }
+            Order::Kill(pid, reply) => {
+                let _ = reply.send(self.find_kill(pid).await);
+            }
+            Order::Over => {
+                self.current = None;
+                self.lost = None;
+                self.held.clear();
+            }
+        }
+    }
+
+    /// Registers, with patience for an agent that is busy, and on a retry for one that is gone.
+    async fn register(
+        &mut self,
+        register: Register,
+        reply: &oneshot::Sender<Result<WorkerId, ClientError>>,
+    ) -> Result<WorkerId, ClientError> {
+        let end = Instant::now() + PATIENCE;
+        let mut wait = BACK_OFF.0;
+        loop {
+            let error = match self.try_register(register.clone()).await {
+                Ok(worker) => return Ok(worker),
+                Err(error) => error,
+            };
+            let temporary = match &error {
+                ClientError::Refused(refusal) => refusal.code == RefusalCode::Busy,
+                ClientError::NoAgent { .. } | ClientError::Closed { .. } | ClientError::Io { .. } => {
+                    register.attempt > 0
+                }
+                ClientError::Denied { .. } | ClientError::Timeout { .. } | ClientError::Garbled { .. } => {
+                    false
+                }
+            };
+            if !temporary || Instant::now() + wait > end || reply.is_closed() {
+                return Err(error);
+            }
+            if wait == BACK_OFF.0 {
+                say::line(format_args!("{error}; trying again for {} s", PATIENCE.as_secs()));
+            }
+            sleep(wait + jitter()).await;
+            wait = (wait * 2).min(BACK_OFF.1);
+        }
+    }
+
+    async fn find_kill(&mut self, pid: Pid) -> Option<Verdict> {
+        let current = self.current.as_ref()?;
+        if self.client.is_none() {
+            self.client = Client::connect(&self.path).await.ok();
+        }
+        let kills: Value = self.client.as_mut()?.call(Op::Kills).await.ok()?;
+        kills::verdict(&kills, &current.ids, pid)
+    }
+}
+
+/// The next push; without a connection none, ever.
+async fn next_push(client: Option<&mut Client>) -> Result<Push, ClientError> {
+    match client {
+        Some(client) => client.next_push().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Keeps the runners of a node from coming back all at the same moment.
+fn jitter() -> Duration {
+    Duration::from_millis(u64::from(std::process::id() % 64))
+}
