@@ -7,7 +7,7 @@
 //! (`descriptors` says how many, `unheld` has the processes beyond), `calls` answers the control socket, `visible` says
 //! who may see what, `watchers` and `reports` tell what happens, `measure` and `upkeep` look at the workers from time to
 //! time, `faults` counts what went wrong, `survival` keeps the agent itself alive, `deputy` acts if the loop hangs,
-//! `runtime` bounds its threads.
+//! `former` waits for what an agent before this one left, `runtime` bounds its threads.
 
 mod alarm;
 mod brake;
@@ -20,6 +20,7 @@ mod descriptors;
 mod domains;
 mod exporter;
 mod faults;
+mod former;
 mod freezing;
 mod hooks;
 mod killing;
