@@ -14,6 +14,7 @@ mod descriptors;
 mod domains;
 mod exporter;
 mod faults;
+mod former;
 mod freezing;
 mod hooks;
 mod killing;

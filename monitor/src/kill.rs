@@ -4,6 +4,7 @@
 mod alone;
 mod cgroup;
 mod credentials;
+mod dying;
 mod error;
 mod freezer;
 mod mrelease;
@@ -12,6 +13,7 @@ mod reaper;
 
 pub use self::alone::NotOwn;
 pub use self::cgroup::OwnCgroup;
+pub use self::dying::dying;
 pub use self::error::{OpenError, SignalError};
 pub use self::freezer::{Frozen, OwnFreezer, thaw};
 pub use self::mrelease::{Released, process_mrelease};

@@ -8,6 +8,7 @@
 //! it. A command that is not yet running then never runs.
 
 mod attempt;
+mod backoff;
 mod events;
 pub mod gate;
 mod held;

@@ -100,8 +100,17 @@ impl Agent {
     /// # Errors
     /// As [`Agent::guard`].
     pub fn restart(&mut self) -> Result<()> {
+        self.restart_after(|| Ok(()))
+    }
+
+    /// The same; `between` is done while there is no agent.
+    ///
+    /// # Errors
+    /// As [`Agent::guard`], and those of `between`.
+    pub fn restart_after(&mut self, between: impl FnOnce() -> Result<()>) -> Result<()> {
         self.process.kill()?;
         self.child.wait()?;
+        between()?;
         let mut command = monitor()?;
         command.args(&self.args);
         (self.child, self.process, self.said) = spawn(command)?;

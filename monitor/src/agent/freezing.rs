@@ -79,10 +79,10 @@ impl Shell {
         done
     }
 
-    /// Thaws it, and lets go of the thawer.
+    /// Thaws it, and lets go of the thawer; of one that cannot be thawed here it keeps the file.
     pub(super) fn thaw(&self, frozen: Result<Frozen, NotOwn>) {
-        drop(frozen);
-        if let Some(thawer) = &self.thawer {
+        let thawed = frozen.map_or(true, Frozen::thaw);
+        if let Some(thawer) = self.thawer.as_ref().filter(|_| thawed) {
             thawer.thawed();
         }
     }

@@ -226,6 +226,9 @@ impl Shell {
         event: impl FnOnce(WorkerId) -> Event,
     ) -> WorkerId {
         let at = clock::of_ticks(claim.start_time);
+        if claim.worker.is_some() && at < self.started {
+            self.has_one_back();
+        }
         let worker = self.number(claim.worker.filter(|_| at < self.started), claim.uid);
         let pid = process.pid();
         // It may have been part of another worker, and be held as that.

@@ -202,8 +202,7 @@ fn start(
     shell.number_after(last, survival::follows_a_killed_agent());
     shell.guards_ancestors = config.node;
     if survival::follows_a_killed_agent() {
-        tracing::info!("an agent was killed here: nobody is killed until its workers had time to come back");
-        shell.happen(Event::Settle { until: clock::now().after(survival::SETTLE) });
+        shell.follows_an_agent();
     }
     if config.node {
         let added = shell.domains.add_node().map_err(AgentError::Node)?;

@@ -23,6 +23,7 @@ use super::deputy::Deputy;
 use super::descriptors::Shares;
 use super::domains::Domains;
 use super::faults::Troubles;
+use super::former::Former;
 use super::freezing::thawer::Thawer;
 use super::limits::Limits;
 use super::measure::Dying;
@@ -74,6 +75,7 @@ pub(super) struct Shell {
     pub(super) dying: Dying,
     pub(super) started: Nanos,
     pub(super) numbers: Numbers,
+    pub(super) former: Former,
     /// The worker that was looked at last (`upkeep`).
     pub(super) rechecked: WorkerId,
     pub(super) brake: Brake,
@@ -147,6 +149,7 @@ impl Shell {
             dying: Dying::default(),
             started: clock::now(),
             numbers: Numbers::default(),
+            former: Former::default(),
             rechecked: WorkerId(0),
             brake: Brake::Off,
             deputy: None,

@@ -14,7 +14,6 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
@@ -61,10 +60,6 @@ pub fn steps() -> Vec<Step> {
 pub fn can_kill() -> bool {
     STEPS.lock().unwrap_or_else(PoisonError::into_inner).iter().all(|step| step.state != State::Failed)
 }
-
-/// How long the workers of an agent that was killed have to come back: a runner tries again within 164 ms, then
-/// within twice that.
-pub(super) const SETTLE: Duration = Duration::from_millis(500);
 
 static FORMER_AGENT: AtomicBool = AtomicBool::new(false);
 

@@ -25,9 +25,12 @@ pub struct OwnFreezer {
     state: File,
 }
 
-/// It is frozen, until this is dropped.
+/// It is frozen, until this is thawed or dropped.
 #[derive(Debug)]
-pub struct Frozen(Arc<OwnFreezer>);
+pub struct Frozen {
+    freezer: Arc<OwnFreezer>,
+    thawed: bool,
+}
 
 impl OwnFreezer {
     /// The cgroup at `dir` if there is only `worker` in it.
@@ -60,7 +63,7 @@ impl OwnFreezer {
         }
         thawer(self.state.as_fd()).map_err(NotOwn::NoThawer)?;
         // Before the write: a write that is said to have failed may have had its effect.
-        let frozen = Frozen(Arc::clone(self));
+        let frozen = Frozen { freezer: Arc::clone(self), thawed: false };
         // Who is in it is frozen when it next leaves the kernel; to fork it does not get any more (copy_process in
         // kernel/fork.c gives up when it is to be frozen). So nobody waits here for all to be.
         self.state.write_all_at(FROZEN.as_bytes(), 0).map_err(|error| self.unknown(error))?;
@@ -84,26 +87,35 @@ impl Frozen {
     /// # Errors
     /// They cannot be listed.
     pub fn members(&self) -> Result<Vec<Pid>, NotOwn> {
-        self.0.own.members()
+        self.freezer.own.members()
+    }
+
+    /// Thaws it. False: the kernel refuses, and whoever holds its file must go on holding it.
+    #[must_use]
+    pub fn thaw(mut self) -> bool {
+        self.thawed = thaw(self.freezer.state.as_fd()).is_ok();
+        self.thawed
     }
 }
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        if let Err(error) = thaw(self.0.state.as_fd()) {
+        if !self.thawed
+            && let Err(error) = thaw(self.freezer.state.as_fd())
+        {
             // The cgroup was removed, as a rule.
             tracing::error!(%error, "a worker's cgroup could not be thawed");
         }
     }
 }
 
-/// Thaws the cgroup whose `freezer.state` this is.
+/// Thaws the cgroup whose `freezer.state` this is. Needs no descriptor but this one: there may be none left.
 ///
 /// # Errors
 /// The kernel refuses: the cgroup is gone.
 pub fn thaw(state: BorrowedFd<'_>) -> io::Result<()> {
-    let state = File::from(state.try_clone_to_owned()?);
-    state.write_all_at(THAWED.as_bytes(), 0)
+    rustix::io::retry_on_intr(|| rustix::io::pwrite(state, THAWED.as_bytes(), 0))?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -141,6 +153,25 @@ mod tests {
         assert_eq!(frozen.as_ref().unwrap().members().unwrap(), [Pid(7)]);
         drop(frozen);
         assert_eq!(state(&dir), THAWED);
+    }
+
+    #[test]
+    fn it_is_thawed_also_when_no_descriptor_is_left() {
+        use std::os::unix::process::CommandExt as _;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), FROZEN).unwrap();
+        let state = file.reopen().unwrap();
+        let mut child = std::process::Command::new("/proc/self/exe");
+        let without_descriptors = move || {
+            let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+            rustix::process::setrlimit(rustix::process::Resource::Nofile, none)?;
+            thaw(state.as_fd())
+        };
+        // SAFETY: between fork and exec only system calls are made: no allocation, no lock.
+        unsafe { child.pre_exec(without_descriptors) };
+        // What it executes then cannot open its libraries; an error of what comes before is one of the start.
+        child.stderr(std::process::Stdio::null()).spawn().unwrap().wait().unwrap();
+        assert_eq!(fs::read_to_string(file.path()).unwrap(), THAWED);
     }
 
     #[test]

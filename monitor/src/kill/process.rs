@@ -22,14 +22,17 @@ pub struct Process {
 }
 
 /// What of /proc/PID/stat identifies and excludes.
-struct Stat {
+pub(super) struct Stat {
     state: u8,
-    flags: u64,
+    pub(super) flags: u64,
     start_time: u64,
+    /// The signals that wait for its first thread, one bit each. SIGKILL waits for each thread of a process
+    /// (`complete_signal` in kernel/signal.c).
+    pub(super) pending: u64,
 }
 
 /// Set for processes that exit (include/linux/sched.h).
-const PF_EXITING: u64 = 0x4;
+pub(super) const PF_EXITING: u64 = 0x4;
 
 /// Set for kernel threads (include/linux/sched.h).
 const PF_KTHREAD: u64 = 0x0020_0000;
@@ -200,7 +203,7 @@ pub fn ending(procfs: &Path, pid: Pid) -> bool {
     }
 }
 
-fn stat(procfs: &Path, pid: Pid) -> Result<Stat, OpenError> {
+pub(super) fn stat(procfs: &Path, pid: Pid) -> Result<Stat, OpenError> {
     let path = procfs.join(pid.to_string()).join("stat");
     let text = fs::read(path).map_err(|error| match error.raw_os_error() {
         Some(libc::ENOENT | libc::ESRCH) => OpenError::Gone(pid),
@@ -212,7 +215,7 @@ fn stat(procfs: &Path, pid: Pid) -> Result<Stat, OpenError> {
     })
 }
 
-/// Fields 3 (state), 9 (flags) and 22 (starttime) of proc_pid_stat(5). The command in parentheses may hold spaces
+/// Fields 3 (state), 9 (flags), 22 (starttime) and 31 (signal) of proc_pid_stat(5). The command in parentheses may hold spaces
 /// and parentheses itself: what counts comes after the last one.
 fn parse_stat(text: &[u8]) -> Option<Stat> {
     let end = text.iter().rposition(|byte| *byte == b')')?;
@@ -221,7 +224,8 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse::<u64>().ok();
     let flags = number(fields.nth(5)?)?;
     let start_time = number(fields.nth(12)?)?;
-    Some(Stat { state, flags, start_time })
+    let pending = number(fields.nth(8)?)?;
+    Some(Stat { state, flags, start_time, pending })
 }
 
 #[cfg(test)]
@@ -231,11 +235,14 @@ mod tests {
 
     #[test]
     fn a_command_with_parentheses_and_spaces_does_not_shift_the_fields() {
-        let text = b"42 (a) b (c)) S 1 42 42 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 200";
+        let text =
+            b"42 (a) b (c)) S 1 42 42 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 200 3 4 5 6 7 8 256 9";
         let stat = parse_stat(text).unwrap();
-        assert_eq!((stat.state, stat.flags, stat.start_time), (b'S', 4_194_304, 98765));
+        let found = (stat.state, stat.flags, stat.start_time, stat.pending);
+        assert_eq!(found, (b'S', 4_194_304, 98765, 256));
         for name in ["a b", ") 1 2", "((", ""] {
-            let text = format!("17 ({name}) S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 99 1");
+            let text =
+                format!("17 ({name}) S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 99 1 2 3 4 5 6 7 0");
             assert_eq!(parse_stat(text.as_bytes()).map(|stat| stat.start_time), Some(4711), "{name:?}");
         }
         assert!(parse_stat(b"42 (x").is_none());

@@ -128,7 +128,10 @@ fn parent(procfs: &Path, pid: Pid) -> Result<Option<Pid>, ReadError> {
 }
 
 /// Every process that PROCFS shows.
-pub(super) fn all(procfs: &Path) -> Result<Vec<Pid>, ReadError> {
+///
+/// # Errors
+/// It cannot be listed.
+pub fn all(procfs: &Path) -> Result<Vec<Pid>, ReadError> {
     let entries = fs::read_dir(procfs).map_err(|error| ReadError::from_io(procfs, &error))?;
     Ok(entries.flatten().flat_map(|entry| pids(&entry.file_name().to_string_lossy())).collect())
 }

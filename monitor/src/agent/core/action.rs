@@ -84,14 +84,16 @@ impl Action {
     /// Puts an order to signal before all that waits, behind the earlier orders of that kind. Allocates nothing as
     /// long as the queue has room.
     pub(super) fn first(self, todo: &mut VecDeque<Self>) {
-        let at = todo.iter().take_while(|action| action.signals()).count();
+        let at = todo.iter().take_while(|action| action.signals_for().is_some()).count();
         todo.insert(at, self);
     }
 
-    /// Whether it ends processes.
-    fn signals(&self) -> bool {
+    /// The kill for which it ends processes, if it does.
+    pub(super) fn signals_for(&self) -> Option<KillId> {
         match self {
-            Self::Kill { .. } | Self::Terminate { .. } | Self::KillProcess { .. } => true,
+            Self::Kill { kill, .. } | Self::Terminate { kill, .. } | Self::KillProcess { kill, .. } => {
+                Some(*kill)
+            }
             Self::Read(_)
             | Self::Examine { .. }
             | Self::Tell(_)
@@ -102,7 +104,7 @@ impl Action {
             | Self::Record(_)
             | Self::Measure
             | Self::Forget(_)
-            | Self::Note(_) => false,
+            | Self::Note(_) => None,
         }
     }
 }

@@ -104,9 +104,8 @@ impl Core {
         flight.chosen.clear();
         flight.chosen.push(choice);
         flight.grace_until = None;
-        todo.retain(|action| {
-            !matches!(action, Action::Kill { kill, .. } | Action::Terminate { kill, .. } if *kill == id)
-        });
+        // Their children too, which were found on the way to the signal.
+        todo.retain(|action| action.signals_for() != Some(id));
         id
     }
 

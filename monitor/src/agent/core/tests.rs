@@ -268,6 +268,24 @@ fn whom_the_deputy_struck_takes_the_place_of_who_was_ordered_and_not_signalled()
 }
 
 /// The loop hung on after the first: it hears of both at once, when they are dead.
+/// As where the kernel does not tell of forks: a victim's descendants are looked for before its signal.
+#[test]
+fn of_whom_the_deputy_was_before_no_child_is_killed_either() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[BOX]);
+    bench.worker(2, "a", &[BOX]);
+    let mut todo = VecDeque::new();
+    let (at, used, total) = (bench.now, Bytes(99 << 20), Bytes(100 << 20));
+    let reading = Event::Reading { domain: BOX, measured: Measured::Known { total, used }, counter: 0 };
+    bench.core.handle(reading, at, &mut todo);
+    let (kill, worker) = (KillId(1), WorkerId(2));
+    assert_eq!(todo.pop_front(), Some(Action::Kill { kill, worker }));
+    bench.core.handle(Event::Forked { worker, pid: Pid(500) }, at, &mut todo);
+    let struck = Event::Struck { domain: BOX, worker: WorkerId(1), at, used, total };
+    bench.core.handle(struck, at, &mut todo);
+    assert_eq!(todo, [Action::Kill { kill, worker: WorkerId(1) }]);
+}
+
 #[test]
 fn those_whom_the_deputy_struck_one_after_the_other_are_one_kill() {
     let mut bench = Bench::new(Settings::default());

@@ -111,7 +111,8 @@ pub(crate) fn watch() -> Result<(), Box<dyn std::error::Error>> {
     let mut held: Option<OwnedFd> = None;
     loop {
         match hear(socket.as_fd(), held.is_some().then_some(LONGEST))? {
-            Heard::Hold(state) => held = Some(state),
+            // The one before was not thawed.
+            Heard::Hold(state) => release(held.replace(state)),
             Heard::Thawed => held = None,
             Heard::Silence => release(held.take()),
             Heard::End => {

@@ -29,6 +29,7 @@ impl Shell {
         self.try_hooks_again();
         self.look_after_workers();
         self.sweep_victims();
+        self.look_after_the_dying();
         self.happen(Event::Tick);
         // A reading, its line and a note or two for each domain.
         self.todo.reserve(WAITING + 4 * self.domains.len());

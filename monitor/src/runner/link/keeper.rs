@@ -10,16 +10,17 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{News, Order};
 use crate::control::client::{Client, ClientError};
 use crate::control::protocol::{Op, Push, RefusalCode, Register, Registered, Verdict};
+use crate::runner::backoff::{BackOff, Why};
 use crate::runner::held::Held;
 use crate::runner::{kills, say};
 use crate::units::Pid;
 use crate::worker::WorkerId;
 
-/// The wait before the first try to reach the agent again, and the longest between two.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-
 /// How long a retry of the command waits for an agent that is gone or busy before it is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long an agent's kernel programs may outlive its sockets.
+const LAST_STOP: Duration = Duration::from_secs(5);
 
 /// The process that is a worker now.
 struct Current {
@@ -30,7 +31,7 @@ struct Current {
 
 struct Lost {
     next_try: Instant,
-    wait: Duration,
+    back_off: BackOff,
 }
 
 /// The task.
@@ -91,7 +92,9 @@ impl Keeper {
         self.client = None;
         self.held.let_go();
         if self.current.is_some() && self.lost.is_none() {
-            self.lost = Some(Lost { next_try: Instant::now() + BACK_OFF.0 + jitter(), wait: BACK_OFF.0 });
+            let mut back_off = BackOff::default();
+            let next_try = Instant::now() + back_off.next(Why::Gone);
+            self.lost = Some(Lost { next_try, back_off });
             let _ = self.news.send(News::Lost(error)).await;
         }
     }
@@ -102,7 +105,7 @@ impl Keeper {
             self.lost = None;
             return;
         };
-        if self.lost.as_ref().is_some_and(|lost| lost.wait < BACK_OFF.1) {
+        if self.lost.as_ref().is_some_and(|lost| lost.back_off.waited() < LAST_STOP) {
             self.held.let_go();
         }
         // It is the owner of what was launched within it by its number.
@@ -111,14 +114,14 @@ impl Keeper {
             Ok(worker) => self.found(News::Back(worker), Some(worker)).await,
             Err(ClientError::Refused(refusal)) => match refusal.code {
                 RefusalCode::Duplicate => self.found(News::StillRegistered, None).await,
-                RefusalCode::Busy | RefusalCode::Timeout | RefusalCode::Failed => self.wait_longer(),
+                RefusalCode::Busy | RefusalCode::Timeout | RefusalCode::Failed => self.wait_longer(Why::Busy),
                 // It ended in this moment; its end is news enough.
                 RefusalCode::NotFound => self.lost = None,
                 RefusalCode::Malformed | RefusalCode::Invalid | RefusalCode::Denied => {
                     self.found(News::Unguarded(refusal), None).await;
                 }
             },
-            Err(_) => self.wait_longer(),
+            Err(_) => self.wait_longer(Why::Gone),
         }
     }
 
@@ -131,10 +134,9 @@ impl Keeper {
         let _ = self.news.send(news).await;
     }
 
-    fn wait_longer(&mut self) {
+    fn wait_longer(&mut self, why: Why) {
         if let Some(lost) = &mut self.lost {
-            lost.wait = (lost.wait * 2).min(BACK_OFF.1);
-            lost.next_try = Instant::now() + lost.wait + jitter();
+            lost.next_try = Instant::now() + lost.back_off.next(why);
         }
     }
 
@@ -179,12 +181,13 @@ impl Keeper {
         reply: &oneshot::Sender<Result<WorkerId, ClientError>>,
     ) -> Result<WorkerId, ClientError> {
         let end = Instant::now() + PATIENCE;
-        let mut wait = BACK_OFF.0;
+        let mut back_off = BackOff::default();
         loop {
             let error = match self.try_register(register.clone()).await {
                 Ok(worker) => return Ok(worker),
                 Err(error) => error,
             };
+            let why = if matches!(error, ClientError::Refused(_)) { Why::Busy } else { Why::Gone };
             let temporary = match &error {
                 ClientError::Refused(refusal) => refusal.code == RefusalCode::Busy,
                 ClientError::NoAgent { .. } | ClientError::Closed { .. } | ClientError::Io { .. } => {
@@ -194,14 +197,15 @@ impl Keeper {
                     false
                 }
             };
+            let first = back_off.waited().is_zero();
+            let wait = back_off.next(why);
             if !temporary || Instant::now() + wait > end || reply.is_closed() {
                 return Err(error);
             }
-            if wait == BACK_OFF.0 {
+            if first {
                 say::line(format_args!("{error}; trying again for {} s", PATIENCE.as_secs()));
             }
-            sleep(wait + jitter()).await;
-            wait = (wait * 2).min(BACK_OFF.1);
+            sleep(wait).await;
         }
     }
 
@@ -228,9 +232,4 @@ async fn until(time: Option<Instant>) {
         Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
     }
-}
-
-/// Keeps the runners of a node from coming back all at the same moment.
-fn jitter() -> Duration {
-    Duration::from_millis(u64::from(std::process::id() % 64))
 }
