@@ -20,15 +20,16 @@ fn lives(pid: u32) -> bool {
 /// or without the socket that a killed agent leaves: a service manager may clean up.
 fn the_next_agent_waits_for_who_is_dying(leaves_its_socket: bool) {
     let sandbox = sandbox!(256);
-    let Some(freezer) = Freezer::new().unwrap() else {
-        return skip!(Lacks::Kernel, "no v1 freezer");
-    };
     let mut agent =
         Agent::guard(&sandbox, ["--usage-threshold", "0.5", "--kill-timeout-ms", "60000"]).unwrap();
     let flags = ["--kind", "actor"];
     let (_runner, bystander) = worker::start(&agent, &sandbox, "bystander", &flags, &Hog::new(8)).unwrap();
     let dying = Hog::new(90).spawn_in(&sandbox).unwrap();
     dying.wait_holding(PATIENCE).unwrap();
+    // Dropped before the hog, which could not die.
+    let Some(freezer) = Freezer::new().unwrap() else {
+        return skip!(Lacks::Kernel, "no v1 freezer");
+    };
     freezer.hold(dying.pid()).unwrap();
     Process::open(dying.pid()).unwrap().unwrap().kill().unwrap();
     let mut filler: Option<Running> = None;

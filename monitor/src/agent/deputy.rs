@@ -66,7 +66,7 @@ struct Shared {
     /// Changes with each turn of the loop.
     beat: AtomicU64,
     claim: Claim,
-    /// Held for moments by either, by the loop at its ticks alone; the thread never waits for it.
+    /// Held for moments by either, by the loop never on the way to a signal; the thread never waits for it.
     posts: Mutex<Vec<Post>>,
     /// Somebody is named. While nobody is the thread sleeps.
     named: AtomicBool,
@@ -112,6 +112,23 @@ impl Deputy {
     /// Takes all names back: the loop is about to signal somebody. False: the deputy was first.
     pub(super) fn stand_down(&self) -> bool {
         self.shared.claim.by_loop()
+    }
+
+    /// What is this worker's is not what it was when it was named: it must not be struck as it was. Names of those who are
+    /// as they were go on: with workers that come and go, hardly any would be left to act by.
+    pub(super) fn unname(&self, worker: WorkerId) {
+        if self.names(worker) {
+            // If it was first: the core hears of it with the next event.
+            self.stand_down();
+        }
+    }
+
+    /// Whether it would strike this worker now.
+    pub(super) fn names(&self, worker: WorkerId) -> bool {
+        let turn = self.shared.claim.turn();
+        let posts = self.posts();
+        let mut nominees = posts.iter().flat_map(|post| &post.nominees);
+        nominees.any(|nominee| nominee.worker == worker && Some(nominee.turn) == turn)
     }
 
     /// Whom it struck while the loop hung, each once, in their order.
@@ -178,6 +195,13 @@ impl Shell {
         if named && !was_named {
             // The thread is gone only when the agent is.
             let _ = deputy.wake.send(());
+        }
+    }
+
+    /// A worker changes so that the deputy must not strike it as it was named.
+    pub(super) fn unname(&self, worker: WorkerId) {
+        if let Some(deputy) = &self.deputy {
+            deputy.unname(worker);
         }
     }
 

@@ -91,7 +91,8 @@ impl Shell {
     }
 
     /// A process that was part of a worker becomes one of its own: a nested launch.
-    fn leave(&mut self, outer: WorkerId, pid: Pid) {
+    pub(in crate::agent) fn leave(&mut self, outer: WorkerId, pid: Pid) {
+        self.unname(outer);
         self.registry.remove_member(outer, pid);
         let seen = Seen::Gone;
         self.happen(Event::Ended { worker: outer, pid, seen, status: None, at: clock::now() });

@@ -3,6 +3,7 @@
 use super::Shell;
 use crate::agent::clock;
 use crate::agent::core::{Action, DomainId, Event};
+use crate::agent::registry::Entry;
 use crate::kernel::programs::Programs;
 use crate::worker::WorkerId;
 
@@ -61,9 +62,10 @@ impl Shell {
     }
 
     fn forget(&mut self, worker: WorkerId) {
-        if let Some(deputy) = &self.deputy {
-            // If it was first: the core hears of it, and knows that this one is gone.
-            deputy.stand_down();
+        // Of one that ended there is nobody left whom the deputy could strike.
+        let lives = |entry: &Entry| !(entry.members.is_empty() && entry.unheld.is_empty());
+        if self.registry.get(worker).is_some_and(lives) {
+            self.unname(worker);
         }
         self.troubles.looked_after.remove(&worker);
         self.lift_bar(worker);

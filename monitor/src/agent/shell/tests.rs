@@ -2,6 +2,7 @@
 
 mod crowd;
 mod flat;
+mod names;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -46,6 +46,12 @@ fn bounded() -> io::Result<()> {
     LOOP.store(rustix::thread::gettid().as_raw_nonzero().get(), Ordering::Relaxed);
     // SAFETY: the action makes one system call and stores to atomics, which is safe in a signal handler.
     unsafe { signal_hook_registry::register(libc::SIGXCPU, lower)? };
+    limit()
+}
+
+/// To be set each time: with the signal the kernel allows a second more (`check_thread_timers` in
+/// kernel/time/posix-cpu-timers.c, kernel 6.18).
+fn limit() -> io::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Rttime);
     let longest = u64::try_from(LONGEST.as_micros()).unwrap_or(u64::MAX);
     Ok(setrlimit(Resource::Rttime, Rlimit { current: Some(longest), maximum })?)
@@ -73,7 +79,7 @@ impl Sharing {
             self.0 = Some(now);
         }
         if self.0.take_if(|since| now.since(*since) >= REST).is_some()
-            && let Err(error) = schedule(0, libc::SCHED_FIFO, LEAST)
+            && let Err(error) = limit().and_then(|()| schedule(0, libc::SCHED_FIFO, LEAST))
         {
             tracing::warn!(%error, "the loop cannot be raised to real-time priority again");
         }
