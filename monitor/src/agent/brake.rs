@@ -14,6 +14,7 @@ use self::release::release_all;
 use self::sentinel::Sentinel;
 use super::clock;
 use super::core::{Event, HeldView, Note};
+use super::deputy::Deputy;
 use super::shell::Shell;
 use super::survival::service;
 use crate::config::values::BrakeMode;
@@ -82,7 +83,8 @@ impl Shell {
             Brake::On(_) => true,
             Brake::Off | Brake::Failed(_) => false,
         };
-        (brake || self.deputy.is_some() || service::waits()).then_some(BEAT)
+        let beat = (brake || self.deputy.as_ref().is_some_and(Deputy::watches)).then_some(BEAT);
+        beat.into_iter().chain(service::every()).min()
     }
 
     /// At each tick: shows that the agent works, and that the watchdog does.

@@ -109,6 +109,11 @@ impl Deputy {
         self.shared.beat.fetch_add(1, Ordering::Release);
     }
 
+    /// Whether it waits for the loop to turn: while nobody is named it sleeps.
+    pub(super) fn watches(&self) -> bool {
+        self.shared.named.load(Ordering::Relaxed)
+    }
+
     /// Takes all names back: the loop is about to signal somebody. False: the deputy was first.
     pub(super) fn stand_down(&self) -> bool {
         self.shared.claim.by_loop()

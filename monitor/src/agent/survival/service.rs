@@ -23,9 +23,9 @@ pub fn stopping() {
     tell(NotifyState::Stopping);
 }
 
-/// Whether the manager waits for signs of life.
-pub(in crate::agent) fn waits() -> bool {
-    EVERY.get().is_some()
+/// How often the manager wants a sign of life, if it waits for any.
+pub(in crate::agent) fn every() -> Option<Duration> {
+    EVERY.get().copied()
 }
 
 /// The loop works; `last` is when the manager was told so.
