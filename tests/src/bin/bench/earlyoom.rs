@@ -4,13 +4,22 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use monitor_tests::clock::{PATIENCE, now_ns};
 use monitor_tests::pid_namespace::PidNamespace;
 use monitor_tests::process::die_with_parent;
+
+/// How long it takes until it looks: it begins with a trial, and sleeps for a second because there is nobody yet whom it
+/// could kill.
+const TRIAL: Duration = Duration::from_millis(1_200);
+
+/// How often MemAvailable is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// A running one. It ends when this is dropped.
 pub(crate) struct Earlyoom {
@@ -18,7 +27,7 @@ pub(crate) struct Earlyoom {
     process: Child,
     pub(crate) namespace: PidNamespace,
     /// It kills when less is available, in bytes.
-    least: u64,
+    pub(crate) least: u64,
     /// When it said that it sends SIGKILL.
     signals: Receiver<u64>,
 }
@@ -56,12 +65,8 @@ impl Earlyoom {
         });
         let earlyoom = Self { process, namespace, least, signals };
         is_ready.recv_timeout(PATIENCE).context("earlyoom does not say what it guards")?;
+        thread::sleep(TRIAL);
         Ok(Some(earlyoom))
-    }
-
-    /// What can be taken before it kills, in bytes.
-    pub(crate) fn room(&self) -> Result<u64> {
-        Ok(available()?.saturating_sub(self.least))
     }
 
     /// When it killed, in nanoseconds of the monotonic clock.
@@ -76,6 +81,22 @@ impl Drop for Earlyoom {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Looks at what it goes by until `stop`: when that was below its line, `least`, first, and by how much it was below at most, in
+/// bytes. Who else on the node takes or gives back memory, its host among them, moves it as well: it is not what the
+/// victim has touched.
+pub(crate) fn look(least: u64, stop: &AtomicBool) -> Result<(Option<u64>, u64)> {
+    let (mut crossed, mut below) = (None, 0);
+    while !stop.load(Ordering::Relaxed) {
+        let missing = least.saturating_sub(available()?);
+        if missing > 0 {
+            crossed.get_or_insert_with(now_ns);
+        }
+        below = below.max(missing);
+        thread::sleep(LOOK);
+    }
+    Ok((crossed, below))
 }
 
 fn available() -> Result<u64> {

@@ -79,7 +79,7 @@ impl Ground {
 }
 
 /// How far a peak lies above `line` bytes.
-pub(crate) fn above(line: u64, peak: &mut Peak, cached: u64) -> Result<Option<i64>> {
+fn above(line: u64, peak: &mut Peak, cached: u64) -> Result<Option<i64>> {
     let Some(most) = peak.bytes()? else { return Ok(None) };
     let used = i64::try_from(most.saturating_sub(cached)).context("a peak")?;
     Ok(Some(used - i64::try_from(line).context("a line")?))

@@ -13,9 +13,9 @@ use serde::Serialize;
 use crate::Plan;
 use crate::bare;
 use crate::cases::since;
-use crate::earlyoom::Earlyoom;
+use crate::earlyoom::{Earlyoom, look};
 use crate::peak::Peak;
-use crate::run::{Ground, HOG_MIB, above};
+use crate::run::{Ground, HOG_MIB};
 use crate::stats::Spread;
 use crate::victim::Victim;
 
@@ -140,19 +140,21 @@ fn by_cgroup(ground: &Ground, agent: Option<Agent>, hog: &Hog) -> Result<Run> {
     Ok(Run { crossed, signal, dead, overshoot })
 }
 
-/// Under one that reads what is available on the node: the line lies where that has shrunk by as much.
+/// Under one that reads what is available on the node: crossing and overshoot are of that number.
 fn by_node(ground: &Ground, hog: &Hog) -> Result<Option<Run>> {
     ground.wait_empty(0)?;
     let Some(earlyoom) = Earlyoom::start(ground.line)? else { return Ok(None) };
     let mut victim = Victim::spawn_in(&earlyoom.namespace, hog, &ground.sandbox)?;
-    let (mut peak, cached) = (Peak::since_now(&ground.sandbox)?, ground.cached()?);
-    let (before, free) = (ground.sandbox.used()?.0, earlyoom.room()?);
-    victim.start()?;
-    let dead = victim.wait_dead()?;
-    let signal = earlyoom.signalled()?;
-    let overshoot = above(before + free, &mut peak, cached)?;
-    let crossed = crossing(&victim.reported()?, free).context("the victim did not say when it crossed")?;
-    Ok(Some(Run { crossed, signal, dead, overshoot }))
+    let (least, stop) = (earlyoom.least, AtomicBool::new(false));
+    let ((crossed, below), dead) = thread::scope(|scope| {
+        let looking = scope.spawn(|| look(least, &stop));
+        let dead = victim.start().and_then(|()| victim.wait_dead());
+        stop.store(true, Ordering::Relaxed);
+        let looked = looking.join().map_err(|_| anyhow!("the look at the memory panicked"))??;
+        anyhow::Ok((looked, dead?))
+    })?;
+    let crossed = crossed.context("the memory was never below earlyoom's line")?;
+    Ok(Some(Run { crossed, signal: earlyoom.signalled()?, dead, overshoot: i64::try_from(below).ok() }))
 }
 
 fn without_agent(ground: &Ground, victim: &mut Victim) -> Result<(u64, u64)> {
