@@ -78,7 +78,7 @@ fn side_by_side(compared: &[side::Compared]) -> String {
     });
     format!(
         "## Side by side\n\nThe same victim, one guard after the other. Times since the crossing as the victim itself \
-         reports it: p50 / p90 / p99 / max.\n\n{}",
+         reports it (earlyoom: as MemAvailable shows it): p50 / p90 / p99 / max.\n\n{}",
         table(&["rate", "guard", "kills", "SIGKILL", "dead", "overshoot"], rows)
     )
 }
