@@ -62,7 +62,9 @@ impl Ground {
 
     /// How far the peak lies above the line.
     pub(crate) fn overshoot(&self, peak: &mut Peak, cached: u64) -> Result<Option<i64>> {
-        above(self.line, peak, cached)
+        let Some(most) = peak.bytes()? else { return Ok(None) };
+        let used = i64::try_from(most.saturating_sub(cached)).context("a peak")?;
+        Ok(Some(used - i64::try_from(self.line).context("a line")?))
     }
 
     /// One hog crosses the line under an agent that kills it.
@@ -76,11 +78,4 @@ impl Ground {
         let kill = victim.kill_of(agent)?;
         Ok(Crossed { kill, overshoot: self.overshoot(&mut peak, cached)? })
     }
-}
-
-/// How far a peak lies above `line` bytes.
-fn above(line: u64, peak: &mut Peak, cached: u64) -> Result<Option<i64>> {
-    let Some(most) = peak.bytes()? else { return Ok(None) };
-    let used = i64::try_from(most.saturating_sub(cached)).context("a peak")?;
-    Ok(Some(used - i64::try_from(line).context("a line")?))
 }
