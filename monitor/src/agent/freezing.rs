@@ -24,12 +24,8 @@ const ROUNDS: usize = 8;
 impl Shell {
     /// At registration: whether a worker is alone in a freezer cgroup. As a rule it is not, which is no news.
     pub(super) fn find_own_freezer(&mut self, worker: WorkerId, pid: Pid) {
-        let Some(freezer) = &self.freezer else { return };
-        let Ok(cgroup) = freezer.cgroup_of(&self.domains.roots().procfs, pid) else { return };
-        if cgroup.is_root() {
-            return;
-        }
-        match OwnFreezer::open(&freezer.dir(&cgroup), |pid| self.is_of(worker, pid)) {
+        let Some(dir) = self.cgroup_dir(self.freezer.as_ref(), pid) else { return };
+        match OwnFreezer::open(&dir, |pid| self.is_of(worker, pid)) {
             Ok(own) => {
                 self.start_thawer();
                 if let Some(entry) = self.registry.get_mut(worker) {
@@ -116,8 +112,7 @@ impl Shell {
     /// that ends.
     fn is_of(&self, worker: WorkerId, pid: Pid) -> bool {
         let procfs = &self.domains.roots().procfs;
-        let known = self.mapped(pid).or_else(|| self.registry.worker_of(pid));
-        known.map_or_else(
+        self.known(pid).map_or_else(
             || {
                 let mut parents = ancestors(procfs, pid).into_iter();
                 parents.find_map(|parent| self.registry.worker_of(parent)) == Some(worker)

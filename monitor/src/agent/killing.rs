@@ -9,6 +9,7 @@
 //! registration, `cgroup.kill` does that at once, also without the fork hook: after the signals, and only if nobody
 //! else is in it (`kill/cgroup.rs`). A v1 freezer cgroup to itself is frozen meanwhile (`freezing`).
 
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use rustix::process::Signal;
@@ -19,6 +20,7 @@ use super::registry::Killed;
 use super::remains;
 use super::shell::Shell;
 use crate::kill::{OwnCgroup, SignalError, ending};
+use crate::memory::Hierarchy;
 use crate::units::{Nanos, Pid};
 use crate::worker::WorkerId;
 
@@ -57,12 +59,8 @@ impl Shell {
 
     /// At registration: whether a worker is alone in a v2 cgroup. As a rule it is not, which is no news.
     pub(super) fn find_own_cgroup(&mut self, worker: WorkerId, pid: Pid) {
-        let Some(unified) = &self.unified else { return };
-        let Ok(cgroup) = unified.cgroup_of(&self.domains.roots().procfs, pid) else { return };
-        if cgroup.is_root() {
-            return;
-        }
-        match OwnCgroup::open(&unified.dir(&cgroup), |pid| self.belongs(worker, pid)) {
+        let Some(dir) = self.cgroup_dir(self.unified.as_ref(), pid) else { return };
+        match OwnCgroup::open(&dir, |pid| self.belongs(worker, pid)) {
             Ok(own) => {
                 if let Some(entry) = self.registry.get_mut(worker) {
                     entry.own = Some(own);
@@ -70,6 +68,14 @@ impl Shell {
             }
             Err(why) => tracing::debug!(%worker, %why, "it has no cgroup of its own"),
         }
+    }
+
+    /// Where the cgroup that a process is in lies in a hierarchy. `None`: there is no such hierarchy, the process is in
+    /// none but the root, which is nobody's own, or that cannot be told.
+    pub(super) fn cgroup_dir(&self, hierarchy: Option<&Hierarchy>, pid: Pid) -> Option<PathBuf> {
+        let hierarchy = hierarchy?;
+        let cgroup = hierarchy.cgroup_of(&self.domains.roots().procfs, pid).ok()?;
+        (!cgroup.is_root()).then(|| hierarchy.dir(&cgroup))
     }
 
     /// After the signals: what was forked meanwhile. What came of it; `None`: it has no cgroup of its own.
@@ -85,11 +91,9 @@ impl Shell {
         })
     }
 
-    /// A process of this worker, by our books or by the kernel's, which are ahead of them; or one that is off both
-    /// because it ends.
+    /// A process of this worker, by our books or by the kernel's; or one that is off both because it ends.
     fn belongs(&self, worker: WorkerId, pid: Pid) -> bool {
-        let known = self.mapped(pid);
-        let known = known.or_else(|| self.registry.worker_of(pid));
+        let known = self.known(pid);
         known == Some(worker) || (known.is_none() && ending(&self.domains.roots().procfs, pid))
     }
 

@@ -75,6 +75,11 @@ impl Shell {
         self.programs.as_ref().and_then(|programs| programs.workers.worker_of(pid))
     }
 
+    /// Whose process it is, by our books or by the kernel's, which are ahead of them.
+    pub(super) fn known(&self, pid: Pid) -> Option<WorkerId> {
+        self.mapped(pid).or_else(|| self.registry.worker_of(pid))
+    }
+
     /// That descriptors are short is said once for each worker.
     pub(super) fn tell_of_no_room(&mut self, worker: WorkerId) {
         let Some(entry) = self.registry.get_mut(worker) else { return };
