@@ -10,7 +10,7 @@ from typing import Callable
 
 import pytest
 
-from box import Agent, Box, obstacle, wait_for
+from box import Agent, Box, obstacle, sweep, wait_for
 from fake import Connection, FakeAgent
 
 StartFake = Callable[[Callable[[Connection], None]], FakeAgent]
@@ -43,6 +43,7 @@ def box(request: pytest.FixtureRequest) -> Iterator[Box]:
             with open(notes, "a") as file:
                 file.write(f"python {request.node.name}\t{why}\n")
         pytest.skip(why)
+    sweep()
     box = Box(300)
     yield box
     box.close()

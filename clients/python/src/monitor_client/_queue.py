@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import threading
 import time
 from collections import deque
@@ -15,6 +16,8 @@ from typing import Any, Callable, Optional
 
 from ._retry import Retry
 from ._types import Verdict
+
+log = logging.getLogger("monitor_client")
 
 
 class Item:
@@ -168,9 +171,9 @@ class Queue:
         if last:
             self.at_end()
 
-    def once(self, say: Callable[[], None]) -> None:
-        """For what is said once for a pool."""
+    def say_unguarded(self, why: Exception) -> None:
+        """Logs that the agent does not guard a process of the pool: once for a pool."""
         with self._changed:
             said, self._said = self._said, True
         if not said:
-            say()
+            log.warning("the agent does not guard this pool: %s", why)

@@ -166,11 +166,10 @@ class Slot(threading.Thread):
                 name=self.name,
                 max_retries=-1 if plan.retriable else 0,
             )
-        except MonitorError:
-            # Tried again at its next task. Said once: the queue is what all places share.
+        except MonitorError as error:
+            # Tried again at its next task.
             self._worker = None
-            why = str(error)
-            self._queue.once(lambda: log.warning("the pool is not guarded: %s", why))
+            self._queue.say_unguarded(error)
 
     def _lease(self) -> None:
         """The agent goes by when a worker began its task."""

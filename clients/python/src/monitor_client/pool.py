@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import itertools
-import logging
 import multiprocessing
 import os
 import sys
@@ -21,13 +20,11 @@ from multiprocessing.context import BaseContext
 from typing import Any, Callable, Literal, Optional, TypeVar, cast
 
 from ._child import chunk
-from ._errors import AccessDeniedError, MonitorError, NoAgentError
+from ._errors import MonitorError
 from ._queue import Item, Queue
 from ._retry import Fail, Retry
 from ._slot import Plan, Slot, out_of_memory
 from .client import Client
-
-log = logging.getLogger("monitor_client")
 
 T = TypeVar("T")
 
@@ -74,16 +71,13 @@ class ProcessPoolExecutor(Executor):
         if find_spec("pebble") is None:
             raise ImportError("the pool needs Pebble: pip install 'monitor-client[pool]'")
         client, own = _client(agent)
+        self._queue = Queue()
         try:
             client.connect()
-        except (NoAgentError, AccessDeniedError) as error:
-            if if_no_agent == "fail":
-                raise
-            log.warning("the pool is not guarded: %s", error)
         except MonitorError as error:
             if if_no_agent == "fail":
                 raise
-            log.warning("the pool is not guarded yet: %s", error)
+            self._queue.say_unguarded(error)
         self._most = max_workers or os.cpu_count() or 1
         self._retry = partial(Retry, oom_retries, oom_retry_base, crash_retries)
         number = next(_NUMBERS)
@@ -98,7 +92,6 @@ class ProcessPoolExecutor(Executor):
             name=name or program,
             retriable=oom_retries != 0,
         )
-        self._queue = Queue()
         if own:
             self._queue.at_end = client.close
         self._slots: list[Slot] = []
