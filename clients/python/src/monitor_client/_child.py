@@ -10,11 +10,12 @@ import ctypes
 import os
 import pickle
 import signal
+import threading
 from multiprocessing.reduction import ForkingPickler
 from traceback import format_exc
 from typing import Any, Callable, Optional, Union
 
-from ._system import start_time
+from ._system import Pidfd, start_time
 
 _PR_SET_PDEATHSIG = 1
 
@@ -48,15 +49,31 @@ class Raised:
 
 def hello(pool: int) -> tuple[int, int]:
     """Who this process is: pid and start time. It ends with the process that owns the pool."""
+    if os.getppid() == pool:
+        _die_with_parent()
+    try:
+        owner = Pidfd(pool)
+    except ProcessLookupError:
+        os._exit(1)  # It was gone already.
+    except OSError:
+        return os.getpid(), start_time()  # A kernel without pidfds.
+    if os.getppid() != pool:
+        # A fork server lives as long as its children do, so its death would come too late.
+        threading.Thread(target=_die_with, args=(owner,), daemon=True).start()
+    return os.getpid(), start_time()
+
+
+def _die_with_parent() -> None:
+    """The kernel kills this process when the thread that started it ends: the pool's place."""
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     except (OSError, AttributeError):
         pass  # Then it ends when it finds its pipe closed.
-    try:
-        os.kill(pool, 0)
-    except ProcessLookupError:
-        os._exit(1)
-    return os.getpid(), start_time()
+
+
+def _die_with(owner: Pidfd) -> None:
+    owner.wait()
+    os._exit(1)
 
 
 def call(payload: bytes) -> Union[Returned, Raised]:

@@ -52,9 +52,16 @@ class Pidfd:
 
     def dead(self) -> bool:
         """Whether it has ended."""
+        return self._poll(0)
+
+    def wait(self) -> None:
+        """Waits until it has ended."""
+        self._poll(None)
+
+    def _poll(self, timeout: Optional[float]) -> bool:
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(poll.poll(timeout))
 
     def resume(self) -> None:
         """Has it go on if it is stopped. Nothing if it is gone, or another user's by now."""

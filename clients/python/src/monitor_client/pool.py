@@ -7,6 +7,7 @@ the agent, owned by the pool. It needs Pebble: ``pip install 'monitor-client[poo
 from __future__ import annotations
 
 import atexit
+import importlib
 import itertools
 import multiprocessing
 import os
@@ -14,8 +15,7 @@ import sys
 import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future
-from functools import partial
-from importlib.util import find_spec
+from functools import lru_cache, partial
 from multiprocessing.context import BaseContext
 from typing import Any, Callable, Literal, Optional, TypeVar, cast
 
@@ -68,8 +68,7 @@ class ProcessPoolExecutor(Executor):
             oom_retry_base,
             crash_retries,
         )
-        if find_spec("pebble") is None:
-            raise ImportError("the pool needs Pebble: pip install 'monitor-client[pool]'")
+        _import_pebble()
         client, own = _client(agent)
         self._queue = Queue()
         try:
@@ -183,5 +182,18 @@ def _at_exit() -> None:
         pool.shutdown()
 
 
-atexit.register(_at_exit)
+@lru_cache(maxsize=1)
+def _import_pebble() -> None:
+    """Has the tasks finished at exit before Pebble and multiprocessing end the processes.
+
+    What was registered last is called first, and they register when they are imported.
+    """
+    importlib.import_module("multiprocessing.util")
+    try:
+        importlib.import_module("pebble")
+    except ModuleNotFoundError as error:
+        raise ImportError("the pool needs Pebble: pip install 'monitor-client[pool]'") from error
+    atexit.register(_at_exit)
+
+
 os.register_at_fork(after_in_child=_POOLS.clear)
