@@ -35,7 +35,9 @@ def wait_for(what: str, look: Callable[[], T], patience: float = PATIENCE) -> T:
 def binary() -> Path:
     """The agent: ``MONITOR_BINARY``, or what cargo built last."""
     named = os.environ.get("MONITOR_BINARY")
-    return Path(named) if named else TOP / "target" / "debug" / "monitor"
+    if named:
+        return Path(named)
+    return Path(os.environ.get("CARGO_TARGET_DIR") or TOP / "target") / "debug" / "monitor"
 
 
 def obstacle() -> Optional[str]:
