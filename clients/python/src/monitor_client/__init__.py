@@ -41,8 +41,9 @@ from ._types import (
     Why,
     WorkerRow,
 )
+from ._worker import Worker
 from .aio import AsyncClient, AsyncWorker
-from .client import Client, Worker, connect
+from .client import Client, connect
 from .pool import ProcessPoolExecutor
 
 __version__ = "0.1.0"

@@ -17,7 +17,8 @@ from ._process import PoolProcess, ProcessDiedError
 from ._queue import Item, Queue
 from ._retry import Again, Fail
 from ._types import Verdict
-from .client import Client, Worker
+from ._worker import Worker
+from .client import Client
 
 log = logging.getLogger("monitor_client")
 

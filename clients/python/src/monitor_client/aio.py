@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Any, Callable, Optional, TypeVar
 
 from ._types import Explanation, Kill, Kind, Push, Status, Verdict, Why, WorkerRow
-from .client import TIMEOUT, Client, Worker
+from ._worker import Worker
+from .client import TIMEOUT, Client
 
 T = TypeVar("T")
 
