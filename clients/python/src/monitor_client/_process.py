@@ -103,10 +103,11 @@ class PoolProcess:
         self._pidfd.close()
 
     def _stop(self) -> None:
+        # First: a process that is forked while these pipes are closed must not close what has their numbers then.
+        _PROCESSES.discard(self)
         stopping = threading.Thread(target=self._stop_pool, daemon=True)
         stopping.start()
         stopping.join(_STOP)
-        _PROCESSES.discard(self)
 
     def _stop_pool(self) -> None:
         try:
@@ -117,7 +118,10 @@ class PoolProcess:
 
     def _close_inherited(self) -> None:
         for end in self._context.pipes:
-            end.close()
+            try:
+                end.close()
+            except OSError:
+                pass  # Closed already.
 
 
 def _unpacked(answer: Any) -> Any:
@@ -150,7 +154,7 @@ _starting: Optional[PoolProcess] = None
 
 def _forked() -> None:
     """In a forked child: the pipes of the others are not its own. Open here, they would hide their ends."""
-    for process in _PROCESSES:
+    for process in list(_PROCESSES):
         if process is not _starting:
             process._close_inherited()
     _PROCESSES.clear()
