@@ -103,7 +103,7 @@ class PoolProcess:
         self._pidfd.close()
 
     def _stop(self) -> None:
-        # First: a process that is forked while these pipes are closed must not close what has their numbers then.
+        # First: a process forked while these pipes are closed must not close what has their numbers then.
         _PROCESSES.discard(self)
         stopping = threading.Thread(target=self._stop_pool, daemon=True)
         stopping.start()
