@@ -119,7 +119,7 @@ impl Engine {
             }
             Event::Resumed { last_kill } => self.last_kill = self.last_kill.max(last_kill),
             Event::DomainAdded { domain, name, parent } => {
-                self.domains.insert(domain, Domain::new(name, parent, self.settings.policy()));
+                self.domains.insert(domain, Domain::new(name, parent, self.settings.roster()));
                 // There is never more than one kill in each.
                 self.flights.reserve(self.domains.len());
                 todo.push_back(Action::Read(domain));
@@ -130,7 +130,18 @@ impl Engine {
             Event::Delta { domain, counter, pushed } => self.delta(domain, counter, pushed, todo),
             Event::Crossing { domain, counter, pushed } => self.crossing(domain, counter, pushed, todo),
             Event::Lost { records } => self.lost(records, now, todo),
-            Event::Registered { worker, pid, uid, kind, owner, name, attempt, domains } => {
+            Event::Registered {
+                worker,
+                pid,
+                uid,
+                kind,
+                owner,
+                name,
+                attempt,
+                domains,
+                priority,
+                memory_declared,
+            } => {
                 let candidate = crate::worker::Candidate {
                     id: worker,
                     kind,
@@ -139,6 +150,8 @@ impl Engine {
                     started: now,
                     activity: Activity::Busy,
                     memory: None,
+                    priority,
+                    declared: memory_declared,
                 };
                 let mut new = Worker::new(candidate, pid, domains);
                 (new.name, new.attempt) = (name, attempt);

@@ -2,7 +2,7 @@
 //! candidates that charge it.
 
 use super::facts::{DomainId, KillId, Measured, Trigger};
-use crate::policy::{Policy, Roster};
+use crate::policy::Roster;
 use crate::prelude::*;
 use crate::snapshot;
 use crate::threshold::{Threshold, Usage};
@@ -58,7 +58,7 @@ pub(super) struct Domain {
 }
 
 impl Domain {
-    pub(super) fn new(name: String, parent: Option<DomainId>, policy: Policy) -> Self {
+    pub(super) fn new(name: String, parent: Option<DomainId>, roster: Roster) -> Self {
         Self {
             name,
             parent,
@@ -68,7 +68,7 @@ impl Domain {
             counter: 0,
             crossed: None,
             asked: None,
-            roster: Roster::new(policy),
+            roster,
             quiet_until: Nanos(0),
             let_go: false,
             complained: None,

@@ -93,6 +93,12 @@ pub enum Event {
         attempt: u32,
         /// The domains that it charges, innermost first.
         domains: Vec<DomainId>,
+        /// The lower dies first.
+        #[serde(default)]
+        priority: i32,
+        /// What one attempt needs, as it was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        memory_declared: Option<Bytes>,
     },
     /// A worker is forgotten; its processes live on.
     Unregistered {

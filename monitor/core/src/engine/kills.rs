@@ -185,7 +185,7 @@ impl Engine {
             owner: worker.candidate.owner.as_deref().map(str::to_owned),
             kind: worker.candidate.kind.name().to_owned(),
             should_retry: choice.should_retry,
-            why: choice.why.to_string(),
+            why: choice.reason(),
             memory: worker.memory(),
             sample: worker.sample,
         })

@@ -73,7 +73,7 @@ pub enum Note {
         /// Whom, and why.
         victims: Vec<Chosen>,
         /// How many more, of users whose workers whoever is told may not see.
-        #[serde(default, skip_serializing_if = "super::view::is_zero")]
+        #[serde(default, skip_serializing_if = "super::view::is_default")]
         others: usize,
         /// Nobody is signalled.
         dry_run: bool,

@@ -5,7 +5,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::facts::{Gears, UnhelpfulKills};
-use crate::policy::{OwnerTieBreak, PolicyName};
+use crate::policy::{MinVictimMemory, Options, OwnerTieBreak, Policy, PolicyName, Roster};
 use crate::units::Bytes;
 
 /// The engine's settings. Durations in milliseconds on the wire.
@@ -26,6 +26,9 @@ pub struct Settings {
     pub kill_buffer: Option<Bytes>,
     /// SPEC 5, `by_time`.
     pub idle_threshold: Bytes,
+    /// The least that a victim should hold (docs/behavior.md, policies).
+    #[serde(default)]
+    pub min_victim_memory: MinVictimMemory,
     /// SPEC 6: after this long an unconfirmed victim is stuck.
     pub kill_timeout_ms: u64,
     /// SPEC 6: after its death, how long a victim's memory is waited for.
@@ -65,6 +68,7 @@ impl Default for Settings {
             owner_tie_break: OwnerTieBreak::default(),
             kill_buffer: None,
             idle_threshold: Bytes(1 << 30),
+            min_victim_memory: MinVictimMemory::default(),
             kill_timeout_ms: 10_000,
             memory_wait_ms: 1_000,
             unhelpful_kills: UnhelpfulKills::Kill,
@@ -113,12 +117,18 @@ impl Settings {
 
     /// The policy with its options.
     #[must_use]
-    pub fn policy(&self) -> crate::policy::Policy {
-        let options = crate::policy::Options {
+    pub fn policy(&self) -> Policy {
+        let options = Options {
             owner_tie_break: self.owner_tie_break,
             kill_buffer: self.kill_buffer,
             idle_threshold: self.idle_threshold,
         };
-        crate::policy::Policy::new(self.policy, options)
+        Policy::new(self.policy, options)
+    }
+
+    /// An empty roster of a domain.
+    #[must_use]
+    pub fn roster(&self) -> Roster {
+        Roster::passing_over(self.policy(), self.min_victim_memory)
     }
 }

@@ -69,6 +69,8 @@ impl Bench {
             name: None,
             attempt: 0,
             domains: domains.to_vec(),
+            priority: 0,
+            memory_declared: None,
         });
     }
 
@@ -434,6 +436,8 @@ fn a_name_of_another_users_owner_joins_nobody() {
             name: None,
             attempt: 0,
             domains: vec![NODE],
+            priority: 0,
+            memory_declared: None,
         });
     }
     let actions = bench.reading(NODE, 99);

@@ -126,6 +126,8 @@ mod tests {
                     name: None,
                     attempt: 0,
                     domains: vec![domain],
+                    priority: 0,
+                    memory_declared: None,
                 },
                 0,
             );

@@ -79,6 +79,12 @@ pub struct WorkerView {
     pub sample: Option<Sample>,
     /// The domains it charges, innermost first.
     pub domains: Vec<String>,
+    /// The lower dies first.
+    #[serde(default)]
+    pub priority: i32,
+    /// What it said that one attempt needs.
+    #[serde(default)]
+    pub memory_declared: Option<Bytes>,
 }
 
 /// Where a worker is on its way.
@@ -123,9 +129,8 @@ pub struct Times {
 }
 
 /// For keys that are there only if they say something.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
-pub(super) fn is_zero(number: &usize) -> bool {
-    *number == 0
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A kill in `kills` (SPEC 11).
@@ -142,7 +147,7 @@ pub struct KillRecord {
     /// Whom.
     pub victims: Vec<VictimRecord>,
     /// How many more victims there were, of users whose workers whoever asked may not see.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub others: usize,
     /// At the decision.
     pub used: Bytes,

@@ -202,6 +202,8 @@ impl Worker {
             memory: self.candidate.memory,
             sample: self.sample,
             domains: self.domains.iter().map(|domain| domain_name(*domain)).collect(),
+            priority: self.candidate.priority,
+            memory_declared: self.candidate.declared,
         }
     }
 }
@@ -229,6 +231,8 @@ mod tests {
             started: Nanos(0),
             activity: Activity::Busy,
             memory: None,
+            priority: 0,
+            declared: None,
         };
         let mut worker = Worker::new(candidate, Pid(1), Vec::new());
         // Newest first, as a list that is searched from its front likes least.

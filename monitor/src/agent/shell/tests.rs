@@ -115,6 +115,8 @@ fn shell(sleeper: &Sleeper) -> Shell {
         name,
         attempt: 0,
         domains: vec![domain],
+        priority: 0,
+        memory_declared: None,
     });
     shell.todo.clear();
     shell

@@ -144,6 +144,8 @@ fn orders(worker: WorkerId, pid: Pid) -> bool {
             name: None,
             attempt: 0,
             domains: vec![domain],
+            priority: 0,
+            memory_declared: None,
         },
         Event::Reading { domain, measured, counter: 0 },
     ];

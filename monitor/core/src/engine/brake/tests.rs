@@ -96,6 +96,8 @@ impl World {
             name: None,
             attempt: 0,
             domains: vec![BOX],
+            priority: 0,
+            memory_declared: None,
         });
     }
 

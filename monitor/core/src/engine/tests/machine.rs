@@ -240,7 +240,18 @@ impl Node {
         let domains = self.charges();
         let owner = Some(self.dice.below(4).to_string());
         self.workers.insert(worker, vec![pid]);
-        self.happen(Event::Registered { worker, pid, uid: 0, kind, owner, name: None, attempt: 0, domains });
+        self.happen(Event::Registered {
+            worker,
+            pid,
+            uid: 0,
+            kind,
+            owner,
+            name: None,
+            attempt: 0,
+            domains,
+            priority: 0,
+            memory_declared: None,
+        });
     }
 
     /// What a worker may charge now.

@@ -58,6 +58,8 @@ impl Shell {
             name,
             attempt,
             domains,
+            priority: 0,
+            memory_declared: None,
         });
         // It may have executed a set-user-id program since it was looked at. From here on each signal asks again.
         if caller != 0 && enrolled.uid(&roots.procfs).map_err(of_open)? != Some(caller) {

@@ -85,6 +85,8 @@ impl Node {
             name: Some(format!("a-worker-with-a-name-{}", self.registered)),
             attempt: 0,
             domains: vec![self.domain],
+            priority: 0,
+            memory_declared: None,
         });
     }
 

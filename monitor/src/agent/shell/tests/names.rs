@@ -50,6 +50,8 @@ async fn the_end_of_another_worker_takes_nobodys_name_back() {
         name: None,
         attempt: 0,
         domains,
+        priority: 0,
+        memory_declared: None,
     });
     shell.todo.clear();
     shell.nominate();
