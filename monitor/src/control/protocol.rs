@@ -51,7 +51,7 @@ pub enum Op {
         /// Whether it waits.
         idle: bool,
     },
-    /// The agent, its probes and its domains. Answer: a `Status`.
+    /// The agent, its probes and its domains. Answer: a [`Status`](super::answers::Status).
     Status,
     /// The agent's numbers. Answer: OpenMetrics text, as one string.
     Metrics,
@@ -156,6 +156,14 @@ pub struct Refusal {
     pub field: Option<String>,
     /// For people: what is wrong, and what to do.
     pub message: String,
+}
+
+impl Refusal {
+    /// Of a call, or of the field that is at fault.
+    #[must_use]
+    pub fn new(code: RefusalCode, field: Option<&str>, message: String) -> Self {
+        Self { code, field: field.map(str::to_owned), message }
+    }
 }
 
 /// The kinds of refusal.

@@ -65,7 +65,6 @@ pub(crate) fn record() -> KillRecord {
         total: Bytes(1000),
         times: Times { crossing: ms(0), decision: ms(1), signal: ms(2), dead: ms(30), memory_back: None },
         cgroup_kill: None,
-        freezer: None,
         confirmed: true,
         memory_late: false,
         dry_run: false,
