@@ -29,6 +29,7 @@ pub use self::setting::{RayMeaning, RayName, Setting};
 pub use self::source::Source;
 pub use self::table::SETTINGS;
 use self::values::{BrakeMode, GearChoice, OwnerTieBreak, PolicyName, ProbeChoice, UnhelpfulKills};
+use crate::policy::MinVictimMemory;
 use crate::units::Bytes;
 use crate::worker::Times;
 
@@ -65,6 +66,8 @@ pub struct Config {
     pub kill_buffer: Option<Bytes>,
     /// Option of `by_time` (SPEC 11).
     pub idle_threshold: Bytes,
+    /// The least that a victim should hold.
+    pub min_victim_memory: MinVictimMemory,
     /// `kill_timeout_ms` (SPEC 6).
     pub kill_timeout: Duration,
     /// `watchdog_ms`; `None`: off.
@@ -125,6 +128,7 @@ impl Config {
             unhelpful_kills: UnhelpfulKills::Kill,
             kill_buffer: None,
             idle_threshold: Bytes(1 << 30),
+            min_victim_memory: MinVictimMemory::default(),
             kill_timeout: Duration::from_secs(10),
             watchdog: Some(Duration::from_secs(2)),
             memory_wait: Duration::from_secs(1),

@@ -27,8 +27,8 @@ use std::time::Duration;
 
 use self::in_process::InProcessAgent;
 pub use self::in_process::NoInProcessAgent;
-use crate::cli::exit;
 use crate::control::client::{Client, ClientError};
+use crate::exit_status as exit;
 use crate::worker::{Kind, Times};
 
 /// A command and how to run it.

@@ -167,10 +167,9 @@ impl Engine {
                     self.after_an_end(worker, now, todo);
                 }
             }
-            Event::Signalled { kill, worker, at, refused, cgroup, freezer } => {
+            Event::Signalled { kill, worker, at, refused, cgroup } => {
                 if let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == kill) {
                     flight.record.cgroup_kill = cgroup.or(flight.record.cgroup_kill.take());
-                    flight.record.freezer = freezer.or(flight.record.freezer.take());
                 }
                 self.signalled(kill, worker, at, refused, now, todo);
             }

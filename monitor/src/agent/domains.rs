@@ -2,19 +2,27 @@
 //! taken here.
 
 mod cells;
-pub(super) mod limits;
+mod limits;
 mod room;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use monitor_common::NODE_CELL;
 
+pub(super) use self::cells::cpus;
 use self::cells::{Cells, Uncounted};
+use self::limits::LimitWatch;
+use crate::agent::event_loop::clock;
+use crate::agent::event_loop::descriptors::Shares;
+use crate::agent::turn::Turn;
 use crate::engine::{DomainId, Event, Measured};
-use crate::kernel::programs::Programs;
+use crate::kernel::cells::{Cells as SharedCells, DomainCells};
 use crate::memory::{CgroupId, CgroupPath, DomainReader, Hierarchy, Level, ReadError, Roots};
 use crate::units::Pid;
+
+/// A reading that takes longer is slow: a thousand times what it takes.
+const SLOW: Duration = Duration::from_millis(100);
 
 /// The node's number.
 const NODE: DomainId = DomainId(NODE_CELL);
@@ -40,7 +48,7 @@ enum Found {
 }
 
 /// One domain.
-struct Entry {
+struct Guarded {
     name: String,
     /// `None`: the node.
     cgroup: Option<CgroupPath>,
@@ -57,26 +65,56 @@ pub(super) struct Domains {
     roots: Roots,
     hierarchy: Result<Hierarchy, ReadError>,
     count_swap: bool,
-    entries: BTreeMap<DomainId, Entry>,
+    entries: BTreeMap<DomainId, Guarded>,
     last_id: DomainId,
     cells: Cells,
+    /// The cells themselves; `None`: the programs are not loaded.
+    shared: Option<DomainCells>,
     /// How many there may be because of limits.
     most: usize,
+    /// Which cgroups around workers have limits.
+    limits: LimitWatch,
+    /// Every ancestor cgroup of a worker that has a limit is a domain too; not if only named cgroups are guarded.
+    guards_ancestors: bool,
+    /// Domains of which the last reading was slow.
+    slow: BTreeSet<DomainId>,
 }
 
 impl Domains {
-    /// With room for so many that nobody names.
-    pub(super) fn new(procfs: PathBuf, cgroupfs: PathBuf, count_swap: bool, most: usize) -> Self {
-        let hierarchy = Hierarchy::find(&cgroupfs, &procfs);
-        Self {
-            roots: Roots { procfs, cgroupfs },
+    /// As many that nobody names as there are descriptors for. `shared` are the programs' cells, if they are loaded.
+    pub(super) fn new(
+        roots: Roots,
+        count_swap: bool,
+        guards_ancestors: bool,
+        shares: &Shares,
+        shared: Option<DomainCells>,
+    ) -> Self {
+        let hierarchy = Hierarchy::find(&roots.cgroupfs, &roots.procfs);
+        let mut domains = Self {
+            roots,
             hierarchy,
             count_swap,
             entries: BTreeMap::new(),
             last_id: NODE,
             cells: Cells::new(),
-            most,
-        }
+            shared,
+            most: shares.domains,
+            limits: LimitWatch::new(shares.limits),
+            guards_ancestors,
+            slow: BTreeSet::new(),
+        };
+        domains.prepare();
+        domains
+    }
+
+    /// The cells' memory, if the programs are loaded.
+    pub(super) fn cells(&mut self) -> Option<&mut SharedCells> {
+        self.shared.as_mut().map(|shared| &mut shared.cells)
+    }
+
+    /// The cells with the maps behind them.
+    pub(super) fn shared(&self) -> Option<&DomainCells> {
+        self.shared.as_ref()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -102,12 +140,12 @@ impl Domains {
     ///
     /// # Errors
     /// If its files can't be opened.
-    pub(super) fn add_node(&mut self) -> Result<Event, ReadError> {
+    pub(super) fn guard_node(&mut self, turn: &mut Turn<'_>) -> Result<(), ReadError> {
         let reader = DomainReader::node(&self.roots, self.hierarchy.as_ref().ok(), self.count_swap)?;
         let name = "node".to_owned();
         self.entries.insert(
             NODE,
-            Entry {
+            Guarded {
                 name: name.clone(),
                 cgroup: None,
                 parent: None,
@@ -118,7 +156,8 @@ impl Domains {
             },
         );
         self.cells.own(NODE_CELL, NODE);
-        Ok(Event::DomainAdded { domain: NODE, name, parent: None })
+        turn.tell(Event::DomainAdded { domain: NODE, name, parent: None });
+        Ok(())
     }
 
     /// Guards a cgroup: what the engine is to be told, all of it before it orders a reading. Nothing if it is guarded
@@ -126,14 +165,9 @@ impl Domains {
     ///
     /// # Errors
     /// If there is no memory hierarchy, or no such cgroup in it.
-    pub(super) fn add_cgroup(
-        &mut self,
-        path: &CgroupPath,
-        asked: Asked,
-        programs: Option<&mut Programs>,
-    ) -> Result<Vec<Event>, ReadError> {
+    fn add_cgroup(&mut self, path: &CgroupPath, asked: Asked) -> Result<Vec<Event>, ReadError> {
         if self.is_guarded(path) {
-            self.reopen(programs);
+            self.reopen();
             return Ok(Vec::new());
         }
         let hierarchy = self.hierarchy.as_ref().map_err(Clone::clone)?;
@@ -151,18 +185,19 @@ impl Domains {
         }
         let cgroup = Some(path.clone());
         let cell = Err(Uncounted::NoRoom);
-        self.entries.insert(id, Entry { name, cgroup, parent, asked, reader, found: Found::Something, cell });
-        self.count(id, programs);
+        self.entries
+            .insert(id, Guarded { name, cgroup, parent, asked, reader, found: Found::Something, cell });
+        self.count(id);
         Ok(events)
     }
 
     /// Guards a domain no more. `None`: there is none with this number.
-    pub(super) fn remove(&mut self, id: DomainId, programs: Option<&mut Programs>) -> Option<Event> {
+    fn remove(&mut self, id: DomainId) -> Option<Event> {
         let removed = self.entries.remove(&id)?;
         for entry in self.entries.values_mut().filter(|entry| entry.parent == Some(id)) {
             entry.parent = removed.parent;
         }
-        self.uncount(&removed, programs);
+        self.uncount(&removed);
         Some(Event::DomainRemoved { domain: id })
     }
 
@@ -200,7 +235,7 @@ impl Domains {
 
     /// The guarded domains that a process in this cgroup charges, innermost first.
     pub(super) fn charged_by(&self, cgroup: Option<&CgroupPath>) -> Vec<DomainId> {
-        let around = |entry: &Entry| match (&entry.cgroup, cgroup) {
+        let around = |entry: &Guarded| match (&entry.cgroup, cgroup) {
             (None, _) => Some(0),
             (Some(path), Some(cgroup)) if path.contains(cgroup) => Some(path.ancestors().count()),
             (Some(_), _) => None,
@@ -211,12 +246,35 @@ impl Domains {
         charged.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// Takes an authoritative reading. The counter is read first: what is charged in between is counted twice and
-    /// crosses early, never late.
-    pub(super) fn read(&mut self, domain: DomainId, programs: Option<&Programs>) -> Option<Event> {
+    /// Takes an authoritative reading and tells of it. The loop waits for it: a reading is a few microseconds, unless a
+    /// file takes its time.
+    pub(super) fn read(&mut self, turn: &mut Turn<'_>, domain: DomainId) {
+        let began = clock::now();
+        let reading = self.reading(domain);
+        let took = clock::now().since(began);
+        if took <= SLOW {
+            self.slow.remove(&domain);
+        } else {
+            turn.faults.slow_readings += 1;
+            if self.slow.insert(domain) {
+                let took_ms = took.as_millis();
+                tracing::warn!(
+                    domain = domain.0,
+                    took_ms,
+                    "a reading was slow, and nothing else was done meanwhile"
+                );
+            }
+        }
+        if let Some(reading) = reading {
+            turn.tell(reading);
+        }
+    }
+
+    /// The counter is read first: what is charged in between is counted twice and crosses early, never late.
+    fn reading(&mut self, domain: DomainId) -> Option<Event> {
         let entry = self.entries.get_mut(&domain)?;
-        let counter = match (programs, &entry.cell) {
-            (Some(programs), Ok(cell)) => programs.cells.counter(*cell),
+        let counter = match (&self.shared, &entry.cell) {
+            (Some(shared), Ok(cell)) => shared.cells.counter(*cell),
             (None, _) | (_, Err(_)) => 0,
         };
         entry.found = Found::Something;

@@ -11,8 +11,8 @@ use super::exit;
 use crate::agent;
 use crate::agent::survival::service;
 use crate::config::{self, Config, ConfigFlags};
-use crate::control::door::Door;
 use crate::control::listen::Access;
+use crate::control::listener::Listener;
 use crate::recording::Recorder;
 
 /// Guard this node, or the cgroups that are named
@@ -58,7 +58,7 @@ async fn guard(config: Config, record: Option<&Path>) -> anyhow::Result<()> {
         .map(|path| Recorder::start(path).with_context(|| format!("cannot record to {}", path.display())));
     let recorder = recorder.transpose()?;
     let path = config.socket.clone();
-    let door = Door::open(&path, Access::of(config.socket_group.as_deref())?)?;
+    let listener = Listener::open(&path, Access::of(config.socket_group.as_deref())?)?;
     let shutdown = CancellationToken::new();
     stop_on_signals(shutdown.clone())?;
     let ready = || {
@@ -66,7 +66,7 @@ async fn guard(config: Config, record: Option<&Path>) -> anyhow::Result<()> {
         crate::diagnostics::say(&format!("monitor: listening on {}", path.display()));
         service::ready();
     };
-    agent::serve(config, door, shutdown, recorder, ready).await?;
+    agent::serve(config, listener, shutdown, recorder, ready).await?;
     Ok(())
 }
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::cli::exit;
 use crate::config::{self, ConfigFlags, Effective};
+use crate::exit_status as exit;
 
 /// Show the settings in effect, each with its source.
 ///

@@ -4,7 +4,7 @@
 
 use crate::config::form::{
     Absent, Address, Cgroups, Count, FilePath, Fraction, GroupName, Millis, OneOf, Or, PATH_MOST,
-    SOCKET_PATH_MOST, Size, Switch,
+    SOCKET_PATH_MOST, Size, SizeOrShare, Switch,
 };
 use crate::config::setting::{At, RayMeaning, RayName, Setting};
 
@@ -139,6 +139,15 @@ pub static SETTINGS: &[Setting] = &[
         doc: "by_time: memory in bytes from which an idle worker that never ran anything is a candidate \
               (SPEC 11).",
         field: at!(idle_threshold, Size { min: 0 }),
+    },
+    Setting {
+        key: "min_victim_memory",
+        flag: "min-victim-memory",
+        env: "MONITOR_MIN_VICTIM_MEMORY",
+        ray: &[],
+        doc: "Pass over workers that are known to hold less than this while a larger one is left: a size, or a \
+              percentage of the memory limit such as 2%. 0 passes over nobody.",
+        field: at!(min_victim_memory, SizeOrShare),
     },
     Setting {
         key: "kill_timeout_ms",

@@ -152,7 +152,7 @@ impl Client {
         let written = self.stream.write_all(&line).await;
         loop {
             match self.receive().await {
-                // Not to this call: turned away at the door, or told why the connection ends.
+                // Not to this call: turned away at once, or told why the connection ends.
                 Ok(Incoming::Reply(Reply { seq, result: ReplyResult::Error(refusal) }))
                     if seq == self.seq || seq == 0 =>
                 {

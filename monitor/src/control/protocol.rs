@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use crate::engine::Verdict;
-use crate::units::Pid;
+use crate::units::{Bytes, Pid};
 use crate::worker::{Times, WorkerId};
 
 /// The version of this protocol; a call with another one is refused by name.
@@ -51,7 +51,7 @@ pub enum Op {
         /// Whether it waits.
         idle: bool,
     },
-    /// The agent, its probes and its domains. Answer: a `Status`.
+    /// The agent, its probes and its domains. Answer: a [`Status`](super::answers::Status).
     Status,
     /// The agent's numbers. Answer: OpenMetrics text, as one string.
     Metrics,
@@ -103,9 +103,20 @@ pub struct Register {
     /// It waits for work and never had any: one of a pool. See [`Op::SetIdle`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idle: bool,
+    /// The lower dies first. A caller that is not root may only lower it: 0 or less.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub priority: i32,
+    /// What one attempt needs, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
     /// The id that an agent before this one gave it: it keeps it if that is free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerId>,
+}
+
+/// For keys that are there only if they say something.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// `"task"` or `"actor"`.
@@ -156,6 +167,14 @@ pub struct Refusal {
     pub field: Option<String>,
     /// For people: what is wrong, and what to do.
     pub message: String,
+}
+
+impl Refusal {
+    /// Of a call, or of the field that is at fault.
+    #[must_use]
+    pub fn new(code: RefusalCode, field: Option<&str>, message: String) -> Self {
+        Self { code, field: field.map(str::to_owned), message }
+    }
 }
 
 /// The kinds of refusal.

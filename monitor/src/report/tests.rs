@@ -18,6 +18,8 @@ fn input(worker: u64, owner: &str, max_retries: u32, memory: u64) -> Input {
         started: Nanos(worker),
         idle_ever_leased: None,
         memory: Some(Bytes(memory)),
+        priority: 0,
+        memory_declared: None,
     }
 }
 
@@ -65,7 +67,6 @@ pub(crate) fn record() -> KillRecord {
         total: Bytes(1000),
         times: Times { crossing: ms(0), decision: ms(1), signal: ms(2), dead: ms(30), memory_back: None },
         cgroup_kill: None,
-        freezer: None,
         confirmed: true,
         memory_late: false,
         dry_run: false,

@@ -56,9 +56,6 @@ fn head(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
     if let Some(cgroup) = &kill.cgroup_kill {
         writeln!(f, "Its own cgroup (cgroup.kill): {}", printable(cgroup))?;
     }
-    if let Some(freezer) = &kill.freezer {
-        writeln!(f, "Its own freezer cgroup: {}", printable(freezer))?;
-    }
     if let Some(refused) = &kill.refused {
         writeln!(f, "Not signalled: {}", refused.escape_debug())?;
     }

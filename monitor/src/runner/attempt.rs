@@ -125,6 +125,8 @@ impl Attempt<'_> {
             name: self.plan.name.clone(),
             attempt: self.number,
             idle: false,
+            priority: self.plan.priority,
+            memory: self.plan.memory,
             worker: None,
         });
         tokio::pin!(register);

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use crate::agent;
 use crate::config::{self, Config, ConfigFlags};
 use crate::control::client::Client;
-use crate::control::door::Door;
 use crate::control::listen::Access;
+use crate::control::listener::Listener;
 
 /// Why no agent can be started inside this process.
 #[derive(Debug, thiserror::Error)]
@@ -76,8 +76,8 @@ fn serve(config: Config, shutdown: CancellationToken, ready: oneshot::Sender<Res
         let runtime = agent::runtime()?;
         runtime.block_on(async {
             let access = Access::of(config.socket_group.as_deref())?;
-            let door = Door::open(&config.socket, access)?;
-            agent::serve(config, door, shutdown, None, || tell(Ok(()))).await?;
+            let listener = Listener::open(&config.socket, access)?;
+            agent::serve(config, listener, shutdown, None, || tell(Ok(()))).await?;
             anyhow::Ok(())
         })
     })();

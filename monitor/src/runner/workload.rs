@@ -10,8 +10,8 @@ use super::events::{Event, Events};
 use super::link::Link;
 use super::signals::{Received, Signals};
 use super::{Plan, RunError, say, stub};
-use crate::cli::exit;
 use crate::control::client::Client;
+use crate::exit_status as exit;
 use crate::retry::{Exit, Failure, Next, Outcome, Retry};
 
 /// How often a countdown is told.

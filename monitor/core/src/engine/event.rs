@@ -147,9 +147,6 @@ pub enum Event {
         /// What came of `cgroup.kill`; none: the worker has no cgroup of its own.
         #[serde(default)]
         cgroup: Option<String>,
-        /// What came of freezing it; none: it has no v1 freezer cgroup of its own.
-        #[serde(default)]
-        freezer: Option<String>,
     },
     /// A process of a victim could not be signalled: it lives on, and nobody waits for its death.
     Refused {

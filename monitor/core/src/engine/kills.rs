@@ -89,7 +89,6 @@ impl Engine {
             confirmed: false,
             memory_late: false,
             cgroup_kill: None,
-            freezer: None,
             dry_run: self.settings.dry_run,
             refused: None,
             stuck: Vec::new(),

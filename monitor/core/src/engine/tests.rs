@@ -46,8 +46,7 @@ impl Bench {
         self.engine.handle(event, self.now, &mut todo);
         let orders: Vec<(KillId, WorkerId)> = todo.iter().filter_map(order).collect();
         for (kill, worker) in orders {
-            let signalled =
-                Event::Signalled { kill, worker, at: self.now, refused: None, cgroup: None, freezer: None };
+            let signalled = Event::Signalled { kill, worker, at: self.now, refused: None, cgroup: None };
             self.engine.handle(signalled, self.now, &mut todo);
         }
         todo.into()
@@ -197,11 +196,7 @@ fn an_order_to_kill_stands_before_all_that_waits_and_alone() {
     assert_eq!(todo, [kill(1), kill(2), Action::Read(OTHER), Action::Read(NODE)]);
     todo.clear();
     let (kill, worker, at) = (KillId(1), WorkerId(1), bench.now);
-    bench.engine.handle(
-        Event::Signalled { kill, worker, at, refused: None, cgroup: None, freezer: None },
-        at,
-        &mut todo,
-    );
+    bench.engine.handle(Event::Signalled { kill, worker, at, refused: None, cgroup: None }, at, &mut todo);
     assert_eq!(todo.front(), Some(&Action::Record(kill)), "then it is written down");
     let todo: Vec<Action> = todo.into();
     assert!(notes(&todo).iter().any(|note| matches!(note, Note::Decided { .. })), "and told: {todo:?}");
@@ -258,8 +253,7 @@ fn whom_the_watchdog_struck_takes_the_place_of_who_was_ordered_and_not_signalled
     assert_eq!(killed(todo.make_contiguous()), [2], "one, and the order for the other is gone");
     assert!(!bench.engine.in_flight(WorkerId(3)) && bench.engine.in_flight(WorkerId(2)));
     let kill = KillId(1);
-    let signalled =
-        Event::Signalled { kill, worker: WorkerId(2), at, refused: None, cgroup: None, freezer: None };
+    let signalled = Event::Signalled { kill, worker: WorkerId(2), at, refused: None, cgroup: None };
     bench.happen(signalled);
     bench.ended(2, Seen::Gone);
     let record = bench.engine.kill(kill).unwrap();

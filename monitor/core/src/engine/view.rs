@@ -165,9 +165,6 @@ pub struct KillRecord {
     /// What came of `cgroup.kill`: "used", or "not used: " and why; null: no victim has a v2 cgroup of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup_kill: Option<String>,
-    /// The same of freezing a victim while it was killed; null: no victim has a v1 freezer cgroup of its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub freezer: Option<String>,
     /// Nobody was signalled.
     #[serde(default)]
     pub dry_run: bool,

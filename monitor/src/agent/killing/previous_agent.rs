@@ -5,10 +5,11 @@
 //! It does not matter how that agent ended, and whether it left its socket: a worker that comes back proves that it was
 //! there. Decides nothing about workers.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::agent::event_loop::clock;
-use crate::agent::shell::Shell;
+use crate::agent::turn::Turn;
 use crate::engine::Event;
 use crate::kill::{Process, dying};
 use crate::units::Nanos;
@@ -21,8 +22,10 @@ const SETTLE: Duration = Duration::from_millis(500);
 const YOUNG: Duration = Duration::from_secs(10);
 
 /// See the module.
-#[derive(Debug, Default)]
-pub(in crate::agent) struct Former {
+#[derive(Debug)]
+pub(in crate::agent) struct PreviousAgent {
+    /// When this agent started.
+    started: Nanos,
     /// When its workers had time to come back; none: nobody is known to have been there.
     back: Option<Nanos>,
     /// Who was being killed, or exited, at that time, and is not gone yet.
@@ -31,48 +34,49 @@ pub(in crate::agent) struct Former {
     patience: Nanos,
 }
 
-impl Shell {
+impl PreviousAgent {
+    /// For an agent that starts now.
+    pub(in crate::agent) fn new(started: Nanos) -> Self {
+        Self { started, back: None, dying: Vec::new(), patience: Nanos(0) }
+    }
+
     /// There was an agent before this one. Said again, it changes nothing: nobody can put kills off a second time.
-    pub(in crate::agent) fn follows_an_agent(&mut self) {
-        if self.former.back.is_some() {
+    pub(in crate::agent) fn was_here(&mut self, turn: &mut Turn<'_>, procfs: &Path) {
+        if self.back.is_some() {
             return;
         }
         let now = clock::now();
         // Whose victims they are cannot be told. Those that others killed give memory back as well.
-        let dying = dying(&self.domains.roots().procfs);
+        self.dying = dying(procfs);
         tracing::info!(
-            dying = dying.len(),
+            dying = self.dying.len(),
             "there was an agent here: nobody is killed until its workers had time to come back, and who is dying is gone"
         );
         let back = now.after(SETTLE);
-        let longest = Duration::from_millis(self.engine.settings().kill_timeout_ms);
-        let patience = if dying.is_empty() { back } else { back.max(now.after(longest)) };
-        self.former = Former { back: Some(back), dying, patience };
-        self.happen(Event::Settle { until: patience });
+        let longest = Duration::from_millis(turn.engine.settings().kill_timeout_ms);
+        self.patience = if self.dying.is_empty() { back } else { back.max(now.after(longest)) };
+        self.back = Some(back);
+        turn.tell(Event::Settle { until: self.patience });
     }
 
     /// A worker comes back from an agent before this one.
-    pub(in crate::agent) fn has_one_back(&mut self) {
-        if clock::now().since(self.started) < YOUNG {
-            self.follows_an_agent();
+    pub(in crate::agent) fn has_one_back(&mut self, turn: &mut Turn<'_>, procfs: &Path) {
+        if turn.now.since(self.started) < YOUNG {
+            self.was_here(turn, procfs);
         }
     }
 
     /// At each tick: are they gone?
-    pub(in crate::agent) fn look_after_the_dying(&mut self) {
-        let Former { back: Some(back), dying, patience } = &mut self.former else { return };
-        if dying.is_empty() {
+    pub(in crate::agent) fn look_after_the_dying(&mut self, turn: &mut Turn<'_>) {
+        let Some(back) = self.back.filter(|_| !self.dying.is_empty()) else { return };
+        self.dying.retain(|process| !process.ended());
+        let late = clock::now() >= self.patience;
+        if !self.dying.is_empty() && !late {
             return;
         }
-        dying.retain(|process| !process.ended());
-        let late = clock::now() >= *patience;
-        if !dying.is_empty() && !late {
-            return;
-        }
-        for process in dying.drain(..) {
+        for process in self.dying.drain(..) {
             tracing::warn!(pid = %process.pid(), "it was dying when this agent came, and is not gone yet");
         }
-        let until = *back;
-        self.happen(Event::Settle { until });
+        turn.tell(Event::Settle { until: back });
     }
 }

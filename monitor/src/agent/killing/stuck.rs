@@ -5,24 +5,19 @@ use std::fs;
 use std::path::Path;
 
 use crate::engine::Remains;
+use crate::proc_stat::Stat;
 use crate::units::Pid;
 
 /// What /proc says. What cannot be read is unknown, not an error: the process may die meanwhile.
-pub(in crate::agent) fn of(procfs: &Path, pid: Pid) -> Remains {
+pub(super) fn of(procfs: &Path, pid: Pid) -> Remains {
     let dir = procfs.join(pid.to_string());
     let read = |name: &str| fs::read_to_string(dir.join(name)).ok();
     Remains {
         pid,
-        state: read("stat").as_deref().and_then(state),
+        state: Stat::of(procfs, pid).ok().map(|stat| char::from(stat.state)),
         wait_channel: read("wchan").as_deref().and_then(wait_channel),
         sigkill_pending: read("status").as_deref().and_then(sigkill_pending),
     }
-}
-
-/// Field 3 of proc_pid_stat(5), after a command that may hold anything.
-fn state(stat: &str) -> Option<char> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.trim_start().chars().next()
 }
 
 /// "0": it waits nowhere, or the reader may not know.
@@ -46,8 +41,6 @@ mod tests {
 
     #[test]
     fn the_files_are_understood() {
-        assert_eq!(state("7 (a) D (b) D 1 7 7"), Some('D'));
-        assert_eq!(state("7 (a"), None);
         assert_eq!(wait_channel("__refrigerator\n").as_deref(), Some("__refrigerator"));
         assert_eq!(wait_channel("0"), None);
         assert_eq!(sigkill_pending("SigPnd:\t0000000000000000\nShdPnd:\t0000000000000100\n"), Some(true));

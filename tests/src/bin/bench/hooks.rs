@@ -8,7 +8,7 @@ use aya::programs::{BtfTracePoint, RawTracePoint, TracePoint};
 use aya::sys::{Stats, enable_stats};
 use aya::{Btf, Ebpf};
 use monitor::kernel::cells::Tuning;
-use monitor::kernel::numbers::Hook;
+use monitor::kernel::hook::Hook;
 use monitor::kernel::programs::{KernelLog, Programs, empty_object};
 use monitor_common::{NO_PARENT, NODE_CELL};
 use monitor_tests::hog::Kind;

@@ -108,7 +108,6 @@ fn a_refused_signal_ends_the_kill_and_takes_the_worker_off() {
         at,
         refused: Some("process 7: refused".into()),
         cgroup: None,
-        freezer: None,
     });
     bench.happen(Event::Refused { kill, worker, pid: Pid(7), at, for_now: false });
     assert_eq!(bench.engine.kills_in_flight(), 1, "the other process of it can die still");

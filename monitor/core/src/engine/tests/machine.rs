@@ -159,14 +159,7 @@ impl Node {
             | Action::Terminate { kill, worker }
             | Action::KillProcess { kill, worker, .. } => {
                 self.order(kill, worker);
-                Some(Event::Signalled {
-                    kill,
-                    worker,
-                    at: self.now,
-                    refused: None,
-                    cgroup: None,
-                    freezer: None,
-                })
+                Some(Event::Signalled { kill, worker, at: self.now, refused: None, cgroup: None })
             }
             Action::Examine { kill, worker, .. } => {
                 Some(Event::Examined { kill, worker, remains: Vec::new() })

@@ -1,15 +1,26 @@
 //! Which hooks run: which of them counts usage, attaching and detaching, and trying again what was refused for a reason
-//! that passes by itself.
+//! that passes by itself. One component owns it; the maps that the programs share with the agent are others'.
+
+pub(super) mod refused;
 
 use std::time::{Duration, Instant};
 
 use aya::Ebpf;
+use aya::programs::tp_btf::BtfTracePointLinkId;
 use aya::programs::{BtfTracePoint, ProgramError};
 
-use super::Programs;
-use super::refused::{chain, of_program, passes};
-use crate::kernel::numbers::Hook;
-use crate::kernel::probe::{Probe, ProbeState};
+use self::refused::{chain, of_program, passes};
+use super::cells::Cells;
+use super::hook::{Hook, Told};
+use super::probe::{Probe, ProbeState};
+
+const HOOKS: usize = Hook::ALL.len();
+
+/// A row for each hook, in the order of [`Hook::ALL`].
+pub type Probes = [Probe; HOOKS];
+
+/// What the programs log, on its way to the log of the process.
+pub type KernelLogger = aya_log::EbpfLogger<&'static dyn log::Log>;
 
 /// The first wait before a hook is tried again; each next one is twice as long.
 const FIRST: Duration = Duration::from_secs(1);
@@ -19,7 +30,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// When a hook is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Again {
+struct Again {
     due: Instant,
     wait: Duration,
 }
@@ -32,7 +43,66 @@ impl Again {
     }
 }
 
-impl Programs {
+/// See the module.
+pub struct Links {
+    ebpf: Ebpf,
+    probes: Probes,
+    /// Which hook counts usage.
+    usage: Option<Hook>,
+    /// What is taken instead of it, first to last.
+    order: Vec<Hook>,
+    links: [Option<BtfTracePointLinkId>; HOOKS],
+    /// Those that were refused for a reason that passes.
+    again: [Option<Again>; HOOKS],
+    /// The fork hook is loaded, and off only because the exit hook is not there.
+    lineage_waits: bool,
+}
+
+impl Links {
+    pub(super) fn new(ebpf: Ebpf, probes: Probes) -> Self {
+        Self {
+            ebpf,
+            probes,
+            usage: None,
+            order: Vec::new(),
+            links: [const { None }; HOOKS],
+            again: [None; HOOKS],
+            lineage_waits: false,
+        }
+    }
+
+    /// The reader of what the programs log; once.
+    ///
+    /// # Errors
+    /// If it was taken, or its buffer can't be mapped.
+    pub fn take_logger(&mut self) -> Result<KernelLogger, aya_log::Error> {
+        aya_log::EbpfLogger::init(&mut self.ebpf)
+    }
+
+    /// The hooks and their states, in the order of [`Hook::ALL`].
+    #[must_use]
+    pub fn probes(&self) -> &Probes {
+        &self.probes
+    }
+
+    /// Whether a hook runs.
+    #[must_use]
+    pub fn attached(&self, hook: Hook) -> bool {
+        self.probes[hook as usize].state == ProbeState::Attached
+    }
+
+    /// What the kernel tells of processes.
+    #[must_use]
+    pub fn told(&self) -> Told {
+        Told { exits: self.attached(Hook::Exit), forks: self.attached(Hook::Lineage) }
+    }
+
+    /// Whether a hook runs, or can be made to.
+    #[must_use]
+    pub fn usable(&self, hook: Hook) -> bool {
+        self.probes[hook as usize].state.usable()
+    }
+
     /// The hooks that are on all the time: deaths, and forks, which need to hear of deaths.
     pub(super) fn attach_those_always_on(&mut self) {
         self.attach(Hook::Exit);
@@ -137,10 +207,10 @@ impl Programs {
         self.usage
     }
 
-    /// Attaches the hook that counts usage; refused, the next one.
-    pub fn attach_usage(&mut self) {
+    /// Attaches the hook that counts usage into these cells; refused, the next one.
+    pub fn attach_usage(&mut self, cells: &mut Cells) {
         while let Some(hook) = self.usage {
-            self.attach(hook);
+            self.attach_counting(hook, cells);
             if self.attached(hook) {
                 return;
             }
@@ -155,13 +225,18 @@ impl Programs {
         }
     }
 
+    /// Attaches a hook that counts into these cells, as [`Self::attach`] does.
+    pub fn attach_counting(&mut self, hook: Hook, cells: &mut Cells) {
+        if self.probes[hook as usize].state == ProbeState::Detached {
+            cells.new_attachment();
+        }
+        self.attach(hook);
+    }
+
     /// Attaches a loaded hook; what is attached or not loaded stays as it is. The state says what came of it.
     pub fn attach(&mut self, hook: Hook) {
         if self.probes[hook as usize].state != ProbeState::Detached {
             return;
-        }
-        if hook.counts_usage() {
-            self.cells.new_attachment();
         }
         let state = match program(&mut self.ebpf, hook).and_then(BtfTracePoint::attach) {
             Ok(link) => {

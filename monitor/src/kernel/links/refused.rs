@@ -8,14 +8,14 @@ use aya::programs::ProgramError;
 use crate::kernel::btf::BtfError;
 use crate::kernel::probe::ProbeState;
 
-pub(super) fn of_btf(error: &BtfError) -> ProbeState {
+pub(in crate::kernel) fn of_btf(error: &BtfError) -> ProbeState {
     match error {
         BtfError::Missing { .. } | BtfError::NoSuch(_) => ProbeState::Missing(error.to_string()),
         BtfError::Unreadable { .. } | BtfError::Malformed(_) => ProbeState::Failed(error.to_string()),
     }
 }
 
-pub(super) fn of_program(error: &ProgramError) -> ProbeState {
+pub(in crate::kernel) fn of_program(error: &ProgramError) -> ProbeState {
     if let ProgramError::LoadError { io_error, verifier_log } = error
         && io_error.raw_os_error() != Some(libc::EPERM)
     {
@@ -34,7 +34,7 @@ pub(super) fn of_program(error: &ProgramError) -> ProbeState {
 }
 
 /// Denied if an EPERM or EACCES is somewhere below, else failed.
-pub(super) fn classify(error: &(dyn Error + 'static)) -> ProbeState {
+pub(in crate::kernel) fn classify(error: &(dyn Error + 'static)) -> ProbeState {
     let mut source = Some(error);
     while let Some(cause) = source {
         if let Some(io) = cause.downcast_ref::<io::Error>()
@@ -51,7 +51,7 @@ pub(super) fn classify(error: &(dyn Error + 'static)) -> ProbeState {
 }
 
 /// An error with its causes on one line.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+pub(in crate::kernel) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -65,7 +65,7 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
 }
 
 /// Whether an error says that something is short or busy now, rather than what this kernel or we may not do.
-pub(super) fn passes(error: &(dyn Error + 'static)) -> bool {
+pub(in crate::kernel) fn passes(error: &(dyn Error + 'static)) -> bool {
     const PASSING: [i32; 6] =
         [libc::ENOMEM, libc::EAGAIN, libc::EBUSY, libc::EMFILE, libc::ENFILE, libc::EINTR];
     let mut source = Some(error);

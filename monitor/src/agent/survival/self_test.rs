@@ -1,4 +1,4 @@
-//! The drill: the real kill path (core, registry, pidfd, reaper) on a child of the agent's own. It proves that the
+//! The self-test: the real kill path (core, registry, pidfd, reaper) on a child of the agent's own. It proves that the
 //! path works with the privileges that the agent has, and touches the code and the stack that it needs.
 
 use std::collections::VecDeque;
@@ -15,7 +15,6 @@ use rustix::process::Signal;
 
 use crate::agent::event_loop::clock;
 use crate::agent::workers::registry::Registry;
-use crate::control::request::Peer;
 use crate::engine::{Action, DomainId, Engine, Event, Measured, Settings};
 use crate::kill::{OpenError, Process, Reaper, Released};
 use crate::units::{Bytes, Pid};
@@ -29,7 +28,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why the kill path does not work.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DrillError {
+pub(super) enum SelfTestError {
     #[error("no child could be started: {0}")]
     NoChild(std::io::Error),
     #[error("the child is not there: {0}")]
@@ -65,36 +64,35 @@ pub fn victim() -> u8 {
 }
 
 /// Starts the child and kills it. From the order to its death.
-pub(super) fn run() -> Result<Duration, DrillError> {
-    let mut victim = start().map_err(DrillError::NoChild)?;
+pub(super) fn run() -> Result<Duration, SelfTestError> {
+    let mut victim = start().map_err(SelfTestError::NoChild)?;
     let pid = Pid(victim.0.id());
     let process = Process::open(Path::new("/proc"), pid, None)?;
     let fd = process.fd();
     let worker = WorkerId(1);
-    let (pushes, _nobody) = tokio::sync::mpsc::channel(1);
     let mut registry = Registry::new(1);
-    registry.add(worker, process, Peer { connection: 0, uid: 0, pushes }, 0, None);
+    registry.add(worker, process, 0, 0, None);
     let (tell, told) = mpsc::channel();
     let reaper = Reaper::start(move |returned| {
         // Nobody waits any more: it took too long.
         let _ = tell.send(returned.released);
     })
-    .map_err(DrillError::NoChild)?;
+    .map_err(SelfTestError::NoChild)?;
 
     if !orders(worker, pid) {
-        return Err(DrillError::NoOrder);
+        return Err(SelfTestError::NoOrder);
     }
     let began = Instant::now();
     let killed = registry.signal(worker, Signal::KILL, Path::new("/proc"));
     if let Some((_, error)) = killed.refused.first() {
-        return Err(DrillError::Refused(error.to_string()));
+        return Err(SelfTestError::Refused(error.to_string()));
     }
     reaper.take(worker, pid, fd.clone());
     let released = told.recv_timeout(PATIENCE).ok();
-    let patience = rustix::time::Timespec::try_from(PATIENCE).map_err(|_| DrillError::Lives)?;
+    let patience = rustix::time::Timespec::try_from(PATIENCE).map_err(|_| SelfTestError::Lives)?;
     match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&patience)) {
         Ok(1..) => {}
-        Ok(0) | Err(_) => return Err(DrillError::Lives),
+        Ok(0) | Err(_) => return Err(SelfTestError::Lives),
     }
     let took = began.elapsed();
     let _ = victim.0.wait();
@@ -103,7 +101,7 @@ pub(super) fn run() -> Result<Duration, DrillError> {
         Some(Released::Done | Released::AlreadyGone | Released::Unsupported | Released::Refused(_)) => {
             Ok(took)
         }
-        None => Err(DrillError::Memory),
+        None => Err(SelfTestError::Memory),
     }
 }
 
@@ -134,7 +132,7 @@ fn orders(worker: WorkerId, pid: Pid) -> bool {
     let measured = Measured::Known { total: Bytes(1 << 30), used: Bytes(1 << 30) };
     let kind = Kind::Task { max_retries: Times::Unlimited };
     let events = [
-        Event::DomainAdded { domain, name: "drill".to_owned(), parent: None },
+        Event::DomainAdded { domain, name: "self-test".to_owned(), parent: None },
         Event::Registered {
             worker,
             pid,

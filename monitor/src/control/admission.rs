@@ -26,7 +26,7 @@ struct Account {
 
 /// An open connection.
 #[derive(Debug)]
-struct Held {
+struct OpenConnection {
     uid: u32,
     /// This connection's part of the account's.
     unfinished: usize,
@@ -41,7 +41,7 @@ struct Held {
 #[derive(Debug, Default)]
 struct Books {
     /// By ticket number: in the order in which they came.
-    open: BTreeMap<u64, Held>,
+    open: BTreeMap<u64, OpenConnection>,
     accounts: HashMap<u32, Account>,
     last: u64,
 }
@@ -89,12 +89,12 @@ pub(super) fn weight(op: &Op) -> u32 {
 
 /// Lets connections and calls in, or says why not.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct Admission {
     limits: Limits,
     books: Mutex<Books>,
 }
 
-impl Gate {
+impl Admission {
     pub(super) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self { limits, books: Mutex::default() })
     }
@@ -138,9 +138,10 @@ impl Gate {
         account.connections += 1;
         books.last += 1;
         let (number, leave) = (books.last, CancellationToken::new());
-        let held = Held { uid, unfinished: 0, silent_since: now, keeps: false, leave: leave.clone() };
+        let held =
+            OpenConnection { uid, unfinished: 0, silent_since: now, keeps: false, leave: leave.clone() };
         books.open.insert(number, held);
-        Ok(Ticket { gate: Arc::clone(self), uid, number, leave })
+        Ok(Ticket { admission: Arc::clone(self), uid, number, leave })
     }
 }
 
@@ -151,7 +152,7 @@ fn busy(message: String) -> Refusal {
 /// One connection in the books.
 #[derive(Debug)]
 pub(super) struct Ticket {
-    gate: Arc<Gate>,
+    admission: Arc<Admission>,
     uid: u32,
     number: u64,
     leave: CancellationToken,
@@ -160,14 +161,14 @@ pub(super) struct Ticket {
 impl Ticket {
     /// Books that this connection holds `bytes` of an unfinished line now.
     pub(super) fn hold(&self, bytes: usize) -> Result<(), Refusal> {
-        let mut books = self.gate.books();
+        let mut books = self.admission.books();
         let Books { open, accounts, .. } = &mut *books;
         let (Some(held), Some(account)) = (open.get_mut(&self.number), accounts.get_mut(&self.uid)) else {
             return Ok(());
         };
         account.unfinished = account.unfinished.saturating_sub(held.unfinished).saturating_add(bytes);
         held.unfinished = bytes;
-        let limit = self.gate.limits.unfinished_per_uid;
+        let limit = self.admission.limits.unfinished_per_uid;
         if account.unfinished > limit {
             return Err(busy(format!("uid {} has more than {limit} bytes of unfinished lines", self.uid)));
         }
@@ -176,11 +177,11 @@ impl Ticket {
 
     /// Books a call, which counts as so many (see [`weight`]). `Err`: too many; how long until the next is taken.
     pub(super) fn call(&self, now: Instant, weight: u32) -> Result<(), Duration> {
-        let limits = &self.gate.limits;
+        let limits = &self.admission.limits;
         let one = Duration::from_secs(1) / limits.calls_per_second.max(1);
         // One that could never be paid would never be answered.
         let each = one * if self.uid == ROOT { 1 } else { weight.clamp(1, limits.burst.max(1)) };
-        let mut books = self.gate.books();
+        let mut books = self.admission.books();
         if let Some(held) = books.open.get_mut(&self.number) {
             held.silent_since = now;
         }
@@ -197,7 +198,7 @@ impl Ticket {
 
     /// It may be silent from now on, and does not give way.
     pub(super) fn keep(&self) {
-        if let Some(held) = self.gate.books().open.get_mut(&self.number) {
+        if let Some(held) = self.admission.books().open.get_mut(&self.number) {
             held.keeps = true;
         }
     }
@@ -210,7 +211,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.gate.books().close(self.number);
+        self.admission.books().close(self.number);
     }
 }
 

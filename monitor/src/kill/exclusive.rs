@@ -26,12 +26,6 @@ pub enum NotOwn {
     /// Others than root can move processes into it.
     #[error("others than root may move processes into {0}")]
     Open(String),
-    /// Somebody froze it, or a cgroup around it, and thaws it when they like.
-    #[error("somebody else keeps it {0}")]
-    Frozen(String),
-    /// Nobody would thaw it if the agent were killed in between.
-    #[error("nobody would thaw it for sure: {0}")]
-    NoThawer(io::Error),
     /// Whether it is its own cannot be told.
     #[error("{path}: {error}")]
     Unknown {

@@ -6,15 +6,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 
 use super::listen::{Access, ListenError, SocketFile, bind};
 
 /// The socket in `status`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct DoorView {
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ListenerView {
     /// Its file.
     pub path: PathBuf,
     /// How often the file was found gone, or another's.
@@ -23,14 +23,14 @@ pub struct DoorView {
     pub error: Option<String>,
 }
 
-/// What the agent's loop has of a [`Door`].
+/// What the agent's loop has of a [`Listener`]: has it look, and hears what it found.
 #[derive(Debug, Default)]
-pub struct Bell {
+pub struct ListenerHandle {
     look: Notify,
-    view: Mutex<DoorView>,
+    view: Mutex<ListenerView>,
 }
 
-impl Bell {
+impl ListenerHandle {
     /// Has the server look whether the socket's file is there, as soon as it has nothing else to do.
     pub fn look(&self) {
         self.look.notify_one();
@@ -38,21 +38,21 @@ impl Bell {
 
     /// What the last look found.
     #[must_use]
-    pub fn view(&self) -> DoorView {
+    pub fn view(&self) -> ListenerView {
         self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 /// See the module. Dropped, it removes its file.
 #[derive(Debug)]
-pub struct Door {
+pub struct Listener {
     // Before the listener: while that is open no other file gets its file's inode.
     file: SocketFile,
     listener: UnixListener,
-    bell: Arc<Bell>,
+    handle: Arc<ListenerHandle>,
 }
 
-impl Door {
+impl Listener {
     /// Listens at `path`.
     ///
     /// # Errors
@@ -62,15 +62,15 @@ impl Door {
     /// Outside of a tokio runtime, as [`bind`].
     pub fn open(path: &Path, access: Access) -> Result<Self, ListenError> {
         let (listener, file) = bind(path, access)?;
-        let view = DoorView { path: path.to_owned(), ..DoorView::default() };
-        let bell = Arc::new(Bell { look: Notify::new(), view: Mutex::new(view) });
-        Ok(Self { file, listener, bell })
+        let view = ListenerView { path: path.to_owned(), ..ListenerView::default() };
+        let handle = Arc::new(ListenerHandle { look: Notify::new(), view: Mutex::new(view) });
+        Ok(Self { file, listener, handle })
     }
 
     /// What tells it to look.
     #[must_use]
-    pub fn bell(&self) -> Arc<Bell> {
-        Arc::clone(&self.bell)
+    pub fn handle(&self) -> Arc<ListenerHandle> {
+        Arc::clone(&self.handle)
     }
 
     /// The next connection. Looks after the file meanwhile, when told to.
@@ -79,14 +79,14 @@ impl Door {
             tokio::select! {
                 biased;
                 accepted = self.listener.accept() => return accepted.map(|(stream, _)| stream),
-                () = self.bell.look.notified() => self.look(),
+                () = self.handle.look.notified() => self.look(),
             }
         }
     }
 
     /// Connections that are open have no part in this: they go on.
     fn look(&mut self) {
-        let mut view = self.bell.view.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut view = self.handle.view.lock().unwrap_or_else(PoisonError::into_inner);
         if self.file.is_there() {
             view.error = None;
             return;

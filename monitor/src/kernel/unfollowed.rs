@@ -1,14 +1,14 @@
 //! Workers whose forks the programs do not follow: their users' processes would fill the map of all workers' processes.
-//! Only stores; who is barred is decided elsewhere.
+//! Only stores; who they are is decided elsewhere.
 
 use aya::maps::{HashMap, Map, MapData, MapError};
 
 use crate::worker::WorkerId;
 
-/// `BARRED` of the object.
-pub struct BarMap(HashMap<MapData, u64, u32>);
+/// `BARRED` of the object: workers whose processes' children are not entered.
+pub struct UnfollowedMap(HashMap<MapData, u64, u32>);
 
-impl BarMap {
+impl UnfollowedMap {
     /// # Errors
     /// If the map has another form.
     pub fn new(map: Map) -> Result<Self, MapError> {
@@ -19,13 +19,13 @@ impl BarMap {
     ///
     /// # Errors
     /// If the map is full or the kernel refuses.
-    pub fn bar(&mut self, worker: WorkerId) -> Result<(), MapError> {
+    pub fn stop_following(&mut self, worker: WorkerId) -> Result<(), MapError> {
         self.0.insert(worker.0, 1, 0)
     }
 
     /// They are again.
-    pub fn lift(&mut self, worker: WorkerId) {
-        // Fails only if it was not barred.
+    pub fn follow_again(&mut self, worker: WorkerId) {
+        // Fails only if it was followed.
         let _ = self.0.remove(&worker.0);
     }
 }
