@@ -4,6 +4,8 @@
 pub mod btf;
 pub mod cells;
 pub mod drops;
+#[cfg(feature = "bench")]
+pub mod empty;
 pub mod events;
 pub mod hook;
 pub mod links;

@@ -26,7 +26,7 @@ fn a_million_deltas_are_delivered_or_counted_and_the_counter_misses_none() {
     let sandbox = sandbox!(512);
     let mut programs =
         Programs::load(KernelLog::Off).unwrap_or_else(|probes| panic!("nothing loads: {probes:#?}"));
-    programs.links.attach(Hook::Memcg);
+    programs.links.attach_counting(Hook::Memcg, &mut programs.cells.cells);
     if !programs.links.attached(Hook::Memcg) {
         return skip!(Lacks::Kernel, "no memcg tracepoint");
     }

@@ -31,7 +31,7 @@ fn loaded(hook: Hook) -> Option<Programs> {
         Err(probes) => panic!("nothing loads: {probes:#?}"),
     };
     programs.links.choose(&[hook]);
-    programs.links.attach(hook);
+    programs.links.attach_counting(hook, &mut programs.cells.cells);
     programs.links.attached(hook).then_some(programs)
 }
 

@@ -28,15 +28,13 @@ pub enum Version {
     V2,
 }
 
-/// The controller whose hierarchy is looked for, unless it is said otherwise.
+/// The controller whose hierarchy is looked for, as PROCFS/PID/cgroup names it.
 const MEMORY: &str = "memory";
 
 /// The hierarchy of the memory controller, as mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hierarchy {
     version: Version,
-    /// v1: whose hierarchy it is, as PROCFS/PID/cgroup names it.
-    controller: &'static str,
     /// The directory of the root cgroup, as far as this mount shows it.
     root: PathBuf,
     /// Where the mount's root lies, in the paths that PROCFS/PID/cgroup uses. `/` unless a container's mount
@@ -80,14 +78,6 @@ impl Hierarchy {
         Some(Self::at(Version::V2, root, procfs, true))
     }
 
-    /// The v1 hierarchy of the freezer. `None`: it is not mounted there.
-    #[must_use]
-    pub fn freezer(cgroupfs: &Path, procfs: &Path) -> Option<Self> {
-        let root = cgroupfs.join("freezer");
-        let mounted = root.join("cgroup.procs").is_file();
-        mounted.then(|| Self { controller: "freezer", ..Self::at(Version::V1, root, procfs, true) })
-    }
-
     fn at(version: Version, root: PathBuf, procfs: &Path, listed: bool) -> Self {
         let mounted = std::fs::read(procfs.join("self/mountinfo"))
             .ok()
@@ -96,7 +86,7 @@ impl Hierarchy {
             // No mount point: a directory made by hand, or a mount we cannot see. Nothing to take off then;
             // a path that does not fit is found missing.
             .unwrap_or_else(|| "/".into());
-        Self { version, controller: MEMORY, root, mounted, listed }
+        Self { version, root, mounted, listed }
     }
 
     /// v1 or v2.
@@ -142,10 +132,10 @@ impl Hierarchy {
             other => other,
         })?;
         let key = match self.version {
-            Version::V1 => self.controller,
+            Version::V1 => MEMORY,
             Version::V2 => "0::",
         };
-        let listed = listed_path(&text, self.version, self.controller)
+        let listed = listed_path(&text, self.version, MEMORY)
             .ok_or_else(|| ReadError::Missing { path: file.as_path().into(), key: Some(key) })?;
         let outside = || ReadError::Outside {
             path: file.as_path().into(),
