@@ -125,8 +125,8 @@ impl Attempt<'_> {
             name: self.plan.name.clone(),
             attempt: self.number,
             idle: false,
-            priority: self.plan.priority,
-            memory: self.plan.memory,
+            priority: 0,
+            memory: None,
             worker: None,
         });
         tokio::pin!(register);
