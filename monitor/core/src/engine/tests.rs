@@ -5,6 +5,7 @@ mod endings;
 mod forgets;
 mod machine;
 mod overlap;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::time::Duration;
