@@ -20,7 +20,7 @@ use rustix::process::Signal;
 
 use crate::agent::event_loop::clock;
 use crate::agent::shell::Shell;
-use crate::agent::workers::registry::Killed;
+use crate::agent::workers::registry::{Entry, Killed};
 use crate::engine::{Event, KillId, Remains};
 use crate::kill::{OwnCgroup, SignalError, ending};
 use crate::memory::Hierarchy;
@@ -138,12 +138,15 @@ impl Shell {
         }
     }
 
-    /// What a victim that does not die waits for. Not on the way to a signal: files are read here.
+    /// What a victim that lives on waits for. Not on the way to its signal: files are read here.
     pub(super) fn examine(&self, kill: KillId, worker: WorkerId, pids: &[Pid]) -> Event {
         let procfs = &self.domains.roots().procfs;
-        let members = self.registry.get(worker).map_or(&[][..], |entry| &entry.members);
+        let entry = self.registry.get(worker);
         let here = |pid: &&Pid| {
-            members.iter().any(|member| member.process.pid() == **pid && !member.process.ended())
+            let held = |entry: &Entry| {
+                entry.members.iter().any(|member| member.process.pid() == **pid && !member.process.ended())
+            };
+            entry.is_some_and(|entry| held(entry) || entry.unheld.iter().any(|(unheld, _)| unheld == *pid))
         };
         let remains: Vec<Remains> = pids.iter().filter(here).map(|pid| stuck::of(procfs, *pid)).collect();
         Event::Examined { kill, worker, remains }

@@ -2,7 +2,6 @@
 //! ends here, confirmed, refused or given up.
 
 use alloc::collections::VecDeque;
-use core::time::Duration;
 
 use super::flight::Flight;
 use super::worker::Life;
@@ -121,22 +120,13 @@ impl Engine {
             None => dead.after(self.memory_patience(index, now)),
         };
         self.flights[index].memory_deadline = Some(until);
-        if now < until && !(back && (refused || self.memory_is_proven(index, now, todo))) {
+        if now < until && !(back && refused) {
+            if back {
+                self.ask_for_memory(index, now, todo);
+            }
             return;
         }
-        // The wait for a reading is over, and none showed it.
-        let shown = self.flights[index].wait.is_none();
-        if back && !refused && shown {
-            self.flights[index].record.times.memory_back = Some(now);
-        }
         self.land(index, !refused, now, todo);
-    }
-
-    /// How long the memory of the dead is waited for.
-    fn memory_patience(&self, index: usize, now: Nanos) -> Duration {
-        let whole = Duration::from_millis(self.settings.memory_wait_ms);
-        let uids = self.uids_of(&self.flights[index].victims);
-        uids.map(|uid| self.patience.memory(uid, whole, now)).min().unwrap_or(whole)
     }
 
     /// The kill is over, one way or the other: its victims leave the books or are stuck, and the domain is read

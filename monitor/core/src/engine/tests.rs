@@ -26,12 +26,15 @@ const MS: u64 = Nanos::PER_MS;
 struct Bench {
     engine: Engine,
     now: Nanos,
+    /// The last readings, in MiB.
+    used: std::collections::BTreeMap<DomainId, u64>,
 }
 
 impl Bench {
     /// The node, and two cgroups in it; threshold 95 of 100.
     fn new(settings: Settings) -> Self {
-        let mut bench = Self { engine: Engine::new(settings), now: Nanos(1_000 * MS) };
+        let mut bench =
+            Self { engine: Engine::new(settings), now: Nanos(1_000 * MS), used: Default::default() };
         for (domain, name, parent) in
             [(NODE, "node", None), (BOX, "cgroup:/box", Some(NODE)), (OTHER, "cgroup:/o", Some(NODE))]
         {
@@ -55,6 +58,7 @@ impl Bench {
     }
 
     fn reading(&mut self, domain: DomainId, used: u64) -> Vec<Action> {
+        self.used.insert(domain, used);
         let measured = Measured::Known { total: Bytes(100 << 20), used: Bytes(used << 20) };
         self.happen(Event::Reading { domain, measured, counter: 0 })
     }
@@ -73,13 +77,17 @@ impl Bench {
         });
     }
 
-    /// One that is gone had its memory taken before.
+    /// One that is gone had its memory taken before; and a kill that asks whether it is back hears what was read last.
     fn ended(&mut self, id: u64, seen: Seen) -> Vec<Action> {
         let mut actions = Vec::new();
         if seen == Seen::Gone {
             actions.extend(self.told_of_end(id, Seen::Released));
         }
         actions.extend(self.told_of_end(id, seen));
+        let waits = self.engine.flights.iter().find(|flight| flight.wait.is_some());
+        if let (Some(domain), Seen::Gone) = (waits.map(|flight| flight.domain), seen) {
+            actions = self.reading(domain, self.used[&domain]);
+        }
         actions
     }
 
@@ -347,6 +355,7 @@ fn by_time_takes_the_idle_first_and_who_gets_work_is_the_newest() {
     assert_eq!(states(&bench), idle);
     assert_eq!(killed(&bench.reading(BOX, 99)), [1], "an idle one that never ran counts from 1 GiB on");
     bench.ended(1, Seen::Gone);
+    bench.reading(BOX, 49);
     bench.happen(Event::Leased { worker: WorkerId(2) });
     assert_eq!(states(&bench)[0], (WorkerState::Running, true));
     assert_eq!(killed(&bench.reading(BOX, 99)), [2], "its time began after that of the one registered last");

@@ -7,9 +7,29 @@ use std::path::Path;
 use crate::engine::Remains;
 use crate::units::Pid;
 
-/// What /proc says. What cannot be read is unknown, not an error: the process may die meanwhile.
+/// How many threads of a process are looked at.
+const MOST_THREADS: usize = 512;
+
+/// What /proc says. What cannot be read is unknown, not an error: the process may die meanwhile. A process lives as long
+/// as one of its threads, so that one that cannot die speaks for all.
 pub(in crate::agent) fn of(procfs: &Path, pid: Pid) -> Remains {
     let dir = procfs.join(pid.to_string());
+    let leader = at(&dir, pid);
+    if leader.cannot_die() {
+        return leader;
+    }
+    let threads = fs::read_dir(dir.join("task")).into_iter().flatten().flatten().take(MOST_THREADS);
+    let mut threads = threads.map(|thread| at(&thread.path(), pid));
+    match threads.find(Remains::cannot_die) {
+        Some(thread) => {
+            Remains { sigkill_pending: leader.sigkill_pending.or(thread.sigkill_pending), ..thread }
+        }
+        None => leader,
+    }
+}
+
+/// The same for what one directory is about: a process's first thread, or one of the others.
+fn at(dir: &Path, pid: Pid) -> Remains {
     let read = |name: &str| fs::read_to_string(dir.join(name)).ok();
     Remains {
         pid,
@@ -54,6 +74,22 @@ mod tests {
         assert_eq!(sigkill_pending("SigPnd:\t0000000000000100\nShdPnd:\t0000000000000000\n"), Some(true));
         assert_eq!(sigkill_pending("SigPnd:\t0000000000000000\nShdPnd:\t0000000000004000\n"), Some(false));
         assert_eq!(sigkill_pending("ShdPnd:\tx\n"), None);
+    }
+
+    #[test]
+    fn one_thread_that_cannot_die_speaks_for_a_process_whose_first_has_exited() {
+        let procfs = tempfile::tempdir().unwrap();
+        let write = |dir: &str, state: char| {
+            let dir = procfs.path().join(dir);
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join("stat"), format!("7 (a) {state} 1 7")).unwrap();
+        };
+        write("7", 'Z');
+        write("7/task/7", 'Z');
+        write("7/task/8", 'R');
+        assert_eq!(of(procfs.path(), Pid(7)).state, Some('Z'));
+        write("7/task/9", 't');
+        assert_eq!(of(procfs.path(), Pid(7)).state, Some('t'));
     }
 
     #[test]
