@@ -59,12 +59,13 @@ impl Engine {
         if let Some(domain) = self.domains.get_mut(&id) {
             domain.held_up = None;
         }
-        self.counters.kills += 1;
         self.last_kill = KillId(self.last_kill.0 + 1);
         let flight = self.flight(id, usage, crossed, chosen, now);
         if self.settings.dry_run {
+            self.counters.would_kill += 1;
             return Relief::None(Some(self.pretend(flight, now, todo)));
         }
+        self.counters.kills += 1;
         for victim in &flight.victims {
             self.order(self.last_kill, *victim, todo);
         }

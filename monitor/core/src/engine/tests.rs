@@ -393,6 +393,14 @@ fn refresh_0_and_dry_run_kill_nobody() {
         "{above:?}"
     );
     assert_eq!(bench.engine.workers()[0].state, WorkerState::Running);
+    let counters = bench.engine.counters();
+    assert_eq!((counters.kills, counters.killed, counters.would_kill), (0, 0, 1));
+    let died = bench.ended(1, Seen::Gone);
+    assert!(
+        notes(&died).iter().any(|note| matches!(note, Note::Ended { .. })),
+        "of something else: {died:?}"
+    );
+    assert_eq!((bench.engine.counters().killed, bench.engine.counters().crashed), (0, 1));
 }
 
 #[test]
