@@ -5,6 +5,7 @@
 //! is not registered. Every kill ends confirmed or timed out.
 
 mod action;
+mod blocking;
 mod brake;
 mod confirm;
 mod decision;
@@ -19,6 +20,7 @@ mod kills;
 mod memory_return;
 mod memory_wait;
 mod note;
+mod patience;
 mod pending;
 mod readings;
 mod refused_backoff;
@@ -47,6 +49,7 @@ pub use self::facts::{
 use self::flight::{Flight, Spare};
 use self::gear::Shift;
 pub use self::note::{Chosen, Note};
+use self::patience::Patience;
 pub use self::settings::Settings;
 pub use self::unhelpful::Unhelpful;
 pub use self::view::{
@@ -82,6 +85,7 @@ pub struct Engine {
     settle_until: Nanos,
     brake: Brake,
     gear: Shift,
+    patience: Patience,
     counters: Counters,
 }
 
@@ -102,6 +106,7 @@ impl Engine {
             settle_until: Nanos(0),
             brake: Brake::default(),
             gear: Shift::default(),
+            patience: Patience::default(),
             counters: Counters::default(),
         }
     }

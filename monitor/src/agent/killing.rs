@@ -27,7 +27,7 @@ use crate::agent::turn::Turn;
 use crate::agent::workers::Workers;
 use crate::agent::workers::measure::Dying;
 use crate::agent::workers::members::Ended;
-use crate::agent::workers::registry::Killed;
+use crate::agent::workers::registry::{Killed, WorkerProcesses};
 use crate::engine::{Event, KillId, Remains, Seen};
 use crate::kernel::hook::Told;
 use crate::kill::{OwnCgroup, Reaper, Released, Returned, SignalError};
@@ -201,11 +201,15 @@ fn answer(
     }
 }
 
-/// What a victim that does not die waits for. Not on the way to a signal: files are read here.
+/// What a victim that lives on waits for. Not on the way to its signal: files are read here.
 pub(super) fn examine(turn: &mut Turn<'_>, workers: &Workers, kill: KillId, worker: WorkerId, pids: &[Pid]) {
-    let members = workers.registry.get(worker).map_or(&[][..], |entry| &entry.members);
-    let here =
-        |pid: &&Pid| members.iter().any(|member| member.process.pid() == **pid && !member.process.ended());
+    let processes = workers.registry.get(worker);
+    let here = |pid: &&Pid| {
+        let held = |processes: &WorkerProcesses| {
+            processes.members.iter().any(|member| member.process.pid() == **pid && !member.process.ended())
+        };
+        processes.is_some_and(|processes| held(processes) || processes.without_pidfd.contains_key(*pid))
+    };
     let remains: Vec<Remains> =
         pids.iter().filter(here).map(|pid| stuck::of(workers.procfs(), *pid)).collect();
     turn.tell(Event::Examined { kill, worker, remains });

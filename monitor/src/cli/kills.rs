@@ -134,7 +134,7 @@ pub(super) fn human(answer: &Value) -> String {
                 text(&victim["should_retry"]),
                 after(times, "signal"),
                 after(times, "dead"),
-                text(&kill["confirmed"]),
+                if kill["dry_run"] == true { "dry run".to_owned() } else { text(&kill["confirmed"]) },
             ]
         })
     });
@@ -162,12 +162,14 @@ mod tests {
              "confirmed": true},
             {"id": 2, "victims": [{}]},
             {"id": 3, "victims": [], "others": 1},
+            {"id": 4, "domain": "node", "victims": [{"worker": "w5"}], "confirmed": false, "dry_run": true},
         ]);
         insta::assert_snapshot!(human(&answer), @"
         KILL  DOMAIN      USED  THRESHOLD  WORKER            PID   MEMORY  RETRY  SIGNALLED     DEAD  CONFIRMED
         1     node    15.1 KiB   14.8 KiB  w4                9    2.0 MiB  yes       +60 µs  +3.0 ms  yes
         2     -              -          -  -                 -          -  -              -        -  -
         3     -              -          -  1 of other users  -          -  -              -        -  -
+        4     node           -          -  w5                -          -  -              -        -  dry run
         ");
         assert_eq!(human(&json!([])), "no worker was killed\n");
         assert!(of_agent(&json!([])).contains("since the agent started"));

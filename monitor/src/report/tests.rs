@@ -96,6 +96,15 @@ fn a_report_says_all_that_is_known_of_a_kill() {
 }
 
 #[test]
+fn a_dry_run_is_told_as_what_would_have_been() {
+    let mut report = report();
+    report.kill.dry_run = true;
+    let text = report.to_string();
+    assert!(text.contains("would kill 7 (dry run") && text.contains("Would kill: w2"), "{text}");
+    assert!(!text.contains("Killed") && !text.contains("(killed)"), "{text}");
+}
+
+#[test]
 fn nothing_in_a_report_commands_a_terminal() {
     let mut report = report();
     let evil = || "\u{1b}[2J\r".to_owned();

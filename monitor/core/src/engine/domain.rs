@@ -43,6 +43,8 @@ pub(super) struct Domain {
     pub(super) asked: Option<(Nanos, Bytes)>,
     /// The workers that charge it and can be killed.
     pub(super) roster: Roster,
+    /// Since when it is above and waits for kills in flight.
+    pub(super) held_up: Option<Nanos>,
     /// Nothing is decided here before this (dry run).
     pub(super) quiet_until: Nanos,
     /// The brake is off here until the domain was below its threshold: holding workers would not help.
@@ -69,6 +71,7 @@ impl Domain {
             crossed: None,
             asked: None,
             roster,
+            held_up: None,
             quiet_until: Nanos(0),
             let_go: false,
             complained: None,

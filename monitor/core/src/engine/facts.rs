@@ -167,6 +167,15 @@ pub struct Remains {
     pub sigkill_pending: Option<bool>,
 }
 
+impl Remains {
+    /// Whether it is in a state in which SIGKILL does not end it: traced and stopped, frozen, or in a call that nothing
+    /// interrupts. What is not known is not such a state.
+    #[must_use]
+    pub fn cannot_die(&self) -> bool {
+        matches!(self.state, Some('t' | 'T' | 'D'))
+    }
+}
+
 /// A measurement of a worker's memory, its descendants included (SPEC 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {

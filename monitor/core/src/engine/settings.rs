@@ -90,6 +90,12 @@ impl Settings {
         Duration::from_millis(if self.refresh_ms == 0 { 1_000 } else { self.refresh_ms })
     }
 
+    /// SPEC 6: how long SIGTERM has before SIGKILL follows.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        Duration::from_millis(self.grace_ms)
+    }
+
     /// Whether they are the same but for what a running agent changes: what follows from which kernel hooks there are.
     #[must_use]
     pub fn same_but_for_hooks(&self, other: &Self) -> bool {

@@ -233,7 +233,10 @@ pub struct Counters {
     pub tried_again: u64,
     /// Kills decided.
     pub kills: u64,
-    /// Of those, the ones whose memory was not seen back within the wait for it.
+    /// Kills that were decided and not carried out, because of `dry_run`. Not among `kills`.
+    #[serde(default)]
+    pub would_kill: u64,
+    /// Of the kills, the ones whose memory was not seen back within the wait for it.
     #[serde(default)]
     pub memory_late: u64,
     /// Of those, the ones that the loop's watchdog carried out while the loop hung.

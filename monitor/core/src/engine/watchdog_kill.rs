@@ -17,8 +17,7 @@ impl Engine {
     #[must_use]
     pub fn next_victims(&mut self, id: DomainId, most: usize, now: Nanos) -> Vec<WorkerId> {
         let Some(domain) = self.domains.get(&id) else { return Vec::new() };
-        let waits = now < domain.quiet_until.max(self.settle_until)
-            || self.flights.iter().any(|flight| self.overlap(flight.domain, id));
+        let waits = now < domain.quiet_until.max(self.settle_until) || self.must_wait(id, now);
         let Some(usage) = domain.usage().filter(|_| !waits && self.settings.may_be_stood_in_for()) else {
             return Vec::new();
         };
@@ -50,7 +49,8 @@ impl Engine {
             return;
         };
         self.counters.watchdog_kills += 1;
-        let flying = self.flights.iter().position(|flight| self.overlap(flight.domain, id));
+        self.make_way(id, now, todo);
+        let flying = self.flights.iter().position(|flight| self.holds_up(flight, id, now));
         let kill = match flying {
             // It hung between the order to kill somebody else and that signal, which was not sent: this is the kill.
             Some(index) if self.flights[index].record.times.signal.is_none() => {

@@ -142,6 +142,7 @@ fn counters(all: &mut Registry, counters: &Counters) {
     count("workers_refused", "Victims that could not be signalled", counters.refused);
     count("workers_tried_again", "Of them, those that became candidates again", counters.tried_again);
     count("kills", "Kills decided", counters.kills);
+    count("would_kill", "Kills decided and not carried out, because of dry_run", counters.would_kill);
     count("memory_late", "Kills whose memory was not seen back in time", counters.memory_late);
     count(
         "watchdog_strays",
