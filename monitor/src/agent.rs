@@ -21,4 +21,4 @@ mod workers;
 pub(crate) use self::brake::releaser::{SUBCOMMAND as RELEASER, watch as releaser};
 pub use self::event_loop::runtime::runtime;
 pub(crate) use self::killing::freezing::thawer::{SUBCOMMAND as THAWER, watch as thawer};
-pub use self::serve::{AgentError, serve};
+pub use self::serve::{AgentError, Role, serve};

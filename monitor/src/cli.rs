@@ -22,6 +22,7 @@ mod status;
 mod table;
 mod thawer;
 mod watch;
+mod witness;
 mod workers;
 
 use std::process::ExitCode;
@@ -59,6 +60,8 @@ enum Command {
     Thawer,
     #[command(name = crate::agent::RELEASER, hide = true)]
     Releaser(releaser::Args),
+    #[command(name = crate::runner::witness::WITNESS, hide = true)]
+    Witness(witness::Args),
     Workers(workers::Args),
 }
 
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Watch(args) => Ok(watch::run(&args)),
         Command::Thawer => Ok(thawer::run()),
         Command::Releaser(args) => Ok(releaser::run(&args)),
+        Command::Witness(args) => Ok(witness::run(&args)),
         Command::Workers(args) => Ok(workers::run(&args)),
     };
     match done {

@@ -1,6 +1,7 @@
 //! The agent's loop: records, ends of processes, calls and deadlines, one after the other on one thread. The caller
 //! opens the socket and owns the stop signal.
 
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::agent::event_loop::clock;
 use crate::agent::event_loop::descriptors::Shares;
 use crate::agent::event_loop::readiness;
 use crate::agent::hooks::namespace;
-use crate::agent::reports::{Reports, last_numbers};
+use crate::agent::reports::{Last, Reports, last_numbers};
 use crate::agent::shell::Shell;
 use crate::agent::survival;
 use crate::agent::watchdog::Watchdog;
@@ -30,6 +31,7 @@ use crate::kernel::programs::{KernelLog, Probes, Programs};
 use crate::memory::{CgroupPath, ReadError};
 use crate::recording::Recorder;
 use crate::units::Nanos;
+use crate::worker::WorkerId;
 
 /// Why the agent cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +60,35 @@ pub enum AgentError {
     Poller(std::io::Error),
 }
 
+/// In whose place an agent is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It is a service of its own.
+    Daemon,
+    /// The same, and takes the place of an agent that lives and has this many workers, until it is ready.
+    After {
+        /// Who come over.
+        workers: usize,
+        /// The last number that one of them has; none: nobody is there.
+        last: Option<WorkerId>,
+    },
+    /// It lives inside a `monitor run`, ends with it, and gives way to a daemon.
+    InProcess {
+        /// It takes over from an agent that gave this number; none: from nobody.
+        last: Option<WorkerId>,
+    },
+}
+
+impl Role {
+    /// A number that an agent before this one gave.
+    fn last_number(self) -> Option<WorkerId> {
+        match self {
+            Self::Daemon => None,
+            Self::After { last, .. } | Self::InProcess { last } => last,
+        }
+    }
+}
+
 /// The shortest time between two ticks, should one not move the deadline that it is for.
 const LEAST_WAIT: Duration = Duration::from_micros(100);
 
@@ -74,13 +105,15 @@ pub async fn serve(
     door: Door,
     shutdown: CancellationToken,
     recorder: Option<Recorder>,
+    role: Role,
     ready: impl FnOnce(),
 ) -> Result<(), AgentError> {
     let (ended, mut ends) = mpsc::unbounded_channel();
     let (requests, mut calls) = mpsc::channel(WAITING_CALLS);
     let (reports, mut later) = Reports::start(&config);
-    let mut shell = start(&config, reports, recorder, ended)?;
+    let mut shell = start(&config, role, reports, recorder, ended)?;
     shell.bell = door.bell();
+    shell.play(role);
     let ring = match &shell.programs {
         Some(programs) => Some(readiness::readable(programs.events_fd().map_err(AgentError::Poller)?)),
         None => None,
@@ -129,6 +162,9 @@ pub async fn serve(
                 Request::Call { peer, op, reply } => {
                     // A client that went away needs no answer.
                     let _ = reply.send(shell.answer(peer, op).map(Shown::into_text));
+                    if shell.gives_way() {
+                        shutdown.cancel();
+                    }
                 }
                 Request::Closed { connection } => shell.hang_up(connection),
             },
@@ -167,6 +203,7 @@ fn load(config: &Config) -> Result<Programs, Box<Probes>> {
 
 fn start(
     config: &Config,
+    role: Role,
     reports: Reports,
     recorder: Option<Recorder>,
     ended: mpsc::UnboundedSender<crate::agent::workers::members::Ended>,
@@ -195,13 +232,18 @@ fn start(
     }
     shell.recorder = recorder;
     shell.happen(Event::Settings(settings));
-    let last = config.journal.as_deref().and_then(last_numbers);
+    let mut last = config.journal.as_deref().and_then(last_numbers);
+    if let Some(number) = role.last_number() {
+        let last = last.get_or_insert_with(|| Last { kill: None, worker: number, users: BTreeMap::new() });
+        last.worker = last.worker.max(number);
+    }
     if let Some(last_kill) = last.as_ref().and_then(|last| last.kill) {
         shell.happen(Event::Resumed { last_kill });
     }
     shell.number_after(last, survival::follows_a_killed_agent());
     shell.guards_ancestors = config.node;
-    if survival::follows_a_killed_agent() {
+    // One that lives goes on until this one is ready: its workers come then.
+    if survival::follows_a_killed_agent() && !matches!(role, Role::After { .. }) {
         shell.follows_an_agent();
     }
     if config.node {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 
-use super::listen::{Access, ListenError, SocketFile, bind};
+use super::listen::{Access, ListenError, SocketFile, bind, replace};
 
 /// The socket in `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -61,10 +61,24 @@ impl Door {
     /// # Panics
     /// Outside of a tokio runtime, as [`bind`].
     pub fn open(path: &Path, access: Access) -> Result<Self, ListenError> {
-        let (listener, file) = bind(path, access)?;
+        Ok(Self::of(path, bind(path, access)?))
+    }
+
+    /// The same, in the place of an agent that listens there and is about to end.
+    ///
+    /// # Errors
+    /// As [`replace`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, as [`replace`].
+    pub fn replace(path: &Path, access: Access) -> Result<Self, ListenError> {
+        Ok(Self::of(path, replace(path, access)?))
+    }
+
+    fn of(path: &Path, (listener, file): (UnixListener, SocketFile)) -> Self {
         let view = DoorView { path: path.to_owned(), ..DoorView::default() };
         let bell = Arc::new(Bell { look: Notify::new(), view: Mutex::new(view) });
-        Ok(Self { file, listener, bell })
+        Self { file, listener, bell }
     }
 
     /// What tells it to look.

@@ -10,7 +10,6 @@ use super::flight::Flight;
 use super::memory_wait::{Answer, Wait};
 use super::worker::Worker;
 use super::{Action, DomainId, Engine};
-use crate::threshold::Usage;
 use crate::units::{Bytes, Nanos};
 use crate::worker::WorkerId;
 

@@ -30,6 +30,8 @@ pub(in crate::agent) struct Status<'a> {
     pid: u32,
     now: Nanos,
     uptime_ms: u64,
+    /// It lives inside a `monitor run`, and ends with it.
+    in_process: bool,
     policy: &'a str,
     refresh_ms: u64,
     kills: bool,
@@ -74,6 +76,10 @@ impl Shell {
                 self.watchers.add(peer)?;
                 self.viewer(uid).show(())
             }
+            Op::GiveWay => {
+                self.give_way(&peer)?;
+                self.viewer(uid).show(())
+            }
             Op::Status => self.viewer(uid).show(self.status()),
             Op::Metrics => self.viewer(uid).show(Metrics(self.metrics())),
             Op::Workers => self.viewer(uid).show(self.engine.workers()),
@@ -108,6 +114,7 @@ impl Shell {
             pid: std::process::id(),
             now: clock::now(),
             uptime_ms: u64::try_from(clock::now().since(self.started).as_millis()).unwrap_or(u64::MAX),
+            in_process: self.is_in_process(),
             policy: settings.policy.as_str(),
             refresh_ms: settings.refresh_ms,
             kills: settings.kills(),

@@ -7,8 +7,12 @@
 
 use std::time::Duration;
 
+use crate::agent::api::calls::refuse;
 use crate::agent::event_loop::clock;
+use crate::agent::serve::Role;
 use crate::agent::shell::Shell;
+use crate::control::protocol::{Refusal, RefusalCode};
+use crate::control::request::Peer;
 use crate::engine::Event;
 use crate::kill::{Process, dying};
 use crate::units::Nanos;
@@ -29,6 +33,14 @@ pub(in crate::agent) struct Former {
     dying: Vec<Process>,
     /// Until when they are waited for: as long as for the agent's own victims.
     patience: Nanos,
+    /// How many workers come over from an agent that lives, if one does.
+    expected: Option<usize>,
+    /// How many have.
+    came: usize,
+    /// This agent lives in a `monitor run`.
+    in_process: bool,
+    /// Another agent takes this one's place.
+    gives_way: bool,
 }
 
 impl Shell {
@@ -47,7 +59,7 @@ impl Shell {
         let back = now.after(SETTLE);
         let longest = Duration::from_millis(self.engine.settings().kill_timeout_ms);
         let patience = if dying.is_empty() { back } else { back.max(now.after(longest)) };
-        self.former = Former { back: Some(back), dying, patience };
+        self.former = Former { back: Some(back), dying, patience, ..std::mem::take(&mut self.former) };
         self.happen(Event::Settle { until: patience });
     }
 
@@ -56,11 +68,52 @@ impl Shell {
         if clock::now().since(self.started) < YOUNG {
             self.follows_an_agent();
         }
+        self.former.came += 1;
+        // All are here: nobody else would be killed in somebody's place.
+        if self.former.expected == Some(self.former.came) && self.former.dying.is_empty() {
+            self.happen(Event::Settle { until: clock::now() });
+        }
+    }
+
+    pub(in crate::agent) fn play(&mut self, role: Role) {
+        self.former.in_process = matches!(role, Role::InProcess { .. });
+        self.former.expected = match role {
+            Role::After { workers, .. } => Some(workers),
+            Role::Daemon | Role::InProcess { .. } => None,
+        };
+    }
+
+    pub(in crate::agent) fn is_in_process(&self) -> bool {
+        self.former.in_process
+    }
+
+    /// Whether another agent takes this one's place now.
+    pub(in crate::agent) fn gives_way(&self) -> bool {
+        self.former.gives_way
+    }
+
+    /// Another agent is ready.
+    pub(in crate::agent) fn give_way(&mut self, peer: &Peer) -> Result<(), Refusal> {
+        let own = rustix::process::geteuid().as_raw();
+        if peer.uid != 0 && peer.uid != own {
+            return Err(refuse(
+                RefusalCode::Denied,
+                None,
+                "this agent gives way to root's and its own user's only".to_owned(),
+            ));
+        }
+        if !self.former.in_process {
+            let message = "this agent is a service of its own: stop it by its service manager".to_owned();
+            return Err(refuse(RefusalCode::Invalid, None, message));
+        }
+        tracing::info!("another agent is ready: this one, which is inside a `monitor run`, gives way");
+        self.former.gives_way = true;
+        Ok(())
     }
 
     /// At each tick: are they gone?
     pub(in crate::agent) fn look_after_the_dying(&mut self) {
-        let Former { back: Some(back), dying, patience } = &mut self.former else { return };
+        let Former { back: Some(back), dying, patience, .. } = &mut self.former else { return };
         if dying.is_empty() {
             return;
         }

@@ -64,7 +64,7 @@ impl Shell {
             self.happen(Event::Unregistered { worker });
             return Err(not_yours(pid, caller));
         }
-        Ok(Registered { worker })
+        Ok(Registered { worker, in_process: self.is_in_process() })
     }
 
     /// A launcher lost the connection and came back. Whose process it is now was checked.
@@ -78,7 +78,7 @@ impl Shell {
         let (code, message) = match self.registry.take_over(worker, peer) {
             Ok(()) => {
                 self.become_idle(worker, register.idle);
-                return Ok(Registered { worker });
+                return Ok(Registered { worker, in_process: self.is_in_process() });
             }
             Err(NotTaken::Connected) => {
                 (RefusalCode::Duplicate, format!("process {pid} is registered already, as {worker}"))
