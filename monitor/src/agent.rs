@@ -20,4 +20,5 @@ mod workers;
 
 pub(crate) use self::brake::releaser::{SUBCOMMAND as RELEASER, watch as releaser};
 pub use self::event_loop::runtime::runtime;
+pub use self::killing::previous_agent::Role;
 pub use self::serve::{AgentError, serve};

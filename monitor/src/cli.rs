@@ -21,6 +21,7 @@ mod self_test;
 mod status;
 mod table;
 mod watch;
+mod witness;
 mod workers;
 
 use std::process::ExitCode;
@@ -58,6 +59,8 @@ enum Command {
     Watch(watch::Args),
     #[command(name = crate::agent::RELEASER, hide = true)]
     Releaser(releaser::Args),
+    #[command(name = crate::runner::witness::WITNESS, hide = true)]
+    Witness(witness::Args),
     Workers(workers::Args),
 }
 
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => Ok(status::run(&args)),
         Command::Watch(args) => Ok(watch::run(&args)),
         Command::Releaser(args) => Ok(releaser::run(&args)),
+        Command::Witness(args) => Ok(witness::run(&args)),
         Command::Workers(args) => Ok(workers::run(&args)),
     };
     match done {

@@ -52,6 +52,8 @@ pub struct Config {
     pub oom_retries: Times,
     /// `oom_retry_base_ms`, at most 60 s.
     pub oom_retry_base: Duration,
+    /// `crash_retry_base_ms`, at most 60 s.
+    pub crash_retry_base: Duration,
     /// `summary_interval_ms`; `None`: no summaries.
     pub summary_interval: Option<Duration>,
     /// Who is killed (SPEC 5).
@@ -121,6 +123,7 @@ impl Config {
             min_memory_free: None,
             oom_retries: Times::Unlimited,
             oom_retry_base: Duration::from_secs(1),
+            crash_retry_base: Duration::from_secs(1),
             summary_interval: Some(Duration::from_secs(60)),
             policy: PolicyName::GroupByOwner,
             count_swap: false,

@@ -1,6 +1,7 @@
 //! The agent's loop: records, ends of processes, calls and deadlines, one after the other on one thread. The caller
 //! opens the socket and owns the stop signal.
 
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::agent::event_loop::descriptors::Shares;
 use crate::agent::event_loop::readiness;
 use crate::agent::hooks::{Hooks, namespace};
 use crate::agent::killing::Killing;
-use crate::agent::killing::previous_agent::PreviousAgent;
+use crate::agent::killing::previous_agent::{PreviousAgent, Role};
 use crate::agent::reports::{Reports, last_numbers};
 use crate::agent::shell::{Components, Inbox, Shell};
 use crate::agent::survival::{self, Upkeep};
@@ -33,6 +34,7 @@ use crate::control::listener::{Listener, ListenerHandle};
 use crate::control::request::Request;
 use crate::control::server::{self, Limits};
 use crate::engine::{Engine, Event, Gears, Settings};
+use crate::journal::Last;
 use crate::kernel::hook::Hook;
 use crate::kernel::links::{Links, Probes};
 use crate::kernel::programs::{KernelLog, Programs};
@@ -82,10 +84,11 @@ pub async fn serve(
     listener: Listener,
     shutdown: CancellationToken,
     recorder: Option<Recorder>,
+    role: Role,
     ready: impl FnOnce(),
 ) -> Result<(), AgentError> {
     let (requests, mut calls) = mpsc::channel(WAITING_CALLS);
-    let (mut shell, Inbox { mut ends, mut later }) = start(&config, listener.handle(), recorder)?;
+    let (mut shell, Inbox { mut ends, mut later }) = start(&config, role, listener.handle(), recorder)?;
     let ring = shell.parts().hooks.records_fd().transpose().map_err(AgentError::Poller)?;
     let ring = ring.map(readiness::readable);
     let ring = ring.transpose().map_err(AgentError::Poller)?;
@@ -136,6 +139,9 @@ pub async fn serve(
                 Request::Call { peer, op, reply } => {
                     // A client that went away needs no answer.
                     let _ = reply.send(shell.answer(peer, op).map(Shown::into_text));
+                    if shell.parts().previous_agent.gives_way() {
+                        shutdown.cancel();
+                    }
                 }
                 Request::Closed { connection } => shell.hang_up(connection),
             },
@@ -169,6 +175,7 @@ fn load(config: &Config) -> Result<Programs, Box<Probes>> {
 /// Builds the shell with all its components, and tells the engine what there is at the start.
 fn start(
     config: &Config,
+    role: Role,
     listener: Arc<ListenerHandle>,
     recorder: Option<Recorder>,
 ) -> Result<(Shell, Inbox), AgentError> {
@@ -177,16 +184,20 @@ fn start(
         forward_kernel_log(&mut programs.links);
     }
     let follows = survival::follows_a_killed_agent();
-    let last = config.journal.as_deref().and_then(last_numbers);
+    let mut last = config.journal.as_deref().and_then(last_numbers);
+    if let Some(number) = role.last_number() {
+        let last = last.get_or_insert_with(|| Last { kill: None, worker: number, users: BTreeMap::new() });
+        last.worker = last.worker.max(number);
+    }
     let last_kill = last.as_ref().and_then(|last| last.kill);
     let settings = settings(config, &programs);
     let numbers = Numbers::after(last, follows);
-    let (mut shell, inbox) = build(config, &settings, programs, numbers, listener, recorder);
+    let (mut shell, inbox) = build(config, role, &settings, programs, numbers, listener, recorder);
     shell.happen(Event::Settings(settings));
     if let Some(last_kill) = last_kill {
         shell.happen(Event::Resumed { last_kill });
     }
-    if follows {
+    if follows && !role.follows_one_that_lives() {
         shell.step(|parts, turn| parts.previous_agent.was_here(turn, parts.workers.procfs()));
     }
     if config.node {
@@ -210,6 +221,7 @@ fn start(
 /// The shell, complete; the engine knows of nothing yet.
 pub(super) fn build(
     config: &Config,
+    role: Role,
     settings: &Settings,
     programs: Result<Programs, Box<Probes>>,
     numbers: Numbers,
@@ -239,7 +251,7 @@ pub(super) fn build(
         measuring: Measuring::new(dying.clone(), reports.to_loop()),
         hooks: Hooks::new(links, events, gears(config, true)),
         killing: Killing::new(&roots, dying, config.debug_delay, ended),
-        previous_agent: PreviousAgent::new(started),
+        previous_agent: PreviousAgent::new(role, started),
         brake: Brake::Off,
         watchdog,
         reports,

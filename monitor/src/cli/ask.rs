@@ -11,6 +11,7 @@ use super::exit;
 use crate::config::{self, ConfigFlags, SYSTEM_SOCKET};
 use crate::control::client::{Client, ClientError};
 use crate::control::protocol::Op;
+use crate::printable::output;
 
 /// Where the agent is, and in which form its answer is wanted.
 #[derive(Debug, clap::Args)]
@@ -38,7 +39,8 @@ impl Ask {
     }
 
     pub(super) async fn connect(&self) -> Result<Client, ClientError> {
-        Client::connect(&self.path()).await
+        let path = self.path();
+        if self.named() { Client::connect_told(&path).await } else { Client::connect(&path).await }
     }
 
     /// Whether an agent was named.
@@ -73,15 +75,15 @@ pub(super) fn refused(error: &ClientError) -> u8 {
     if matches!(error, ClientError::Refused(_)) { exit::FAILED } else { exit::AGENT }
 }
 
-/// A line on stderr.
+/// A line on stderr, in one write: parallel callers' lines do not mix.
 pub(super) fn complain(error: &dyn fmt::Display) {
-    let _ = writeln!(io::stderr(), "monitor: {error}");
+    let _ = io::stderr().write_all(output(&format!("monitor: {error}\n")).as_bytes());
 }
 
-/// Prints to stdout; the exit status. A reader that went away (`| head`) is no failure.
+/// Prints to stdout what can be shown; the exit status. A reader that went away (`| head`) is no failure.
 pub(super) fn print(text: &str) -> u8 {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(output(text).as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => exit::OK,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
         Err(error) => {

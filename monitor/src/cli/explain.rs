@@ -14,7 +14,7 @@ use super::ask::{self, Ask};
 use super::{exit, past};
 use crate::control::protocol::Op;
 use crate::engine::{Explanation, KillId};
-use crate::printable::printable;
+use crate::printable::{output, printable};
 use crate::snapshot::{self, Answer, Snapshot, SnapshotError, Verdict};
 
 /// The most that is read: room for a million workers, and an end for what has none (`/dev/zero`).
@@ -167,7 +167,7 @@ fn print(answer: &Answer, json: bool) -> Result<(), Error> {
         render(answer)
     };
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(output(&text).as_bytes()).and_then(|()| out.flush()) {
         // The reader has seen enough, as `head` does: no failure of ours.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(Error::Write),

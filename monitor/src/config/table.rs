@@ -77,6 +77,15 @@ pub static SETTINGS: &[Setting] = &[
         field: at!(oom_retry_base, Millis { min: 0, max: 60_000 }),
     },
     Setting {
+        key: "crash_retry_base_ms",
+        flag: "crash-retry-base-ms",
+        env: "MONITOR_CRASH_RETRY_BASE_MS",
+        ray: &[],
+        doc: "Delay before the first retry after a crash, in milliseconds; doubled for each further one up to 60 s, \
+              and counted anew once an attempt has run for a minute. 0: no delay.",
+        field: at!(crash_retry_base, Millis { min: 0, max: 60_000 }),
+    },
+    Setting {
         key: "summary_interval_ms",
         flag: "summary-interval-ms",
         env: "MONITOR_SUMMARY_INTERVAL_MS",

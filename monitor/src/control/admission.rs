@@ -78,7 +78,7 @@ impl Books {
 /// nothing else meanwhile. `explain` ranks them all.
 pub(super) fn weight(op: &Op) -> u32 {
     match op {
-        Op::Unregister { .. } | Op::SetIdle { .. } => 1,
+        Op::Unregister { .. } | Op::SetIdle { .. } | Op::GiveWay => 1,
         Op::Status | Op::Metrics | Op::Watch => 2,
         // Looks for the process's descendants in all of /proc.
         Op::Register(_) => 5,

@@ -22,6 +22,9 @@ pub struct Status {
     pub now: Nanos,
     /// How long it runs.
     pub uptime_ms: u64,
+    /// It lives inside a `monitor run`, and ends with it.
+    #[serde(default)]
+    pub in_process: bool,
     /// By which policy it chooses.
     pub policy: PolicyName,
     /// The longest time between two readings.

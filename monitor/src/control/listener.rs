@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 
-use super::listen::{Access, ListenError, SocketFile, bind};
+use super::listen::{Access, ListenError, SocketFile, bind, replace};
 
 /// The socket in `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -61,10 +61,25 @@ impl Listener {
     /// # Panics
     /// Outside of a tokio runtime, as [`bind`].
     pub fn open(path: &Path, access: Access) -> Result<Self, ListenError> {
-        let (listener, file) = bind(path, access)?;
+    pub fn open(path: &Path, access: Access) -> Result<Self, ListenError> {
+        Ok(Self::of(path, bind(path, access)?))
+    }
+
+    /// The same, in the place of an agent that listens there and is about to end.
+    ///
+    /// # Errors
+    /// As [`replace`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, as [`replace`].
+    pub fn replace(path: &Path, access: Access) -> Result<Self, ListenError> {
+        Ok(Self::of(path, replace(path, access)?))
+    }
+
+    fn of(path: &Path, (listener, file): (UnixListener, SocketFile)) -> Self {
         let view = ListenerView { path: path.to_owned(), ..ListenerView::default() };
         let handle = Arc::new(ListenerHandle { look: Notify::new(), view: Mutex::new(view) });
-        Ok(Self { file, listener, handle })
+        Self { file, listener, handle }
     }
 
     /// What tells it to look.

@@ -72,6 +72,9 @@ pub enum Op {
     },
     /// Push everything that happens to this connection. Answer: `null`.
     Watch,
+    /// Another agent is ready to listen in this one's place: end. For root and the agent's own user, and for an agent that
+    /// lives inside a `monitor run` only. Answer: `null`.
+    GiveWay,
 }
 
 /// What a launcher says of a worker (SPEC 1).
@@ -109,6 +112,9 @@ pub struct Register {
     /// What one attempt needs, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
+    /// It lives on when the worker that owns it is gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub detached: bool,
     /// The id that an agent before this one gave it: it keeps it if that is free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerId>,
@@ -134,6 +140,9 @@ pub enum KindName {
 pub struct Registered {
     /// Its id from now on.
     pub worker: WorkerId,
+    /// The agent lives inside a `monitor run`, and ends with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_process: bool,
 }
 
 /// A line from the agent that answers a call.
@@ -221,6 +230,11 @@ pub enum Push {
         pid: Pid,
         /// Whether it is stopped now.
         held: bool,
+    },
+    /// The worker that owns such a worker is gone, and the agent ends this one with it.
+    OwnerDied {
+        /// Which is ended.
+        worker: WorkerId,
     },
     /// After `watch`: something happened. A `Note` as JSON.
     Note {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::process::{self, ProcessMemory};
 use super::{CgroupPath, Hierarchy, ReadError};
+use crate::printable::is_hidden;
 use crate::units::{Bytes, MemoryKind, Pid};
 
 /// SPEC 8: commands are cut at this many characters.
@@ -150,7 +151,7 @@ fn printable(line: &[u8], length: usize) -> String {
     for character in String::from_utf8_lossy(line).chars() {
         let piece = match character {
             '\0' => " ".to_owned(),
-            control if control.is_control() || is_invisible(control) => control.escape_unicode().to_string(),
+            hidden if is_hidden(hidden) => hidden.escape_unicode().to_string(),
             plain => plain.to_string(),
         };
         let characters = piece.chars().count();
@@ -161,11 +162,6 @@ fn printable(line: &[u8], length: usize) -> String {
         out.push_str(&piece);
     }
     out
-}
-
-/// Characters that reorder or break a line without being control characters.
-fn is_invisible(character: char) -> bool {
-    matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

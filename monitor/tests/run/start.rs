@@ -94,3 +94,47 @@ async fn a_command_that_cannot_be_run_is_not_retried() {
         assert!(stderr(&output).contains(part) && stderr(&output).contains(program), "{}", stderr(&output));
     }
 }
+
+#[tokio::test]
+async fn a_command_may_run_unguarded_until_an_agent_is_there() {
+    let files = tempfile::tempdir().unwrap();
+    let socket = files.path().join("monitor.sock");
+    let mut command = monitor();
+    command.arg("run").arg("--socket").arg(&socket).args([
+        "--if-no-agent=run",
+        "--json-events",
+        "events",
+        "--",
+    ]);
+    command.args(["sh", "-c", "echo ${MONITOR_WORKER_ID-none}; read wait < pipe; exit 6"]);
+    rustix::fs::mkfifoat(rustix::fs::CWD, files.path().join("pipe"), rustix::fs::Mode::from_raw_mode(0o600))
+        .unwrap();
+    command.current_dir(files.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    assert_eq!(first_line(&mut child).await, "none\n");
+    let mut agent = Fake::start_at(&socket, Limits::default());
+    agent.register(3).await;
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut text = String::new();
+    while !text.contains("guards the command as w3") {
+        text += &soon("the word that an agent is there", said.next_line()).await.unwrap().unwrap();
+    }
+    std::fs::write(files.path().join("pipe"), "go\n").unwrap();
+    let output = output(child).await;
+    assert_eq!(output.status.code(), Some(6));
+    assert_eq!(text.matches("unguarded").count(), 1, "{text}");
+    let events = std::fs::read_to_string(files.path().join("events")).unwrap();
+    let events: Vec<Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events[0]["event"], "unguarded");
+    assert_eq!((&events[1]["event"], &events[1]["worker"]), (&json!("registered"), &json!("w3")));
+}
+
+#[tokio::test]
+async fn without_an_agent_a_command_may_be_refused() {
+    let files = tempfile::tempdir().unwrap();
+    let mut command = monitor();
+    command.args(["run", "--if-no-agent=fail", "--", "touch", "ran"]).current_dir(files.path());
+    command.env("MONITOR_SOCKET", files.path().join("none.sock")).stderr(Stdio::null());
+    assert_eq!(output(command.spawn().unwrap()).await.status.code(), Some(125));
+    assert!(!files.path().join("ran").exists());
+}

@@ -105,7 +105,7 @@ impl Registrar<'_> {
             turn.tell(Event::Unregistered { worker });
             return Err(not_yours(pid, caller));
         }
-        Ok(Registered { worker })
+        Ok(Registered { worker, in_process: self.previous_agent.is_in_process() })
     }
 
     /// A launcher lost the connection and came back. Whose process it is now was checked.
@@ -120,7 +120,7 @@ impl Registrar<'_> {
         let (code, message) = match self.workers.registry.take_over(worker, peer) {
             Ok(()) => {
                 become_idle(turn, worker, register.idle);
-                return Ok(Registered { worker });
+                return Ok(Registered { worker, in_process: self.previous_agent.is_in_process() });
             }
             Err(NotTaken::Connected) => {
                 (RefusalCode::Duplicate, format!("process {pid} is registered already, as {worker}"))

@@ -38,6 +38,10 @@ impl Shell {
                 self.parts.api.watchers.add(peer)?;
                 self.viewer(uid).show(())
             }
+            Op::GiveWay => {
+                self.parts.previous_agent.give_way(&peer)?;
+                self.viewer(uid).show(())
+            }
             Op::Status => self.viewer(uid).show(self.status()),
             Op::Metrics => self.viewer(uid).show(Metrics(metrics::text(&self.status()))),
             Op::Workers => self.viewer(uid).show(self.engine.workers()),
@@ -85,6 +89,7 @@ impl Shell {
             pid: std::process::id(),
             now,
             uptime_ms: u64::try_from(now.since(self.started).as_millis()).unwrap_or(u64::MAX),
+            in_process: self.parts.previous_agent.is_in_process(),
             policy: settings.policy,
             refresh_ms: settings.refresh_ms,
             kills: settings.kills(),
