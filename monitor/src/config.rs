@@ -23,12 +23,13 @@ use std::time::Duration;
 pub use self::error::{ConfigError, ConfigErrors, Refusal};
 pub use self::file::ConfigFile;
 pub use self::flags::ConfigFlags;
-pub use self::load::{DEFAULT_FILE, FILE_ENV, load, read_file};
+pub use self::load::{load, read_file};
 pub use self::resolve::{Effective, Resolved, check, resolve};
 pub use self::setting::{RayMeaning, RayName, Setting};
 pub use self::source::Source;
 pub use self::table::SETTINGS;
 use self::values::{BrakeMode, GearChoice, OwnerTieBreak, PolicyName, ProbeChoice, UnhelpfulKills};
+pub use self::values::{DEFAULT_FILE, FILE_ENV};
 use crate::units::Bytes;
 use crate::worker::Times;
 
