@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 
 use super::exit;
 use crate::config::{self, ConfigFlags, SYSTEM_SOCKET};
@@ -48,12 +48,16 @@ impl Ask {
         self.socket.is_some()
     }
 
-    /// Asks, and prints the answer as JSON or as `human` puts it; the exit status.
-    pub(super) fn ask(&self, op: Op, human: fn(&Value) -> String) -> u8 {
+    /// Asks, and prints the answer as JSON or as `human` puts it; the exit status. An answer of another form, as an agent
+    /// of another version may give, is printed as it came: what it said is better than nothing.
+    pub(super) fn ask<T: DeserializeOwned>(&self, op: Op, human: impl Fn(&T) -> String) -> u8 {
         let answer = block_on(async { self.connect().await?.call(op).await });
         match answer {
             Ok(Ok(value)) if self.json => print(&format!("{value}\n")),
-            Ok(Ok(value)) => print(&human(&value)),
+            Ok(Ok(value)) => match T::deserialize(&value) {
+                Ok(answer) => print(&human(&answer)),
+                Err(_) => print(&format!("{value:#}\n")),
+            },
             Ok(Err(error)) => refused(&error),
             Err(error) => {
                 complain(&error);
@@ -78,6 +82,17 @@ pub(super) fn refused(error: &ClientError) -> u8 {
 /// A line on stderr, in one write: parallel callers' lines do not mix.
 pub(super) fn complain(error: &dyn fmt::Display) {
     let _ = io::stderr().write_all(output(&format!("monitor: {error}\n")).as_bytes());
+}
+
+/// Prints a value as one line of JSON; the exit status.
+pub(super) fn print_json(value: &impl serde::Serialize) -> u8 {
+    match serde_json::to_string(value) {
+        Ok(text) => print(&(text + "\n")),
+        Err(error) => {
+            complain(&error);
+            exit::FAILED
+        }
+    }
 }
 
 /// Prints to stdout what can be shown; the exit status. A reader that went away (`| head`) is no failure.

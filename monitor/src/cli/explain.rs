@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::ask::{self, Ask};
 use super::{exit, past};
@@ -135,12 +134,8 @@ fn again(args: &Args, kill: KillId) -> u8 {
 }
 
 /// The agent's answer for people.
-fn live(answer: &Value) -> String {
-    match serde_json::from_value::<Explanation>(answer.clone()) {
-        Ok(explanation) => format!("{}: {}", printable(&explanation.domain), render(&explanation.answer)),
-        // An agent of another version: what it said is better than nothing.
-        Err(_) => format!("{answer:#}\n"),
-    }
+fn live(explanation: &Explanation) -> String {
+    format!("{}: {}", printable(&explanation.domain), render(&explanation.answer))
 }
 
 fn from_file(path: &Path) -> Result<Answer, Error> {

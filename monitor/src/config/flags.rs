@@ -10,10 +10,10 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::config::Config;
 use crate::config::form::Shape;
-use crate::config::load::{DEFAULT_FILE, FILE_ENV};
 use crate::config::setting::Setting;
 use crate::config::source::Given;
 use crate::config::table::SETTINGS;
+use crate::config::values::{DEFAULT_FILE, FILE_ENV};
 
 /// What the command line says about settings. `#[command(flatten)]` it.
 #[derive(Debug, Clone, Default)]
