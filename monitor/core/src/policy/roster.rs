@@ -19,6 +19,8 @@ const MAX_KILL_BUFFER: Bytes = Bytes(3 << 30);
 pub struct Roster {
     policy: Policy,
     workers: BTreeMap<WorkerId, Candidate>,
+    /// What they hold together; who was not measured counts as nothing.
+    held: Bytes,
     order: Order,
 }
 
@@ -38,7 +40,7 @@ impl Roster {
                 Order::Line(BTreeSet::new())
             }
         };
-        Self { policy, workers: BTreeMap::new(), order }
+        Self { policy, workers: BTreeMap::new(), held: Bytes(0), order }
     }
 
     /// The policy it is ordered by.
@@ -56,6 +58,7 @@ impl Roster {
                 line.extend(ordering::place(self.policy, &candidate).map(|(place, _)| place))
             }
         }
+        self.held = self.held.saturating_add(candidate.memory.unwrap_or_default());
         self.workers.insert(candidate.id, candidate);
         replaced
     }
@@ -63,6 +66,7 @@ impl Roster {
     /// Takes a worker out: it died, or is being killed and so no candidate any more. `None`: not there.
     pub fn remove(&mut self, id: WorkerId) -> Option<Candidate> {
         let candidate = self.workers.remove(&id)?;
+        self.held = self.held.saturating_sub(candidate.memory.unwrap_or_default());
         match &mut self.order {
             Order::Groups(groups) => groups.remove(&candidate),
             Order::Line(line) => {
@@ -79,7 +83,10 @@ impl Roster {
         match self.policy {
             // Sizes have no say here, and all of them change at each refresh: nothing is moved.
             Policy::GroupByOwner { .. } | Policy::RetriableLifo | Policy::RetriableFifo => {
-                self.workers.get_mut(&id).map(|candidate| candidate.memory = memory).is_some()
+                let Some(candidate) = self.workers.get_mut(&id) else { return false };
+                let before = core::mem::replace(&mut candidate.memory, memory).unwrap_or_default();
+                self.held = self.held.saturating_sub(before).saturating_add(memory.unwrap_or_default());
+                true
             }
             Policy::ByTime { .. } => self.update(id, |candidate| candidate.memory = memory),
         }
@@ -91,6 +98,12 @@ impl Roster {
             candidate.activity = activity;
             candidate.started = since;
         })
+    }
+
+    /// What all workers hold together, as last measured; those that were not count as nothing.
+    #[must_use]
+    pub fn held(&self) -> Bytes {
+        self.held
     }
 
     /// The worker with this id.

@@ -11,9 +11,10 @@ use tokio::task::spawn_blocking;
 
 use crate::agent::event_loop::later::{Later, after};
 use crate::agent::shell::Shell;
-use crate::engine::Event;
+use crate::agent::workers::registry::Entry;
+use crate::engine::{DomainId, Event};
 use crate::memory::process::{ProcessMemory, memory_of_all};
-use crate::memory::{CgroupPath, Hierarchy, Roots, own};
+use crate::memory::{CgroupPath, Hierarchy, Roots, own, users};
 use crate::units::{Bytes, Pid};
 use crate::worker::WorkerId;
 
@@ -56,6 +57,8 @@ struct Subject {
 /// What was measured.
 pub(in crate::agent) struct Measurement {
     samples: Vec<(WorkerId, Option<ProcessMemory>)>,
+    /// What processes hold that are no workers, by domain.
+    others: Vec<(DomainId, Option<Bytes>)>,
     took: Duration,
     /// It was asked for: the timer goes on by itself.
     extra: bool,
@@ -93,11 +96,25 @@ impl Shell {
                 Some(Subject { worker: id, pids: entry.pids(), cgroup: entry.cgroup.clone() })
             })
             .collect();
+        let weighed = self.engine.weighs().into_iter();
+        let weighed: Vec<_> = weighed.map(|id| (id, self.domains.path(id))).collect();
+        let mut pids: Vec<Pid> = Vec::new();
+        if !weighed.is_empty() {
+            pids.extend(
+                self.registry.ids().into_iter().filter_map(|id| self.registry.get(id)).flat_map(Entry::pids),
+            );
+            pids.sort_unstable();
+        }
         let to_loop = self.reports.to_loop();
         tokio::spawn(async move {
-            let measured =
-                spawn_blocking(move || all(&roots, hierarchy.as_ref(), workers, &dying, extra)).await;
-            let nothing = Measurement { samples: Vec::new(), took: Duration::ZERO, extra };
+            let measured = spawn_blocking(move || {
+                let mut measured = all(&roots, hierarchy.as_ref(), workers, &dying, extra);
+                measured.others = others(&roots, hierarchy.as_ref(), weighed, &pids);
+                measured
+            });
+            let nothing =
+                Measurement { samples: Vec::new(), others: Vec::new(), took: Duration::ZERO, extra };
+            let measured = measured.await;
             // The loop is gone only when the agent is.
             let _ = to_loop.send(Later::Measured(measured.unwrap_or(nothing)));
         });
@@ -112,6 +129,9 @@ impl Shell {
                 memory: sample.map(|sample| sample.bytes),
                 measured: sample.map(|sample| sample.measured),
             });
+        }
+        for (domain, memory) in measurement.others {
+            self.happen(Event::Others { domain, memory });
         }
         if measurement.extra {
             return;
@@ -130,6 +150,23 @@ impl Shell {
             .iter()
             .any(|view| view.used.zip(view.threshold).is_some_and(|(u, t)| near(u, t)))
     }
+}
+
+/// What processes hold that are none of `workers` (in order), by domain; a domain without a path is the node.
+fn others(
+    roots: &Roots,
+    hierarchy: Option<&Hierarchy>,
+    domains: Vec<(DomainId, Option<CgroupPath>)>,
+    workers: &[Pid],
+) -> Vec<(DomainId, Option<Bytes>)> {
+    let of = |path: Option<&CgroupPath>| {
+        let within = match path {
+            None => None,
+            Some(path) => Some((hierarchy?, path)),
+        };
+        users::private_but(&roots.procfs, within, workers).ok()
+    };
+    domains.into_iter().map(|(id, path)| (id, of(path.as_ref()))).collect()
 }
 
 /// Workers that ended meanwhile, and those that are being killed, are left out.
@@ -156,7 +193,7 @@ fn all(
             Err(_) => Some((worker, None)),
         }
     });
-    Measurement { samples: samples.collect(), took: started.elapsed(), extra }
+    Measurement { samples: samples.collect(), others: Vec::new(), took: started.elapsed(), extra }
 }
 
 #[cfg(test)]
