@@ -129,7 +129,7 @@ impl Config {
             policy: PolicyName::GroupByOwner,
             count_swap: false,
             owner_tie_break: OwnerTieBreak::Newest,
-            unhelpful_kills: UnhelpfulKills::Kill,
+            unhelpful_kills: UnhelpfulKills::Auto,
             kill_buffer: None,
             idle_threshold: Bytes(1 << 30),
             min_victim_memory: MinVictimMemory::default(),

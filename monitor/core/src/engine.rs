@@ -185,6 +185,7 @@ impl Engine {
                 let sample = memory.map(|bytes| Sample { bytes, measured, at: now });
                 self.measured(worker, sample);
             }
+            Event::Others { domain, memory } => self.weighed(domain, memory, now, todo),
             Event::Refused { kill, worker, pid, at, for_now } => {
                 self.refused(kill, worker, (pid, for_now), at, now, todo);
             }

@@ -201,6 +201,11 @@ impl Domains {
         Some(Event::DomainRemoved { domain: id })
     }
 
+    /// The cgroup of a domain; `None`: it is the node.
+    pub(super) fn path(&self, id: DomainId) -> Option<CgroupPath> {
+        self.entries.get(&id).and_then(|entry| entry.cgroup.clone())
+    }
+
     /// Whether a cgroup is a domain.
     pub(super) fn is_guarded(&self, path: &CgroupPath) -> bool {
         self.entries.values().any(|entry| entry.cgroup.as_ref() == Some(path))

@@ -127,8 +127,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "unhelpful-kills",
         env: "MONITOR_UNHELPFUL_KILLS",
         ray: &[],
-        doc: "Whether to kill when killing all candidates could not bring the domain below its threshold \
-              (SPEC 10.5).",
+        doc: "What to do when killing all candidates could not bring the domain below its threshold: kill, skip, or \
+              auto, which skips where processes that are no workers hold the memory.",
         field: at!(unhelpful_kills, OneOf::NEW),
     },
     Setting {

@@ -146,7 +146,7 @@ const ROWS: &[Row] = &[
     ),
     ("count_swap", SWITCH, NOT_A_SWITCH),
     ("owner_tie_break", &[("newest", "newest"), ("oldest", "oldest")], NOT_A_WORD),
-    ("unhelpful_kills", &[("kill", "kill"), ("skip", "skip")], NOT_A_WORD),
+    ("unhelpful_kills", &[("kill", "kill"), ("skip", "skip"), ("auto", "auto")], NOT_A_WORD),
     ("kill_buffer", &[("auto", "auto"), ("0", "0"), ("3GiB", "3221225472")], NOT_A_SIZE),
     ("kill_buffer", &[], &[("-1", "-1 is out of range")]),
     ("idle_threshold", &[("0", "0"), ("1GiB", "1073741824")], NOT_A_SIZE),

@@ -49,7 +49,8 @@ impl Choice for PolicyName {
 }
 
 impl Choice for UnhelpfulKills {
-    const ALL: &'static [(Self, &'static str)] = &[(Self::Kill, "kill"), (Self::Skip, "skip")];
+    const ALL: &'static [(Self, &'static str)] =
+        &[(Self::Kill, "kill"), (Self::Skip, "skip"), (Self::Auto, "auto")];
 }
 
 impl Choice for OwnerTieBreak {

@@ -108,6 +108,25 @@ pub fn top(
     Ok(Users { top, complete })
 }
 
+/// What the processes of the node, or of a cgroup and those below it, hold privately, less those that are left out
+/// (in order). Who ends meanwhile, or cannot be looked into, counts as nothing.
+///
+/// # Errors
+/// As [`top`].
+pub(crate) fn private_but(
+    procfs: &Path,
+    within: Option<(&Hierarchy, &CgroupPath)>,
+    but: &[Pid],
+) -> Result<Bytes, ReadError> {
+    let pids = match within {
+        None => process::all(procfs)?,
+        Some((hierarchy, cgroup)) => members(&hierarchy.dir(cgroup))?,
+    };
+    let others = pids.into_iter().filter(|pid| but.binary_search(pid).is_err());
+    let held = others.map(|pid| process::private(procfs, pid).unwrap_or_default());
+    Ok(held.fold(Bytes(0), Bytes::saturating_add))
+}
+
 /// The processes of the cgroup at `dir` and of those below it.
 ///
 /// # Errors

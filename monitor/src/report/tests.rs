@@ -133,7 +133,10 @@ fn the_same_facts_are_json_with_the_keys_of_the_list_of_kills() {
 fn it_says_when_no_kill_can_help() {
     let usage = |used| Usage { total: Bytes(1000), used: Bytes(used), threshold: Bytes(500) };
     let found = Unhelpful::of(usage(900), [Some(Bytes(100)), Some(Bytes(200))]);
-    assert_eq!(found, Some(Unhelpful { candidates_hold: Bytes(300), others_hold: Bytes(600) }));
+    assert_eq!(
+        found,
+        Some(Unhelpful { candidates_hold: Bytes(300), others_hold: Bytes(600), took: Bytes(0) })
+    );
     assert_eq!(Unhelpful::of(usage(800), [Some(Bytes(300))]), None, "at the threshold is not above it");
     assert_eq!(Unhelpful::of(usage(900), [Some(Bytes(1)), None]), None, "unknown is not nothing");
     let mut decision = decision();

@@ -226,6 +226,13 @@ pub enum Event {
         #[serde(default)]
         measured: Option<MemoryKind>,
     },
+    /// What processes of a domain hold that belong to no worker. It follows the measurements of the workers.
+    Others {
+        /// Of which domain.
+        domain: DomainId,
+        /// Their private memory; `None`: could not be measured.
+        memory: Option<Bytes>,
+    },
     /// A deadline passed, or it is time to refresh.
     Tick,
 }

@@ -148,10 +148,20 @@ pub enum Gear {
 #[serde(rename_all = "snake_case")]
 pub enum UnhelpfulKills {
     /// Kill all the same, as Ray does.
-    #[default]
     Kill,
     /// Kill nobody and report who holds the memory.
     Skip,
+    /// Kill nobody where processes that are no workers are known to hold at least what is too much; kill where it is
+    /// files, a shared object store, or not known who holds it.
+    #[default]
+    Auto,
+}
+
+impl UnhelpfulKills {
+    /// What agents did that do not say.
+    pub(super) fn of_old() -> Self {
+        Self::Kill
+    }
 }
 
 /// A process that was killed and does not die, as /proc shows it.

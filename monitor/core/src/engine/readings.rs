@@ -34,6 +34,7 @@ impl Engine {
         } else {
             (domain.crossed, domain.asked) = (None, None);
             domain.let_go = false;
+            domain.note_room();
             domain.held_up = None;
         }
         if unknown {

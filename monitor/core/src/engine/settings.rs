@@ -34,7 +34,7 @@ pub struct Settings {
     /// SPEC 6: after its death, how long a victim's memory is waited for.
     pub memory_wait_ms: u64,
     /// SPEC 10.5.
-    #[serde(default)]
+    #[serde(default = "UnhelpfulKills::of_old")]
     pub unhelpful_kills: UnhelpfulKills,
     /// SPEC 6: SIGTERM first, SIGKILL this long after it; 0: SIGKILL at once.
     #[serde(default)]
@@ -71,7 +71,7 @@ impl Default for Settings {
             min_victim_memory: MinVictimMemory::default(),
             kill_timeout_ms: 10_000,
             memory_wait_ms: 1_000,
-            unhelpful_kills: UnhelpfulKills::Kill,
+            unhelpful_kills: UnhelpfulKills::default(),
             grace_ms: 0,
             dry_run: false,
             brake: false,
@@ -112,7 +112,7 @@ impl Settings {
     /// Whether somebody may kill in the engine's place: not where it would kill nobody, or only after a measurement.
     #[must_use]
     pub fn may_be_stood_in_for(&self) -> bool {
-        self.kills() && !self.dry_run && self.unhelpful_kills == UnhelpfulKills::Kill
+        self.kills() && !self.dry_run && self.unhelpful_kills != UnhelpfulKills::Skip
     }
 
     /// Whether workers are stopped at the line: only where something is done for those who wait.

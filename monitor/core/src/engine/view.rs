@@ -233,6 +233,9 @@ pub struct Counters {
     pub tried_again: u64,
     /// Kills decided.
     pub kills: u64,
+    /// Readings above the threshold at which nobody was killed because it could not have helped.
+    #[serde(default)]
+    pub spared: u64,
     /// Kills that were decided and not carried out, because of `dry_run`. Not among `kills`.
     #[serde(default)]
     pub would_kill: u64,

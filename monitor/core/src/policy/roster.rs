@@ -20,6 +20,8 @@ pub struct Roster {
     policy: Policy,
     least: MinVictimMemory,
     workers: BTreeMap<WorkerId, Candidate>,
+    /// What they hold together; who was not measured counts as nothing.
+    held: Bytes,
     order: Order,
     /// Those whose memory is known, by it.
     sizes: BTreeSet<(Bytes, WorkerId)>,
@@ -54,6 +56,7 @@ impl Roster {
             policy,
             least,
             workers: BTreeMap::new(),
+            held: Bytes(0),
             order,
             sizes: BTreeSet::new(),
             priorities: BTreeMap::new(),
@@ -77,6 +80,7 @@ impl Roster {
         }
         self.sizes.extend(candidate.memory.map(|memory| (memory, candidate.id)));
         *self.priorities.entry(candidate.priority).or_default() += 1;
+        self.held = self.held.saturating_add(candidate.memory.unwrap_or_default());
         self.workers.insert(candidate.id, candidate);
         replaced
     }
@@ -84,6 +88,7 @@ impl Roster {
     /// Takes a worker out: it died, or is being killed and so no candidate any more. `None`: not there.
     pub fn remove(&mut self, id: WorkerId) -> Option<Candidate> {
         let candidate = self.workers.remove(&id)?;
+        self.held = self.held.saturating_sub(candidate.memory.unwrap_or_default());
         match &mut self.order {
             Order::Groups(groups) => groups.remove(&candidate),
             Order::Line(line) => {
@@ -116,6 +121,8 @@ impl Roster {
                         self.sizes.remove(&(before, id));
                     }
                     self.sizes.extend(memory.map(|memory| (memory, id)));
+                    self.held = self.held.saturating_sub(before.unwrap_or_default());
+                    self.held = self.held.saturating_add(memory.unwrap_or_default());
                 }
                 true
             }
@@ -131,6 +138,12 @@ impl Roster {
             candidate.activity = activity;
             candidate.started = since;
         })
+    }
+
+    /// What all workers hold together, as last measured; those that were not count as nothing.
+    #[must_use]
+    pub fn held(&self) -> Bytes {
+        self.held
     }
 
     /// The worker with this id.

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::engine::DomainId;
 use crate::memory::process::ProcessMemory;
 use crate::report::Report;
+use crate::units::Bytes;
 use crate::worker::WorkerId;
 
 /// See the module.
@@ -25,6 +27,8 @@ pub(in crate::agent) enum Later {
 pub(in crate::agent) struct Measurement {
     /// Each that could be looked at; `None`: it could not be measured.
     pub(in crate::agent) samples: Vec<(WorkerId, Option<ProcessMemory>)>,
+    /// What processes hold that are no workers, by domain; `None`: it could not be measured.
+    pub(in crate::agent) others: Vec<(DomainId, Option<Bytes>)>,
     pub(in crate::agent) took: Duration,
     /// It was asked for: the timer goes on by itself.
     pub(in crate::agent) extra: bool,

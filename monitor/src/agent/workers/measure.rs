@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::spawn_blocking;
 
-use super::registry::Registry;
+use super::registry::{Registry, WorkerProcesses};
 use crate::agent::domains::Domains;
 use crate::agent::event_loop::later::{Later, Measurement, after};
 use crate::agent::turn::Turn;
-use crate::engine::{Engine, Event};
+use crate::engine::{DomainId, Engine, Event};
 use crate::memory::process::memory_of_all;
-use crate::memory::{CgroupPath, Hierarchy, Roots, own};
+use crate::memory::{CgroupPath, Hierarchy, Roots, own, users};
 use crate::units::{Bytes, Pid};
 use crate::worker::WorkerId;
 
@@ -102,11 +102,24 @@ impl Measuring {
                 Some(Subject { worker: id, pids, cgroup })
             })
             .collect();
+        let weighed = engine.weighs().into_iter();
+        let weighed: Vec<_> = weighed.map(|id| (id, domains.path(id))).collect();
+        let mut pids: Vec<Pid> = Vec::new();
+        if !weighed.is_empty() {
+            let known = registry.ids().into_iter().filter_map(|id| registry.get(id));
+            pids.extend(known.flat_map(WorkerProcesses::pids));
+            pids.sort_unstable();
+        }
         let to_loop = self.to_loop.clone();
         tokio::spawn(async move {
-            let measured =
-                spawn_blocking(move || all(&roots, hierarchy.as_ref(), workers, &dying, extra)).await;
-            let nothing = Measurement { samples: Vec::new(), took: Duration::ZERO, extra };
+            let measured = spawn_blocking(move || {
+                let mut measured = all(&roots, hierarchy.as_ref(), workers, &dying, extra);
+                measured.others = others(&roots, hierarchy.as_ref(), weighed, &pids);
+                measured
+            });
+            let nothing =
+                Measurement { samples: Vec::new(), others: Vec::new(), took: Duration::ZERO, extra };
+            let measured = measured.await;
             // The loop is gone only when the agent is.
             let _ = to_loop.send(Later::Measured(measured.unwrap_or(nothing)));
         });
@@ -122,6 +135,9 @@ impl Measuring {
                 measured: sample.map(|sample| sample.measured),
             });
         }
+        for (domain, memory) in measurement.others {
+            turn.tell(Event::Others { domain, memory });
+        }
         if measurement.extra {
             return;
         }
@@ -135,6 +151,23 @@ fn near(engine: &Engine) -> bool {
     let near =
         |used: Bytes, threshold: Bytes| u128::from(used.0) * 100 >= u128::from(threshold.0) * NEAR_PERCENT;
     engine.domains().iter().any(|view| view.used.zip(view.threshold).is_some_and(|(u, t)| near(u, t)))
+}
+
+/// What processes hold that are none of `workers` (in order), by domain; a domain without a path is the node.
+fn others(
+    roots: &Roots,
+    hierarchy: Option<&Hierarchy>,
+    domains: Vec<(DomainId, Option<CgroupPath>)>,
+    workers: &[Pid],
+) -> Vec<(DomainId, Option<Bytes>)> {
+    let of = |path: Option<&CgroupPath>| {
+        let within = match path {
+            None => None,
+            Some(path) => Some((hierarchy?, path)),
+        };
+        users::private_but(&roots.procfs, within, workers).ok()
+    };
+    domains.into_iter().map(|(id, path)| (id, of(path.as_ref()))).collect()
 }
 
 /// Workers that ended meanwhile, and those that are being killed, are left out.
@@ -161,7 +194,7 @@ fn all(
             Err(_) => Some((worker, None)),
         }
     });
-    Measurement { samples: samples.collect(), took: started.elapsed(), extra }
+    Measurement { samples: samples.collect(), others: Vec::new(), took: started.elapsed(), extra }
 }
 
 #[cfg(test)]
