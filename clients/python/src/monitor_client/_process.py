@@ -11,6 +11,7 @@ import os
 import pickle
 import threading
 from concurrent.futures import Future, wait
+from concurrent.futures import TimeoutError as NotInTime
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
 from typing import Any, Optional
@@ -21,6 +22,9 @@ from ._system import Pidfd
 
 #: How long a process may be dead before it is not waited for any more: Pebble sees a death after 0.1 s.
 _SEEN_DEAD = 1.0
+
+#: How long a process may take to start: on a loaded machine an interpreter takes seconds.
+_HELLO = 120.0
 
 #: How long the end of a process is waited for. Pebble sends SIGKILL 3 s after SIGTERM.
 _STOP = 10.0
@@ -68,11 +72,11 @@ class PoolProcess:
             finally:
                 _starting = None
         try:
-            self.pid, self.start_time = asked.result()
+            self.pid, self.start_time = asked.result(_HELLO)
             self._pidfd = Pidfd(self.pid)
         except BaseException as error:
             self._stop()
-            if isinstance(error, OSError):  # Pebble's own, or it was gone at once.
+            if isinstance(error, (OSError, NotInTime)):  # The former: Pebble's own, or it was gone at once.
                 raise ProcessDiedError(getattr(error, "exitcode", None)) from error
             raise
 
@@ -103,8 +107,6 @@ class PoolProcess:
         self._pidfd.close()
 
     def _stop(self) -> None:
-        # First: a process forked while these pipes are closed must not close what has their numbers then.
-        _PROCESSES.discard(self)
         stopping = threading.Thread(target=self._stop_pool, daemon=True)
         stopping.start()
         stopping.join(_STOP)
@@ -112,11 +114,19 @@ class PoolProcess:
     def _stop_pool(self) -> None:
         try:
             self._pool.stop()
+            listener = getattr(self._pool, "_message_manager_loop", None)
+            if listener is not None:
+                listener.join(_STOP)
+            # multiprocessing forgets the number of a pipe after closing it. A process forked in between would
+            # close it once more, when the number is that of its own pipe perhaps.
+            with _START:
+                self._close_pipes()
+                _PROCESSES.discard(self)
             self._pool.join()
         except (RuntimeError, OSError):
             pass  # It cannot be ended, or ended in this moment.
 
-    def _close_inherited(self) -> None:
+    def _close_pipes(self) -> None:
         for end in self._context.pipes:
             try:
                 end.close()
@@ -156,7 +166,7 @@ def _forked() -> None:
     """In a forked child: the pipes of the others are not its own. Open here, they would hide their ends."""
     for process in list(_PROCESSES):
         if process is not _starting:
-            process._close_inherited()
+            process._close_pipes()
     _PROCESSES.clear()
 
 
