@@ -86,13 +86,13 @@ fn kernel_tests(skips: &mut Skips) -> Result<()> {
     )
 }
 
-/// One kernel that is not the host's. A developer decides about 20 MB of QEMU; CI has it installed.
+/// One kernel that is not the host's. A developer decides about 20 MB of QEMU; CI fetches them.
 fn other_kernel(skips: &mut Skips) -> Result<()> {
     if in_ci() {
         vm::install()?;
     }
     if !vm::available() {
-        skips.add("the tests on another kernel", "QEMU is not installed; `cargo xtask vm` does it");
+        skips.add("the tests on another kernel", "QEMU is not here; `cargo xtask vm` fetches it");
         return Ok(());
     }
     vm::run_machines(&vm::Options::quickest()?)

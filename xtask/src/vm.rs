@@ -2,6 +2,7 @@
 
 mod archive;
 mod console;
+mod emulator;
 mod initramfs;
 mod kernel;
 mod programs;
@@ -15,14 +16,15 @@ mod table;
 mod line;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{in_path, output, step};
+use crate::command::{output, step};
+use crate::setup;
 use crate::toolchain::record;
-use crate::{debian, setup};
+use emulator::Emulator;
 use kernel::{Kernels, Spec};
 use qemu::Machine;
 use table::Column;
@@ -103,28 +105,25 @@ impl Options {
     }
 }
 
-/// Whether machines can be booted here without installing anything.
+/// Whether machines can be booted here without fetching anything.
 pub(crate) fn available() -> bool {
-    !in_path(qemu::PROGRAM).is_empty()
+    cache().is_ok_and(|cache| Emulator::find(&cache).is_some())
 }
 
-/// Installs QEMU where that is possible.
+/// Fetches QEMU where there is none.
 pub(crate) fn install() -> Result<()> {
-    if available() {
-        return Ok(());
-    }
-    const PACKAGES: [&str; 1] = ["qemu-system-x86"];
-    if let Some(obstacle) = debian::obstacle() {
-        bail!("QEMU is needed ({}) and cannot be installed: {obstacle}", qemu::PROGRAM);
-    }
-    debian::install("QEMU, which runs the other kernels", &PACKAGES)
+    Emulator::get(&cache()?).map(drop)
+}
+
+fn cache() -> Result<PathBuf> {
+    Ok(record::cache_dir().context("no cache folder")?.join("vm"))
 }
 
 /// Boots each kernel, prints the table to stdout, and fails if any test or machine did.
 pub(crate) fn run_machines(options: &Options) -> Result<()> {
     setup::ensure()?;
-    install()?;
-    let cache = record::cache_dir().context("no cache folder")?.join("vm");
+    let cache = cache()?;
+    let emulator = Emulator::get(&cache)?;
     let mut kernels = Kernels::new(cache.clone());
     let work = tempfile::tempdir().context("a temporary folder")?;
     let initrd = work.path().join("initrd");
@@ -140,7 +139,7 @@ pub(crate) fn run_machines(options: &Options) -> Result<()> {
     };
     let mut columns = Vec::new();
     for spec in specs {
-        columns.push(column(&spec, options, &mut kernels, &initrd, work.path()));
+        columns.push(column(&spec, options, &mut kernels, &emulator, (&initrd, work.path())));
     }
     let text = table::markdown(&columns);
     print!("{text}");
@@ -159,7 +158,14 @@ pub(crate) fn run_machines(options: &Options) -> Result<()> {
 }
 
 /// One kernel's column; what keeps it from booting is in there too, so that the others still get theirs.
-fn column(spec: &Spec, options: &Options, kernels: &mut Kernels, initrd: &Path, work: &Path) -> Column {
+/// Needs the initramfs and a folder to work in.
+fn column(
+    spec: &Spec,
+    options: &Options,
+    kernels: &mut Kernels,
+    emulator: &Emulator,
+    (initrd, work): (&Path, &Path),
+) -> Column {
     let mut column = Column::new(spec.to_string());
     let kernel = match kernels.get(&spec.series, options.update) {
         Ok(kernel) => kernel,
@@ -169,6 +175,7 @@ fn column(spec: &Spec, options: &Options, kernels: &mut Kernels, initrd: &Path, 
         }
     };
     let machine = Machine {
+        emulator,
         kernel: &kernel.image,
         initrd,
         arguments: &spec.arguments,

@@ -12,11 +12,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::console::Alarm;
+use super::emulator::{Emulator, PROGRAM};
 use super::line::Line;
 use super::table::Column;
-
-/// QEMU for the one architecture whose kernels are fetched.
-pub(super) const PROGRAM: &str = "qemu-system-x86_64";
 
 /// `monitor.vm=1` is what vm-init wants to see before it takes the machine for its own. The rest makes boots quick
 /// and equal: panics end the machine, no boot messages, no other security module.
@@ -26,6 +24,8 @@ const COMMAND_LINE: &str = "console=ttyS0 monitor.vm=1 panic=-1 quiet loglevel=5
 /// What to boot.
 #[derive(Debug)]
 pub(super) struct Machine<'a> {
+    /// QEMU.
+    pub(super) emulator: &'a Emulator,
     /// A bzImage.
     pub(super) kernel: &'a Path,
     /// An initramfs with vm-init.
@@ -81,7 +81,7 @@ impl Machine<'_> {
     }
 
     fn command(&self, socket: &Path) -> Command {
-        let mut command = Command::new(PROGRAM);
+        let mut command = self.emulator.command();
         command
             .args(["-accel", "tcg,thread=multi", "-cpu", "max,-la57", "-machine", "q35", "-smp", "2"])
             .args(["-m", &self.memory.to_string()])
