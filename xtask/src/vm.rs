@@ -179,7 +179,7 @@ fn column(
         kernel: &kernel.image,
         initrd,
         arguments: &spec.arguments,
-        memory: if options.systemd { options.memory.max(systemd::MEMORY) } else { options.memory },
+        memory: memory(options, initrd),
         deadline: Duration::from_secs(options.deadline),
     };
     for attempt in 1..=ATTEMPTS {
@@ -189,7 +189,7 @@ fn column(
         if let Err(error) = machine.run(work, &mut column) {
             column.trouble(format!("{error:#}"));
         }
-        eprintln!("    {}", column.summary());
+        eprintln!("{spec}: {}", column.summary());
         if !column.is_void() {
             break;
         }
@@ -198,6 +198,15 @@ fn column(
         }
     }
     column
+}
+
+/// MiB of a machine: what the user wants, and room for the initramfs. The kernel unpacks it into half of the memory, and
+/// keeps the packed one until then.
+fn memory(options: &Options, initrd: &Path) -> u32 {
+    const BESIDE_IT: u64 = 192;
+    let wanted = if options.systemd { options.memory.max(systemd::MEMORY) } else { options.memory };
+    let size = fs::metadata(initrd).map_or(0, |meta| meta.len()) >> 20;
+    wanted.max(u32::try_from(size * 2 + BESIDE_IT).unwrap_or(u32::MAX))
 }
 
 fn write_table(columns: &[Column], text: &str, options: &Options) -> Result<()> {
