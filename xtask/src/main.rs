@@ -7,6 +7,7 @@ mod debian;
 mod demo;
 mod fuzz;
 mod program;
+mod python;
 mod setup;
 mod soak;
 mod test;

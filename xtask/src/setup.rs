@@ -9,7 +9,7 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{run, step};
+use crate::command::{progress, run, step};
 use crate::debian;
 use crate::toolchain::record::{self, EbpfToolchain, LINKER_VARIABLE, TOOLCHAIN_VARIABLE};
 use crate::toolchain::{self, Fit, LINKED};
@@ -66,7 +66,7 @@ fn get_toolchain() -> Result<Fit> {
     }
     step("No toolchain of rustup can build for BPF:");
     for line in unfit {
-        eprintln!("    {line}");
+        progress(&format!("    {line}"));
     }
     link_debians()
 }

