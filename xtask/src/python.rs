@@ -34,10 +34,18 @@ pub(crate) fn program(tool: &Tool) -> Result<PathBuf> {
     Ok(program)
 }
 
+/// Whether [`program`] would find it without installing anything.
+pub(crate) fn is_installed(tool: &Tool) -> bool {
+    folder(tool.packages).is_ok_and(|folder| folder.join(WHOLE).is_file())
+}
+
+fn folder(packages: &[&str]) -> Result<PathBuf> {
+    Ok(record::cache_dir().context("no cache folder")?.join("python").join(name(packages)))
+}
+
 /// The environment with `packages`.
 fn environment(packages: &[&str]) -> Result<PathBuf> {
-    let cache = record::cache_dir().context("no cache folder")?.join("python");
-    let folder = cache.join(name(packages));
+    let folder = folder(packages)?;
     let whole = folder.join(WHOLE);
     let installed = packages.join("\n");
     // An upgrade of the system may have taken its Python away.

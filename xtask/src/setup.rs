@@ -71,6 +71,14 @@ fn get_toolchain() -> Result<Fit> {
     link_debians()
 }
 
+/// Gets Debian's rustc and cargo, whatever else there is: those that Debian has other architectures' libraries for.
+pub(crate) fn debians_toolchain() -> Result<()> {
+    match toolchain::examine(LINKED) {
+        Ok(_) if debian::missing(&TOOLCHAIN_PACKAGES).is_empty() => Ok(()),
+        Ok(_) | Err(_) => link_debians().map(drop),
+    }
+}
+
 /// Makes Debian's rustc a toolchain of rustup, so that it is called like any other and only by its name.
 fn link_debians() -> Result<Fit> {
     let missing = debian::missing(&TOOLCHAIN_PACKAGES);

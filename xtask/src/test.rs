@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use crate::command::{cargo, in_path, run, step};
 use crate::debian::is_root;
 use crate::python::{self, Tool};
-use crate::{setup, vm};
+use crate::{chart, setup, vm};
 use skips::Skips;
 
 /// The kernel side is compiled for BPF only, by the library's build script.
@@ -47,6 +47,7 @@ pub(crate) fn run_tests() -> Result<()> {
 fn static_checks(skips: &mut Skips) -> Result<()> {
     run("Format", cargo().args(["fmt", "--all", "--check"]))?;
     licenses(skips)?;
+    kubernetes(skips)?;
     run(
         "Lints",
         cargo()
@@ -54,6 +55,15 @@ fn static_checks(skips: &mut Skips) -> Result<()> {
             .args(NOT_FOR_HOST)
             .args(["--", "-D", "warnings"]),
     )
+}
+
+/// What Kubernetes is told. The tools for it are some hundred megabytes, which a developer decides about.
+fn kubernetes(skips: &mut Skips) -> Result<()> {
+    if in_ci() || chart::available() {
+        return chart::run_chart(&chart::Options::check());
+    }
+    skips.add("the Helm chart", "its tools are not here; `cargo xtask chart` fetches them");
+    Ok(())
 }
 
 /// Advisories are left out: they change while the code does not, and need the network.

@@ -1,7 +1,8 @@
 //! apt with lists, cache and sources of its own: fetches Debian's packages and unpacks them into a folder. The system's
 //! sources stay as they are, and nothing is installed. apt checks the signatures against Debian's keyring.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, str};
 
@@ -37,6 +38,20 @@ pub(crate) struct Apt {
 impl Apt {
     /// Reads the lists of `suites` into `dir`, from the mirrors that the system is configured for.
     pub(crate) fn open(dir: &Path, suites: &Suites) -> Result<Self> {
+        Self::with(dir, suites, &[])
+    }
+
+    /// As [`Apt::open`], for another architecture, of which this system has nothing.
+    pub(crate) fn open_for(dir: &Path, suites: &Suites, architecture: &str) -> Result<Self> {
+        let options = [
+            format!("APT::Architecture={architecture}"),
+            format!("APT::Architectures={architecture}"),
+            "Dir::State::status=/dev/null".into(),
+        ];
+        Self::with(dir, suites, &options)
+    }
+
+    fn with(dir: &Path, suites: &Suites, more: &[String]) -> Result<Self> {
         if !Path::new(KEYRING).is_file() {
             bail!("no {KEYRING}: the packages come from Debian, signed (package debian-archive-keyring)");
         }
@@ -66,8 +81,8 @@ impl Apt {
             // Nothing is installed, so whoever installs meanwhile need not be waited for.
             "Debug::NoLocking=true".into(),
         ];
-        let apt =
-            Self { options: options.into_iter().flat_map(|option| ["-o".to_owned(), option]).collect() };
+        let options = options.into_iter().chain(more.iter().cloned());
+        let apt = Self { options: options.flat_map(|option| ["-o".to_owned(), option]).collect() };
         step(&format!("Reading Debian's package lists ({})", suites.main.join(", ")));
         output(apt.command("apt-get").args(["update", "-qq"]))?;
         Ok(apt)
@@ -82,10 +97,18 @@ impl Apt {
 
     /// Fetches one package and unpacks it into `to`, which exists.
     pub(crate) fn fetch(&self, name: &str, version: &str, to: &Path) -> Result<()> {
+        self.fetch_as(&format!("{name}={version}"), to)
+    }
+
+    fn fetch_as(&self, which: &str, to: &Path) -> Result<()> {
         let packages = tempfile::tempdir_in(to)?;
-        let exactly = format!("{name}={version}");
-        output(self.command("apt-get").args(["download", "-qq", &exactly]).current_dir(packages.path()))?;
+        output(self.command("apt-get").args(["download", "-qq", which]).current_dir(packages.path()))?;
         unpack(packages.path(), to)
+    }
+
+    /// Fetches the newest version of one package and unpacks it into `to`, which exists.
+    pub(crate) fn fetch_newest(&self, name: &str, to: &Path) -> Result<()> {
+        self.fetch_as(name, to)
     }
 
     /// Fetches a package and what it depends on that this system does not have, and unpacks all into `to`, which
@@ -113,6 +136,31 @@ fn unpack(packages: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The folders below `root` that hold shared libraries, as `lib/x86_64-linux-gnu`. One that cannot be read has none.
+pub(crate) fn library_folders(root: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut left: Vec<PathBuf> = ["lib", "usr/lib"].iter().map(|top| root.join(top)).collect();
+    while let Some(folder) = left.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            // Packages link folders only to each other's: not followed, so that no circle holds us up.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                left.push(entry.path());
+            } else if is_library(&entry.file_name().to_string_lossy()) {
+                found.insert(folder.clone());
+            }
+        }
+    }
+    found
+}
+
+/// `libx.so`, `libx.so.1`; not `x.so.conf`.
+fn is_library(name: &str) -> bool {
+    name.split_once(".so").is_some_and(|(_, version)| {
+        version.is_empty()
+            || version.starts_with('.') && version[1..].starts_with(|c: char| c.is_ascii_digit())
+    })
 }
 
 /// A sources.list for `suites` at the mirrors that `repositories` names, one a line.

@@ -1,7 +1,6 @@
 //! Where QEMU is: the system's, or one of Debian's that is fetched and unpacked into the cache, because installing it
 //! would change the system (it conflicts with a newer qemu-utils, for one). Installs nothing, boots nothing.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,13 +8,11 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
+use crate::architecture::Architecture;
 use crate::command::{in_path, output, step};
 use crate::debian::{self, apt};
+use apt::library_folders;
 
-/// QEMU for the one architecture whose kernels are fetched.
-pub(super) const PROGRAM: &str = "qemu-system-x86_64";
-/// Debian's package of it.
-const PACKAGE: &str = "qemu-system-x86";
 /// Where the packages put what QEMU loads into machines.
 const DATA: [&str; 3] = ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"];
 
@@ -23,42 +20,58 @@ const DATA: [&str; 3] = ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qe
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Emulator {
     program: PathBuf,
+    architecture: Architecture,
     /// The folder that the packages were unpacked into; `None` for the system's own.
     unpacked: Option<PathBuf>,
 }
 
 impl Emulator {
     /// The system's QEMU, else that of the cache, if one of them works.
-    pub(super) fn find(cache: &Path) -> Option<Self> {
-        let own = in_path(PROGRAM).into_iter().map(|program| Self { program, unpacked: None });
-        let unpacked = folder(cache);
-        let fetched = Self { program: unpacked.join("usr/bin").join(PROGRAM), unpacked: Some(unpacked) };
+    pub(super) fn find(cache: &Path, architecture: Architecture) -> Option<Self> {
+        let own = in_path(program(architecture)).into_iter().map(|program| Self {
+            program,
+            architecture,
+            unpacked: None,
+        });
+        let fetched = Self::unpacked(folder(cache, architecture), architecture);
         own.chain([fetched]).find(|emulator| emulator.works().is_ok())
     }
 
     /// As [`Emulator::find`]; fetches QEMU if there is none.
-    pub(super) fn get(cache: &Path) -> Result<Self> {
-        if let Some(found) = Self::find(cache) {
+    pub(super) fn get(cache: &Path, architecture: Architecture) -> Result<Self> {
+        if let Some(found) = Self::find(cache, architecture) {
             return Ok(found);
         }
         if !debian::can_fetch() {
-            bail!("QEMU is needed ({PROGRAM}), and it can only be fetched on Debian: install it by hand");
+            let program = program(architecture);
+            bail!("QEMU is needed ({program}), and it can only be fetched on Debian: install it by hand");
         }
-        step(&format!("Fetching {PACKAGE} into {}: it runs the other kernels", cache.display()));
+        let package = package(architecture);
+        step(&format!("Fetching {package} into {}: it runs the other kernels", cache.display()));
         fs::create_dir_all(cache).with_context(|| cache.display().to_string())?;
         let apt = apt::Apt::open(&cache.join("apt-qemu"), &apt::Suites::of_release(&debian::release()?))?;
         let made = tempfile::tempdir_in(cache)?;
-        apt.fetch_with_missing(PACKAGE, made.path())?;
-        let unpacked = folder(cache);
+        apt.fetch_with_missing(package, made.path())?;
+        let unpacked = folder(cache, architecture);
         // An older one, whose libraries the system no longer has.
         if unpacked.exists() {
             fs::remove_dir_all(&unpacked).with_context(|| unpacked.display().to_string())?;
         }
         // Whole or not there.
         fs::rename(made.keep(), &unpacked).context("keeping QEMU")?;
-        let fetched = Self { program: unpacked.join("usr/bin").join(PROGRAM), unpacked: Some(unpacked) };
+        let fetched = Self::unpacked(unpacked, architecture);
         fetched.works().context("the QEMU that was fetched does not start")?;
         Ok(fetched)
+    }
+
+    fn unpacked(folder: PathBuf, architecture: Architecture) -> Self {
+        let program = folder.join("usr/bin").join(program(architecture));
+        Self { program, architecture, unpacked: Some(folder) }
+    }
+
+    /// What it emulates.
+    pub(super) fn architecture(&self) -> Architecture {
+        self.architecture
     }
 
     /// QEMU, to be completed with the machine. An unpacked one finds its libraries, modules and firmware.
@@ -84,37 +97,33 @@ impl Emulator {
     }
 }
 
-fn folder(cache: &Path) -> PathBuf {
-    cache.join("qemu")
-}
-
-/// The folders below `root` that hold shared libraries, as `lib/x86_64-linux-gnu`. One that cannot be read has none.
-fn library_folders(root: &Path) -> BTreeSet<PathBuf> {
-    let mut found = BTreeSet::new();
-    let mut left: Vec<PathBuf> = ["lib", "usr/lib"].iter().map(|top| root.join(top)).collect();
-    while let Some(folder) = left.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            // Packages link folders only to each other's: not followed, so that no circle holds us up.
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                left.push(entry.path());
-            } else if is_library(&entry.file_name().to_string_lossy()) {
-                found.insert(folder.clone());
-            }
-        }
+/// Of QEMU's many, the one for a whole machine.
+pub(super) fn program(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::X86_64 => "qemu-system-x86_64",
+        Architecture::Aarch64 => "qemu-system-aarch64",
     }
-    found
 }
 
-/// `libx.so`, `libx.so.1`; not `x.so.conf`.
-fn is_library(name: &str) -> bool {
-    name.split_once(".so").is_some_and(|(_, version)| {
-        version.is_empty()
-            || version.starts_with('.') && version[1..].starts_with(|c: char| c.is_ascii_digit())
-    })
+/// Debian's package of it.
+fn package(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::X86_64 => "qemu-system-x86",
+        Architecture::Aarch64 => "qemu-system-arm",
+    }
+}
+
+fn folder(cache: &Path, architecture: Architecture) -> PathBuf {
+    match architecture {
+        Architecture::X86_64 => cache.join("qemu"),
+        Architecture::Aarch64 => cache.join("qemu-aarch64"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -128,7 +137,7 @@ mod tests {
         }
         let at = |place: &str| root.path().join(place);
         assert_eq!(library_folders(root.path()), BTreeSet::from([at("lib/a"), at("usr/lib/a/qemu")]));
-        let emulator = Emulator { program: at("usr/bin/q"), unpacked: Some(root.path().to_owned()) };
+        let emulator = Emulator::unpacked(root.path().to_owned(), Architecture::X86_64);
         let command = emulator.command();
         let variable =
             |name: &str| command.get_envs().find(|(key, _)| *key == name).and_then(|(_, value)| value);
@@ -137,7 +146,8 @@ mod tests {
             variable("LD_LIBRARY_PATH").unwrap().to_str().unwrap().starts_with(at("lib/a").to_str().unwrap())
         );
         assert!(command.get_args().any(|argument| argument == at("usr/share/seabios")));
-        let own = Emulator { program: "/usr/bin/q".into(), unpacked: None };
+        let own =
+            Emulator { program: "/usr/bin/q".into(), architecture: Architecture::X86_64, unpacked: None };
         assert_eq!((own.command().get_envs().count(), own.command().get_args().count()), (0, 0));
     }
 }

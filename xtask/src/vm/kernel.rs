@@ -6,6 +6,7 @@ use std::{fmt, fs, str};
 
 use anyhow::{Context, Result, bail};
 
+use crate::architecture::Architecture;
 use crate::command::{output, step};
 use crate::debian::apt::{Apt, Suites};
 
@@ -60,19 +61,20 @@ pub(crate) struct Kernel {
 #[derive(Debug)]
 pub(crate) struct Kernels {
     cache: PathBuf,
+    architecture: Architecture,
     /// Opened when the first kernel is to be fetched: it reads package lists over the network.
     apt: Option<Apt>,
 }
 
 impl Kernels {
     /// Kernels are kept below `cache`.
-    pub(crate) fn new(cache: PathBuf) -> Self {
-        Self { cache, apt: None }
+    pub(crate) fn new(cache: PathBuf, architecture: Architecture) -> Self {
+        Self { cache, architecture, apt: None }
     }
 
     /// The newest build of `series`; one in the cache is good enough unless `update`.
     pub(crate) fn get(&mut self, series: &str, update: bool) -> Result<Kernel> {
-        let dir = self.cache.join("kernels").join(series);
+        let dir = self.cache.join(self.folder("kernels")).join(series);
         let image = dir.join("vmlinuz");
         let note = dir.join("package");
         if !update && let (true, Ok(package)) = (image.is_file(), fs::read_to_string(&note)) {
@@ -80,10 +82,14 @@ impl Kernels {
         }
         let apt = match self.apt.take() {
             Some(apt) => apt,
-            None => Apt::open(&self.cache.join("apt"), &suites())?,
+            None => {
+                let lists = self.cache.join(self.folder("apt"));
+                Apt::open_for(&lists, &suites(), self.architecture.debian())?
+            }
         };
+        let architecture = self.architecture;
         let apt = self.apt.insert(apt);
-        let (name, version) = newest(apt, series)?;
+        let (name, version) = newest(apt, series, architecture)?;
         let package = format!("{name} {version}");
         step(&format!("Fetching {package}"));
         let unpacked = tempfile::tempdir_in(&self.cache)?;
@@ -97,6 +103,16 @@ impl Kernels {
         fs::rename(found, &image).context("keeping the kernel")?;
         fs::write(note, &package)?;
         Ok(Kernel { image, package })
+    }
+}
+
+impl Kernels {
+    /// Of this architecture; the first one's have no name behind.
+    fn folder(&self, name: &str) -> String {
+        match self.architecture {
+            Architecture::X86_64 => name.to_owned(),
+            Architecture::Aarch64 => format!("{name}-aarch64"),
+        }
     }
 }
 
@@ -121,9 +137,10 @@ fn find_image(dir: &Path) -> Result<Option<PathBuf>> {
 }
 
 /// Package and version of the newest build of `series`.
-fn newest(apt: &Apt, series: &str) -> Result<(String, String)> {
+fn newest(apt: &Apt, series: &str, architecture: Architecture) -> Result<(String, String)> {
     // 6.19 and later have the image in linux-binary-*; linux-image-* then holds nothing.
-    let pattern = format!("^linux-(image|binary)-{}\\.[0-9].*cloud-amd64$", series.replace('.', "\\."));
+    let (series_pattern, name) = (series.replace('.', "\\."), architecture.debian());
+    let pattern = format!("^linux-(image|binary)-{series_pattern}\\.[0-9].*cloud-{name}$");
     let found = output(apt.command("apt-cache").args(["search", "--names-only", &pattern]))?;
     let names: Vec<&str> = found.lines().filter_map(|line| line.split_whitespace().next()).collect();
     let mut newest: Option<(String, String)> = None;
