@@ -4,6 +4,7 @@ mod architecture;
 mod bench;
 mod build;
 mod chart;
+mod client_test;
 mod command;
 mod cross;
 mod debian;
@@ -45,6 +46,8 @@ enum Task {
     Bench(bench::Options),
     /// Check the Helm chart and the manifests that it renders
     Chart(chart::Options),
+    /// Check and test the Python client; the tests with real memory need root
+    ClientTest,
     /// Show on real processes how the agent keeps a cgroup from running out of memory; needs root
     Demo(demo::Options),
     /// Make what a person installs, in target/dist: static binaries, packages, tarballs, sums
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Task::Build => build::run_build(),
         Task::Bench(options) => bench::run_bench(&options),
         Task::Chart(options) => chart::run_chart(&options),
+        Task::ClientTest => client_test::run_client_test(),
         Task::Demo(options) => demo::run_demo(&options),
         Task::Dist(options) => dist::run_dist(&options),
         Task::Fuzz(options) => fuzz::run_fuzz(&options),

@@ -1,7 +1,8 @@
-//! The guarded domains: their readers, and their place in the hierarchy. The numbers go to the core; no decision is
+//! The guarded domains: their readers, and their place in the hierarchy. The numbers go to the engine; no decision is
 //! taken here.
 
 mod cells;
+pub(super) mod limits;
 mod room;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 use monitor_common::NODE_CELL;
 
 use self::cells::{Cells, Uncounted};
-use super::core::{DomainId, Event, Measured};
+use crate::engine::{DomainId, Event, Measured};
 use crate::kernel::programs::Programs;
 use crate::memory::{CgroupId, CgroupPath, DomainReader, Hierarchy, Level, ReadError, Roots};
 use crate::units::Pid;
@@ -120,7 +121,7 @@ impl Domains {
         Ok(Event::DomainAdded { domain: NODE, name, parent: None })
     }
 
-    /// Guards a cgroup: what the core is to be told, all of it before it orders a reading. Nothing if it is guarded
+    /// Guards a cgroup: what the engine is to be told, all of it before it orders a reading. Nothing if it is guarded
     /// already.
     ///
     /// # Errors

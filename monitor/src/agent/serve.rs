@@ -7,24 +7,24 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::alarm::Alarm;
-use super::clock;
-use super::core::{Core, Event, Gears, Settings};
-use super::deputy::Deputy;
-use super::descriptors::Shares;
-use super::domains::Domains;
-use super::exporter;
-use super::namespace;
-use super::readiness;
-use super::reports::{Reports, last_numbers};
-use super::shell::Shell;
-use super::survival;
-use super::visible::Shown;
+use crate::agent::api::exporter;
+use crate::agent::api::visible::Shown;
+use crate::agent::domains::Domains;
+use crate::agent::event_loop::alarm::Alarm;
+use crate::agent::event_loop::clock;
+use crate::agent::event_loop::descriptors::Shares;
+use crate::agent::event_loop::readiness;
+use crate::agent::hooks::namespace;
+use crate::agent::reports::{Reports, last_numbers};
+use crate::agent::shell::Shell;
+use crate::agent::survival;
+use crate::agent::watchdog::Watchdog;
 use crate::config::Config;
 use crate::config::values::GearChoice;
 use crate::control::door::Door;
 use crate::control::request::Request;
 use crate::control::server::{self, Limits};
+use crate::engine::{Engine, Event, Gears, Settings};
 use crate::kernel::numbers::Hook;
 use crate::kernel::programs::{KernelLog, Probes, Programs};
 use crate::memory::{CgroupPath, ReadError};
@@ -64,7 +64,7 @@ const LEAST_WAIT: Duration = Duration::from_micros(100);
 /// Calls that wait for the loop.
 const WAITING_CALLS: usize = 1024;
 
-/// Runs the agent until `shutdown`; a `recorder` is told all that the core is told. `ready` is called when everything
+/// Runs the agent until `shutdown`; a `recorder` is told all that the engine is told. `ready` is called when everything
 /// is guarded and the socket is served.
 ///
 /// # Errors
@@ -140,9 +140,9 @@ pub async fn serve(
     Ok(())
 }
 
-/// When the core or a watchdog wants the next tick, after one at `ticked`. No later than a refresh, whatever the clock did.
+/// When the engine or a watchdog wants the next tick, after one at `ticked`. No later than a refresh, whatever the clock did.
 fn next_tick(shell: &Shell, ticked: Nanos) -> Nanos {
-    let due = shell.core.next_deadline().min(ticked.after(shell.core.pace()));
+    let due = shell.engine.next_deadline().min(ticked.after(shell.engine.pace()));
     shell.next_beat().map_or(due, |beat| due.min(ticked.after(beat)))
 }
 
@@ -169,7 +169,7 @@ fn start(
     config: &Config,
     reports: Reports,
     recorder: Option<Recorder>,
-    ended: mpsc::UnboundedSender<super::members::Ended>,
+    ended: mpsc::UnboundedSender<crate::agent::workers::members::Ended>,
 ) -> Result<Shell, AgentError> {
     let domains = Domains::new(
         config.procfs.clone(),
@@ -188,7 +188,7 @@ fn start(
     settings.gears = gears(config, programs.as_ref().is_ok_and(|programs| programs.usage().is_some()));
     settings.inexact = programs.as_ref().is_ok_and(|programs| programs.usage() == Some(Hook::RssStat));
     settings.cpus = domains.cpus();
-    let mut shell = Shell::new(Core::new(settings.clone()), programs, domains, reports, ended);
+    let mut shell = Shell::new(Engine::new(settings.clone()), programs, domains, reports, ended);
     if shell.programs.as_ref().is_some_and(|programs| programs.usage().is_none()) {
         // Should there be one later.
         shell.gears_lost = Some((gears(config, true), false));
@@ -217,7 +217,7 @@ fn start(
         shell.guard_named(&path).map_err(|error| name(&error))?;
     }
     shell.delay = config.debug_delay;
-    shell.deputy = Deputy::start(config.watchdog, shell.core.settings(), shell.domains.roots())
+    shell.watchdog = Watchdog::start(config.watchdog, shell.engine.settings(), shell.domains.roots())
         .unwrap_or_else(|error| {
             tracing::warn!(%error, "no thread to act if the loop hangs");
             None
