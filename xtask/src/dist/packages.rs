@@ -103,7 +103,7 @@ fn description(files: &Files, architecture: Architecture, format: &str) -> Value
         "vendor": "monitor",
         "description": DESCRIPTION,
         "license": "MIT OR Apache-2.0",
-        // What a program that is linked with everything else can still use.
+        // The unit is systemd's; the binary needs nothing.
         "recommends": if format == "deb" { json!(["systemd"]) } else { json!([]) },
         "rpm": { "summary": SUMMARY, "group": "System Environment/Daemons", "buildhost": "localhost" },
         "deb": { "compression": "xz" },
