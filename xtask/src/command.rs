@@ -1,21 +1,29 @@
-//! Starting programs: says what is done and why on stderr, and turns a failure into an error that names the
+//! Starting programs: shows on a terminal what is done and why, and turns a failure into an error that names the
 //! command. Knows nothing of what the commands do.
 
 use std::ffi::OsStr;
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// Says what happens now. On stderr: stdout is for results.
+/// Shows what happens now.
 pub(crate) fn step(what: &str) {
-    eprintln!("==> {what}");
+    progress(&format!("==> {what}"));
 }
 
-/// Runs `command` with its output passed through, after saying `why`. Standard input is empty: nothing here asks.
+/// Shows a line to a person who waits. On stderr: stdout is for results. In a log it would only be in the way.
+pub(crate) fn progress(line: &str) {
+    if std::io::stderr().is_terminal() {
+        eprintln!("{line}");
+    }
+}
+
+/// Runs `command` with its output passed through, after showing `why`. Standard input is empty: nothing here asks.
 pub(crate) fn run(why: &str, command: &mut Command) -> Result<()> {
     step(why);
-    eprintln!("    {}", shown(command));
+    progress(&format!("    {}", shown(command)));
     let status =
         command.stdin(Stdio::null()).status().with_context(|| format!("cannot start {}", shown(command)))?;
     if !status.success() {

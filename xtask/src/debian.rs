@@ -1,9 +1,11 @@
 //! Debian's packages: what is installed, installing what is missing. Knows nothing of what they are for.
 
+pub(crate) mod apt;
+
 use std::process::Command;
 use std::{env, fs};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::command::{in_path, output, run, step};
 
@@ -28,6 +30,18 @@ pub(crate) fn obstacle() -> Option<String> {
     } else {
         None
     }
+}
+
+/// Whether apt can fetch packages here, without installing them: this needs no root.
+pub(crate) fn can_fetch() -> bool {
+    ["apt-get", "apt-cache", "dpkg-deb"].iter().all(|program| !in_path(program).is_empty())
+}
+
+/// The name of this machine's release: programs that are linked here find their C library there.
+pub(crate) fn release() -> Result<String> {
+    let os = fs::read_to_string("/etc/os-release").context("/etc/os-release")?;
+    let name = os.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    Ok(name.context("/etc/os-release names no release")?.trim_matches('"').to_owned())
 }
 
 /// Whether this process has the effective user id 0.

@@ -1,13 +1,20 @@
 //! `cargo xtask`: what plain cargo does not do. Parses and calls; one file per subcommand.
 
+mod architecture;
 mod bench;
 mod build;
+mod chart;
 mod client_test;
 mod command;
+mod cross;
 mod debian;
 mod demo;
+mod dist;
 mod fuzz;
+mod install;
 mod program;
+mod python;
+mod release;
 mod setup;
 mod soak;
 mod test;
@@ -37,12 +44,20 @@ enum Task {
     Build,
     /// Measure the way from a crossing to the victim's death, and what the agent costs; needs root
     Bench(bench::Options),
+    /// Check the Helm chart and the manifests that it renders
+    Chart(chart::Options),
     /// Check and test the Python client; the tests with real memory need root
     ClientTest,
     /// Show on real processes how the agent keeps a cgroup from running out of memory; needs root
     Demo(demo::Options),
+    /// Make what a person installs, in target/dist: static binaries, packages, tarballs, sums
+    Dist(dist::Options),
     /// Give every reader made-up bytes for a while, with libFuzzer
     Fuzz(fuzz::Options),
+    /// Install the packages of `dist` into systems of their own, upgrade and remove them; needs root
+    Install,
+    /// See whether everything that a release needs is there
+    Release(release::Options),
     /// Let workers come and go, leak and crash for a while, and see whether the books balance; needs root
     Soak(soak::Options),
     /// Check and test everything; the tests on the real kernel need root
@@ -57,9 +72,13 @@ fn main() -> ExitCode {
         Task::Setup => setup::run_setup().map(drop),
         Task::Build => build::run_build(),
         Task::Bench(options) => bench::run_bench(&options),
+        Task::Chart(options) => chart::run_chart(&options),
         Task::ClientTest => client_test::run_client_test(),
         Task::Demo(options) => demo::run_demo(&options),
+        Task::Dist(options) => dist::run_dist(&options),
         Task::Fuzz(options) => fuzz::run_fuzz(&options),
+        Task::Install => install::run_install(),
+        Task::Release(options) => release::run_release(&options),
         Task::Soak(options) => soak::run_soak(&options),
         Task::Test => test::run_tests(),
         Task::Vm(options) => vm::run_machines(&options),

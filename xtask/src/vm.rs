@@ -2,6 +2,7 @@
 
 mod archive;
 mod console;
+mod emulator;
 mod initramfs;
 mod kernel;
 mod programs;
@@ -15,14 +16,17 @@ mod table;
 mod line;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{in_path, output, step};
+use crate::architecture::Architecture;
+use crate::command::{output, step};
+use crate::debian::{self, apt};
+use crate::setup;
 use crate::toolchain::record;
-use crate::{debian, setup};
+use emulator::Emulator;
 use kernel::{Kernels, Spec};
 use qemu::Machine;
 use table::Column;
@@ -46,6 +50,8 @@ const ALL_KERNELS: [&str; 15] = [
     "7.2",
     "7.3",
 ];
+/// Those of another architecture: emulated or not, each takes minutes.
+const OTHER_KERNELS: [&str; 2] = ["6.12", "6.18"];
 /// The tests that are made for every kernel, and quick. Much of the others needs a machine that is not emulated.
 const SUITE: [&str; 3] = ["kernel::", "kernels::", "programs::"];
 /// The one that `cargo xtask test` boots: the oldest with everything that the agent uses, on most machines not the
@@ -58,7 +64,12 @@ const DEADLINE: u64 = 1200;
 /// How often a machine is booted that the emulator brings down.
 const ATTEMPTS: u32 = 3;
 /// Where the table lands.
-const TABLE: &str = "docs/kernels.md";
+fn table(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::X86_64 => "docs/kernels.md",
+        Architecture::Aarch64 => "docs/kernels-aarch64.md",
+    }
+}
 
 /// What the user typed.
 #[derive(Debug, clap::Args)]
@@ -67,13 +78,16 @@ pub(crate) struct Options {
     /// +monitor.cgroup=v1 mounts cgroups of version 1 [default: all that Debian has]
     #[arg(value_name = "KERNEL")]
     pub(crate) kernels: Vec<Spec>,
+    /// Of what architecture; another than this machine's is cross-compiled for [default kernels: 6.12, 6.18]
+    #[arg(long, value_name = "ARCH", default_value = "x86_64", conflicts_with = "systemd")]
+    pub(crate) arch: Architecture,
     /// Run only tests whose name contains this; several are parted by commas. Empty: all kernel tests
     #[arg(long, value_name = "TEXT", value_delimiter = ',', default_values = SUITE)]
     pub(crate) filter: Vec<String>,
     /// Instead of the tests: start deploy/monitor.service by systemd in a small Debian, as root [default kernel: 6.18]
     #[arg(long, conflicts_with_all = ["filter", "write"])]
     pub(crate) systemd: bool,
-    /// Write the table to docs/kernels.md
+    /// Write the table to docs/kernels.md, or docs/kernels-aarch64.md
     #[arg(long)]
     pub(crate) write: bool,
     /// Fetch the newest build of each kernel, also where an older one is in the cache
@@ -93,6 +107,7 @@ impl Options {
         let kernels = vec![QUICKEST.parse()?];
         Ok(Self {
             kernels,
+            arch: programs::HOST,
             filter: SUITE.map(str::to_owned).to_vec(),
             systemd: false,
             write: false,
@@ -103,44 +118,65 @@ impl Options {
     }
 }
 
-/// Whether machines can be booted here without installing anything.
+/// Whether machines can be booted here without fetching anything.
 pub(crate) fn available() -> bool {
-    !in_path(qemu::PROGRAM).is_empty()
+    cache().is_ok_and(|cache| Emulator::find(&cache, programs::HOST).is_some())
 }
 
-/// Installs QEMU where that is possible.
+/// Fetches QEMU where there is none.
 pub(crate) fn install() -> Result<()> {
-    if available() {
-        return Ok(());
+    Emulator::get(&cache()?, programs::HOST).map(drop)
+}
+
+/// A static busybox of another architecture.
+fn busybox(cache: &Path, architecture: Architecture) -> Result<PathBuf> {
+    const PACKAGE: &str = "busybox-static";
+    let name = architecture.name();
+    let folder = cache.join(format!("busybox-{name}"));
+    let program = folder.join("bin/busybox");
+    if program.is_file() {
+        return Ok(program);
     }
-    const PACKAGES: [&str; 1] = ["qemu-system-x86"];
-    if let Some(obstacle) = debian::obstacle() {
-        bail!("QEMU is needed ({}) and cannot be installed: {obstacle}", qemu::PROGRAM);
-    }
-    debian::install("QEMU, which runs the other kernels", &PACKAGES)
+    step(&format!("Fetching {PACKAGE} for {name}"));
+    let suites = apt::Suites::of_release(&debian::release()?);
+    let apt = apt::Apt::open_for(&cache.join(format!("apt-busybox-{name}")), &suites, architecture.debian())?;
+    let made = tempfile::tempdir_in(cache)?;
+    apt.fetch_newest(PACKAGE, made.path())?;
+    fs::rename(made.keep(), &folder).context("keeping busybox")?;
+    Ok(program)
+}
+
+fn cache() -> Result<PathBuf> {
+    Ok(record::cache_dir().context("no cache folder")?.join("vm"))
 }
 
 /// Boots each kernel, prints the table to stdout, and fails if any test or machine did.
 pub(crate) fn run_machines(options: &Options) -> Result<()> {
     setup::ensure()?;
-    install()?;
-    let cache = record::cache_dir().context("no cache folder")?.join("vm");
-    let mut kernels = Kernels::new(cache.clone());
+    let cache = cache()?;
+    let emulator = Emulator::get(&cache, options.arch)?;
+    let mut kernels = Kernels::new(cache.clone(), options.arch);
     let work = tempfile::tempdir().context("a temporary folder")?;
     let initrd = work.path().join("initrd");
     if options.systemd {
         systemd::build(&cache, &initrd)?;
     } else {
-        initramfs::build(&programs::build()?, &options.filter, &initrd)?;
+        let programs = programs::build(options.arch)?;
+        let busybox =
+            if options.arch == programs::HOST { None } else { Some(busybox(&cache, options.arch)?) };
+        initramfs::build(&programs, &options.filter, busybox.as_deref(), &initrd)?;
     }
     let specs = match &options.kernels[..] {
         [] if options.systemd => vec![QUICKEST.parse()?],
+        [] if options.arch != programs::HOST => {
+            OTHER_KERNELS.iter().map(|series| series.parse()).collect::<Result<_>>()?
+        }
         [] => ALL_KERNELS.iter().map(|series| series.parse()).collect::<Result<_>>()?,
         named => named.to_vec(),
     };
     let mut columns = Vec::new();
     for spec in specs {
-        columns.push(column(&spec, options, &mut kernels, &initrd, work.path()));
+        columns.push(column(&spec, options, &mut kernels, &emulator, (&initrd, work.path())));
     }
     let text = table::markdown(&columns);
     print!("{text}");
@@ -159,7 +195,14 @@ pub(crate) fn run_machines(options: &Options) -> Result<()> {
 }
 
 /// One kernel's column; what keeps it from booting is in there too, so that the others still get theirs.
-fn column(spec: &Spec, options: &Options, kernels: &mut Kernels, initrd: &Path, work: &Path) -> Column {
+/// Needs the initramfs and a folder to work in.
+fn column(
+    spec: &Spec,
+    options: &Options,
+    kernels: &mut Kernels,
+    emulator: &Emulator,
+    (initrd, work): (&Path, &Path),
+) -> Column {
     let mut column = Column::new(spec.to_string());
     let kernel = match kernels.get(&spec.series, options.update) {
         Ok(kernel) => kernel,
@@ -169,10 +212,11 @@ fn column(spec: &Spec, options: &Options, kernels: &mut Kernels, initrd: &Path, 
         }
     };
     let machine = Machine {
+        emulator,
         kernel: &kernel.image,
         initrd,
         arguments: &spec.arguments,
-        memory: if options.systemd { options.memory.max(systemd::MEMORY) } else { options.memory },
+        memory: memory(options, initrd),
         deadline: Duration::from_secs(options.deadline),
     };
     for attempt in 1..=ATTEMPTS {
@@ -182,7 +226,7 @@ fn column(spec: &Spec, options: &Options, kernels: &mut Kernels, initrd: &Path, 
         if let Err(error) = machine.run(work, &mut column) {
             column.trouble(format!("{error:#}"));
         }
-        eprintln!("    {}", column.summary());
+        eprintln!("{spec}: {}", column.summary());
         if !column.is_void() {
             break;
         }
@@ -193,19 +237,32 @@ fn column(spec: &Spec, options: &Options, kernels: &mut Kernels, initrd: &Path, 
     column
 }
 
+/// MiB of a machine: what the user wants, and room for the initramfs. The kernel unpacks it into half of the memory, and
+/// keeps the packed one until then.
+fn memory(options: &Options, initrd: &Path) -> u32 {
+    const BESIDE_IT: u64 = 192;
+    let wanted = if options.systemd { options.memory.max(systemd::MEMORY) } else { options.memory };
+    let size = fs::metadata(initrd).map_or(0, |meta| meta.len()) >> 20;
+    wanted.max(u32::try_from(size * 2 + BESIDE_IT).unwrap_or(u32::MAX))
+}
+
 fn write_table(columns: &[Column], text: &str, options: &Options) -> Result<()> {
     let date = output(std::process::Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
-    if let Some(folder) = Path::new(TABLE).parent() {
+    let to = table(options.arch);
+    if let Some(folder) = Path::new(to).parent() {
         fs::create_dir_all(folder)?;
     }
     let mut command = "cargo xtask vm --write".to_owned();
+    if options.arch != programs::HOST {
+        command.push_str(&format!(" --arch {}", options.arch.name()));
+    }
     if options.filter != SUITE {
         command.push_str(&format!(" --filter={}", options.filter.join(",")));
     }
     for kernel in &options.kernels {
         command.push_str(&format!(" {kernel}"));
     }
-    fs::write(TABLE, table::document(columns, text, &date, &command)).context(TABLE)?;
-    step(&format!("Wrote {TABLE}"));
+    fs::write(to, table::document(columns, text, &date, &command)).context(to)?;
+    step(&format!("Wrote {to}"));
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::archive::Archive;
 use super::programs::Programs;
@@ -16,11 +16,26 @@ use crate::command::{in_path, output};
 /// What tests may use of a system; there is no other.
 const TOOLS: [&str; 12] =
     ["cat", "dd", "env", "false", "head", "perl", "setsid", "sh", "sleep", "tail", "true", "unshare"];
+/// What exec answers for a program of another architecture.
+const ENOEXEC: i32 = 8;
 /// Mount points and others that are expected to be there.
 const FOLDERS: [&str; 8] = ["/proc", "/sys", "/dev", "/tmp", "/run", "/root", "/var/tmp", "/vm"];
 
-/// Writes the archive to `to`. Only tests whose name contains one of `filters` will run; none: all.
-pub(super) fn build(programs: &Programs, filters: &[String], to: &Path) -> Result<()> {
+/// In place of the tools where this machine's own do not run: a link for each.
+const BUSYBOX: &str = "/usr/bin/busybox";
+
+/// Writes the archive to `to`. `busybox` brings the tools for another architecture than this machine's. Only tests whose name contains one of `filters` will run; none: all.
+pub(super) fn build(
+    programs: &Programs,
+    filters: &[String],
+    busybox: Option<&Path>,
+    to: &Path,
+) -> Result<()> {
+    let stripped = |program: &Path| match busybox {
+        // Built so: this machine's strip does not know them.
+        Some(_) => read(program),
+        None => stripped(program),
+    };
     let file = File::create(to).with_context(|| to.display().to_string())?;
     let mut archive = Archive::new(BufWriter::new(file));
     for folder in FOLDERS {
@@ -31,13 +46,27 @@ pub(super) fn build(programs: &Programs, filters: &[String], to: &Path) -> Resul
     archive.device("/dev/null", (1, 3))?;
     archive.file("/init", &stripped(&programs.init)?)?;
     let mut libraries = libraries(&programs.init)?;
-    let tests: Vec<&PathBuf> = programs.tests.iter().filter(|test| may_match(test, filters)).collect();
+    let mut tests = Vec::new();
+    for test in &programs.tests {
+        if has_wanted(test, filters)? {
+            tests.push(test);
+        }
+    }
+    if tests.is_empty() {
+        bail!("no test's name contains one of {}", filters.join(", "));
+    }
     for program in tests.iter().copied().chain(&programs.others) {
         archive.file(text(program)?, &stripped(program)?)?;
         libraries.append(&mut self::libraries(program)?);
     }
     archive.symlink("/bin", "usr/bin")?;
-    for tool in TOOLS {
+    if let Some(busybox) = busybox {
+        archive.file(BUSYBOX, &read(busybox)?)?;
+        for tool in TOOLS {
+            archive.symlink(&format!("/usr/bin/{tool}"), BUSYBOX)?;
+        }
+    }
+    for tool in TOOLS.into_iter().filter(|_| busybox.is_none()) {
         let Some(path) = in_path(tool).into_iter().next() else { continue };
         archive.file(&format!("/usr/bin/{tool}"), &read(&path)?)?;
         libraries.append(&mut self::libraries(&path)?);
@@ -51,14 +80,39 @@ pub(super) fn build(programs: &Programs, filters: &[String], to: &Path) -> Resul
     archive.finish().context("writing the initramfs")
 }
 
-/// Whether one of a program's tests, which are named `program::test`, can contain a filter. All programs together are
-/// larger than what the kernel unpacks into half of its memory.
-fn may_match(program: &Path, filters: &[String]) -> bool {
+/// Whether the name of one of a program's tests contains a filter. All programs together are larger than what the
+/// kernel unpacks into half of its memory.
+fn has_wanted(program: &Path, filters: &[String]) -> Result<bool> {
+    if filters.iter().all(String::is_empty) {
+        return Ok(true);
+    }
+    match Command::new(program).args(["--list", "--format", "terse"]).output() {
+        Ok(list) => Ok(wanted(program, &String::from_utf8_lossy(&list.stdout), filters)),
+        // Of another architecture: by the program's name alone.
+        Err(error) if error.raw_os_error() == Some(ENOEXEC) => Ok(may_have(program, filters)),
+        Err(error) => Err(error).with_context(|| program.display().to_string()),
+    }
+}
+
+/// Whether a filter names this program, or none.
+fn may_have(program: &Path, filters: &[String]) -> bool {
+    let may = |filter: &String| filter.split_once("::").is_none_or(|(of, _)| of == name(program));
+    filters.iter().any(may)
+}
+
+/// Cargo puts a hash behind it.
+fn name(program: &Path) -> String {
     let file = program.file_name().unwrap_or_default().to_string_lossy();
-    // Cargo puts a hash behind the name.
-    let name = file.rsplit_once('-').map_or(&*file, |(name, _)| name);
-    let may = |filter: &String| filter.split_once("::").is_none_or(|(program, _)| program == name);
-    filters.is_empty() || filters.iter().any(may)
+    file.rsplit_once('-').map_or(&*file, |(name, _)| name).to_owned()
+}
+
+/// Tests are named `program::test`, as vm-init names them.
+fn wanted(program: &Path, list: &str, filters: &[String]) -> bool {
+    let name = name(program);
+    let tests = list.lines().filter_map(|line| line.strip_suffix(": test"));
+    tests
+        .map(|test| format!("{name}::{test}"))
+        .any(|test| filters.iter().any(|filter| !filter.is_empty() && test.contains(filter)))
 }
 
 /// The shared libraries of a program and its interpreter, by the paths at which it looks for them.
@@ -96,13 +150,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_programs_whose_tests_are_wanted_are_taken() {
-        let may = |filters: &[&str]| {
+    fn only_programs_with_a_wanted_test_are_taken() {
+        let wanted = |filters: &[&str]| {
             let filters: Vec<String> = filters.iter().map(|filter| (*filter).to_owned()).collect();
-            may_match(Path::new("/t/deps/kernels-0123abcd"), &filters)
+            let list = "the_brake_holds: test\nusage::grows: test\nslow: benchmark\n";
+            super::wanted(Path::new("/t/deps/kernels-0123abcd"), list, &filters)
         };
-        assert!(may(&[]) && may(&["kernels::"]) && may(&["brake::", "kernels::the"]) && may(&["the_brake"]));
-        assert!(!may(&["kernel::"]) && !may(&["brake::", "programs::"]));
+        assert!(wanted(&["kernels::"]) && wanted(&["brake::", "kernels::the"]) && wanted(&["usage"]));
+        let path = Path::new("/t/deps/kernels-0123abcd");
+        assert!(may_have(path, &["kernels::x".to_owned()]) && may_have(path, &["x".to_owned()]));
+        assert!(!may_have(path, &["kernel::x".to_owned()]));
+        assert!(!wanted(&["kernel::"]) && !wanted(&["brake::", "programs::"]) && !wanted(&["slow", ""]));
     }
 
     #[test]

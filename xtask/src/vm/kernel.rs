@@ -1,5 +1,4 @@
-//! Fetches Debian's cloud kernels through apt, with lists and a cache of its own: the system's sources stay as they
-//! are, and nothing is installed. apt checks the signatures against Debian's keyring.
+//! Fetches Debian's cloud kernels and keeps one of each series in the cache.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,9 +6,10 @@ use std::{fmt, fs, str};
 
 use anyhow::{Context, Result, bail};
 
+use crate::architecture::Architecture;
 use crate::command::{output, step};
+use crate::debian::apt::{Apt, Suites};
 
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// The suites that carry several series and have small package lists.
 const SUITES: [&str; 1] = ["trixie-backports"];
 const SECURITY_SUITES: [&str; 3] = ["bullseye-security", "bookworm-security", "trixie-security"];
@@ -61,19 +61,20 @@ pub(crate) struct Kernel {
 #[derive(Debug)]
 pub(crate) struct Kernels {
     cache: PathBuf,
+    architecture: Architecture,
     /// Opened when the first kernel is to be fetched: it reads package lists over the network.
     apt: Option<Apt>,
 }
 
 impl Kernels {
     /// Kernels are kept below `cache`.
-    pub(crate) fn new(cache: PathBuf) -> Self {
-        Self { cache, apt: None }
+    pub(crate) fn new(cache: PathBuf, architecture: Architecture) -> Self {
+        Self { cache, architecture, apt: None }
     }
 
     /// The newest build of `series`; one in the cache is good enough unless `update`.
     pub(crate) fn get(&mut self, series: &str, update: bool) -> Result<Kernel> {
-        let dir = self.cache.join("kernels").join(series);
+        let dir = self.cache.join(self.folder("kernels")).join(series);
         let image = dir.join("vmlinuz");
         let note = dir.join("package");
         if !update && let (true, Ok(package)) = (image.is_file(), fs::read_to_string(&note)) {
@@ -81,14 +82,18 @@ impl Kernels {
         }
         let apt = match self.apt.take() {
             Some(apt) => apt,
-            None => Apt::open(&self.cache.join("apt"))?,
+            None => {
+                let lists = self.cache.join(self.folder("apt"));
+                Apt::open_for(&lists, &suites(), self.architecture.debian())?
+            }
         };
+        let architecture = self.architecture;
         let apt = self.apt.insert(apt);
-        let (name, version) = apt.newest(series)?;
+        let (name, version) = newest(apt, series, architecture)?;
         let package = format!("{name} {version}");
         step(&format!("Fetching {package}"));
         let unpacked = tempfile::tempdir_in(&self.cache)?;
-        apt.download(&name, &version, unpacked.path())?;
+        apt.fetch(&name, &version, unpacked.path())?;
         let found = find_image(unpacked.path())?.with_context(|| format!("no vmlinuz in {package}"))?;
         fs::create_dir_all(&dir)?;
         // The note says that the image is whole and which it is: gone before the image changes, back after.
@@ -99,6 +104,21 @@ impl Kernels {
         fs::write(note, &package)?;
         Ok(Kernel { image, package })
     }
+}
+
+impl Kernels {
+    /// Of this architecture; the first one's have no name behind.
+    fn folder(&self, name: &str) -> String {
+        match self.architecture {
+            Architecture::X86_64 => name.to_owned(),
+            Architecture::Aarch64 => format!("{name}-aarch64"),
+        }
+    }
+}
+
+fn suites() -> Suites {
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    Suites { main: owned(&SUITES), security: owned(&SECURITY_SUITES) }
 }
 
 fn find_image(dir: &Path) -> Result<Option<PathBuf>> {
@@ -116,112 +136,34 @@ fn find_image(dir: &Path) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// apt with its own state.
-#[derive(Debug)]
-struct Apt {
-    options: Vec<String>,
-}
-
-impl Apt {
-    /// Reads the lists of the suites, from the mirror that the system is configured for. They are small, so always
-    /// anew.
-    fn open(dir: &Path) -> Result<Self> {
-        if !Path::new(KEYRING).is_file() {
-            bail!("no {KEYRING}: kernels come from Debian, signed (package debian-archive-keyring)");
-        }
-        for folder in ["lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(dir.join(folder))?;
-        }
-        let repositories = output(Command::new("apt-get").args([
-            "indextargets",
-            "--format",
-            "$(REPO_URI)",
-            "Created-By: Packages",
-        ]))?;
-        fs::write(dir.join("sources.list"), sources(&repositories)?)?;
-        let at = |place: &str| dir.join(place).display().to_string();
-        let options = [
-            format!("Dir::State={}", at("")),
-            format!("Dir::State::Lists={}", at("lists")),
-            format!("Dir::Cache={}", at("cache")),
-            format!("Dir::Etc::SourceList={}", at("sources.list")),
-            "Dir::Etc::SourceParts=/dev/null".into(),
-            "Dir::Cache::pkgcache=".into(),
-            "Dir::Cache::srcpkgcache=".into(),
-            "Acquire::Languages=none".into(),
-            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".into(),
-            // The folder may be one that apt's own user cannot write to.
-            "APT::Sandbox::User=root".into(),
-        ];
-        let apt =
-            Self { options: options.into_iter().flat_map(|option| ["-o".to_owned(), option]).collect() };
-        step("Reading the package lists of other Debian suites");
-        output(apt.command("apt-get").args(["update", "-qq"]))?;
-        Ok(apt)
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command.args(&self.options);
-        command
-    }
-
-    /// Package and version of the newest build of `series`.
-    fn newest(&self, series: &str) -> Result<(String, String)> {
-        // 6.19 and later have the image in linux-binary-*; linux-image-* then holds nothing.
-        let pattern = format!("^linux-(image|binary)-{}\\.[0-9].*cloud-amd64$", series.replace('.', "\\."));
-        let found = output(self.command("apt-cache").args(["search", "--names-only", &pattern]))?;
-        let names: Vec<&str> = found.lines().filter_map(|line| line.split_whitespace().next()).collect();
-        let mut newest: Option<(String, String)> = None;
-        if !names.is_empty() {
-            let records = output(self.command("apt-cache").arg("show").args(names))?;
-            for (name, version) in images(&records) {
-                let newer = match &newest {
-                    Some((_, best)) => is_newer(&version, best)?,
-                    None => true,
-                };
-                if newer {
-                    newest = Some((name, version));
-                }
+/// Package and version of the newest build of `series`.
+fn newest(apt: &Apt, series: &str, architecture: Architecture) -> Result<(String, String)> {
+    // 6.19 and later have the image in linux-binary-*; linux-image-* then holds nothing.
+    let (series_pattern, name) = (series.replace('.', "\\."), architecture.debian());
+    let pattern = format!("^linux-(image|binary)-{series_pattern}\\.[0-9].*cloud-{name}$");
+    let found = output(apt.command("apt-cache").args(["search", "--names-only", &pattern]))?;
+    let names: Vec<&str> = found.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let mut newest: Option<(String, String)> = None;
+    if !names.is_empty() {
+        let records = output(apt.command("apt-cache").arg("show").args(names))?;
+        for (name, version) in images(&records) {
+            let newer = match &newest {
+                Some((_, best)) => is_newer(&version, best)?,
+                None => true,
+            };
+            if newer {
+                newest = Some((name, version));
             }
         }
-        newest.with_context(|| {
-            format!("no kernel {series} in {}", [&SUITES[..], &SECURITY_SUITES].concat().join(", "))
-        })
     }
-
-    fn download(&self, name: &str, version: &str, to: &Path) -> Result<()> {
-        output(
-            self.command("apt-get").args(["download", "-qq", &format!("{name}={version}")]).current_dir(to),
-        )?;
-        for entry in fs::read_dir(to)? {
-            let deb = entry?.path();
-            output(Command::new("dpkg-deb").arg("--extract").arg(deb).arg(to.join("unpacked")))?;
-        }
-        Ok(())
-    }
+    newest.with_context(|| {
+        format!("no kernel {series} in {}", [&SUITES[..], &SECURITY_SUITES].concat().join(", "))
+    })
 }
 
 fn is_newer(version: &str, than: &str) -> Result<bool> {
     let compared = Command::new("dpkg").args(["--compare-versions", version, "gt", than]).status();
     Ok(compared.context("dpkg")?.success())
-}
-
-/// A sources.list for our suites at the mirrors that `repositories` names, one a line.
-fn sources(repositories: &str) -> Result<String> {
-    let mirror = |security: bool| {
-        let fits = |uri: &&str| uri.trim_end_matches('/').ends_with("debian-security") == security;
-        repositories.lines().find(fits)
-    };
-    let lines = |uri: Option<&str>, suites: &[&str]| {
-        let line = |uri: &str, suite: &&str| format!("deb [signed-by={KEYRING}] {uri} {suite} main\n");
-        uri.map(|uri| suites.iter().map(|suite| line(uri, suite)).collect::<String>()).unwrap_or_default()
-    };
-    let text = lines(mirror(false), &SUITES) + &lines(mirror(true), &SECURITY_SUITES);
-    if text.is_empty() {
-        bail!("apt is configured for no Debian mirror to fetch kernels from");
-    }
-    Ok(text)
 }
 
 /// Package and version of those records that are large enough to hold an image: some are empty, for dependencies only.
@@ -255,13 +197,5 @@ mod tests {
     fn packages_without_an_image_are_left_out() {
         let records = "Package: linux-image-7.1\nVersion: 7.1-1\nSize: 1500\n\nPackage: linux-binary-7.1\nVersion: 7.1-1\nSize: 13000000\n";
         assert_eq!(images(records), [("linux-binary-7.1".to_owned(), "7.1-1".to_owned())]);
-    }
-
-    #[test]
-    fn each_suite_is_read_from_the_mirror_that_has_it() {
-        let list = sources("http://m/debian-security/\nhttp://m/debian/\n").unwrap();
-        assert!(list.contains("http://m/debian/ trixie-backports main"));
-        assert!(list.contains("http://m/debian-security/ trixie-security main"));
-        assert!(sources("").is_err());
     }
 }

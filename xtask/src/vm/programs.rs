@@ -5,7 +5,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use crate::command::{cargo, output, step};
+use crate::architecture::Architecture;
+use crate::command::{output, step};
+use crate::cross;
+
+/// Whose programs are linked with the libraries that lie here.
+pub(super) const HOST: Architecture = Architecture::X86_64;
 
 /// The programs, as paths on this machine.
 #[derive(Debug)]
@@ -33,18 +38,21 @@ struct Target {
 
 /// One of the binaries that tests start.
 pub(super) fn binary(name: &str) -> Result<PathBuf> {
-    let found = binaries()?.into_iter().find(|(target, _)| target.name == name);
+    let found = binaries(HOST)?.into_iter().find(|(target, _)| target.name == name);
     found.map(|(_, path)| path).with_context(|| format!("no {name} was built"))
 }
 
 /// Compiles them as `cargo test` does.
-pub(super) fn build() -> Result<Programs> {
+pub(super) fn build(architecture: Architecture) -> Result<Programs> {
     step("Building the tests and what they start");
-    let mut others = binaries()?;
+    let mut others = binaries(architecture)?;
     let init =
         others.iter().position(|(target, _)| target.name == "vm-init").context("no vm-init was built")?;
     let (_, init) = others.swap_remove(init);
-    let tests = executables(&messages(&["test", "--no-run", "--package", "monitor-tests", "--tests"])?)?;
+    let tests = executables(&messages(
+        &["test", "--no-run", "--package", "monitor-tests", "--tests"],
+        architecture,
+    )?)?;
     Ok(Programs {
         init,
         // --tests includes the unit tests of the library and the binaries; those need no other kernel.
@@ -53,12 +61,21 @@ pub(super) fn build() -> Result<Programs> {
     })
 }
 
-fn binaries() -> Result<Vec<(Target, PathBuf)>> {
-    executables(&messages(&["build", "--package", "monitor", "--package", "monitor-tests", "--bins"])?)
+fn binaries(architecture: Architecture) -> Result<Vec<(Target, PathBuf)>> {
+    let arguments = ["build", "--package", "monitor", "--package", "monitor-tests", "--bins"];
+    executables(&messages(&arguments, architecture)?)
 }
 
-fn messages(arguments: &[&str]) -> Result<String> {
-    output(cargo().args(arguments).args(["--message-format=json", "--quiet"])).context("building for the VM")
+fn messages(arguments: &[&str], architecture: Architecture) -> Result<String> {
+    let (mut cargo, mut flags) = cross::cargo_for(architecture)?;
+    cargo.args(arguments).args(["--message-format=json", "--quiet"]);
+    if architecture != HOST {
+        // Static: there are no libraries of that architecture here to put beside them.
+        flags.extend(["-Ctarget-feature=+crt-static", "-Cstrip=debuginfo"].map(str::to_owned));
+        cargo.args(["--target", architecture.target()]);
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join(cross::SEPARATOR)).env_remove("RUSTFLAGS");
+    }
+    output(&mut cargo).context("building for the VM")
 }
 
 fn paths(found: impl Iterator<Item = (Target, PathBuf)>) -> Vec<PathBuf> {

@@ -12,21 +12,25 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::console::Alarm;
+use super::emulator::{Emulator, program};
 use super::line::Line;
 use super::table::Column;
-
-/// QEMU for the one architecture whose kernels are fetched.
-pub(super) const PROGRAM: &str = "qemu-system-x86_64";
+use crate::architecture::Architecture;
 
 /// `monitor.vm=1` is what vm-init wants to see before it takes the machine for its own. The rest makes boots quick
 /// and equal: panics end the machine, no boot messages, no other security module.
-const COMMAND_LINE: &str = "console=ttyS0 monitor.vm=1 panic=-1 quiet loglevel=5 \
-                            tsc=reliable no_timer_check mitigations=off audit=0 apparmor=0";
+const COMMAND_LINE: &str = "monitor.vm=1 panic=-1 quiet loglevel=5 mitigations=off audit=0 apparmor=0";
+/// The machine, its console, and the port of the results, which is named in vm-init.
+const X86_64: (&[&str], &str) =
+    (&["-cpu", "max,-la57", "-machine", "q35"], "console=ttyS0 tsc=reliable no_timer_check");
+const AARCH64: (&[&str], &str) = (&["-cpu", "max", "-machine", "virt"], "console=ttyAMA0");
 
 /// What to boot.
 #[derive(Debug)]
 pub(super) struct Machine<'a> {
-    /// A bzImage.
+    /// QEMU.
+    pub(super) emulator: &'a Emulator,
+    /// A bzImage, or an Image of ARM's.
     pub(super) kernel: &'a Path,
     /// An initramfs with vm-init.
     pub(super) initrd: &'a Path,
@@ -63,7 +67,7 @@ impl Machine<'_> {
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).with_context(|| socket.display().to_string())?;
         let mut command = self.command(&socket);
-        let mut running = Running(command.spawn().with_context(|| format!("cannot start {PROGRAM}"))?);
+        let mut running = Running(command.spawn().context("cannot start QEMU")?);
         let (sender, receiver) = channel();
         if let Some(console) = running.0.stdout.take() {
             listen(console, sender.clone(), Heard::Console, Some(Heard::ConsoleEnded));
@@ -81,19 +85,25 @@ impl Machine<'_> {
     }
 
     fn command(&self, socket: &Path) -> Command {
-        let mut command = Command::new(PROGRAM);
+        // This machine of ARM's has one serial port; another one is plugged in.
+        let ((machine, console), port): (_, &[&str]) = match self.emulator.architecture() {
+            Architecture::X86_64 => (X86_64, &["-serial", "chardev:results"]),
+            Architecture::Aarch64 => (AARCH64, &["-device", "pci-serial,chardev=results"]),
+        };
+        let mut command = self.emulator.command();
         command
-            .args(["-accel", "tcg,thread=multi", "-cpu", "max,-la57", "-machine", "q35", "-smp", "2"])
+            .args(["-accel", "tcg,thread=multi", "-smp", "2"])
+            .args(machine)
             .args(["-m", &self.memory.to_string()])
             .args(["-nodefaults", "-no-reboot", "-display", "none", "-nic", "none"])
             .args(["-serial", "stdio"])
             .args(["-chardev", &format!("socket,id=results,path={}", socket.display())])
-            .args(["-serial", "chardev:results"])
+            .args(port)
             .arg("-kernel")
             .arg(self.kernel)
             .arg("-initrd")
             .arg(self.initrd)
-            .args(["-append", &format!("{COMMAND_LINE} {}", self.arguments.join(" "))])
+            .args(["-append", &format!("{console} {COMMAND_LINE} {}", self.arguments.join(" "))])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -115,7 +125,9 @@ impl Machine<'_> {
                         return;
                     }
                 }
-                Ok(Heard::Complaint(text)) => column.trouble(format!("{PROGRAM}: {text}")),
+                Ok(Heard::Complaint(text)) => {
+                    column.trouble(format!("{}: {text}", program(self.emulator.architecture())))
+                }
                 // A QEMU that ended before it connected would leave us waiting for the results: connect in its place.
                 Ok(Heard::ConsoleEnded) => drop(UnixStream::connect(socket)),
                 Err(RecvTimeoutError::Timeout) => {

@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::archive::Archive;
-use super::initramfs::{read, stripped};
+use super::initramfs::stripped;
 use super::programs;
 use crate::command::{in_path, run, step};
 use crate::debian;
@@ -61,17 +61,9 @@ pub(super) fn build(cache: &Path, to: &Path) -> Result<()> {
     archive.finish().context("writing the initramfs")
 }
 
-/// The release of this machine, so that programs linked here find their C library there.
-fn release() -> Result<String> {
-    let os = read(Path::new("/etc/os-release"))?;
-    let os = String::from_utf8_lossy(&os).into_owned();
-    let name = os.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-    Ok(name.context("/etc/os-release names no release")?.trim_matches('"').to_owned())
-}
-
 /// A minimal system, from the cache or made now.
 fn system(cache: &Path) -> Result<PathBuf> {
-    let release = release()?;
+    let release = debian::release()?;
     let system = cache.join(format!("system-{release}"));
     if system.is_dir() {
         return Ok(system);

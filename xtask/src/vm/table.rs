@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use super::console::Alarm;
 use super::line::{Line, Outcome};
+use crate::command::progress;
 
 /// Lines of the console that are shown when a machine goes down.
 const CONSOLE_LINES: usize = 30;
@@ -43,7 +44,11 @@ impl Column {
             Line::Started { test } => self.running = Some(test),
             Line::Ended { test, outcome, millis, why } => {
                 let reason = if why.is_empty() { String::new() } else { format!(": {why}") };
-                eprintln!("    {} {test} ({millis} ms){reason}", outcome.word());
+                let said = format!("    {} {test} ({millis} ms){reason}", outcome.word());
+                match outcome {
+                    Outcome::Passed | Outcome::Skipped => progress(&said),
+                    Outcome::Failed | Outcome::TimedOut => eprintln!("{said}"),
+                }
                 self.running = None;
                 self.tests.insert(test, (outcome, why));
             }

@@ -16,8 +16,8 @@ use rustix::system::{RebootCommand, reboot};
 
 /// On the kernel's command line: this machine is ours to switch off.
 const MARK: &str = "monitor.vm=1";
-/// The second serial port; the first is the kernel's console.
-const RESULTS: &str = "/dev/ttyS1";
+/// The serial port that is not the kernel's console, as xtask plugs it in.
+const RESULTS: &str = if cfg!(target_arch = "aarch64") { "/dev/ttyS0" } else { "/dev/ttyS1" };
 
 /// Where events go.
 pub(crate) struct Results(File);

@@ -1,0 +1,29 @@
+{{- define "monitor.name" -}}
+{{- printf "%s" .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "monitor.selector" -}}
+app.kubernetes.io/name: monitor
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "monitor.labels" -}}
+{{ include "monitor.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{/* What the agent is told, and what the chart says for it. Helm has every number as a float: whole ones are whole. */}}
+{{- define "monitor.settings" -}}
+{{- $settings := deepCopy .Values.settings -}}
+{{- if .Values.metrics.enabled -}}
+{{- $_ := set $settings "metrics_listen" (printf "0.0.0.0:%d" (int .Values.metrics.port)) -}}
+{{- end -}}
+{{- range $key, $value := $settings -}}
+{{- if and (kindIs "float64" $value) (eq (floor $value) $value) -}}
+{{- $_ := set $settings $key (int64 $value) -}}
+{{- end -}}
+{{- end -}}
+{{- toToml $settings -}}
+{{- end -}}
