@@ -17,6 +17,7 @@ mod past;
 mod releaser;
 mod replay;
 pub mod roots;
+mod rules;
 mod run;
 mod status;
 mod table;
@@ -52,6 +53,7 @@ enum Command {
     Man(man::Args),
     Metrics(metrics::Args),
     Replay(replay::Args),
+    Rules(rules::Args),
     Run(run::Args),
     Status(status::Args),
     Watch(watch::Args),
@@ -93,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Man(args) => man::run(&args),
         Command::Metrics(args) => Ok(metrics::run(&args)),
         Command::Replay(args) => Ok(replay::run(&args)),
+        Command::Rules(args) => rules::run(&args),
         Command::Run(args) => Ok(run::run(args)),
         Command::Status(args) => Ok(status::run(&args)),
         Command::Watch(args) => Ok(watch::run(&args)),

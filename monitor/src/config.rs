@@ -29,6 +29,7 @@ pub use self::setting::{RayMeaning, RayName, Setting};
 pub use self::source::Source;
 pub use self::table::SETTINGS;
 use self::values::{BrakeMode, GearChoice, OwnerTieBreak, PolicyName, ProbeChoice, UnhelpfulKills};
+use crate::rules::Mode;
 use crate::units::Bytes;
 use crate::worker::Times;
 
@@ -85,6 +86,12 @@ pub struct Config {
     pub node: bool,
     /// Cgroups guarded as domains, each beginning with `/`, the root of the memory controller's hierarchy.
     pub cgroups: Vec<PathBuf>,
+    /// Names of presets of rules; `system` is in force without being named.
+    pub presets: Vec<String>,
+    /// What is set for all rules; `None`: each says for itself, else observe.
+    pub rules_mode: Option<Mode>,
+    /// Directory of rules; `None`: `rules.d` beside the configuration file.
+    pub rules: Option<PathBuf>,
     /// Nobody is signalled.
     pub dry_run: bool,
     /// The kernel programs log what they push.
@@ -135,6 +142,9 @@ impl Config {
             probe: ProbeChoice::Auto,
             node: true,
             cgroups: Vec::new(),
+            presets: Vec::new(),
+            rules_mode: None,
+            rules: None,
             dry_run: false,
             kernel_log: false,
             debug_delay: Duration::ZERO,

@@ -14,6 +14,7 @@ pub mod memory;
 pub mod printable;
 pub mod recording;
 pub mod report;
+pub mod rules;
 pub mod runner;
 pub mod trusted_file;
 

@@ -3,6 +3,7 @@
 
 pub use crate::engine::UnhelpfulKills;
 pub use crate::policy::{OwnerTieBreak, PolicyName};
+pub use crate::rules::Mode;
 
 /// An enum whose variants are written as fixed words in flags, environment, file and output.
 pub trait Choice: Copy + Eq + 'static {
@@ -44,6 +45,11 @@ impl Choice for PolicyName {
 
 impl Choice for UnhelpfulKills {
     const ALL: &'static [(Self, &'static str)] = &[(Self::Kill, "kill"), (Self::Skip, "skip")];
+}
+
+impl Choice for Mode {
+    const ALL: &'static [(Self, &'static str)] =
+        &[(Self::Observe, Self::Observe.as_str()), (Self::Enforce, Self::Enforce.as_str())];
 }
 
 impl Choice for OwnerTieBreak {
