@@ -16,6 +16,7 @@ mod past;
 mod releaser;
 mod replay;
 pub mod roots;
+mod rules;
 mod run;
 mod self_test;
 mod status;
@@ -54,6 +55,7 @@ enum Command {
     Man(man::Args),
     Metrics(metrics::Args),
     Replay(replay::Args),
+    Rules(rules::Args),
     Run(run::Args),
     Status(status::Args),
     Watch(watch::Args),
@@ -81,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Man(args) => man::run(&args),
         Command::Metrics(args) => Ok(metrics::run(&args)),
         Command::Replay(args) => Ok(replay::run(&args)),
+        Command::Rules(args) => rules::run(&args),
         Command::Run(args) => Ok(run::run(args)),
         Command::Status(args) => Ok(status::run(&args)),
         Command::Watch(args) => Ok(watch::run(&args)),

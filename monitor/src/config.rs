@@ -31,6 +31,7 @@ pub use self::table::SETTINGS;
 use self::values::{BrakeMode, GearChoice, OwnerTieBreak, PolicyName, ProbeChoice, UnhelpfulKills};
 pub use self::values::{DEFAULT_FILE, FILE_ENV};
 use crate::policy::MinVictimMemory;
+use crate::rules::Mode;
 use crate::units::Bytes;
 use crate::worker::Times;
 
@@ -91,6 +92,12 @@ pub struct Config {
     pub node: bool,
     /// Cgroups guarded as domains, each beginning with `/`, the root of the memory controller's hierarchy.
     pub cgroups: Vec<PathBuf>,
+    /// Names of presets of rules; `system` is in force without being named.
+    pub presets: Vec<String>,
+    /// What is set for all rules; `None`: each says for itself, else observe.
+    pub rules_mode: Option<Mode>,
+    /// Directory of rules; `None`: `rules.d` beside the configuration file.
+    pub rules: Option<PathBuf>,
     /// Nobody is signalled.
     pub dry_run: bool,
     /// The kernel programs log what they push.
@@ -143,6 +150,9 @@ impl Config {
             probe: ProbeChoice::Auto,
             node: true,
             cgroups: Vec::new(),
+            presets: Vec::new(),
+            rules_mode: None,
+            rules: None,
             dry_run: false,
             kernel_log: false,
             debug_delay: Duration::ZERO,

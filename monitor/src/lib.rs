@@ -16,6 +16,7 @@ pub mod printable;
 pub mod proc_stat;
 pub mod recording;
 pub mod report;
+pub mod rules;
 pub mod runner;
 pub mod trusted_file;
 

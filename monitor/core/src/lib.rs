@@ -10,6 +10,7 @@ pub mod engine;
 pub mod policy;
 mod prelude;
 pub mod retry;
+pub mod rules;
 pub mod snapshot;
 pub mod threshold;
 pub mod units;

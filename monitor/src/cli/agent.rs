@@ -17,6 +17,7 @@ use crate::control::listener::Listener;
 use crate::control::protocol::Op;
 use crate::recording::Recorder;
 use crate::worker::WorkerId;
+use crate::rules::files::Sources;
 
 /// Guard this node, or the cgroups that are named
 ///
@@ -39,13 +40,26 @@ pub(super) struct AgentArgs {
 /// # Errors
 /// Why it cannot start.
 pub(super) fn run(args: &AgentArgs) -> anyhow::Result<u8> {
-    let config = match config::load(&args.config) {
-        Ok(resolved) => resolved.config,
+    let resolved = match config::load(&args.config) {
+        Ok(resolved) => resolved,
         Err(errors) => {
             eprintln!("{errors}");
             return Ok(exit::USAGE);
         }
     };
+    match Sources::of(&resolved).load() {
+        Ok(rules) if rules.any_workers() => {
+            eprintln!(
+                "monitor: rules are given, and this agent takes no workers from them yet: see `monitor rules`"
+            );
+        }
+        Ok(_) => {}
+        Err(faults) => {
+            eprintln!("{faults}");
+            return Ok(exit::USAGE);
+        }
+    }
+    let config = resolved.config;
     // Before any thread is started.
     agent::survival::heap::bound();
     // Dropped last: then it writes what waits.

@@ -65,6 +65,14 @@ pub enum ConfigError {
         /// The setting whose name is nearest, if one is near.
         suggestion: Option<&'static str>,
     },
+    /// A `[[rule]]` of the file is none.
+    #[error("{message}")]
+    Rule {
+        /// From 1.
+        line: usize,
+        /// File, line, key, what is wrong and what is allowed.
+        message: String,
+    },
     /// The file is not TOML there; a key given twice counts.
     #[error("{}:{line}: {message}", path.display())]
     Syntax {
@@ -137,9 +145,10 @@ impl ConfigError {
                 Source::File { line, .. } => Some(*line),
                 Source::Flag(_) | Source::Environment(_) | Source::Default => None,
             },
-            Self::UnknownKey { line, .. } | Self::Syntax { line, .. } | Self::FileNotUtf8 { line, .. } => {
-                Some(*line)
-            }
+            Self::UnknownKey { line, .. }
+            | Self::Rule { line, .. }
+            | Self::Syntax { line, .. }
+            | Self::FileNotUtf8 { line, .. } => Some(*line),
             Self::FileMissing { .. }
             | Self::FileDenied { .. }
             | Self::FileIsDirectory { .. }

@@ -10,6 +10,7 @@ use crate::config::error::ConfigError;
 use crate::config::setting::Setting;
 use crate::config::source::Given;
 use crate::config::table::{SETTINGS, by_key};
+use crate::rules::{self, Rules};
 
 /// A file that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub(super) fn entries(file: &ConfigFile) -> (Vec<Entry>, Vec<ConfigError>) {
     let mut entries = Vec::new();
     for (key, value) in table.get_ref() {
         let line = line(&file.text, &key.span());
-        if torn.contains(&line) {
+        if torn.contains(&line) || key.get_ref() == "rule" {
             continue;
         }
         match by_key(key.get_ref()) {
@@ -46,7 +47,23 @@ pub(super) fn entries(file: &ConfigFile) -> (Vec<Entry>, Vec<ConfigError>) {
             None => errors.push(unknown_key(&file.path, line, key.get_ref())),
         }
     }
+    if faults.is_empty() {
+        errors.extend(rule_errors(file));
+    }
     (entries, errors)
+}
+
+/// What is wrong with the rules of the file, taken by themselves: with others they may still share a name.
+fn rule_errors(file: &ConfigFile) -> Vec<ConfigError> {
+    let name = file.path.display().to_string().into();
+    let rule = |line: u32, message: String| ConfigError::Rule { line: line as usize, message };
+    match rules::parse::rules_in_configuration(&name, &file.text) {
+        Err(errors) => errors.iter().map(|error| rule(error.line, error.to_string())).collect(),
+        Ok(specs) => match Rules::compile(&specs, None) {
+            Ok(_) => Vec::new(),
+            Err(errors) => errors.iter().map(|error| rule(error.line, error.to_string())).collect(),
+        },
+    }
 }
 
 fn syntax_errors(file: &ConfigFile, faults: &[toml::de::Error]) -> Vec<ConfigError> {

@@ -33,6 +33,8 @@ pub struct Resolved {
     pub config: Config,
     /// The same values with their sources, in the order of [`SETTINGS`].
     pub settings: Vec<Effective>,
+    /// The file that was read, which may have rules in it.
+    pub file: Option<ConfigFile>,
 }
 
 impl Resolved {
@@ -76,7 +78,7 @@ pub fn resolve(
             note,
         })
         .collect();
-    ConfigErrors::unless_empty(errors, Resolved { config, settings })
+    ConfigErrors::unless_empty(errors, Resolved { config, settings, file: file.cloned() })
 }
 
 /// Checks a file by itself, whatever flags and environment say, and returns how many settings it makes.

@@ -3,7 +3,7 @@
 //! file follow it.
 
 use crate::config::form::{
-    Absent, Address, Cgroups, Count, FilePath, Fraction, GroupName, Millis, OneOf, Or, PATH_MOST,
+    Absent, Address, Cgroups, Count, FilePath, Fraction, GroupName, Millis, OneOf, Or, PATH_MOST, Presets,
     SOCKET_PATH_MOST, Size, SizeOrShare, Switch,
 };
 use crate::config::setting::{At, RayMeaning, RayName, Setting};
@@ -28,6 +28,7 @@ const OFF: Absent = Absent { word: "off", number: Some(-1) };
 const UNSET: Absent = Absent { word: "unset", number: Some(-1) };
 const AUTO: Absent = Absent { word: "auto", number: None };
 const NONE: Absent = Absent { word: "none", number: None };
+const BY_RULE: Absent = Absent { word: "by_rule", number: None };
 const EVERYONE: Absent = Absent { word: "everyone", number: None };
 
 /// Every setting, in the order of help and output: SPEC 9 first, then what it leads to.
@@ -243,6 +244,34 @@ pub static SETTINGS: &[Setting] = &[
         doc: "Cgroups to guard as domains, from the root of the memory controller's hierarchy. The flag may be \
               repeated; the variable separates paths by colons (SPEC 11).",
         field: at!(cgroups, Cgroups),
+    },
+    Setting {
+        key: "presets",
+        flag: "preset",
+        env: "MONITOR_PRESETS",
+        ray: &[],
+        doc: "Rules that are compiled in, by name: they make workers of what runs and registers itself nowhere \
+              (`monitor rules presets`, docs/rules.md). The flag may be repeated; the variable separates names by \
+              commas.",
+        field: at!(presets, Presets),
+    },
+    Setting {
+        key: "rules_mode",
+        flag: "rules-mode",
+        env: "MONITOR_RULES_MODE",
+        ray: &[],
+        doc: "Mode of all rules. observe: no worker by rule is killed. enforce: all may be, but those of rules that say \
+              observe themselves. by_rule: each rule says for itself, and observes if it says nothing.",
+        field: at!(rules_mode, Or(BY_RULE, OneOf::NEW)),
+    },
+    Setting {
+        key: "rules",
+        flag: "rules",
+        env: "MONITOR_RULES",
+        ray: &[],
+        doc: "Directory with files of rules, *.toml, which only root can change. auto: rules.d beside the configuration \
+              file, if it exists.",
+        field: at!(rules, Or(AUTO, FilePath { most: PATH_MOST })),
     },
     Setting {
         key: "dry_run",

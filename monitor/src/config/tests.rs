@@ -178,6 +178,13 @@ const ROWS: &[Row] = &[
             ("/a/../b", "is not an absolute path without `..`"),
         ],
     ),
+    (
+        "presets",
+        &[("ray", "ray"), ("ray,pytest-xdist", "ray,pytest-xdist")],
+        &[("", "it is empty"), ("ray,", "it is empty"), ("rya", "\"rya\" is not a preset")],
+    ),
+    ("rules_mode", &[("by_rule", "by_rule"), ("observe", "observe"), ("enforce", "enforce")], NOT_A_WORD),
+    ("rules", &[("auto", "auto"), ("/etc/rules", "/etc/rules")], NOT_A_PATH),
     ("dry_run", SWITCH, NOT_A_SWITCH),
     ("kernel_log", SWITCH, NOT_A_SWITCH),
     ("debug_delay_ms", &[("0", "0"), ("600000", "600000")], NOT_WHOLE),

@@ -3,6 +3,7 @@
 
 pub use crate::engine::UnhelpfulKills;
 pub use crate::policy::{OwnerTieBreak, PolicyName};
+pub use crate::rules::Mode;
 
 /// Read if it exists and neither `--config` nor [`FILE_ENV`] names another.
 pub const DEFAULT_FILE: &str = "/etc/monitor/monitor.toml";
@@ -51,6 +52,11 @@ impl Choice for PolicyName {
 impl Choice for UnhelpfulKills {
     const ALL: &'static [(Self, &'static str)] =
         &[(Self::Kill, "kill"), (Self::Skip, "skip"), (Self::Auto, "auto")];
+}
+
+impl Choice for Mode {
+    const ALL: &'static [(Self, &'static str)] =
+        &[(Self::Observe, Self::Observe.as_str()), (Self::Enforce, Self::Enforce.as_str())];
 }
 
 impl Choice for OwnerTieBreak {

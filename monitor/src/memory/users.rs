@@ -13,7 +13,7 @@ use crate::printable::is_hidden;
 use crate::units::{Bytes, MemoryKind, Pid};
 
 /// SPEC 8: commands are cut at this many characters.
-const COMMAND_LENGTH: usize = 100;
+pub const COMMAND_LENGTH: usize = 100;
 
 /// A process and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,7 +164,7 @@ fn command(procfs: &Path, pid: Pid) -> Option<String> {
 
 /// A command line as one line of at most `length` characters: arguments apart by spaces, control characters
 /// escaped, because a process chooses its own name and reports go to terminals and logs.
-fn printable(line: &[u8], length: usize) -> String {
+pub fn printable(line: &[u8], length: usize) -> String {
     let mut out = String::new();
     let mut room = length;
     for character in String::from_utf8_lossy(line).chars() {

@@ -11,6 +11,7 @@ use super::{Form, Shape, quote, string, utf8, wrong_type};
 use crate::config::error::Refusal;
 use crate::config::source::Given;
 use crate::config::values::Choice;
+use crate::rules::presets;
 
 /// Linux's PATH_MAX without its NUL.
 pub(crate) const PATH_MOST: usize = 4095;
@@ -212,6 +213,50 @@ impl Form for Cgroups {
             return "none".to_owned();
         }
         value.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(":")
+    }
+}
+
+/// Names of presets of rules. In a variable separated by commas.
+pub(crate) struct Presets;
+
+impl Form for Presets {
+    type Value = Vec<String>;
+
+    fn shape(&self) -> Shape {
+        Shape::Many("NAME")
+    }
+
+    fn range(&self) -> String {
+        format!("any of {}", presets::names())
+    }
+
+    fn read(&self, given: &Given) -> Result<Self::Value, Refusal> {
+        let names: Vec<OsString> = match given {
+            Given::Text(text) => text
+                .as_bytes()
+                .split(|byte| *byte == b',')
+                .map(|name| OsString::from_vec(name.to_vec()))
+                .collect(),
+            Given::Texts(texts) => texts.clone(),
+            Given::Strings(texts) => texts.iter().map(OsString::from).collect(),
+            Given::Integer(_) | Given::Float(_) | Given::Boolean(_) | Given::String(_) | Given::Other(_) => {
+                return Err(wrong_type("an array of strings", given));
+            }
+        };
+        let name = |name: &OsString| {
+            let name = utf8(name)?;
+            let refused = || Refusal::NotA { given: quote(name), expected: "a preset" };
+            presets::by_name(name).map(|preset| preset.name.to_owned()).ok_or_else(refused)
+        };
+        names.iter().map(name).collect()
+    }
+
+    fn json(&self, value: &Self::Value) -> Json {
+        json!(value)
+    }
+
+    fn text(&self, value: &Self::Value) -> String {
+        if value.is_empty() { "none".to_owned() } else { value.join(",") }
     }
 }
 

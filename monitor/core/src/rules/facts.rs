@@ -1,0 +1,149 @@
+//! What is known of a process, as plain facts, and what of them no rule may override.
+
+use alloc::sync::Arc;
+use core::cell::OnceCell;
+use core::fmt;
+
+use serde::Serialize;
+
+use super::Rules;
+use super::pattern::{Hits, PatternKey};
+use super::place::Place;
+use crate::units::{Bytes, Pid};
+
+/// Why a process is never a worker, whatever the rules say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Never {
+    /// Process 1.
+    Init,
+    /// It has no memory of its own.
+    KernelThread,
+    /// The agent, a process that serves it, or one of their ancestors.
+    Agent,
+    /// Root excluded it from the kernel's own killer: `oom_score_adj` is -999 or lower.
+    OomScore,
+    /// Its users differ, as those of a set-user-id program do (su, sudo): it acts for another user.
+    SetUserId,
+}
+
+impl Never {
+    /// The name under which it is listed.
+    #[must_use]
+    pub fn rule(self) -> &'static str {
+        match self {
+            Self::Init => "system:init",
+            Self::KernelThread => "system:kernel-thread",
+            Self::Agent => "system:agent",
+            Self::OomScore => "system:oom-score-adj",
+            Self::SetUserId => "system:set-user-id",
+        }
+    }
+}
+
+impl fmt::Display for Never {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Init => "it is process 1",
+            Self::KernelThread => "it is a kernel thread",
+            Self::Agent => "it is the agent, serves it, or is one of its ancestors",
+            Self::OomScore => "its oom_score_adj is -999 or lower",
+            Self::SetUserId => "its users differ (set-user-id program)",
+        })
+    }
+}
+
+/// What is known of one process. What is not known matches nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'f> {
+    /// The process.
+    pub pid: Pid,
+    /// Its parent.
+    pub parent: Option<Pid>,
+    /// The kernel's name of it, which it can change.
+    pub comm: &'f [u8],
+    /// Its command line, arguments separated by one space, which it can change.
+    pub title: &'f [u8],
+    /// The path of its executable.
+    pub exe: Option<&'f [u8]>,
+    /// Whether the executable is the very file that this path names on the agent's own file system, and only root can
+    /// change what the path names. Without it `exe` protects nobody.
+    pub exe_trusted: bool,
+    /// As whom it runs.
+    pub uid: Option<u32>,
+    /// The name of that user.
+    pub user: Option<&'f str>,
+    /// What it holds.
+    pub memory: Option<Bytes>,
+    /// Why it is never a worker.
+    pub never: Option<Never>,
+}
+
+impl Facts<'static> {
+    /// A process of which nothing is known.
+    #[must_use]
+    pub fn of(pid: Pid) -> Self {
+        Self {
+            pid,
+            parent: None,
+            comm: b"",
+            title: b"",
+            exe: None,
+            exe_trusted: false,
+            uid: None,
+            user: None,
+            memory: None,
+            never: None,
+        }
+    }
+}
+
+/// A process, and which patterns it matches as far as anybody asked.
+#[derive(Debug)]
+pub struct Profile<'f> {
+    pub(super) facts: Facts<'f>,
+    pub(super) place: Arc<Place>,
+    hits: [OnceCell<Hits>; PatternKey::ALL.len()],
+}
+
+impl<'f> Profile<'f> {
+    /// The process with these facts, in this place.
+    #[must_use]
+    pub fn new(facts: Facts<'f>, place: Arc<Place>) -> Self {
+        Self { facts, place, hits: Default::default() }
+    }
+
+    /// Its facts.
+    #[must_use]
+    pub fn facts(&self) -> &Facts<'f> {
+        &self.facts
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// What the patterns of `key` are held against; of a cgroup the whole path.
+    pub(super) fn text(&self, key: PatternKey) -> Option<&[u8]> {
+        match key {
+            PatternKey::Cgroup => Some(self.place.path()),
+            PatternKey::Comm => Some(self.facts.comm),
+            PatternKey::Title => Some(self.facts.title),
+            PatternKey::Exe => self.facts.exe,
+        }
+    }
+
+    /// The first of these patterns that its name, title or executable matches.
+    pub(super) fn hit(
+        &self,
+        rules: &Rules,
+        key: PatternKey,
+        patterns: &core::ops::Range<usize>,
+    ) -> Option<usize> {
+        let text = self.text(key)?;
+        let hits = self.hits[key as usize].get_or_init(|| rules.set(key).hits(text));
+        hits.first(patterns.clone())
+    }
+}

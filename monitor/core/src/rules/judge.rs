@@ -1,0 +1,264 @@
+//! Which rule has a process, and why. What can never be a worker comes first, then rules that protect, then the others in
+//! their order; the first that matches wins.
+
+use alloc::sync::Arc;
+use core::ops::Range;
+
+use super::facts::{Never, Profile};
+use super::pattern::PatternKey;
+use super::place::Refusal;
+use super::template::{Piece, Template};
+use super::{MOST_NAME, Rule, Rules, Unit};
+use crate::prelude::*;
+use crate::units::Bytes;
+
+/// Of which process a clause speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    Own,
+    Parent,
+}
+
+/// One key of a rule.
+#[derive(Debug)]
+pub(super) struct Clause {
+    pub(super) scope: Scope,
+    pub(super) test: Test,
+}
+
+#[derive(Debug)]
+pub(super) enum Test {
+    /// One of these patterns of the key's set.
+    Pattern { key: PatternKey, patterns: Range<usize> },
+    /// One of these users, by name or number.
+    User(Vec<User>),
+    /// At least so much memory.
+    Memory(Bytes),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum User {
+    Name(String),
+    Uid(u32),
+}
+
+/// What the rules say of a process.
+#[derive(Debug)]
+pub enum Judgement<'r> {
+    /// Never a worker.
+    Never(Never),
+    /// Never a worker, because of this rule.
+    Protected(&'r Rule),
+    /// A worker, or part of one.
+    Worker(Matched<'r>),
+    /// A rule has it, and its cgroup cannot be a worker.
+    Refused(&'r Rule, Refusal, usize),
+    /// No rule has it.
+    Unmatched,
+}
+
+/// A process that a rule makes a worker.
+#[derive(Debug, Clone, Copy)]
+pub struct Matched<'r> {
+    /// The rule.
+    pub rule: &'r Rule,
+    /// Whether it waits for work.
+    pub idle: bool,
+    /// With unit `cgroup`: the length of the path of the cgroup that is the worker.
+    pub cgroup: Option<usize>,
+}
+
+impl Rules {
+    /// Which rule has this process. `parent` is its parent, if that could be looked at.
+    #[must_use]
+    pub fn judge(&self, process: &Profile<'_>, parent: Option<&Profile<'_>>) -> Judgement<'_> {
+        if let Some(never) = process.facts.never {
+            return Judgement::Never(never);
+        }
+        let all = |clauses: &[Clause], protect| {
+            clauses.iter().all(|clause| self.holds(clause, process, parent, protect))
+        };
+        let Some(rule) = self.rules.iter().find(|rule| all(&rule.clauses, rule.protect)) else {
+            return Judgement::Unmatched;
+        };
+        if rule.protect {
+            return Judgement::Protected(rule);
+        }
+        let cgroup = match rule.unit {
+            Unit::Tree => None,
+            Unit::Cgroup => self.unit(rule, process),
+        };
+        match cgroup.and_then(|length| process.place.no_unit(length).map(|why| (length, why))) {
+            Some((length, why)) => Judgement::Refused(rule, why, length),
+            None => {
+                let idle = !rule.idle.is_empty() && all(&rule.idle, false);
+                Judgement::Worker(Matched { rule, idle, cgroup })
+            }
+        }
+    }
+
+    /// The length of the path of the innermost cgroup that the rule's pattern matches.
+    fn unit(&self, rule: &Rule, process: &Profile<'_>) -> Option<usize> {
+        rule.clauses.iter().find_map(|clause| match (&clause.test, clause.scope) {
+            (Test::Pattern { key: PatternKey::Cgroup, patterns }, Scope::Own) => {
+                process.place.innermost(patterns).map(|(length, _)| length)
+            }
+            _ => None,
+        })
+    }
+
+    fn holds(
+        &self,
+        clause: &Clause,
+        process: &Profile<'_>,
+        parent: Option<&Profile<'_>>,
+        protect: bool,
+    ) -> bool {
+        let Some(subject) = subject(clause, process, parent) else { return false };
+        match &clause.test {
+            Test::Pattern { key: PatternKey::Cgroup, patterns } if protect => {
+                subject.place.innermost_trusted(patterns).is_some()
+            }
+            Test::Pattern { key: PatternKey::Cgroup, patterns } => {
+                subject.place.innermost(patterns).is_some()
+            }
+            Test::Pattern { key: PatternKey::Exe, .. } if protect && !subject.facts.exe_trusted => false,
+            Test::Pattern { key, patterns } => subject.hit(self, *key, patterns).is_some(),
+            Test::User(users) => users.iter().any(|user| match user {
+                User::Uid(uid) => subject.facts.uid == Some(*uid),
+                User::Name(name) => subject.facts.user == Some(name.as_str()),
+            }),
+            Test::Memory(least) => subject.facts.memory.is_some_and(|held| held >= *least),
+        }
+    }
+
+    /// The owner of the worker that this rule makes of this process.
+    #[must_use]
+    pub fn owner(&self, rule: &Rule, process: &Profile<'_>, parent: Option<&Profile<'_>>) -> Option<String> {
+        rule.owner.as_ref().map(|template| self.fill(template, rule, process, parent))
+    }
+
+    /// The name of the worker. Without a template: the cgroup's last component, or the kernel's name of the process.
+    #[must_use]
+    pub fn worker_name(&self, rule: &Rule, process: &Profile<'_>, parent: Option<&Profile<'_>>) -> String {
+        if let Some(template) = &rule.worker_name {
+            return self.fill(template, rule, process, parent);
+        }
+        let unit = (rule.unit == Unit::Cgroup).then(|| self.unit(rule, process)).flatten();
+        let name = match unit {
+            Some(length) => {
+                process.place.path()[..length].rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+            }
+            None => process.facts.comm,
+        };
+        cut(String::from_utf8_lossy(name).into_owned())
+    }
+
+    fn fill(
+        &self,
+        template: &Template,
+        rule: &Rule,
+        process: &Profile<'_>,
+        parent: Option<&Profile<'_>>,
+    ) -> String {
+        let facts = &process.facts;
+        let uid = || facts.uid.map_or_else(|| "?".to_owned(), |uid| uid.to_string());
+        let mut text = String::new();
+        for piece in &template.0 {
+            match piece {
+                Piece::Text(plain) => text.push_str(plain),
+                Piece::Uid => text.push_str(&uid()),
+                Piece::User => text.push_str(&facts.user.map_or_else(uid, str::to_owned)),
+                Piece::Comm => text.push_str(&String::from_utf8_lossy(facts.comm)),
+                Piece::Pid => text.push_str(&facts.pid.to_string()),
+                Piece::ParentPid => {
+                    text.push_str(&facts.parent.map_or_else(|| "?".to_owned(), |pid| pid.to_string()));
+                }
+                Piece::Capture(name) => {
+                    text.push_str(&self.captured(name, rule, process, parent).unwrap_or_default());
+                }
+            }
+        }
+        cut(text)
+    }
+
+    /// What a pattern of the rule captured by this name.
+    fn captured(
+        &self,
+        name: &str,
+        rule: &Rule,
+        process: &Profile<'_>,
+        parent: Option<&Profile<'_>>,
+    ) -> Option<String> {
+        rule.clauses.iter().find_map(|clause| {
+            let Test::Pattern { key, patterns } = &clause.test else { return None };
+            let subject = subject(clause, process, parent)?;
+            let (text, number) = match key {
+                PatternKey::Cgroup => {
+                    let (length, number) = subject.place.innermost(patterns)?;
+                    (&subject.place.path()[..length], number)
+                }
+                PatternKey::Comm | PatternKey::Title | PatternKey::Exe => {
+                    (subject.text(*key)?, subject.hit(self, *key, patterns)?)
+                }
+            };
+            let regex = self.set(*key).pattern(number)?.capturing.as_ref()?;
+            let found = regex.captures(text)?.name(name)?;
+            Some(String::from_utf8_lossy(found.as_bytes()).into_owned())
+        })
+    }
+
+    /// Why the rule has the process: each key with the pattern that matched.
+    #[must_use]
+    pub fn why(&self, rule: &Rule, process: &Profile<'_>, parent: Option<&Profile<'_>>) -> String {
+        let mut reasons = Vec::new();
+        for clause in &rule.clauses {
+            let Some(subject) = subject(clause, process, parent) else { continue };
+            let of = if clause.scope == Scope::Parent { "parent." } else { "" };
+            reasons.push(match &clause.test {
+                Test::Pattern { key, patterns } => {
+                    let number = match key {
+                        PatternKey::Cgroup => subject.place.innermost(patterns).map(|(_, number)| number),
+                        PatternKey::Comm | PatternKey::Title | PatternKey::Exe => {
+                            subject.hit(self, *key, patterns)
+                        }
+                    };
+                    let pattern = number.and_then(|number| self.set(*key).pattern(number));
+                    let pattern = pattern.map_or("?", |pattern| pattern.text.as_str());
+                    format!("{of}{} matches {pattern}", key.as_str())
+                }
+                Test::User(_) => match (subject.facts.user, subject.facts.uid) {
+                    (Some(user), _) => format!("{of}user is {user}"),
+                    (None, uid) => format!("{of}user is {}", uid.unwrap_or_default()),
+                },
+                Test::Memory(least) => format!("{of}memory is at least {least}"),
+            });
+        }
+        reasons.join(", ")
+    }
+}
+
+fn subject<'p, 'f>(
+    clause: &Clause,
+    process: &'p Profile<'f>,
+    parent: Option<&'p Profile<'f>>,
+) -> Option<&'p Profile<'f>> {
+    match clause.scope {
+        Scope::Own => Some(process),
+        Scope::Parent => parent,
+    }
+}
+
+/// Cuts a name to what tables and protocols bear.
+fn cut(mut name: String) -> String {
+    if name.len() > MOST_NAME {
+        let end = (0..=MOST_NAME).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+        name.truncate(end);
+    }
+    name
+}
+
+/// What two rules are the same by.
+pub(super) fn same(one: &Rule, other: &Rule) -> bool {
+    Arc::ptr_eq(&one.name, &other.name)
+}

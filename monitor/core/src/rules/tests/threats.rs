@@ -1,0 +1,140 @@
+//! What a hostile process or user can do about rules: nothing that protects it, and nothing that kills others.
+
+use super::*;
+
+#[test]
+fn a_process_that_renames_itself_is_not_protected() {
+    let rules = compiled(&[
+        protecting("ssh", PatternKey::Exe, "/usr/sbin/sshd"),
+        protecting("services", PatternKey::Cgroup, "/system.slice/ssh.service"),
+        matching("all", &[(PatternKey::Title, ".*")]),
+    ]);
+    let named = |comm: &str| Process {
+        title: "/usr/sbin/sshd -D".into(),
+        exe: "/home/alice/leak".into(),
+        ..Process::new(10, 1, comm, "/user.slice/session-1.scope")
+    };
+    for comm in ["sshd", "systemd", "kubelet", "kthreadd", "monitor", "raylet"] {
+        assert_eq!(workers(&rules, &[named(comm)]), [("all".to_owned(), vec![10])], "{comm}");
+    }
+    // The path is right, and another file lies there.
+    let disguised = Process { exe: "/usr/sbin/sshd".into(), exe_trusted: false, ..named("sshd") };
+    assert_eq!(workers(&rules, &[disguised.clone()]).len(), 1);
+    assert_eq!(workers(&rules, &[Process { exe_trusted: true, ..disguised }]).len(), 0);
+}
+
+#[test]
+fn cgroups_that_a_user_made_neither_protect_nor_are_a_unit() {
+    let rules = compiled(&[
+        protecting("raylet", PatternKey::Cgroup, "**/raylet-*"),
+        unit(matching("docker", &[(PatternKey::Cgroup, "**/docker-{id}.scope")])),
+        matching("rest", &[(PatternKey::Title, ".*")]),
+    ]);
+    let delegated = "/user.slice/user-1000.slice/user@1000.service";
+    let made = |name: &str| Process {
+        trusted: delegated.len(),
+        ..Process::new(10, 1, "leak", &format!("{delegated}/{name}"))
+    };
+    assert_eq!(workers(&rules, &[made("raylet-x")]), [("rest".to_owned(), vec![10])]);
+    let docker = [made("docker-0123.scope")];
+    let look = rules.look(&profiles(&rules, &docker));
+    assert!(look.workers.is_empty());
+    assert_eq!((look.refused[0].why, look.unmatched), (Refusal::NotRoots, vec![0]));
+    let roots = Process::new(10, 1, "app", "/system.slice/docker-0123.scope/made/by/the/container");
+    let roots = Process { trusted: "/system.slice/docker-0123.scope".len(), ..roots };
+    assert_eq!(workers(&rules, &[roots]), [("docker".to_owned(), vec![10])]);
+}
+
+#[test]
+fn what_is_never_a_worker_is_none_by_any_rule() {
+    let rules = compiled(&[matching("all", &[(PatternKey::Title, ".*")])]);
+    let mut processes = Vec::new();
+    for (pid, never) in [
+        (1, Never::Init),
+        (2, Never::KernelThread),
+        (3, Never::Agent),
+        (4, Never::OomScore),
+        (5, Never::SetUserId),
+    ] {
+        processes.push(Process { never: Some(never), ..Process::new(pid, 1, "x", "/") });
+        // A child of each: it is matched for itself.
+        processes.push(Process::new(pid + 10, pid, "x", "/"));
+    }
+    let found = workers(&rules, &processes);
+    let all: Vec<u32> = found.into_iter().flat_map(|(_, members)| members).collect();
+    assert_eq!(all, [11, 12, 13, 14, 15]);
+}
+
+#[test]
+fn a_protected_process_keeps_its_cgroup_from_being_a_unit() {
+    let rules = compiled(&[
+        protecting("conmon", PatternKey::Exe, "/usr/bin/conmon"),
+        unit(matching("box", &[(PatternKey::Cgroup, "/boxes/*")])),
+    ]);
+    let processes = [
+        Process::new(10, 1, "app", "/boxes/a"),
+        Process::new(11, 1, "conmon", "/boxes/a/deeper"),
+        Process::new(12, 1, "app", "/boxes/b"),
+        Process::new(13, 12, "forked", "/boxes/b/deeper"),
+    ];
+    assert_eq!(workers(&rules, &processes), [("box".to_owned(), vec![12, 13])]);
+    let look = rules.look(&profiles(&rules, &processes));
+    assert_eq!(&*look.refused[0].cgroup, b"/boxes/a");
+    assert_eq!(look.refused[0].why, Refusal::HoldsProtected);
+    assert!(look.workers[0].whole);
+}
+
+#[test]
+fn no_session_slice_manager_or_root_is_a_unit() {
+    let rules = compiled(&[unit(matching("all", &[(PatternKey::Cgroup, "**")]))]);
+    for (path, why) in [
+        ("/", Refusal::Root),
+        ("/user.slice", Refusal::Slice),
+        ("/user.slice/user-1000.slice", Refusal::Slice),
+        ("/user.slice/user-1000.slice/session-4.scope", Refusal::Session),
+        ("/user.slice/user-1000.slice/user@1000.service", Refusal::Manager),
+        ("/init.scope", Refusal::Manager),
+        ("/user.slice/user-1000.slice/user@1000.service/init.scope", Refusal::Manager),
+    ] {
+        let processes = [Process::new(10, 1, "x", path)];
+        let look = rules.look(&profiles(&rules, &processes));
+        assert_eq!(look.refused.first().map(|refused| refused.why), Some(why), "{path}");
+        assert!(look.workers.is_empty(), "{path}");
+    }
+}
+
+#[test]
+fn a_worker_of_another_rule_is_not_part_of_the_worker_around_it() {
+    let rules = compiled(&[
+        matching("inner", &[(PatternKey::Comm, "inner")]),
+        matching("outer", &[(PatternKey::Comm, "outer")]),
+        unit(matching("box", &[(PatternKey::Cgroup, "/box")])),
+    ]);
+    let processes = [
+        Process::new(10, 1, "outer", "/"),
+        Process::new(11, 10, "outer", "/"),
+        Process::new(12, 11, "inner", "/"),
+        Process::new(13, 12, "sh", "/"),
+        Process::new(14, 11, "sh", "/"),
+        Process::new(20, 1, "sh", "/box"),
+        Process::new(21, 20, "inner", "/box"),
+    ];
+    let expected = [
+        ("outer".to_owned(), vec![10, 11, 14]),
+        ("inner".to_owned(), vec![12, 13]),
+        ("box".to_owned(), vec![20]),
+        ("inner".to_owned(), vec![21]),
+    ];
+    assert_eq!(workers(&rules, &processes), expected);
+    let look = rules.look(&profiles(&rules, &processes));
+    assert!(!look.workers[2].whole, "another worker is in the box");
+}
+
+#[test]
+fn parents_in_a_circle_are_no_endless_loop() {
+    let rules = compiled(&[matching("a", &[(PatternKey::Comm, "a")])]);
+    let processes =
+        [Process::new(10, 11, "a", "/"), Process::new(11, 10, "b", "/"), Process::new(12, 12, "c", "/")];
+    let all: usize = workers(&rules, &processes).iter().map(|(_, members)| members.len()).sum();
+    assert!(all >= 1);
+}

@@ -1,0 +1,351 @@
+//! Each preset on a node as the real programs leave it: what is a worker, what is not, and how they are called.
+
+use super::*;
+
+const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+const ID2: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
+const SESSION: &str = "/user.slice/user-1000.slice/session-4.scope";
+
+fn preset(node: &Node, name: &str) -> (Vec<(String, String, String, u64, u64)>, Value) {
+    let answer = answer(node, &["--preset", name]);
+    (workers(&answer), answer)
+}
+
+fn names(answer: &Value, key: &str) -> Vec<String> {
+    answer["workers"].as_array().unwrap().iter().map(|worker| worker[key].to_string()).collect()
+}
+
+#[test]
+fn kubernetes_with_the_cgroupfs_driver() {
+    for node in [Node::v1(), Node::v2()] {
+        let pod = |class: &str, pod: &str, container: &str| format!("/kubepods{class}/pod{pod}/{container}");
+        // Pids end in their size in MiB; the pause containers are small.
+        node.add(101, 1, "pause", "/pause", &pod("/besteffort", "aa-1", ID2));
+        node.add(140, 1, "python3", "python3 train.py", &pod("/besteffort", "aa-1", ID));
+        node.add(141, 140, "python3", "python3 train.py", &pod("/besteffort", "aa-1", ID));
+        node.add(150, 1, "java", "java -jar a.jar", &pod("/burstable", "bb-2", ID));
+        node.add(160, 1, "postgres", "postgres", &pod("", "cc-3", ID));
+        node.add(170, 1, "kubelet", "/usr/bin/kubelet", "/system.slice/kubelet.service");
+        let (found, answer) = preset(&node, "kubernetes");
+        let expected = [
+            worker("kubernetes:best-effort", "pod-aa-1", ID, 140, 2),
+            worker("kubernetes:burstable", "pod-bb-2", ID, 150, 1),
+            worker("kubernetes:guaranteed", "pod-cc-3", ID, 160, 1),
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(names(&answer, "priority"), ["-20", "-10", "0"]);
+        assert_eq!(names(&answer, "unit"), ["\"cgroup\""; 3]);
+        // What the cgroup is charged, not the sum of its processes.
+        assert_eq!(answer["workers"][0]["memory"], 100 << 20);
+        assert_eq!(answer["workers"][0]["measured"], "cgroup");
+    }
+}
+
+#[test]
+fn kubernetes_with_the_systemd_driver() {
+    for (node, top) in [(Node::v1(), ""), (Node::v2(), ""), (Node::v2(), "/kubelet.slice/kubelet-")] {
+        let slices = |class: &str, pod: &str| {
+            let name = if top.is_empty() { "/" } else { top };
+            let prefix = if top.is_empty() { "" } else { "kubelet-" };
+            let class =
+                |infix: &str| if class.is_empty() { String::new() } else { format!("{infix}{class}") };
+            let around = if class("").is_empty() {
+                String::new()
+            } else {
+                format!("/{prefix}kubepods{}.slice", class("-"))
+            };
+            format!("{name}kubepods.slice{around}/{prefix}kubepods{}-pod{pod}.slice", class("-"))
+        };
+        node.add(
+            140,
+            1,
+            "app",
+            "app",
+            &format!("{}/cri-containerd-{ID}.scope", slices("besteffort", "aa_1")),
+        );
+        node.add(150, 1, "app", "app", &format!("{}/crio-{ID}.scope/container", slices("burstable", "bb_2")));
+        node.add(
+            151,
+            1,
+            "conmon",
+            "/usr/bin/conmon",
+            &format!("{}/crio-conmon-{ID}.scope", slices("burstable", "bb_2")),
+        );
+        node.add(160, 1, "app", "app", &format!("{}/docker-{ID}.scope", slices("", "cc_3")));
+        let (found, answer) = preset(&node, "kubernetes");
+        let expected = [
+            worker("kubernetes:best-effort", "pod-aa_1", ID, 140, 1),
+            worker("kubernetes:burstable", "pod-bb_2", ID, 150, 1),
+            worker("kubernetes:guaranteed", "pod-cc_3", ID, 160, 1),
+        ];
+        assert_eq!(found, expected, "{top}");
+        assert!(
+            answer["workers"][1]["cgroup"].as_str().unwrap().ends_with(&format!("crio-{ID}.scope")),
+            "the innermost that matches"
+        );
+    }
+}
+
+#[test]
+fn containers_of_docker_podman_and_nerdctl() {
+    let layouts = [
+        ("containers:docker", "docker", format!("/docker/{ID}")),
+        ("containers:docker", "docker", format!("/system.slice/docker-{ID}.scope")),
+        ("containers:podman", "podman", format!("/libpod_parent/libpod-{ID}")),
+        ("containers:podman", "podman", format!("/machine.slice/libpod-{ID}.scope/container")),
+        ("containers:nerdctl", "nerdctl", format!("/default/{ID}")),
+        ("containers:nerdctl", "nerdctl", format!("/system.slice/nerdctl-{ID}.scope")),
+    ];
+    for (rule, program, cgroup) in layouts {
+        for node in [Node::v1(), Node::v2()] {
+            node.add(140, 1, "app", "/app", &cgroup).add(141, 140, "sh", "sh", &cgroup);
+            node.add(
+                145,
+                1,
+                "conmon",
+                "/usr/bin/conmon -c x",
+                &format!("/machine.slice/libpod-conmon-{ID}.scope"),
+            );
+            node.add(146, 1, "dockerd", "/usr/bin/dockerd", "/system.slice/docker.service");
+            let (found, _) = preset(&node, "containers");
+            assert_eq!(found, [worker(rule, &format!("{program}-{ID}"), ID, 140, 2)], "{cgroup}");
+        }
+    }
+}
+
+#[test]
+fn systemd_transient_units_and_what_users_run() {
+    let node = Node::v2();
+    node.add(120, 1, "job", "job", "/system.slice/run-u12.service");
+    node.add(121, 120, "sh", "sh", "/system.slice/run-u12.service");
+    node.add(122, 1, "job", "job", "/system.slice/run-r0af.scope");
+    node.add(130, 1, "nginx", "nginx", "/system.slice/nginx.service");
+    node.add(140, 1, "sshd", "sshd: a@pts/0", SESSION);
+    node.add(141, 140, "bash", "-bash", SESSION);
+    node.add(142, 141, "python3", "python3 big.py", SESSION);
+    node.add(143, 142, "python3", "python3 big.py", SESSION);
+    let app = "/user.slice/user-1000.slice/user@1000.service/app.slice/app-editor.scope";
+    node.add(150, 1, "editor", "editor", app);
+    let (found, answer) = preset(&node, "systemd");
+    let rows: Vec<_> =
+        found.iter().map(|(rule, _, name, pid, count)| (&**rule, &**name, *pid, *count)).collect();
+    assert_eq!(
+        rows,
+        [
+            ("systemd:transient", "run-u12", 120, 2),
+            ("systemd:transient", "run-r0af", 122, 1),
+            ("systemd:user-session", "python3", 142, 2),
+            ("systemd:user-app", "editor", 150, 1),
+        ]
+    );
+    let owner = answer["workers"][2]["owner"].as_str().unwrap();
+    assert!(owner == "1000" || owner.chars().any(char::is_alphabetic), "the user: {owner}");
+}
+
+#[test]
+fn slurm_with_cgroup_v1_and_v2() {
+    let node = Node::v1();
+    node.add(150, 1, "slurmstepd", "slurmstepd: [7.0]", "/slurm_n1/uid_1000/job_7/step_0");
+    node.add(151, 150, "app", "app", "/slurm_n1/uid_1000/job_7/step_0/task_0");
+    node.add(152, 151, "sh", "sh", "/slurm_n1/uid_1000/job_7/step_0/task_0");
+    node.add(153, 150, "app", "app", "/slurm_n1/uid_1000/job_7/step_0/task_1");
+    node.add(154, 1, "slurmd", "/usr/sbin/slurmd", "/system.slice/slurmd.service");
+    let (found, _) = preset(&node, "slurm");
+    // Without root's own slurmstepd to compare with, the one of these files is a worker like what it starts.
+    let tasks: Vec<_> = found.into_iter().filter(|(rule, ..)| rule == "slurm:task-v1").collect();
+    assert_eq!(
+        tasks,
+        [
+            worker("slurm:task-v1", "job-7", "7.0.0", 151, 2),
+            worker("slurm:task-v1", "job-7", "7.0.1", 153, 1)
+        ]
+    );
+
+    let node = Node::v2();
+    let step = "/system.slice/slurmstepd.scope/job_8/step_batch";
+    node.add(150, 1, "slurmstepd", "slurmstepd: [8.batch]", &format!("{step}/slurm"));
+    node.add(151, 150, "bash", "bash job.sh", &format!("{step}/user/task_0"));
+    node.add(152, 151, "app", "app", &format!("{step}/user/task_0"));
+    let (found, _) = preset(&node, "slurm");
+    assert_eq!(found, [worker("slurm:step-v2", "job-8", "8.batch", 151, 2)]);
+}
+
+#[test]
+fn ray_workers_and_neither_the_raylet_nor_its_agents() {
+    let node = Node::v1();
+    node.add(100, 1, "raylet", "/x/ray/core/src/ray/raylet/raylet --a", SESSION);
+    node.add(101, 1, "gcs_server", "/x/ray/core/src/ray/gcs/gcs_server", SESSION);
+    node.add(120, 100, "ray::IDLE", "ray::IDLE", SESSION);
+    node.add(121, 100, "ray::f", "ray::f()", SESSION);
+    node.add(122, 121, "ray::f", "ray::f()", SESSION);
+    node.add(123, 100, "ray::Trainer.ru", "ray::Trainer.run", SESSION);
+    node.add(124, 100, "ray::DashboardA", "ray::DashboardAgent", SESSION);
+    node.add(125, 1, "ray::f", "ray::f() of nobody", SESSION);
+    let (found, answer) = preset(&node, "ray");
+    let expected = [
+        worker("ray:worker", "raylet-100", "ray::IDLE", 120, 1),
+        worker("ray:worker", "raylet-100", "ray::f", 121, 2),
+        worker("ray:worker", "raylet-100", "ray::Trainer.ru", 123, 1),
+        worker("ray:agent", "raylet-100", "ray::DashboardA", 124, 1),
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(names(&answer, "idle"), ["true", "false", "false", "false"]);
+}
+
+#[test]
+fn dask_workers_and_neither_nanny_nor_scheduler() {
+    let node = Node::v1();
+    let spawned = "/usr/bin/python3 -c from\u{a0}multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=11, pipe_handle=13) --multiprocessing-fork";
+    let spawned = spawned.replace('\u{a0}', " ");
+    node.add(110, 1, "dask", "/usr/bin/python3 /usr/bin/dask scheduler", SESSION);
+    node.add(
+        111,
+        1,
+        "dask",
+        "/usr/bin/python3 /usr/bin/dask worker tcp://127.0.0.1:8786 --nworkers 2",
+        SESSION,
+    );
+    node.add(
+        112,
+        111,
+        "python3",
+        "/usr/bin/python3 -c from multiprocessing.resource_tracker import main;main(12)",
+        SESSION,
+    );
+    node.add(113, 111, "python3", &spawned, SESSION).add(114, 111, "python3", &spawned, SESSION);
+    node.add(115, 113, "sh", "sh -c convert", SESSION);
+    node.add(116, 1, "python3", "dask worker [tcp://127.0.0.1:3000]", SESSION);
+    node.add(117, 1, "python3", &spawned, SESSION);
+    let (found, _) = preset(&node, "dask");
+    let expected = [
+        worker("dask:worker", "dask-1000", "dask-113", 113, 2),
+        worker("dask:worker", "dask-1000", "dask-114", 114, 1),
+        worker("dask:titled-worker", "dask-1000", "dask-116", 116, 1),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn pytest_xdist_workers_and_not_the_run() {
+    let node = Node::v1();
+    node.add(110, 1, "pytest", "/usr/bin/python3 /usr/bin/pytest -n 2", SESSION);
+    node.add(
+        111,
+        110,
+        "python3",
+        "/usr/bin/python3 -u -c import sys;exec(eval(sys.stdin.readline()))",
+        SESSION,
+    );
+    node.add(112, 110, "python3", "[pytest-xdist running] tests/test_a.py::test_b", SESSION);
+    node.add(113, 110, "python3", "[pytest-xdist idle]", SESSION);
+    let (found, answer) = preset(&node, "pytest-xdist");
+    let expected = [
+        worker("pytest-xdist:worker", "pytest-110", "xdist-111", 111, 1),
+        worker("pytest-xdist:titled-worker", "pytest-110", "xdist-112", 112, 1),
+        worker("pytest-xdist:titled-worker", "pytest-110", "xdist-113", 113, 1),
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(names(&answer, "idle"), ["false", "false", "true"]);
+}
+
+#[test]
+fn jupyter_kernels_and_not_the_server() {
+    let node = Node::v1();
+    node.add(110, 1, "jupyter-lab", "/usr/bin/python3 /usr/bin/jupyter-lab", SESSION);
+    node.add(111, 110, "python3", "/usr/bin/python3 -m ipykernel_launcher -f /home/a/kernel-1.json", SESSION);
+    node.add(
+        112,
+        110,
+        "R",
+        "/usr/lib/R/bin/exec/R --slave -e IRkernel::main() --args /home/a/kernel-2.json",
+        SESSION,
+    );
+    let (found, answer) = preset(&node, "jupyter");
+    let rows: Vec<_> = found.iter().map(|(rule, _, name, ..)| (&**rule, &**name)).collect();
+    assert_eq!(rows, [("jupyter:kernel", "kernel-111"), ("jupyter:kernel", "kernel-112")]);
+    assert_eq!(names(&answer, "retriable"), ["false", "false"]);
+}
+
+#[test]
+fn pools_of_joblib_and_multiprocessing() {
+    let node = Node::v1();
+    node.add(110, 1, "python3", "python3 fit.py", SESSION);
+    node.add(
+        111,
+        110,
+        "python3",
+        "python3 -m joblib.externals.loky.backend.popen_loky_posix --process-name LokyProcess-1 --pipe 22",
+        SESSION,
+    );
+    node.add(112, 110, "python3", "python3 -m joblib.externals.loky.backend.resource_tracker 9", SESSION);
+    assert_eq!(preset(&node, "joblib").0, [worker("joblib:worker", "pool-110", "loky-111", 111, 1)]);
+
+    node.add(113, 110, "python3", "python3 -c from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=5, pipe_handle=7) --multiprocessing-fork", SESSION);
+    let server = "python3 -c from multiprocessing.forkserver import main; main(5, 6, ['__main__'])";
+    node.add(114, 110, "python3", server, SESSION).add(115, 114, "python3", server, SESSION);
+    let expected = [
+        worker("multiprocessing:worker", "pool-110", "pool-113", 113, 1),
+        worker("multiprocessing:forkserver-worker", "pool-114", "pool-115", 115, 1),
+    ];
+    assert_eq!(preset(&node, "multiprocessing").0, expected);
+}
+
+#[test]
+fn spark_executors_and_not_the_driver() {
+    let node = Node::v1();
+    let path = "x.jar:".repeat(1000);
+    node.add(
+        110,
+        1,
+        "java",
+        &format!("/usr/bin/java -cp {path} org.apache.spark.deploy.SparkSubmit app.py"),
+        SESSION,
+    );
+    node.add(111, 1, "java", &format!("/usr/bin/java -cp {path} org.apache.spark.executor.CoarseGrainedExecutorBackend --driver-url spark://x --executor-id 3 --hostname h --cores 2 --app-id app-2026-0001 --worker-url y"), SESSION);
+    node.add(112, 111, "python3", "python3 -m pyspark.daemon", SESSION);
+    assert_eq!(preset(&node, "spark").0, [worker("spark:executor", "app-2026-0001", "executor-3", 111, 2)]);
+}
+
+#[test]
+fn jobs_of_ci_runners_and_not_the_runners() {
+    let node = Node::v1();
+    let service = "/system.slice/ci.service";
+    node.add(110, 1, "gitlab-runner", "/usr/bin/gitlab-runner run", service);
+    node.add(111, 110, "bash", "bash --login", service).add(112, 111, "make", "make -j", service);
+    assert_eq!(
+        preset(&node, "gitlab-runner").0,
+        [worker("gitlab-runner:job", "gitlab-runner-110", "job-111", 111, 2)]
+    );
+
+    node.add(120, 1, "Runner.Listener", "/home/r/bin/Runner.Listener run", service);
+    node.add(121, 120, "Runner.Worker", "/home/r/bin/Runner.Worker spawnclient 1 2", service);
+    node.add(122, 121, "bash", "/usr/bin/bash -e /home/r/_temp/a.sh", service)
+        .add(123, 122, "cc", "cc a.c", service);
+    assert_eq!(
+        preset(&node, "github-runner").0,
+        [worker("github-runner:step", "github-runner-121", "step-122", 122, 2)]
+    );
+
+    node.add(130, 1, "buildkite-agent", "/usr/bin/buildkite-agent start", service);
+    node.add(131, 130, "buildkite-agent", "/usr/bin/buildkite-agent bootstrap --job 7", service);
+    node.add(132, 131, "bash", "/bin/bash -e -c make", service).add(133, 132, "make", "make", service);
+    assert_eq!(
+        preset(&node, "buildkite").0,
+        [worker("buildkite:command", "buildkite-131", "job-131", 132, 2)]
+    );
+}
+
+#[test]
+fn system_protects_by_cgroups_that_root_owns() {
+    let node = Node::v2();
+    node.add(110, 1, "sshd", "sshd -D", "/system.slice/ssh.service");
+    node.add(111, 1, "dbus-daemon", "dbus-daemon", "/system.slice/dbus.service");
+    node.add(112, 1, "leak", "sshd -D", "/system.slice/leak.service");
+    let (_, answer) = preset(&node, "system");
+    let protected = answer["protected"].as_array().unwrap().iter();
+    let protected: Vec<_> =
+        protected.map(|one| (one["pid"].as_u64().unwrap(), one["rule"].as_str().unwrap())).collect();
+    let by = "system:service-cgroups";
+    assert_eq!(protected, [(1, "system:init"), (110, by), (111, by)]);
+    assert_eq!(answer["unmatched"][0]["pid"], 112);
+}
