@@ -16,8 +16,8 @@ use crate::control::listen::{Access, ListenError};
 use crate::control::listener::Listener;
 use crate::control::protocol::Op;
 use crate::recording::Recorder;
-use crate::worker::WorkerId;
 use crate::rules::files::Sources;
+use crate::worker::WorkerId;
 
 /// Guard this node, or the cgroups that are named
 ///

@@ -61,7 +61,6 @@ impl Listener {
     /// # Panics
     /// Outside of a tokio runtime, as [`bind`].
     pub fn open(path: &Path, access: Access) -> Result<Self, ListenError> {
-    pub fn open(path: &Path, access: Access) -> Result<Self, ListenError> {
         Ok(Self::of(path, bind(path, access)?))
     }
 

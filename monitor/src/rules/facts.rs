@@ -151,7 +151,7 @@ fn agents(procfs: &Path) -> Vec<Pid> {
         // An argument is forged at will, but not as root.
         let arguments = fs::read(dir.join("cmdline")).unwrap_or_default();
         let role = arguments.split(|byte| *byte == 0).nth(1).unwrap_or_default();
-        let roles = ["agent", crate::agent::THAWER, crate::agent::RELEASER];
+        let roles = ["agent", crate::agent::RELEASER];
         file(&pid.to_string()).is_ok_and(|found| found == program)
             && roles.iter().any(|known| known.as_bytes() == role)
             && fs::metadata(&dir).is_ok_and(|found| found.uid() == 0)

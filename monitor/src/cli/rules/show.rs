@@ -2,12 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::table::{Form, list, table, text};
+use crate::cli::table::{maybe, table, text};
 use crate::memory::users::{COMMAND_LENGTH, printable};
 use crate::memory::{ReadError, Roots};
 use crate::rules::facts::{Machine, Seen, own};
 use crate::rules::measure::{Scales, unit};
 use crate::rules::{Found, Profile, Rules};
+use crate::units::Bytes;
 
 /// How many of the processes that no rule has are shown, the largest first.
 const UNMATCHED: usize = 10;
@@ -102,21 +103,18 @@ fn command(seen: &Seen) -> String {
     printable(&seen.title, COMMAND_LENGTH)
 }
 
-const WORKERS: [(&str, &str, Form); 10] = [
-    ("RULE", "rule", Form::Text),
-    ("MODE", "mode", Form::Text),
-    ("PRIORITY", "priority", Form::Text),
-    ("OWNER", "owner", Form::Text),
-    ("NAME", "name", Form::Text),
-    ("PID", "pid", Form::Text),
-    ("PROCESSES", "processes", Form::Text),
-    ("RETRIABLE", "retriable", Form::Text),
-    ("IDLE", "idle", Form::Text),
-    ("MEMORY", "memory", Form::Bytes),
-];
+const WORKERS: [&str; 10] =
+    ["RULE", "MODE", "PRIORITY", "OWNER", "NAME", "PID", "PROCESSES", "RETRIABLE", "IDLE", "MEMORY"];
 
-const UNMATCHED_COLUMNS: [(&str, &str, Form); 3] =
-    [("PID", "pid", Form::Text), ("MEMORY", "memory", Form::Bytes), ("COMMAND", "command", Form::Text)];
+const UNMATCHED_COLUMNS: [&str; 3] = ["PID", "MEMORY", "COMMAND"];
+
+/// The cells of one row: of each key what it says, sizes with their unit.
+fn cells<const N: usize>(row: &Value, columns: [&str; N]) -> [String; N] {
+    columns.map(|column| match column {
+        "MEMORY" => maybe(row["memory"].as_u64().map(Bytes)),
+        column => text(&row[column.to_lowercase()]),
+    })
+}
 
 /// The same for people.
 pub(super) fn human(answer: &Value) -> String {
@@ -124,7 +122,7 @@ pub(super) fn human(answer: &Value) -> String {
     match list(answer, "workers") {
         [] => out += "No rule matches anything that runs here: by rules nothing would be killed.\n",
         workers => {
-            out += &table(workers, &WORKERS);
+            out += &table(WORKERS, workers.iter().map(|row| cells(row, WORKERS)), &["MEMORY"]);
             let enforced = workers.iter().filter(|worker| worker["mode"] == "enforce").count();
             out += &format!("{} workers by rule, {enforced} of them in mode enforce.\n", workers.len());
         }
@@ -137,9 +135,15 @@ pub(super) fn human(answer: &Value) -> String {
     let unmatched = list(answer, "unmatched");
     if !unmatched.is_empty() {
         out += "\nThe largest processes that no rule has:\n";
-        out += &table(unmatched, &UNMATCHED_COLUMNS);
+        let rows = unmatched.iter().map(|row| cells(row, UNMATCHED_COLUMNS));
+        out += &table(UNMATCHED_COLUMNS, rows, &["MEMORY"]);
     }
     out
+}
+
+/// The rows of a part of the answer.
+fn list<'a>(answer: &'a Value, key: &str) -> &'a [Value] {
+    answer[key].as_array().map_or(&[], Vec::as_slice)
 }
 
 /// How many processes each rule protects: their names would fill the screen.
