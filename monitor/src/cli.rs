@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Keep this machine from running out of memory: watch, explain, and kill the right worker.
+/// Keep this machine from running out of memory: kill one worker, chosen by policy, in time.
 #[derive(Debug, Parser)]
 #[command(name = "monitor", version, propagate_version = true, max_term_width = 100)]
 struct Cli {
@@ -62,7 +62,7 @@ enum Command {
     Workers(workers::Args),
 }
 
-/// Exit statuses that scripts may rely on (SPEC 11). clap itself exits with 2 on a usage error.
+/// Exit statuses that scripts may rely on (docs/behavior.md#interfaces). clap itself exits with 2 on a usage error.
 pub mod exit {
     /// Done.
     pub const OK: u8 = 0;

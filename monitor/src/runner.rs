@@ -1,4 +1,4 @@
-//! `monitor run`: a command as a worker, from its first process to the end of its last retry (SPEC 7, SPEC 11).
+//! `monitor run`: a command as a worker, from its first process to the end of its last retry (docs/behavior.md#retry).
 //!
 //! The runner starts commands, tells the agent about them, passes signals on and decides about retries by
 //! [`crate::retry`]. It never kills anything. The command is the runner's child in the same process group, with
@@ -45,9 +45,9 @@ pub struct Plan {
     pub owner: Option<String>,
     /// A name for people.
     pub name: Option<String>,
-    /// How often a task is retried after kills for memory (SPEC 7).
+    /// How often a task is retried after kills for memory (docs/behavior.md#retry).
     pub oom_retries: Times,
-    /// The base of the back-off (SPEC 7); zero: none.
+    /// The base of the back-off (docs/behavior.md#retry); zero: none.
     pub oom_retry_base: Duration,
     /// Where to write what happens, one JSON object a line; the file is appended to.
     pub json_events: Option<PathBuf>,
@@ -85,7 +85,7 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// The exit status of SPEC 11.
+    /// The exit status of docs/behavior.md#interfaces.
     #[must_use]
     pub fn status(&self) -> u8 {
         match self {
@@ -95,8 +95,8 @@ impl RunError {
     }
 }
 
-/// Runs the plan to its end and returns the exit status of SPEC 11. Blocks; call it from the main thread before
-/// any other thread exists, because it blocks the signals that it passes on.
+/// Runs the plan to its end and returns the exit status of docs/behavior.md#interfaces. Blocks; call it from the main
+/// thread before any other thread exists, because it blocks the signals that it passes on.
 ///
 /// # Errors
 /// [`RunError`]; what went wrong with the command itself is an exit status instead.

@@ -1,4 +1,4 @@
-//! What becomes of a workload whose process ended (SPEC 7): again, when, or not at all and why.
+//! What becomes of a workload whose process ended (docs/behavior.md#retry): again, when, or not at all and why.
 //! Pure: it never waits, starts or kills anything; its caller does, and asks again at the next end.
 
 use core::fmt;
@@ -82,25 +82,27 @@ pub enum Next {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// Killed for memory, and started with `max_retries` or `max_restarts` 0.
-    #[error("out of memory: it was killed, and it is not retriable")]
+    #[error("out of memory: not retried, because max_retries or max_restarts is 0")]
     NotRetriable,
     /// Killed for memory, and the verdict says not to try again: it was its owner's last task.
-    #[error("out of memory: it was killed as the last task of its owner, and would be again")]
+    #[error(
+        "out of memory: not retried, because it was the only worker of its owner and would run out of memory again. To have it retried, give related jobs the same --owner, or set policy = \"retriable_lifo\" for the agent"
+    )]
     VerdictSaysNo,
     /// A task killed for memory more often than `oom_retries` allows.
-    #[error("out of memory: it was killed, and its oom_retries ({allowed}) are used up")]
+    #[error("out of memory: no retries are left (oom_retries is {allowed})")]
     OomRetriesUsedUp {
         /// `oom_retries`.
         allowed: Times,
     },
     /// An actor killed for memory with its `max_restarts` used up.
-    #[error("out of memory: it was killed, and its max_restarts ({allowed}) are used up")]
+    #[error("out of memory: no restarts are left (max_restarts is {allowed})")]
     RestartsUsedUp {
         /// `max_restarts`.
         allowed: Times,
     },
     /// It crashed, and is started again for crashes no more.
-    #[error("crashed with {exit}, with {allowed} {} allowed", if *.actor { "restarts" } else { "retries" })]
+    #[error("crashed with {exit}: no {} is {allowed})", if *.actor { "restarts are left (max_restarts" } else { "retries are left (max_retries" })]
     Crashed {
         /// How.
         exit: Exit,
@@ -166,7 +168,7 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// A workload before its first process. `oom_retries` and `oom_retry_base`: see SPEC 9.
+    /// A workload before its first process. `oom_retries` and `oom_retry_base`: see docs/behavior.md#configuration.
     #[must_use]
     pub fn new(kind: Kind, oom_retries: Times, oom_retry_base: Duration) -> Self {
         let own = match kind {
@@ -185,7 +187,8 @@ impl Retry {
             Outcome::KilledForMemory { .. } if !self.kind.retriable() => Next::Fail(Failure::NotRetriable),
             Outcome::KilledForMemory { should_retry } => match self.kind {
                 Kind::Task { .. } => self.on_task_killed(should_retry),
-                // The verdict guards tasks against endless retries; an actor's are bounded by max_restarts (SPEC 5).
+                // The verdict guards tasks against endless retries; an actor's are bounded by max_restarts
+                // (docs/behavior.md#policies).
                 Kind::Actor { .. } => match self.own.take() {
                     Some(_) => Next::Restart,
                     None => Next::Fail(Failure::RestartsUsedUp { allowed: self.own.allowed }),
@@ -255,7 +258,7 @@ mod tests {
         assert_eq!(retry.on_exit(KILLED), Next::Retry { after: 2 * SECOND });
         let failure = Failure::OomRetriesUsedUp { allowed: Times::AtMost(2) };
         assert_eq!(retry.on_exit(KILLED), Next::Fail(failure));
-        assert_eq!(failure.to_string(), "out of memory: it was killed, and its oom_retries (2) are used up");
+        assert_eq!(failure.to_string(), "out of memory: no retries are left (oom_retries is 2)");
     }
 
     #[test]
@@ -269,7 +272,7 @@ mod tests {
         );
         let failure = Failure::Crashed { exit: Exit::Signal(11), allowed: Times::AtMost(1), actor: false };
         assert_eq!(retry.on_exit(CRASHED), Next::Fail(failure));
-        assert_eq!(failure.to_string(), "crashed with signal 11, with 1 retries allowed");
+        assert_eq!(failure.to_string(), "crashed with signal 11: no retries are left (max_retries is 1)");
         assert!(!failure.out_of_memory());
     }
 

@@ -170,7 +170,7 @@ impl Shell {
             let released =
                 release_all(&mut programs.cells, &mut programs.workers, &self.domains.roots().procfs);
             if released > 0 {
-                tracing::info!(released, "continued those whom the brake held");
+                tracing::info!(released, "resumed the processes that the brake had paused");
             }
         }
     }
@@ -191,6 +191,6 @@ impl Shell {
 fn proceed(process: &Process) {
     match process.signal(Signal::CONT) {
         Ok(()) | Err(SignalError::Gone) => {}
-        Err(error) => tracing::error!(pid = %process.pid(), %error, "a stopped worker cannot be continued"),
+        Err(error) => tracing::error!(pid = %process.pid(), %error, "a paused worker cannot be resumed"),
     }
 }

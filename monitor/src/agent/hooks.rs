@@ -54,7 +54,7 @@ impl Shell {
     }
 
     fn hook_is_back(&mut self, hook: Hook) {
-        tracing::info!(hook = hook.program(), "a kernel hook that was refused can be had now");
+        tracing::info!(hook = hook.program(), "a kernel hook that was refused is available now");
         match hook {
             Hook::Exit => {
                 // Who ended unheard is taken off the map before the children of its pid are taken for a worker's.
@@ -87,7 +87,7 @@ impl Shell {
             // A usage hook that is not there is not missed while the other one counts.
             let spare = counted && probe.counts == Some(false);
             if let Some(fallback) = probe.fallback.filter(|_| !spare) {
-                tracing::warn!(hook = probe.name, tracepoint = %probe.tracepoint, state = ?probe.state, fallback, "a kernel hook is not there");
+                tracing::warn!(hook = probe.name, tracepoint = %probe.tracepoint, state = ?probe.state, fallback, "a kernel hook is not available");
             }
         }
     }

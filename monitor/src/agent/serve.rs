@@ -219,7 +219,7 @@ fn start(
     shell.delay = config.debug_delay;
     shell.watchdog = Watchdog::start(config.watchdog, shell.engine.settings(), shell.domains.roots())
         .unwrap_or_else(|error| {
-            tracing::warn!(%error, "no thread to act if the loop hangs");
+            tracing::warn!(%error, "no watchdog thread: nothing acts if the agent's loop hangs");
             None
         });
     shell.prepare_brake(config.brake, config.brake_max);

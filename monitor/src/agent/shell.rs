@@ -96,8 +96,8 @@ pub(super) struct Shell {
     pub(super) delay: Duration,
     pub(super) drops: Drops,
     pub(super) records: BytesMut,
-    /// Every ancestor cgroup of a worker that has a limit is a domain too (SPEC 2); not if only named cgroups are
-    /// guarded (SPEC 11).
+    /// Every ancestor cgroup of a worker that has a limit is a domain too (docs/behavior.md#accounting); not if only
+    /// named cgroups are guarded (docs/behavior.md#interfaces).
     pub(super) guards_ancestors: bool,
 }
 
@@ -121,7 +121,7 @@ impl Shell {
             }
         });
         if let Err(error) = &reaper {
-            tracing::warn!(%error, "no thread to take victims' memory early: their own exit gives it back");
+            tracing::warn!(%error, "no thread to free victims' memory early: it is free when their own exit has freed it");
         }
         let (programs, refused) = match programs {
             Ok(programs) => (Some(programs), None),

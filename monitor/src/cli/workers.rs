@@ -12,39 +12,54 @@ use crate::control::protocol::Op;
 pub(super) struct Args {
     #[command(flatten)]
     ask: Ask,
+    /// Show also user, attempt, and how the memory was measured
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 pub(super) fn run(args: &Args) -> u8 {
-    args.ask.ask(Op::Workers, human)
+    args.ask.ask(Op::Workers, if args.verbose { detailed } else { brief })
 }
 
+/// The first nine are what matters.
 const COLUMNS: [(&str, &str, Form); 12] = [
     ("ID", "id", Form::Text),
+    ("NAME", "name", Form::Text),
+    ("OWNER", "owner", Form::Text),
     ("KIND", "kind", Form::Text),
     ("RETRIABLE", "retriable", Form::Text),
-    ("OWNER", "owner", Form::Text),
-    ("NAME", "name", Form::Text),
-    ("PID", "pid", Form::Text),
-    ("UID", "uid", Form::Text),
-    ("ATTEMPT", "attempt", Form::Text),
     ("STATE", "state", Form::Text),
     ("MEMORY", "memory", Form::Bytes),
-    ("MEASURED", "measured", Form::Text),
-    ("DOMAINS", "domains", Form::Text),
+    ("PID", "pid", Form::Text),
+    ("COUNTS TOWARDS", "domains", Form::Text),
+    ("UID", "uid", Form::Text),
+    ("ATTEMPT", "attempt", Form::Text),
+    ("MEASURED AS", "measured", Form::Text),
 ];
 
-fn human(answer: &Value) -> String {
+fn brief(answer: &Value) -> String {
+    human(answer, &COLUMNS[..9])
+}
+
+fn detailed(answer: &Value) -> String {
+    human(answer, &COLUMNS)
+}
+
+fn human(answer: &Value, columns: &[(&str, &str, Form)]) -> String {
     match list(answer, "workers") {
-        [] => "no workers are registered\n".to_owned(),
+        [] => "No workers are registered. Start one: monitor run -- CMD\n".to_owned(),
         workers => {
-            let measured = |worker: &Value| {
+            let row = |worker: &Value| {
                 let mut row = worker.clone();
                 if let Value::Object(keys) = &mut row {
                     keys.insert("measured".to_owned(), worker["sample"]["measured"].clone());
+                    if let Some(state) = worker["state"].as_str() {
+                        keys.insert("state".to_owned(), state.replace('_', " ").into());
+                    }
                 }
                 row
             };
-            table(&workers.iter().map(measured).collect::<Vec<_>>(), &COLUMNS)
+            table(&workers.iter().map(row).collect::<Vec<_>>(), columns)
         }
     }
 }
@@ -62,12 +77,17 @@ mod tests {
              "started": 1, "retriable": true, "memory": 1_048_576, "sample": {"measured": "pss"}, "domains": ["cgroup:/a", "node"], "uid": 0},
             {"id": "w2", "color": "red"},
         ]);
-        insta::assert_snapshot!(human(&answer), @"
-        ID  KIND  RETRIABLE  OWNER  NAME  PID  UID  ATTEMPT  STATE     MEMORY  MEASURED  DOMAINS
-        w1  task  yes        a      -     17   0    0        running  1.0 MiB  pss       cgroup:/a, node
-        w2  -     -          -      -     -    -    -        -              -  -         -
+        insta::assert_snapshot!(brief(&answer), @"
+        ID  NAME  OWNER  KIND  RETRIABLE  STATE     MEMORY  PID  COUNTS TOWARDS
+        w1  -     a      task  yes        running  1.0 MiB  17   cgroup:/a, node
+        w2  -     -      -     -          -              -  -    -
         ");
-        assert_eq!(human(&json!([])), "no workers are registered\n");
-        assert_eq!(human(&json!({"what": 1})), "no workers are registered\n");
+        insta::assert_snapshot!(detailed(&answer), @"
+        ID  NAME  OWNER  KIND  RETRIABLE  STATE     MEMORY  PID  COUNTS TOWARDS   UID  ATTEMPT  MEASURED AS
+        w1  -     a      task  yes        running  1.0 MiB  17   cgroup:/a, node  0    0        pss
+        w2  -     -      -     -          -              -  -    -                -    -        -
+        ");
+        assert_eq!(brief(&json!([])), "No workers are registered. Start one: monitor run -- CMD\n");
+        assert_eq!(brief(&json!({"what": 1})), "No workers are registered. Start one: monitor run -- CMD\n");
     }
 }

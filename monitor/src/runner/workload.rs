@@ -101,7 +101,7 @@ impl Workload {
             Exit::Code(_) | Exit::Signal(_) => {
                 let next = self.retry.on_exit(Outcome::Ended(exit));
                 if matches!(next, Next::Retry { .. } | Next::Restart) {
-                    say::line(format_args!("the command crashed ({exit}) and is started again"));
+                    say::line(format_args!("the command crashed ({exit}); restarting it"));
                 }
                 next
             }
@@ -142,9 +142,9 @@ impl Workload {
         };
         match report {
             Some(report) => say::text(&report),
-            None => {
-                say::line(format_args!("its report did not come; `monitor kills {kill}` may show it later"))
-            }
+            None => say::line(format_args!(
+                "the report is not complete yet; see it later with: monitor kills {kill}"
+            )),
         }
     }
 

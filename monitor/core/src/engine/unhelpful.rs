@@ -1,5 +1,5 @@
-//! SPEC 10.5: memory that no candidate holds. Killing workers does not bring it back; with `unhelpful_kills = "skip"`
-//! nobody is killed for it.
+//! docs/behavior.md#differences-from-ray: memory that no candidate holds. Killing workers does not bring it back; with
+//! `unhelpful_kills = "skip"` nobody is killed for it.
 //!
 //! Measurements are older than the reading, and a worker may have grown since. So nobody is spared on an old one: a
 //! fresh one is asked for and held against the reading of that moment. If none comes in time, the kill goes on.

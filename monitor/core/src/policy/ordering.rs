@@ -1,5 +1,5 @@
 //! The order of the policies that put all candidates in one line: `retriable_lifo`, `retriable_fifo` and
-//! `by_time` (SPEC 5). A worker's place follows from its own facts alone.
+//! `by_time` (docs/behavior.md#policies). A worker's place follows from its own facts alone.
 
 use super::{End, Policy, Why};
 use crate::units::Bytes;

@@ -11,7 +11,7 @@ use crate::threshold::Usage;
 use crate::units::{Bytes, Nanos};
 use crate::worker::{Activity, Candidate, WorkerId};
 
-/// The most that `by_time` frees beyond the threshold on its own (SPEC 5): 3 GiB.
+/// The most that `by_time` frees beyond the threshold on its own (docs/behavior.md#policies): 3 GiB.
 const MAX_KILL_BUFFER: Bytes = Bytes(3 << 30);
 
 /// The candidates of one domain.
@@ -99,7 +99,7 @@ impl Roster {
         self.workers.get(&id)
     }
 
-    /// All workers in registration order: the exact inputs of a decision (SPEC 8).
+    /// All workers in registration order: the exact inputs of a decision (docs/behavior.md#records).
     pub fn iter(&self) -> impl Iterator<Item = &Candidate> {
         self.workers.values()
     }
@@ -129,7 +129,7 @@ impl Roster {
     }
 
     /// The order in which the policy would take all candidates one after the other, each time evaluated with
-    /// the earlier ones gone (SPEC 11). Works on a copy: for people, not for the path to a kill.
+    /// the earlier ones gone (docs/behavior.md#interfaces). Works on a copy: for people, not for the path to a kill.
     #[must_use]
     pub fn ranking(&self) -> Vec<Choice> {
         let nothing = Usage { total: Bytes(0), used: Bytes(0), threshold: Bytes(0) };

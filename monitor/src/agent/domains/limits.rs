@@ -1,5 +1,5 @@
 //! Which cgroups have limits, as that changes: a cgroup around a worker becomes a domain when it gets one, and is none
-//! any more when it loses it or is removed (SPEC 2). A few are looked at each tick.
+//! any more when it loses it or is removed (docs/behavior.md#accounting). A few are looked at each tick.
 
 use std::collections::BTreeMap;
 

@@ -43,7 +43,7 @@ impl Shell {
         }
         self.thawer = Thawer::start()
             .inspect_err(|error| {
-                tracing::warn!(%error, "nobody would thaw workers for sure: their freezer cgroups are not used");
+                tracing::warn!(%error, "no process could thaw workers if the agent died: freezer cgroups are not used");
             })
             .ok();
     }

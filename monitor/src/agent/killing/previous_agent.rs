@@ -42,7 +42,7 @@ impl Shell {
         let dying = dying(&self.domains.roots().procfs);
         tracing::info!(
             dying = dying.len(),
-            "there was an agent here: nobody is killed until its workers had time to come back, and who is dying is gone"
+            "a previous agent did not end by itself: nobody is killed until its workers had time to come back and its victims are gone"
         );
         let back = now.after(SETTLE);
         let longest = Duration::from_millis(self.engine.settings().kill_timeout_ms);
@@ -70,7 +70,7 @@ impl Shell {
             return;
         }
         for process in dying.drain(..) {
-            tracing::warn!(pid = %process.pid(), "it was dying when this agent came, and is not gone yet");
+            tracing::warn!(pid = %process.pid(), "a process that was dying when this agent started is not gone yet");
         }
         let until = *back;
         self.happen(Event::Settle { until });

@@ -16,7 +16,7 @@ use crate::memory::users::{self, Users};
 use crate::report::Report;
 use crate::units::{Bytes, Pid};
 
-/// SPEC 8: how many memory users a report names.
+/// docs/behavior.md#records: how many memory users a report names.
 const TOP: usize = 10;
 
 /// How long they are looked for.

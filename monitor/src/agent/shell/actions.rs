@@ -55,7 +55,7 @@ impl Shell {
             tracing::warn!(
                 domain = domain.0,
                 took_ms,
-                "a reading was slow, and nothing else was done meanwhile"
+                "reading a domain was slow, and the agent did nothing else meanwhile"
             );
         }
         reading

@@ -17,7 +17,7 @@ impl Shell {
             && peer.pushes.try_send(Push::Verdict(verdict.clone())).is_err()
         {
             self.troubles.counts.not_told += 1;
-            tracing::warn!(worker = %verdict.worker, "whoever registered it cannot be told of its verdict");
+            tracing::warn!(worker = %verdict.worker, "the launcher of a victim cannot be told of its kill");
         }
     }
 }

@@ -55,7 +55,10 @@ impl Shell {
     fn tell_of_lost_lines(&mut self) {
         let lost = diagnostics::lost();
         if lost > self.lines_lost {
-            tracing::warn!(lines = lost - self.lines_lost, "nobody read stderr for a while: lines were lost");
+            tracing::warn!(
+                lines = lost - self.lines_lost,
+                "nothing read stderr for a while: lines of the log were lost"
+            );
             self.lines_lost = lost;
         }
     }

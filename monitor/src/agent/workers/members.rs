@@ -63,7 +63,7 @@ impl Shell {
             Err(error) => {
                 self.troubles.counts.not_opened += 1;
                 if self.hold_without(worker, pid) {
-                    tracing::warn!(%error, %worker, %pid, "cannot open a child of it: it is tried again");
+                    tracing::warn!(%error, %worker, %pid, "cannot open a child of this worker; trying again");
                     self.look_after(worker);
                 }
             }
@@ -86,7 +86,7 @@ impl Shell {
         if !std::mem::replace(&mut entry.said_full, true) {
             tracing::warn!(
                 %worker, uid = entry.uid,
-                "more processes than there are descriptors for: the others are opened when they are killed"
+                "more processes than descriptors: the others are opened when they are killed"
             );
         }
     }
@@ -281,7 +281,7 @@ fn watch(worker: WorkerId, process: &Process, ended: UnboundedSender<Ended>) -> 
             true
         }
         Err(error) => {
-            tracing::error!(%error, %worker, %pid, "cannot wait for its end");
+            tracing::error!(%error, %worker, %pid, "cannot wait for the end of a process");
             false
         }
     }

@@ -38,7 +38,7 @@ impl Shell {
         }
         let uid = entry.uid;
         if let Err(why) = self.guard_around(cgroup.as_ref(), uid) {
-            tracing::warn!(%worker, %why, "it was moved to a cgroup with a limit that is not guarded");
+            tracing::warn!(%worker, %why, "a worker was moved to a cgroup whose limit is not guarded");
         }
         let domains = self.domains.charged_by(cgroup.as_ref());
         if let Some(entry) = self.registry.get_mut(worker) {
@@ -50,7 +50,7 @@ impl Shell {
             }
         }
         if self.engine.charged_by(worker).is_some_and(|known| known != domains) {
-            tracing::info!(%worker, %pid, "it was moved to another cgroup");
+            tracing::info!(%worker, %pid, "a worker was moved to another cgroup");
             self.happen(Event::Moved { worker, domains });
         }
     }

@@ -34,7 +34,7 @@ impl Shell {
             && peer.uid != 0
             && self.engine.owner_uid(outer) != Some(peer.uid)
         {
-            let message = format!("process {pid} is part of another user's worker and dies with it");
+            let message = format!("process {pid} is part of another user's worker, and dies with it");
             return Err(refuse(RefusalCode::Denied, Some("op.register.pid"), message));
         }
         let uid = uid.unwrap_or(0);
@@ -84,7 +84,7 @@ impl Shell {
                 (RefusalCode::Duplicate, format!("process {pid} is registered already, as {worker}"))
             }
             Err(NotTaken::Anothers) => {
-                (RefusalCode::Denied, format!("process {pid} was registered as another user's"))
+                (RefusalCode::Denied, format!("another user registered process {pid}"))
             }
         };
         Err(refuse(code, Some("op.register.pid"), message))
@@ -109,7 +109,7 @@ fn kind(register: &Register) -> Result<Kind, Refusal> {
     /// Ray's default.
     const MAX_RETRIES: Times = Times::AtMost(3);
     let misplaced = |field: &'static str, kind: &str| {
-        Err(refuse(RefusalCode::Invalid, Some(field), format!("{field} does not go with kind {kind}")))
+        Err(refuse(RefusalCode::Invalid, Some(field), format!("{field} does not apply to kind {kind}")))
     };
     match (register.kind, register.max_retries, register.max_restarts) {
         (KindName::Task, _, Some(_)) => misplaced("op.register.max_restarts", "task"),
@@ -125,7 +125,7 @@ fn kind(register: &Register) -> Result<Kind, Refusal> {
 
 fn not_yours(pid: Pid, caller: u32) -> Refusal {
     let message =
-        format!("process {pid} is not yours: a caller may register processes of its own uid ({caller}) only");
+        format!("process {pid} is not yours: you may register processes of your own uid ({caller}) only");
     refuse(RefusalCode::Denied, Some("op.register.pid"), message)
 }
 

@@ -72,7 +72,7 @@ impl Shell {
             Err(error @ OpenError::Broken { .. }) => {
                 self.troubles.counts.not_opened += 1;
                 if self.troubles.looked_after.insert(worker) {
-                    tracing::warn!(%error, %worker, "cannot open a child of it: it is tried again");
+                    tracing::warn!(%error, %worker, "cannot open a child of this worker; trying again");
                 }
                 return false;
             }
