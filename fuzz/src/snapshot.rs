@@ -38,7 +38,7 @@ fn place(data: &[u8], Position { line, column }: Position) {
     assert!(text.is_some_and(|text| column <= text.len() + 1), "line {line}, column {column} is not there");
 }
 
-/// Nothing is clamped but a usage above the total (SPEC 2).
+/// Nothing is clamped but a usage above the total (docs/behavior.md#accounting).
 fn as_written(data: &[u8], snapshot: &Snapshot) {
     let written: Value = serde_json::from_slice(data).unwrap();
     let domain = &written["domain"];

@@ -1,9 +1,9 @@
 //! `memcg:mod_memcg_lruvec_state`: memory charged to cgroups and given back, exactly. The dearer of the two usage hooks:
 //! it runs twice for each 4 KiB page touched and twice for each freed (docs/measurements.md).
 //!
-//! Of the items only anonymous, shared-memory and page-table pages are summed: they are what SPEC 2 counts as used
-//! (file pages are subtracted there). Items in bytes (slab, percpu) are rounded up to pages by the kernel and can't be
-//! summed (`memcg_rstat_updated`, mm/memcontrol.c, kernel 6.18).
+//! Of the items only anonymous, shared-memory and page-table pages are summed: they are what
+//! docs/behavior.md#accounting counts as used (file pages are subtracted there). Items in bytes (slab, percpu) are
+//! rounded up to pages by the kernel and can't be summed (`memcg_rstat_updated`, mm/memcontrol.c, kernel 6.18).
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 

@@ -31,7 +31,7 @@ use clap::{Parser, Subcommand};
 
 use crate::exit_status as exit;
 
-/// Keep this machine from running out of memory: watch, explain, and kill the right worker.
+/// Keep this machine from running out of memory: kill one worker, chosen by policy, in time.
 #[derive(Debug, Parser)]
 #[command(name = "monitor", version, propagate_version = true, max_term_width = 100)]
 struct Cli {

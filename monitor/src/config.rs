@@ -1,5 +1,5 @@
-//! The configuration (SPEC 9): what may be set, where a value comes from, and what is in effect. [`resolve`] is
-//! pure; [`load`] reads the environment and the file for it. Nothing here acts on a setting.
+//! The configuration (docs/behavior.md#configuration): what may be set, where a value comes from, and what is in
+//! effect. [`resolve`] is pure; [`load`] reads the environment and the file for it. Nothing here acts on a setting.
 //!
 //! Precedence: flag, environment (our variable before Ray's), file, default. *Every* value that is given is
 //! checked, also one that a stronger source overrides: a mistake is not kept until the override is removed.
@@ -44,13 +44,13 @@ pub const SYSTEM_JOURNAL: &str = "/var/lib/monitor/journal.jsonl";
 /// Every effective value. What each means stands with its row in [`SETTINGS`]; here its type and what `None` is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// `refresh_ms`; `None`: killing is disabled (SPEC 4).
+    /// `refresh_ms`; `None`: killing is disabled (docs/behavior.md#when-it-acts).
     pub refresh: Option<Duration>,
     /// A share from 0 to 1.
     pub usage_threshold: f64,
-    /// `None`: only `usage_threshold` counts (SPEC 3).
+    /// `None`: only `usage_threshold` counts (docs/behavior.md#threshold).
     pub min_memory_free: Option<Bytes>,
-    /// Retries after kills for memory (SPEC 7).
+    /// Retries after kills for memory (docs/behavior.md#retry).
     pub oom_retries: Times,
     /// `oom_retry_base_ms`, at most 60 s.
     pub oom_retry_base: Duration,
@@ -58,27 +58,27 @@ pub struct Config {
     pub crash_retry_base: Duration,
     /// `summary_interval_ms`; `None`: no summaries.
     pub summary_interval: Option<Duration>,
-    /// Who is killed (SPEC 5).
+    /// Who is killed (docs/behavior.md#policies).
     pub policy: PolicyName,
-    /// Swap counts as memory (SPEC 2).
+    /// Swap counts as memory (docs/behavior.md#accounting).
     pub count_swap: bool,
-    /// Option of `group_by_owner` (SPEC 10.1).
+    /// Option of `group_by_owner` (docs/behavior.md#differences-from-ray).
     pub owner_tie_break: OwnerTieBreak,
-    /// SPEC 10.5.
+    /// What to do when a kill cannot help.
     pub unhelpful_kills: UnhelpfulKills,
-    /// Option of `by_time`; `None`: the rule of SPEC 5.
+    /// Option of `by_time`; `None`: the rule of docs/behavior.md#policies.
     pub kill_buffer: Option<Bytes>,
-    /// Option of `by_time` (SPEC 11).
+    /// Option of `by_time` (docs/behavior.md#interfaces).
     pub idle_threshold: Bytes,
     /// The least that a victim should hold.
     pub min_victim_memory: MinVictimMemory,
-    /// `kill_timeout_ms` (SPEC 6).
+    /// `kill_timeout_ms` (docs/behavior.md#kill-and-confirmation).
     pub kill_timeout: Duration,
     /// `watchdog_ms`; `None`: off.
     pub watchdog: Option<Duration>,
-    /// `memory_wait_ms` (SPEC 6).
+    /// `memory_wait_ms` (docs/behavior.md#kill-and-confirmation).
     pub memory_wait: Duration,
-    /// `grace_ms`; zero: no SIGTERM (SPEC 6).
+    /// `grace_ms`; zero: no SIGTERM (docs/behavior.md#kill-and-confirmation).
     pub grace: Duration,
     /// Whether workers are stopped at the line.
     pub brake: BrakeMode,

@@ -1,4 +1,4 @@
-//! Authoritative readings of memory that can run out (SPEC 2): the node, and cgroups with a limit.
+//! Authoritative readings of memory that can run out (docs/behavior.md#accounting): the node, and cgroups with a limit.
 //!
 //! Owns: reading the kernel's files, and saying for each domain its total, its used bytes, or why they are
 //! unknown. Must not: decide anything (thresholds and policies are elsewhere), cache a value from one reading
@@ -56,7 +56,7 @@ impl Source {
     }
 }
 
-/// A domain's memory at one moment (SPEC 2). Invariant: `used <= total` and `total > 0`.
+/// A domain's memory at one moment (docs/behavior.md#accounting). Invariant: `used <= total` and `total > 0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
     /// The limit in bytes; swap included if it is counted.
@@ -68,7 +68,8 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// SPEC 2: used at or above the limit reads as the limit (the kernel lets usage overshoot for a moment).
+    /// docs/behavior.md#accounting: used at or above the limit reads as the limit (the kernel lets usage overshoot for
+    /// a moment).
     pub(crate) fn new(total: Bytes, used: Bytes, source: Source) -> Self {
         Self { total, used: used.min(total), source }
     }
@@ -93,7 +94,7 @@ pub enum Level {
 pub enum Limit {
     /// So many bytes, never 0.
     At(Bytes),
-    /// `max`, 0, or v1's largest number (SPEC 2).
+    /// `max`, 0, or v1's largest number (docs/behavior.md#accounting).
     Unlimited,
 }
 

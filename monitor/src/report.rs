@@ -1,4 +1,5 @@
-//! The report of a kill (SPEC 8): the same facts as JSON and as text for people, and what to do about it.
+//! The report of a kill (docs/behavior.md#records): the same facts as JSON and as text for people, and what to do about
+//! it.
 //!
 //! Pure: it is given what was decided and what was measured. It reads nothing, and has no say in any decision.
 
@@ -17,7 +18,7 @@ use crate::units::Bytes;
 /// How many candidates after the victims are named.
 const RUNNERS_UP: usize = 5;
 
-/// All that is known of a kill. As JSON: the keys of `monitor kills` (SPEC 11) and these.
+/// All that is known of a kill. As JSON: the keys of `monitor kills` (docs/behavior.md#interfaces) and these.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Whom, where, when.
@@ -27,7 +28,8 @@ pub struct Report {
     pub candidates: Option<usize>,
     /// Who would have been next, and why.
     pub runners_up: Vec<Ranked>,
-    /// Set if all candidates together could not bring the domain below its threshold (SPEC 10.5).
+    /// Set if all candidates together could not bring the domain below its threshold
+    /// (docs/behavior.md#differences-from-ray).
     pub unhelpful: Option<Unhelpful>,
     /// By how much the domain's usage fell from the decision to the end of the kill; null: not known.
     pub freed: Option<Bytes>,

@@ -103,7 +103,7 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// The exit status of SPEC 11.
+    /// The exit status of docs/behavior.md#interfaces.
     #[must_use]
     pub fn status(&self) -> u8 {
         match self {
@@ -122,8 +122,8 @@ impl From<Unreached> for RunError {
     }
 }
 
-/// Runs the plan to its end and returns the exit status of SPEC 11. Blocks; call it from the main thread before
-/// any other thread exists, because it blocks the signals that it passes on.
+/// Runs the plan to its end and returns the exit status of docs/behavior.md#interfaces. Blocks; call it from the main
+/// thread before any other thread exists, because it blocks the signals that it passes on.
 ///
 /// # Errors
 /// [`RunError`]; what went wrong with the command itself is an exit status instead.

@@ -1,4 +1,4 @@
-//! `monitor domains` from the outside, on the fixture trees: output and exit status (SPEC 11).
+//! `monitor domains` from the outside, on the fixture trees: output and exit status (docs/behavior.md#interfaces).
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests; clippy.toml exempts the test functions alone")]
 

@@ -132,7 +132,7 @@ impl Sandbox {
         }
     }
 
-    /// Its path relative to the root of the memory hierarchy: what `--cgroup` takes (SPEC 11).
+    /// Its path relative to the root of the memory hierarchy: what `--cgroup` takes (docs/behavior.md#interfaces).
     #[must_use]
     pub fn path(&self) -> &CgroupPath {
         &self.path

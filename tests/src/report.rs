@@ -1,4 +1,5 @@
-//! What the agent prints, as SPEC 11 fixes it. Own types: a renamed key must fail here. Unknown keys are ignored.
+//! What the agent prints, as docs/behavior.md#interfaces fixes it. Own types: a renamed key must fail here. Unknown
+//! keys are ignored.
 
 use serde::Deserialize;
 

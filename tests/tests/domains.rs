@@ -1,4 +1,5 @@
-//! Which cgroups are domains, as limits and cgroups come and go around workers that are registered (SPEC 2).
+//! Which cgroups are domains, as limits and cgroups come and go around workers that are registered
+//! (docs/behavior.md#accounting).
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 

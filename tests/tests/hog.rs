@@ -28,10 +28,10 @@ fn page_cache_is_charged_and_does_not_count() {
         return skip!(Lacks::Machine, "the temporary folder is not on a disk");
     }
     let used = used_with(Kind::File, &sandbox!(128));
-    assert!(used < 32 * MIB, "{used}, see SPEC 2");
+    assert!(used < 32 * MIB, "{used}, see docs/behavior.md#accounting");
 }
 
-/// What counts (SPEC 2) when a hog has charged 32 MiB to the sandbox.
+/// What counts (docs/behavior.md#accounting) when a hog has charged 32 MiB to the sandbox.
 fn used_with(kind: Kind, sandbox: &Sandbox) -> u64 {
     let hog = Hog::new(32).kind(kind).spawn_in(sandbox).unwrap();
     hog.wait_holding(PATIENCE).unwrap();

@@ -1,4 +1,5 @@
-//! Memory that no worker holds, which no kill brings back (SPEC 10.5): what is done, and what is said.
+//! Memory that no worker holds, which no kill brings back (docs/behavior.md#differences-from-ray): what is done, and
+//! what is said.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
@@ -89,7 +90,7 @@ fn shared_memory_that_nobody_holds() {
         return skip!(Lacks::Machine, "no tmpfs at /dev/shm");
     };
     assert!(sandbox.members().unwrap().is_empty());
-    // Alone in its cgroup a worker has all that is charged there (SPEC 2).
+    // Alone in its cgroup a worker has all that is charged there (docs/behavior.md#accounting).
     let _neighbour = Hog::new(1).spawn_in(&sandbox).unwrap();
     spares(&sandbox);
     kills_and_says(&sandbox);

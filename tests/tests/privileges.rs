@@ -155,7 +155,7 @@ fn an_agent_that_cannot_kill_says_that_it_protects_nobody() {
     assert_eq!(drill["state"], "failed", "{drill}");
     assert!(drill["why"].as_str().unwrap().contains("not permitted"), "{drill}");
     let said = agent.said().join("\n");
-    assert!(said.contains("this agent cannot kill; it protects nobody"), "{said}");
+    assert!(said.contains("this agent cannot kill, and protects nobody"), "{said}");
     let shown = agent.command("status").unwrap().output().unwrap();
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.contains("PROTECTS NOBODY"), "{shown}");

@@ -42,7 +42,7 @@ fn after_a_restart_kills_are_numbered_on_and_the_journal_has_them_all() {
     let agent = Agent::guard(&sandbox, flags).unwrap();
     leak(&agent, &sandbox);
     assert_eq!(agent.kills().unwrap()[0].id, 3);
-    assert!(agent.said().iter().any(|line| line.contains("its last line was unfinished, 19 bytes")));
+    assert!(agent.said().iter().any(|line| line.contains("the last line was unfinished; its 19 bytes")));
     let mut command = agent.command("kills").unwrap();
     command.args(["--json", "--journal"]).arg(&journal);
     let ids = wait_for("the third kill in the journal", PATIENCE, || {
@@ -65,11 +65,7 @@ fn a_journal_that_cannot_be_written_shows_and_stops_no_kill() {
     });
     assert!(lost.unwrap().as_str().unwrap().contains("No space left on device"));
     let said = agent.said();
-    assert_eq!(
-        said.iter().filter(|line| line.contains("decisions are not written down")).count(),
-        1,
-        "{said:?}"
-    );
+    assert_eq!(said.iter().filter(|line| line.contains("the journal is not written")).count(), 1, "{said:?}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Who is killed, and why (SPEC 5, 10.1). A [`Roster`] keeps the candidates of one domain in the order of one
-//! [`Policy`], so that a decision looks at the front and sorts nothing.
+//! Who is killed, and why (docs/behavior.md#policies). A [`Roster`] keeps the candidates of one domain in the order of
+//! one [`Policy`], so that a decision looks at the front and sorts nothing.
 //!
 //! Pure: no I/O, no clock, no threads. Whether to act at all (above the threshold, no kill in flight) is the
 //! caller's question.
@@ -81,7 +81,7 @@ impl FromStr for PolicyName {
     }
 }
 
-/// Which of two equally large groups goes first (SPEC 10.1).
+/// Which of two equally large groups goes first (docs/behavior.md#differences-from-ray).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OwnerTieBreak {

@@ -1,4 +1,4 @@
-//! What becomes of a workload whose process ended (SPEC 7): again, when, or not at all and why.
+//! What becomes of a workload whose process ended (docs/behavior.md#retry): again, when, or not at all and why.
 //! Pure: it never waits, starts or kills anything; its caller does, and asks again at the next end.
 
 use core::fmt;
@@ -140,7 +140,7 @@ pub enum Failure {
         allowed: Times,
     },
     /// It crashed, and is started again for crashes no more.
-    #[error("crashed with {exit}, with {allowed} {} allowed", if *.actor { "restarts" } else { "retries" })]
+    #[error("crashed with {exit}: no {} is {allowed})", if *.actor { "restarts are left (max_restarts" } else { "retries are left (max_retries" })]
     Crashed {
         /// How.
         exit: Exit,
@@ -251,7 +251,8 @@ impl Retry {
             }
             Outcome::KilledForMemory { should_retry } => match self.kind {
                 Kind::Task { .. } => self.on_task_killed(should_retry),
-                // The verdict guards tasks against endless retries; an actor's are bounded by max_restarts (SPEC 5).
+                // The verdict guards tasks against endless retries; an actor's are bounded by max_restarts
+                // (docs/behavior.md#policies).
                 Kind::Actor { .. } => match self.own.take() {
                     Some(_) => Next::Restart { after: Duration::ZERO },
                     None => Next::Fail(Failure::RestartsUsedUp { allowed: self.own.allowed }),

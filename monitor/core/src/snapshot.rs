@@ -1,11 +1,12 @@
-//! A decision from a file (SPEC 11): the inputs of a policy as JSON, checked to the last field, and the answer
-//! that the agent would give. Pure: it is given bytes, it opens nothing.
+//! A decision from a file (docs/behavior.md#interfaces): the inputs of a policy as JSON, checked to the last field, and
+//! the answer that the agent would give. Pure: it is given bytes, it opens nothing.
 //!
-//! What SPEC 11 leaves open, decided here: `policy` is group_by_owner and `usage_threshold` 0.95 unless given;
+//! What docs/behavior.md#interfaces leaves open, decided here: `policy` is group_by_owner and `usage_threshold` 0.95
+//! unless given;
 //! `kind` is task; `max_retries` is 3, as Ray's, and `max_restarts` 0; a worker is busy, and an idle one never
 //! ran anything; options of another policy than the one named are ignored, so that one can change `policy`
 //! alone; unknown keys are refused, because a misspelt one would silently change the victim. `null` is unknown
-//! for `total`, `used` and `memory`; `used` above `total` reads as `total` (SPEC 2).
+//! for `total`, `used` and `memory`; `used` above `total` reads as `total` (docs/behavior.md#accounting).
 
 mod answer;
 mod error;
@@ -76,7 +77,7 @@ impl Snapshot {
             workers.push(Candidate {
                 id,
                 kind,
-                // A snapshot knows no users (SPEC 11): equal names are one owner.
+                // A snapshot knows no users (docs/behavior.md#interfaces): equal names are one owner.
                 uid: 0,
                 owner: worker.owner.map(Into::into),
                 started: worker.started,

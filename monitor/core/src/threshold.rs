@@ -1,4 +1,4 @@
-//! The line of a domain (SPEC 3): where it lies and when a domain is above it.
+//! The line of a domain (docs/behavior.md#threshold): where it lies and when a domain is above it.
 //! Exact integer arithmetic; no I/O, no clock.
 
 use crate::prelude::*;
@@ -34,7 +34,7 @@ pub enum ThresholdError {
 }
 
 impl Default for Threshold {
-    /// SPEC 9: 0.95, no `min_memory_free`.
+    /// docs/behavior.md#configuration: 0.95, no `min_memory_free`.
     fn default() -> Self {
         Self { usage_threshold: 0.95, min_memory_free: None }
     }

@@ -13,7 +13,7 @@ use crate::prelude::*;
 pub struct Bytes(pub u64);
 
 impl Bytes {
-    /// `self - other`, not below zero (SPEC 2: used is never negative).
+    /// `self - other`, not below zero (docs/behavior.md#accounting: used is never negative).
     #[must_use]
     pub fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
@@ -81,7 +81,7 @@ impl fmt::Display for Pid {
     }
 }
 
-/// What a number of bytes was measured as (SPEC 2).
+/// What a number of bytes was measured as (docs/behavior.md#accounting).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MemoryKind {

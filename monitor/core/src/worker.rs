@@ -1,4 +1,4 @@
-//! What a worker is (SPEC 1): its identity and the facts its launcher gave. No policy, no I/O.
+//! What a worker is (docs/behavior.md#words): its identity and the facts its launcher gave. No policy, no I/O.
 
 use core::fmt;
 use core::str::FromStr;
@@ -58,7 +58,7 @@ pub enum Times {
 }
 
 impl Times {
-    /// Whether it may be done at all: what SPEC 1 calls retriable.
+    /// Whether it may be done at all: what docs/behavior.md#words calls retriable.
     #[must_use]
     pub fn any(self) -> bool {
         self != Self::AtMost(0)
@@ -132,7 +132,7 @@ impl<'de> Deserialize<'de> for Times {
     }
 }
 
-/// The two kinds of worker (SPEC 1), each with the budget that makes it retriable.
+/// The two kinds of worker (docs/behavior.md#words), each with the budget that makes it retriable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Kind {
@@ -149,7 +149,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// SPEC 1: a task with `max_retries != 0`, or an actor with `max_restarts != 0`.
+    /// docs/behavior.md#words: a task with `max_retries != 0`, or an actor with `max_restarts != 0`.
     #[must_use]
     pub fn retriable(self) -> bool {
         match self {
@@ -179,7 +179,8 @@ pub enum Activity {
     },
 }
 
-/// The facts about a worker that a policy ranks by (SPEC 5). All of them are recorded with each decision.
+/// The facts about a worker that a policy ranks by (docs/behavior.md#policies). All of them are recorded with each
+/// decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     /// Registration order too: smaller is earlier, which breaks ties.

@@ -95,7 +95,7 @@ impl Brake {
         let (Self::On(_), Some(cells), Some(map)) = (self, domains.cells(), &mut workers.map) else { return };
         let released = release_all(cells, map, &procfs);
         if released > 0 {
-            tracing::info!(released, "continued those whom the brake held");
+            tracing::info!(released, "resumed the processes that the brake had paused");
         }
     }
 

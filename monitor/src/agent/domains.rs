@@ -266,7 +266,7 @@ impl Domains {
                 tracing::warn!(
                     domain = domain.0,
                     took_ms,
-                    "a reading was slow, and nothing else was done meanwhile"
+                    "reading a domain was slow, and the agent did nothing else meanwhile"
                 );
             }
         }

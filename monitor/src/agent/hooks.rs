@@ -104,7 +104,7 @@ impl Hooks {
     pub(super) fn try_again(&mut self) -> Vec<Hook> {
         let back = self.links.as_mut().map(Links::try_again).unwrap_or_default();
         for hook in &back {
-            tracing::info!(hook = hook.program(), "a kernel hook that was refused can be had now");
+            tracing::info!(hook = hook.program(), "a kernel hook that was refused is available now");
         }
         back
     }
@@ -131,7 +131,7 @@ impl Hooks {
             // A usage hook that is not there is not missed while the other one counts.
             let spare = counted && probe.counts == Some(false);
             if let Some(fallback) = probe.fallback.as_deref().filter(|_| !spare) {
-                tracing::warn!(hook = %probe.name, tracepoint = %probe.tracepoint, state = ?probe.state, fallback, "a kernel hook is not there");
+                tracing::warn!(hook = %probe.name, tracepoint = %probe.tracepoint, state = ?probe.state, fallback, "a kernel hook is not available");
             }
         }
     }

@@ -64,7 +64,7 @@ impl Killing {
             }
         });
         if let Err(error) = &reaper {
-            tracing::warn!(%error, "no thread to take victims' memory early: their own exit gives it back");
+            tracing::warn!(%error, "no thread to free victims' memory early: it is free when their own exit has freed it");
         }
         let unified = Hierarchy::unified(&roots.cgroupfs, &roots.procfs);
         let own_cgroups = BTreeMap::new();

@@ -221,7 +221,7 @@ impl Reports {
             let Some(seen) = viewer.see(report.clone()) else { continue };
             if peer.pushes.try_send(Push::Report { kill: report.kill.id.0, text: seen.to_string() }).is_err()
             {
-                tracing::warn!(kill = %report.kill.id, "whoever registered a victim cannot be told of the report");
+                tracing::warn!(kill = %report.kill.id, "the launcher of a victim cannot be told of the report");
             }
         }
         if let Some(journal) = &self.journal {

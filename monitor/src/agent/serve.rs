@@ -241,7 +241,7 @@ pub(super) fn build(
     };
     let dying = Dying::default();
     let watchdog = Watchdog::start(config.watchdog, settings, &roots).unwrap_or_else(|error| {
-        tracing::warn!(%error, "no thread to act if the loop hangs");
+        tracing::warn!(%error, "no watchdog thread: nothing acts if the agent's loop hangs");
         None
     });
     let registry = Registry::new(shares.processes);

@@ -69,9 +69,11 @@ pub fn lock() {
 fn note(step: Step) {
     match step.state {
         State::Done => tracing::debug!(step = %step.name, why = %step.why, "survival"),
-        State::Refused => tracing::warn!(step = %step.name, why = %step.why, "survival: refused"),
+        State::Refused => {
+            tracing::warn!(step = %step.name, why = %step.why, "the kernel refused this protection of the agent itself")
+        }
         State::Failed => tracing::error!(
-            step = %step.name, why = %step.why, "survival: this agent cannot kill; it protects nobody"
+            step = %step.name, why = %step.why, "the self-test failed: this agent cannot kill, and protects nobody"
         ),
     }
     STEPS.lock().unwrap_or_else(PoisonError::into_inner).push(step);
@@ -79,7 +81,7 @@ fn note(step: Step) {
 
 fn self_test() -> Step {
     let (state, why) = match self_test::run() {
-        Ok(took) => (State::Done, format!("a child was killed in {} us", took.as_micros())),
+        Ok(took) => (State::Done, format!("self-test: a child was killed in {} µs", took.as_micros())),
         Err(error) => (State::Failed, error.to_string()),
     };
     Step { name: "drill".to_owned(), state, why }
@@ -99,12 +101,14 @@ fn descriptors() -> Step {
     let enough = current.is_none_or(|current| current >= needed);
     let Shares { connections, processes, domains, .. } = Shares::of(current);
     let shares = format!(
-        "{shown} descriptors, for {connections} connections, {processes} processes of workers and {domains} cgroups around them"
+        "file limit {shown}: enough for {processes} processes of workers, {connections} connections and {domains} cgroups"
     );
     let why = match outcome {
         _ if enough => shares,
-        Ok(()) => format!("{shares}; {needed} were wanted; processes beyond are opened when they are killed"),
-        Err(error) => format!("{shares}; {needed} were wanted: {error}"),
+        Ok(()) => format!(
+            "{shares}; {needed} wanted. More processes work too, only slower. Raise it with LimitNOFILE"
+        ),
+        Err(error) => format!("{shares}; {needed} wanted: {error}. Raise it with LimitNOFILE"),
     };
     Step { name: "descriptors".to_owned(), state: if enough { State::Done } else { State::Refused }, why }
 }
@@ -130,9 +134,7 @@ fn priority() -> Step {
     const NICE: i32 = -20;
     let (state, why) = match setpriority_process(None, NICE) {
         Ok(()) => (State::Done, format!("nice {NICE}")),
-        Err(error) => {
-            (State::Refused, format!("as it was started: {}", needs(&error.into(), "CAP_SYS_NICE")))
-        }
+        Err(error) => (State::Refused, format!("unchanged: {}", needs(&error.into(), "CAP_SYS_NICE"))),
     };
     Step { name: "priority".to_owned(), state, why }
 }
@@ -189,7 +191,10 @@ impl Upkeep {
         self.sharing.check(now);
         let lost = diagnostics::lost();
         if lost > self.lines_lost {
-            tracing::warn!(lines = lost - self.lines_lost, "nobody read stderr for a while: lines were lost");
+            tracing::warn!(
+                lines = lost - self.lines_lost,
+                "nothing read stderr for a while: lines of the log were lost"
+            );
             self.lines_lost = lost;
         }
     }

@@ -173,7 +173,7 @@ impl Watchdog {
     /// Whom it struck while the loop hung, each once, in their order.
     pub(in crate::agent) fn told(&self) -> impl Iterator<Item = Event> + use<> {
         self.shared.claim.told().inspect(|struck| {
-            tracing::error!(worker = %struck.worker, "the agent's loop hung while a domain was above its threshold: its watchdog killed a worker");
+            tracing::error!(worker = %struck.worker, "the agent hung while a domain was over its threshold: its watchdog killed a worker");
         }).map(|Struck { domain, worker, at, used, total }| Event::Struck { domain, worker, at, used, total })
     }
 

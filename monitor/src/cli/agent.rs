@@ -19,18 +19,19 @@ use crate::recording::Recorder;
 use crate::rules::files::Sources;
 use crate::worker::WorkerId;
 
-/// Guard this node, or the cgroups that are named
+/// Guard this node, or the cgroups that you name
 ///
-/// Without --cgroup it guards the node and every cgroup with a limit that a worker is in; with --cgroup only the
-/// cgroups named, unless --node is given too. Runs in the foreground until SIGTERM or SIGINT.
+/// Without --cgroup, the agent guards the node and every cgroup with a limit around a worker. With --cgroup, it guards
+/// the named cgroups and what lies inside them, and the node only if --node is given too. It runs in the foreground
+/// until SIGTERM or SIGINT.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit status: 0 ended by SIGTERM or SIGINT; 1 it cannot guard what it should, or cannot listen; 2 a bad setting."
+    after_help = "Exit status: 0 ended by SIGTERM or SIGINT; 1 it cannot guard what it should, or cannot listen; 2 a wrong setting."
 )]
 pub(super) struct AgentArgs {
     #[command(flatten)]
     config: ConfigFlags,
-    /// Write all that the agent's core is told to FILE, for `monitor replay`; the file is made anew
+    /// Record everything that the agent is told to FILE, for `monitor replay`; an older FILE is replaced
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
 }

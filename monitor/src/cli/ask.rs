@@ -19,7 +19,7 @@ pub(super) struct Ask {
     /// The agent's socket (a setting: see `monitor config`) [default: /run/monitor/monitor.sock, or the user's own]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Print the agent's answer as JSON
+    /// Print the answer as JSON
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -10,15 +10,15 @@ use serde_json::json;
 use crate::config::{self, ConfigFlags, Effective};
 use crate::exit_status as exit;
 
-/// Show the settings in effect, each with its source.
+/// Show the settings in effect, each with its source
 ///
-/// A flag counts before the environment (our variable before Ray's), that before the file, that before the
-/// default. Every value given is checked, also one that is overridden.
+/// A flag overrides the environment (MONITOR_ variables override Ray's), the environment overrides the file, and the
+/// file overrides the default. Every value is checked, even one that is overridden.
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "Exit status: 0 all valid; 1 output failed; 2 something is wrong with a setting or the file, each \
-                  error on a line of its own on stderr."
+    after_help = "Exit status: 0 all valid; 1 output failed; 2 a setting or the file is wrong; each error is a line on \
+                  stderr."
 )]
 pub(super) struct ConfigArgs {
     /// Print a JSON array of {key, value, source, note}; null is what the table shows as off, unset, none or auto.
@@ -32,9 +32,9 @@ pub(super) struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
-    /// Check a file by itself: flags and environment do not count.
+    /// Check a file by itself, without flags and environment
     ///
-    /// Errors are printed as FILE:LINE: KEY: what is wrong, all of them. Exit status: 0 valid, 2 not.
+    /// Prints all errors, as FILE:LINE: KEY: what is wrong. Exit status: 0 valid; 2 not.
     Check {
         /// TOML file with settings.
         file: PathBuf,

@@ -22,10 +22,12 @@ use crate::kill::{Process, Released, process_mrelease};
 use crate::memory::{DomainReader, Hierarchy};
 use crate::units::Pid;
 
-/// Say what this kernel has, what can be attached, and what follows from it
+/// Check whether this machine can be protected
+///
+/// Looks for what the agent needs from this kernel, and loads the kernel programs for a moment. Kills nobody.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit status: 0 an agent started like this could protect this node; 1 it could not; 2 usage."
+    after_help = "Exit status: 0 an agent started by this user could protect this machine; 1 it could not; 2 usage."
 )]
 pub(super) struct Args {
     #[command(flatten)]
@@ -106,7 +108,11 @@ fn diagnose(roots: &Roots) -> Diagnosis {
         mrelease(),
         cgroup_kill(roots),
         file("pressure", &roots.procfs.join("pressure/memory"), "memory pressure (PSI) is not reported"),
-        file("btf", Path::new("/sys/kernel/btf/vmlinux"), "no kernel program can be loaded: polling only"),
+        file(
+            "btf",
+            Path::new("/sys/kernel/btf/vmlinux"),
+            "no kernel program can be loaded: the agent checks every refresh_ms only",
+        ),
         lockdown(),
         capabilities(&roots.procfs),
     ];
@@ -120,17 +126,17 @@ fn verdict(protects: bool, facts: &[Fact], hooks: &[Probe]) -> String {
     if !protects {
         let lacks = facts.iter().filter(|fact| fact.essential && fact.state != State::Ok);
         let lacks: Vec<&str> = lacks.map(|fact| fact.name).collect();
-        return format!("the agent could not protect this node: {}", lacks.join(", "));
+        return format!("This machine cannot be protected: the check failed for {}.", lacks.join(", "));
     }
     let how = match hooks.iter().find(|row| row.counts == Some(true)) {
         Some(row) => format!(
-            "crossings are seen by the kernel side at once, through {}, and the brake is possible",
+            "a kernel hook ({}) sees memory use exceed a threshold within microseconds, and the brake is available",
             row.tracepoint
         ),
-        None => "usage is polled every refresh_ms, so a fast allocation can run ahead of the agent, and there is no brake"
+        None => "without kernel hooks the agent checks every refresh_ms, so that a fast allocation can run ahead of it, and there is no brake"
             .to_owned(),
     };
-    format!("the agent can protect this node: {how}")
+    format!("This machine can be protected: {how}.")
 }
 
 fn ok(name: &'static str, found: impl Into<String>) -> Fact {
@@ -147,9 +153,7 @@ fn node(roots: &Roots) -> Fact {
     let level = DomainReader::node(&both, hierarchy.as_ref(), false).and_then(|mut node| node.read());
     let fact = match level {
         Ok(_) => ok("node", "its memory can be read"),
-        Err(error) => {
-            lacks("node", State::Failed, error.to_string(), "nothing is known of this node's memory")
-        }
+        Err(error) => lacks("node", State::Failed, error.to_string(), "the node cannot be guarded"),
     };
     Fact { essential: true, ..fact }
 }
@@ -157,8 +161,8 @@ fn node(roots: &Roots) -> Fact {
 fn pidfd() -> Fact {
     // Of itself: always allowed, so what fails is the call.
     let fact = match Process::open_unchecked(Pid(std::process::id())) {
-        Ok(_) => ok("pidfd", "processes can be held without mistaking them"),
-        Err(error) => lacks("pidfd", State::Missing, error.to_string(), "nobody can be killed safely"),
+        Ok(_) => ok("pidfd", "processes can be signalled without mistaking them for others"),
+        Err(error) => lacks("pidfd", State::Missing, error.to_string(), "no worker can be killed safely"),
     };
     Fact { essential: true, ..fact }
 }
@@ -169,11 +173,11 @@ fn mrelease() -> Fact {
         Released::Unsupported => lacks(
             "process_mrelease",
             State::Missing,
-            "this kernel (before 5.15) has no such call",
-            "a victim's memory comes back when its own exit gets to it",
+            "this kernel (older than 5.15) does not have it",
+            "a victim's memory is free only when its own exit has freed it",
         ),
         Released::Done | Released::AlreadyGone | Released::Refused(_) => {
-            ok("process_mrelease", "a victim's memory can be taken early")
+            ok("process_mrelease", "a victim's memory can be freed early")
         }
     }
 }
@@ -204,10 +208,10 @@ fn lockdown() -> Fact {
 
 /// The capabilities that matter, their bits (include/uapi/linux/capability.h), and what is different without each.
 const CAPABILITIES: [(&str, u32, &str); 4] = [
-    ("CAP_KILL", 5, "only workers of its own user can be killed"),
-    ("CAP_SYS_RESOURCE", 24, "the kernel may pick the agent itself as a victim"),
-    ("CAP_PERFMON", 38, "no kernel programs, unless CAP_SYS_ADMIN allows them"),
-    ("CAP_BPF", 39, "no kernel programs, unless CAP_SYS_ADMIN allows them"),
+    ("CAP_KILL", 5, "it can kill only workers of its own user"),
+    ("CAP_SYS_RESOURCE", 24, "the kernel's OOM killer may choose the agent itself"),
+    ("CAP_PERFMON", 38, "no kernel programs, except with CAP_SYS_ADMIN"),
+    ("CAP_BPF", 39, "no kernel programs, except with CAP_SYS_ADMIN"),
 ];
 
 fn capabilities(procfs: &Path) -> Fact {
@@ -224,7 +228,7 @@ fn capabilities(procfs: &Path) -> Fact {
     let lacking = || CAPABILITIES.iter().filter(|(_, bit, _)| bits >> bit & 1 == 0);
     let names: Vec<&str> = lacking().map(|(name, _, _)| *name).collect();
     if names.is_empty() {
-        return ok("capabilities", "all that the agent can use");
+        return ok("capabilities", "everything that the agent can use");
     }
     let mut without: Vec<&str> = lacking().map(|(_, _, without)| *without).collect();
     without.dedup();
@@ -236,7 +240,7 @@ fn words(diagnosis: &Diagnosis) -> String {
     let mut line = |name: &str, good: bool, found: &str, without: Option<&str>| {
         out.push_str(&format!("[{}] {name}: {found}\n", if good { "ok" } else { "--" }));
         if let Some(without) = without {
-            out.push_str(&format!("     so: {without}\n"));
+            out.push_str(&format!("     without it: {without}\n"));
         }
     };
     for fact in &diagnosis.facts {
@@ -245,9 +249,9 @@ fn words(diagnosis: &Diagnosis) -> String {
     for hook in &diagnosis.hooks {
         let why = match &hook.state {
             ProbeState::Attached | ProbeState::Detached => match hook.counts {
-                Some(true) => "it attaches; the agent counts usage by it".to_owned(),
-                Some(false) => "it attaches; in reserve for counting usage".to_owned(),
-                None => "it attaches".to_owned(),
+                Some(true) => "attaches; the agent counts usage with it".to_owned(),
+                Some(false) => "attaches; in reserve for counting usage".to_owned(),
+                None => "attaches".to_owned(),
             },
             ProbeState::Missing(why) => format!("missing: {why}"),
             ProbeState::Denied(why) => format!("denied: {why}"),

@@ -1,4 +1,5 @@
-//! `monitor domains`: what the node and given cgroups look like now (SPEC 11). Needs no agent and no root.
+//! `monitor domains`: what the node and given cgroups look like now (docs/behavior.md#interfaces). Needs no agent and
+//! no root.
 //!
 //! Exit status: 0 if every domain is known; 1 if one is unknown (it is listed, with the reason); 2 usage.
 
@@ -16,29 +17,29 @@ use crate::memory::{CgroupPath, DomainReader, Hierarchy, Level, ReadError, Roots
 use crate::threshold::{Threshold, Usage};
 use crate::units::Bytes;
 
-/// Show how full the node and the given cgroups are
+/// Show the memory of the node and of cgroups, without an agent
 ///
 /// The settings are the agent's: from flags, environment and file (see `monitor config`).
 ///
-/// Exit status: 0 if every domain could be read, 1 if one is unknown, 2 for a bad setting.
+/// Exit status: 0 every domain could be read; 1 one is unknown; 2 a wrong setting.
 #[derive(Debug, Args)]
 pub struct Domains {
     /// TOML file with settings [default: /etc/monitor/monitor.toml if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The proc file system (in a container, where the host's is mounted)
+    /// Where procfs is mounted (in a container, the host's)
     #[arg(long, value_name = "DIR")]
     procfs: Option<OsString>,
-    /// The cgroup file systems: a v2 mount, or the directory that holds v1's `memory`
+    /// Where cgroups are mounted: a v2 mount, or the directory with v1's `memory`
     #[arg(long, value_name = "DIR")]
     cgroupfs: Option<OsString>,
-    /// A cgroup as a domain too, by its path in the memory controller's hierarchy; may be repeated
+    /// Show this cgroup too, by its path in the memory controller's hierarchy; may be repeated
     #[arg(long = "cgroup", value_name = "PATH")]
     cgroups: Vec<OsString>,
-    /// The share of a domain that may be used, 0 to 1
+    /// The fraction of a domain's memory that may be used, 0 to 1
     #[arg(long, value_name = "F", allow_hyphen_values = true)]
     usage_threshold: Option<OsString>,
-    /// So much left free is enough, even where the share would allow less; -1: unset
+    /// Kill nobody while this much is free, whatever the fraction says; -1: unset
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     min_memory_free: Option<OsString>,
     /// Count swap as memory
@@ -49,7 +50,7 @@ pub struct Domains {
     json: bool,
 }
 
-/// One line of the answer (SPEC 11). Unknown is null.
+/// One line of the answer (docs/behavior.md#interfaces). Unknown is null.
 #[derive(Debug, Serialize)]
 struct Row {
     domain: String,

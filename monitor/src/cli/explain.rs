@@ -1,5 +1,5 @@
-//! `monitor explain`: whom the agent would kill, and why: now, as the agent says, or from a snapshot (SPEC 11). The
-//! decision is taken by the same code in both cases. It kills nobody.
+//! `monitor explain`: whom the agent would kill, and why: now, as the agent says, or from a snapshot
+//! (docs/behavior.md#interfaces). The decision is taken by the same code in both cases. It kills nobody.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -19,24 +19,25 @@ use crate::snapshot::{self, Answer, Snapshot, SnapshotError, Verdict};
 /// The most that is read: room for a million workers, and an end for what has none (`/dev/zero`).
 const MAX_SNAPSHOT: u64 = 256 << 20;
 
-/// Say whom the policy would kill now, and rank all candidates with the reasons.
+/// Show which worker would be killed now, and why
 ///
-/// Asks the agent; with --snapshot decides on a file.
+/// Lists all candidates in the order in which they would be killed. Asks the agent; --snapshot decides on a file
+/// instead, --kill decides a past kill again. Kills nobody.
 ///
-/// Exit status: 0 answered, 1 the file cannot be read, the agent refused, or a past decision does not come out the
-/// same, 2 the file is malformed, 125 no agent answers.
+/// Exit status: 0 answered; 1 the file cannot be read, the agent refused, or a past decision gives another result; 2
+/// the file is malformed; 125 no agent answers.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Decide on the inputs in FILE (JSON); `-` reads standard input. Needs no agent and no root.
+    /// Decide on the inputs in FILE (JSON), without an agent; `-` reads standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["domain", "socket"])]
     snapshot: Option<PathBuf>,
-    /// Take the decision of kill N again, from the journal, and say whether it comes out the same
+    /// Decide kill N again from the journal, and say whether the result is the same
     #[arg(long, value_name = "N", conflicts_with_all = ["snapshot", "domain"])]
     kill: Option<u64>,
-    /// The journal with that decision [default: that of the agent that answers, else that of root's agent]
+    /// The journal with that kill [default: the journal of the agent that answers, else of root's agent]
     #[arg(long, value_name = "FILE", requires = "kill")]
     journal: Option<PathBuf>,
-    /// The domain to explain, `node` or `cgroup:PATH` [default: the one closest to its threshold]
+    /// The domain (memory limit) to explain, `node` or `cgroup:PATH` [default: the one closest to its threshold]
     #[arg(long, value_name = "DOMAIN")]
     domain: Option<String>,
     #[command(flatten)]
@@ -126,9 +127,9 @@ fn again(args: &Args, kill: KillId) -> u8 {
             }
         }
     } else {
-        let outcome = if same { "it comes out the same".to_owned() } else { differences.join("; ") };
+        let outcome = if same { "the same result".to_owned() } else { differences.join("; ") };
         let domain = printable(&decision.domain);
-        ask::print(&format!("{domain}, kill {kill} taken again: {outcome}\n{}", render(&answer)))
+        ask::print(&format!("Kill {kill}, {domain}, decided again: {outcome}.\n{}", render(&answer, None)))
     };
     if same { printed } else { exit::FAILED }
 }
@@ -159,7 +160,7 @@ fn print(answer: &Answer, json: bool) -> Result<(), Error> {
     let text = if json {
         serde_json::to_string(answer).map_err(|error| Error::Write(error.into()))? + "\n"
     } else {
-        render(answer)
+        render(answer, None)
     };
     let mut out = io::stdout().lock();
     match out.write_all(output(&text).as_bytes()).and_then(|()| out.flush()) {
@@ -169,9 +170,9 @@ fn print(answer: &Answer, json: bool) -> Result<(), Error> {
     }
 }
 
-/// The answer for people: the verdict in the first line, then the ranking.
-fn render(answer: &Answer) -> String {
-    let mut text = verdict(answer);
+/// The answer for people: the decision in the first line, then the ranking.
+fn render(answer: &Answer, domain: Option<&str>) -> String {
+    let mut text = verdict(answer, domain);
     if !answer.ranking.is_empty() {
         let mut table = Table::new();
         table
@@ -195,7 +196,7 @@ fn render(answer: &Answer) -> String {
         let _ = write!(text, "\n{}\n", table.trim_fmt());
     }
     if !answer.passed_over.is_empty() {
-        text.push_str("\nNo candidates:\n");
+        text.push_str("\nNot candidates:\n");
         for worker in &answer.passed_over {
             let _ = writeln!(text, "{}: {}", printable(&worker.id), worker.why);
         }
@@ -203,24 +204,32 @@ fn render(answer: &Answer) -> String {
     text
 }
 
-fn verdict(answer: &Answer) -> String {
+fn verdict(answer: &Answer, domain: Option<&str>) -> String {
+    let place = domain.map(|domain| format!(" in {}", printable(domain))).unwrap_or_default();
     let unknown = || "unknown".to_owned();
     let used = answer.used.map_or_else(unknown, |bytes| bytes.to_string());
     let total = answer.total.map_or_else(unknown, |bytes| bytes.to_string());
     let threshold = answer.threshold.map_or_else(unknown, |bytes| bytes.to_string());
-    let numbers = format!("used {used} of {total}, threshold {threshold}, policy {}", answer.policy);
+    let numbers = format!("{used} of {total} used, threshold {threshold}, policy {}", answer.policy);
     if let Some(reason) = &answer.reason {
-        return format!("Kill nobody: {} ({numbers})\n", printable(reason));
+        if answer.above || answer.used.is_none() || answer.threshold.is_none() {
+            return format!("No kill{place}: {} ({numbers})\n", printable(reason));
+        }
+        let order = match answer.ranking.as_slice() {
+            [] => "",
+            _ => "If it ran out now, workers would be killed in this order:\n",
+        };
+        return format!("Memory is fine{place}: {numbers}.\n{order}");
     }
     let victims: Vec<_> = answer
         .victims
         .iter()
         .map(|victim| {
-            let retry = if victim.should_retry { "to be retried" } else { "not to be retried" };
-            format!("{}, {retry}", printable(&victim.id))
+            let retry = if victim.should_retry { "retried" } else { "not retried" };
+            format!("{} ({retry})", printable(&victim.id))
         })
         .collect();
-    format!("Kill {} ({numbers})\n", victims.join("; "))
+    format!("Over the threshold{place}, kill {}: {numbers}\n", victims.join(", "))
 }
 
 fn name(path: &Path) -> String {

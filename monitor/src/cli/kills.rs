@@ -12,18 +12,18 @@ use crate::printable::printable;
 use crate::report::Report;
 use crate::units::Nanos;
 
-/// List past kills, newest last, or show the whole report of one
+/// List past kills, the newest last, or show the report of one
 ///
-/// Asks the agent, which knows the kills since it started; with --journal reads the file, without any agent.
+/// Asks the agent, which knows the kills since it started. --journal reads a journal instead, without an agent.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit status: 0 done; 1 the agent refused, or there is no such kill; 125 no agent answers."
 )]
 pub(super) struct Args {
-    /// The kill whose report to show
+    /// The kill to report
     #[arg(value_name = "N")]
     kill: Option<u64>,
-    /// Read this decision journal (with FILE.1, the part before it) instead of asking the agent
+    /// Read this journal (and FILE.1, the part before it) instead of asking the agent
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
     #[command(flatten)]
@@ -53,7 +53,7 @@ fn from_journal(journal: &Path, kill: Option<KillId>, json: bool) -> u8 {
             Some(None) => {
                 let path = journal.display();
                 ask::complain(&format_args!(
-                    "{path}: kill {kill} was decided, and its end is not in the journal; see monitor explain --kill {kill}"
+                    "{path}: the journal has the decision of kill {kill}, and not its end; see: monitor explain --kill {kill}"
                 ));
                 exit::FAILED
             }
@@ -66,7 +66,7 @@ fn from_journal(journal: &Path, kill: Option<KillId>, json: bool) -> u8 {
 fn tell_open(journal: &Path, kills: &[String]) {
     if !kills.is_empty() {
         ask::complain(&format_args!(
-            "{}: decided, and no end of it is in the journal: kill {}; see monitor explain --kill N",
+            "{}: not listed, because the journal has no end of it: kill {}; see: monitor explain --kill N",
             journal.display(),
             kills.join(", ")
         ));
@@ -76,7 +76,7 @@ fn tell_open(journal: &Path, kills: &[String]) {
 /// The kills of this agent. A new user, or whoever started it anew, is told where to look for others.
 fn of_agent(kills: &[KillRecord]) -> String {
     if kills.is_empty() {
-        return "no worker was killed since the agent started; kills before that are in its journal: see --journal\n".to_owned();
+        return "No worker was killed since the agent started. Earlier kills are in its journal: monitor kills --journal FILE\n".to_owned();
     }
     human(kills)
 }
@@ -98,7 +98,7 @@ const HEADER: [&str; 11] = [
 /// One line for each victim; times are counted from the crossing.
 pub(super) fn human(kills: &[KillRecord]) -> String {
     if kills.is_empty() {
-        return "no worker was killed\n".to_owned();
+        return "No worker was killed.\n".to_owned();
     }
     let rows = kills.iter().flat_map(|kill| {
         let victims = kill.victims.iter().map(|victim| {
@@ -157,7 +157,7 @@ mod tests {
         1     node    15.1 KiB   14.8 KiB  w4                9    2.0 MiB  yes       +60 µs  +3.0 ms  yes
         3     node    15.1 KiB   14.8 KiB  1 of other users  -          -  -              -        -  no
         ");
-        assert_eq!(human(&[]), "no worker was killed\n");
+        assert_eq!(human(&[]), "No worker was killed.\n");
         assert!(of_agent(&[]).contains("since the agent started"));
     }
 }

@@ -8,11 +8,11 @@ use clap::CommandFactory as _;
 
 use super::{Cli, exit};
 
-/// Write the manual pages (monitor.1, monitor-agent.1, ...) into a directory
+/// Write the manual pages (monitor.1, monitor-agent.1, ...) to a directory
 #[derive(Debug, clap::Args)]
 #[command(after_help = "To read one: man DIR/monitor-agent.1")]
 pub(super) struct Args {
-    /// Where to; made if it is not there
+    /// The directory; it is created if needed
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 }

@@ -45,7 +45,7 @@ pub(super) fn journal(ask: &Ask) -> Option<PathBuf> {
         }
     };
     if found.is_none() {
-        complain(&"the agent keeps no journal; name one with --journal FILE");
+        complain(&"the agent keeps no journal: name one with --journal FILE");
     }
     found
 }

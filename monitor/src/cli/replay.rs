@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use super::{ask, exit, kills};
 use crate::recording::{self, ReplayError};
 
-/// Take the decisions of a recording again
+/// Re-run recorded decisions offline
 ///
-/// Tells the agent's core all events of a file that `monitor agent --record FILE` wrote, with their times, and lists
-/// the kills. Needs no kernel, no agent and no root; kills nobody.
+/// Reads a file that `monitor agent --record FILE` wrote, decides again, and lists the kills. Needs no agent and no
+/// root; kills nobody.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit status: 0 done; 1 the file cannot be read, or a decision does not follow from its inputs; 2 a \

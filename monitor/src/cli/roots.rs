@@ -9,16 +9,16 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use crate::memory::{self, CgroupPath};
 
-/// Where the kernel's files are, and the cgroups to look at (SPEC 11).
+/// Where the kernel's files are, and the cgroups to look at (docs/behavior.md#interfaces).
 #[derive(Debug, Clone, Args)]
 pub struct Roots {
-    /// The proc file system (in a container, where the host's is mounted)
+    /// Where procfs is mounted (in a container, the host's)
     #[arg(long, value_name = "DIR", default_value = "/proc")]
     pub procfs: PathBuf,
-    /// The cgroup file systems: a v2 mount, or the directory that holds v1's `memory`
+    /// Where cgroups are mounted: a v2 mount, or the directory with v1's `memory`
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/cgroup")]
     pub cgroupfs: PathBuf,
-    /// A cgroup as a domain too, by its path in the memory controller's hierarchy; may be repeated
+    /// Show this cgroup too, by its path in the memory controller's hierarchy; may be repeated
     #[arg(long = "cgroup", value_name = "PATH", value_parser = cgroup_path())]
     pub cgroups: Vec<CgroupPath>,
 }

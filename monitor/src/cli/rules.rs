@@ -47,10 +47,10 @@ pub(super) struct LookArgs {
     /// Rules that are compiled in; may be repeated
     #[arg(long = "preset", value_name = "NAME")]
     presets: Vec<OsString>,
-    /// The proc file system (in a container, where the host's is mounted)
+    /// Where procfs is mounted (in a container, the host's)
     #[arg(long, value_name = "DIR")]
     procfs: Option<OsString>,
-    /// The cgroup file systems: a v2 mount, or the directory that holds v1's `memory`
+    /// Where cgroups are mounted: a v2 mount, or the directory with v1's `memory`
     #[arg(long, value_name = "DIR")]
     cgroupfs: Option<OsString>,
     /// Print JSON

@@ -19,7 +19,7 @@ const DEFAULT_MAX_RETRIES: Times = Times::AtMost(3);
 /// How often an actor is restarted by default, as in Ray.
 const DEFAULT_MAX_RESTARTS: Times = Times::AtMost(0);
 
-/// Run a command as a worker: guarded, and retried when it was killed for memory
+/// Run a command as a worker, and retry it after it was killed for memory
 ///
 /// The command is registered with the agent before it starts to run. It has the terminal, the standard streams and the
 /// signals as if it had been started directly. MONITOR_SOCKET and MONITOR_WORKER_ID are in its environment, so that
@@ -38,21 +38,22 @@ found); 137 (--oom-exit-code) it was killed for memory and is not retried; 125 n
 1 another failure of the runner; 2 usage."
 )]
 pub(super) struct Args {
-    /// What the command is: a task runs to its end, an actor is long-lived
+    /// A task runs to its end, an actor is long-lived
     #[arg(long, value_enum, default_value_t = KindArg::Task)]
     kind: KindArg,
-    /// Who created it: workers with the same owner form a group [default: the worker that this runs in, else the process
+    /// The caller that it belongs to: workers with the same owner form a group [default: the worker that this runs in, else the process
     /// that started this one, as `bash 4711`]
     #[arg(long, value_parser = not_empty)]
     owner: Option<String>,
     /// Within a worker: go on when that worker, or this runner, is killed
     #[arg(long)]
     detached: bool,
-    /// How often a task is started again after a crash, -1 without end; 0 also makes it not retriable after a
-    /// kill for memory. Default 3, where only death by a signal is a crash; given here, so is any exit code but 0
+    /// Restarts of a task after a crash (default 3, signals only). If you set it, non-zero exits count too. -1:
+    /// unlimited; 0: not retried after a kill for memory either
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     max_retries: Option<Times>,
-    /// How often an actor is started again after a crash or a kill for memory, -1 without end. Default 0
+    /// Restarts of an actor after a crash or a kill for memory (default 0, signals only). If you set it, non-zero exits
+    /// count too. -1: unlimited
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     max_restarts: Option<Times>,
     /// A name for people
@@ -64,11 +65,11 @@ pub(super) struct Args {
     /// How much memory one attempt needs, as 512MiB or a number of bytes; see the policy by_memory
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<Bytes>,
-    /// How often a task is retried after kills for memory, -1 without end (a setting: see `monitor config`)
+    /// Retries of a task after kills for memory, -1: unlimited (a setting: see `monitor config`)
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     oom_retries: Option<OsString>,
-    /// The wait before the first such retry in milliseconds, doubled each time up to 60 s; 0 does not wait (a setting:
-    /// see `monitor config`)
+    /// The wait before the first such retry, in milliseconds; each further wait is twice as long, up to 60 s; 0: no
+    /// wait (a setting: see `monitor config`)
     #[arg(long, value_name = "MS", allow_hyphen_values = true)]
     oom_retry_base_ms: Option<OsString>,
     /// The wait before the first retry after a crash in milliseconds, doubled each time up to 60 s, and counted anew once
@@ -82,7 +83,7 @@ pub(super) struct Args {
     /// if a socket is named]
     #[arg(long, value_enum, value_name = "WHAT")]
     if_no_agent: Option<IfNoAgentArg>,
-    /// Append what happens to FILE, one JSON object a line. A named pipe is not waited for: what nobody reads is dropped
+    /// Append events to FILE, one JSON object a line. A named pipe is not waited for: what nobody reads is dropped
     #[arg(long, value_name = "FILE")]
     json_events: Option<PathBuf>,
     /// The agent's socket (a setting: see `monitor config`) [default: /run/monitor/monitor.sock, then the user's own]
@@ -153,7 +154,7 @@ pub(super) fn run(args: Args) -> u8 {
     }
 }
 
-/// What the arguments mean. Settings have their own precedence (SPEC 9), which `load` knows.
+/// What the arguments mean. Settings have their own precedence (docs/behavior.md#configuration), which `load` knows.
 fn plan(
     args: Args,
     place: Place,
@@ -218,7 +219,7 @@ fn plan(
     })
 }
 
-/// The exit status that clap gives a usage error is the one that SPEC 11 fixes.
+/// The exit status that clap gives a usage error is the one that docs/behavior.md#interfaces fixes.
 const _: () = assert!(exit::USAGE == 2);
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::kernel::probe::ProbeState;
 use crate::printable::printable;
 use crate::units::Nanos;
 
-/// Show the agent, its probes and its domains
+/// Show the agent and the memory that it guards
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit status: 0 done; 1 the agent refused; 125 no agent answers.")]
 pub(super) struct Args {

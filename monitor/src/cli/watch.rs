@@ -12,7 +12,7 @@ use crate::control::client::ClientError;
 use crate::control::protocol::{Op, Push};
 use crate::printable::output;
 
-/// Show what happens as it happens
+/// Show events as they happen
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit status: 0 interrupted, or nobody reads the output; 1 the agent refused; 125 no agent answers, or it ended."
@@ -97,9 +97,9 @@ fn json(push: &Push) -> io::Result<String> {
 fn human(push: &Push) -> String {
     match push {
         Push::Note { note } => note_line(note),
-        Push::Lost { notes } => format!("-  {notes} notes were lost: this reader was too slow"),
+        Push::Lost { notes } => format!("-  {notes} events were lost: this reader was too slow"),
         Push::Held { worker, pid, held } => {
-            let does = if *held { "holds" } else { "holds no more" };
+            let does = if *held { "paused" } else { "resumed" };
             format!("-  the brake {does} process {pid} of {worker}")
         }
         Push::OwnerDied { worker } => format!("-  {worker} is ended: owner died"),
@@ -150,6 +150,6 @@ mod tests {
         let note = json!({"time": 1_234_567_890, "note": "crossing", "domain": "node", "used": 7});
         assert_eq!(human(&Push::Note { note }), "1.234 s  crossing  domain=node used=7");
         assert_eq!(human(&Push::Note { note: json!("x\n") }), "-  x\\n");
-        assert_eq!(human(&Push::Lost { notes: 2 }), "-  2 notes were lost: this reader was too slow");
+        assert_eq!(human(&Push::Lost { notes: 2 }), "-  2 events were lost: this reader was too slow");
     }
 }

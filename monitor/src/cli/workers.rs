@@ -35,7 +35,7 @@ const HEADER: [&str; 12] = [
 
 fn human(workers: &[WorkerView]) -> String {
     if workers.is_empty() {
-        return "no workers are registered\n".to_owned();
+        return "No workers are registered. Start one: monitor run -- CMD\n".to_owned();
     }
     let rows = workers.iter().map(|worker| {
         [
@@ -77,6 +77,6 @@ mod tests {
         w1  task   yes        a      -     17   0    0        running       1.0 MiB  pss       cgroup:/a, node
         w2  actor  no         -      b     18   7    1        being_killed        -  -
         ");
-        assert_eq!(human(&[]), "no workers are registered\n");
+        assert_eq!(human(&[]), "No workers are registered. Start one: monitor run -- CMD\n");
     }
 }

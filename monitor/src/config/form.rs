@@ -55,7 +55,8 @@ pub(super) trait Form: Sync {
     }
 }
 
-/// A word that stands for "no value", with the number that Ray and SPEC 9 write for it, if there is one.
+/// A word that stands for "no value", with the number that Ray and docs/behavior.md#configuration write for it, if
+/// there is one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Absent {
     /// `off`, `unset`, `none`, `auto`.

@@ -155,7 +155,7 @@ fn disagreement(variables: &[(&str, String)]) -> Option<String> {
     (!differing.is_empty()).then(|| differing.join("; "))
 }
 
-/// SPEC 11: with cgroups named, the node is guarded only if somebody says so.
+/// docs/behavior.md#interfaces: with cgroups named, the node is guarded only if somebody says so.
 fn guard_something(
     config: &mut Config,
     settled: &mut [(&'static Setting, (Source, Option<String>))],

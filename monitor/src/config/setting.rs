@@ -36,7 +36,7 @@ pub struct Setting {
     pub env: &'static str,
     /// Ray's, the first that is set counts.
     pub ray: &'static [RayName],
-    /// One sentence or more: what it does, with its SPEC section.
+    /// One sentence or more: what it does, with a link where there is more to say.
     pub doc: &'static str,
     /// Reads into, and shows, the field of [`Config`].
     pub(super) field: &'static dyn Field,

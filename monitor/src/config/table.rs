@@ -31,15 +31,15 @@ const NONE: Absent = Absent { word: "none", number: None };
 const BY_RULE: Absent = Absent { word: "by_rule", number: None };
 const EVERYONE: Absent = Absent { word: "everyone", number: None };
 
-/// Every setting, in the order of help and output: SPEC 9 first, then what it leads to.
+/// Every setting, in the order of help and output: docs/behavior.md#configuration first, then what it leads to.
 pub static SETTINGS: &[Setting] = &[
     Setting {
         key: "refresh_ms",
         flag: "refresh-ms",
         env: "MONITOR_REFRESH_MS",
         ray: &[same("RAY_memory_monitor_refresh_ms")],
-        doc: "Time between authoritative readings of each domain, in milliseconds. 0 disables killing: the agent \
-              observes and answers, and kills nobody (SPEC 4).",
+        doc: "Check the memory of each domain (memory limit that is watched) at least this often, in milliseconds. 0 turns \
+              killing off: the agent observes and answers, and kills nobody.",
         field: at!(refresh, Or(OFF_AT_0, Millis { min: 1, max: DAY })),
     },
     Setting {
@@ -47,7 +47,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "usage-threshold",
         env: "MONITOR_USAGE_THRESHOLD",
         ray: &[same("RAY_memory_usage_threshold")],
-        doc: "Share of a domain's memory above which a worker is killed (SPEC 3).",
+        doc: "Kill a worker when memory use exceeds this fraction of a domain's total.",
         field: at!(usage_threshold, Fraction),
     },
     Setting {
@@ -55,8 +55,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "min-memory-free",
         env: "MONITOR_MIN_MEMORY_FREE",
         ray: &[same("RAY_min_memory_free_bytes")],
-        doc: "Free memory in bytes that is enough whatever usage_threshold says: the threshold is the higher of \
-              the two lines (SPEC 3).",
+        doc: "Kill nobody while at least this much memory is free, whatever usage_threshold says. In bytes.",
         field: at!(min_memory_free, Or(UNSET, Size { min: 0 })),
     },
     Setting {
@@ -64,7 +63,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "oom-retries",
         env: "MONITOR_OOM_RETRIES",
         ray: &[same("RAY_task_oom_retries")],
-        doc: "How often a task that was killed for memory is retried (SPEC 7).",
+        doc: "Retry a task this often after it was killed for memory.",
         field: at!(oom_retries, Count),
     },
     Setting {
@@ -72,8 +71,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "oom-retry-base-ms",
         env: "MONITOR_OOM_RETRY_BASE_MS",
         ray: &[same("RAY_task_oom_retry_delay_base_ms")],
-        doc: "Delay before the first retry after a kill for memory, in milliseconds; doubled for each further one \
-              up to 60 s. 0: no delay (SPEC 7).",
+        doc: "Wait this long before the first retry after a kill for memory, in milliseconds; each further wait is twice \
+              as long, up to 60 s. 0: no wait.",
         // The delay never exceeds 60 s, so that a larger base would be cut without a word.
         field: at!(oom_retry_base, Millis { min: 0, max: 60_000 }),
     },
@@ -91,7 +90,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "summary-interval-ms",
         env: "MONITOR_SUMMARY_INTERVAL_MS",
         ray: &[same("RAY_event_stats_print_interval_ms")],
-        doc: "Time between summaries of kills and crashes, in milliseconds (SPEC 8).",
+        doc: "Log a summary of kills and crashes this often, in milliseconds, if there were any.",
         field: at!(summary_interval, Or(OFF, Millis { min: 1, max: DAY })),
     },
     Setting {
@@ -102,8 +101,8 @@ pub static SETTINGS: &[Setting] = &[
             same("RAY_worker_killing_policy"),
             RayName { name: "RAY_worker_killing_policy_by_group", meaning: RayMeaning::PolicyByGroup },
         ],
-        doc: "Which worker is killed (SPEC 5). RAY_worker_killing_policy_by_group: true is group_by_owner, false \
-              is by_time.",
+        doc: "Which worker is killed first (docs/behavior.md#policies). RAY_worker_killing_policy_by_group: true is \
+              group_by_owner, false is by_time.",
         field: at!(policy, OneOf::NEW),
     },
     Setting {
@@ -111,7 +110,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "count-swap",
         env: "MONITOR_COUNT_SWAP",
         ray: &[same("RAY_count_swap_in_memory_monitor")],
-        doc: "Count swap as memory, in the total and in what is used (SPEC 2).",
+        doc: "Count swap as memory, both in the total and in the usage.",
         field: at!(count_swap, Switch),
     },
     Setting {
@@ -119,8 +118,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "owner-tie-break",
         env: "MONITOR_OWNER_TIE_BREAK",
         ray: &[],
-        doc: "group_by_owner: which of two equally large groups gives the victim, the one whose earliest worker \
-              started later (newest) or earlier (oldest) (SPEC 10.1).",
+        doc: "group_by_owner: of two groups of the same size, take the victim from the one whose first worker started \
+              later (newest) or earlier (oldest).",
         field: at!(owner_tie_break, OneOf::NEW),
     },
     Setting {
@@ -137,8 +136,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "kill-buffer",
         env: "MONITOR_KILL_BUFFER",
         ray: &[],
-        doc: "by_time: memory in bytes to free below the threshold; auto is the smaller of 5% of the total and \
-              3 GiB (SPEC 5).",
+        doc: "by_time: free this much below the threshold, in bytes; auto is the smaller of 5% of the total and 3 GiB.",
         field: at!(kill_buffer, Or(AUTO, Size { min: 0 })),
     },
     Setting {
@@ -146,8 +144,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "idle-threshold",
         env: "MONITOR_IDLE_THRESHOLD",
         ray: &[same("RAY_idle_worker_killing_memory_threshold_bytes")],
-        doc: "by_time: memory in bytes from which an idle worker that never ran anything is a candidate \
-              (SPEC 11).",
+        doc: "by_time: an idle worker that never ran anything is a candidate only if it holds at least this much, in bytes.",
         field: at!(idle_threshold, Size { min: 0 }),
     },
     Setting {
@@ -164,8 +161,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "kill-timeout-ms",
         env: "MONITOR_KILL_TIMEOUT_MS",
         ray: &[],
-        doc: "Time from the signal until a victim that is still alive is reported as stuck and the next may be \
-              picked, in milliseconds (SPEC 6).",
+        doc: "Report a victim as stuck if it is still alive this long after the signal, in milliseconds. The next victim may \
+              then be picked.",
         field: at!(kill_timeout, Millis { min: 1, max: TEN_MINUTES }),
     },
     Setting {
@@ -173,8 +170,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "watchdog-ms",
         env: "MONITOR_WATCHDOG_MS",
         ray: &[],
-        doc: "If the agent's loop hangs for this long while a domain is above its threshold, a thread of its own kills \
-              the worker that was next, and if it hangs on one after the other, in milliseconds; 0: it does not.",
+        doc: "If the agent hangs this long while memory is over the threshold, a backup thread kills in its place, in \
+              milliseconds; 0 turns it off.",
         field: at!(watchdog, Or(OFF_AT_0, Millis { min: 1000, max: TEN_MINUTES })),
     },
     Setting {
@@ -182,8 +179,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "memory-wait-ms",
         env: "MONITOR_MEMORY_WAIT_MS",
         ray: &[],
-        doc: "Longest wait for a dead victim's memory to come back before the kill counts as confirmed, in \
-              milliseconds (SPEC 6).",
+        doc: "Wait at most this long for a dead victim's memory to be free, in milliseconds.",
         field: at!(memory_wait, Millis { min: 0, max: TEN_MINUTES }),
     },
     Setting {
@@ -191,7 +187,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "grace-ms",
         env: "MONITOR_GRACE_MS",
         ray: &[],
-        doc: "Time between SIGTERM and SIGKILL, in milliseconds; 0: SIGKILL at once (SPEC 6).",
+        doc: "Send SIGTERM first and SIGKILL this long after it, in milliseconds; 0: SIGKILL at once.",
         field: at!(grace, Millis { min: 0, max: TEN_MINUTES }),
     },
     Setting {
@@ -199,8 +195,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "brake",
         env: "MONITOR_BRAKE",
         ray: &[],
-        doc: "Whether the kernel side stops a registered worker that allocates at the line, until the agent has \
-              decided.",
+        doc: "Pause a worker that allocates over the threshold, until the agent has decided (docs/brake.md).",
         field: at!(brake, OneOf::NEW),
     },
     Setting {
@@ -208,7 +203,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "brake-max-ms",
         env: "MONITOR_BRAKE_MAX_MS",
         ray: &[],
-        doc: "Longest time a worker is held stopped by the brake, in milliseconds.",
+        doc: "Resume a worker that the brake has paused after this long at the latest, in milliseconds.",
         field: at!(brake_max, Millis { min: 1, max: TEN_MINUTES }),
     },
     Setting {
@@ -216,7 +211,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "gear",
         env: "MONITOR_GEAR",
         ray: &[],
-        doc: "Attach the hot kernel hooks only when a domain comes near its threshold (auto), or always (near).",
+        doc: "Track page faults only when a domain comes close to its threshold (auto), or always (near): docs/gears.md.",
         field: at!(gear, OneOf::NEW),
     },
     Setting {
@@ -224,8 +219,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "probe",
         env: "MONITOR_PROBE",
         ray: &[],
-        doc: "Where usage deltas come from: rss_stat is cheap, memcg exact; auto is the first, with the brake the \
-              second, and the other one where the kernel lacks it (docs/probes.md).",
+        doc: "Which kernel hook counts usage: rss_stat is cheap, memcg exact. auto takes the first, or with the brake the \
+              second, and the other one if the kernel lacks it (docs/probes.md).",
         field: at!(probe, OneOf::NEW),
     },
     Setting {
@@ -233,7 +228,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "node",
         env: "MONITOR_NODE",
         ray: &[],
-        doc: "Guard the node as a domain. Not set, it is guarded unless cgroups are named (SPEC 11).",
+        doc: "Guard the node. If not set, the node is guarded unless cgroups are named.",
         field: at!(node, Switch),
     },
     Setting {
@@ -241,8 +236,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "cgroup",
         env: "MONITOR_CGROUPS",
         ray: &[],
-        doc: "Cgroups to guard as domains, from the root of the memory controller's hierarchy. The flag may be \
-              repeated; the variable separates paths by colons (SPEC 11).",
+        doc: "Guard these cgroups, and the limited ones inside them, instead of the node. Paths begin at the root of the \
+              memory controller's hierarchy. The flag may be repeated; the variable separates paths by colons.",
         field: at!(cgroups, Cgroups),
     },
     Setting {
@@ -278,7 +273,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "dry-run",
         env: "MONITOR_DRY_RUN",
         ray: &[],
-        doc: "Decide and report, but signal nobody.",
+        doc: "Decide and report, but kill nobody.",
         field: at!(dry_run, Switch),
     },
     Setting {
@@ -286,8 +281,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "kernel-log",
         env: "MONITOR_KERNEL_LOG",
         ray: &[],
-        doc: "For debugging: log each record that the kernel programs push (never each event), at level debug \
-              (MONITOR_LOG=debug).",
+        doc: "For debugging: log each record of the kernel programs, at level debug (MONITOR_LOG=debug).",
         field: at!(kernel_log, Switch),
     },
     Setting {
@@ -295,8 +289,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "debug-delay-ms",
         env: "MONITOR_DEBUG_DELAY_MS",
         ray: &[],
-        doc: "For experiments: the agent does nothing for this long between a decision and its signal, in \
-              milliseconds, as if it got no processor.",
+        doc: "For experiments: wait this long between a decision and its signal, in milliseconds, as if the agent got no \
+              processor.",
         field: at!(debug_delay, Millis { min: 0, max: TEN_MINUTES }),
     },
     Setting {
@@ -304,8 +298,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "socket",
         env: "MONITOR_SOCKET",
         ray: &[],
-        doc: "Control socket. Default for others than root: monitor/monitor.sock in $XDG_RUNTIME_DIR, or in \
-              /run/user/UID if that is not set.",
+        doc: "Listen on this control socket. The default for users other than root is monitor/monitor.sock in \
+              $XDG_RUNTIME_DIR, or in /run/user/UID if that is not set.",
         field: at!(socket, FilePath { most: SOCKET_PATH_MOST }),
     },
     Setting {
@@ -313,8 +307,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "socket-group",
         env: "MONITOR_SOCKET_GROUP",
         ray: &[],
-        doc: "Group whose members may connect to the control socket, besides root (mode 0660); everyone: any user \
-              (mode 0666). What a caller may do depends on its uid in both cases.",
+        doc: "Let root and the members of this group connect to the control socket (mode 0660), or everyone (mode 0666). \
+              What a caller may do depends on its uid in both cases.",
         field: at!(socket_group, Or(EVERYONE, GroupName)),
     },
     Setting {
@@ -322,8 +316,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "metrics-listen",
         env: "MONITOR_METRICS_LISTEN",
         ray: &[],
-        doc: "Serve /metrics over HTTP at this address, or none. It has sums only, and whoever reaches the \
-              address can read them.",
+        doc: "Serve /metrics over HTTP at this address, or none. It has sums only; anybody who reaches the address can \
+              read them.",
         field: at!(metrics_listen, Or(NONE, Address)),
     },
     Setting {
@@ -331,8 +325,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "journal",
         env: "MONITOR_JOURNAL",
         ray: &[],
-        doc: "File of the decision journal, or none (SPEC 8). Default for others than root: none, because such \
-              agents come and go with their session and may be several.",
+        doc: "Keep every decision in this file (the journal), or none. The default for users other than root is none, \
+              because such agents come and go with their session, and there may be several.",
         field: at!(journal, Or(NONE, FilePath { most: PATH_MOST })),
     },
     Setting {
@@ -340,7 +334,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "journal-max-bytes",
         env: "MONITOR_JOURNAL_MAX_BYTES",
         ray: &[],
-        doc: "Most bytes that the decision journal takes on disk (SPEC 8).",
+        doc: "Keep the journal below this size on disk, in bytes.",
         field: at!(journal_max, Size { min: 64 << 10 }),
     },
     Setting {
@@ -348,7 +342,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "procfs",
         env: "MONITOR_PROCFS",
         ray: &[],
-        doc: "Where procfs is mounted; a container may have the host's elsewhere (SPEC 11).",
+        doc: "Where procfs is mounted. A container may have the host's elsewhere.",
         field: at!(procfs, FilePath { most: PATH_MOST }),
     },
     Setting {
@@ -356,7 +350,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "cgroupfs",
         env: "MONITOR_CGROUPFS",
         ray: &[],
-        doc: "Where the cgroup hierarchy is mounted (SPEC 11).",
+        doc: "Where the cgroup hierarchy is mounted.",
         field: at!(cgroupfs, FilePath { most: PATH_MOST }),
     },
 ];

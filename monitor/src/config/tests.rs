@@ -1,4 +1,4 @@
-//! The rules of SPEC 9: each key's values, the order of the sources, and what errors say.
+//! The rules of docs/behavior.md#configuration: each key's values, the order of the sources, and what errors say.
 
 mod example;
 mod properties;
@@ -242,7 +242,7 @@ fn every_setting_is_in_the_table_above_and_named_by_one_rule() {
             "{key}"
         );
         assert_eq!(setting.env, format!("MONITOR_{}", key.to_uppercase()));
-        // SPEC 11 fixes `--cgroup`, which is repeated.
+        // docs/behavior.md#interfaces fixes `--cgroup`, which is repeated.
         let flag = if key == "cgroups" { "cgroup".to_owned() } else { key.replace('_', "-") };
         assert_eq!(setting.flag, flag);
         assert_eq!(SETTINGS.iter().filter(|other| other.key == key).count(), 1, "{key}");

@@ -121,12 +121,12 @@ impl Faults {
     pub fn rows(&self) -> [(&'static str, &'static str, u64); 8] {
         [
             ("slow_readings", "Readings that took longer than 100 ms", self.slow_readings),
-            ("not_opened", "Tries to open a process of a worker that were refused", self.not_opened),
+            ("not_opened", "Attempts to open a process of a worker that were refused", self.not_opened),
             ("not_watched", "Processes whose end cannot be waited for", self.not_watched),
             ("not_followed", "Workers or processes that the kernel side cannot follow", self.not_followed),
-            ("not_scanned", "Looks for descendants that failed", self.not_scanned),
-            ("not_released", "Victims whose memory could not be taken early", self.not_released),
-            ("not_told", "Verdicts that nobody took", self.not_told),
+            ("not_scanned", "Searches for descendants that failed", self.not_scanned),
+            ("not_released", "Victims whose memory could not be freed early", self.not_released),
+            ("not_told", "Kills that no launcher could be told of", self.not_told),
             ("not_logged", "Lines of the log that could not be written", self.not_logged),
         ]
     }

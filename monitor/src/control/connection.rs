@@ -48,9 +48,9 @@ pub(super) enum Ended {
     SlowLine(Duration),
     #[error("its uid holds too much memory in unfinished lines")]
     TooMuch,
-    #[error("its place was needed: its user has the most connections, and it was silent for longest")]
+    #[error("its place was needed: its user has the most connections, and this was the most idle of them")]
     GaveWay,
-    #[error("nothing was asked for {0:?}")]
+    #[error("no call came for {0:?}")]
     Idle(Duration),
     #[error("the agent's loop is gone")]
     AgentGone,
@@ -220,7 +220,7 @@ impl Connection {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(Ended::AgentGone),
             Err(_) => {
-                let message = "the agent has too much to do: try again later";
+                let message = "the agent is busy: try again later";
                 return Ok(Answer::No(refuse(seq, RefusalCode::Busy, None, message)));
             }
         }

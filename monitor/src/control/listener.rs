@@ -109,7 +109,7 @@ impl Listener {
         match self.file.bind_anew() {
             Ok(listener) => {
                 let path = self.file.path().display();
-                tracing::warn!("the file of the control socket was gone: {path} is bound anew");
+                tracing::warn!("the control socket's file was gone: {path} is bound again");
                 view.error = None;
                 drop(view);
                 self.listener = listener;
@@ -119,7 +119,7 @@ impl Listener {
                 // Said once for each reason: the next look is seconds away.
                 if view.error.as_ref() != Some(&error) {
                     tracing::error!(
-                        "new callers find no agent: the file of the control socket is gone, and {error}"
+                        "new callers find no agent: the control socket's file is gone, and {error}"
                     );
                 }
                 view.error = Some(error);

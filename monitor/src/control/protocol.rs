@@ -63,7 +63,7 @@ pub enum Op {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         domain: Option<String>,
     },
-    /// Past kills, newest last (SPEC 11).
+    /// Past kills, newest last (docs/behavior.md#interfaces).
     Kills,
     /// The report of one kill of this agent's. Answer: a `Report`; refused as not found until it is complete.
     Report {
@@ -77,7 +77,7 @@ pub enum Op {
     GiveWay,
 }
 
-/// What a launcher says of a worker (SPEC 1).
+/// What a launcher says of a worker (docs/behavior.md#words).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Register {

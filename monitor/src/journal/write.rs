@@ -138,7 +138,7 @@ fn lose(view: &Mutex<JournalView>, why: String) {
     let mut view = view.lock().unwrap_or_else(PoisonError::into_inner);
     view.lost += 1;
     if view.error.is_none() {
-        tracing::error!(journal = %view.path.display(), "decisions are not written down: {why}");
+        tracing::error!(journal = %view.path.display(), "the journal is not written: {why}");
     }
     view.error = Some(why);
 }
@@ -158,7 +158,7 @@ impl Scribe {
         // What is wrong with the file shows at the start, not at the first kill.
         if let Err(error) = self.output() {
             let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
-            tracing::error!("decisions are not written down: {error}");
+            tracing::error!("the journal is not written: {error}");
             view.error = Some(error.to_string());
         }
         for order in orders {
@@ -173,7 +173,7 @@ impl Scribe {
         let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
         view.written += 1;
         if view.error.take().is_some() {
-            tracing::info!(journal = %self.path.display(), lost = view.lost, "decisions are written down again");
+            tracing::info!(journal = %self.path.display(), lost = view.lost, "the journal is written again");
         }
     }
 
@@ -209,7 +209,7 @@ impl Scribe {
                 let (output, cut) = Output::open(&self.path, self.max)?;
                 if cut > 0 {
                     let path = self.path.display();
-                    tracing::warn!("{path}: its last line was unfinished, {cut} bytes, and is cut off");
+                    tracing::warn!("{path}: the last line was unfinished; its {cut} bytes were cut off");
                 }
                 Ok(none.insert(output))
             }

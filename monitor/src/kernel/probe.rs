@@ -1,4 +1,4 @@
-//! The state of each hook as data (DESIGN 5): what `status`, `doctor` and the metrics show.
+//! The state of each hook as data: what `status`, `doctor` and the metrics show.
 
 use std::borrow::Cow;
 

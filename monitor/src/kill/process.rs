@@ -163,7 +163,7 @@ impl Process {
     pub fn resume(&self) {
         match self.signal(Signal::CONT) {
             Ok(()) | Err(SignalError::Gone) => {}
-            Err(error) => tracing::error!(pid = %self.pid, %error, "a stopped worker cannot be continued"),
+            Err(error) => tracing::error!(pid = %self.pid, %error, "a paused worker cannot be resumed"),
         }
     }
 

@@ -1,5 +1,5 @@
-//! Readings of one domain (SPEC 2): the rules by which the kernel's files become total and used. Reads only;
-//! what a level means for workers is decided elsewhere.
+//! Readings of one domain (docs/behavior.md#accounting): the rules by which the kernel's files become total and used.
+//! Reads only; what a level means for workers is decided elsewhere.
 
 use super::error::ReadError;
 use super::file::{Buffer, Dir};

@@ -45,8 +45,9 @@ pub struct Hierarchy {
 }
 
 impl Hierarchy {
-    /// Looks for the memory controller below `cgroupfs` (SPEC 11): v2 if there is `cgroup.controllers`, v1 if
-    /// there is a directory `memory`; hybrid mounts by which of their two hierarchies has the controller.
+    /// Looks for the memory controller below `cgroupfs` (docs/behavior.md#interfaces): v2 if there is
+    /// `cgroup.controllers`, v1 if there is a directory `memory`; hybrid mounts by which of their two hierarchies has
+    /// the controller.
     ///
     /// # Errors
     /// [`ReadError::NoController`] if neither is there; denied or broken if that could not be found out.
@@ -178,8 +179,8 @@ impl Hierarchy {
     }
 
     /// Every cgroup from `cgroup` up that has a limit now, innermost first: the nested domains of a worker in
-    /// it (SPEC 2). Without the root, whose limit is the node's. One whose limit cannot be read is listed
-    /// with the error, because it may have one.
+    /// it (docs/behavior.md#accounting). Without the root, whose limit is the node's. One whose limit cannot be read is
+    /// listed with the error, because it may have one.
     pub fn limited(&self, cgroup: &CgroupPath) -> Vec<(CgroupPath, Result<Bytes, ReadError>)> {
         let mut buffer = Buffer::new();
         let mut found = Vec::new();

@@ -61,7 +61,7 @@ impl HostMemory {
         }
         let (from, available) = match optional(AVAILABLE, available)? {
             Some(available) if available > Bytes(0) => (AVAILABLE, available),
-            // SPEC 2; kernels before 3.14 have no MemAvailable.
+            // docs/behavior.md#accounting; kernels before 3.14 have no MemAvailable.
             Some(_) | None => {
                 let parts = required("MemFree", free)?
                     .saturating_add(required("Cached", cached)?)

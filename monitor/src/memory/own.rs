@@ -1,5 +1,5 @@
-//! The memory of a worker that has a cgroup of its own: what is charged to it, shared memory included (SPEC 2). A cold
-//! path.
+//! The memory of a worker that has a cgroup of its own: what is charged to it, shared memory included
+//! (docs/behavior.md#accounting). A cold path.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;

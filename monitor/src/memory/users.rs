@@ -1,5 +1,5 @@
-//! The largest users of memory, for reports (SPEC 8): of the node or of one cgroup. A cold path: it walks
-//! PROCFS, allocates, and may take its whole budget of time. Never on the way to a kill.
+//! The largest users of memory, for reports (docs/behavior.md#records): of the node or of one cgroup. A cold path: it
+//! walks PROCFS, allocates, and may take its whole budget of time. Never on the way to a kill.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::{CgroupPath, Hierarchy, ReadError};
 use crate::printable::is_hidden;
 use crate::units::{Bytes, MemoryKind, Pid};
 
-/// SPEC 8: commands are cut at this many characters.
+/// docs/behavior.md#records: commands are cut at this many characters.
 pub const COMMAND_LENGTH: usize = 100;
 
 /// A process and what it holds.

@@ -20,8 +20,8 @@ pub(super) fn after_kill(
     }
     if kill.victims.iter().any(|victim| is_last_task(decision, victim)) {
         advice.push(
-            "It was the last task of its owner, so that retrying it would end the same way: it needs more memory \
-             than it can have here, or leaks"
+            "Not retried: it was the only worker of its owner, and would run out of memory again. To have it retried, \
+             give related jobs the same --owner, or set policy = \"retriable_lifo\""
                 .to_owned(),
         );
     }
@@ -53,10 +53,10 @@ fn less_parallelism(decision: &Decision) -> Option<String> {
     match (decision.candidates.len(), count) {
         (..=1, _) => None,
         (all, 2..) => Some(format!(
-            "Run fewer workers at once: there were {all}, {count} of them of one owner; let each task request \
-             more CPUs"
+            "Run fewer workers at once (there were {all}, {count} of them of one owner): let each task request more \
+             CPUs"
         )),
-        (all, _) => Some(format!("Run fewer workers at once: there were {all}")),
+        (all, _) => Some(format!("Run fewer workers at once (there were {all})")),
     }
 }
 
@@ -64,14 +64,14 @@ fn less_parallelism(decision: &Decision) -> Option<String> {
 #[must_use]
 pub fn settings(settings: &Settings) -> Vec<String> {
     let free = match settings.min_memory_free {
-        Some(free) => format!(" and min_memory_free, now {free}"),
+        Some(free) => format!(" and `min_memory_free` (now {free})"),
         None => String::new(),
     };
     vec![
         format!(
-            "To move the threshold, set usage_threshold, now {} (MONITOR_USAGE_THRESHOLD){free}",
+            "To move the threshold, set `usage_threshold` (now {}){free} in /etc/monitor/monitor.toml",
             settings.usage_threshold
         ),
-        "To disable killing, set refresh_ms to 0 (MONITOR_REFRESH_MS)".to_owned(),
+        "To turn killing off, set `refresh_ms = 0` there".to_owned(),
     ]
 }

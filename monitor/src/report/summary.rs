@@ -1,4 +1,5 @@
-//! The summary of a period (SPEC 8): how many workers were killed for memory and how many crashed, on which node.
+//! The summary of a period (docs/behavior.md#records): how many workers were killed for memory and how many crashed, on
+//! which node.
 
 use std::fmt;
 
@@ -52,7 +53,7 @@ impl Period {
                         .to_owned(),
                 );
                 hints.extend(advice::settings(settings));
-                hints.push("To see each kill with its reasons: monitor kills, monitor kills N".to_owned());
+                hints.push("To see each kill: monitor kills; the whole report of one: monitor kills N".to_owned());
             }
             Summary { period, node: node.clone(), hints }
         })

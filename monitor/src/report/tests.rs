@@ -1,4 +1,4 @@
-//! A report says all that SPEC 8 lists, as text and as JSON.
+//! A report says all that docs/behavior.md#records lists, as text and as JSON.
 
 use super::summary::{Node, Period};
 use super::*;

@@ -23,7 +23,7 @@ impl Display for Report {
         if let Some(freed) = self.freed {
             writeln!(
                 f,
-                "Memory: the usage of {} fell by {freed} from the decision to the end of the kill",
+                "Freed: {freed} in {} from the decision to the end of the kill",
                 self.kill.domain.escape_debug()
             )?;
         }
@@ -46,14 +46,14 @@ fn head(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
     let excess = used.saturating_sub(*threshold);
     writeln!(
         f,
-        "Usage: {used} of {total} ({}), {excess} above the threshold of {threshold}; {}",
+        "Memory: {used} of {total} used ({}), {excess} over the threshold of {threshold}; {}",
         percent(*used, *total),
         match kill.trigger {
-            Trigger::Crossing => "the kernel saw the line crossed",
-            Trigger::Delta => "what the kernel counted added up to more than the threshold",
-            Trigger::Tick => "found by the regular reading",
-            Trigger::AfterKill => "still above after the kill before",
-            Trigger::Watchdog => "the agent's loop hung, and its watchdog read and killed by itself",
+            Trigger::Crossing => "a kernel hook saw it",
+            Trigger::Delta => "the changes that a kernel hook counted added up to it",
+            Trigger::Tick => "the regular check found it",
+            Trigger::AfterKill => "still over it after the kill before",
+            Trigger::Watchdog => "the agent hung, and its watchdog checked and killed in its place",
         }
     )?;
     writeln!(f, "Policy: {}", printable(policy))?;
@@ -83,7 +83,7 @@ fn times(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
         let confirmed = if kill.confirmed { "confirmed" } else { "not confirmed" };
         write!(f, ", signal {signal}, death {dead}, memory back {back}; {confirmed}")?;
         if kill.memory_late {
-            write!(f, ", though the memory was not seen back within the wait for it")?;
+            write!(f, ", but its memory was not seen back in time")?;
         }
     }
     writeln!(f)
@@ -107,10 +107,10 @@ impl Report {
             Some(sample) => {
                 let before = self.kill.times.decision.map_or(Duration::ZERO, |at| at.since(sample.at));
                 let what = match sample.measured {
-                    Some(MemoryKind::Cgroup) => "usage of its cgroup",
-                    Some(MemoryKind::Pss) => "PSS with its descendants",
-                    Some(MemoryKind::Rss) => "RSS with its descendants, shared pages counted whole",
-                    None => "with its descendants",
+                    Some(MemoryKind::Cgroup) => "charged to its cgroup",
+                    Some(MemoryKind::Pss) => "PSS, child processes included",
+                    Some(MemoryKind::Rss) => "RSS, child processes included, shared pages counted whole",
+                    None => "child processes included",
                 };
                 writeln!(
                     f,
@@ -122,8 +122,8 @@ impl Report {
             None => writeln!(f, "  memory: not measured before it was killed")?,
         }
         let again = match (kind.as_str(), victim.should_retry) {
-            ("actor", _) => "an actor is started again as long as its max_restarts lasts",
-            (_, true) => "yes, as long as its oom_retries last",
+            ("actor", _) => "restarted while max_restarts remain",
+            (_, true) => "yes, while oom_retries remain",
             (_, false) => "no",
         };
         writeln!(f, "  retry: {again}")
@@ -132,9 +132,9 @@ impl Report {
     fn runners_up(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Some(candidates) = self.candidates else { return Ok(()) };
         if self.runners_up.is_empty() {
-            return writeln!(f, "Next: nobody; there were no other candidates");
+            return writeln!(f, "Would be killed next: nobody; there were no other candidates");
         }
-        writeln!(f, "Next, of {candidates} candidates:")?;
+        writeln!(f, "Would be killed next, of {candidates} candidates:")?;
         self.runners_up.iter().try_for_each(|next| {
             let memory = next.memory.map_or_else(|| "not measured".to_owned(), |memory| memory.to_string());
             writeln!(f, "  {}. {}, {memory}: {}", next.rank, printable(&next.id), printable(&next.why))

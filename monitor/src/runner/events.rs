@@ -1,4 +1,5 @@
-//! `--json-events`: what happens to a workload, one JSON object a line, each written at once (SPEC 11).
+//! `--json-events`: what happens to a workload, one JSON object a line, each written at once
+//! (docs/behavior.md#interfaces).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};

@@ -1,5 +1,5 @@
-//! Finds a worker in the agent's list of kills (SPEC 11): the way to learn of a verdict whose push was lost
-//! because the connection was. Pure.
+//! Finds a worker in the agent's list of kills (docs/behavior.md#interfaces): the way to learn of a verdict whose push
+//! was lost because the connection was. Pure.
 
 use serde_json::Value;
 

@@ -25,10 +25,10 @@ fn write(text: &str) {
 /// What an owner is told of a kill.
 pub(super) fn verdict(verdict: &Verdict) -> String {
     let Verdict { worker, kill, should_retry, why, domain, used, threshold, total, decided: _ } = verdict;
-    let again = if *should_retry { "it may be retried" } else { "it is not to be retried" };
+    let again = if *should_retry { "It may be retried." } else { "It is not retried." };
     format!(
-        "{worker} is killed for memory (kill {kill}): {domain} uses {used} of {total}, its threshold is {threshold}; \
-         {why}; {again}"
+        "killed for memory (kill {kill}, worker {worker}): {domain} used {used} of {total}, over its threshold of \
+         {threshold}. Why this one: {why}. {again}"
     )
 }
 

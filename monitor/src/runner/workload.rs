@@ -169,9 +169,9 @@ impl Workload {
         };
         match report {
             Some(report) => say::text(&report),
-            None => {
-                say::line(format_args!("its report did not come; `monitor kills {kill}` may show it later"))
-            }
+            None => say::line(format_args!(
+                "the report is not complete yet; see it later with: monitor kills {kill}"
+            )),
         }
     }
 

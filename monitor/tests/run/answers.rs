@@ -7,7 +7,7 @@ async fn the_answers_of_the_agent_are_printed() {
     let mut stage = Stage::new();
     for (arguments, answer, expected) in [
         (&["workers", "--json"][..], json!([{"id": "w1"}]), "[{\"id\":\"w1\"}]\n"),
-        (&["workers"], json!([]), "no workers are registered\n"),
+        (&["workers"], json!([]), "No workers are registered. Start one: monitor run -- CMD\n"),
         (&["kills", "--json"], json!([]), "[]\n"),
     ] {
         let mut command = monitor();

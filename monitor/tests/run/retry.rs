@@ -1,4 +1,4 @@
-//! Kills, crashes and what is tried again (SPEC 7).
+//! Kills, crashes and what is tried again (docs/behavior.md#retry).
 
 use super::*;
 
@@ -26,7 +26,10 @@ async fn a_task_that_was_killed_for_memory_is_retried() {
     let output = output(child).await;
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let text = stderr(&output);
-    assert!(text.contains("w1 is killed for memory") && text.contains("retry 1 in 20 ms"), "{text}");
+    assert!(
+        text.contains("killed for memory (kill 1, worker w1)") && text.contains("retry 1 in 20 ms"),
+        "{text}"
+    );
     let events = stage.events();
     let names: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
     assert_eq!(

@@ -22,7 +22,7 @@ impl Sandbox {
         .map(Bytes)
     }
 
-    /// SPEC 2: what is charged without the page cache that can be dropped.
+    /// docs/behavior.md#accounting: what is charged without the page cache that can be dropped.
     ///
     /// # Errors
     /// A file cannot be read, or lacks a key.

@@ -95,7 +95,7 @@ fn on_a_disk_that_is_full_lines_are_lost_and_counted_and_none_is_half() {
         disk.make_room().unwrap();
         let journal = kill_one(&agent, &sandbox);
         assert_eq!((&journal["lost"], &journal["error"]), (&lost.into(), &Value::Null));
-        assert!(said(&agent, "decisions are written down again") > 0);
+        assert!(said(&agent, "the journal is written again") > 0);
         let (kills, last) = (kills_on(disk), agent.kills().unwrap().last().unwrap().id);
         assert_eq!((kills.first(), kills.last()), (Some(&1), Some(&last)), "{kills:?}");
     });

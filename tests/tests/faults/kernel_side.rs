@@ -53,7 +53,7 @@ fn programs_that_are_refused_at_the_start_are_named_and_polling_kills() {
             assert!(probe["why"].is_string() && probe["fallback"].is_string(), "{probe}");
         }
         let said = scene.agent.said();
-        assert_eq!(said.iter().filter(|line| line.contains("a kernel hook is not there")).count(), 4);
+        assert_eq!(said.iter().filter(|line| line.contains("a kernel hook is not available")).count(), 4);
         scene.kills_as_ever();
         assert_eq!(scene.agent.ask::<Vec<Value>>("kills").unwrap()[0]["trigger"], "tick");
     }
@@ -72,7 +72,7 @@ fn a_hook_that_is_refused_when_it_is_needed_is_named_and_polling_kills() {
     scene.kills_as_ever();
     let status = scene.status("the hook to be named", |status| states(status)[..2] == ["denied"; 2]);
     assert!(status["domains"][0]["gear"].is_null(), "there is nothing to shift: {status}");
-    assert!(scene.agent.said().iter().any(|line| line.contains("a kernel hook is not there")));
+    assert!(scene.agent.said().iter().any(|line| line.contains("a kernel hook is not available")));
 }
 
 /// Nobody tells the agent of the ends of children: their descriptors do.
@@ -139,7 +139,7 @@ fn hooks_that_were_refused_for_a_reason_that_passes_are_had_later() {
         let usable = |state: &str| ["attached", "detached"].contains(&state);
         usable(counts) && usable(spare) && always == ["attached"; 2]
     });
-    assert!(scene.agent.said().iter().any(|line| line.contains("can be had now")));
+    assert!(scene.agent.said().iter().any(|line| line.contains("is available now")));
     let mut after = family();
     scene.register(after.pid(), "after");
     // The newest is the first choice.

@@ -160,7 +160,7 @@ fn a_reading_that_takes_long_is_counted_and_decides_when_it_comes() {
     worker.wait(PATIENCE).unwrap();
     assert_eq!(scene.kills(1)[0]["confirmed"], true);
     scene.status("it to be counted", |status| status["faults"]["slow_readings"].as_u64() > Some(0));
-    assert!(scene.agent.said().iter().any(|line| line.contains("a reading was slow")));
+    assert!(scene.agent.said().iter().any(|line| line.contains("reading a domain was slow")));
 }
 
 /// As on a file server that is dead. What the loop waits for its watchdog does, with files of its own: one worker after

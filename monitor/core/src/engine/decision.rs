@@ -1,4 +1,5 @@
-//! A decision with everything that led to it (SPEC 8): enough to take it again, by the same code, without an agent.
+//! A decision with everything that led to it (docs/behavior.md#records): enough to take it again, by the same code,
+//! without an agent.
 //!
 //! It is put together after the signal was sent, because it copies every candidate. It must not be changed by what
 //! happens later.
@@ -88,11 +89,11 @@ pub struct Decision {
     pub domain: String,
     /// The settings in force.
     pub settings: Settings,
-    /// The reading: SPEC 2.
+    /// The reading: docs/behavior.md#accounting.
     pub total: Bytes,
-    /// The reading: SPEC 2.
+    /// The reading: docs/behavior.md#accounting.
     pub used: Bytes,
-    /// SPEC 3.
+    /// The threshold.
     pub threshold: Bytes,
     /// All candidates of the domain in registration order, the victims among them.
     pub candidates: Vec<Input>,

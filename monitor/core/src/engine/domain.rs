@@ -122,7 +122,7 @@ impl Domain {
         };
     }
 
-    /// SPEC 3; kept from one reading to the next.
+    /// docs/behavior.md#threshold; kept from one reading to the next.
     pub(super) fn threshold(&mut self, total: Bytes, threshold: Threshold) -> Result<Bytes, String> {
         if let Some((of, kept)) = self.threshold_of
             && of == total

@@ -170,9 +170,9 @@ pub enum Event {
         worker: WorkerId,
         /// When.
         at: Nanos,
-        /// What the watchdog read: SPEC 2.
+        /// What the watchdog read: docs/behavior.md#accounting.
         used: Bytes,
-        /// SPEC 2.
+        /// What there is.
         total: Bytes,
     },
     /// What the processes of a victim that does not die are waiting for.

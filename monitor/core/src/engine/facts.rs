@@ -31,12 +31,12 @@ pub enum Measured {
     Known {
         /// The limit.
         total: Bytes,
-        /// SPEC 2.
+        /// What is used.
         used: Bytes,
     },
     /// The cgroup has no limit (any more): no domain, nothing to protect.
     NoLimit {
-        /// SPEC 2.
+        /// What is used.
         used: Bytes,
     },
     /// It could not be read. Never above.
@@ -143,7 +143,8 @@ pub enum Gear {
     Far,
 }
 
-/// What to do when killing all candidates could not bring the domain below its threshold (SPEC 10.5).
+/// What to do when killing all candidates could not bring the domain below its threshold
+/// (docs/behavior.md#differences-from-ray).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnhelpfulKills {
@@ -186,7 +187,7 @@ impl Remains {
     }
 }
 
-/// A measurement of a worker's memory, its descendants included (SPEC 2).
+/// A measurement of a worker's memory, its descendants included (docs/behavior.md#accounting).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
     /// How much.
@@ -204,7 +205,7 @@ pub struct Verdict {
     pub worker: WorkerId,
     /// The kill's number, as in `monitor kills`.
     pub kill: u64,
-    /// Whether it should be started again (SPEC 5).
+    /// Whether it should be started again (docs/behavior.md#policies).
     pub should_retry: bool,
     /// Why it should or should not, for people.
     pub why: String,

@@ -1,5 +1,5 @@
 //! A kill in flight: signalled, its end not confirmed. While there is one, no other victim is picked in its domain
-//! or in one that overlaps it (SPEC 4.3).
+//! or in one that overlaps it (docs/behavior.md#when-it-acts).
 
 use super::facts::{DomainId, KillId};
 use super::follow_up::FollowUp;

@@ -1,4 +1,4 @@
-//! The two gears (DESIGN 3): the hot hook runs only while a domain could reach its threshold before the next reading.
+//! The two gears (docs/gears.md): the hot hook runs only while a domain could reach its threshold before the next reading.
 //! What decides is the fastest growth that is plausible at all, not the one that was measured: a burst gives no notice.
 //! In the far gear readings come the sooner the less headroom there is.
 

@@ -14,7 +14,7 @@ use crate::threshold::Usage;
 use crate::units::Nanos;
 use crate::worker::WorkerId;
 
-/// SPEC 5: how often it is said that nobody can be killed; and how often a dry run decides.
+/// docs/behavior.md#policies: how often it is said that nobody can be killed; and how often a dry run decides.
 pub(super) const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// What came of the question whether a domain must be relieved.

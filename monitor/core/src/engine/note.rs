@@ -42,11 +42,11 @@ pub enum Note {
         at: Nanos,
         /// Its name.
         domain: String,
-        /// SPEC 2.
+        /// What is used.
         used: Bytes,
-        /// SPEC 3.
+        /// The threshold.
         threshold: Bytes,
-        /// SPEC 2.
+        /// What there is.
         total: Bytes,
         /// What made the agent look.
         trigger: Trigger,
@@ -57,9 +57,9 @@ pub enum Note {
         at: Nanos,
         /// Its name.
         domain: String,
-        /// SPEC 2.
+        /// What is used.
         used: Bytes,
-        /// SPEC 3.
+        /// The threshold.
         threshold: Bytes,
     },
     /// Victims were chosen and the signal sent. Their ranking and the inputs are in the journal.
@@ -134,20 +134,21 @@ pub enum Note {
         at: Nanos,
         /// The domain.
         domain: String,
-        /// SPEC 2.
+        /// What is used.
         used: Bytes,
-        /// SPEC 3.
+        /// The threshold.
         threshold: Bytes,
     },
-    /// Above the threshold, and nobody is killed because it could not help (SPEC 10.5). At most once per 5 s.
+    /// Above the threshold, and nobody is killed because it could not help (docs/behavior.md#differences-from-ray). At
+    /// most once per 5 s.
     Unhelpful {
         /// When.
         at: Nanos,
         /// The domain.
         domain: String,
-        /// SPEC 2.
+        /// What is used.
         used: Bytes,
-        /// SPEC 3.
+        /// The threshold.
         threshold: Bytes,
         /// What all candidates hold together.
         candidates_hold: Bytes,
@@ -175,11 +176,11 @@ pub enum Note {
         at: Nanos,
         /// The domain.
         domain: String,
-        /// SPEC 2.
+        /// What is used.
         used: Bytes,
-        /// SPEC 3.
+        /// The threshold.
         threshold: Bytes,
-        /// SPEC 2.
+        /// What there is.
         total: Bytes,
     },
     /// The hot hook was attached, or detached.
@@ -218,7 +219,7 @@ pub struct Chosen {
     pub worker: WorkerId,
     /// Its name.
     pub name: Option<String>,
-    /// SPEC 5.
+    /// Whether its owner should retry it.
     pub should_retry: bool,
     /// The policy's reason, for people.
     pub why: String,

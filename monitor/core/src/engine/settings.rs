@@ -12,31 +12,31 @@ use crate::units::Bytes;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// SPEC 4: an authoritative reading at least this often; 0: observe, never kill.
+    /// docs/behavior.md#when-it-acts: an authoritative reading at least this often; 0: observe, never kill.
     pub refresh_ms: u64,
-    /// SPEC 3.
+    /// See docs/behavior.md#threshold.
     pub usage_threshold: f64,
-    /// SPEC 3.
+    /// See docs/behavior.md#threshold.
     pub min_memory_free: Option<Bytes>,
-    /// SPEC 5.
+    /// Which worker is killed.
     pub policy: PolicyName,
-    /// SPEC 10.1.
+    /// Which of two groups of the same size goes first.
     pub owner_tie_break: OwnerTieBreak,
-    /// SPEC 5, `by_time`.
+    /// docs/behavior.md#policies, `by_time`.
     pub kill_buffer: Option<Bytes>,
-    /// SPEC 5, `by_time`.
+    /// docs/behavior.md#policies, `by_time`.
     pub idle_threshold: Bytes,
     /// The least that a victim should hold (docs/behavior.md, policies).
     #[serde(default)]
     pub min_victim_memory: MinVictimMemory,
-    /// SPEC 6: after this long an unconfirmed victim is stuck.
+    /// docs/behavior.md#kill-and-confirmation: after this long an unconfirmed victim is stuck.
     pub kill_timeout_ms: u64,
-    /// SPEC 6: after its death, how long a victim's memory is waited for.
+    /// docs/behavior.md#kill-and-confirmation: after its death, how long a victim's memory is waited for.
     pub memory_wait_ms: u64,
-    /// SPEC 10.5.
+    /// What to do when a kill cannot help.
     #[serde(default = "UnhelpfulKills::of_old")]
     pub unhelpful_kills: UnhelpfulKills,
-    /// SPEC 6: SIGTERM first, SIGKILL this long after it; 0: SIGKILL at once.
+    /// docs/behavior.md#kill-and-confirmation: SIGTERM first, SIGKILL this long after it; 0: SIGKILL at once.
     #[serde(default)]
     pub grace_ms: u64,
     /// Decide and report, signal nobody.
@@ -90,7 +90,7 @@ impl Settings {
         Duration::from_millis(if self.refresh_ms == 0 { 1_000 } else { self.refresh_ms })
     }
 
-    /// SPEC 6: how long SIGTERM has before SIGKILL follows.
+    /// docs/behavior.md#kill-and-confirmation: how long SIGTERM has before SIGKILL follows.
     #[must_use]
     pub fn grace(&self) -> Duration {
         Duration::from_millis(self.grace_ms)
@@ -103,7 +103,7 @@ impl Settings {
         *other == Self { brake, gears, inexact, ..self.clone() }
     }
 
-    /// Whether it may kill at all (SPEC 4.4).
+    /// Whether it may kill at all (docs/behavior.md#when-it-acts).
     #[must_use]
     pub fn kills(&self) -> bool {
         self.refresh_ms != 0

@@ -1,5 +1,5 @@
-//! The engine's state as others see it: what `status`, `workers`, `explain` and `kills` print (SPEC 11). Plain
-//! data; filled by `Engine`, printed by the command line.
+//! The engine's state as others see it: what `status`, `workers`, `explain` and `kills` print
+//! (docs/behavior.md#interfaces). Plain data; filled by `Engine`, printed by the command line.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ pub struct DomainView {
     pub total: Option<Bytes>,
     /// At the last authoritative reading.
     pub used: Option<Bytes>,
-    /// SPEC 3.
+    /// The threshold.
     pub threshold: Option<Bytes>,
     /// At the last authoritative reading.
     pub above: Option<bool>,
@@ -68,7 +68,7 @@ pub struct WorkerView {
     /// Whether it ever ran anything: one of a pool may not have.
     #[serde(default)]
     pub ever_leased: bool,
-    /// SPEC 1.
+    /// Whether it may be retried: see docs/behavior.md#words.
     pub retriable: bool,
     /// When it was registered, or got its work.
     pub started: Nanos,
@@ -108,7 +108,7 @@ pub enum WorkerState {
 pub struct Explanation {
     /// The domain's name.
     pub domain: String,
-    /// SPEC 11.
+    /// The decision.
     #[serde(flatten)]
     pub answer: Answer,
 }
@@ -133,7 +133,7 @@ pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// A kill in `kills` (SPEC 11).
+/// A kill in `kills` (docs/behavior.md#interfaces).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KillRecord {
     /// Its number.
@@ -196,7 +196,7 @@ pub struct VictimRecord {
     pub owner: Option<String>,
     /// `task` or `actor`.
     pub kind: String,
-    /// SPEC 5.
+    /// Whether its owner should retry it.
     pub should_retry: bool,
     /// The policy's reason.
     pub why: String,

@@ -110,7 +110,7 @@ impl Engine {
         }
     }
 
-    /// A worker of a pool got work, or has none any more. Time counts from when it got it (SPEC 5).
+    /// A worker of a pool got work, or has none any more. Time counts from when it got it (docs/behavior.md#policies).
     pub(super) fn set_activity(&mut self, id: WorkerId, activity: Activity, now: Nanos) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.candidate.activity = activity;

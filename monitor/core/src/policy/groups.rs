@@ -1,5 +1,5 @@
-//! The order of `group_by_owner` (SPEC 5): groups of workers, and the order of the groups, both kept up to
-//! date at each change. It knows no sizes in bytes and no usage.
+//! The order of `group_by_owner` (docs/behavior.md#policies): groups of workers, and the order of the groups, both kept
+//! up to date at each change. It knows no sizes in bytes and no usage.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;

@@ -11,7 +11,7 @@ use crate::threshold::Usage;
 use crate::units::{Bytes, Nanos};
 use crate::worker::{Activity, Candidate, WorkerId};
 
-/// The most that `by_time` frees beyond the threshold on its own (SPEC 5): 3 GiB.
+/// The most that `by_time` frees beyond the threshold on its own (docs/behavior.md#policies): 3 GiB.
 const MAX_KILL_BUFFER: Bytes = Bytes(3 << 30);
 
 /// The candidates of one domain.
@@ -152,7 +152,7 @@ impl Roster {
         self.workers.get(&id)
     }
 
-    /// All workers in registration order: the exact inputs of a decision (SPEC 8).
+    /// All workers in registration order: the exact inputs of a decision (docs/behavior.md#records).
     pub fn iter(&self) -> impl Iterator<Item = &Candidate> {
         self.workers.values()
     }

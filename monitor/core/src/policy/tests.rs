@@ -1,5 +1,5 @@
-//! What must always hold of a policy, and a second implementation written straight from SPEC 5 that sorts
-//! everything at each step, against which the incremental one is held.
+//! What must always hold of a policy, and a second implementation written straight from docs/behavior.md#policies that
+//! sorts everything at each step, against which the incremental one is held.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -511,21 +511,21 @@ fn names_are_read_as_they_are_written() {
 fn the_reasons_are_sentences() {
     let owner = |size, tie| Why::OwnerGroup { owner: Some("a".into()), size, tie };
     for (why, text) in [
-        (owner(4, None), r#"newest of the 4 retriable workers of owner "a"; no owner has more"#),
+        (owner(4, None), r#"newest of 4 workers in the largest group, owner "a""#),
         (
             owner(4, Some(OwnerTieBreak::Newest)),
-            r#"newest of the 4 retriable workers of owner "a"; of the largest groups the one whose earliest worker started last"#,
+            r#"newest of 4 workers in the largest group, owner "a"; among groups of this size, this one began last"#,
         ),
         (
             owner(1, None),
-            r#"the last retriable worker of owner "a", so it is not to be retried; no other retriable worker is left"#,
+            r#"the last retriable worker of owner "a", so it is not retried; no other retriable worker is left"#,
         ),
-        (Why::NonRetriableGroup { size: 1 }, "not retriable; no other worker is left"),
+        (Why::NonRetriableGroup { size: 1 }, "not retriable, and no other worker is left"),
         (
             Why::Time { end: End::Oldest, retriable: false },
             "oldest worker that is not retriable; no retriable one is left",
         ),
-        (Why::Idle { memory: Some(Bytes(2048)), retriable: true }, "idle, the largest with 2.0 KiB"),
+        (Why::Idle { memory: Some(Bytes(2048)), retriable: true }, "the largest idle worker, 2.0 KiB"),
         (
             Why::Busy { memory: None, retriable: true },
             "newest retriable worker; no idle one is left; its memory is not measured and counts as 0",

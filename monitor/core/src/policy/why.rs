@@ -67,7 +67,7 @@ pub enum Why {
 }
 
 impl Why {
-    /// SPEC 5, the column `should_retry`.
+    /// docs/behavior.md#policies, the column `should_retry`.
     pub(super) fn should_retry(&self) -> bool {
         match self {
             Self::OwnerGroup { size, .. } => *size > 1,
@@ -85,31 +85,25 @@ impl fmt::Display for Why {
         match self {
             Self::OwnerGroup { owner, size, tie } => {
                 let first = match (owner, size) {
-                    (None, _) => {
-                        "it has no owner, so it is a group of its own and not to be retried".to_owned()
-                    }
+                    (None, _) => "it has no owner, so it is a group of its own and is not retried".to_owned(),
                     (Some(owner), 1) => {
-                        format!("the last retriable worker of owner {owner:?}, so it is not to be retried")
+                        format!("the last retriable worker of owner {owner:?}, so it is not retried")
                     }
                     (Some(owner), size) => {
-                        format!("newest of the {size} retriable workers of owner {owner:?}")
+                        format!("newest of {size} workers in the largest group, owner {owner:?}")
                     }
                 };
                 let then = match (tie, size) {
-                    (None, 1) => "no other retriable worker is left",
-                    (None, _) => "no owner has more",
-                    (Some(OwnerTieBreak::Newest), _) => {
-                        "of the largest groups the one whose earliest worker started last"
-                    }
-                    (Some(OwnerTieBreak::Oldest), _) => {
-                        "of the largest groups the one whose earliest worker started first"
-                    }
+                    (None, 1) => "; no other retriable worker is left",
+                    (None, _) => "",
+                    (Some(OwnerTieBreak::Newest), _) => "; among groups of this size, this one began last",
+                    (Some(OwnerTieBreak::Oldest), _) => "; among groups of this size, this one began first",
                 };
-                write!(f, "{first}; {then}")
+                write!(f, "{first}{then}")
             }
-            Self::NonRetriableGroup { size: 1 } => f.write_str("not retriable; no other worker is left"),
+            Self::NonRetriableGroup { size: 1 } => f.write_str("not retriable, and no other worker is left"),
             Self::NonRetriableGroup { size } => {
-                write!(f, "newest of the {size} workers that are not retriable; no retriable one is left")
+                write!(f, "newest of {size} workers that are not retriable; no retriable one is left")
             }
             Self::Time { end, retriable } => {
                 let end = match end {
@@ -134,7 +128,7 @@ impl fmt::Display for Why {
             Self::Idle { memory: None, .. } => {
                 f.write_str("idle; its memory is not measured and counts as 0; no larger idle worker is left")
             }
-            Self::Idle { memory: Some(memory), .. } => write!(f, "idle, the largest with {memory}"),
+            Self::Idle { memory: Some(memory), .. } => write!(f, "the largest idle worker, {memory}"),
             Self::Busy { memory, retriable } => {
                 write!(f, "newest{}; no idle one is left", class(*retriable))?;
                 match memory {

@@ -1,5 +1,5 @@
-//! The answer to "whom, and why?" (SPEC 11), in the shape that scripts read. It asks the roster, the same as the
-//! agent's, and decides nothing on its own but whether there is a reason to kill nobody.
+//! The answer to "whom, and why?" (docs/behavior.md#interfaces), in the shape that scripts read. It asks the roster,
+//! the same as the agent's, and decides nothing on its own but whether there is a reason to kill nobody.
 
 use alloc::collections::BTreeSet;
 
@@ -31,7 +31,8 @@ impl Domain {
     }
 }
 
-/// The answer. The keys of SPEC 11 are `threshold`, `above`, `victims` and `ranking`; the others are ours.
+/// The answer. The keys of docs/behavior.md#interfaces are `threshold`, `above`, `victims` and `ranking`; the others
+/// are ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// The rule it was chosen by.
@@ -159,10 +160,10 @@ pub fn in_flight_reason(in_flight: &[String]) -> String {
 fn no_kill(roster: &Roster, domain: Domain, in_flight: &[String]) -> Option<String> {
     let Some(usage) = domain.usage() else {
         let what = if domain.used.is_none() { "usage" } else { "total" };
-        return Some(format!("the {what} is unknown, and unknown is never above"));
+        return Some(format!("the {what} is unknown, and unknown never counts as over the threshold"));
     };
     if !usage.above() {
-        return Some("the usage is not above the threshold".to_owned());
+        return Some("memory use does not exceed the threshold".to_owned());
     }
     if !in_flight.is_empty() {
         return Some(in_flight_reason(in_flight));

@@ -78,7 +78,7 @@ pub enum FieldError {
     /// A task's budget for an actor.
     #[error("is for tasks, and this is an actor: its key is max_restarts")]
     RetriesOfActor,
-    /// A total of 0 (SPEC 2).
+    /// A total of 0 (docs/behavior.md#accounting).
     #[error("0 means no limit, and what has none can't run out")]
     NoLimit,
     /// A threshold that this domain can't have.

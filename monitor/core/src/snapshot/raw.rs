@@ -1,4 +1,4 @@
-//! A snapshot as it is written: the keys of SPEC 11 and their types, nothing compared or computed.
+//! A snapshot as it is written: the keys of docs/behavior.md#interfaces and their types, nothing compared or computed.
 
 use core::fmt;
 use core::marker::PhantomData;

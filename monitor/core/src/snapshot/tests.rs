@@ -1,4 +1,4 @@
-//! The example of SPEC 11, what counts as a victim now, and the message for everything malformed.
+//! The example of docs/behavior.md#interfaces, what counts as a victim now, and the message for everything malformed.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ fn message(text: impl AsRef<[u8]>) -> String {
     Snapshot::parse(text.as_ref()).unwrap_err().to_string()
 }
 
-/// The example of SPEC 11.
+/// The example of docs/behavior.md#interfaces.
 fn example() -> Value {
     json!({"policy": "group_by_owner", "owner_tie_break": "newest",
         "domain": {"total": 16000, "used": 15500, "usage_threshold": 0.95, "min_memory_free": null},
@@ -52,7 +52,7 @@ fn below_the_threshold_nobody_is_killed_and_the_ranking_is_given() {
     let answer = answer_to(&snapshot);
     assert!(!answer.above && answer.victims.is_empty());
     assert_eq!(ranking(&answer), ["w1", "w3", "w2"]);
-    assert_eq!(answer.reason.as_deref(), Some("the usage is not above the threshold"));
+    assert_eq!(answer.reason.as_deref(), Some("memory use does not exceed the threshold"));
 }
 
 #[test]

@@ -11,7 +11,7 @@ pub(in crate::agent) fn tell_verdict(registry: &Registry, faults: &mut Faults, v
         && peer.pushes.try_send(Push::Verdict(verdict.clone())).is_err()
     {
         faults.not_told += 1;
-        tracing::warn!(worker = %verdict.worker, "whoever registered it cannot be told of its verdict");
+        tracing::warn!(worker = %verdict.worker, "the launcher of a victim cannot be told of its kill");
     }
 }
 

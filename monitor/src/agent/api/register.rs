@@ -62,7 +62,7 @@ impl Registrar<'_> {
             && caller != 0
             && turn.engine.owner_uid(outer) != Some(caller)
         {
-            let message = format!("process {pid} is part of another user's worker and dies with it");
+            let message = format!("process {pid} is part of another user's worker, and dies with it");
             return Err(Refusal::new(RefusalCode::Denied, Some("op.register.pid"), message));
         }
         let uid = uid.unwrap_or(0);
@@ -126,7 +126,7 @@ impl Registrar<'_> {
                 (RefusalCode::Duplicate, format!("process {pid} is registered already, as {worker}"))
             }
             Err(NotTaken::Anothers) => {
-                (RefusalCode::Denied, format!("process {pid} was registered as another user's"))
+                (RefusalCode::Denied, format!("another user registered process {pid}"))
             }
         };
         Err(Refusal::new(code, Some("op.register.pid"), message))
@@ -137,7 +137,7 @@ fn kind(register: &Register) -> Result<Kind, Refusal> {
     /// Ray's default.
     const MAX_RETRIES: Times = Times::AtMost(3);
     let misplaced = |field: &'static str, kind: &str| {
-        Err(Refusal::new(RefusalCode::Invalid, Some(field), format!("{field} does not go with kind {kind}")))
+        Err(Refusal::new(RefusalCode::Invalid, Some(field), format!("{field} does not apply to kind {kind}")))
     };
     match (register.kind, register.max_retries, register.max_restarts) {
         (KindName::Task, _, Some(_)) => misplaced("op.register.max_restarts", "task"),
@@ -153,7 +153,7 @@ fn kind(register: &Register) -> Result<Kind, Refusal> {
 
 fn not_yours(pid: Pid, caller: u32) -> Refusal {
     let message =
-        format!("process {pid} is not yours: a caller may register processes of its own uid ({caller}) only");
+        format!("process {pid} is not yours: you may register processes of your own uid ({caller}) only");
     Refusal::new(RefusalCode::Denied, Some("op.register.pid"), message)
 }
 

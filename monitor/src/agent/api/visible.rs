@@ -77,7 +77,7 @@ impl<'a> Viewer<'a> {
     /// The answer to a call.
     pub(in crate::agent) fn show(&self, answer: impl Visible) -> Result<Shown, Refusal> {
         let Some(seen) = self.see(answer) else {
-            let message = "it concerns workers of other users only: root may see it".to_owned();
+            let message = "it is about workers of other users only: root may see it".to_owned();
             return Err(Refusal::new(RefusalCode::Denied, None, message));
         };
         Shown::of(&seen)

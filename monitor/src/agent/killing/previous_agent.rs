@@ -92,7 +92,7 @@ impl PreviousAgent {
         self.dying = dying(procfs);
         tracing::info!(
             dying = self.dying.len(),
-            "there was an agent here: nobody is killed until its workers had time to come back, and who is dying is gone"
+            "a previous agent did not end by itself: nobody is killed until its workers had time to come back and its victims are gone"
         );
         let back = now.after(SETTLE);
         let longest = Duration::from_millis(turn.engine.settings().kill_timeout_ms);
@@ -149,7 +149,7 @@ impl PreviousAgent {
             return;
         }
         for process in self.dying.drain(..) {
-            tracing::warn!(pid = %process.pid(), "it was dying when this agent came, and is not gone yet");
+            tracing::warn!(pid = %process.pid(), "a process that was dying when this agent started is not gone yet");
         }
         turn.tell(Event::Settle { until: back });
     }

@@ -75,7 +75,7 @@ impl Shell {
     fn explain(&self, domain: Option<&str>) -> Result<Explanation, Refusal> {
         self.engine.explain(domain).ok_or_else(|| {
             let names: Vec<String> = self.engine.domains().into_iter().map(|view| view.domain).collect();
-            let message = format!("no such domain is guarded; there are: {}", names.join(", "));
+            let message = format!("no such domain is guarded; guarded are: {}", names.join(", "));
             Refusal::new(RefusalCode::NotFound, Some("op.explain.domain"), message)
         })
     }
@@ -118,12 +118,13 @@ impl Shell {
     fn report(&self, kill: u64) -> Result<Report, Refusal> {
         self.parts.reports.get(KillId(kill)).cloned().ok_or_else(|| {
             let message = if self.engine.kill(KillId(kill)).is_some_and(|record| !record.confirmed) {
-                format!("kill {kill} is not over, or its report is not complete yet")
+                format!("the report of kill {kill} is not complete yet: try again in a moment")
             } else {
-                let missing = format!("this agent has no report of kill {kill}: it keeps the last {KEPT}");
+                let missing =
+                    format!("this agent has no report of kill {kill}: it keeps the last {KEPT} reports");
                 match self.parts.reports.journal() {
                     Some(JournalView { path, .. }) => format!(
-                        "{missing}; older ones are in its journal: monitor kills {kill} --journal {}",
+                        "{missing}. Older ones are in its journal: monitor kills {kill} --journal {}",
                         path.display()
                     ),
                     None => format!("{missing} and writes no journal"),

@@ -75,7 +75,7 @@ impl Sharing {
             let longest_ms = LONGEST.as_millis();
             tracing::warn!(
                 longest_ms,
-                "the loop ran for long without a sleep and shares its processor for a while"
+                "the agent's loop ran for long without a sleep; it gives up real-time priority for a while"
             );
             self.0 = Some(now);
         }

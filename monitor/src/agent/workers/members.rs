@@ -55,7 +55,7 @@ impl Workers {
             Err(error) => {
                 turn.faults.not_opened += 1;
                 if self.keep_without_pidfd(turn, worker, pid) {
-                    tracing::warn!(%error, %worker, %pid, "cannot open a child of it: it is tried again");
+                    tracing::warn!(%error, %worker, %pid, "cannot open a child of this worker; trying again");
                     self.look_after(worker);
                 }
             }
@@ -68,7 +68,7 @@ impl Workers {
         if !std::mem::replace(&mut entry.said_full, true) {
             tracing::warn!(
                 %worker, uid = entry.uid,
-                "more processes than there are descriptors for: the others are opened when they are killed"
+                "more processes than descriptors: the others are opened when they are killed"
             );
         }
     }
@@ -231,7 +231,7 @@ fn watch(worker: WorkerId, process: &Process, ended: UnboundedSender<Ended>) -> 
             true
         }
         Err(error) => {
-            tracing::error!(%error, %worker, %pid, "cannot wait for its end");
+            tracing::error!(%error, %worker, %pid, "cannot wait for the end of a process");
             false
         }
     }

@@ -38,7 +38,7 @@ impl Workers {
             return;
         }
         if let Err(why) = domains.guard_around(turn, cgroup.as_ref(), entry.uid) {
-            tracing::warn!(%worker, %why, "it was moved to a cgroup with a limit that is not guarded");
+            tracing::warn!(%worker, %why, "a worker was moved to a cgroup whose limit is not guarded");
         }
         let charged = domains.charged_by(cgroup.as_ref());
         domains.leave(worker);
@@ -46,7 +46,7 @@ impl Workers {
             domains.enter(worker, cgroup, entry.uid);
         }
         if turn.engine.charged_by(worker).is_some_and(|known| known != charged) {
-            tracing::info!(%worker, %pid, "it was moved to another cgroup");
+            tracing::info!(%worker, %pid, "a worker was moved to another cgroup");
             turn.tell(Event::Moved { worker, domains: charged });
         }
     }

@@ -12,8 +12,8 @@ pub(super) fn hierarchy(roots: &Roots) -> Fact {
         Ok(found) => ok(
             "cgroups",
             match found.version() {
-                Version::V1 => "memory controller of version 1",
-                Version::V2 => "memory controller of version 2",
+                Version::V1 => "memory controller, version 1",
+                Version::V2 => "memory controller, version 2",
             },
         ),
         Err(error @ ReadError::NoController { .. }) => {
@@ -25,14 +25,14 @@ pub(super) fn hierarchy(roots: &Roots) -> Fact {
 
 pub(super) fn cgroup_kill(roots: &Roots) -> Fact {
     let name = "cgroup.kill";
-    let without = "a worker's processes are killed one by one, as they are known";
+    let without = "the agent kills a worker's processes one by one";
     let both = roots.roots();
     let Some(unified) = Hierarchy::unified(&both.cgroupfs, &both.procfs) else {
-        let why = "no cgroup file system of version 2 is mounted";
+        let why = "no cgroup v2 file system is mounted";
         return lacks(name, State::Missing, why, without);
     };
     let root = unified.dir(&CgroupPath::root());
-    let found = format!("a worker that has a cgroup of {} to itself is killed whole", root.display());
+    let found = format!("a worker with a cgroup of its own below {} is killed as a whole", root.display());
     // The root has none.
     let mut below = fs::read_dir(&root).into_iter().flatten().flatten().map(|entry| entry.path());
     let release = fs::read_to_string(both.procfs.join("sys/kernel/osrelease")).unwrap_or_default();
@@ -40,7 +40,9 @@ pub(super) fn cgroup_kill(roots: &Roots) -> Fact {
         Some(cgroup) if cgroup.join(name).exists() => ok(name, found),
         // Nothing to look at: by the version, which a distribution may have added it to.
         None if at_least(&release, (5, 14)) => ok(name, found),
-        Some(_) | None => lacks(name, State::Missing, "this kernel (before 5.14) has no such file", without),
+        Some(_) | None => {
+            lacks(name, State::Missing, "this kernel (older than 5.14) does not have it", without)
+        }
     }
 }
 

@@ -175,8 +175,8 @@ impl Form for Address {
     }
 }
 
-/// Cgroups below the root of the memory controller's hierarchy (SPEC 11): `/box`. In a variable separated by
-/// colons, as in PATH.
+/// Cgroups below the root of the memory controller's hierarchy (docs/behavior.md#interfaces): `/box`. In a variable
+/// separated by colons, as in PATH.
 pub(crate) struct Cgroups;
 
 impl Form for Cgroups {

@@ -1,4 +1,4 @@
-//! Readings on fixture trees: each rule of SPEC 2, and each file missing and malformed.
+//! Readings on fixture trees: each rule of docs/behavior.md#accounting, and each file missing and malformed.
 
 use proptest::prelude::*;
 use rstest::rstest;

@@ -1,5 +1,5 @@
 //! Who lives, by the agent's notes, and whom the policy must take then: the demonstration's own rule, written from
-//! SPEC 5 and shared with nobody, so that it can find the agent wrong. Pure.
+//! docs/behavior.md#policies and shared with nobody, so that it can find the agent wrong. Pure.
 
 use std::collections::BTreeMap;
 
@@ -57,8 +57,9 @@ impl Book {
         &self.alive
     }
 
-    /// `group_by_owner` (SPEC 5): of the tasks, the newest of the caller with the most; of equal callers the one whose
-    /// first task started later. It may be retried unless it is the caller's last. Then the actors, newest first.
+    /// `group_by_owner` (docs/behavior.md#policies): of the tasks, the newest of the caller with the most; of equal
+    /// callers the one whose first task started later. It may be retried unless it is the caller's last. Then the
+    /// actors, newest first.
     pub(crate) fn choice(&self) -> Option<Choice> {
         let mut groups: BTreeMap<&str, Vec<&Alive>> = BTreeMap::new();
         for task in self.alive.iter().filter(|alive| alive.kind == Kind::Task) {

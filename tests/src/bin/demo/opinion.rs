@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::book::Alive;
 use crate::cast::Kind;
 
-/// The answer (SPEC 11).
+/// The answer (docs/behavior.md#interfaces).
 #[derive(Debug, Deserialize)]
 pub(crate) struct Opinion {
     /// All candidates in order.

@@ -214,7 +214,7 @@ impl Stage {
         self.audit.decided(kill, victims, choice.as_ref(), order.first().copied())?;
         self.screen.detail(&format!("ranking: {}", order.join(" > ")))?;
         for victim in victims {
-            let retry = if victim.should_retry { "to be retried" } else { "not to be retried" };
+            let retry = if victim.should_retry { "retried" } else { "not retried" };
             let name = self.name(&victim.worker);
             self.screen.detail(&format!("victim of kill {kill}: {name}, {retry}: {}", victim.why))?;
             self.book.gone(&victim.worker);

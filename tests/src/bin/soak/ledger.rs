@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::crew::Left;
 
-/// A line of `--json-events` (SPEC 11). Own type: a renamed key must fail here.
+/// A line of `--json-events` (docs/behavior.md#interfaces). Own type: a renamed key must fail here.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Event {

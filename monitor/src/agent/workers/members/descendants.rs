@@ -97,7 +97,7 @@ impl Workers {
                 if let Some(error) = refused(error) {
                     turn.faults.not_opened += 1;
                     if self.looked_after.insert(worker) {
-                        tracing::warn!(%error, %worker, "cannot open a child of it: it is tried again");
+                        tracing::warn!(%error, %worker, "cannot open a child of this worker; trying again");
                     }
                 }
                 return false;
