@@ -34,5 +34,5 @@ fn a_node_whose_memory_cannot_be_read_is_not_protected() {
         .arg(empty.path())
         .assert()
         .code(1)
-        .stdout(predicates::str::contains("could not protect this node: node"));
+        .stdout(predicates::str::contains("This machine cannot be protected: the check failed for node"));
 }
