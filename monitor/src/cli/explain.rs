@@ -136,7 +136,7 @@ fn again(args: &Args, kill: KillId) -> u8 {
 
 /// The agent's answer for people.
 fn live(explanation: &Explanation) -> String {
-    format!("{}: {}", printable(&explanation.domain), render(&explanation.answer))
+    render(&explanation.answer, Some(&explanation.domain))
 }
 
 fn from_file(path: &Path) -> Result<Answer, Error> {

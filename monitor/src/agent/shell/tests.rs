@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::*;
+use crate::agent::killing::previous_agent::Role;
 use crate::agent::serve::build;
 use crate::agent::workers::numbering::Numbers;
 use crate::config::Config;
@@ -93,7 +94,7 @@ fn guarding_in(
     let settings = Settings { usage_threshold: 0.5, ..Settings::default() };
     let off = Err(Programs::off("a test"));
     let (mut shell, Inbox { later, .. }) =
-        build(&config, &settings, off, Numbers::default(), Arc::default(), None);
+        build(&config, Role::Daemon, &settings, off, Numbers::default(), Arc::default(), None);
     shell.happen(Event::Settings(settings));
     // It is not there where the real hierarchy is.
     let _ = shell.step(|parts, turn| parts.domains.guard_named(turn, &"/box".parse().unwrap()));
