@@ -32,6 +32,7 @@ mod registry;
 mod remains;
 mod reports;
 mod runtime;
+mod scope;
 mod serve;
 mod shell;
 pub mod survival;

@@ -95,10 +95,10 @@ impl Shell {
         })
     }
 
-    /// Above its threshold a domain is relieved: killing is on, and the drill showed that it works.
+    /// Above its threshold a domain is relieved: there is one, killing is on, and the drill showed that it works.
     pub(super) fn protects(&self) -> bool {
         let settings = self.core.settings();
-        settings.kills() && !settings.dry_run && survival::can_kill()
+        settings.kills() && !settings.dry_run && survival::can_kill() && self.domains.len() > 0
     }
 
     fn status(&self) -> Status<'_> {

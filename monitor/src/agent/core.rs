@@ -212,9 +212,6 @@ impl Core {
     }
 
     fn threshold(&self) -> Threshold {
-        Threshold {
-            usage_threshold: self.settings.usage_threshold,
-            min_memory_free: self.settings.min_memory_free,
-        }
+        self.settings.threshold()
     }
 }

@@ -13,7 +13,7 @@ use self::cells::{Cells, Uncounted};
 use super::core::{DomainId, Event, Measured};
 use crate::kernel::programs::Programs;
 use crate::memory::{CgroupId, CgroupPath, DomainReader, Hierarchy, Level, ReadError, Roots};
-use crate::units::Pid;
+use crate::units::{Bytes, Pid};
 
 /// The node's number.
 const NODE: DomainId = DomainId(NODE_CELL);
@@ -47,6 +47,8 @@ struct Entry {
     asked: Asked,
     reader: DomainReader,
     found: Found,
+    /// Huge pages that the last reading left out.
+    huge_pages: Bytes,
     /// Where the kernel counts its memory.
     cell: Result<u32, Uncounted>,
 }
@@ -113,6 +115,7 @@ impl Domains {
                 asked: Asked::ByName,
                 reader,
                 found: Found::Something,
+                huge_pages: Bytes(0),
                 cell: Ok(NODE_CELL),
             },
         );
@@ -150,7 +153,8 @@ impl Domains {
         }
         let cgroup = Some(path.clone());
         let cell = Err(Uncounted::NoRoom);
-        self.entries.insert(id, Entry { name, cgroup, parent, asked, reader, found: Found::Something, cell });
+        let (found, huge_pages) = (Found::Something, Bytes(0));
+        self.entries.insert(id, Entry { name, cgroup, parent, asked, reader, found, huge_pages, cell });
         self.count(id, programs);
         Ok(events)
     }
@@ -220,7 +224,10 @@ impl Domains {
         };
         entry.found = Found::Something;
         let measured = match entry.reader.read() {
-            Ok(Level::Limited(reading)) => Measured::Known { total: reading.total, used: reading.used },
+            Ok(Level::Limited(reading)) => {
+                entry.huge_pages = reading.huge_pages;
+                Measured::Known { total: reading.total, used: reading.used }
+            }
             Ok(Level::NoLimit { used, .. }) => {
                 entry.found = Found::NoLimit;
                 Measured::NoLimit { used }
@@ -232,6 +239,20 @@ impl Domains {
             Err(error) => Measured::Unknown { why: error.to_string() },
         };
         Some(Event::Reading { domain, measured, counter })
+    }
+
+    /// The node's total, if it is guarded and can be read.
+    pub(super) fn node_total(&mut self) -> Option<Bytes> {
+        match self.entries.get_mut(&NODE)?.reader.read() {
+            Ok(Level::Limited(reading)) => Some(reading.total),
+            Ok(Level::NoLimit { .. }) | Err(_) => None,
+        }
+    }
+
+    /// Huge pages that are reserved, which a domain's total leaves out; `None`: there are none.
+    pub(super) fn huge_pages(&self, name: &str) -> Option<Bytes> {
+        let entry = self.entries.values().find(|entry| entry.name == name)?;
+        Some(entry.huge_pages).filter(|huge| *huge > Bytes(0))
     }
 
     /// The domains, and what tells a cgroup from one that was made again under its name.

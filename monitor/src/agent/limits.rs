@@ -79,12 +79,36 @@ impl Limits {
 }
 
 impl Shell {
-    /// Guards a cgroup that the user named.
+    /// Guards a cgroup that the user named, or waits for it: the rest is guarded meanwhile.
     ///
     /// # Errors
-    /// If there is no memory hierarchy, or no such cgroup in it.
-    pub(super) fn guard_named(&mut self, path: &CgroupPath) -> Result<(), ReadError> {
-        self.guard(path, Asked::ByName)
+    /// Nothing can be guarded: there is no memory hierarchy, and the node is not asked for.
+    pub(super) fn guard_named(&mut self, path: &CgroupPath, node: bool) -> Result<(), ReadError> {
+        self.scope.name(path);
+        match self.guard(path, Asked::ByName) {
+            Ok(()) => self.scope.found(path),
+            Err(error @ ReadError::NoController { .. }) if !node => return Err(error),
+            Err(error) => {
+                let why = match error {
+                    missing if missing.is_missing_file() => "there is no such cgroup".to_owned(),
+                    other => other.to_string(),
+                };
+                if self.scope.wait_for(path, why.clone()) {
+                    tracing::warn!(%why, cgroup = %path, "cannot guard it yet: it is waited for");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for the named cgroups that were not there.
+    fn look_for_awaited(&mut self) {
+        for path in self.scope.awaited() {
+            // With a node to guard nothing is an error.
+            if self.guard_named(&path, true).is_ok() && self.domains.is_guarded(&path) {
+                tracing::info!(cgroup = %path, "it is there now, and guarded");
+            }
+        }
     }
 
     /// Guards the cgroups with limits from this one up, if that is asked for, because of a user's worker: all of them, or
@@ -93,8 +117,9 @@ impl Shell {
     /// # Errors
     /// Why there is no room for them.
     pub(super) fn guard_around(&mut self, cgroup: Option<&CgroupPath>, uid: u32) -> Result<(), String> {
-        let Some(cgroup) = cgroup.filter(|_| self.guards_ancestors) else { return Ok(()) };
-        let limited = self.domains.limited_around(cgroup);
+        let Some(cgroup) = cgroup else { return Ok(()) };
+        let mut limited = self.domains.limited_around(cgroup);
+        limited.retain(|path| self.scope.covers(path));
         let new = limited.iter().filter(|path| !self.domains.is_guarded(path)).count();
         self.find_room(uid, new)?;
         for path in limited {
@@ -121,11 +146,9 @@ impl Shell {
                 self.unguard(domain);
             }
         }
-        if !self.guards_ancestors {
-            return;
-        }
+        self.look_for_awaited();
         for path in self.limits.next(A_TICK) {
-            if !self.domains.is_guarded(&path) && self.has_limit(&path) {
+            if self.scope.covers(&path) && !self.domains.is_guarded(&path) && self.has_limit(&path) {
                 self.guard_found(&path);
             }
         }
@@ -205,11 +228,20 @@ impl Shell {
     /// The domains as `status` shows them.
     pub(super) fn domain_views(&self) -> Vec<DomainView> {
         let mut views = self.core.domains();
-        if self.programs.is_some() {
-            for view in &mut views {
+        let threshold = self.core.settings().threshold();
+        for view in &mut views {
+            if self.programs.is_some() {
                 view.uncounted = self.domains.uncounted(&view.domain);
             }
+            view.huge_pages = self.domains.huge_pages(&view.domain);
+            if view.total.is_some_and(|total| threshold.is_too_small(total)) {
+                view.note = Some(
+                    "min_memory_free is not less than its total: usage_threshold alone counts here"
+                        .to_owned(),
+                );
+            }
         }
+        views.extend(self.scope.awaited_views());
         views
     }
 }

@@ -60,7 +60,7 @@ impl Shell {
         one("brake_held", "Processes that the brake holds now", brake.held.len() as u64);
         let up = now.since(self.started).as_secs_f64();
         all.register_with_unit("uptime", "How long the agent runs", Unit::Seconds, ConstGauge::new(up));
-        domains(&mut all, &self.core.domains(), now);
+        domains(&mut all, &self.domain_views(), now);
         counters(&mut all, &self.core.counters());
         for (name, help, value) in self.troubles.faults().rows() {
             counter(&mut all, name, help, value);

@@ -17,6 +17,7 @@ use super::exporter;
 use super::namespace;
 use super::readiness;
 use super::reports::{Reports, last_numbers};
+use super::scope::Scope;
 use super::shell::Shell;
 use super::survival;
 use super::visible::Shown;
@@ -29,6 +30,7 @@ use crate::kernel::numbers::Hook;
 use crate::kernel::programs::{KernelLog, Probes, Programs};
 use crate::memory::{CgroupPath, ReadError};
 use crate::recording::Recorder;
+use crate::threshold::ThresholdError;
 use crate::units::Nanos;
 
 /// Why the agent cannot start.
@@ -42,6 +44,9 @@ pub enum AgentError {
         /// Why.
         error: String,
     },
+    /// A setting that no node like this one can have.
+    #[error("{0}: set it to less, or leave it out")]
+    Threshold(ThresholdError),
     /// The node's files can't be read.
     #[error("cannot guard the node: {0}")]
     Node(ReadError),
@@ -200,13 +205,16 @@ fn start(
         shell.happen(Event::Resumed { last_kill });
     }
     shell.number_after(last, survival::follows_a_killed_agent());
-    shell.guards_ancestors = config.node;
+    shell.scope = Scope::new(config.node);
     if survival::follows_a_killed_agent() {
         shell.follows_an_agent();
     }
     if config.node {
         let added = shell.domains.add_node().map_err(AgentError::Node)?;
         shell.happen(added);
+        let total = shell.domains.node_total();
+        let threshold = shell.core.settings().threshold();
+        total.map_or(Ok(()), |total| threshold.check_node(total)).map_err(AgentError::Threshold)?;
     }
     for cgroup in &config.cgroups {
         let name = |error: &dyn std::fmt::Display| AgentError::Cgroup {
@@ -214,7 +222,7 @@ fn start(
             error: error.to_string(),
         };
         let path = CgroupPath::new(cgroup.as_os_str()).map_err(|error| name(&error))?;
-        shell.guard_named(&path).map_err(|error| name(&error))?;
+        shell.guard_named(&path, config.node).map_err(|error| name(&error))?;
     }
     shell.delay = config.debug_delay;
     shell.deputy = Deputy::start(config.watchdog, shell.core.settings(), shell.domains.roots())

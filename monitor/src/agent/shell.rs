@@ -31,6 +31,7 @@ use super::members::Ended;
 use super::numbers::Numbers;
 use super::registry::Registry;
 use super::reports::Reports;
+use super::scope::Scope;
 use super::survival::realtime::Sharing;
 use super::watchers::Watchers;
 use crate::control::door::Bell;
@@ -96,9 +97,8 @@ pub(super) struct Shell {
     pub(super) delay: Duration,
     pub(super) drops: Drops,
     pub(super) records: BytesMut,
-    /// Every ancestor cgroup of a worker that has a limit is a domain too (SPEC 2); not if only named cgroups are
-    /// guarded (SPEC 11).
-    pub(super) guards_ancestors: bool,
+    /// Which cgroups with limits become domains, and who is waited for.
+    pub(super) scope: Scope,
 }
 
 impl Shell {
@@ -162,7 +162,7 @@ impl Shell {
             delay: Duration::ZERO,
             drops: Drops::default(),
             records: BytesMut::with_capacity(BATCH * RECORD_LEN),
-            guards_ancestors: true,
+            scope: Scope::new(true),
         }
     }
 

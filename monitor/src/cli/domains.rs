@@ -121,7 +121,11 @@ fn rows(config: &Config, threshold: Threshold) -> Result<Vec<Row>, CgroupPathErr
     }
     .and_then(|hierarchy| DomainReader::node(&roots, hierarchy, config.count_swap)?.read());
 
-    let mut rows = vec![Row::new("node".to_owned(), node, threshold)];
+    let mut row = Row::new("node".to_owned(), node, threshold);
+    if let Err(error) = row.total.map_or(Ok(()), |total| threshold.check_node(total)) {
+        (row.threshold, row.above, row.error) = (None, None, Some(error.to_string()));
+    }
+    let mut rows = vec![row];
     let mut seen: Vec<CgroupPath> = Vec::new();
     for path in &config.cgroups {
         let cgroup = CgroupPath::new(path.as_os_str())?;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::ask::Ask;
 use super::table::{Form, millis, table, text};
 use crate::control::protocol::Op;
+use crate::units::Bytes;
 
 /// Show the agent, its probes and its domains
 #[derive(Debug, clap::Args)]
@@ -58,9 +59,13 @@ fn human(answer: &Value) -> String {
         text(&answer["kills_in_flight"]),
     );
     if answer["protects"] == false {
+        let domains = answer["domains"].as_array();
         let why = match (&answer["kills"], &answer["dry_run"]) {
             (Value::Bool(false), _) => "killing is off (refresh_ms = 0)",
             (_, Value::Bool(true)) => "it is a dry run",
+            _ if domains.is_some_and(|all| all.iter().all(|domain| domain["read_at"].is_null())) => {
+                "no domain is there yet (see ERROR below)"
+            }
             _ => "it cannot kill (see SURVIVAL below)",
         };
         let _ = writeln!(out, "PROTECTS NOBODY: {why}");
@@ -74,6 +79,17 @@ fn human(answer: &Value) -> String {
     for domain in answer["domains"].as_array().into_iter().flatten() {
         if let Some(why) = domain["uncounted"].as_str() {
             let _ = writeln!(out, "{} is only read at each refresh: {why}", text(&domain["domain"]));
+        }
+        if let Some(note) = domain["note"].as_str() {
+            let _ = writeln!(out, "{}: {note}", text(&domain["domain"]));
+        }
+        if let Some(huge) = domain["huge_pages"].as_u64() {
+            let _ = writeln!(
+                out,
+                "{}: {} of reserved huge pages are left out of TOTAL and USED",
+                text(&domain["domain"]),
+                Bytes(huge)
+            );
         }
     }
     out.push_str(&brake(&answer["brake"], &answer["now"]));
@@ -137,7 +153,8 @@ mod tests {
             "protects": false, "kills": true, "journal": {"error": "no space"}, "socket": {"error": "/s is a symbolic link"}, "kills_in_flight": 0, "counters": {"kills_confirmed": 3},
             "probes": [{"name": "usage", "state": "attached", "why": null}],
             "domains": [{"domain": "node", "total": 17_179_869_184_u64, "used": 1_073_741_824, "threshold": null,
-                         "above": false, "gear": "far", "gear_why": "12 GiB are free", "error": null, "uncounted": "no room"}],
+                         "above": false, "gear": "far", "gear_why": "12 GiB are free", "error": null, "uncounted": "no room",
+                         "huge_pages": 1_073_741_824, "note": "too small", "read_at": 1}],
         });
         insta::assert_snapshot!(human(&answer), @"
         agent 0.1.0, pid 42, up 1 min 1 s
@@ -147,6 +164,8 @@ mod tests {
         the journal is not written: no space
         new callers find no agent: /s is a symbolic link
         node is only read at each refresh: no room
+        node: too small
+        node: 1.0 GiB of reserved huge pages are left out of TOTAL and USED
 
         DOMAIN     USED  THRESHOLD     TOTAL  ABOVE  GEAR  WHY              ERROR
         node    1.0 GiB          -  16.0 GiB  no     far   12 GiB are free  -
@@ -157,6 +176,15 @@ mod tests {
         kills confirmed: 3
         ");
         assert!(human(&json!("strange")).starts_with("agent -"));
+    }
+
+    #[test]
+    fn an_agent_whose_domains_are_not_there_yet_says_that_it_protects_nobody() {
+        let answer = json!({
+            "protects": false, "kills": true, "dry_run": false,
+            "domains": [{"domain": "cgroup:/nope", "read_at": null, "error": "there is no such cgroup"}],
+        });
+        assert!(human(&answer).contains("PROTECTS NOBODY: no domain is there yet"), "{}", human(&answer));
     }
 
     #[test]

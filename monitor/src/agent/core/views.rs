@@ -37,6 +37,8 @@ impl Core {
                     gear,
                     gear_why,
                     uncounted: None,
+                    huge_pages: None,
+                    note: None,
                 }
             })
             .collect()
