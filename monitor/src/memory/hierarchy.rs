@@ -1,6 +1,8 @@
 //! Where the memory controller's cgroups are: which hierarchy, which cgroup a process is in, which of its
 //! ancestors have a limit, and the kernel's id of a cgroup. Reads no usage. Cold path: it may allocate.
 
+mod namespace;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -42,6 +44,9 @@ pub struct Hierarchy {
     /// Where the mount's root lies, in the paths that PROCFS/PID/cgroup uses. `/` unless a container's mount
     /// shows a part only, or (with `..` in it) more than the container's own cgroup namespace.
     mounted: PathBuf,
+    /// Where in the mount the root of this process's cgroup namespace lies, if the mount shows more than the namespace
+    /// and it could be found: those names are in no file.
+    namespace: Option<CgroupPath>,
     /// v2: `cgroup.controllers` of the root lists `memory`.
     listed: bool,
 }
@@ -59,14 +64,14 @@ impl Hierarchy {
             // A root without the controller beside a v1 hierarchy that has it: v1 holds the memory.
             && (listed || !v1_has_files)
         {
-            return Ok(Self::at(Version::V2, cgroupfs.to_path_buf(), procfs, listed));
+            return Ok(Self::at(Version::V2, MEMORY, cgroupfs.to_path_buf(), procfs, listed));
         }
         let unified = cgroupfs.join("unified");
         if !v1_has_files && lists_memory(&unified)? == Some(true) {
-            return Ok(Self::at(Version::V2, unified, procfs, true));
+            return Ok(Self::at(Version::V2, MEMORY, unified, procfs, true));
         }
         if v1.is_dir() {
-            return Ok(Self::at(Version::V1, v1, procfs, true));
+            return Ok(Self::at(Version::V1, MEMORY, v1, procfs, true));
         }
         Err(ReadError::NoController { path: cgroupfs.into() })
     }
@@ -77,7 +82,7 @@ impl Hierarchy {
     pub fn unified(cgroupfs: &Path, procfs: &Path) -> Option<Self> {
         let roots = [cgroupfs.to_path_buf(), cgroupfs.join("unified")];
         let root = roots.into_iter().find(|root| root.join("cgroup.controllers").is_file())?;
-        Some(Self::at(Version::V2, root, procfs, true))
+        Some(Self::at(Version::V2, MEMORY, root, procfs, true))
     }
 
     /// The v1 hierarchy of the freezer. `None`: it is not mounted there.
@@ -85,10 +90,10 @@ impl Hierarchy {
     pub fn freezer(cgroupfs: &Path, procfs: &Path) -> Option<Self> {
         let root = cgroupfs.join("freezer");
         let mounted = root.join("cgroup.procs").is_file();
-        mounted.then(|| Self { controller: "freezer", ..Self::at(Version::V1, root, procfs, true) })
+        mounted.then(|| Self::at(Version::V1, "freezer", root, procfs, true))
     }
 
-    fn at(version: Version, root: PathBuf, procfs: &Path, listed: bool) -> Self {
+    fn at(version: Version, controller: &'static str, root: PathBuf, procfs: &Path, listed: bool) -> Self {
         let mounted = std::fs::read(procfs.join("self/mountinfo"))
             .ok()
             .zip(root.canonicalize().ok())
@@ -96,7 +101,10 @@ impl Hierarchy {
             // No mount point: a directory made by hand, or a mount we cannot see. Nothing to take off then;
             // a path that does not fit is found missing.
             .unwrap_or_else(|| "/".into());
-        Self { version, controller: MEMORY, root, mounted, listed }
+        let own = std::fs::read(procfs.join("self/cgroup")).unwrap_or_default();
+        let namespace = listed_path(&own, version, controller)
+            .and_then(|own| namespace::root_in(&root, &mounted, own, std::process::id()));
+        Self { version, controller, root, mounted, namespace, listed }
     }
 
     /// v1 or v2.
@@ -151,12 +159,7 @@ impl Hierarchy {
             path: file.as_path().into(),
             cgroup: String::from_utf8_lossy(listed).into(),
         };
-        let relative =
-            Path::new(OsStr::from_bytes(listed)).strip_prefix(&self.mounted).map_err(|_| outside())?;
-        if relative.components().any(|part| matches!(part, Component::ParentDir)) {
-            return Err(outside());
-        }
-        let rooted = Path::new("/").join(relative);
+        let rooted = self.in_mount(Path::new(OsStr::from_bytes(listed))).ok_or_else(outside)?;
         let cgroup = CgroupPath::new(rooted.as_os_str()).map_err(|_| ReadError::Malformed {
             path: file.as_path().into(),
             key: Some(key),
@@ -167,6 +170,17 @@ impl Hierarchy {
             return Err(ReadError::Gone { path: self.dir(&cgroup).as_path().into() });
         }
         Ok(cgroup)
+    }
+
+    /// Where a cgroup of PROCFS/PID/cgroup, which goes by this process's cgroup namespace, lies in the mount. `None`:
+    /// outside of it, or nobody knows.
+    fn in_mount(&self, listed: &Path) -> Option<PathBuf> {
+        let climbs = |path: &Path| path.components().any(|part| matches!(part, Component::ParentDir));
+        match listed.strip_prefix(&self.mounted) {
+            Ok(relative) if !climbs(relative) => return Some(Path::new("/").join(relative)),
+            Ok(_) | Err(_) => {}
+        }
+        namespace::resolve(self.namespace.as_ref()?, listed)
     }
 
     /// The cgroup that memory of a process in `cgroup` is charged to: itself, or where the controller is not
