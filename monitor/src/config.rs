@@ -14,6 +14,7 @@ mod setting;
 mod source;
 mod table;
 pub mod values;
+mod warning;
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -24,11 +25,12 @@ pub use self::error::{ConfigError, ConfigErrors, Refusal};
 pub use self::file::ConfigFile;
 pub use self::flags::ConfigFlags;
 pub use self::load::{DEFAULT_FILE, FILE_ENV, load, read_file};
-pub use self::resolve::{Effective, Resolved, check, resolve};
+pub use self::resolve::{Effective, Resolved, Shown, check, resolve};
 pub use self::setting::{RayMeaning, RayName, Setting};
 pub use self::source::Source;
 pub use self::table::SETTINGS;
 use self::values::{BrakeMode, GearChoice, OwnerTieBreak, PolicyName, ProbeChoice, UnhelpfulKills};
+pub use self::warning::{LOG_ENV, Warning};
 use crate::units::Bytes;
 use crate::worker::Times;
 

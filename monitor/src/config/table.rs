@@ -55,7 +55,7 @@ pub static SETTINGS: &[Setting] = &[
         env: "MONITOR_MIN_MEMORY_FREE",
         ray: &[same("RAY_min_memory_free_bytes")],
         doc: "Free memory in bytes that is enough whatever usage_threshold says: the threshold is the higher of \
-              the two lines (SPEC 3).",
+              the two lines. For the node: a domain that is not larger than this is guarded by usage_threshold alone.",
         field: at!(min_memory_free, Or(UNSET, Size { min: 0 })),
     },
     Setting {
@@ -101,7 +101,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "count-swap",
         env: "MONITOR_COUNT_SWAP",
         ray: &[same("RAY_count_swap_in_memory_monitor")],
-        doc: "Count swap as memory, in the total and in what is used (SPEC 2).",
+        doc: "Count swap as memory, in the total and in what is used. Swap that a limit allows and the host does not have \
+              is no memory.",
         field: at!(count_swap, Switch),
     },
     Setting {
@@ -223,7 +224,9 @@ pub static SETTINGS: &[Setting] = &[
         env: "MONITOR_CGROUPS",
         ray: &[],
         doc: "Cgroups to guard as domains, from the root of the memory controller's hierarchy. The flag may be \
-              repeated; the variable separates paths by colons (SPEC 11).",
+              repeated; the variable separates paths by colons: one before a slash, unless a backslash stands before it. \
+              A cgroup that does not exist yet is waited for; cgroups with limits inside one that is named are \
+              guarded when a worker is in them.",
         field: at!(cgroups, Cgroups),
     },
     Setting {
