@@ -75,6 +75,7 @@ impl Shell {
                 self.viewer(uid).show(())
             }
             Op::Status => self.viewer(uid).show(self.status()),
+            Op::Config => self.viewer(uid).show(self.in_force.clone()),
             Op::Metrics => self.viewer(uid).show(Metrics(self.metrics())),
             Op::Workers => self.viewer(uid).show(self.core.workers()),
             Op::Explain { domain } => self.viewer(uid).show(self.explain(domain.as_deref())?),

@@ -21,8 +21,8 @@ use super::scope::Scope;
 use super::shell::Shell;
 use super::survival;
 use super::visible::Shown;
-use crate::config::Config;
 use crate::config::values::GearChoice;
+use crate::config::{Config, Resolved};
 use crate::control::door::Door;
 use crate::control::request::Request;
 use crate::control::server::{self, Limits};
@@ -75,7 +75,7 @@ const WAITING_CALLS: usize = 1024;
 /// # Errors
 /// If what was asked for cannot be guarded. Missing kernel hooks are no error: they show in `status`.
 pub async fn serve(
-    config: Config,
+    resolved: Resolved,
     door: Door,
     shutdown: CancellationToken,
     recorder: Option<Recorder>,
@@ -83,8 +83,11 @@ pub async fn serve(
 ) -> Result<(), AgentError> {
     let (ended, mut ends) = mpsc::unbounded_channel();
     let (requests, mut calls) = mpsc::channel(WAITING_CALLS);
+    let in_force = resolved.shown();
+    let config = resolved.config;
     let (reports, mut later) = Reports::start(&config);
     let mut shell = start(&config, reports, recorder, ended)?;
+    shell.in_force = in_force;
     shell.bell = door.bell();
     let ring = match &shell.programs {
         Some(programs) => Some(readiness::readable(programs.events_fd().map_err(AgentError::Poller)?)),

@@ -34,6 +34,7 @@ use super::reports::Reports;
 use super::scope::Scope;
 use super::survival::realtime::Sharing;
 use super::watchers::Watchers;
+use crate::config::Shown;
 use crate::control::door::Bell;
 use crate::kernel::programs::{Probes, Programs};
 use crate::kill::{Reaper, Released, Returned};
@@ -97,6 +98,8 @@ pub(super) struct Shell {
     pub(super) delay: Duration,
     pub(super) drops: Drops,
     pub(super) records: BytesMut,
+    /// The settings that it works with, as `monitor config --running` shows them.
+    pub(super) in_force: Vec<Shown>,
     /// Which cgroups with limits become domains, and who is waited for.
     pub(super) scope: Scope,
 }
@@ -162,6 +165,7 @@ impl Shell {
             delay: Duration::ZERO,
             drops: Drops::default(),
             records: BytesMut::with_capacity(BATCH * RECORD_LEN),
+            in_force: Vec::new(),
             scope: Scope::new(true),
         }
     }

@@ -11,6 +11,7 @@ use super::calls::{Status, refuse};
 use super::core::{Explanation, KillRecord, Note, Release, WorkerView};
 use super::metrics::Metrics;
 use super::registry::Registry;
+use crate::config;
 use crate::control::protocol::{Refusal, RefusalCode, Registered};
 use crate::memory::users::User;
 use crate::report::Report;
@@ -123,6 +124,13 @@ impl Visible for () {
 
 /// The caller's own.
 impl Visible for Registered {
+    fn seen_by(self, _: &Viewer<'_>) -> Option<Self> {
+        Some(self)
+    }
+}
+
+/// What the agent's file, flags and environment say, which are nobody's secrets: no setting is one.
+impl Visible for config::Shown {
     fn seen_by(self, _: &Viewer<'_>) -> Option<Self> {
         Some(self)
     }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::exit;
 use crate::agent;
 use crate::agent::survival::service;
-use crate::config::{self, Config, ConfigFlags};
+use crate::config::{self, ConfigFlags, Resolved};
 use crate::control::door::Door;
 use crate::control::listen::Access;
 use crate::recording::Recorder;
@@ -18,7 +18,8 @@ use crate::recording::Recorder;
 /// Guard this node, or the cgroups that are named
 ///
 /// Without --cgroup it guards the node and every cgroup with a limit that a worker is in; with --cgroup only the
-/// cgroups named, unless --node is given too. Runs in the foreground until SIGTERM or SIGINT.
+/// cgroups named and those with limits inside them, unless --node is given too. A cgroup that does not exist yet is
+/// waited for. Runs in the foreground until SIGTERM or SIGINT.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit status: 0 ended by SIGTERM or SIGINT; 1 it cannot guard what it should, or cannot listen; 2 a bad setting."
@@ -36,10 +37,10 @@ pub(super) struct AgentArgs {
 /// # Errors
 /// Why it cannot start.
 pub(super) fn run(args: &AgentArgs) -> anyhow::Result<u8> {
-    let config = match config::load(&args.config) {
-        Ok(resolved) => resolved.config,
+    let resolved = match config::load(&args.config) {
+        Ok(resolved) => resolved,
         Err(errors) => {
-            eprintln!("{errors}");
+            super::ask::list(&errors);
             return Ok(exit::USAGE);
         }
     };
@@ -47,13 +48,17 @@ pub(super) fn run(args: &AgentArgs) -> anyhow::Result<u8> {
     agent::survival::heap::bound();
     // Dropped last: then it writes what waits.
     let _log = crate::diagnostics::start();
-    agent::survival::prepare(&config.socket);
+    for warning in &resolved.warnings {
+        tracing::warn!("{warning}");
+    }
+    agent::survival::prepare(&resolved.config.socket);
     let runtime = agent::runtime()?;
-    runtime.block_on(guard(config, args.record.as_deref()))?;
+    runtime.block_on(guard(resolved, args.record.as_deref()))?;
     Ok(exit::OK)
 }
 
-async fn guard(config: Config, record: Option<&Path>) -> anyhow::Result<()> {
+async fn guard(resolved: Resolved, record: Option<&Path>) -> anyhow::Result<()> {
+    let config = &resolved.config;
     let recorder = record
         .map(|path| Recorder::start(path).with_context(|| format!("cannot record to {}", path.display())));
     let recorder = recorder.transpose()?;
@@ -66,7 +71,7 @@ async fn guard(config: Config, record: Option<&Path>) -> anyhow::Result<()> {
         crate::diagnostics::say(&format!("monitor: listening on {}", path.display()));
         service::ready();
     };
-    agent::serve(config, door, shutdown, recorder, ready).await?;
+    agent::serve(resolved, door, shutdown, recorder, ready).await?;
     Ok(())
 }
 

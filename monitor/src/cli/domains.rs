@@ -3,13 +3,13 @@
 //! Exit status: 0 if every domain is known; 1 if one is unknown (it is listed, with the reason); 2 usage.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::fmt::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
 
-use super::exit;
+use super::{ask, exit};
 use crate::config::{self, Config, ConfigFlags};
 use crate::memory::path::CgroupPathError;
 use crate::memory::{CgroupPath, DomainReader, Hierarchy, Level, ReadError, Roots, Source};
@@ -19,9 +19,8 @@ use crate::units::Bytes;
 /// Show how full the node and the given cgroups are
 ///
 /// The settings are the agent's: from flags, environment and file (see `monitor config`).
-///
-/// Exit status: 0 if every domain could be read, 1 if one is unknown, 2 for a bad setting.
 #[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 every domain could be read; 1 one is unknown; 2 a bad setting.")]
 pub struct Domains {
     /// TOML file with settings [default: /etc/monitor/monitor.toml if it exists]
     #[arg(long, value_name = "FILE")]
@@ -68,27 +67,26 @@ impl Domains {
     /// Reads and prints all of them; the exit status.
     ///
     /// # Errors
-    /// stdout cannot be written to.
+    /// A cgroup's path is none.
     pub fn run(&self) -> anyhow::Result<u8> {
         let config = match config::load(&self.flags()) {
-            Ok(resolved) => resolved.config,
+            Ok(resolved) => {
+                ask::warn(&resolved.warnings);
+                resolved.config
+            }
             Err(errors) => {
-                eprintln!("{errors}");
+                ask::list(&errors);
                 return Ok(exit::USAGE);
             }
         };
         let threshold =
             Threshold { usage_threshold: config.usage_threshold, min_memory_free: config.min_memory_free };
         let rows = rows(&config, threshold)?;
-        let mut out = io::stdout().lock();
-        if self.json {
-            serde_json::to_writer_pretty(&mut out, &rows)?;
-            writeln!(out)?;
-        } else {
-            print_table(&mut out, &rows)?;
-        }
-        out.flush()?;
-        Ok(if rows.iter().all(|row| row.error.is_none()) { exit::OK } else { exit::FAILED })
+        let text = if self.json { serde_json::to_string_pretty(&rows)? + "\n" } else { table(&rows)? };
+        Ok(match ask::print(&text) {
+            exit::OK if rows.iter().any(|row| row.error.is_some()) => exit::FAILED,
+            status => status,
+        })
     }
 
     fn flags(&self) -> ConfigFlags {
@@ -179,7 +177,8 @@ impl Row {
     }
 }
 
-fn print_table(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
+fn table(rows: &[Row]) -> Result<String, fmt::Error> {
+    let mut out = String::new();
     let size = |bytes: Option<Bytes>, none: &str| bytes.map_or(none.to_owned(), |bytes| bytes.to_string());
     let width = rows.iter().map(|row| row.domain.chars().count()).max().unwrap_or(0).max("DOMAIN".len());
     writeln!(
@@ -207,5 +206,5 @@ fn print_table(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
     for (domain, error) in rows.iter().filter_map(|row| Some((&row.domain, row.error.as_ref()?))) {
         writeln!(out, "{domain}: {error}")?;
     }
-    Ok(())
+    Ok(out)
 }

@@ -23,10 +23,11 @@ const MAX_SNAPSHOT: u64 = 256 << 20;
 /// Say whom the policy would kill now, and rank all candidates with the reasons.
 ///
 /// Asks the agent; with --snapshot decides on a file.
-///
-/// Exit status: 0 answered, 1 the file cannot be read, the agent refused, or a past decision does not come out the
-/// same, 2 the file is malformed, 125 no agent answers.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit status: 0 answered; 1 the file cannot be read, the agent refused, or a past decision does not \
+                  come out the same; 2 the file is malformed; 125 no agent answers."
+)]
 pub(super) struct Args {
     /// Decide on the inputs in FILE (JSON); `-` reads standard input. Needs no agent and no root.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["domain", "socket"])]

@@ -34,8 +34,9 @@ pub(super) struct Args {
     /// What the command is: a task runs to its end, an actor is long-lived
     #[arg(long, value_enum, default_value_t = KindArg::Task)]
     kind: KindArg,
-    /// Who created it: workers with the same owner form a group
-    #[arg(long, env = runner::stub::WORKER_VARIABLE, hide_env_values = true, value_parser = not_empty)]
+    /// Who created it: workers with the same owner form a group [default: the worker that it is started in,
+    /// MONITOR_WORKER_ID, if any]
+    #[arg(long, value_parser = not_empty)]
     owner: Option<String>,
     /// How often a task is started again after a crash, -1 without end; 0 also makes it not retriable after a
     /// kill for memory. Default 3, where only death by a signal is a crash; given here, so is any exit code but 0
@@ -76,6 +77,7 @@ fn not_empty(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn run(args: Args) -> u8 {
+    let args = Args { owner: args.owner.or_else(outer_worker), ..args };
     let plan = plan(args, config::load)
         .unwrap_or_else(|message| Cli::command().error(ErrorKind::ValueValidation, message).exit());
     match runner::run(plan) {
@@ -85,6 +87,12 @@ pub(super) fn run(args: Args) -> u8 {
             error.status()
         }
     }
+}
+
+/// The worker in which this is started. Set to nothing it says nothing.
+fn outer_worker() -> Option<String> {
+    let id = std::env::var_os(runner::stub::WORKER_VARIABLE)?;
+    Some(id.to_string_lossy().into_owned()).filter(|id| !id.is_empty())
 }
 
 /// What the arguments mean. Settings have their own precedence (SPEC 9), which `load` knows.
@@ -118,6 +126,7 @@ fn plan(
         .filter_map(|(key, value)| Some((key, value?)))
         .fold(ConfigFlags::default(), |flags, (key, value)| flags.and(key, value));
     let resolved = load(&flags).map_err(|errors| errors.to_string())?;
+    super::ask::warn(resolved.warnings.iter().filter(|warning| warning.is_misspelt()));
     let socket_is_named = resolved.is_given("socket");
     let config = resolved.config;
     Ok(Plan {

@@ -52,6 +52,8 @@ pub enum Op {
     },
     /// The agent, its probes and its domains. Answer: a `Status`.
     Status,
+    /// The settings that the agent works with. Answer: a list of `config::Shown`.
+    Config,
     /// The agent's numbers. Answer: OpenMetrics text, as one string.
     Metrics,
     /// The registered workers. Answer: a list of `WorkerView`.
@@ -122,6 +124,9 @@ pub enum KindName {
 pub struct Registered {
     /// Its id from now on.
     pub worker: WorkerId,
+    /// What whoever started it should know, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<String>,
 }
 
 /// A line from the agent that answers a call.

@@ -8,19 +8,26 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent;
-use crate::config::{self, Config, ConfigFlags};
+use crate::config::{self, ConfigFlags, Resolved};
 use crate::control::client::Client;
 use crate::control::door::Door;
 use crate::control::listen::Access;
 
 /// Why no agent can be started inside this process.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "no agent listens on {socket}, and none can be started here: {why}; start `monitor agent`, or run as root"
-)]
+#[error("no agent listens on {socket}, and none can be started here: {why}; {}", remedy())]
 pub struct NoInProcessAgent {
     socket: PathBuf,
     why: String,
+}
+
+/// What to do. Root has no more rights to get: what is in its way is the place, as a read-only /run.
+fn remedy() -> &'static str {
+    if rustix::process::geteuid().is_root() {
+        "start `monitor agent`, or name a socket in a directory that can be written: MONITOR_SOCKET=PATH"
+    } else {
+        "start `monitor agent`, or run as root"
+    }
 }
 
 /// An agent inside this process. It stops when this is dropped.
@@ -37,9 +44,8 @@ pub(super) struct InProcessAgent {
 /// It is not possible; the error says why and names the remedy.
 pub(super) async fn start(asked: &Path) -> Result<(Client, Option<InProcessAgent>), NoInProcessAgent> {
     let impossible = |why: String| NoInProcessAgent { socket: asked.to_owned(), why };
-    let config =
-        config::load(&ConfigFlags::default()).map_err(|errors| impossible(errors.to_string()))?.config;
-    let socket = config.socket.clone();
+    let resolved = config::load(&ConfigFlags::default()).map_err(|errors| impossible(errors.to_string()))?;
+    let socket = resolved.config.socket.clone();
     // A user's own agent listens elsewhere than root's.
     if socket != asked
         && let Ok(client) = Client::connect(&socket).await
@@ -51,7 +57,7 @@ pub(super) async fn start(asked: &Path) -> Result<(Client, Option<InProcessAgent
     let stop = shutdown.clone();
     let thread = std::thread::Builder::new()
         .name("agent".to_owned())
-        .spawn(move || serve(config, stop, ready))
+        .spawn(move || serve(resolved, stop, ready))
         .map_err(|error| impossible(error.to_string()))?;
     let agent = InProcessAgent { shutdown, thread: Some(thread) };
     match started.await {
@@ -64,7 +70,7 @@ pub(super) async fn start(asked: &Path) -> Result<(Client, Option<InProcessAgent
 }
 
 /// The thread. Tells through `ready` that it serves, or why it does not.
-fn serve(config: Config, shutdown: CancellationToken, ready: oneshot::Sender<Result<(), String>>) {
+fn serve(resolved: Resolved, shutdown: CancellationToken, ready: oneshot::Sender<Result<(), String>>) {
     let mut ready = Some(ready);
     let mut tell = |result| {
         if let Some(ready) = ready.take() {
@@ -75,9 +81,10 @@ fn serve(config: Config, shutdown: CancellationToken, ready: oneshot::Sender<Res
     let result = (|| {
         let runtime = agent::runtime()?;
         runtime.block_on(async {
+            let config = &resolved.config;
             let access = Access::of(config.socket_group.as_deref())?;
             let door = Door::open(&config.socket, access)?;
-            agent::serve(config, door, shutdown, None, || tell(Ok(()))).await?;
+            agent::serve(resolved, door, shutdown, None, || tell(Ok(()))).await?;
             anyhow::Ok(())
         })
     })();

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{News, Order};
 use crate::control::client::{Client, ClientError};
 use crate::control::protocol::{Op, Push, RefusalCode, Register, Registered, Verdict};
+use crate::printable::printable;
 use crate::runner::backoff::{BackOff, Why};
 use crate::runner::held::Held;
 use crate::runner::{kills, say};
@@ -146,11 +147,18 @@ impl Keeper {
             Some(client) => client,
             none => none.insert(Client::connect(&self.path).await?),
         };
+        // Of a retry it is as true, and known.
+        let first = register.attempt == 0 && register.worker.is_none();
         let answer = client.ask::<Registered>(Op::Register(register)).await;
         if !matches!(answer, Ok(_) | Err(ClientError::Refused(_))) {
             self.client = None;
         }
-        answer.map(|registered| registered.worker)
+        answer.map(|registered| {
+            if let Some(notice) = registered.notice.filter(|_| first) {
+                say::line(format_args!("{}", printable(&notice)));
+            }
+            registered.worker
+        })
     }
 
     async fn obey(&mut self, order: Order) {
