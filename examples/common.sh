@@ -1,19 +1,19 @@
-# What the examples share: a memory cgroup of their own with an agent that guards nothing else. Sourced by them.
-# Nothing outside of that cgroup is registered, and so nothing outside of it can be killed.
+# What the examples share (they source this file): a memory cgroup of their own, and an agent that guards nothing else. Only
+# processes in that cgroup are registered, so only these can be killed.
 
 set -euo pipefail
 
 : "${MONITOR:=monitor}"
 command -v "$MONITOR" >/dev/null || {
-    echo "no $MONITOR: build it (cargo build), and put it on the PATH or set MONITOR" >&2
+    echo "$MONITOR was not found: build it (cargo build) and put it on the PATH, or set MONITOR" >&2
     exit 1
 }
 [ "$(id -u)" = 0 ] || {
-    echo "it needs root: for a cgroup of its own" >&2
+    echo "run it as root: it makes a cgroup of its own" >&2
     exit 1
 }
 
-# The limit in MiB that the arguments of the example ask for: --limit MIB; $1 is what it is without.
+# The limit in MiB, from the arguments of the example (--limit MIB); $1 is the default.
 limit() {
     local limit=$1
     shift
@@ -51,7 +51,7 @@ guard() {
     done
 }
 
-# Ends what is left in the cgroup, then the agent.
+# Ends the processes that are left in the cgroup, then the agent.
 clean() {
     local pid tries
     for tries in $(seq 100); do
@@ -60,7 +60,7 @@ clean() {
         sleep 0.1
     done
     [ -z "${agent:-}" ] || { kill $agent 2>/dev/null; wait $agent 2>/dev/null; } || true
-    # Members that have ended count until they are waited for.
+    # Processes that have ended count as members until their parents wait for them.
     for tries in $(seq 100); do
         rmdir "$box" 2>/dev/null && break
         sleep 0.1
@@ -76,18 +76,19 @@ worker() {
     )
 }
 
-# Waits until this many MiB more than $2 are used in the cgroup, as the agent reads it.
+# How many bytes are used in the cgroup, as the agent reads it.
 used() {
     "$MONITOR" status --json | tr ',{' '\n\n' | sed -n 's/^"used"://p' | head -n 1
 }
 
+# Waits until at least $1 MiB are used.
 wait_used() {
     local want=$(($1 << 20))
     until [ "$(used)" -ge $want ]; do sleep 0.1; done
 }
 
-# A command that allocates $1 MiB, holds it $2 seconds, and ends well.
+# A command that allocates $1 MiB, holds it for $2 seconds, and ends with 0.
 hog() {
-    # Until its input ends, tail keeps it all, because it has no line break. Then its output blocks until sleep ends.
+    # tail keeps all its input, which has no line break, until the input ends. Then its output blocks until sleep ends.
     echo "head -c $(($1 << 20)) /dev/zero | tail | sleep $2"
 }

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Ray's second example: two actors that together need more memory than there is. The first may be restarted, the second
-# may not. The first is killed, and the second finishes.
+# Ray's second example: two actors that together need more memory than there is. The first may be restarted, the second may
+# not. The first is killed, and the second finishes.
 #
 #   sudo MONITOR=target/debug/monitor examples/ray-actors.sh [--limit MIB]
 #
-# --limit MIB   the memory that there is (default 256; for a node's size: --limit 16384)
+# --limit MIB   how much memory there is (default 256; as on a node: --limit 16384)
 . "$(dirname "$0")/common.sh"
 
 limit=$(limit 256 "$@")

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Ray's figure: two callers with four tasks each run out of memory. The victim is the newest task of the caller with the
-# most; if both have as many, of the caller that began later. So they alternate.
+# Ray's figure: two callers with four tasks each run out of memory. The victim is the newest task of the caller that has more
+# tasks; if both have the same number, of the caller that began later. So they take turns.
 #
 #   sudo MONITOR=target/debug/monitor examples/ray-callers.sh [--limit MIB]
 #
-# --limit MIB   the memory that there is (default 600; for a node's size: --limit 16384)
+# --limit MIB   how much memory there is (default 600; as on a node: --limit 16384)
 . "$(dirname "$0")/common.sh"
 
 limit=$(limit 600 "$@")
@@ -18,7 +18,7 @@ for caller in a b; do
         wait_used $((before + each))
     done
 done
-# Somebody else, who is no worker, takes what is left and what two and a half tasks have.
+# A process that is no worker takes what is left, and as much as two and a half tasks have.
 other=$((limit * 8 / 10 - ($(used) >> 20) + each * 5 / 2))
 (echo $BASHPID >"$box/cgroup.procs" && exec sh -c "$(hog $other 600)") &
 until [ "$("$MONITOR" kills --json | tr '}' '\n' | grep -c '"worker"')" -ge 3 ]; do sleep 0.1; done

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use monitor::agent::core::KillId;
+use monitor::engine::KillId;
 use monitor::journal::{Entry, Line, Past, VERSION, last_numbers, read};
 
 use super::files::{Contents, Files};

@@ -29,7 +29,7 @@ pub(crate) static WORKERS: HashMap<u32, WorkerEntry> = HashMap::with_max_entries
 pub(crate) static BARRED: HashMap<u64, u32> =
     HashMap::with_max_entries(MAX_WORKER_PROCESSES, BPF_F_NO_PREALLOC);
 
-/// When the agent, or the watchdog in its place, last let a process go that the brake held: `CLOCK_MONOTONIC`
+/// When the agent, or the releaser in its place, last let a process go that the brake held: `CLOCK_MONOTONIC`
 /// nanoseconds, with `ON_ITS_WAY`. Programs only read it, and take a process off at its exit: entries are
 /// allocated as they are added, which no program does.
 #[map]

@@ -1,47 +1,24 @@
-//! The agent: a pure core that decides, and the shell around it that reads, signals and tells.
+//! The agent: the shell around the pure engine. It reads, signals and tells; what it decides, `monitor_core` decides.
 //!
-//! `core` is told events and orders actions; `serve` is the loop, `shell` holds what there is, tells the core and
-//! carries its orders out. What each of the other files looks after stands in ARCHITECTURE.md.
+//! `serve` is the loop. `shell` holds the components, tells the engine what happens, and carries its orders out. Each
+//! other directory is a component that owns its state: see ARCHITECTURE.md.
 
-mod alarm;
+mod api;
 mod brake;
-mod calls;
-mod clock;
-pub mod core;
-mod crowd;
-mod deputy;
-mod descriptors;
 mod domains;
-mod exporter;
+mod event_loop;
 mod faults;
-mod former;
-mod freezing;
 mod hooks;
 mod killing;
-mod later;
-mod limits;
-mod measure;
-mod members;
-mod metrics;
-mod namespace;
 mod node;
-mod numbers;
-mod readiness;
-mod records;
-mod registry;
-mod remains;
 mod reports;
-mod runtime;
-mod scope;
 mod serve;
 mod shell;
 pub mod survival;
-mod unheld;
-mod upkeep;
-mod visible;
-mod watchers;
+mod watchdog;
+mod workers;
 
-pub(crate) use self::brake::watchdog::{SUBCOMMAND as WATCHDOG, watch as watchdog};
-pub(crate) use self::freezing::thawer::{SUBCOMMAND as THAWER, watch as thawer};
-pub use self::runtime::runtime;
+pub(crate) use self::brake::releaser::{SUBCOMMAND as RELEASER, watch as releaser};
+pub use self::event_loop::runtime::runtime;
+pub(crate) use self::killing::freezing::thawer::{SUBCOMMAND as THAWER, watch as thawer};
 pub use self::serve::{AgentError, serve};

@@ -14,6 +14,7 @@ mod kills;
 mod man;
 mod metrics;
 mod past;
+mod releaser;
 mod replay;
 pub mod roots;
 mod run;
@@ -21,7 +22,6 @@ mod status;
 mod table;
 mod thawer;
 mod watch;
-mod watchdog;
 mod workers;
 
 use std::process::ExitCode;
@@ -57,8 +57,8 @@ enum Command {
     Watch(watch::Args),
     #[command(name = crate::agent::THAWER, hide = true)]
     Thawer,
-    #[command(name = crate::agent::WATCHDOG, hide = true)]
-    Watchdog(watchdog::Args),
+    #[command(name = crate::agent::RELEASER, hide = true)]
+    Releaser(releaser::Args),
     Workers(workers::Args),
 }
 
@@ -97,7 +97,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => Ok(status::run(&args)),
         Command::Watch(args) => Ok(watch::run(&args)),
         Command::Thawer => Ok(thawer::run()),
-        Command::Watchdog(args) => Ok(watchdog::run(&args)),
+        Command::Releaser(args) => Ok(releaser::run(&args)),
         Command::Workers(args) => Ok(workers::run(&args)),
     };
     match done {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::core::{Decision, KillRecord, Release};
+use crate::engine::{Decision, KillRecord, Release};
 use crate::report::Report;
 use crate::snapshot::Ranked;
 use crate::worker::WorkerId;

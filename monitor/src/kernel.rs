@@ -1,5 +1,5 @@
 //! The agent's side of the kernel programs: load and attach them, share cells with them, decode what they push.
-//! Nothing here decides anything; the core is told facts.
+//! Nothing here decides anything; the engine is told facts.
 
 pub mod barred;
 pub mod btf;

@@ -11,14 +11,10 @@ pub mod journal;
 pub mod kernel;
 pub mod kill;
 pub mod memory;
-pub mod policy;
 pub mod printable;
 pub mod recording;
 pub mod report;
-pub mod retry;
 pub mod runner;
-pub mod snapshot;
-pub mod threshold;
 pub mod trusted_file;
-pub mod units;
-pub mod worker;
+
+pub use monitor_core::{engine, policy, retry, snapshot, threshold, units, worker};

@@ -1,4 +1,4 @@
-//! Recordings of what the core was told: JSON lines, one for each event, the settings first. The core is pure, so that
+//! Recordings of what the engine was told: JSON lines, one for each event, the settings first. The engine is pure, so that
 //! told the same again it decides the same, without a kernel (`monitor replay`).
 //!
 //! Writing happens on a thread of its own. A recording with a gap would be worth nothing: if the disk cannot keep up
@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::core::{Action, Core, DomainId, Event, KillId, KillRecord, Note, Settings, Trigger};
+use crate::engine::{Action, DomainId, Engine, Event, KillId, KillRecord, Note, Settings, Trigger};
 use crate::trusted_file;
 use crate::units::Nanos;
 
@@ -29,7 +29,7 @@ const WAITING: usize = 64 << 10;
 pub struct Line {
     /// [`VERSION`].
     pub v: u32,
-    /// When the core was told.
+    /// When the engine was told.
     pub now: Nanos,
     /// What.
     pub event: Event,
@@ -139,7 +139,7 @@ pub struct Replayed {
 /// # Errors
 /// A line cannot be read or is malformed; `name` is what messages call the file.
 pub fn replay(name: &str, input: impl BufRead) -> Result<Replayed, ReplayError> {
-    let mut core = Core::new(Settings::default());
+    let mut engine = Engine::new(Settings::default());
     let mut todo = VecDeque::new();
     let mut kills: BTreeMap<KillId, KillRecord> = BTreeMap::new();
     let mut replayed = Replayed::default();
@@ -154,7 +154,7 @@ pub fn replay(name: &str, input: impl BufRead) -> Result<Replayed, ReplayError> 
             return Err(malformed(format!("version {}; this program knows version {VERSION}", line.v)));
         }
         let in_its_place = match &line.event {
-            Event::Settings(new) => number == 1 || core.settings().same_but_for_hooks(new),
+            Event::Settings(new) => number == 1 || engine.settings().same_but_for_hooks(new),
             _ => number != 1,
         };
         if !in_its_place {
@@ -171,14 +171,14 @@ pub fn replay(name: &str, input: impl BufRead) -> Result<Replayed, ReplayError> 
         if !follows_an_order(&line.event) {
             ordered.clear();
         }
-        core.handle(line.event, line.now, &mut todo);
+        engine.handle(line.event, line.now, &mut todo);
         for action in todo.drain(..) {
             match action {
                 Action::Kill { kill, .. } | Action::Terminate { kill, .. } => drop(ordered.insert(kill)),
                 Action::Record(kill) => {
-                    let explained = explained(&core, kill, ordered.contains(&kill));
+                    let explained = explained(&engine, kill, ordered.contains(&kill));
                     replayed.unexplained.extend((!explained).then_some(kill));
-                    kills.extend(core.kill(kill).map(|record| (kill, record.clone())));
+                    kills.extend(engine.kill(kill).map(|record| (kill, record.clone())));
                 }
                 Action::Note(Note::Killed(record)) => drop(kills.insert(record.id, *record)),
                 // What the others led to is in the recording.
@@ -188,7 +188,7 @@ pub fn replay(name: &str, input: impl BufRead) -> Result<Replayed, ReplayError> 
         replayed.events = number;
     }
     // What is known of those in flight at the end.
-    kills.extend(core.kills().map(|record| (record.id, record.clone())));
+    kills.extend(engine.kills().map(|record| (record.id, record.clone())));
     replayed.kills = kills.into_values().collect();
     Ok(replayed)
 }
@@ -204,18 +204,18 @@ fn follows_an_order(event: &Event) -> bool {
 
 /// Whether the decision of a kill that is written down now comes out the same from its inputs alone. `at_once`: nothing
 /// came between the order and this.
-fn explained(core: &Core, kill: KillId, at_once: bool) -> bool {
-    let Some(record) = core.kill(kill) else { return false };
+fn explained(engine: &Engine, kill: KillId, at_once: bool) -> bool {
+    let Some(record) = engine.kill(kill) else { return false };
     // The watchdog struck whom the loop had named at its last tick: by the inputs of then.
     if record.trigger == Trigger::Watchdog || !(at_once || record.dry_run) {
         return true;
     }
-    let decision = core.decision(kill);
+    let decision = engine.decision(kill);
     decision
         .is_some_and(|decision| decision.again().is_ok_and(|again| decision.differences(&again).is_empty()))
 }
 
-/// Which domain lies in which. The core takes for granted that none lies in itself: it would look for an end of them for
+/// Which domain lies in which. The engine takes for granted that none lies in itself: it would look for an end of them for
 /// ever.
 #[derive(Debug, Default)]
 struct Nesting {

@@ -8,7 +8,7 @@ mod text;
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::core::{Decision, Input, KillRecord, Unhelpful};
+use crate::engine::{Decision, Input, KillRecord, Unhelpful};
 use crate::memory::users::Users;
 use crate::snapshot::Ranked;
 use crate::threshold::Usage;

@@ -1,4 +1,4 @@
-//! Recordings of real runs lead to the kills that were real: the core decides the same, release after release. They
+//! Recordings of real runs lead to the kills that were real: the engine decides the same, release after release. They
 //! were made by `tests/tests/ray_examples.rs`, which says how.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]

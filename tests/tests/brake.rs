@@ -209,11 +209,11 @@ fn an_agent_killed_together_with_its_watchdog_leaves_no_command_stopped() {
         Ok(held.into_iter().find(|held| held["pid"] == pid).filter(|_| kills))
     })
     .unwrap();
-    let watchdog = watchdog(&agent);
-    // Stopped, it starts no other watchdog, and this one waits for ten minutes before it calls that a hang.
+    let releaser = releaser(&agent);
+    // Stopped, it starts no other releaser, and this one waits for ten minutes before it calls that a hang.
     signal(agent.process().pid(), Signal::STOP);
-    watchdog.kill().unwrap();
-    assert!(watchdog.wait_until(std::time::Instant::now() + PATIENCE).unwrap(), "the watchdog stays");
+    releaser.kill().unwrap();
+    assert!(releaser.wait_until(std::time::Instant::now() + PATIENCE).unwrap(), "the releaser stays");
     assert_eq!(state(pid), Some('T'));
     agent.process().kill().unwrap();
     old.wait_holding(PATIENCE).unwrap();
@@ -258,9 +258,9 @@ fn who_was_stopped_by_hand_stays_stopped() {
     let (mut hog, _) = worker(&agent, &sandbox, "hog", &Hog::new(400).on_line());
     hog.start().unwrap();
     assert!(!hog.wait(PATIENCE).unwrap().success(), "the hog was killed");
-    let watchdog = watchdog(&agent);
+    let releaser = releaser(&agent);
     agent.process().kill().unwrap();
-    assert!(watchdog.wait_until(std::time::Instant::now() + scaled(PATIENCE)).unwrap(), "the watchdog stays");
+    assert!(releaser.wait_until(std::time::Instant::now() + scaled(PATIENCE)).unwrap(), "the releaser stays");
     assert_eq!(state(quiet_pid), Some('T'));
     signal(quiet_pid, Signal::CONT);
 }
@@ -269,18 +269,18 @@ fn who_was_stopped_by_hand_stays_stopped() {
 fn a_watchdog_that_is_killed_is_replaced() {
     let sandbox = sandbox!(64);
     let agent = braking(&sandbox, &[]);
-    let first = watchdog(&agent);
+    let first = releaser(&agent);
     first.kill().unwrap();
-    wait_for("another watchdog", PATIENCE, || {
+    wait_for("another releaser", PATIENCE, || {
         let status: Value = agent.ask("status")?;
-        let pid = status["brake"]["watchdog"].as_u64();
+        let pid = status["brake"]["releaser"].as_u64();
         Ok(pid.filter(|pid| *pid != u64::from(first.pid()) && status["brake"]["on"] == true))
     })
     .unwrap();
 }
 
-fn watchdog(agent: &Agent) -> Process {
+fn releaser(agent: &Agent) -> Process {
     let status: Value = agent.ask("status").unwrap();
-    let pid = u32::try_from(status["brake"]["watchdog"].as_u64().unwrap()).unwrap();
+    let pid = u32::try_from(status["brake"]["releaser"].as_u64().unwrap()).unwrap();
     Process::open(pid).unwrap().unwrap()
 }

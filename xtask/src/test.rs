@@ -31,7 +31,7 @@ pub(crate) fn run_tests() -> Result<()> {
     )?;
     run(
         "Examples in the documentation",
-        cargo().args(["test", "--doc", "-p", "monitor", "-p", "monitor-common"]),
+        cargo().args(["test", "--doc", "-p", "monitor", "-p", "monitor-core", "-p", "monitor-common"]),
     )?;
     // The kernel tests last of cargo's: what the output ends with is then a result of many tests.
     other_kernel(&mut skips)?;

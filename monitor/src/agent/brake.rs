@@ -1,9 +1,9 @@
-//! The brake's shell: hears whom the kernel stopped, continues whom the core lets go, keeps the watchdog that does
+//! The brake's shell: hears whom the kernel stopped, continues whom the engine lets go, keeps the releaser that does
 //! it in the agent's place when the agent is gone. Decides nothing: that is `core/brake`.
 
 mod release;
+pub(crate) mod releaser;
 mod sentinel;
-pub(crate) mod watchdog;
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use serde::Serialize;
 
 use self::release::release_all;
 use self::sentinel::Sentinel;
-use super::clock;
-use super::core::{Event, HeldView, Note};
-use super::deputy::Deputy;
-use super::shell::Shell;
-use super::survival::service;
+use crate::agent::event_loop::clock;
+use crate::agent::shell::Shell;
+use crate::agent::survival::service;
+use crate::agent::watchdog::Watchdog;
 use crate::config::values::BrakeMode;
 use crate::control::protocol::Push;
+use crate::engine::{Event, HeldView, Note};
 use crate::kill::{Process, SignalError};
 use crate::units::Pid;
 use crate::worker::WorkerId;
@@ -39,7 +39,7 @@ pub(super) struct BrakeView {
     /// Who is held now.
     pub(super) held: Vec<HeldView>,
     /// The process that continues everyone if the agent can't.
-    watchdog: Option<Pid>,
+    releaser: Option<Pid>,
 }
 
 /// The brake as the shell keeps it.
@@ -54,7 +54,7 @@ pub(super) enum Brake {
 }
 
 impl Shell {
-    /// Puts the brake in force if it is asked for and possible: never without a watchdog.
+    /// Puts the brake in force if it is asked for and possible: never without a releaser.
     pub(super) fn prepare_brake(&mut self, mode: BrakeMode, longest: Duration) {
         let procfs = self.domains.roots().procfs.clone();
         self.brake = match (mode, &self.programs) {
@@ -62,7 +62,7 @@ impl Shell {
             (BrakeMode::On, Some(programs)) if programs.usage().is_some() => {
                 match Sentinel::start(programs, &procfs, longest) {
                     Ok(sentinel) => Brake::On(sentinel),
-                    Err(error) => Brake::Failed(format!("its watchdog does not start: {error}")),
+                    Err(error) => Brake::Failed(format!("its releaser does not start: {error}")),
                 }
             }
             (BrakeMode::On, _) => Brake::Failed("the kernel side does not count usage".to_owned()),
@@ -71,39 +71,39 @@ impl Shell {
             tracing::warn!(%why, "there is no brake");
         }
         let on = matches!(self.brake, Brake::On(_));
-        if self.core.settings().brake != on {
-            let settings = super::core::Settings { brake: on, ..self.core.settings().clone() };
+        if self.engine.settings().brake != on {
+            let settings = crate::engine::Settings { brake: on, ..self.engine.settings().clone() };
             self.happen(Event::Settings(settings));
         }
     }
 
-    /// The latest time from one tick to the next, if the brake's watchdog, the deputy or the service manager waits for one.
+    /// The latest time from one tick to the next, if the brake's releaser, the watchdog or the service manager waits for one.
     pub(super) fn next_beat(&self) -> Option<Duration> {
         let brake = match self.brake {
             Brake::On(_) => true,
             Brake::Off | Brake::Failed(_) => false,
         };
-        let beat = (brake || self.deputy.as_ref().is_some_and(Deputy::watches)).then_some(BEAT);
+        let beat = (brake || self.watchdog.as_ref().is_some_and(Watchdog::watches)).then_some(BEAT);
         beat.into_iter().chain(service::every()).min()
     }
 
-    /// At each tick: shows that the agent works, and that the watchdog does.
+    /// At each tick: shows that the agent works, and that the releaser does.
     pub(super) fn beat(&mut self) {
         let Some(programs) = &mut self.programs else { return };
         let Brake::On(sentinel) = &mut self.brake else { return };
         programs.cells.beat();
         if let Some(why) = sentinel.ended() {
-            tracing::warn!(%why, "the brake's watchdog ended; starting another");
-            let longest = Duration::from_millis(self.core.settings().brake_max_ms);
+            tracing::warn!(%why, "the brake's releaser ended; starting another");
+            let longest = Duration::from_millis(self.engine.settings().brake_max_ms);
             // Nobody is stopped while there is none.
             programs.cells.brake_off();
             self.brake = Brake::Off;
             self.prepare_brake(BrakeMode::On, longest);
-            self.happen(Event::Settings(self.core.settings().clone()));
+            self.happen(Event::Settings(self.engine.settings().clone()));
         }
     }
 
-    /// Stop records were lost: finds in the map who was stopped. Whom the core knows of already counts once.
+    /// Stop records were lost: finds in the map who was stopped. Whom the engine knows of already counts once.
     pub(super) fn look_for_stopped(&mut self) {
         let stopped = self.programs.as_ref().map(|programs| programs.workers.stopped()).unwrap_or_default();
         for entry in stopped {
@@ -111,7 +111,7 @@ impl Shell {
         }
     }
 
-    /// Tells whoever registered a worker that a process of it is held, or is no more: who outlives agent and watchdog
+    /// Tells whoever registered a worker that a process of it is held, or is no more: who outlives agent and releaser
     /// continues it. Verdicts come first: they have half of the room for pushes to themselves.
     pub(super) fn tell_launcher(&self, note: &Note) {
         let (worker, pid, held) = if let Note::Stopped { worker, pid, .. } = note {
@@ -177,14 +177,14 @@ impl Shell {
 
     /// For `status`.
     pub(super) fn brake_view(&self) -> BrakeView {
-        let (mode, on, why, watchdog) = match &self.brake {
+        let (mode, on, why, releaser) = match &self.brake {
             Brake::Off => ("off", false, None, None),
-            Brake::On(sentinel) => ("on", self.core.settings().brakes(), None, Some(sentinel.pid())),
+            Brake::On(sentinel) => ("on", self.engine.settings().brakes(), None, Some(sentinel.pid())),
             Brake::Failed(why) => ("on", false, Some(why.clone()), None),
         };
         let idle = "nobody is killed here (refresh_ms = 0 or dry_run), so nobody is stopped";
         let why = why.or_else(|| (mode == "on" && !on).then(|| idle.to_owned()));
-        BrakeView { mode, on, why, held: self.core.held(), watchdog }
+        BrakeView { mode, on, why, held: self.engine.held(), releaser }
     }
 }
 

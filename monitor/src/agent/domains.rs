@@ -1,8 +1,10 @@
-//! The guarded domains: their readers, and their place in the hierarchy. The numbers go to the core; no decision is
+//! The guarded domains: their readers, and their place in the hierarchy. The numbers go to the engine; no decision is
 //! taken here.
 
 mod cells;
+pub(super) mod limits;
 mod room;
+pub(super) mod scope;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,7 +12,7 @@ use std::path::PathBuf;
 use monitor_common::NODE_CELL;
 
 use self::cells::{Cells, Uncounted};
-use super::core::{DomainId, Event, Measured};
+use crate::engine::{DomainId, Event, Measured};
 use crate::kernel::programs::Programs;
 use crate::memory::{CgroupId, CgroupPath, DomainReader, Hierarchy, Level, ReadError, Roots};
 use crate::units::{Bytes, Pid};
@@ -123,7 +125,7 @@ impl Domains {
         Ok(Event::DomainAdded { domain: NODE, name, parent: None })
     }
 
-    /// Guards a cgroup: what the core is to be told, all of it before it orders a reading. Nothing if it is guarded
+    /// Guards a cgroup: what the engine is to be told, all of it before it orders a reading. Nothing if it is guarded
     /// already.
     ///
     /// # Errors

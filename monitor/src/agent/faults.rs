@@ -1,5 +1,5 @@
 //! What went wrong around a decision and did not stop it, counted (docs/faults.md). What goes wrong with a decision
-//! itself the core counts.
+//! itself the engine counts.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::core::DomainId;
+use crate::engine::DomainId;
 use crate::worker::WorkerId;
 
 /// A reading that takes longer is slow: a thousand times what it takes.

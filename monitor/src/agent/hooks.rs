@@ -1,12 +1,15 @@
-//! The kernel hooks as they come and go: attached when the core wants it, given up when they are refused, there again when
-//! the reason has passed. What follows from that the core and the books are told here; how it is done is `kernel/programs`.
+//! The kernel hooks as they come and go: attached when the engine wants it, given up when they are refused, there again when
+//! the reason has passed. What follows from that the engine and the books are told here; how it is done is `kernel/programs`.
+
+pub(super) mod namespace;
+pub(super) mod records;
 
 use std::time::Duration;
 
-use super::brake::Brake;
-use super::core::{Event, Gears, Settings};
-use super::shell::Shell;
+use crate::agent::brake::Brake;
+use crate::agent::shell::Shell;
 use crate::config::values::BrakeMode;
+use crate::engine::{Event, Gears, Settings};
 use crate::kernel::numbers::Hook;
 use crate::kernel::probe::Probe;
 use crate::kernel::programs::Programs;
@@ -31,7 +34,7 @@ impl Shell {
             return;
         }
         self.warn_of_hooks();
-        let old = self.core.settings().clone();
+        let old = self.engine.settings().clone();
         let settings = match after {
             Some(hook) => Settings { inexact: hook == Hook::RssStat, ..old },
             None => {
@@ -65,7 +68,7 @@ impl Shell {
             Hook::Lineage => self.troubles.looked_after.extend(self.registry.ids()),
             Hook::Memcg | Hook::RssStat => {
                 let Some((gears, brake)) = self.gears_lost.take() else { return };
-                let old = self.core.settings().clone();
+                let old = self.engine.settings().clone();
                 let longest = Duration::from_millis(old.brake_max_ms);
                 let inexact = hook == Hook::RssStat;
                 self.happen(Event::Settings(Settings { gears, brake, inexact, ..old }));

@@ -9,16 +9,19 @@
 //! registration, `cgroup.kill` does that at once, also without the fork hook: after the signals, and only if nobody
 //! else is in it (`kill/cgroup.rs`). A v1 freezer cgroup to itself is frozen meanwhile (`freezing`).
 
+pub(super) mod freezing;
+pub(super) mod previous_agent;
+pub(super) mod stuck;
+
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use rustix::process::Signal;
 
-use super::clock;
-use super::core::{Event, KillId, Remains};
-use super::registry::Killed;
-use super::remains;
-use super::shell::Shell;
+use crate::agent::event_loop::clock;
+use crate::agent::shell::Shell;
+use crate::agent::workers::registry::Killed;
+use crate::engine::{Event, KillId, Remains};
 use crate::kill::{OwnCgroup, SignalError, ending};
 use crate::memory::Hierarchy;
 use crate::units::{Nanos, Pid};
@@ -142,7 +145,7 @@ impl Shell {
         let here = |pid: &&Pid| {
             members.iter().any(|member| member.process.pid() == **pid && !member.process.ended())
         };
-        let remains: Vec<Remains> = pids.iter().filter(here).map(|pid| remains::of(procfs, *pid)).collect();
+        let remains: Vec<Remains> = pids.iter().filter(here).map(|pid| stuck::of(procfs, *pid)).collect();
         Event::Examined { kill, worker, remains }
     }
 

@@ -12,14 +12,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use self::making::Landed;
-use super::core::{KillId, KillRecord, Note, Release};
-use super::later::{Later, after};
-use super::node;
-use super::shell::Shell;
-use super::visible::Viewer;
+use crate::agent::api::visible::Viewer;
+use crate::agent::event_loop::later::{Later, after};
+use crate::agent::node;
+use crate::agent::shell::Shell;
 use crate::config::Config;
 use crate::control::protocol::Push;
 use crate::control::request::Peer;
+use crate::engine::{KillId, KillRecord, Note, Release};
 pub(super) use crate::journal::Last;
 use crate::journal::{self, JournalView, Writer};
 use crate::report::Report;
@@ -129,12 +129,12 @@ pub(super) fn last_numbers(path: &Path) -> Option<Last> {
 impl Shell {
     /// The signals of a kill are sent: writes down why, and starts to look who holds the memory.
     pub(super) fn record(&mut self, kill: KillId) {
-        let Some(decision) = self.core.decision(kill) else { return };
+        let Some(decision) = self.engine.decision(kill) else { return };
         let decision = Arc::new(decision);
         if let Some(journal) = &self.reports.journal {
             journal.decision(Arc::clone(&decision));
         }
-        let record = self.core.kill(kill);
+        let record = self.engine.kill(kill);
         let victims = record.iter().flat_map(|record| &record.victims);
         let mut peers: Vec<Peer> = Vec::new();
         for peer in victims.filter_map(|victim| self.registry.whose(victim.worker)) {
@@ -180,10 +180,10 @@ impl Shell {
 
     /// Says what happened in the period that ends, if anything did.
     pub(super) fn summarize(&mut self) {
-        let crashed = self.core.counters().crashed;
+        let crashed = self.engine.counters().crashed;
         self.reports.period.crashed(crashed.saturating_sub(self.reports.crashed));
         self.reports.crashed = crashed;
-        if let Some(summary) = self.reports.period.take(&self.reports.node, self.core.settings()) {
+        if let Some(summary) = self.reports.period.take(&self.reports.node, self.engine.settings()) {
             tracing::warn!(target: "summary", "{summary}");
         }
         if let Some(interval) = self.reports.summary_interval {

@@ -7,25 +7,25 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::alarm::Alarm;
-use super::clock;
-use super::core::{Core, Event, Gears, Settings};
-use super::deputy::Deputy;
-use super::descriptors::Shares;
-use super::domains::Domains;
-use super::exporter;
-use super::namespace;
-use super::readiness;
-use super::reports::{Reports, last_numbers};
-use super::scope::Scope;
-use super::shell::Shell;
-use super::survival;
-use super::visible::Shown;
+use crate::agent::api::exporter;
+use crate::agent::api::visible::Shown;
+use crate::agent::domains::Domains;
+use crate::agent::domains::scope::Scope;
+use crate::agent::event_loop::alarm::Alarm;
+use crate::agent::event_loop::clock;
+use crate::agent::event_loop::descriptors::Shares;
+use crate::agent::event_loop::readiness;
+use crate::agent::hooks::namespace;
+use crate::agent::reports::{Reports, last_numbers};
+use crate::agent::shell::Shell;
+use crate::agent::survival;
+use crate::agent::watchdog::Watchdog;
 use crate::config::values::GearChoice;
 use crate::config::{Config, Resolved};
 use crate::control::door::Door;
 use crate::control::request::Request;
 use crate::control::server::{self, Limits};
+use crate::engine::{Engine, Event, Gears, Settings};
 use crate::kernel::numbers::Hook;
 use crate::kernel::programs::{KernelLog, Probes, Programs};
 use crate::memory::{CgroupPath, ReadError};
@@ -69,7 +69,7 @@ const LEAST_WAIT: Duration = Duration::from_micros(100);
 /// Calls that wait for the loop.
 const WAITING_CALLS: usize = 1024;
 
-/// Runs the agent until `shutdown`; a `recorder` is told all that the core is told. `ready` is called when everything
+/// Runs the agent until `shutdown`; a `recorder` is told all that the engine is told. `ready` is called when everything
 /// is guarded and the socket is served.
 ///
 /// # Errors
@@ -148,9 +148,9 @@ pub async fn serve(
     Ok(())
 }
 
-/// When the core or a watchdog wants the next tick, after one at `ticked`. No later than a refresh, whatever the clock did.
+/// When the engine or a watchdog wants the next tick, after one at `ticked`. No later than a refresh, whatever the clock did.
 fn next_tick(shell: &Shell, ticked: Nanos) -> Nanos {
-    let due = shell.core.next_deadline().min(ticked.after(shell.core.pace()));
+    let due = shell.engine.next_deadline().min(ticked.after(shell.engine.pace()));
     shell.next_beat().map_or(due, |beat| due.min(ticked.after(beat)))
 }
 
@@ -177,7 +177,7 @@ fn start(
     config: &Config,
     reports: Reports,
     recorder: Option<Recorder>,
-    ended: mpsc::UnboundedSender<super::members::Ended>,
+    ended: mpsc::UnboundedSender<crate::agent::workers::members::Ended>,
 ) -> Result<Shell, AgentError> {
     let domains = Domains::new(
         config.procfs.clone(),
@@ -196,7 +196,7 @@ fn start(
     settings.gears = gears(config, programs.as_ref().is_ok_and(|programs| programs.usage().is_some()));
     settings.inexact = programs.as_ref().is_ok_and(|programs| programs.usage() == Some(Hook::RssStat));
     settings.cpus = domains.cpus();
-    let mut shell = Shell::new(Core::new(settings.clone()), programs, domains, reports, ended);
+    let mut shell = Shell::new(Engine::new(settings.clone()), programs, domains, reports, ended);
     if shell.programs.as_ref().is_some_and(|programs| programs.usage().is_none()) {
         // Should there be one later.
         shell.gears_lost = Some((gears(config, true), false));
@@ -216,7 +216,7 @@ fn start(
         let added = shell.domains.add_node().map_err(AgentError::Node)?;
         shell.happen(added);
         let total = shell.domains.node_total();
-        let threshold = shell.core.settings().threshold();
+        let threshold = shell.engine.settings().threshold();
         total.map_or(Ok(()), |total| threshold.check_node(total)).map_err(AgentError::Threshold)?;
     }
     for cgroup in &config.cgroups {
@@ -228,7 +228,7 @@ fn start(
         shell.guard_named(&path, config.node).map_err(|error| name(&error))?;
     }
     shell.delay = config.debug_delay;
-    shell.deputy = Deputy::start(config.watchdog, shell.core.settings(), shell.domains.roots())
+    shell.watchdog = Watchdog::start(config.watchdog, shell.engine.settings(), shell.domains.roots())
         .unwrap_or_else(|error| {
             tracing::warn!(%error, "no thread to act if the loop hangs");
             None

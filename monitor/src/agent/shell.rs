@@ -1,5 +1,5 @@
-//! The shell: all that the agent holds, and the one way in which the core hears of anything. `actions` carries out
-//! what the core orders, `tick` does what nobody wakes the loop for, `notes` passes on what is said. Everything
+//! The shell: all that the agent holds, and the one way in which the engine hears of anything. `actions` carries out
+//! what the engine orders, `tick` does what nobody wakes the loop for, `notes` passes on what is said. Everything
 //! between a record and the signal happens on one thread, without waiting for anything. How a thing is done
 //! stands in the rooms around it, which add to `Shell` what they do.
 
@@ -16,26 +16,26 @@ use bytes::BytesMut;
 use monitor_common::{Drops, RECORD_LEN};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::brake::Brake;
-use super::clock;
-use super::core::{Action, Core, Event, Gears, Seen};
-use super::deputy::Deputy;
-use super::descriptors::Shares;
-use super::domains::Domains;
-use super::faults::Troubles;
-use super::former::Former;
-use super::freezing::thawer::Thawer;
-use super::limits::Limits;
-use super::measure::Dying;
-use super::members::Ended;
-use super::numbers::Numbers;
-use super::registry::Registry;
-use super::reports::Reports;
-use super::scope::Scope;
-use super::survival::realtime::Sharing;
-use super::watchers::Watchers;
+use crate::agent::api::watchers::Watchers;
+use crate::agent::brake::Brake;
+use crate::agent::domains::Domains;
+use crate::agent::domains::limits::Limits;
+use crate::agent::domains::scope::Scope;
+use crate::agent::event_loop::clock;
+use crate::agent::event_loop::descriptors::Shares;
+use crate::agent::faults::Troubles;
+use crate::agent::killing::freezing::thawer::Thawer;
+use crate::agent::killing::previous_agent::Former;
+use crate::agent::reports::Reports;
+use crate::agent::survival::realtime::Sharing;
+use crate::agent::watchdog::Watchdog;
+use crate::agent::workers::measure::Dying;
+use crate::agent::workers::members::Ended;
+use crate::agent::workers::numbering::Numbers;
+use crate::agent::workers::registry::Registry;
 use crate::config::Shown;
 use crate::control::door::Bell;
+use crate::engine::{Action, Engine, Event, Gears, Seen};
 use crate::kernel::programs::{Probes, Programs};
 use crate::kill::{Reaper, Released, Returned};
 use crate::memory::{Hierarchy, Roots};
@@ -51,7 +51,7 @@ const WAITING: usize = 256;
 
 /// See the module.
 pub(super) struct Shell {
-    pub(super) core: Core,
+    pub(super) engine: Engine,
     /// With room to spare, so that a kill finds its place without memory (`tick`).
     pub(super) todo: VecDeque<Action>,
     pub(super) programs: Option<Programs>,
@@ -69,7 +69,7 @@ pub(super) struct Shell {
     pub(super) troubles: Troubles,
     pub(super) watchers: Watchers,
     pub(super) reports: Reports,
-    /// Writes down all that the core is told, if that is asked for.
+    /// Writes down all that the engine is told, if that is asked for.
     pub(super) recorder: Option<Recorder>,
     pub(super) ended: UnboundedSender<Ended>,
     pub(super) reaper: Option<Reaper>,
@@ -82,7 +82,7 @@ pub(super) struct Shell {
     pub(super) rechecked: WorkerId,
     pub(super) brake: Brake,
     /// Acts if this loop hangs.
-    pub(super) deputy: Option<Deputy>,
+    pub(super) watchdog: Option<Watchdog>,
     sharing: Sharing,
     /// Gears and brake, while no hook counts usage that did at the start.
     pub(super) gears_lost: Option<(Gears, bool)>,
@@ -106,7 +106,7 @@ pub(super) struct Shell {
 
 impl Shell {
     pub(super) fn new(
-        core: Core,
+        engine: Engine,
         programs: Result<Programs, Box<Probes>>,
         domains: Domains,
         reports: Reports,
@@ -136,7 +136,7 @@ impl Shell {
             unified: Hierarchy::unified(cgroupfs, procfs),
             freezer: Hierarchy::freezer(cgroupfs, procfs),
             thawer: None,
-            core,
+            engine,
             todo: VecDeque::with_capacity(WAITING),
             programs,
             refused,
@@ -155,7 +155,7 @@ impl Shell {
             former: Former::default(),
             rechecked: WorkerId(0),
             brake: Brake::Off,
-            deputy: None,
+            watchdog: None,
             sharing: Sharing::default(),
             gears_lost: None,
             bell: Arc::default(),
@@ -170,21 +170,21 @@ impl Shell {
         }
     }
 
-    /// Tells the core, and does what it orders.
+    /// Tells the engine, and does what it orders.
     pub(super) fn happen(&mut self, event: Event) {
         self.tell(event);
         self.carry_out();
     }
 
-    /// Tells the core, and the recording if there is one: the only way an event reaches it. What the deputy did comes
+    /// Tells the engine, and the recording if there is one: the only way an event reaches it. What the watchdog did comes
     /// before everything that followed from it.
     pub(super) fn tell(&mut self, event: Event) {
-        self.hear_of_the_deputy();
+        self.hear_of_the_watchdog();
         self.tell_this(event);
     }
 
-    pub(super) fn hear_of_the_deputy(&mut self) {
-        let Some(struck) = self.deputy.as_ref().map(Deputy::told) else { return };
+    pub(super) fn hear_of_the_watchdog(&mut self) {
+        let Some(struck) = self.watchdog.as_ref().map(Watchdog::told) else { return };
         for struck in struck {
             self.tell_this(struck);
         }
@@ -195,7 +195,7 @@ impl Shell {
         if let Some(recorder) = &mut self.recorder {
             recorder.note(now, &event);
         }
-        self.core.handle(event, now, &mut self.todo);
+        self.engine.handle(event, now, &mut self.todo);
     }
 }
 

@@ -21,7 +21,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use serde::Serialize;
 
 pub use self::drill::{VICTIM, victim};
-use super::descriptors::Shares;
+use crate::agent::event_loop::descriptors::Shares;
 
 /// What came of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::ask::{self, Ask};
 use super::{exit, past};
-use crate::agent::core::{Explanation, KillId};
 use crate::control::protocol::Op;
+use crate::engine::{Explanation, KillId};
 use crate::printable::printable;
 use crate::snapshot::{self, Answer, Snapshot, SnapshotError, Verdict};
 

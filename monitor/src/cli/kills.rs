@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::ask::{self, Ask};
 use super::table::{UNKNOWN, between, bytes, lines, list, text};
 use super::{exit, past};
-use crate::agent::core::{KillId, KillRecord};
 use crate::control::protocol::Op;
+use crate::engine::{KillId, KillRecord};
 use crate::journal::Past;
 use crate::report::Report;
 

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::ask::{self, Ask, complain};
 use super::exit;
-use crate::agent::core::KillId;
 use crate::config::{self, ConfigFlags};
 use crate::control::protocol::Op;
+use crate::engine::KillId;
 use crate::journal::{self, Past};
 
 /// The kills of a journal. What is skipped is said; `None`: it cannot be read, which is said too.

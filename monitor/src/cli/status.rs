@@ -191,7 +191,7 @@ mod tests {
     fn who_is_held_and_why_nobody_is_can_be_read() {
         let on = json!({"mode": "on", "on": true, "held": [{"worker": "w1", "pid": 7, "since": 1_000_000}]});
         assert_eq!(brake(&on, &json!(5_000_000)), "brake on\n  holds w1 (process 7) for 4 ms\n");
-        let off = json!({"mode": "on", "on": false, "why": "no watchdog", "held": []});
-        assert_eq!(brake(&off, &json!(0)), "brake off: no watchdog\n");
+        let off = json!({"mode": "on", "on": false, "why": "no releaser", "held": []});
+        assert_eq!(brake(&off, &json!(0)), "brake off: no releaser\n");
     }
 }

@@ -1,7 +1,7 @@
 //! The values a setting can have where the standard library has no type for them: one enum for each choice.
 //! Names only; what a choice means is decided by the code that reads it.
 
-pub use crate::agent::core::UnhelpfulKills;
+pub use crate::engine::UnhelpfulKills;
 pub use crate::policy::{OwnerTieBreak, PolicyName};
 
 /// An enum whose variants are written as fixed words in flags, environment, file and output.

@@ -204,7 +204,7 @@ fn bind_within(
     Ok((listener, file))
 }
 
-/// Connections that may wait to be accepted: a burst of runners. The kernel caps it at net.core.somaxconn.
+/// Connections that may wait to be accepted: a burst of runners. The kernel caps it at net.engine.somaxconn.
 const BACKLOG: i32 = 4096;
 
 /// How long a start waits for another agent's.

@@ -7,7 +7,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::units::{Bytes, Nanos, Pid};
+pub use crate::engine::Verdict;
+use crate::units::Pid;
 use crate::worker::{Times, WorkerId};
 
 /// The version of this protocol; a call with another one is refused by name.
@@ -217,27 +218,4 @@ pub enum Push {
         /// How many.
         notes: u64,
     },
-}
-
-/// What the owner of a victim is told.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
-    /// The victim.
-    pub worker: WorkerId,
-    /// The kill's number, as in `monitor kills`.
-    pub kill: u64,
-    /// Whether it should be started again (SPEC 5).
-    pub should_retry: bool,
-    /// Why it should or should not, for people.
-    pub why: String,
-    /// The domain's name.
-    pub domain: String,
-    /// What the domain used at the decision.
-    pub used: Bytes,
-    /// Its threshold.
-    pub threshold: Bytes,
-    /// Its total.
-    pub total: Bytes,
-    /// When the decision was taken.
-    pub decided: Nanos,
 }

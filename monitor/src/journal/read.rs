@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{Decided, Entry, Line, VERSION, older};
-use crate::agent::core::{KillId, KillRecord};
+use crate::engine::{KillId, KillRecord};
 use crate::report::Report;
 use crate::worker::WorkerId;
 

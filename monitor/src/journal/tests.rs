@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
-use crate::agent::core::{Decision, Freed, KillId, Settings};
+use crate::engine::{Decision, Freed, KillId, Settings};
 use crate::report::tests::{decision, record};
 use crate::units::{Bytes, Nanos, Pid};
 

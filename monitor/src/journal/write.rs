@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::file::{Output, WriteError};
 use super::{Decided, Entry, Line, VERSION};
-use crate::agent::core::{Decision, KillRecord, Release};
+use crate::engine::{Decision, KillRecord, Release};
 use crate::report::Report;
 use crate::units::Bytes;
 use crate::worker::WorkerId;

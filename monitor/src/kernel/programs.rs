@@ -233,7 +233,7 @@ impl Programs {
         self.events.as_fd().try_clone_to_owned().map(std::sync::Arc::new)
     }
 
-    /// The map behind the cells, for the watchdog.
+    /// The map behind the cells, for the releaser.
     #[must_use]
     pub fn cells_fd(&self) -> BorrowedFd<'_> {
         self.cells_map.fd().as_fd()

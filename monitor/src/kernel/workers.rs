@@ -1,4 +1,4 @@
-//! The map from process to worker that the programs share with the agent, and with the watchdog that outlives it:
+//! The map from process to worker that the programs share with the agent, and with the releaser that outlives it:
 //! who belongs to whom, and whom the brake holds. Only stores and looks up; signals nobody.
 
 use std::os::fd::{AsFd as _, OwnedFd};

@@ -4,9 +4,9 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::process::{self, Measured, ProcessMemory, parent_of};
+use super::process::{self, ProcessMemory, parent_of};
 use super::{CgroupPath, DomainReader, Hierarchy, Level, Roots, users};
-use crate::units::{Bytes, Pid};
+use crate::units::{Bytes, MemoryKind, Pid};
 
 /// What is charged to `cgroup` if it is the own one of the worker with these processes, its first one first: nobody
 /// else is in it or below it, and none of them elsewhere. Its `monitor run`, which is small and would not be there
@@ -35,7 +35,7 @@ pub fn memory(
         Level::Limited(reading) => reading.used,
         Level::NoLimit { used, .. } => used,
     };
-    Some(ProcessMemory { bytes, measured: Measured::Cgroup })
+    Some(ProcessMemory { bytes, measured: MemoryKind::Cgroup })
 }
 
 /// The parent of a process if it runs this program.
@@ -66,7 +66,7 @@ mod tests {
         tree
     }
 
-    fn of(tree: &Tree, path: &str, worker: &[u32]) -> Option<Measured> {
+    fn of(tree: &Tree, path: &str, worker: &[u32]) -> Option<MemoryKind> {
         let worker: Vec<Pid> = worker.iter().copied().map(Pid).collect();
         memory(&tree.roots, &tree.hierarchy().unwrap(), &cgroup(path), &worker).map(|memory| memory.measured)
     }
@@ -74,11 +74,11 @@ mod tests {
     #[test]
     fn a_cgroup_is_a_workers_own_if_nobody_else_is_in_it_and_nothing_of_it_elsewhere() {
         let tree = tree();
-        assert_eq!(of(&tree, "/box", &[40, 41]), Some(Measured::Cgroup));
+        assert_eq!(of(&tree, "/box", &[40, 41]), Some(MemoryKind::Cgroup));
         assert_eq!(of(&tree, "/box", &[40]), None, "41 is another's");
         assert_eq!(of(&tree, "/box", &[40, 41, 42]), None, "42 is elsewhere");
         tree.remove("proc/42/status");
-        assert_eq!(of(&tree, "/box", &[40, 41, 42]), Some(Measured::Cgroup), "it has ended");
+        assert_eq!(of(&tree, "/box", &[40, 41, 42]), Some(MemoryKind::Cgroup), "it has ended");
         assert_eq!(of(&tree, "/", &[40, 41]), None, "the root is nobody's");
         tree.write("cgroup/box/inner/cgroup.procs", "43\n");
         assert_eq!(of(&tree, "/box", &[40, 41]), None, "somebody is below it");

@@ -5,23 +5,11 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::error::Flaw;
 use super::{Defect, ReadError};
-use crate::units::{Bytes, Pid};
-
-/// What a number of bytes was measured as (SPEC 2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Measured {
-    /// Used memory of the worker's own cgroup.
-    Cgroup,
-    /// Proportional set size: shared pages divided among those that share them.
-    Pss,
-    /// Resident set size: shared pages counted whole, because PSS could not be read for all.
-    Rss,
-}
+use crate::units::{Bytes, MemoryKind, Pid};
 
 /// What processes hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -29,7 +17,7 @@ pub struct ProcessMemory {
     /// Bytes, swapped-out memory not included.
     pub bytes: Bytes,
     /// What they are.
-    pub measured: Measured,
+    pub measured: MemoryKind,
 }
 
 /// The memory of one process: PSS, or RSS where that is denied or the kernel (before 4.14) has none.
@@ -38,24 +26,24 @@ pub struct ProcessMemory {
 /// Gone if it has ended.
 pub fn memory(procfs: &Path, pid: Pid) -> Result<ProcessMemory, ReadError> {
     match pss(procfs, pid) {
-        Ok(bytes) => Ok(ProcessMemory { bytes, measured: Measured::Pss }),
-        Err(_) => rss(procfs, pid).map(|bytes| ProcessMemory { bytes, measured: Measured::Rss }),
+        Ok(bytes) => Ok(ProcessMemory { bytes, measured: MemoryKind::Pss }),
+        Err(_) => rss(procfs, pid).map(|bytes| ProcessMemory { bytes, measured: MemoryKind::Rss }),
     }
 }
 
 /// The memory of several processes together, as a worker's. Those that have ended count nothing; `measured`
-/// is [`Measured::Rss`] if that was taken for any of them.
+/// is [`MemoryKind::Rss`] if that was taken for any of them.
 ///
 /// # Errors
 /// A process that lives can be measured in neither way: the sum is unknown.
 pub fn memory_of_all(procfs: &Path, pids: impl IntoIterator<Item = Pid>) -> Result<ProcessMemory, ReadError> {
-    let mut sum = ProcessMemory { bytes: Bytes(0), measured: Measured::Pss };
+    let mut sum = ProcessMemory { bytes: Bytes(0), measured: MemoryKind::Pss };
     for pid in pids {
         match memory(procfs, pid) {
             Ok(one) => {
                 sum.bytes = sum.bytes.saturating_add(one.bytes);
-                if one.measured == Measured::Rss {
-                    sum.measured = Measured::Rss;
+                if one.measured == MemoryKind::Rss {
+                    sum.measured = MemoryKind::Rss;
                 }
             }
             Err(error) if error.is_gone() => {}

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::meminfo;
-use super::process::{self, Measured, ProcessMemory};
+use super::process::{self, ProcessMemory};
 use super::{CgroupPath, Hierarchy, ReadError};
-use crate::units::{Bytes, Pid};
+use crate::units::{Bytes, MemoryKind, Pid};
 
 /// SPEC 8: commands are cut at this many characters.
 const COMMAND_LENGTH: usize = 100;
@@ -26,7 +26,7 @@ pub struct User {
     /// Bytes it holds.
     pub memory: Bytes,
     /// What `memory` is.
-    pub measured: Measured,
+    pub measured: MemoryKind,
     /// Its command line, at most 100 characters, control characters escaped; `[name]` if it has none.
     pub command: String,
 }
@@ -95,7 +95,7 @@ pub fn top(
         let late = !in_time();
         complete &= !late;
         let memory = if late || dying.contains(&pid) {
-            Ok(ProcessMemory { bytes: rss, measured: Measured::Rss })
+            Ok(ProcessMemory { bytes: rss, measured: MemoryKind::Rss })
         } else {
             process::memory(procfs, pid)
         };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::agent::core::{Decision, KillRecord, Settings, Unhelpful, VictimRecord};
+use crate::engine::{Decision, KillRecord, Settings, Unhelpful, VictimRecord};
 use crate::worker::Kind;
 
 /// What to do after a kill, the most fitting first.

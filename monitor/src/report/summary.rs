@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::advice;
-use crate::agent::core::{KillRecord, Settings};
+use crate::engine::{KillRecord, Settings};
 
 /// Which node it is, for whoever reads the summaries of many.
 #[derive(Debug, Clone, PartialEq, Eq)]

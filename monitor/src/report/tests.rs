@@ -2,10 +2,10 @@
 
 use super::summary::{Node, Period};
 use super::*;
-use crate::agent::core::{KillId, Sample, Settings, Times, Trigger, VictimRecord};
-use crate::memory::process::Measured;
+use crate::engine::{KillId, Sample, Settings, Times, Trigger, VictimRecord};
 use crate::memory::users::User;
 use crate::snapshot::Verdict;
+use crate::units::MemoryKind;
 use crate::units::{Nanos, Pid};
 use crate::worker::{Kind, Times as Budget, WorkerId};
 
@@ -53,7 +53,11 @@ pub(crate) fn record() -> KillRecord {
             should_retry: true,
             why: "newest of the 2 retriable workers of owner \"a\"; no owner has more".to_owned(),
             memory: Some(Bytes(200)),
-            sample: Some(Sample { bytes: Bytes(200), measured: Some(Measured::Pss), at: Nanos(500_000_000) }),
+            sample: Some(Sample {
+                bytes: Bytes(200),
+                measured: Some(MemoryKind::Pss),
+                at: Nanos(500_000_000),
+            }),
         }],
         others: 0,
         used: Bytes(960),
@@ -77,7 +81,7 @@ fn report() -> Report {
             pid: Some(Pid(42)),
             uid: Some(1000),
             memory: Bytes(200),
-            measured: Measured::Pss,
+            measured: MemoryKind::Pss,
             command: "python load.py".to_owned(),
         }],
         complete: false,

@@ -4,9 +4,9 @@ use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 use super::Report;
-use crate::agent::core::{KillRecord, Trigger, VictimRecord};
-use crate::memory::process::Measured;
+use crate::engine::{KillRecord, Trigger, VictimRecord};
 use crate::printable::printable;
+use crate::units::MemoryKind;
 use crate::units::{Bytes, Nanos};
 
 impl Display for Report {
@@ -101,9 +101,9 @@ impl Report {
             Some(sample) => {
                 let before = self.kill.times.decision.map_or(Duration::ZERO, |at| at.since(sample.at));
                 let what = match sample.measured {
-                    Some(Measured::Cgroup) => "usage of its cgroup",
-                    Some(Measured::Pss) => "PSS with its descendants",
-                    Some(Measured::Rss) => "RSS with its descendants, shared pages counted whole",
+                    Some(MemoryKind::Cgroup) => "usage of its cgroup",
+                    Some(MemoryKind::Pss) => "PSS with its descendants",
+                    Some(MemoryKind::Rss) => "RSS with its descendants, shared pages counted whole",
                     None => "with its descendants",
                 };
                 writeln!(

@@ -1,5 +1,5 @@
 //! Which of the command's processes the agent's brake holds, as the agent tells, so that nobody is left stopped if the
-//! agent and its watchdog die at once. Continues them when the agent is lost, and does nothing else.
+//! agent and its releaser die at once. Continues them when the agent is lost, and does nothing else.
 
 use std::collections::HashMap;
 

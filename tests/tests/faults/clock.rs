@@ -1,4 +1,4 @@
-//! Time that passes without the agent, and a clock that is not the kernel programs'. What the core makes of clocks that
+//! Time that passes without the agent, and a clock that is not the kernel programs'. What the engine makes of clocks that
 //! jump is tested there.
 
 use std::io;

@@ -163,10 +163,10 @@ fn a_reading_that_takes_long_is_counted_and_decides_when_it_comes() {
     assert!(scene.agent.said().iter().any(|line| line.contains("a reading was slow")));
 }
 
-/// As on a file server that is dead. What the loop waits for its deputy does, with files of its own: one worker after
+/// As on a file server that is dead. What the loop waits for its watchdog does, with files of its own: one worker after
 /// the other, and nobody when it is below.
 #[test]
-fn while_a_reading_never_returns_the_deputy_kills_one_after_the_other_until_it_is_below() {
+fn while_a_reading_never_returns_the_watchdog_kills_one_after_the_other_until_it_is_below() {
     let sandbox = sandbox!(256);
     let scene = Scene::new(&sandbox, &["--watchdog-ms=1000"], &[libc::SYS_pread64]);
     let (bystander, _) = scene.worker(1, "bystander");
@@ -199,7 +199,7 @@ fn while_a_reading_never_returns_the_deputy_kills_one_after_the_other_until_it_i
     }
     // It looks on, finds it below, and strikes nobody.
     let seen = deputys.load(Ordering::Relaxed);
-    wait_for("the deputy to look on", PATIENCE, || {
+    wait_for("the watchdog to look on", PATIENCE, || {
         Ok((deputys.load(Ordering::Relaxed) > seen + 4).then_some(()))
     })
     .unwrap();

@@ -12,7 +12,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use monitor::agent::core::Seen;
+use monitor::engine::Seen;
 use monitor::kill::{Process as Victim, Released, process_mrelease};
 use monitor::units::Pid;
 use monitor_tests::agent::Agent;

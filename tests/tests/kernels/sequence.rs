@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use monitor::agent::core::{Event, Seen};
+use monitor::engine::{Event, Seen};
 use monitor::recording::Line;
 use monitor_tests::agent::Agent;
 use monitor_tests::caller::Caller;

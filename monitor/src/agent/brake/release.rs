@@ -1,4 +1,4 @@
-//! Continues everyone whom the brake holds, by the shared map alone: for the agent's end, and for the watchdog,
+//! Continues everyone whom the brake holds, by the shared map alone: for the agent's end, and for the releaser,
 //! which knows no workers. Never a process that the map does not name, nor one that got its pid later.
 
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::agent::clock;
+use crate::agent::event_loop::clock;
 use crate::kernel::cells::Cells;
 use crate::kernel::workers::WorkerMap;
 use crate::kill::{Process, start_time, state};

@@ -1,4 +1,4 @@
-//! The agent's handle on its watchdog: starts it with what it inherits, tells whether it lives, and ends it by
+//! The agent's handle on its releaser: starts it with what it inherits, tells whether it lives, and ends it by
 //! closing the pipe.
 
 use std::io;
@@ -11,20 +11,20 @@ use std::time::Duration;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::watchdog::SUBCOMMAND;
+use super::releaser::SUBCOMMAND;
 use crate::kernel::programs::Programs;
 use crate::units::Pid;
 
-/// See the module. Dropped, it lets the watchdog end, which finds nobody to continue then, or does so.
+/// See the module. Dropped, it lets the releaser end, which finds nobody to continue then, or does so.
 #[derive(Debug)]
 pub(in crate::agent) struct Sentinel {
     child: Child,
-    /// Its other end is the watchdog's standard input. No byte is ever written: that it closes is the message.
+    /// Its other end is the releaser's standard input. No byte is ever written: that it closes is the message.
     pipe: Option<OwnedFd>,
 }
 
 impl Sentinel {
-    /// Starts the watchdog. It inherits the three maps and nothing of the programs: those must end with the agent.
+    /// Starts the releaser. It inherits the three maps and nothing of the programs: those must end with the agent.
     pub(super) fn start(programs: &Programs, procfs: &Path, longest: Duration) -> io::Result<Self> {
         let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
         let workers = programs.workers.fds()?;

@@ -4,7 +4,7 @@
 use monitor_common::{MAX_CELLS, NO_PARENT, NODE_CELL};
 
 use super::{Domains, Entry, Found, NODE};
-use crate::agent::core::DomainId;
+use crate::engine::DomainId;
 use crate::kernel::cells::Tuning;
 use crate::kernel::programs::Programs;
 use crate::memory::DomainReader;

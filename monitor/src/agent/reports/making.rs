@@ -8,10 +8,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
-use crate::agent::core::{Decision, KillRecord};
-use crate::agent::later::Later;
-use crate::agent::registry::Entry;
+use crate::agent::event_loop::later::Later;
 use crate::agent::shell::Shell;
+use crate::agent::workers::registry::Entry;
+use crate::engine::{Decision, KillRecord};
 use crate::memory::users::{self, Users};
 use crate::report::Report;
 use crate::units::{Bytes, Pid};
@@ -45,7 +45,7 @@ impl Shell {
     fn look_for_users(&self, domain: &str) -> impl FnOnce() -> Result<Users, String> + Send + 'static {
         let procfs = self.domains.roots().procfs.clone();
         let within = self.domains.cgroup_named(domain);
-        let victims = self.core.victims().into_iter();
+        let victims = self.engine.victims().into_iter();
         let dying: Vec<Pid> = victims.filter_map(|id| self.registry.get(id)).flat_map(Entry::pids).collect();
         move || {
             let within = within.as_ref().map(|(hierarchy, path)| (hierarchy, path));

@@ -1,9 +1,9 @@
-//! Carries out what the core orders, one order after the other; what comes of it is told at once.
+//! Carries out what the engine orders, one order after the other; what comes of it is told at once.
 
 use super::Shell;
-use crate::agent::clock;
-use crate::agent::core::{Action, DomainId, Event};
-use crate::agent::registry::Entry;
+use crate::agent::event_loop::clock;
+use crate::agent::workers::registry::Entry;
+use crate::engine::{Action, DomainId, Event};
 use crate::kernel::programs::Programs;
 use crate::worker::WorkerId;
 
@@ -62,7 +62,7 @@ impl Shell {
     }
 
     fn forget(&mut self, worker: WorkerId) {
-        // Of one that ended there is nobody left whom the deputy could strike.
+        // Of one that ended there is nobody left whom the watchdog could strike.
         let lives = |entry: &Entry| !(entry.members.is_empty() && entry.unheld.is_empty());
         if self.registry.get(worker).is_some_and(lives) {
             self.unname(worker);

@@ -1,8 +1,8 @@
 //! Where a note and a verdict go: the log, the reports, who watches, the launcher. What each makes of it is its own.
 
 use super::Shell;
-use crate::agent::core::Note;
 use crate::control::protocol::{Push, Verdict};
+use crate::engine::Note;
 
 impl Shell {
     pub(super) fn pass_on(&mut self, note: &Note) {

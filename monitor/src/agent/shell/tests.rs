@@ -1,7 +1,7 @@
 //! The path from a crossing record to the signal, as the shell walks it, under an allocator that counts.
 
-mod crowd;
 mod flat;
+mod fork_limit;
 mod names;
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -14,11 +14,11 @@ use rustix::process::Signal;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::*;
-use crate::agent::core::{DomainId, Settings};
 use crate::agent::domains::Asked;
-use crate::agent::later::Later;
+use crate::agent::event_loop::later::Later;
 use crate::config::Config;
 use crate::control::request::Peer;
+use crate::engine::{DomainId, Settings};
 use crate::kill::Process;
 use crate::units::Pid;
 use crate::worker::{Kind, Times};
@@ -83,7 +83,7 @@ fn guarding() -> (Shell, DomainId, UnboundedReceiver<Later>) {
     let (ended, _) = mpsc::unbounded_channel();
     let domains = Domains::new(fixture.join("proc"), fixture.join("cgroup"), false, 8);
     let off = Err(Programs::off("a test"));
-    let mut shell = Shell::new(Core::new(settings.clone()), off, domains, reports, ended);
+    let mut shell = Shell::new(Engine::new(settings.clone()), off, domains, reports, ended);
     shell.happen(Event::Settings(settings));
     let told = shell.domains.add_cgroup(&"/box".parse().unwrap(), Asked::ByName, None).unwrap();
     let [Event::DomainAdded { domain, .. }] = told[..] else { panic!("{told:?}") };

@@ -1,12 +1,12 @@
-//! What the loop does at each turn, and at a tick besides what the core has due: what nobody wakes it for.
+//! What the loop does at each turn, and at a tick besides what the engine has due: what nobody wakes it for.
 
 use std::time::Duration;
 
 use super::{Shell, WAITING};
-use crate::agent::clock;
-use crate::agent::core::Event;
+use crate::agent::event_loop::clock;
 use crate::agent::survival::service;
 use crate::diagnostics;
+use crate::engine::Event;
 
 /// How often it is looked whether the socket's file is there, at most.
 const SOCKET_LOOKS: Duration = Duration::from_secs(2);
@@ -14,13 +14,13 @@ const SOCKET_LOOKS: Duration = Duration::from_secs(2);
 impl Shell {
     /// At each turn of the loop: it does not hang.
     pub(in crate::agent) fn turn(&mut self) {
-        if let Some(deputy) = &self.deputy {
-            deputy.beat();
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.beat();
         }
         service::beat(&mut self.manager_told);
     }
 
-    /// What is due at the core's deadline, and what only a look can tell: deltas, which wake nobody, lost records,
+    /// What is due at the engine's deadline, and what only a look can tell: deltas, which wake nobody, lost records,
     /// descendants without the fork hook.
     pub(in crate::agent) fn tick(&mut self) {
         self.beat();

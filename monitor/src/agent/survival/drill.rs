@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 
-use crate::agent::clock;
-use crate::agent::core::{Action, Core, DomainId, Event, Measured, Settings};
-use crate::agent::registry::Registry;
+use crate::agent::event_loop::clock;
+use crate::agent::workers::registry::Registry;
 use crate::control::request::Peer;
+use crate::engine::{Action, DomainId, Engine, Event, Measured, Settings};
 use crate::kill::{OpenError, Process, Reaper, Released};
 use crate::units::{Bytes, Pid};
 use crate::worker::{Kind, Times, WorkerId};
@@ -34,7 +34,7 @@ pub(super) enum DrillError {
     NoChild(std::io::Error),
     #[error("the child is not there: {0}")]
     NotThere(#[from] OpenError),
-    #[error("the core ordered no kill")]
+    #[error("the engine ordered no kill")]
     NoOrder,
     #[error("the child could not be signalled: {0}")]
     Refused(String),
@@ -130,7 +130,7 @@ fn start() -> std::io::Result<Victim> {
 /// Whether a core of its own, told that a domain is above, orders the child's death.
 fn orders(worker: WorkerId, pid: Pid) -> bool {
     let domain = DomainId(0);
-    let mut core = Core::new(Settings { usage_threshold: 0.5, ..Settings::default() });
+    let mut engine = Engine::new(Settings { usage_threshold: 0.5, ..Settings::default() });
     let measured = Measured::Known { total: Bytes(1 << 30), used: Bytes(1 << 30) };
     let kind = Kind::Task { max_retries: Times::Unlimited };
     let events = [
@@ -149,7 +149,7 @@ fn orders(worker: WorkerId, pid: Pid) -> bool {
     ];
     let mut todo = VecDeque::new();
     for event in events {
-        core.handle(event, clock::now(), &mut todo);
+        engine.handle(event, clock::now(), &mut todo);
     }
     todo.iter().any(|action| matches!(action, Action::Kill { worker: victim, .. } if *victim == worker))
 }

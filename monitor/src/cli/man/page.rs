@@ -124,7 +124,7 @@ fn variables(command: &Command) -> Vec<(String, String)> {
     for setting in taken {
         found.push((setting.env.to_owned(), format!("The setting {}: {}.", setting.key, setting.range())));
         for ray in setting.ray {
-            let same = format!("Ray's name of {}, which counts before it.", setting.env);
+            let same = format!("Ray's name for the same; {} counts first.", setting.env);
             found.push((ray.name.to_owned(), same));
         }
     }

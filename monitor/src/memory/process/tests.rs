@@ -9,8 +9,8 @@ use super::*;
 fn pss_is_taken_and_rss_where_there_is_none() {
     let tree = Tree::of("v1");
     let of = |pid| memory(&tree.roots.procfs, Pid(pid));
-    assert_eq!(of(41), Ok(ProcessMemory { bytes: Bytes(1000 << 10), measured: Measured::Pss }));
-    assert_eq!(of(42), Ok(ProcessMemory { bytes: Bytes(2000 << 10), measured: Measured::Rss }));
+    assert_eq!(of(41), Ok(ProcessMemory { bytes: Bytes(1000 << 10), measured: MemoryKind::Pss }));
+    assert_eq!(of(42), Ok(ProcessMemory { bytes: Bytes(2000 << 10), measured: MemoryKind::Rss }));
     assert!(of(999).unwrap_err().is_gone());
 }
 
@@ -28,9 +28,9 @@ fn a_tree_is_summed_and_says_the_weakest_measure() {
         "nor who descends from it"
     );
     let sum = memory_of_all(procfs, [40, 41, 42, 999].map(Pid)).unwrap();
-    assert_eq!(sum, ProcessMemory { bytes: Bytes(7000 << 10), measured: Measured::Rss });
+    assert_eq!(sum, ProcessMemory { bytes: Bytes(7000 << 10), measured: MemoryKind::Rss });
     let sum = memory_of_all(procfs, [40, 41].map(Pid)).unwrap();
-    assert_eq!(sum, ProcessMemory { bytes: Bytes(5000 << 10), measured: Measured::Pss });
+    assert_eq!(sum, ProcessMemory { bytes: Bytes(5000 << 10), measured: MemoryKind::Pss });
 }
 
 #[rstest]

@@ -5,7 +5,7 @@ use super::*;
 
 const LONG: Duration = Duration::from_secs(3600);
 
-fn sizes(users: &Users) -> Vec<(u32, u64, Measured)> {
+fn sizes(users: &Users) -> Vec<(u32, u64, MemoryKind)> {
     users.top.iter().map(|user| (user.pid.unwrap().0, user.memory.0 / 1024, user.measured)).collect()
 }
 
@@ -15,7 +15,7 @@ fn the_largest_come_first_by_what_is_theirs() {
     let users = top(&tree.roots.procfs, None, 10, LONG, &[]).unwrap();
     assert_eq!(
         sizes(&users),
-        [(40, 4000, Measured::Pss), (42, 2000, Measured::Rss), (41, 1000, Measured::Pss)],
+        [(40, 4000, MemoryKind::Pss), (42, 2000, MemoryKind::Rss), (41, 1000, MemoryKind::Pss)],
         "41 has the largest RSS, most of it shared; 42 has no PSS to read; the kernel thread has no memory"
     );
     assert!(users.complete);
@@ -24,12 +24,12 @@ fn the_largest_come_first_by_what_is_theirs() {
 #[test]
 fn no_more_than_asked_for_and_only_of_the_cgroup() {
     let tree = Tree::of("v1");
-    assert_eq!(sizes(&top(&tree.roots.procfs, None, 1, LONG, &[]).unwrap()), [(40, 4000, Measured::Pss)]);
+    assert_eq!(sizes(&top(&tree.roots.procfs, None, 1, LONG, &[]).unwrap()), [(40, 4000, MemoryKind::Pss)]);
     let hierarchy = tree.hierarchy().unwrap();
     let dying = top(&tree.roots.procfs, None, 1, LONG, &[Pid(40)]).unwrap();
-    assert_eq!(sizes(&dying)[0].2, Measured::Rss, "its memory is not held while it dies");
+    assert_eq!(sizes(&dying)[0].2, MemoryKind::Rss, "its memory is not held while it dies");
     let within = top(&tree.roots.procfs, Some((&hierarchy, &cgroup("/box"))), 10, LONG, &[]).unwrap();
-    assert_eq!(sizes(&within), [(40, 4000, Measured::Pss), (41, 1000, Measured::Pss)]);
+    assert_eq!(sizes(&within), [(40, 4000, MemoryKind::Pss), (41, 1000, MemoryKind::Pss)]);
     assert!(within.complete, "999 has ended, which is nothing to report");
     let none = top(&tree.roots.procfs, Some((&hierarchy, &cgroup("/none"))), 10, LONG, &[]);
     assert!(none.unwrap_err().is_missing_file());

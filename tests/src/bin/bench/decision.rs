@@ -1,4 +1,4 @@
-//! Part `decision`: the policy's time among many workers. Measured by `cargo bench --package monitor --bench policy`; here
+//! Part `decision`: the policy's time among many workers. Measured by `cargo bench --package monitor-core --bench policy`; here
 //! only started and read.
 
 use std::fs;
@@ -18,9 +18,9 @@ pub(crate) struct Decision {
 /// Of the default policy. Or why there are none.
 pub(crate) fn measure() -> Result<Vec<Decision>, String> {
     let cargo = std::env::var_os("CARGO").ok_or("started without cargo: use `cargo xtask bench`")?;
-    eprintln!("decision time: cargo bench --package monitor --bench policy");
+    eprintln!("decision time: cargo bench --package monitor-core --bench policy");
     let mut command = Command::new(cargo);
-    command.args(["bench", "--package", "monitor", "--bench", "policy", "--"]);
+    command.args(["bench", "--package", "monitor-core", "--bench", "policy", "--"]);
     command.args(["--quick", "--noplot", "group_by_owner/insert_choose_remove"]);
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
     match status {

@@ -185,7 +185,7 @@ fn decisions(decisions: &Result<Vec<decision::Decision>, String>) -> String {
     };
     format!(
         "## Decision\n\n`group_by_owner`: a worker comes, the victim is chosen, the worker goes \
-         (`cargo bench --package monitor --bench policy`).\n\n{body}"
+         (`cargo bench --package monitor-core --bench policy`).\n\n{body}"
     )
 }
 

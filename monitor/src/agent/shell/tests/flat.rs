@@ -1,12 +1,12 @@
-//! What the agent keeps of its kills: as much after five thousand as after one thousand. Kills go through the core and
+//! What the agent keeps of its kills: as much after five thousand as after one thousand. Kills go through the engine and
 //! the reports as they do in the agent; only processes and readings are made up. Without a journal: that keeps nothing
 //! but a short queue, and waits for the disk at each line.
 
 use std::process::Command;
 
 use super::*;
-use crate::agent::core::{Measured, Seen};
 use crate::control::protocol::Op;
+use crate::engine::{Measured, Seen};
 use crate::units::Bytes;
 
 /// Set in the process that counts: heap bytes are those of all threads, and other tests have some too.
@@ -129,7 +129,7 @@ impl Node {
 
     /// Kills until there were so many, and gives what is on the heap then.
     async fn heap_after(&mut self, kills: u64) -> usize {
-        while self.shell.core.counters().killed < kills {
+        while self.shell.engine.counters().killed < kills {
             self.kill().await;
         }
         LIVE.load(Ordering::Relaxed)
@@ -165,7 +165,7 @@ async fn after_thousands_of_kills_the_heap_is_as_large_as_before() {
         after_five_thousand.abs_diff(after_a_thousand) < NOISE,
         "after 1000 kills: {after_a_thousand} bytes; after 5000: {after_five_thousand}"
     );
-    assert_eq!(node.shell.core.kills().count(), 256, "those that `kills` lists");
+    assert_eq!(node.shell.engine.kills().count(), 256, "those that `kills` lists");
     node.answers_piecewise();
 }
 

@@ -1,7 +1,7 @@
-//! Which names the deputy has: those of workers who are as they were when the loop gave them.
+//! Which names the watchdog has: those of workers who are as they were when the loop gave them.
 
 use super::*;
-use crate::agent::core::Measured;
+use crate::engine::Measured;
 use crate::units::Bytes;
 
 const OTHER: WorkerId = WorkerId(2);
@@ -14,21 +14,21 @@ fn process(sleeper: &Sleeper) -> Process {
     Process::open_unchecked(Pid(sleeper.0.id())).unwrap()
 }
 
-/// A shell with this worker, below its threshold, that has just told its deputy whom it would kill.
+/// A shell with this worker, below its threshold, that has just told its watchdog whom it would kill.
 fn named(sleeper: &Sleeper) -> Shell {
     let mut shell = shell(sleeper);
     let measured = Measured::Known { total: Bytes(100 << 20), used: Bytes(10 << 20) };
     shell.tell(Event::Reading { domain: DomainId(1), measured, counter: 0 });
     shell.todo.clear();
     let patience = Some(Duration::from_secs(3600));
-    shell.deputy = Deputy::start(patience, shell.core.settings(), shell.domains.roots()).unwrap();
+    shell.watchdog = Watchdog::start(patience, shell.engine.settings(), shell.domains.roots()).unwrap();
     shell.nominate();
     assert!(names(&shell, WORKER));
     shell
 }
 
 fn names(shell: &Shell, worker: WorkerId) -> bool {
-    shell.deputy.as_ref().unwrap().names(worker)
+    shell.watchdog.as_ref().unwrap().names(worker)
 }
 
 /// They come and go by the hundred between two ticks, and a loop may hang at any time.

@@ -1,0 +1,220 @@
+//! The engine: a state machine that is told what happens and says what to do. `handle(event, now)` → actions.
+//!
+//! Invariants: no I/O, no clock, no threads, so that a recorded run can be replayed. Only an authoritative reading
+//! above the threshold leads to a kill. Never two kills in flight in domains that overlap. Nobody is a victim who
+//! is not registered. Every kill ends confirmed or timed out.
+
+mod action;
+mod brake;
+mod confirm;
+mod decision;
+mod domain;
+mod event;
+mod facts;
+mod flight;
+mod gear;
+mod hierarchy;
+mod kills;
+mod note;
+mod owed;
+mod readings;
+mod resting;
+mod returning;
+mod settings;
+mod struck;
+#[cfg(test)]
+mod tests;
+mod unhelpful;
+mod view;
+mod views;
+mod worker;
+mod workers;
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use core::time::Duration;
+
+pub use self::action::Action;
+use self::brake::Brake;
+pub use self::decision::{Decision, Input};
+use self::domain::Domain;
+pub use self::event::Event;
+pub use self::facts::{
+    DomainId, Freed, Gear, Gears, HeldView, KillId, Measured, Release, Remains, Sample, Seen, Trigger,
+    UnhelpfulKills, Verdict,
+};
+use self::flight::{Flight, Spare};
+use self::gear::Shift;
+pub use self::note::{Chosen, Note};
+pub use self::settings::Settings;
+pub use self::unhelpful::Unhelpful;
+pub use self::view::{
+    Counters, DomainView, Explanation, KillRecord, Times, VictimRecord, WorkerState, WorkerView,
+};
+use self::worker::Worker;
+use crate::prelude::*;
+use crate::threshold::Threshold;
+use crate::units::Nanos;
+use crate::worker::{Activity, WorkerId};
+
+/// How many past kills are kept for `kills`: about 2 KiB each.
+const HISTORY: usize = 256;
+
+/// The most time between two refreshes while there is nobody to kill, unless more is set.
+const UNHURRIED: Duration = Duration::from_secs(1);
+
+/// The state machine. See the module.
+#[derive(Debug)]
+pub struct Engine {
+    settings: Settings,
+    domains: BTreeMap<DomainId, Domain>,
+    workers: BTreeMap<WorkerId, Worker>,
+    /// Who could not be signalled for the moment, by when it is a candidate again.
+    resting: BTreeSet<(Nanos, WorkerId)>,
+    /// At most one for each family of domains: a handful.
+    flights: Vec<Flight>,
+    spare: Spare,
+    history: VecDeque<KillRecord>,
+    last_kill: KillId,
+    next_refresh: Nanos,
+    /// Nobody is killed before: workers of a former agent are coming back.
+    settle_until: Nanos,
+    brake: Brake,
+    gear: Shift,
+    counters: Counters,
+}
+
+impl Engine {
+    /// A core without domains and workers.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            domains: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            resting: BTreeSet::new(),
+            flights: Vec::new(),
+            spare: Spare::new(),
+            history: VecDeque::new(),
+            last_kill: KillId(0),
+            next_refresh: Nanos(0),
+            settle_until: Nanos(0),
+            brake: Brake::default(),
+            gear: Shift::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes note of what happened at `now` and appends what is to be done to `todo`.
+    pub fn handle(&mut self, event: Event, now: Nanos, todo: &mut VecDeque<Action>) {
+        match event {
+            Event::Settings(settings) => {
+                if self.settings.gears == Gears::None {
+                    // A hot hook that comes now is not attached yet.
+                    self.gear = Shift::default();
+                }
+                self.settings = settings;
+                self.read_all(todo);
+            }
+            Event::Resumed { last_kill } => self.last_kill = self.last_kill.max(last_kill),
+            Event::DomainAdded { domain, name, parent } => {
+                self.domains.insert(domain, Domain::new(name, parent, self.settings.policy()));
+                // There is never more than one kill in each.
+                self.flights.reserve(self.domains.len());
+                todo.push_back(Action::Read(domain));
+            }
+            Event::Reparented { domain, parent } => self.reparent(domain, parent),
+            Event::DomainRemoved { domain } => self.remove_domain(domain, now, todo),
+            Event::Reading { domain, measured, counter } => self.read(domain, measured, counter, now, todo),
+            Event::Delta { domain, counter, pushed } => self.delta(domain, counter, pushed, todo),
+            Event::Crossing { domain, counter, pushed } => self.crossing(domain, counter, pushed, todo),
+            Event::Lost { records } => self.lost(records, now, todo),
+            Event::Registered { worker, pid, uid, kind, owner, name, attempt, domains } => {
+                let candidate = crate::worker::Candidate {
+                    id: worker,
+                    kind,
+                    uid,
+                    owner: owner.map(Into::into),
+                    started: now,
+                    activity: Activity::Busy,
+                    memory: None,
+                };
+                let mut new = Worker::new(candidate, pid, domains);
+                (new.name, new.attempt) = (name, attempt);
+                self.register(new, now, todo);
+            }
+            Event::Unregistered { worker } => self.unregister(worker, now, todo),
+            Event::Forked { worker, pid } => self.forked(worker, pid, todo),
+            Event::Stopped { worker, pid, at } => self.stopped(worker, pid, at, now, todo),
+            Event::Ended { worker, pid, seen, status, at } => {
+                self.held_ends(pid, at, todo);
+                if let Some(found) = self.workers.get_mut(&worker) {
+                    found.end(pid, seen, status, at);
+                    self.after_an_end(worker, now, todo);
+                }
+            }
+            Event::Signalled { kill, worker, at, refused, cgroup, freezer } => {
+                if let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == kill) {
+                    flight.record.cgroup_kill = cgroup.or(flight.record.cgroup_kill.take());
+                    flight.record.freezer = freezer.or(flight.record.freezer.take());
+                }
+                self.signalled(kill, worker, at, refused, now, todo);
+            }
+            Event::Struck { domain, worker, at, used, total } => {
+                self.struck(domain, worker, (used, total), at, now, todo);
+            }
+            Event::Memory { worker, memory, measured } => {
+                let sample = memory.map(|bytes| Sample { bytes, measured, at: now });
+                self.measured(worker, sample);
+            }
+            Event::Refused { kill, worker, pid, at, for_now } => {
+                self.refused(kill, worker, (pid, for_now), at, now, todo);
+            }
+            Event::Examined { kill, worker, remains } => self.examined(kill, worker, remains, now, todo),
+            Event::Moved { worker, domains } => self.moved(worker, domains, todo),
+            Event::Idle { worker, ever_leased } => {
+                self.set_activity(worker, Activity::Idle { ever_leased }, now)
+            }
+            Event::Leased { worker } => self.set_activity(worker, Activity::Busy, now),
+            Event::Started { worker, at } => self.started(worker, at),
+            Event::Settle { until } => self.settle_until = until,
+            Event::Tick => self.tick(now, todo),
+        }
+    }
+
+    /// When the engine wants to be ticked next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Nanos {
+        let flights = self.flights.iter().map(Flight::next_deadline);
+        flights.chain(self.brake_deadline()).chain(self.next_rested()).fold(self.next_refresh, Nanos::min)
+    }
+
+    /// The most time between two refreshes. While nobody is registered there is nobody to kill, so that nothing is late:
+    /// four times as long, at most a second.
+    #[must_use]
+    pub fn pace(&self) -> Duration {
+        let refresh = self.settings.refresh();
+        if self.workers.is_empty() { refresh.max((4 * refresh).min(UNHURRIED)) } else { refresh }
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn tick(&mut self, now: Nanos, todo: &mut VecDeque<Action>) {
+        self.check_deadlines(now, todo);
+        self.free_whom_it_may(now, todo);
+        self.wake_the_rested(now, todo);
+        let next = now.after(self.pace());
+        // Further away than that it can only be if the clock went back.
+        if now >= self.next_refresh || self.next_refresh > next {
+            self.next_refresh = next;
+            self.read_all(todo);
+        }
+    }
+
+    fn threshold(&self) -> Threshold {
+        self.settings.threshold()
+    }
+}

@@ -1,0 +1,209 @@
+//! From a kill in flight to its end: SIGTERM's grace, the deaths, the memory, the refusals, the deadline. Every kill
+//! ends here, confirmed, refused or given up.
+
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+use super::flight::Flight;
+use super::worker::Life;
+use super::{Action, Engine, HISTORY, KillId, KillRecord, Note, Remains, Trigger};
+use crate::prelude::*;
+use crate::units::{Bytes, Nanos, Pid};
+use crate::worker::WorkerId;
+
+impl Engine {
+    /// What became of the order to kill one of the victims. After the last there is time for the rest.
+    pub(super) fn signalled(
+        &mut self,
+        kill: KillId,
+        worker: WorkerId,
+        at: Nanos,
+        refused: Option<String>,
+        now: Nanos,
+        todo: &mut VecDeque<Action>,
+    ) {
+        let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == kill) else { return };
+        flight.record.times.signal.get_or_insert(at);
+        if refused.is_some() {
+            flight.record.refused = refused;
+        }
+        if flight.victims.last() == Some(&worker) {
+            self.book(kill, now, todo);
+        }
+    }
+
+    /// A process of a victim could not be signalled. If that was the last that is waited for, the kill is over.
+    pub(super) fn refused(
+        &mut self,
+        kill: KillId,
+        worker: WorkerId,
+        (pid, for_now): (Pid, bool),
+        at: Nanos,
+        now: Nanos,
+        todo: &mut VecDeque<Action>,
+    ) {
+        let Some(found) = self.workers.get_mut(&worker) else { return };
+        if found.life == Life::BeingKilled(kill) {
+            found.refuse(pid, for_now, at);
+            self.check_flight(kill, now, todo);
+        } else if matches!(found.life, Life::Refused { .. }) && !for_now {
+            // The kill was over by what was refused before.
+            found.life = Life::Refused { again: None };
+        }
+    }
+
+    /// What the processes of a stuck victim wait for.
+    pub(super) fn examined(
+        &mut self,
+        kill: KillId,
+        worker: WorkerId,
+        remains: Vec<Remains>,
+        now: Nanos,
+        todo: &mut VecDeque<Action>,
+    ) {
+        if let Some(record) = self.history.iter_mut().rev().find(|record| record.id == kill) {
+            record.stuck.extend(remains.iter().cloned());
+        }
+        let pids = remains.iter().map(|process| process.pid).collect();
+        todo.push_back(Action::Note(Note::Stuck { at: now, kill, worker, pids, remains }));
+    }
+
+    /// Whether a kill's victims were only asked to end so far.
+    pub(super) fn in_grace(&self, kill: KillId) -> bool {
+        self.flights.iter().any(|flight| flight.id == kill && flight.grace_until.is_some())
+    }
+
+    /// They were asked, and did not all end.
+    fn end_grace(&mut self, kill: KillId, now: Nanos, todo: &mut VecDeque<Action>) {
+        let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == kill) else { return };
+        if flight.grace_until.is_none_or(|until| until > now) {
+            return;
+        }
+        flight.grace_until = None;
+        for victim in &flight.victims {
+            if self.workers.get(victim).is_some_and(|worker| worker.dead_at().is_none()) {
+                Action::Kill { kill, worker: *victim }.first(todo);
+            }
+        }
+    }
+
+    /// The first reading after a kill completes what is known of it; what is to be said is returned.
+    pub(super) fn over(&mut self, kill: KillId, used: Option<Bytes>) -> Option<Note> {
+        let record = self.history.iter_mut().rev().find(|record| record.id == kill)?;
+        record.used_after = used;
+        Some(Note::Killed(Box::new(record.clone())))
+    }
+
+    /// Is the kill over? Confirmed: every victim died and its memory is back, or the bounded wait for it passed.
+    pub(super) fn check_flight(&mut self, kill: KillId, now: Nanos, todo: &mut VecDeque<Action>) {
+        let Some(index) = self.flights.iter().position(|flight| flight.id == kill) else { return };
+        let flight = &mut self.flights[index];
+        let mut dead_at = Some(Nanos(0));
+        let (mut back, mut refused) = (true, false);
+        for victim in &flight.victims {
+            let Some(worker) = self.workers.get(victim) else { continue };
+            dead_at = dead_at.zip(worker.dead_at()).map(|(one, other)| one.max(other));
+            back &= worker.memory_is_back();
+            refused |= worker.refused();
+        }
+        let Some(dead) = dead_at else {
+            // Somebody was forked before the signal and told of after the last death.
+            (flight.memory_deadline, flight.wait) = (None, None);
+            return;
+        };
+        flight.record.times.dead = (!refused).then_some(dead);
+        let wait = Duration::from_millis(self.settings.memory_wait_ms);
+        let until = *flight.memory_deadline.get_or_insert(dead.after(wait));
+        if now < until && !(back && (refused || self.memory_is_proven(index, now, todo))) {
+            return;
+        }
+        // The wait for a reading is over, and none showed it.
+        let shown = self.flights[index].wait.is_none();
+        if back && !refused && shown {
+            self.flights[index].record.times.memory_back = Some(now);
+        }
+        self.land(index, !refused, now, todo);
+    }
+
+    /// The kill is over, one way or the other: its victims leave the books or are stuck, and the domain is read
+    /// again, which may lead to the next victim.
+    pub(super) fn land(&mut self, index: usize, confirmed: bool, now: Nanos, todo: &mut VecDeque<Action>) {
+        self.book(self.flights[index].id, now, todo);
+        let flight = self.flights.remove(index);
+        let mut record = flight.record;
+        record.confirmed = confirmed;
+        record.memory_late = confirmed && record.times.memory_back.is_none();
+        self.counters.memory_late += u64::from(record.memory_late);
+        if let Some(domain) = self.domains.get_mut(&flight.domain) {
+            // What is above after this is a new case.
+            domain.crossed = Some((now, Trigger::AfterKill));
+            domain.after_kill = Some(flight.id);
+            domain.asked = None;
+        }
+        for victim in flight.victims {
+            let Some(worker) = self.workers.get_mut(&victim) else { continue };
+            let (kill, pids) = (flight.id, worker.pids());
+            if worker.dead_at().is_none() {
+                self.counters.stuck += 1;
+                worker.life = Life::Stuck(kill);
+                todo.push_back(Action::Examine { kill, worker: victim, pids });
+            } else if worker.refused() {
+                self.counters.refused += 1;
+                self.rest(victim, now);
+                let why = record.refused.clone().unwrap_or_default();
+                todo.push_back(Action::Note(Note::Refused { at: now, kill, worker: victim, pids, why }));
+            } else {
+                self.counters.killed += 1;
+                self.forget(victim, now, todo);
+            }
+        }
+        self.remember(record);
+        todo.push_back(Action::Read(flight.domain));
+    }
+
+    /// The victims of kills that are not over.
+    #[must_use]
+    pub fn victims(&self) -> Vec<WorkerId> {
+        self.flights.iter().flat_map(|flight| flight.victims.iter().copied()).collect()
+    }
+
+    /// Whether this worker is one of them.
+    #[must_use]
+    pub fn in_flight(&self, worker: WorkerId) -> bool {
+        self.flights.iter().any(|flight| flight.victims.contains(&worker))
+    }
+
+    /// The victims of kills whose time is up.
+    #[must_use]
+    pub fn overdue(&self, now: Nanos) -> Vec<WorkerId> {
+        let due = self.flights.iter().filter(|flight| flight.next_deadline() <= now);
+        due.flat_map(|flight| flight.victims.iter().copied()).collect()
+    }
+
+    /// Flights whose time is up.
+    pub(super) fn check_deadlines(&mut self, now: Nanos, todo: &mut VecDeque<Action>) {
+        let due: Vec<KillId> = self
+            .flights
+            .iter()
+            .filter(|flight| flight.next_deadline() <= now)
+            .map(|flight| flight.id)
+            .collect();
+        for kill in due {
+            self.end_grace(kill, now, todo);
+            self.check_flight(kill, now, todo);
+            let late = |flight: &Flight| {
+                flight.id == kill && flight.memory_deadline.is_none() && flight.deadline <= now
+            };
+            if let Some(index) = self.flights.iter().position(late) {
+                self.land(index, false, now, todo);
+            }
+        }
+    }
+
+    pub(super) fn remember(&mut self, record: KillRecord) {
+        if self.history.len() == HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(record);
+    }
+}

@@ -1,0 +1,169 @@
+//! A decision with everything that led to it (SPEC 8): enough to take it again, by the same code, without an agent.
+//!
+//! It is put together after the signal was sent, because it copies every candidate. It must not be changed by what
+//! happens later.
+
+use serde::{Deserialize, Serialize};
+
+use super::facts::KillId;
+use super::settings::Settings;
+use super::{Domain, Engine, KillRecord};
+use crate::policy::Roster;
+use crate::prelude::*;
+use crate::snapshot::{self, Answer, Verdict};
+use crate::threshold::ThresholdError;
+use crate::units::{Bytes, Nanos};
+use crate::worker::{Activity, Candidate, Kind, WorkerId};
+
+/// What the policy knew of one candidate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// Which; registration order too.
+    pub worker: WorkerId,
+    /// Task or actor, with its budget.
+    #[serde(flatten)]
+    pub kind: Kind,
+    /// Of whom it is: equal names of different users are different owners. 0 in what older agents wrote, as if all
+    /// were one user's, which is how those agents decided.
+    #[serde(default)]
+    pub uid: u32,
+    /// Its caller.
+    pub owner: Option<String>,
+    /// When it began.
+    pub started: Nanos,
+    /// Null: it is busy; else it is idle, and this says whether it ever ran anything.
+    pub idle_ever_leased: Option<bool>,
+    /// In bytes, as last measured.
+    pub memory: Option<Bytes>,
+}
+
+impl Input {
+    fn of(candidate: &Candidate) -> Self {
+        Self {
+            worker: candidate.id,
+            kind: candidate.kind,
+            uid: candidate.uid,
+            owner: candidate.owner.as_deref().map(str::to_owned),
+            started: candidate.started,
+            idle_ever_leased: match candidate.activity {
+                Activity::Busy => None,
+                Activity::Idle { ever_leased } => Some(ever_leased),
+            },
+            memory: candidate.memory,
+        }
+    }
+
+    fn candidate(&self) -> Candidate {
+        Candidate {
+            id: self.worker,
+            kind: self.kind,
+            uid: self.uid,
+            owner: self.owner.as_deref().map(Into::into),
+            started: self.started,
+            activity: self
+                .idle_ever_leased
+                .map_or(Activity::Busy, |ever_leased| Activity::Idle { ever_leased }),
+            memory: self.memory,
+        }
+    }
+}
+
+/// See the module. Sizes in bytes, times in nanoseconds of `CLOCK_MONOTONIC`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// The kill's number.
+    pub kill: KillId,
+    /// When it was taken.
+    pub at: Nanos,
+    /// The domain's name.
+    pub domain: String,
+    /// The settings in force.
+    pub settings: Settings,
+    /// The reading: SPEC 2.
+    pub total: Bytes,
+    /// The reading: SPEC 2.
+    pub used: Bytes,
+    /// SPEC 3.
+    pub threshold: Bytes,
+    /// All candidates of the domain in registration order, the victims among them.
+    pub candidates: Vec<Input>,
+    /// Whom it took, in the order in which they were chosen.
+    pub victims: Vec<Verdict>,
+}
+
+impl Decision {
+    /// Takes the decision again from its inputs, by the code that took it: the threshold from the settings, the
+    /// victims and the whole ranking from the candidates.
+    ///
+    /// # Errors
+    /// The settings and the total give no threshold: the inputs are not those of a decision.
+    pub fn again(&self) -> Result<Answer, ThresholdError> {
+        let line = self.settings.threshold();
+        let mut roster = Roster::new(self.settings.policy());
+        for input in &self.candidates {
+            roster.insert(input.candidate());
+        }
+        let domain = snapshot::Domain {
+            total: Some(self.total),
+            used: Some(self.used),
+            threshold: Some(line.at(self.total)?),
+        };
+        Ok(snapshot::answer(&roster, domain, &[], |worker: WorkerId| worker.to_string()))
+    }
+
+    /// Where `again` differs from what was decided; empty: nowhere.
+    #[must_use]
+    pub fn differences(&self, again: &Answer) -> Vec<String> {
+        let names = |victims: &[Verdict]| {
+            let each = victims.iter().map(|victim| {
+                format!("{} ({})", victim.id, if victim.should_retry { "retry" } else { "no retry" })
+            });
+            each.collect::<Vec<_>>().join(", ")
+        };
+        let mut found = Vec::new();
+        if again.threshold != Some(self.threshold) {
+            let now = again.threshold.map_or_else(|| "none".to_owned(), |line| line.0.to_string());
+            found.push(format!("the threshold was {} bytes and is {now}", self.threshold.0));
+        }
+        if again.victims != self.victims {
+            let now = if again.victims.is_empty() { "nobody".to_owned() } else { names(&again.victims) };
+            found.push(format!("the victims were {} and are {now}", names(&self.victims)));
+        }
+        found
+    }
+}
+
+impl Engine {
+    /// The decision of a kill that has just been ordered: to be asked for at `Action::Record`, when its victims are
+    /// signalled and its domain's roster is otherwise as it was. `None`: no such kill, or it is over.
+    #[must_use]
+    pub fn decision(&self, kill: KillId) -> Option<Decision> {
+        if let Some(flight) = self.flights.iter().find(|flight| flight.id == kill) {
+            return self.put_together(&flight.record, self.domains.get(&flight.domain)?, &flight.taken);
+        }
+        // A dry run takes nobody off the roster, and is over at once.
+        let record = self.history.iter().rev().find(|record| record.id == kill && record.dry_run)?;
+        let domain = self.domains.values().find(|domain| domain.name == record.domain)?;
+        self.put_together(record, domain, &[])
+    }
+
+    fn put_together(&self, record: &KillRecord, domain: &Domain, taken: &[Candidate]) -> Option<Decision> {
+        let mut candidates: Vec<Input> = domain.roster.iter().chain(taken).map(Input::of).collect();
+        candidates.sort_unstable_by_key(|input| input.worker);
+        let victims = record
+            .victims
+            .iter()
+            .map(|victim| Verdict { id: victim.worker.to_string(), should_retry: victim.should_retry });
+        Some(Decision {
+            kill: record.id,
+            at: record.times.decision?,
+            domain: record.domain.clone(),
+            settings: self.settings.clone(),
+            total: record.total,
+            used: record.used,
+            threshold: record.threshold,
+            candidates,
+            victims: victims.collect(),
+        })
+    }
+}

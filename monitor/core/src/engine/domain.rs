@@ -1,0 +1,157 @@
+//! One domain as the engine knows it: the last authoritative reading, what the kernel's counter did since, and the
+//! candidates that charge it.
+
+use super::facts::{DomainId, KillId, Measured, Trigger};
+use crate::policy::{Policy, Roster};
+use crate::prelude::*;
+use crate::snapshot;
+use crate::threshold::{Threshold, Usage};
+use crate::units::{Bytes, Nanos};
+
+/// Bytes in a page, signed for differences.
+const PAGE: i64 = monitor_common::PAGE.cast_signed();
+
+/// What is known of a domain's memory.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum State {
+    /// Not read yet.
+    New,
+    /// The last reading.
+    Known(Usage),
+    /// It has no limit.
+    NoLimit(Bytes),
+    /// It could not be read, or its threshold can't be computed.
+    Unknown(String),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Domain {
+    /// `node` or `cgroup:PATH`.
+    pub(super) name: String,
+    /// The nearest guarded domain around it.
+    pub(super) parent: Option<DomainId>,
+    pub(super) state: State,
+    /// When it was last read.
+    pub(super) read_at: Option<Nanos>,
+    /// The cell's counter at the last reading and now, in pages.
+    counter_read: i64,
+    counter: i64,
+    /// Since when, and why, the agent believes it is above; none at or below the threshold.
+    pub(super) crossed: Option<(Nanos, Trigger)>,
+    /// Since when a kill waits to be measured whether it would help, and what was used then.
+    pub(super) asked: Option<(Nanos, Bytes)>,
+    /// The workers that charge it and can be killed.
+    pub(super) roster: Roster,
+    /// Nothing is decided here before this (dry run).
+    pub(super) quiet_until: Nanos,
+    /// The brake is off here until the domain was below its threshold: holding workers would not help.
+    pub(super) let_go: bool,
+    /// When it was last said that nobody can be killed.
+    pub(super) complained: Option<Nanos>,
+    /// When it was last said that it cannot be read, and why.
+    pub(super) unknown_said: Option<(Nanos, String)>,
+    /// A kill here is over; the next reading shows what it brought.
+    pub(super) after_kill: Option<KillId>,
+    /// The total whose threshold is kept, and the threshold: computing one is not free.
+    threshold_of: Option<(Bytes, Bytes)>,
+}
+
+impl Domain {
+    pub(super) fn new(name: String, parent: Option<DomainId>, policy: Policy) -> Self {
+        Self {
+            name,
+            parent,
+            state: State::New,
+            read_at: None,
+            counter_read: 0,
+            counter: 0,
+            crossed: None,
+            asked: None,
+            roster: Roster::new(policy),
+            quiet_until: Nanos(0),
+            let_go: false,
+            complained: None,
+            unknown_said: None,
+            after_kill: None,
+            threshold_of: None,
+        }
+    }
+
+    /// Takes a reading, with the counter as it was just before.
+    pub(super) fn take(&mut self, measured: Measured, counter: i64, threshold: Threshold, now: Nanos) {
+        self.read_at = Some(now);
+        self.counter_read = counter;
+        self.counter = counter;
+        self.state = match measured {
+            Measured::Known { total, used } => match self.threshold(total, threshold) {
+                Ok(threshold) => State::Known(Usage { total, used, threshold }),
+                Err(why) => State::Unknown(why),
+            },
+            Measured::NoLimit { used } => State::NoLimit(used),
+            Measured::Unknown { why } => State::Unknown(why),
+            Measured::Gone => State::Unknown("the cgroup was removed".to_owned()),
+        };
+    }
+
+    /// SPEC 3; kept from one reading to the next.
+    pub(super) fn threshold(&mut self, total: Bytes, threshold: Threshold) -> Result<Bytes, String> {
+        if let Some((of, kept)) = self.threshold_of
+            && of == total
+        {
+            return Ok(kept);
+        }
+        let computed = threshold.at(total).map_err(|error| error.to_string())?;
+        self.threshold_of = Some((total, computed));
+        Ok(computed)
+    }
+
+    /// Takes note of the counter.
+    pub(super) fn count(&mut self, counter: i64) {
+        self.counter = counter;
+    }
+
+    /// The last reading if it is complete.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        match &self.state {
+            State::Known(usage) => Some(*usage),
+            State::New | State::NoLimit(_) | State::Unknown(_) => None,
+        }
+    }
+
+    /// Above, by the last authoritative reading.
+    pub(super) fn above(&self) -> bool {
+        self.usage().is_some_and(Usage::above)
+    }
+
+    /// The last reading plus what was charged since.
+    pub(super) fn estimate(&self) -> Option<Bytes> {
+        let pages = self.counter.saturating_sub(self.counter_read);
+        self.usage().map(|usage| usage.used.saturating_add_signed(pages.saturating_mul(PAGE)))
+    }
+
+    /// Whether half of the headroom of the last reading was used up since.
+    pub(super) fn outgrown(&self) -> bool {
+        let Some(line) = self.line() else { return false };
+        let headroom = line.saturating_sub(self.counter_read);
+        headroom > 0 && self.counter.saturating_sub(self.counter_read) >= headroom / 2
+    }
+
+    /// The counter at which the domain uses exactly its threshold; `None`: there is nothing to cross.
+    pub(super) fn line(&self) -> Option<i64> {
+        let usage = self.usage()?;
+        let headroom = i128::from(usage.threshold.0) - i128::from(usage.used.0);
+        let pages = i64::try_from(headroom.div_euclid(i128::from(PAGE))).unwrap_or(i64::MAX);
+        Some(self.counter_read.saturating_add(pages))
+    }
+
+    /// As an answer shows it.
+    pub(super) fn for_answer(&self) -> snapshot::Domain {
+        let usage = self.usage();
+        snapshot::Domain {
+            total: usage.map(|usage| usage.total),
+            used: usage.map(|usage| usage.used),
+            threshold: usage.map(|usage| usage.threshold),
+        }
+    }
+}

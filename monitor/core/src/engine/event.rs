@@ -1,0 +1,228 @@
+//! What the engine is told. A sequence of events determines all its decisions: recorded and replayed they come out
+//! the same.
+
+use serde::{Deserialize, Serialize};
+
+use super::facts::{DomainId, KillId, Measured, Remains, Seen};
+use super::settings::Settings;
+use crate::prelude::*;
+use crate::units::{Bytes, MemoryKind, Nanos, Pid};
+use crate::worker::{Kind, WorkerId};
+
+/// What happens to the agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The configuration; the first event of a recording.
+    Settings(Settings),
+    /// An agent before this one numbered its kills up to here: the next has a larger number.
+    Resumed {
+        /// The last of them.
+        last_kill: KillId,
+    },
+    /// A domain to guard from now on.
+    DomainAdded {
+        /// Its number, larger than all before.
+        domain: DomainId,
+        /// `node` or `cgroup:PATH`.
+        name: String,
+        /// The nearest guarded domain around it.
+        parent: Option<DomainId>,
+    },
+    /// A domain was added between this one and the one around it.
+    Reparented {
+        /// Which.
+        domain: DomainId,
+        /// The nearest guarded domain around it now.
+        parent: Option<DomainId>,
+    },
+    /// A domain is guarded no more: its cgroup was removed, or has no limit any more. Those in it lie in its parent.
+    /// Not while a kill is in flight there.
+    DomainRemoved {
+        /// Which.
+        domain: DomainId,
+    },
+    /// An authoritative reading.
+    Reading {
+        /// Of which domain.
+        domain: DomainId,
+        /// What it says.
+        measured: Measured,
+        /// The cell's counter just before, in pages; 0 without one.
+        counter: i64,
+    },
+    /// A delta record: the cell's counter is now this.
+    Delta {
+        /// Whose.
+        domain: DomainId,
+        /// In pages.
+        counter: i64,
+        /// When the kernel pushed it.
+        pushed: Nanos,
+    },
+    /// A crossing record: the cell's counter went past its line.
+    Crossing {
+        /// Whose.
+        domain: DomainId,
+        /// In pages.
+        counter: i64,
+        /// When the kernel pushed it.
+        pushed: Nanos,
+    },
+    /// Records were lost: nothing that was estimated holds.
+    Lost {
+        /// How many.
+        records: u64,
+    },
+    /// A process became a worker.
+    Registered {
+        /// Its number, not in use.
+        worker: WorkerId,
+        /// The process.
+        pid: Pid,
+        /// Of whom it is.
+        uid: u32,
+        /// Task or actor.
+        #[serde(flatten)]
+        kind: Kind,
+        /// Its caller.
+        owner: Option<String>,
+        /// For people.
+        name: Option<String>,
+        /// How often it was started before.
+        attempt: u32,
+        /// The domains that it charges, innermost first.
+        domains: Vec<DomainId>,
+    },
+    /// A worker is forgotten; its processes live on.
+    Unregistered {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// A process belongs to a worker from now on.
+    Forked {
+        /// Whose.
+        worker: WorkerId,
+        /// The process.
+        pid: Pid,
+    },
+    /// The brake stopped a worker's process at the line.
+    Stopped {
+        /// Whose.
+        worker: WorkerId,
+        /// The process.
+        pid: Pid,
+        /// When.
+        at: Nanos,
+    },
+    /// A process of a worker ends.
+    Ended {
+        /// Whose.
+        worker: WorkerId,
+        /// The process.
+        pid: Pid,
+        /// How it was seen.
+        seen: Seen,
+        /// wait(2) status, if the kernel told.
+        status: Option<u32>,
+        /// When.
+        at: Nanos,
+    },
+    /// What became of the order to kill one worker.
+    Signalled {
+        /// The order.
+        kill: KillId,
+        /// The victim.
+        worker: WorkerId,
+        /// When the first signal was sent.
+        at: Nanos,
+        /// Why a process could not be signalled; none if all were, or were gone.
+        refused: Option<String>,
+        /// What came of `cgroup.kill`; none: the worker has no cgroup of its own.
+        #[serde(default)]
+        cgroup: Option<String>,
+        /// What came of freezing it; none: it has no v1 freezer cgroup of its own.
+        #[serde(default)]
+        freezer: Option<String>,
+    },
+    /// A process of a victim could not be signalled: it lives on, and nobody waits for its death.
+    Refused {
+        /// The order.
+        kill: KillId,
+        /// The victim.
+        worker: WorkerId,
+        /// Which of its processes.
+        pid: Pid,
+        /// When it was tried.
+        at: Nanos,
+        /// It may be possible later.
+        #[serde(default)]
+        for_now: bool,
+    },
+    /// The loop hung, and its watchdog sent SIGKILL to the worker that was next.
+    Struck {
+        /// Where it was above.
+        domain: DomainId,
+        /// Whom.
+        worker: WorkerId,
+        /// When.
+        at: Nanos,
+        /// What the watchdog read: SPEC 2.
+        used: Bytes,
+        /// SPEC 2.
+        total: Bytes,
+    },
+    /// What the processes of a victim that does not die are waiting for.
+    Examined {
+        /// The kill that was given up on.
+        kill: KillId,
+        /// The victim.
+        worker: WorkerId,
+        /// Those that are still there.
+        remains: Vec<Remains>,
+    },
+    /// A worker charges other domains than it did: it was moved to another cgroup.
+    Moved {
+        /// Which.
+        worker: WorkerId,
+        /// The domains that it charges now, innermost first.
+        domains: Vec<DomainId>,
+    },
+    /// A worker waits for work.
+    Idle {
+        /// Which.
+        worker: WorkerId,
+        /// Whether it ever had any.
+        ever_leased: bool,
+    },
+    /// A worker that waited for work got some.
+    Leased {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// A worker runs since then, not since it was registered: it was there before this agent.
+    Started {
+        /// Which.
+        worker: WorkerId,
+        /// Since when.
+        at: Nanos,
+    },
+    /// An agent was here before and was killed: whom it guarded comes back one after the other. Until then the
+    /// first to be back would be the only candidate for what all hold.
+    Settle {
+        /// Nobody is killed before.
+        until: Nanos,
+    },
+    /// What a worker holds, descendants included.
+    Memory {
+        /// Whose.
+        worker: WorkerId,
+        /// `None`: could not be measured.
+        memory: Option<Bytes>,
+        /// What the number is.
+        #[serde(default)]
+        measured: Option<MemoryKind>,
+    },
+    /// A deadline passed, or it is time to refresh.
+    Tick,
+}

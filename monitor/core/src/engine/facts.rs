@@ -1,0 +1,202 @@
+//! The plain facts that everybody names: identities, what was read, seen and said. Data only; who makes what of it stands
+//! in the files beside this one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::prelude::*;
+use crate::units::{Bytes, MemoryKind, Nanos, Pid};
+use crate::worker::WorkerId;
+
+/// A domain's number, given once. 0 is the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DomainId(pub u32);
+
+/// A kill's number, as in `monitor kills`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KillId(pub u64);
+
+impl core::fmt::Display for KillId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An authoritative reading of a domain, or why there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measured {
+    /// What there is and what is taken.
+    Known {
+        /// The limit.
+        total: Bytes,
+        /// SPEC 2.
+        used: Bytes,
+    },
+    /// The cgroup has no limit (any more): no domain, nothing to protect.
+    NoLimit {
+        /// SPEC 2.
+        used: Bytes,
+    },
+    /// It could not be read. Never above.
+    Unknown {
+        /// The error.
+        why: String,
+    },
+    /// The cgroup was removed.
+    Gone,
+}
+
+/// How the end of a process was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Seen {
+    /// The kernel's exit record: it is dying, its memory is not back yet.
+    Exit,
+    /// Its pidfd became readable, or it was not there any more: its memory is given back.
+    Gone,
+    /// `process_mrelease` took its memory; its death is not seen yet.
+    Released,
+}
+
+/// What made the agent look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// The kernel saw the line crossed.
+    Crossing,
+    /// Deltas added up to more than the threshold.
+    Delta,
+    /// The regular reading.
+    Tick,
+    /// The reading after a kill.
+    AfterKill,
+    /// The loop hung, and its deputy looked.
+    Watchdog,
+}
+
+/// Why a process that the brake stopped was continued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Freed {
+    /// By authoritative readings no domain that it charges is above (any more).
+    Room,
+    /// A domain is above, but nobody can be killed: to hold it would help nobody.
+    NobodyToKill,
+    /// It was held for `brake_max_ms`.
+    TooLong,
+    /// It is no worker any more.
+    Unregistered,
+    /// The brake was switched off.
+    SwitchedOff,
+    /// It ended while it was held: a victim, as a rule.
+    Ended,
+}
+
+/// A process that is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldView {
+    /// Whose.
+    pub worker: WorkerId,
+    /// The process.
+    pub pid: Pid,
+    /// When the kernel stopped it.
+    pub since: Nanos,
+}
+
+/// One that the brake held and holds no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// When it went on, or ended.
+    pub at: Nanos,
+    /// Whose.
+    pub worker: WorkerId,
+    /// The process.
+    pub pid: Pid,
+    /// How long it was held.
+    pub held_ns: u64,
+    /// Why it was let go, or that it ended.
+    pub why: Freed,
+}
+
+/// Which gears there are to choose from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gears {
+    /// There is no hot hook: readings only.
+    #[default]
+    None,
+    /// Near or far, by the headroom.
+    Auto,
+    /// Always near.
+    Near,
+}
+
+/// The gear that the agent is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gear {
+    /// The hot hook is attached.
+    Near,
+    /// It is not: readings only, in time.
+    Far,
+}
+
+/// What to do when killing all candidates could not bring the domain below its threshold (SPEC 10.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnhelpfulKills {
+    /// Kill all the same, as Ray does.
+    #[default]
+    Kill,
+    /// Kill nobody and report who holds the memory.
+    Skip,
+}
+
+/// A process that was killed and does not die, as /proc shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remains {
+    /// Which.
+    pub pid: Pid,
+    /// The state's letter of /proc/PID/stat: D is uninterruptible sleep. Null: not readable.
+    pub state: Option<char>,
+    /// The kernel function it waits in, of /proc/PID/wchan. Null: none, or not shown to the agent.
+    pub wait_channel: Option<String>,
+    /// Whether SIGKILL is pending: it was sent and has no effect yet.
+    pub sigkill_pending: Option<bool>,
+}
+
+/// A measurement of a worker's memory, its descendants included (SPEC 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// How much.
+    pub bytes: Bytes,
+    /// What the number is, if it is known.
+    pub measured: Option<MemoryKind>,
+    /// When it was taken.
+    pub at: Nanos,
+}
+
+/// What the owner of a victim is told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The victim.
+    pub worker: WorkerId,
+    /// The kill's number, as in `monitor kills`.
+    pub kill: u64,
+    /// Whether it should be started again (SPEC 5).
+    pub should_retry: bool,
+    /// Why it should or should not, for people.
+    pub why: String,
+    /// The domain's name.
+    pub domain: String,
+    /// What the domain used at the decision.
+    pub used: Bytes,
+    /// Its threshold.
+    pub threshold: Bytes,
+    /// Its total.
+    pub total: Bytes,
+    /// When the decision was taken.
+    pub decided: Nanos,
+}

@@ -1,0 +1,68 @@
+//! A kill in flight: signalled, its end not confirmed. While there is one, no other victim is picked in its domain
+//! or in one that overlaps it (SPEC 4.3).
+
+use super::facts::{DomainId, KillId};
+use super::readings::Rest;
+use super::returning::Wait;
+use super::view::KillRecord;
+use crate::policy::Choice;
+use crate::prelude::*;
+use crate::units::Nanos;
+use crate::worker::{Candidate, WorkerId};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) id: KillId,
+    pub(super) domain: DomainId,
+    /// Whom, in the order in which they were chosen.
+    pub(super) victims: Vec<WorkerId>,
+    /// Why, until the kill is booked; empty from then on.
+    pub(super) chosen: Vec<Choice>,
+    /// What is left to do about the reading that led to it, until the kill is booked.
+    pub(super) rest: Option<Rest>,
+    /// What the policy knew of the victims, once they left the domain's roster.
+    pub(super) taken: Vec<Candidate>,
+    /// Only SIGTERM was sent; SIGKILL follows then. `None`: it was sent, or nothing came before it.
+    pub(super) grace_until: Option<Nanos>,
+    /// When it is given up on.
+    pub(super) deadline: Nanos,
+    /// When the wait for the memory of the dead ends; set at the last death.
+    pub(super) memory_deadline: Option<Nanos>,
+    /// All are dead, and readings are to show that their memory is back.
+    pub(super) wait: Option<Wait>,
+    /// What is known of it so far; becomes an entry of `kills`. Only numbers until the kill is booked.
+    pub(super) record: KillRecord,
+}
+
+impl Flight {
+    /// What it waits for next ends then.
+    pub(super) fn next_deadline(&self) -> Nanos {
+        // Once all are dead only their memory is waited for.
+        let end = self.memory_deadline.unwrap_or(self.deadline);
+        let end = self.wait.map_or(end, |wait| wait.next.min(end));
+        self.grace_until.map_or(end, |grace| grace.min(end))
+    }
+}
+
+/// Room for the next kill's victims, so that the decision needs no memory.
+#[derive(Debug)]
+pub(super) struct Spare {
+    pub(super) chosen: Vec<Choice>,
+    pub(super) victims: Vec<WorkerId>,
+}
+
+impl Spare {
+    /// More than one victim at once is `by_time`'s alone.
+    const FEW: usize = 16;
+
+    pub(super) fn new() -> Self {
+        Self { chosen: Vec::with_capacity(Self::FEW), victims: Vec::with_capacity(Self::FEW) }
+    }
+
+    /// Makes room for so many victims.
+    pub(super) fn reserve(&mut self, victims: usize) {
+        self.chosen.reserve(victims);
+        self.victims.reserve(victims);
+    }
+}

@@ -1,0 +1,219 @@
+//! What people and programs are told of what happens: log, `watch`, journal.
+
+use serde::{Deserialize, Serialize};
+
+use super::facts::{Gear, KillId, Release, Remains, Trigger};
+use super::view::KillRecord;
+use crate::prelude::*;
+use crate::units::{Bytes, Nanos, Pid};
+use crate::worker::WorkerId;
+
+/// Something happened. `at` is in nanoseconds of `CLOCK_MONOTONIC`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "note", rename_all = "snake_case")]
+pub enum Note {
+    /// A process became a worker.
+    Registered {
+        /// When.
+        at: Nanos,
+        /// Its id.
+        worker: WorkerId,
+        /// Its process.
+        pid: Pid,
+        /// Its kind.
+        kind: String,
+        /// Its owner.
+        owner: Option<String>,
+        /// Its name.
+        name: Option<String>,
+    },
+    /// A worker and all its processes are gone, not by a kill of ours.
+    Ended {
+        /// When.
+        at: Nanos,
+        /// Which.
+        worker: WorkerId,
+        /// wait(2) status of its first process, if the kernel told.
+        status: Option<u32>,
+    },
+    /// A domain went above its threshold, by an authoritative reading.
+    Above {
+        /// When it was read.
+        at: Nanos,
+        /// Its name.
+        domain: String,
+        /// SPEC 2.
+        used: Bytes,
+        /// SPEC 3.
+        threshold: Bytes,
+        /// SPEC 2.
+        total: Bytes,
+        /// What made the agent look.
+        trigger: Trigger,
+    },
+    /// It is back at or below it.
+    Below {
+        /// When it was read.
+        at: Nanos,
+        /// Its name.
+        domain: String,
+        /// SPEC 2.
+        used: Bytes,
+        /// SPEC 3.
+        threshold: Bytes,
+    },
+    /// Victims were chosen and the signal sent. Their ranking and the inputs are in the journal.
+    Decided {
+        /// When.
+        at: Nanos,
+        /// The kill's number.
+        kill: KillId,
+        /// The domain.
+        domain: String,
+        /// Whom, and why.
+        victims: Vec<Chosen>,
+        /// How many more, of users whose workers whoever is told may not see.
+        #[serde(default, skip_serializing_if = "super::view::is_zero")]
+        others: usize,
+        /// Nobody is signalled.
+        dry_run: bool,
+    },
+    /// A kill is over: confirmed, or given up as stuck.
+    Killed(Box<KillRecord>),
+    /// A victim did not die in time; it is never counted as a candidate again.
+    Stuck {
+        /// When.
+        at: Nanos,
+        /// The kill's number.
+        kill: KillId,
+        /// Whom.
+        worker: WorkerId,
+        /// Which of its processes are left.
+        pids: Vec<Pid>,
+        /// What they wait for.
+        remains: Vec<Remains>,
+    },
+    /// A victim that had been given up on died after all.
+    DiedLate {
+        /// When.
+        at: Nanos,
+        /// The kill's number.
+        kill: KillId,
+        /// Whom.
+        worker: WorkerId,
+        /// wait(2) status of its first process, if the kernel told.
+        status: Option<u32>,
+    },
+    /// While the loop hung its watchdog killed somebody who is no candidate any more: there is no record of that kill.
+    Stray {
+        /// When.
+        at: Nanos,
+        /// Whom.
+        worker: WorkerId,
+        /// What the watchdog read.
+        used: Bytes,
+        /// What there was.
+        total: Bytes,
+    },
+    /// Processes of a victim could not be signalled; the worker is no candidate: for a while, or for good if that was denied.
+    Refused {
+        /// When.
+        at: Nanos,
+        /// The kill's number.
+        kill: KillId,
+        /// Whom.
+        worker: WorkerId,
+        /// Its processes that are left.
+        pids: Vec<Pid>,
+        /// Why.
+        why: String,
+    },
+    /// Above the threshold but no worker can be killed. At most once per 5 s.
+    NoCandidates {
+        /// When.
+        at: Nanos,
+        /// The domain.
+        domain: String,
+        /// SPEC 2.
+        used: Bytes,
+        /// SPEC 3.
+        threshold: Bytes,
+    },
+    /// Above the threshold, and nobody is killed because it could not help (SPEC 10.5). At most once per 5 s.
+    Unhelpful {
+        /// When.
+        at: Nanos,
+        /// The domain.
+        domain: String,
+        /// SPEC 2.
+        used: Bytes,
+        /// SPEC 3.
+        threshold: Bytes,
+        /// What all candidates hold together.
+        candidates_hold: Bytes,
+        /// What is held by others.
+        others_hold: Bytes,
+    },
+    /// A domain can't be read: it protects nobody until it can.
+    Unknown {
+        /// When.
+        at: Nanos,
+        /// The domain.
+        domain: String,
+        /// Why.
+        why: String,
+    },
+    /// It can again, or for the first time.
+    Known {
+        /// When.
+        at: Nanos,
+        /// The domain.
+        domain: String,
+        /// SPEC 2.
+        used: Bytes,
+        /// SPEC 3.
+        threshold: Bytes,
+        /// SPEC 2.
+        total: Bytes,
+    },
+    /// The hot hook was attached, or detached.
+    Gear {
+        /// When.
+        at: Nanos,
+        /// Which it is now.
+        gear: Gear,
+        /// Why.
+        why: String,
+    },
+    /// The brake stopped a worker's process at the line.
+    Stopped {
+        /// When.
+        at: Nanos,
+        /// Whose.
+        worker: WorkerId,
+        /// The process.
+        pid: Pid,
+    },
+    /// It goes on, or ended.
+    Continued(Release),
+    /// Kernel records were lost; everything is read anew.
+    Lost {
+        /// When.
+        at: Nanos,
+        /// How many.
+        records: u64,
+    },
+}
+
+/// A victim, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chosen {
+    /// Whom.
+    pub worker: WorkerId,
+    /// Its name.
+    pub name: Option<String>,
+    /// SPEC 5.
+    pub should_retry: bool,
+    /// The policy's reason, for people.
+    pub why: String,
+}

@@ -1,0 +1,133 @@
+//! What of the configuration concerns decisions.
+
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::facts::{Gears, UnhelpfulKills};
+use crate::policy::{OwnerTieBreak, PolicyName};
+use crate::units::Bytes;
+
+/// The engine's settings. Durations in milliseconds on the wire.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// SPEC 4: an authoritative reading at least this often; 0: observe, never kill.
+    pub refresh_ms: u64,
+    /// SPEC 3.
+    pub usage_threshold: f64,
+    /// SPEC 3.
+    pub min_memory_free: Option<Bytes>,
+    /// SPEC 5.
+    pub policy: PolicyName,
+    /// SPEC 10.1.
+    pub owner_tie_break: OwnerTieBreak,
+    /// SPEC 5, `by_time`.
+    pub kill_buffer: Option<Bytes>,
+    /// SPEC 5, `by_time`.
+    pub idle_threshold: Bytes,
+    /// SPEC 6: after this long an unconfirmed victim is stuck.
+    pub kill_timeout_ms: u64,
+    /// SPEC 6: after its death, how long a victim's memory is waited for.
+    pub memory_wait_ms: u64,
+    /// SPEC 10.5.
+    #[serde(default)]
+    pub unhelpful_kills: UnhelpfulKills,
+    /// SPEC 6: SIGTERM first, SIGKILL this long after it; 0: SIGKILL at once.
+    #[serde(default)]
+    pub grace_ms: u64,
+    /// Decide and report, signal nobody.
+    pub dry_run: bool,
+    /// The kernel stops workers that allocate past a line, and somebody will continue them whatever happens.
+    #[serde(default)]
+    pub brake: bool,
+    /// Whether there is a hot hook, and when it is attached.
+    #[serde(default)]
+    pub gears: Gears,
+    /// The hot hook misses some of what is charged (docs/probes.md): near a threshold it is read more often too.
+    #[serde(default)]
+    pub inexact: bool,
+    /// How many processors can charge memory at the same time.
+    #[serde(default)]
+    pub cpus: u32,
+    /// The longest that the brake holds a worker.
+    #[serde(default)]
+    pub brake_max_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            refresh_ms: 250,
+            usage_threshold: 0.95,
+            min_memory_free: None,
+            policy: PolicyName::default(),
+            owner_tie_break: OwnerTieBreak::default(),
+            kill_buffer: None,
+            idle_threshold: Bytes(1 << 30),
+            kill_timeout_ms: 10_000,
+            memory_wait_ms: 1_000,
+            unhelpful_kills: UnhelpfulKills::Kill,
+            grace_ms: 0,
+            dry_run: false,
+            brake: false,
+            brake_max_ms: 10_000,
+            gears: Gears::None,
+            inexact: false,
+            cpus: 1,
+        }
+    }
+}
+
+impl Settings {
+    /// How often the engine asks for a tick. With killing disabled it still observes, once a second.
+    #[must_use]
+    pub fn refresh(&self) -> Duration {
+        Duration::from_millis(if self.refresh_ms == 0 { 1_000 } else { self.refresh_ms })
+    }
+
+    /// Whether they are the same but for what a running agent changes: what follows from which kernel hooks there are.
+    #[must_use]
+    pub fn same_but_for_hooks(&self, other: &Self) -> bool {
+        let Self { brake, gears, inexact, .. } = *other;
+        *other == Self { brake, gears, inexact, ..self.clone() }
+    }
+
+    /// Whether it may kill at all (SPEC 4.4).
+    #[must_use]
+    pub fn kills(&self) -> bool {
+        self.refresh_ms != 0
+    }
+
+    /// Whether somebody may kill in the engine's place: not where it would kill nobody, or only after a measurement.
+    #[must_use]
+    pub fn may_be_stood_in_for(&self) -> bool {
+        self.kills() && !self.dry_run && self.unhelpful_kills == UnhelpfulKills::Kill
+    }
+
+    /// Whether workers are stopped at the line: only where something is done for those who wait.
+    #[must_use]
+    pub fn brakes(&self) -> bool {
+        self.brake && self.kills() && !self.dry_run
+    }
+
+    /// Where the line of a domain is.
+    #[must_use]
+    pub fn threshold(&self) -> crate::threshold::Threshold {
+        crate::threshold::Threshold {
+            usage_threshold: self.usage_threshold,
+            min_memory_free: self.min_memory_free,
+        }
+    }
+
+    /// The policy with its options.
+    #[must_use]
+    pub fn policy(&self) -> crate::policy::Policy {
+        let options = crate::policy::Options {
+            owner_tie_break: self.owner_tie_break,
+            kill_buffer: self.kill_buffer,
+            idle_threshold: self.idle_threshold,
+        };
+        crate::policy::Policy::new(self.policy, options)
+    }
+}

@@ -1,0 +1,266 @@
+//! The engine's state as others see it: what `status`, `workers`, `explain` and `kills` print (SPEC 11). Plain
+//! data; filled by `Engine`, printed by the command line.
+
+use serde::{Deserialize, Serialize};
+
+use super::facts::{Gear, KillId, Remains, Sample, Trigger};
+use crate::prelude::*;
+use crate::snapshot::Answer;
+use crate::units::{Bytes, Nanos, Pid};
+use crate::worker::WorkerId;
+
+/// A domain in `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DomainView {
+    /// `node` or `cgroup:PATH`.
+    pub domain: String,
+    /// Null: unknown, or no limit.
+    pub total: Option<Bytes>,
+    /// At the last authoritative reading.
+    pub used: Option<Bytes>,
+    /// SPEC 3.
+    pub threshold: Option<Bytes>,
+    /// At the last authoritative reading.
+    pub above: Option<bool>,
+    /// Last reading plus the deltas since.
+    pub estimate: Option<Bytes>,
+    /// When it was last read.
+    pub read_at: Option<Nanos>,
+    /// Why it is unknown.
+    pub error: Option<String>,
+    /// Workers that charge it.
+    pub workers: usize,
+    /// The kill in flight here.
+    pub kill: Option<KillId>,
+    /// Which gear; null: there is no hot hook.
+    #[serde(default)]
+    pub gear: Option<Gear>,
+    /// Why that one.
+    #[serde(default)]
+    pub gear_why: Option<String>,
+    /// Why the kernel does not count its memory, so that it is only read at each refresh; null: it does, or there is
+    /// no hot hook. The engine does not know.
+    #[serde(default)]
+    pub uncounted: Option<String>,
+    /// Huge pages that are reserved, which the node's total leaves out. The core does not know.
+    #[serde(default)]
+    pub huge_pages: Option<Bytes>,
+    /// What else there is to know of it. The core does not know.
+    #[serde(default)]
+    pub note: Option<String>,
+}
+
+/// A worker in `workers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerView {
+    /// Its id.
+    pub id: WorkerId,
+    /// `task` or `actor`.
+    pub kind: String,
+    /// The caller that created it.
+    pub owner: Option<String>,
+    /// For people.
+    pub name: Option<String>,
+    /// The process that was registered.
+    pub pid: Pid,
+    /// All its processes that live.
+    pub processes: Vec<Pid>,
+    /// Of whom it is.
+    pub uid: u32,
+    /// How often it was started before.
+    pub attempt: u32,
+    /// `running`, `idle`, `being_killed`, `stuck` or `refused`.
+    pub state: WorkerState,
+    /// Whether it ever ran anything: one of a pool may not have.
+    #[serde(default)]
+    pub ever_leased: bool,
+    /// SPEC 1.
+    pub retriable: bool,
+    /// When it was registered, or got its work.
+    pub started: Nanos,
+    /// What it holds, descendants included, if measured.
+    pub memory: Option<Bytes>,
+    /// That measurement.
+    #[serde(default)]
+    pub sample: Option<Sample>,
+    /// The domains it charges, innermost first.
+    pub domains: Vec<String>,
+}
+
+/// Where a worker is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerState {
+    /// A candidate.
+    Running,
+    /// A candidate that waits for work.
+    Idle,
+    /// Signalled, not confirmed.
+    BeingKilled,
+    /// Signalled, and given up on.
+    Stuck,
+    /// A process of it could not be signalled. It is no candidate: for a while, or for good if that was denied.
+    Refused,
+}
+
+/// Whom the agent would kill now, for one domain: the answer of a snapshot, and of which domain it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The domain's name.
+    pub domain: String,
+    /// SPEC 11.
+    #[serde(flatten)]
+    pub answer: Answer,
+}
+
+/// When a kill came to its stages. Null: not seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Times {
+    /// The record that crossed the line was pushed; without one, the reading that found it above.
+    pub crossing: Option<Nanos>,
+    /// The victims were chosen.
+    pub decision: Option<Nanos>,
+    /// The first signal was sent.
+    pub signal: Option<Nanos>,
+    /// The last process of the last victim was seen dying.
+    pub dead: Option<Nanos>,
+    /// All their memory was back.
+    pub memory_back: Option<Nanos>,
+}
+
+/// For keys that are there only if they say something.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+pub(super) fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// A kill in `kills` (SPEC 11).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KillRecord {
+    /// Its number.
+    pub id: KillId,
+    /// The domain's name.
+    pub domain: String,
+    /// The policy's name.
+    pub policy: String,
+    /// What made the agent look.
+    pub trigger: Trigger,
+    /// Whom.
+    pub victims: Vec<VictimRecord>,
+    /// How many more victims there were, of users whose workers whoever asked may not see.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub others: usize,
+    /// At the decision.
+    pub used: Bytes,
+    /// At the decision.
+    pub threshold: Bytes,
+    /// At the decision.
+    pub total: Bytes,
+    /// The stages.
+    pub times: Times,
+    /// All victims died and their memory came back, or the bounded wait for it passed.
+    pub confirmed: bool,
+    /// That wait passed: the victims are dead, and neither the kernel's word nor a reading shows their memory back.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub memory_late: bool,
+    /// What came of `cgroup.kill`: "used", or "not used: " and why; null: no victim has a v2 cgroup of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup_kill: Option<String>,
+    /// The same of freezing a victim while it was killed; null: no victim has a v1 freezer cgroup of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freezer: Option<String>,
+    /// Nobody was signalled.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Why a victim could not be signalled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// The processes that did not die in time, and what they were waiting for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stuck: Vec<Remains>,
+    /// The first authoritative reading after the kill was over: whether the memory is back by the domain's own
+    /// counter.
+    #[serde(default)]
+    pub used_after: Option<Bytes>,
+}
+
+/// A victim in a [`KillRecord`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VictimRecord {
+    /// Whom.
+    pub worker: WorkerId,
+    /// The process that was registered.
+    pub pid: Pid,
+    /// Of whom it was; null: an older agent's record, which does not say.
+    #[serde(default)]
+    pub uid: Option<u32>,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its owner.
+    pub owner: Option<String>,
+    /// `task` or `actor`.
+    pub kind: String,
+    /// SPEC 5.
+    pub should_retry: bool,
+    /// The policy's reason.
+    pub why: String,
+    /// What it held, if measured.
+    pub memory: Option<Bytes>,
+    /// That measurement: always one from before the decision.
+    #[serde(default)]
+    pub sample: Option<Sample>,
+}
+
+/// What the engine counted since it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// Workers registered.
+    pub registered: u64,
+    /// Workers killed for memory.
+    pub killed: u64,
+    /// Workers that ended with exit code 0, or with a status the kernel did not tell.
+    pub exited: u64,
+    /// Workers that ended otherwise.
+    pub crashed: u64,
+    /// Workers that were unregistered.
+    pub unregistered: u64,
+    /// Workers given up on as stuck.
+    pub stuck: u64,
+    /// Of those, the ones that died after all.
+    #[serde(default)]
+    pub died_late: u64,
+    /// Workers that could not be killed because a signal was refused. They are on the books until they end.
+    #[serde(default)]
+    pub refused: u64,
+    /// Of these refusals, those that were for the moment, after which the worker became a candidate again.
+    #[serde(default)]
+    pub tried_again: u64,
+    /// Kills decided.
+    pub kills: u64,
+    /// Of those, the ones whose memory was not seen back within the wait for it.
+    #[serde(default)]
+    pub memory_late: u64,
+    /// Of those, the ones that the loop's watchdog carried out while the loop hung.
+    #[serde(default)]
+    pub watchdog_kills: u64,
+    /// How often the watchdog killed somebody who was no candidate any more when the loop heard of it.
+    #[serde(default)]
+    pub watchdog_strays: u64,
+    /// Kernel crossings that the authoritative reading did not confirm.
+    pub false_crossings: u64,
+    /// Readings that failed or made no sense: nobody is killed on them.
+    #[serde(default)]
+    pub unknown_readings: u64,
+    /// Kernel records lost.
+    pub lost_records: u64,
+    /// Readings above the threshold with nobody to kill.
+    pub no_candidates: u64,
+    /// How often the hot hook was attached or detached.
+    pub gear_changes: u64,
+    /// Processes that the brake stopped.
+    pub stopped: u64,
+    /// How long it held them, all together.
+    pub held_ns: u64,
+    /// The longest of these times.
+    pub longest_held_ns: u64,
+}

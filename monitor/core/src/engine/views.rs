@@ -1,0 +1,122 @@
+//! The engine's state, shown.
+
+use super::domain::State;
+use super::worker::Life;
+use super::{Counters, DomainId, DomainView, Engine, Explanation, KillRecord, WorkerView};
+use crate::prelude::*;
+use crate::snapshot;
+use crate::worker::{Activity, WorkerId};
+
+impl Engine {
+    /// The domains.
+    #[must_use]
+    pub fn domains(&self) -> Vec<DomainView> {
+        self.domains
+            .iter()
+            .map(|(id, domain)| {
+                let shown = domain.for_answer();
+                let (gear, gear_why) = self.gear_of(domain).unzip();
+                let used = match &domain.state {
+                    State::NoLimit(used) => Some(*used),
+                    State::Known(_) | State::New | State::Unknown(_) => shown.used,
+                };
+                DomainView {
+                    domain: domain.name.clone(),
+                    total: shown.total,
+                    used,
+                    threshold: shown.threshold,
+                    above: shown.usage().map(crate::threshold::Usage::above),
+                    estimate: domain.estimate(),
+                    read_at: domain.read_at,
+                    error: match &domain.state {
+                        State::Unknown(why) => Some(why.clone()),
+                        State::New => Some("not read yet".to_owned()),
+                        State::Known(_) | State::NoLimit(_) => None,
+                    },
+                    workers: domain.roster.len(),
+                    kill: self.flights.iter().find(|flight| self.overlap(flight.domain, *id)).map(|f| f.id),
+                    gear,
+                    gear_why,
+                    uncounted: None,
+                    huge_pages: None,
+                    note: None,
+                }
+            })
+            .collect()
+    }
+
+    /// The workers, in registration order.
+    #[must_use]
+    pub fn workers(&self) -> Vec<WorkerView> {
+        let name = |id: DomainId| self.domains.get(&id).map(|domain| domain.name.clone()).unwrap_or_default();
+        self.workers.values().map(|worker| worker.view(name)).collect()
+    }
+
+    /// Whom it would kill in a domain now; the one nearest to its threshold if none is named. `None`: there is no
+    /// such domain.
+    #[must_use]
+    pub fn explain(&self, name: Option<&str>) -> Option<Explanation> {
+        let (id, domain) = match name {
+            Some(name) => self.domains.iter().find(|(_, domain)| domain.name == name)?,
+            None => self.domains.iter().min_by_key(|(id, domain)| {
+                let headroom = domain
+                    .usage()
+                    .map_or(i128::MAX, |usage| i128::from(usage.threshold.0) - i128::from(usage.used.0));
+                (headroom, **id)
+            })?,
+        };
+        let in_flight: Vec<String> = self
+            .workers
+            .values()
+            .filter(|worker| matches!(worker.life, Life::BeingKilled(_)))
+            .filter(|worker| worker.domains.iter().any(|charged| self.overlap(*charged, *id)))
+            .map(|worker| worker.id().to_string())
+            .collect();
+        let answer = snapshot::answer(&domain.roster, domain.for_answer(), &in_flight, |worker: WorkerId| {
+            worker.to_string()
+        });
+        Some(Explanation { domain: domain.name.clone(), answer })
+    }
+
+    /// Past kills, the newest last; those in flight come after them.
+    pub fn kills(&self) -> impl Iterator<Item = &KillRecord> {
+        self.history.iter().chain(self.flights.iter().map(|flight| &flight.record))
+    }
+
+    /// The kill with this number, in flight or past.
+    #[must_use]
+    pub fn kill(&self, id: super::KillId) -> Option<&KillRecord> {
+        let flying = self.flights.iter().map(|flight| &flight.record);
+        flying.chain(self.history.iter().rev()).find(|record| record.id == id)
+    }
+
+    /// How many kills are in flight.
+    #[must_use]
+    pub fn kills_in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// The worker a uid must own to see or change, and whose it is.
+    #[must_use]
+    pub fn owner_uid(&self, worker: WorkerId) -> Option<u32> {
+        self.workers.get(&worker).map(|worker| worker.candidate.uid)
+    }
+
+    /// Whether a worker runs something.
+    #[must_use]
+    pub fn activity(&self, worker: WorkerId) -> Option<Activity> {
+        self.workers.get(&worker).map(|worker| worker.candidate.activity)
+    }
+
+    /// The domains that a worker charges, innermost first.
+    #[must_use]
+    pub fn charged_by(&self, worker: WorkerId) -> Option<&[DomainId]> {
+        self.workers.get(&worker).map(|worker| &worker.domains[..])
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+}

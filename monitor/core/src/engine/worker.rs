@@ -1,0 +1,255 @@
+//! A registered worker as the engine knows it.
+
+use alloc::collections::BTreeMap;
+
+use super::facts::{DomainId, KillId, Sample, Seen};
+use super::owed::{Owed, Process};
+use super::view::{WorkerState, WorkerView};
+use crate::prelude::*;
+use crate::units::{Bytes, Nanos, Pid};
+use crate::worker::{Activity, Candidate, WorkerId};
+
+/// Where it is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    Running,
+    BeingKilled(KillId),
+    Stuck(KillId),
+    /// A process of it could not be signalled: no candidate, otherwise as running.
+    Refused {
+        /// When it is one again; none: it may not be signalled, and never is.
+        again: Option<Nanos>,
+    },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) candidate: Candidate,
+    pub(super) pid: Pid,
+    pub(super) name: Option<String>,
+    pub(super) attempt: u32,
+    /// The last measurement of its memory.
+    pub(super) sample: Option<Sample>,
+    /// The domains it charges, innermost first.
+    pub(super) domains: Vec<DomainId>,
+    pub(super) life: Life,
+    processes: BTreeMap<Pid, Process>,
+    owed: Owed,
+    /// wait(2) status of the registered process, once seen.
+    pub(super) status: Option<u32>,
+    /// When the last living process was seen dying.
+    dead_at: Option<Nanos>,
+    /// A signal to it was denied for good.
+    denied: bool,
+    /// How often a kill of it ended because it could not be signalled for the moment.
+    pub(super) rests: u32,
+    /// Since it is being killed a process of it went whose memory nobody saw taken.
+    unproven: bool,
+}
+
+impl Worker {
+    pub(super) fn new(candidate: Candidate, pid: Pid, domains: Vec<DomainId>) -> Self {
+        let mut new = Self {
+            candidate,
+            pid,
+            name: None,
+            attempt: 0,
+            sample: None,
+            domains,
+            life: Life::Running,
+            processes: BTreeMap::new(),
+            owed: Owed::default(),
+            status: None,
+            dead_at: None,
+            denied: false,
+            rests: 0,
+            unproven: false,
+        };
+        new.add(pid);
+        new
+    }
+
+    pub(super) fn id(&self) -> WorkerId {
+        self.candidate.id
+    }
+
+    /// A process belongs to it from now on. False: it did already.
+    pub(super) fn add(&mut self, pid: Pid) -> bool {
+        if self.processes.contains_key(&pid) {
+            return false;
+        }
+        let new = Process::default();
+        self.owed.add(new.owes());
+        self.processes.insert(pid, new);
+        self.dead_at = None;
+        true
+    }
+
+    /// A process of it ends. Unknown ones are ignored: they were gone before.
+    pub(super) fn end(&mut self, pid: Pid, seen: Seen, status: Option<u32>, at: Nanos) {
+        if pid == self.pid && self.status.is_none() {
+            self.status = status;
+        }
+        match seen {
+            Seen::Gone => {
+                if let Some(gone) = self.processes.remove(&pid) {
+                    self.owed.remove(gone.owes());
+                    self.unproven |= !gone.released;
+                }
+            }
+            Seen::Exit => self.change(pid, |process| process.dying = true),
+            Seen::Released => self.change(pid, |process| process.released = true),
+        }
+        self.settle(at);
+    }
+
+    /// The signal to a process of it was refused, for good or `for_now`.
+    pub(super) fn refuse(&mut self, pid: Pid, for_now: bool, at: Nanos) {
+        self.denied |= !for_now;
+        self.change(pid, |process| process.refused = true);
+        self.settle(at);
+    }
+
+    fn change(&mut self, pid: Pid, change: impl FnOnce(&mut Process)) {
+        let Some(process) = self.processes.get_mut(&pid) else { return };
+        self.owed.remove(process.owes());
+        change(process);
+        self.owed.add(process.owes());
+    }
+
+    fn settle(&mut self, at: Nanos) {
+        if self.dead_at.is_none() && self.owed.deaths == 0 {
+            self.dead_at = Some(at);
+        }
+    }
+
+    /// Whether a process that is left could not be signalled.
+    pub(super) fn refused(&self) -> bool {
+        self.owed.refused > 0
+    }
+
+    /// Whether one of them may not be signalled.
+    pub(super) fn denied(&self) -> bool {
+        self.denied
+    }
+
+    /// It is a candidate again: whom the signal did not reach is to die with the others.
+    pub(super) fn try_again(&mut self) {
+        self.life = Life::Running;
+        self.processes.values_mut().for_each(|process| process.refused = false);
+        self.owed = Owed::default();
+        self.processes.values().for_each(|process| self.owed.add(process.owes()));
+        self.dead_at = self.dead_at.filter(|_| self.owed.deaths == 0);
+    }
+
+    /// When the last of its processes was seen dying; none while one lives that could be signalled.
+    pub(super) fn dead_at(&self) -> Option<Nanos> {
+        self.dead_at
+    }
+
+    /// Whether all that it held is given back.
+    pub(super) fn memory_is_back(&self) -> bool {
+        self.dead_at.is_some() && self.owed.memory == 0
+    }
+
+    /// Whether a process of a victim went without `process_mrelease`'s word for its memory.
+    pub(super) fn unproven(&self) -> bool {
+        self.unproven
+    }
+
+    /// It is a victim from now on.
+    pub(super) fn be_killed(&mut self, kill: KillId) {
+        (self.life, self.unproven) = (Life::BeingKilled(kill), false);
+    }
+
+    /// Whether none of its processes is left.
+    pub(super) fn gone(&self) -> bool {
+        self.processes.is_empty()
+    }
+
+    /// Its processes that are not gone, by number.
+    pub(super) fn pids(&self) -> Vec<Pid> {
+        self.processes.keys().copied().collect()
+    }
+
+    pub(super) fn memory(&self) -> Option<Bytes> {
+        self.candidate.memory
+    }
+
+    pub(super) fn view(&self, domain_name: impl Fn(DomainId) -> String) -> WorkerView {
+        WorkerView {
+            id: self.id(),
+            kind: self.candidate.kind.name().to_owned(),
+            owner: self.candidate.owner.as_deref().map(str::to_owned),
+            name: self.name.clone(),
+            pid: self.pid,
+            processes: self.pids(),
+            uid: self.candidate.uid,
+            attempt: self.attempt,
+            state: match self.life {
+                Life::Running => match self.candidate.activity {
+                    Activity::Busy => WorkerState::Running,
+                    Activity::Idle { .. } => WorkerState::Idle,
+                },
+                Life::BeingKilled(_) => WorkerState::BeingKilled,
+                Life::Stuck(_) => WorkerState::Stuck,
+                Life::Refused { .. } => WorkerState::Refused,
+            },
+            ever_leased: self.candidate.activity != Activity::Idle { ever_leased: false },
+            retriable: self.candidate.kind.retriable(),
+            started: self.candidate.started,
+            memory: self.candidate.memory,
+            sample: self.sample,
+            domains: self.domains.iter().map(|domain| domain_name(*domain)).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::{Kind, Times};
+
+    /// The same by looking at every process.
+    fn counted(worker: &Worker) -> Owed {
+        let mut all = Owed::default();
+        worker.processes.values().for_each(|process| all.add(process.owes()));
+        all
+    }
+
+    #[test]
+    fn a_storm_of_forks_costs_each_process_the_same() {
+        const PROCESSES: u32 = 16_000;
+        let candidate = Candidate {
+            id: WorkerId(1),
+            kind: Kind::Task { max_retries: Times::Unlimited },
+            uid: 0,
+            owner: None,
+            started: Nanos(0),
+            activity: Activity::Busy,
+            memory: None,
+        };
+        let mut worker = Worker::new(candidate, Pid(1), Vec::new());
+        // Newest first, as a list that is searched from its front likes least.
+        let pids = || (1..=PROCESSES).rev().map(Pid);
+        assert_eq!(pids().filter(|pid| worker.add(*pid)).count(), 15_999, "the first was there");
+        assert_eq!(worker.pids()[..3], [Pid(1), Pid(2), Pid(3)], "in the order of their numbers");
+        worker.refuse(Pid(7), true, Nanos(1));
+        for (at, pid) in (2..).map(Nanos).zip(pids()) {
+            assert_eq!((worker.dead_at(), worker.refused()), (None, pid.0 >= 7), "before {pid:?}");
+            worker.end(pid, Seen::Exit, None, at);
+            worker.end(pid, Seen::Exit, None, at);
+        }
+        assert_eq!(counted(&worker), worker.owed);
+        assert!(worker.dead_at().is_some() && !worker.memory_is_back() && !worker.gone());
+        for pid in pids() {
+            let seen = if pid.0 % 2 == 0 { Seen::Released } else { Seen::Gone };
+            worker.end(pid, seen, None, Nanos(9));
+        }
+        assert!(worker.memory_is_back() && !worker.gone(), "released is not gone");
+        assert_eq!(counted(&worker), worker.owed);
+        pids().for_each(|pid| worker.end(pid, Seen::Gone, None, Nanos(10)));
+        assert!(worker.gone() && worker.owed == Owed::default());
+    }
+}

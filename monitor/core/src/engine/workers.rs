@@ -1,0 +1,177 @@
+//! Workers come, fork, and end.
+
+use alloc::collections::VecDeque;
+
+use super::worker::{Life, Worker};
+use super::{Action, DomainId, Engine, Note, Sample};
+use crate::policy::PolicyName;
+use crate::prelude::*;
+use crate::units::{Nanos, Pid};
+use crate::worker::{Activity, WorkerId};
+
+impl Engine {
+    /// A new worker is a candidate in every domain it charges.
+    pub(super) fn register(&mut self, worker: Worker, at: Nanos, todo: &mut VecDeque<Action>) {
+        for domain in &worker.domains {
+            if let Some(domain) = self.domains.get_mut(domain) {
+                domain.roster.insert(worker.candidate.clone());
+            }
+        }
+        self.counters.registered += 1;
+        todo.push_back(Action::Note(Note::Registered {
+            at,
+            worker: worker.id(),
+            pid: worker.pid,
+            kind: worker.candidate.kind.name().to_owned(),
+            owner: worker.candidate.owner.as_deref().map(str::to_owned),
+            name: worker.name.clone(),
+        }));
+        // Nobody was in a hurry so far.
+        let first = self.workers.is_empty();
+        if first {
+            self.next_refresh = self.next_refresh.min(at.after(self.settings.refresh()));
+        }
+        // A domain that is above and had nobody to kill has somebody now.
+        for id in &worker.domains {
+            if first || self.domains.get(id).is_some_and(super::Domain::above) {
+                todo.push_back(Action::Read(*id));
+            }
+        }
+        self.workers.insert(worker.id(), worker);
+        if self.settings.policy == PolicyName::ByTime {
+            self.spare.reserve(self.workers.len());
+        }
+        self.shift(at, todo);
+    }
+
+    /// The worker is nobody's business any more. One that is being killed stays until that is over.
+    pub(super) fn unregister(&mut self, id: WorkerId, now: Nanos, todo: &mut VecDeque<Action>) {
+        let idle = |worker: &Worker| matches!(worker.life, Life::Running | Life::Refused { .. });
+        if self.workers.get(&id).is_some_and(idle) {
+            self.counters.unregistered += 1;
+            self.forget(id, now, todo);
+        }
+    }
+
+    /// A process belongs to a worker. If that is being killed, it must die too.
+    pub(super) fn forked(&mut self, id: WorkerId, pid: Pid, todo: &mut VecDeque<Action>) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if !worker.add(pid) {
+            return;
+        }
+        match worker.life {
+            Life::Running | Life::Refused { .. } => {}
+            Life::BeingKilled(kill) | Life::Stuck(kill) => {
+                // Asked to end, it may need a helper to do so; if it does not end, both are killed.
+                if !self.in_grace(kill) {
+                    Action::KillProcess { kill, worker: id, pid }.first(todo);
+                }
+            }
+        }
+    }
+
+    /// What a worker holds was measured.
+    pub(super) fn measured(&mut self, id: WorkerId, sample: Option<Sample>) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let memory = sample.map(|sample| sample.bytes);
+        worker.sample = sample;
+        worker.candidate.memory = memory;
+        for domain in &worker.domains {
+            if let Some(domain) = self.domains.get_mut(domain) {
+                domain.roster.set_memory(id, memory);
+            }
+        }
+    }
+
+    /// After a process of a worker ended: is the worker at its end, or a kill?
+    pub(super) fn after_an_end(&mut self, id: WorkerId, now: Nanos, todo: &mut VecDeque<Action>) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        match worker.life {
+            Life::Running | Life::Refused { .. } if worker.gone() => {
+                let status = worker.status;
+                match status {
+                    None | Some(0) => self.counters.exited += 1,
+                    Some(_) => self.counters.crashed += 1,
+                }
+                // Told while it is known whose it was.
+                todo.push_back(Action::Note(Note::Ended { at: now, worker: id, status }));
+                self.forget(id, now, todo);
+            }
+            Life::Running | Life::Refused { .. } => {}
+            Life::BeingKilled(kill) => self.check_flight(kill, now, todo),
+            // It had been given up on, and died after all.
+            Life::Stuck(kill) if worker.gone() => {
+                let status = worker.status;
+                self.counters.died_late += 1;
+                todo.push_back(Action::Note(Note::DiedLate { at: now, kill, worker: id, status }));
+                self.forget(id, now, todo);
+            }
+            Life::Stuck(_) => {}
+        }
+    }
+
+    /// A worker of a pool got work, or has none any more. Time counts from when it got it (SPEC 5).
+    pub(super) fn set_activity(&mut self, id: WorkerId, activity: Activity, now: Nanos) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.candidate.activity = activity;
+        if activity == Activity::Busy {
+            worker.candidate.started = now;
+        }
+        let since = worker.candidate.started;
+        for domain in &worker.domains {
+            if let Some(domain) = self.domains.get_mut(domain) {
+                domain.roster.set_activity(id, activity, since);
+            }
+        }
+    }
+
+    /// A worker is older than its registration: its place among the candidates is by its age.
+    pub(super) fn started(&mut self, id: WorkerId, at: Nanos) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.candidate.started = at;
+        if worker.life != Life::Running {
+            return;
+        }
+        for domain in &worker.domains {
+            if let Some(domain) = self.domains.get_mut(domain) {
+                domain.roster.remove(id);
+                domain.roster.insert(worker.candidate.clone());
+            }
+        }
+    }
+
+    /// A worker charges other domains. Their readings were taken with its memory in them all along.
+    pub(super) fn moved(&mut self, id: WorkerId, domains: Vec<DomainId>, todo: &mut VecDeque<Action>) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        for domain in &worker.domains {
+            if let Some(domain) = self.domains.get_mut(domain) {
+                domain.roster.remove(id);
+            }
+        }
+        worker.domains = domains;
+        if worker.life != Life::Running {
+            return;
+        }
+        for charged in &worker.domains {
+            let Some(domain) = self.domains.get_mut(charged) else { continue };
+            domain.roster.insert(worker.candidate.clone());
+            // One that is above and had nobody to kill has somebody now.
+            if domain.above() {
+                todo.push_back(Action::Read(*charged));
+            }
+        }
+    }
+
+    /// Takes a worker off the books.
+    pub(super) fn forget(&mut self, id: WorkerId, now: Nanos, todo: &mut VecDeque<Action>) {
+        self.free_all_of(id, now, todo);
+        if let Some(worker) = self.workers.remove(&id) {
+            for domain in &worker.domains {
+                if let Some(domain) = self.domains.get_mut(domain) {
+                    domain.roster.remove(id);
+                }
+            }
+            todo.push_back(Action::Forget(id));
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Who is killed, and why (SPEC 5, 10.1). A [`Roster`] keeps the candidates of one domain in the order of one
+//! [`Policy`], so that a decision looks at the front and sorts nothing.
+//!
+//! Pure: no I/O, no clock, no threads. Whether to act at all (above the threshold, no kill in flight) is the
+//! caller's question.
+
+mod groups;
+mod line;
+mod roster;
+#[cfg(test)]
+mod tests;
+mod why;
+
+use core::fmt;
+use core::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::roster::Roster;
+pub use self::why::{End, Why};
+use crate::prelude::*;
+use crate::units::Bytes;
+use crate::worker::WorkerId;
+
+/// The names of the policies, as in the configuration and in snapshots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyName {
+    /// The newest worker of the largest group of retriable workers with one owner.
+    #[default]
+    GroupByOwner,
+    /// Retriable first, then newest first.
+    RetriableLifo,
+    /// Retriable first, then oldest first.
+    RetriableFifo,
+    /// Idle first, then retriable, newest first; as many as bring the domain back.
+    ByTime,
+}
+
+impl PolicyName {
+    /// All of them, the default first.
+    pub const ALL: [Self; 4] = [Self::GroupByOwner, Self::RetriableLifo, Self::RetriableFifo, Self::ByTime];
+
+    /// The name as written: `group_by_owner`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::GroupByOwner => "group_by_owner",
+            Self::RetriableLifo => "retriable_lifo",
+            Self::RetriableFifo => "retriable_fifo",
+            Self::ByTime => "by_time",
+        }
+    }
+}
+
+impl fmt::Display for PolicyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What was given is not the name of a policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no policy: expected group_by_owner, retriable_lifo, retriable_fifo or by_time")]
+pub struct ParsePolicyError(String);
+
+impl FromStr for PolicyName {
+    type Err = ParsePolicyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|name| name.as_str() == text)
+            .ok_or_else(|| ParsePolicyError(text.chars().take(40).collect()))
+    }
+}
+
+/// Which of two equally large groups goes first (SPEC 10.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnerTieBreak {
+    /// The one whose earliest worker started later, so that the older caller makes progress.
+    #[default]
+    Newest,
+    /// The one whose earliest worker started earlier: the other reading of the documentation.
+    Oldest,
+}
+
+/// What can be set about policies; each policy uses what concerns it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// `group_by_owner`: see [`OwnerTieBreak`].
+    pub owner_tie_break: OwnerTieBreak,
+    /// `by_time`: how far below the threshold a kill aims; `None`: min(5% of total, 3 GiB).
+    pub kill_buffer: Option<Bytes>,
+    /// `by_time`: from this size on an idle worker that never ran anything is a candidate.
+    pub idle_threshold: Bytes,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { owner_tie_break: OwnerTieBreak::Newest, kill_buffer: None, idle_threshold: Bytes(1 << 30) }
+    }
+}
+
+/// The rule by which victims are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// Groups: retriable workers by owner, all non-retriable ones together. Retriable groups first, the larger
+    /// first; within one the newest worker. The last worker of a group is not to be retried.
+    GroupByOwner {
+        /// Which of equally large groups goes first.
+        tie: OwnerTieBreak,
+    },
+    /// Retriable first, then newest first.
+    RetriableLifo,
+    /// Retriable first, then oldest first.
+    RetriableFifo,
+    /// Idle first, the largest first; then retriable before non-retriable, newest first.
+    ByTime {
+        /// See [`Options::kill_buffer`].
+        kill_buffer: Option<Bytes>,
+        /// See [`Options::idle_threshold`].
+        idle_threshold: Bytes,
+    },
+}
+
+impl Policy {
+    /// The named policy with those of the options that concern it.
+    #[must_use]
+    pub fn new(name: PolicyName, options: Options) -> Self {
+        match name {
+            PolicyName::GroupByOwner => Self::GroupByOwner { tie: options.owner_tie_break },
+            PolicyName::RetriableLifo => Self::RetriableLifo,
+            PolicyName::RetriableFifo => Self::RetriableFifo,
+            PolicyName::ByTime => {
+                Self::ByTime { kill_buffer: options.kill_buffer, idle_threshold: options.idle_threshold }
+            }
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> PolicyName {
+        match self {
+            Self::GroupByOwner { .. } => PolicyName::GroupByOwner,
+            Self::RetriableLifo => PolicyName::RetriableLifo,
+            Self::RetriableFifo => PolicyName::RetriableFifo,
+            Self::ByTime { .. } => PolicyName::ByTime,
+        }
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::new(PolicyName::default(), Options::default())
+    }
+}
+
+/// A victim: whom the policy takes, and what its owner is to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// Whom.
+    pub id: WorkerId,
+    /// Whether its workload may be tried again. What a task's or an actor's budget says about that comes on
+    /// top: see `retry`.
+    pub should_retry: bool,
+    /// The facts that put it in front.
+    pub why: Why,
+}

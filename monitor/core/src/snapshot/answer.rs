@@ -1,0 +1,204 @@
+//! The answer to "whom, and why?" (SPEC 11), in the shape that scripts read. It asks the roster, the same as the
+//! agent's, and decides nothing on its own but whether there is a reason to kill nobody.
+
+use alloc::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::Snapshot;
+use crate::policy::{Choice, PolicyName, Roster};
+use crate::prelude::*;
+use crate::threshold::Usage;
+use crate::units::Bytes;
+use crate::worker::{Candidate, WorkerId};
+
+/// A domain as far as it is known; `None` is unknown and never above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Domain {
+    /// What there is.
+    pub total: Option<Bytes>,
+    /// What is taken.
+    pub used: Option<Bytes>,
+    /// What may be taken.
+    pub threshold: Option<Bytes>,
+}
+
+impl Domain {
+    /// The reading, if it is complete.
+    #[must_use]
+    pub fn usage(self) -> Option<Usage> {
+        Some(Usage { total: self.total?, used: self.used?, threshold: self.threshold? })
+    }
+}
+
+/// The answer. The keys of SPEC 11 are `threshold`, `above`, `victims` and `ranking`; the others are ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The rule it was chosen by.
+    pub policy: PolicyName,
+    /// The domain's total.
+    pub total: Option<Bytes>,
+    /// The domain's usage.
+    pub used: Option<Bytes>,
+    /// The domain's threshold.
+    pub threshold: Option<Bytes>,
+    /// Whether the usage is strictly above the threshold.
+    pub above: bool,
+    /// Whom it would kill now.
+    pub victims: Vec<Verdict>,
+    /// The workers that were signalled and still live.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_flight: Vec<String>,
+    /// Why it would kill nobody; null if it would.
+    pub reason: Option<String>,
+    /// All candidates in the order in which they would go.
+    pub ranking: Vec<Ranked>,
+    /// The workers that are no candidates.
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// A victim and what its owner is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The worker.
+    pub id: String,
+    /// Whether its workload may be tried again.
+    pub should_retry: bool,
+}
+
+/// A candidate and its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ranked {
+    /// The worker.
+    pub id: String,
+    /// Its place; 1 goes first.
+    pub rank: usize,
+    /// `task` or `actor`.
+    pub kind: String,
+    /// Who created it.
+    pub owner: Option<String>,
+    /// What it holds, in bytes.
+    pub memory: Option<Bytes>,
+    /// Whether its workload may be tried again when it goes at this place.
+    pub should_retry: bool,
+    /// Why it is at this place.
+    pub why: String,
+}
+
+/// A worker that is no candidate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedOver {
+    /// The worker.
+    pub id: String,
+    /// Why not.
+    pub why: String,
+}
+
+/// The answer to a snapshot.
+#[must_use]
+pub fn decide(snapshot: &Snapshot) -> Answer {
+    let name = |id: WorkerId| snapshot.names.get(&id).cloned().unwrap_or_else(|| id.to_string());
+    let mut roster = Roster::new(snapshot.policy);
+    let mut in_flight = Vec::new();
+    for worker in &snapshot.workers {
+        let name = name(worker.id);
+        if snapshot.being_killed.contains(&name) {
+            in_flight.push(name);
+        } else {
+            roster.insert(worker.clone());
+        }
+    }
+    answer(&roster, snapshot.domain, &in_flight, name)
+}
+
+/// The answer of a roster of candidates, with `in_flight` the names of the workers that were signalled and still
+/// live. The roster must not hold those.
+#[must_use]
+pub fn answer(
+    roster: &Roster,
+    domain: Domain,
+    in_flight: &[String],
+    name: impl Fn(WorkerId) -> String,
+) -> Answer {
+    let reason = no_kill(roster, domain, in_flight);
+    let victims = match domain.usage() {
+        Some(usage) if reason.is_none() => roster
+            .choose(usage)
+            .map(|choice| Verdict { id: name(choice.id), should_retry: choice.should_retry })
+            .collect(),
+        Some(_) | None => Vec::new(),
+    };
+    let order = roster.ranking();
+    Answer {
+        policy: roster.policy().name(),
+        total: domain.total,
+        used: domain.used,
+        threshold: domain.threshold,
+        above: domain.usage().is_some_and(Usage::above),
+        victims,
+        in_flight: in_flight.to_vec(),
+        reason,
+        passed_over: passed_over(roster, &order, in_flight, &name),
+        ranking: (1..).zip(&order).filter_map(|(rank, choice)| ranked(roster, rank, choice, &name)).collect(),
+    }
+}
+
+/// The reason that names workers.
+#[must_use]
+pub fn in_flight_reason(in_flight: &[String]) -> String {
+    format!("a kill is in flight: {}", in_flight.join(", "))
+}
+
+/// Why nobody is to be killed now, if so.
+fn no_kill(roster: &Roster, domain: Domain, in_flight: &[String]) -> Option<String> {
+    let Some(usage) = domain.usage() else {
+        let what = if domain.used.is_none() { "usage" } else { "total" };
+        return Some(format!("the {what} is unknown, and unknown is never above"));
+    };
+    if !usage.above() {
+        return Some("the usage is not above the threshold".to_owned());
+    }
+    if !in_flight.is_empty() {
+        return Some(in_flight_reason(in_flight));
+    }
+    if roster.choose(usage).next().is_none() {
+        return Some("above threshold but no worker can be killed".to_owned());
+    }
+    None
+}
+
+fn ranked(
+    roster: &Roster,
+    rank: usize,
+    choice: &Choice,
+    name: &impl Fn(WorkerId) -> String,
+) -> Option<Ranked> {
+    let Candidate { kind, owner, memory, .. } = roster.get(choice.id)?;
+    Some(Ranked {
+        id: name(choice.id),
+        rank,
+        kind: kind.name().to_owned(),
+        owner: owner.as_deref().map(str::to_owned),
+        memory: *memory,
+        should_retry: choice.should_retry,
+        why: choice.why.to_string(),
+    })
+}
+
+fn passed_over(
+    roster: &Roster,
+    order: &[Choice],
+    in_flight: &[String],
+    name: &impl Fn(WorkerId) -> String,
+) -> Vec<PassedOver> {
+    let ranked: BTreeSet<WorkerId> = order.iter().map(|choice| choice.id).collect();
+    let killed = in_flight.iter().map(|id| PassedOver { id: id.clone(), why: "being killed".to_owned() });
+    let idle = roster.iter().filter(|worker| !ranked.contains(&worker.id)).map(|worker| PassedOver {
+        id: name(worker.id),
+        why: match worker.memory {
+            Some(_) => "idle, never ran anything, and smaller than idle_threshold".to_owned(),
+            None => "idle, never ran anything, and its memory is not measured and counts as 0".to_owned(),
+        },
+    });
+    killed.chain(idle).collect()
+}

@@ -1,0 +1,198 @@
+//! The agent's numbers in the OpenMetrics text format: what `monitor metrics` prints and `metrics_listen` serves. Sums
+//! only, nothing of a single worker: everybody may read it. What is unknown has no sample.
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use serde::Serialize;
+
+use crate::agent::event_loop::clock;
+use crate::agent::shell::Shell;
+use crate::engine::{Counters, DomainView, Gear};
+use crate::kernel::drops::CpuDrops;
+use crate::kernel::probe::{Probe, ProbeState};
+use crate::units::{Bytes, Nanos};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfDomain {
+    domain: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfGear {
+    domain: String,
+    gear: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfHook {
+    hook: &'static str,
+    tracepoint: String,
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCpu {
+    cpu: u64,
+    kind: &'static str,
+}
+
+/// The text.
+#[derive(Debug, Serialize)]
+pub(in crate::agent) struct Metrics(pub(in crate::agent) String);
+
+impl Shell {
+    /// See the module.
+    pub(in crate::agent) fn metrics(&self) -> String {
+        let now = clock::now();
+        let mut all = Registry::with_prefix("monitor");
+        all.register("build", "The agent's version", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+        let brake = self.brake_view();
+        let mut one = |name: &str, help: &str, value: u64| all.register(name, help, gauge(value));
+        one("protects", "1 if above its threshold a domain is relieved", u64::from(self.protects()));
+        one("workers", "Registered workers that live", self.registry.len() as u64);
+        one("kills_in_flight", "Kills that are not over", self.engine.kills_in_flight() as u64);
+        one("brake_on", "1 if workers are stopped at the line", u64::from(brake.on));
+        one("brake_held", "Processes that the brake holds now", brake.held.len() as u64);
+        let up = now.since(self.started).as_secs_f64();
+        all.register_with_unit("uptime", "How long the agent runs", Unit::Seconds, ConstGauge::new(up));
+        domains(&mut all, &self.domain_views(), now);
+        counters(&mut all, &self.engine.counters());
+        for (name, help, value) in self.troubles.faults().rows() {
+            counter(&mut all, name, help, value);
+        }
+        hooks(&mut all, self.probes());
+        drops(&mut all, &self.drops_by_cpu());
+        let socket = self.bell.view();
+        let found = u64::from(socket.error.is_none());
+        all.register("socket_found", "1 if new callers find the control socket", gauge(found));
+        counter(&mut all, "socket_lost", "Looks that found the control socket's file gone", socket.lost);
+        if let Some(journal) = self.reports.journal() {
+            counter(&mut all, "journal_lines", "Lines written to the journal", journal.written);
+            counter(&mut all, "journal_lost", "Lines that the journal could not take", journal.lost);
+        }
+        let mut out = String::new();
+        // Writing to a string does not fail.
+        let _ = text::encode(&mut out, &all);
+        out
+    }
+}
+
+#[expect(clippy::cast_possible_wrap, reason = "sizes and counts are far below 2^63")]
+fn gauge(value: u64) -> ConstGauge<i64> {
+    ConstGauge::new(value as i64)
+}
+
+fn counter(all: &mut Registry, name: &str, help: &str, value: u64) {
+    all.register(name, help, ConstCounter::new(value));
+}
+
+/// A gauge for each domain of which the value is known.
+fn domains(all: &mut Registry, domains: &[DomainView], now: Nanos) {
+    let bytes = |bytes: Option<Bytes>| bytes.map(|Bytes(bytes)| bytes);
+    let of = |value: &dyn Fn(&DomainView) -> Option<u64>| {
+        let family = Family::<OfDomain, Gauge>::default();
+        for view in domains {
+            if let Some(value) = value(view) {
+                let label = OfDomain { domain: view.domain.clone() };
+                family.get_or_create(&label).set(i64::try_from(value).unwrap_or(i64::MAX));
+            }
+        }
+        family
+    };
+    let mut sized = |name: &str, help: &str, value: &dyn Fn(&DomainView) -> Option<u64>| {
+        all.register_with_unit(name, help, Unit::Bytes, of(value));
+    };
+    sized("domain_total", "Memory of the domain", &|view| bytes(view.total));
+    sized("domain_used", "Memory used at the last authoritative reading", &|view| bytes(view.used));
+    sized("domain_threshold", "Above this a worker is killed", &|view| bytes(view.threshold));
+    sized("domain_estimate", "The last reading and what was charged since", &|view| bytes(view.estimate));
+    let mut plain = |name: &str, help: &str, value: &dyn Fn(&DomainView) -> Option<u64>| {
+        all.register(name, help, of(value));
+    };
+    plain("domain_above", "1 if the last reading was above the threshold", &|view| view.above.map(u64::from));
+    plain("domain_unreadable", "1 if the last reading failed", &|view| Some(view.error.is_some().into()));
+    plain("domain_workers", "Workers that charge the domain", &|view| Some(view.workers as u64));
+    let age = Family::<OfDomain, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
+    let gears = Family::<OfGear, Gauge>::default();
+    for view in domains {
+        if let Some(read) = view.read_at {
+            let label = OfDomain { domain: view.domain.clone() };
+            age.get_or_create(&label).set(now.since(read).as_secs_f64());
+        }
+        for (gear, word) in [(Gear::Near, "near"), (Gear::Far, "far")] {
+            if let Some(actual) = view.gear {
+                let label = OfGear { domain: view.domain.clone(), gear: word };
+                gears.get_or_create(&label).set(i64::from(actual == gear));
+            }
+        }
+    }
+    all.register_with_unit("domain_reading_age", "Time since the last reading", Unit::Seconds, age);
+    all.register("domain_gear", "1 for the gear that the domain is in", gears);
+}
+
+fn counters(all: &mut Registry, counters: &Counters) {
+    let mut count = |name: &str, help: &str, value: u64| counter(all, name, help, value);
+    count("workers_registered", "Workers registered", counters.registered);
+    count("workers_killed", "Workers killed for memory", counters.killed);
+    count("workers_exited", "Workers that ended with status 0", counters.exited);
+    count("workers_crashed", "Workers that ended otherwise", counters.crashed);
+    count("workers_unregistered", "Workers that were unregistered", counters.unregistered);
+    count("workers_stuck", "Victims that did not die in time", counters.stuck);
+    count("workers_died_late", "Stuck victims that died after all", counters.died_late);
+    count("workers_refused", "Victims that could not be signalled", counters.refused);
+    count("workers_tried_again", "Of them, those that became candidates again", counters.tried_again);
+    count("kills", "Kills decided", counters.kills);
+    count("memory_late", "Kills whose memory was not seen back in time", counters.memory_late);
+    count(
+        "watchdog_strays",
+        "Kills by the watchdog of who was no candidate any more",
+        counters.watchdog_strays,
+    );
+    count("false_crossings", "Crossings that the reading did not confirm", counters.false_crossings);
+    count("unknown_readings", "Readings that failed or made no sense", counters.unknown_readings);
+    count("no_candidates", "Readings above the threshold with nobody to kill", counters.no_candidates);
+    count("gear_changes", "How often the hot hook was attached or detached", counters.gear_changes);
+    count("brake_stops", "Processes that the brake stopped", counters.stopped);
+    let held = std::time::Duration::from_nanos(counters.held_ns).as_secs_f64();
+    let help = "How long the brake held them, all together";
+    all.register_with_unit("brake_held_time", help, Unit::Seconds, ConstCounter::new(held));
+}
+
+fn hooks(all: &mut Registry, probes: &[Probe]) {
+    let family = Family::<OfHook, Gauge>::default();
+    for probe in probes {
+        let state = match &probe.state {
+            ProbeState::Attached => "attached",
+            ProbeState::Detached => "detached",
+            ProbeState::Missing(_) => "missing",
+            ProbeState::Denied(_) => "denied",
+            ProbeState::Failed(_) => "failed",
+            ProbeState::Off(_) => "off",
+        };
+        let label = OfHook { hook: probe.name, tracepoint: probe.tracepoint.clone(), state };
+        family.get_or_create(&label).set(1);
+    }
+    all.register("hook", "1 for the state that the kernel hook is in", family);
+}
+
+fn drops(all: &mut Registry, drops: &[CpuDrops]) {
+    let family = Family::<OfCpu, prometheus_client::metrics::counter::Counter>::default();
+    for cpu in drops {
+        let kinds = [
+            ("usage", cpu.usage),
+            ("exit", cpu.exit),
+            ("fork", cpu.fork),
+            ("stopped", cpu.stopped),
+            ("lineage", cpu.lineage),
+        ];
+        for (kind, lost) in kinds {
+            family.get_or_create(&OfCpu { cpu: cpu.cpu as u64, kind }).inc_by(lost);
+        }
+    }
+    all.register("lost_records", "Records that the kernel side could not deliver", family);
+}

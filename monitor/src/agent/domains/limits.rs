@@ -1,0 +1,274 @@
+//! Which cgroups have limits, as that changes: a cgroup around a worker becomes a domain when it gets one, and is none
+//! any more when it loses it or is removed (SPEC 2). A few are looked at each tick.
+
+use std::collections::BTreeMap;
+
+use crate::agent::domains::Asked;
+use crate::agent::shell::Shell;
+use crate::engine::{DomainView, Event};
+use crate::memory::limit::{LimitBuffer, LimitReader};
+use crate::memory::{CgroupPath, Limit, ReadError};
+
+/// How many limits are looked at in a tick. Each costs a read of an open file: about 1 µs.
+const A_TICK: usize = 256;
+
+/// The cgroups around the registered workers.
+#[derive(Default)]
+pub(in crate::agent) struct Limits {
+    around: BTreeMap<CgroupPath, Watched>,
+    /// The one that was looked at last.
+    last: Option<CgroupPath>,
+    buffer: LimitBuffer,
+    /// How many readers are kept, and may be.
+    kept: usize,
+    most: usize,
+}
+
+#[derive(Default)]
+struct Watched {
+    /// How many workers are in it or below it.
+    workers: usize,
+    /// Of whom the first of them was.
+    uid: u32,
+    /// `None`: not opened yet, it was removed, or there are as many as may be kept: then it is opened for each look.
+    reader: Option<LimitReader>,
+    /// It was said that it cannot be guarded.
+    said: bool,
+}
+
+impl Limits {
+    /// Keeps so many readers open at most, two descriptors each.
+    pub(in crate::agent) fn new(most: usize) -> Self {
+        Self { most, ..Self::default() }
+    }
+
+    /// A worker of this user charges this cgroup from now on.
+    pub(in crate::agent) fn enter(&mut self, cgroup: &CgroupPath, uid: u32) {
+        for path in cgroup.ancestors().filter(|path| !path.is_root()) {
+            let watched = self.around.entry(path).or_default();
+            if watched.workers == 0 {
+                watched.uid = uid;
+            }
+            watched.workers += 1;
+        }
+    }
+
+    /// It does so no longer.
+    pub(in crate::agent) fn leave(&mut self, cgroup: &CgroupPath) {
+        for path in cgroup.ancestors().filter(|path| !path.is_root()) {
+            let Some(watched) = self.around.get_mut(&path) else { continue };
+            watched.workers = watched.workers.saturating_sub(1);
+            if watched.workers == 0 {
+                let held = self.around.remove(&path).and_then(|watched| watched.reader);
+                self.kept -= usize::from(held.is_some());
+            }
+        }
+    }
+
+    /// The next few to look at, those around others first.
+    fn next(&mut self, most: usize) -> Vec<CgroupPath> {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+        let after = self.last.as_ref().map_or(Unbounded, Excluded);
+        let before = self.last.as_ref().map(|last| self.around.range((Unbounded, Included(last))));
+        let rest = before.into_iter().flatten();
+        let next = self.around.range((after, Unbounded)).chain(rest).take(most);
+        let next: Vec<CgroupPath> = next.map(|(path, _)| path.clone()).collect();
+        self.last = next.last().cloned();
+        next
+    }
+}
+
+impl Shell {
+    /// Guards a cgroup that the user named, or waits for it: the rest is guarded meanwhile.
+    ///
+    /// # Errors
+    /// Nothing can be guarded: there is no memory hierarchy, and the node is not asked for.
+    pub(in crate::agent) fn guard_named(&mut self, path: &CgroupPath, node: bool) -> Result<(), ReadError> {
+        self.scope.name(path);
+        match self.guard(path, Asked::ByName) {
+            Ok(()) => self.scope.found(path),
+            Err(error @ ReadError::NoController { .. }) if !node => return Err(error),
+            Err(error) => {
+                let why = match error {
+                    missing if missing.is_missing_file() => "there is no such cgroup".to_owned(),
+                    other => other.to_string(),
+                };
+                if self.scope.wait_for(path, why.clone()) {
+                    tracing::warn!(%why, cgroup = %path, "cannot guard it yet: it is waited for");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for the named cgroups that were not there.
+    fn look_for_awaited(&mut self) {
+        for path in self.scope.awaited() {
+            // With a node to guard nothing is an error.
+            if self.guard_named(&path, true).is_ok() && self.domains.is_guarded(&path) {
+                tracing::info!(cgroup = %path, "it is there now, and guarded");
+            }
+        }
+    }
+
+    /// Guards the cgroups with limits from this one up, if that is asked for, because of a user's worker: all of them, or
+    /// none that is not guarded already.
+    ///
+    /// # Errors
+    /// Why there is no room for them.
+    pub(in crate::agent) fn guard_around(
+        &mut self,
+        cgroup: Option<&CgroupPath>,
+        uid: u32,
+    ) -> Result<(), String> {
+        let Some(cgroup) = cgroup else { return Ok(()) };
+        let mut limited = self.domains.limited_around(cgroup);
+        limited.retain(|path| self.scope.covers(path));
+        let new = limited.iter().filter(|path| !self.domains.is_guarded(path)).count();
+        self.find_room(uid, new)?;
+        for path in limited {
+            if let Err(error) = self.guard(&path, Asked::ByLimit(uid)) {
+                tracing::warn!(%error, cgroup = %path, "cannot guard");
+            }
+        }
+        Ok(())
+    }
+
+    fn find_room(&mut self, uid: u32, more: usize) -> Result<(), String> {
+        self.domains.room_for(uid, more).or_else(|_| {
+            self.make_room();
+            self.domains.room_for(uid, more)
+        })
+    }
+
+    /// What changed about limits since they were last looked at.
+    pub(in crate::agent) fn recheck_domains(&mut self) {
+        self.domains.reopen(self.programs.as_mut());
+        for domain in self.domains.without_limit() {
+            // While a kill is in flight there it is needed still.
+            if !self.engine.kill_in(domain) {
+                self.unguard(domain);
+            }
+        }
+        self.look_for_awaited();
+        for path in self.limits.next(A_TICK) {
+            if self.scope.covers(&path) && !self.domains.is_guarded(&path) && self.has_limit(&path) {
+                self.guard_found(&path);
+            }
+        }
+    }
+
+    /// A cgroup around a worker got a limit. Why it cannot be guarded is said once.
+    fn guard_found(&mut self, path: &CgroupPath) {
+        let Some(uid) = self.limits.around.get(path).map(|watched| watched.uid) else { return };
+        let why = match self.find_room(uid, 1) {
+            Err(why) => Some(why),
+            Ok(()) => match self.guard(path, Asked::ByLimit(uid)) {
+                Ok(()) => None,
+                Err(error) if error.is_gone() || error.is_missing_file() => return,
+                Err(error) => Some(error.to_string()),
+            },
+        };
+        let Some(watched) = self.limits.around.get_mut(path) else { return };
+        let said = std::mem::replace(&mut watched.said, why.is_some());
+        if let Some(why) = why.filter(|_| !said) {
+            tracing::warn!(%why, cgroup = %path, "cannot guard");
+        }
+    }
+
+    /// What cannot be read has none: it is looked at again.
+    fn has_limit(&mut self, path: &CgroupPath) -> bool {
+        let Limits { around, buffer, kept, most, .. } = &mut self.limits;
+        let (Some(hierarchy), Some(watched)) = (self.domains.hierarchy(), around.get_mut(path)) else {
+            return false;
+        };
+        let held = watched.reader.take();
+        *kept -= usize::from(held.is_some());
+        let Some(mut reader) = held.or_else(|| LimitReader::open(hierarchy, path).ok()) else { return false };
+        let Ok(limit) = reader.look(buffer) else { return false };
+        if *kept < *most {
+            *kept += 1;
+            watched.reader = Some(reader);
+        }
+        limit != Limit::Unlimited
+    }
+
+    /// The engine is told of a new domain, of what lies in it and of who charges it, before it orders anything.
+    fn guard(&mut self, path: &CgroupPath, asked: Asked) -> Result<(), ReadError> {
+        if self.domains.is_full() && !self.domains.is_guarded(path) {
+            self.make_room();
+        }
+        for event in self.domains.add_cgroup(path, asked, self.programs.as_mut())? {
+            self.tell(event);
+        }
+        for worker in self.registry.ids() {
+            let cgroup = self.registry.get(worker).and_then(|entry| entry.cgroup.as_ref());
+            if let Some(cgroup) = cgroup.filter(|cgroup| path.contains(cgroup)) {
+                let domains = self.domains.charged_by(Some(cgroup));
+                if self.engine.charged_by(worker).is_some_and(|known| known != domains) {
+                    self.tell(Event::Moved { worker, domains });
+                }
+            }
+        }
+        self.carry_out();
+        Ok(())
+    }
+
+    fn unguard(&mut self, domain: crate::engine::DomainId) {
+        if let Some(removed) = self.domains.remove(domain, self.programs.as_mut()) {
+            self.happen(removed);
+        }
+    }
+
+    /// All cells are taken: lets those domains go that no worker charges any more.
+    fn make_room(&mut self) {
+        for domain in self.domains.unnamed() {
+            if !self.engine.is_charged(domain) && !self.engine.kill_in(domain) {
+                self.unguard(domain);
+            }
+        }
+    }
+
+    /// The domains as `status` shows them.
+    pub(in crate::agent) fn domain_views(&self) -> Vec<DomainView> {
+        let mut views = self.engine.domains();
+        let threshold = self.engine.settings().threshold();
+        for view in &mut views {
+            if self.programs.is_some() {
+                view.uncounted = self.domains.uncounted(&view.domain);
+            }
+            view.huge_pages = self.domains.huge_pages(&view.domain);
+            if view.total.is_some_and(|total| threshold.is_too_small(total)) {
+                view.note = Some(
+                    "min_memory_free is not less than its total: usage_threshold alone counts here"
+                        .to_owned(),
+                );
+            }
+        }
+        views.extend(self.scope.awaited_views());
+        views
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_around_the_workers_are_looked_at_in_turn_and_nobody_else() {
+        let mut limits = Limits::default();
+        let path = |text: &str| text.parse::<CgroupPath>().unwrap();
+        limits.enter(&path("/a/b"), 7);
+        limits.enter(&path("/a/c"), 8);
+        limits.enter(&CgroupPath::root(), 0);
+        let all = ["/a", "/a/b", "/a/c"].map(path);
+        assert_eq!(limits.next(5), all, "each once, the root never");
+        assert_eq!(limits.next(2), all[..2]);
+        assert_eq!(limits.next(2), [all[2].clone(), all[0].clone()]);
+        assert_eq!(limits.around[&all[0]].uid, 7, "the first");
+        limits.leave(&path("/a/b"));
+        assert_eq!(limits.next(5), [all[2].clone(), all[0].clone()]);
+        limits.leave(&path("/a/c"));
+        assert_eq!(limits.next(5), []);
+    }
+}

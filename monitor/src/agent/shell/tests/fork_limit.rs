@@ -1,0 +1,110 @@
+//! A user whose worker forks more than the kernel side may follow for it.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::agent::workers::registry::Registry;
+
+const ANN: u32 = 60_001;
+
+/// Generous: the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "waited for {what}");
+        std::thread::yield_now();
+    }
+}
+
+fn children(pid: Pid) -> Vec<Pid> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    text.split_ascii_whitespace().map(|pid| Pid(pid.parse().unwrap())).collect()
+}
+
+/// Kills what it forked, whatever happens.
+struct Family(Child);
+
+impl Family {
+    fn new() -> Self {
+        let script = "while read x; do sleep 600 & done";
+        Self(Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap())
+    }
+
+    fn pid(&self) -> Pid {
+        Pid(self.0.id())
+    }
+
+    /// One more child, which has ended its fork when this returns.
+    fn fork(&mut self, shell: &mut Shell) {
+        let before = children(self.pid());
+        self.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        // Meanwhile it may reap others.
+        wait_for("a child", || children(self.pid()).iter().any(|child| !before.contains(child)));
+        shell.drain();
+    }
+}
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        for child in children(self.pid()) {
+            // Its parent lives and does not wait for it: the pid is its own.
+            let _ = Process::open_unchecked(child).map(|child| child.kill());
+        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn the_forks_of_a_crowd_are_looked_for_and_leave_the_map_to_others() {
+    let programs = match Programs::load(crate::kernel::programs::KernelLog::Off) {
+        Ok(programs) if programs.attached(crate::kernel::numbers::Hook::Lineage) => programs,
+        Ok(_) => return eprintln!("skipped: no fork hook"),
+        Err(probes) => {
+            assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "nothing loads: {probes:#?}");
+            return eprintln!("skipped: nothing loads: {probes:#?}");
+        }
+    };
+    let mut family = Family::new();
+    let (mut shell, _, _later) = guarding();
+    // Descendants are looked for among the real processes.
+    shell.domains = Domains::new("/proc".into(), "/sys/fs/cgroup".into(), false, 8);
+    // Of 16 two are kept for workers to come: seven are one user's.
+    shell.registry = Registry::following(100, 16);
+    shell.programs = Some(programs);
+    let (pushes, _) = mpsc::channel(1);
+    let process = Process::open_unchecked(family.pid()).unwrap();
+    shell.registry.add(WORKER, process, Peer { connection: 0, uid: 0, pushes }, ANN, None);
+    shell.programs.as_mut().unwrap().workers.set(family.pid(), WORKER).unwrap();
+    let followed = |shell: &Shell| shell.programs.as_ref().unwrap().workers.members().len();
+    let known = |shell: &Shell| shell.registry.get(WORKER).unwrap().pids().len();
+    for _ in 0..6 {
+        family.fork(&mut shell);
+    }
+    assert!(shell.registry.is_crowd(ANN));
+    for _ in 0..20 {
+        family.fork(&mut shell);
+    }
+    assert_eq!((followed(&shell), known(&shell)), (7, 7), "nobody else took a place");
+    shell.look_after_workers();
+    assert_eq!((followed(&shell), known(&shell)), (7, 27), "all are found, and no place is taken for them");
+
+    for child in children(family.pid()) {
+        shell.registry.signal_one(WORKER, child, Signal::KILL, Path::new("/proc"));
+    }
+    let ended = |shell: &Shell| {
+        let entry = shell.registry.get(WORKER).unwrap();
+        entry.members.iter().filter(|member| member.process.ended()).count()
+    };
+    wait_for("all children to have ended", || ended(&shell) == 26);
+    shell.sweep(WORKER);
+    shell.lift_bars();
+    assert!(!shell.registry.is_crowd(ANN));
+    family.fork(&mut shell);
+    let followed = children(family.pid()).into_iter().any(|child| shell.mapped(child) == Some(WORKER));
+    assert!(followed, "it is followed as before");
+}

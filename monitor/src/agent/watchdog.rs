@@ -1,0 +1,251 @@
+//! The watchdog: a thread that kills a worker in the loop's place if the loop hangs while a domain is above its
+//! threshold, and one after the other if it hangs on. Here is what the loop does for it: shows that it turns, names the
+//! next victims of each domain in their order, and hears whom it struck.
+//!
+//! Invariant: of two kills for one crossing none can come of it. While a kill is in flight nobody is named; before its
+//! own signals the loop makes all names void, unless the watchdog was first (`claim`): then the loop's order is void, and
+//! what the watchdog did is told to the engine before anything else.
+
+mod claim;
+mod thread;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use self::claim::Claim;
+use crate::agent::shell::Shell;
+use crate::agent::workers::registry::Registry;
+use crate::engine::{DomainId, Event, Settings};
+use crate::kill::Process;
+use crate::memory::{CgroupId, DomainReader, Roots};
+use crate::units::{Bytes, Nanos};
+use crate::worker::WorkerId;
+
+/// A guarded domain as the watchdog sees it.
+#[derive(Debug)]
+struct Post {
+    domain: DomainId,
+    /// Tells a cgroup from one that was made again under its name; none: the node.
+    cgroup: Option<CgroupId>,
+    reader: DomainReader,
+    /// Whom the loop would kill next, first to last.
+    nominees: Vec<Nominee>,
+}
+
+/// How many are named for each domain, and how many are struck at most while the loop hangs. More would be long after
+/// what the order was made from.
+const NOMINEES: usize = 4;
+
+/// Somebody whom the loop would kill.
+#[derive(Debug)]
+struct Nominee {
+    /// It holds in this turn only.
+    turn: u64,
+    worker: WorkerId,
+    /// Who registered it.
+    uid: u32,
+    processes: Vec<Process>,
+}
+
+/// Whom the watchdog struck, and what it had read.
+#[derive(Debug, Clone, Copy)]
+struct Struck {
+    domain: DomainId,
+    worker: WorkerId,
+    at: Nanos,
+    used: Bytes,
+    total: Bytes,
+}
+
+/// What loop and thread share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Changes with each turn of the loop.
+    beat: AtomicU64,
+    claim: Claim,
+    /// Held for moments by either, by the loop never on the way to a signal; the thread never waits for it.
+    posts: Mutex<Vec<Post>>,
+    /// Somebody is named. While nobody is the thread sleeps.
+    named: AtomicBool,
+}
+
+/// The loop's handle. Dropped, it ends the thread.
+#[derive(Debug)]
+pub(in crate::agent) struct Watchdog {
+    shared: Arc<Shared>,
+    wake: Sender<()>,
+}
+
+impl Watchdog {
+    /// Starts the thread. `None`: nobody is to be killed without the engine's knowledge (it kills nobody, or only if that
+    /// helps), or it is switched off.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(in crate::agent) fn start(
+        patience: Option<Duration>,
+        settings: &Settings,
+        roots: &Roots,
+    ) -> std::io::Result<Option<Self>> {
+        let Some(patience) = patience.filter(|_| settings.may_be_stood_in_for()) else { return Ok(None) };
+        let threshold = settings.threshold();
+        let (wake, woken) = channel();
+        let shared = Arc::new(Shared::default());
+        let (theirs, procfs) = (Arc::clone(&shared), roots.procfs.clone());
+        std::thread::Builder::new()
+            .name("watchdog".to_owned())
+            .spawn(move || thread::watch(&theirs, &woken, threshold, &procfs, patience))?;
+        Ok(Some(Self { shared, wake }))
+    }
+
+    /// The loop turns.
+    pub(in crate::agent) fn beat(&self) {
+        self.shared.beat.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether it waits for the loop to turn: while nobody is named it sleeps.
+    pub(in crate::agent) fn watches(&self) -> bool {
+        self.shared.named.load(Ordering::Relaxed)
+    }
+
+    /// Takes all names back: the loop is about to signal somebody. False: the watchdog was first.
+    pub(in crate::agent) fn stand_down(&self) -> bool {
+        self.shared.claim.by_loop()
+    }
+
+    /// What is this worker's is not what it was when it was named: it must not be struck as it was. Names of those who are
+    /// as they were go on: with workers that come and go, hardly any would be left to act by.
+    pub(in crate::agent) fn unname(&self, worker: WorkerId) {
+        if self.names(worker) {
+            // If it was first: the engine hears of it with the next event.
+            self.stand_down();
+        }
+    }
+
+    /// Whether it would strike this worker now.
+    pub(in crate::agent) fn names(&self, worker: WorkerId) -> bool {
+        let turn = self.shared.claim.turn();
+        let posts = self.posts();
+        let mut nominees = posts.iter().flat_map(|post| &post.nominees);
+        nominees.any(|nominee| nominee.worker == worker && Some(nominee.turn) == turn)
+    }
+
+    /// Whom it struck while the loop hung, each once, in their order.
+    pub(in crate::agent) fn told(&self) -> impl Iterator<Item = Event> + use<> {
+        self.shared.claim.told().inspect(|struck| {
+            tracing::error!(worker = %struck.worker, "the agent's loop hung while a domain was above its threshold: its watchdog killed a worker");
+        }).map(|Struck { domain, worker, at, used, total }| Event::Struck { domain, worker, at, used, total })
+    }
+
+    fn posts(&self) -> MutexGuard<'_, Vec<Post>> {
+        self.shared.posts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Nominee {
+    fn of(worker: WorkerId, turn: u64, registry: &Registry) -> Option<Self> {
+        let entry = registry.get(worker)?;
+        let processes = entry.members.iter().map(|member| member.process.clone()).collect();
+        Some(Self { turn, worker, uid: entry.peer.uid, processes })
+    }
+
+    /// Whether it is this worker with the processes that it has now, and of whoever registered it: by their right it is
+    /// killed, and another may have taken it over.
+    fn still(&self, worker: WorkerId, registry: &Registry) -> bool {
+        let pids = self.processes.iter().map(Process::pid);
+        registry.get(worker).is_some_and(|entry| {
+            self.worker == worker
+                && self.uid == entry.peer.uid
+                && entry.members.iter().map(|member| member.process.pid()).eq(pids)
+        })
+    }
+}
+
+impl Shell {
+    /// At each tick: the domains as they are now, and whom the loop would kill next in each.
+    pub(in crate::agent) fn nominate(&mut self) {
+        let Some(watchdog) = &self.watchdog else { return };
+        // What it did is told with the next event.
+        let Some(turn) = watchdog.shared.claim.turn() else { return };
+        let mut posts = watchdog.posts();
+        let guarded: Vec<(DomainId, Option<CgroupId>)> = self.domains.identities().collect();
+        posts.retain(|post| guarded.contains(&(post.domain, post.cgroup)));
+        for (domain, cgroup) in guarded {
+            if !posts.iter().any(|post| post.domain == domain)
+                && let Some(reader) = self.domains.another_reader(domain)
+            {
+                posts.push(Post { domain, cgroup, reader, nominees: Vec::new() });
+            }
+        }
+        let now = crate::agent::event_loop::clock::now();
+        for post in posts.iter_mut() {
+            let next = self.engine.next_victims(post.domain, NOMINEES, now);
+            let mut named = std::mem::take(&mut post.nominees);
+            let registry = &self.registry;
+            post.nominees.extend(next.into_iter().filter_map(|worker| {
+                let kept = named.iter().position(|old| old.still(worker, registry));
+                let kept = kept.map(|at| Nominee { turn, ..named.swap_remove(at) });
+                kept.or_else(|| Nominee::of(worker, turn, registry))
+            }));
+        }
+        let named = posts.iter().any(|post| !post.nominees.is_empty());
+        drop(posts);
+        let was_named = watchdog.shared.named.swap(named, Ordering::AcqRel);
+        if named && !was_named {
+            // The thread is gone only when the agent is.
+            let _ = watchdog.wake.send(());
+        }
+    }
+
+    /// A worker changes so that the watchdog must not strike it as it was named.
+    pub(in crate::agent) fn unname(&self, worker: WorkerId) {
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.unname(worker);
+        }
+    }
+
+    /// Before the signals of an order: from now on the watchdog strikes nobody. If it was first, that is heard of now.
+    /// False: the order was withdrawn for what the watchdog did.
+    pub(in crate::agent) fn may_strike(&mut self, worker: WorkerId) -> bool {
+        if self.watchdog.as_ref().is_some_and(|watchdog| !watchdog.stand_down()) {
+            self.hear_of_the_watchdog();
+        }
+        self.engine.in_flight(worker)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::workers::registry::NotTaken;
+    use crate::control::request::Peer;
+    use crate::units::Pid;
+
+    fn peer(connection: u64, uid: u32) -> Peer {
+        Peer { connection, uid, pushes: tokio::sync::mpsc::channel(1).0 }
+    }
+
+    #[test]
+    fn who_took_a_worker_over_is_who_it_is_killed_for() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::open_unchecked(Pid(child.id())).unwrap();
+        let (worker, ann, bob) = (WorkerId(1), 7, 8);
+        let mut registry = Registry::new(8);
+        // Registered by root for a user.
+        registry.add(worker, process, peer(1, 0), ann, None);
+        let named = Nominee::of(worker, 0, &registry).unwrap();
+        assert!(named.still(worker, &registry));
+        assert_eq!(registry.take_over(worker, peer(2, ann)), Err(NotTaken::Connected));
+        registry.disconnected(1);
+        assert_eq!(registry.take_over(worker, peer(2, bob)), Err(NotTaken::Anothers));
+        registry.take_over(worker, peer(3, ann)).unwrap();
+        assert!(!named.still(worker, &registry), "root's right is not theirs");
+        registry.disconnected(3);
+        registry.take_over(worker, peer(4, 0)).unwrap();
+        assert!(named.still(worker, &registry));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}

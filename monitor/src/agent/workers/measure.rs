@@ -1,0 +1,182 @@
+//! What each worker holds, measured from time to time on a thread of its own: for reports, and for `by_time`, which
+//! ranks by size. A kill never waits for it.
+//!
+//! Invariant: of a victim nothing is measured. Who reads how much a process holds, holds its memory for as long: it would
+//! not come back with its death, and the next victim would be an innocent one.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::task::spawn_blocking;
+
+use crate::agent::event_loop::later::{Later, after};
+use crate::agent::shell::Shell;
+use crate::engine::Event;
+use crate::memory::process::{ProcessMemory, memory_of_all};
+use crate::memory::{CgroupPath, Hierarchy, Roots, own};
+use crate::units::{Bytes, Pid};
+use crate::worker::WorkerId;
+
+/// How often, far from every threshold; and how often near to one.
+const EVERY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(1));
+
+/// Near: this share of the threshold is used.
+const NEAR_PERCENT: u128 = 80;
+
+/// Summing up pages takes the kernel up to 30 ms per GiB: the pause is at least this many times as long.
+const PAUSE: u32 = 200;
+
+/// The victims of the kills in flight, and of some that are over: shared with the threads that measure.
+#[derive(Debug, Clone, Default)]
+pub(in crate::agent) struct Dying(Arc<Mutex<Vec<WorkerId>>>);
+
+impl Dying {
+    /// It was signalled.
+    pub(in crate::agent) fn add(&self, worker: WorkerId) {
+        self.workers().push(worker);
+    }
+
+    fn has(&self, worker: WorkerId) -> bool {
+        self.workers().contains(&worker)
+    }
+
+    fn workers(&self) -> MutexGuard<'_, Vec<WorkerId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whom to measure.
+struct Subject {
+    worker: WorkerId,
+    /// The registered process first.
+    pids: Vec<Pid>,
+    cgroup: Option<CgroupPath>,
+}
+
+/// What was measured.
+pub(in crate::agent) struct Measurement {
+    samples: Vec<(WorkerId, Option<ProcessMemory>)>,
+    took: Duration,
+    /// It was asked for: the timer goes on by itself.
+    extra: bool,
+}
+
+impl Shell {
+    /// The timer's measurement.
+    pub(in crate::agent) fn measure(&mut self) {
+        if self.reports.measuring {
+            after(EVERY.1, Later::Measure, self.reports.to_loop());
+        } else {
+            self.start_measuring(false);
+        }
+    }
+
+    /// One that cannot wait for the timer.
+    pub(in crate::agent) fn measure_now(&mut self) {
+        if !self.reports.measuring {
+            self.start_measuring(true);
+        }
+    }
+
+    fn start_measuring(&mut self, extra: bool) {
+        self.reports.measuring = true;
+        let (roots, hierarchy) = (self.domains.roots().clone(), self.domains.hierarchy().cloned());
+        let dying = self.dying.clone();
+        *dying.workers() = self.engine.victims();
+        let workers: Vec<Subject> = self
+            .registry
+            .ids()
+            .into_iter()
+            .filter(|id| !dying.has(*id))
+            .filter_map(|id| {
+                let entry = self.registry.get(id)?;
+                Some(Subject { worker: id, pids: entry.pids(), cgroup: entry.cgroup.clone() })
+            })
+            .collect();
+        let to_loop = self.reports.to_loop();
+        tokio::spawn(async move {
+            let measured =
+                spawn_blocking(move || all(&roots, hierarchy.as_ref(), workers, &dying, extra)).await;
+            let nothing = Measurement { samples: Vec::new(), took: Duration::ZERO, extra };
+            // The loop is gone only when the agent is.
+            let _ = to_loop.send(Later::Measured(measured.unwrap_or(nothing)));
+        });
+    }
+
+    /// Takes note of a measurement, and of when the next is due.
+    pub(in crate::agent) fn measured(&mut self, measurement: Measurement) {
+        self.reports.measuring = false;
+        for (worker, sample) in measurement.samples {
+            self.happen(Event::Memory {
+                worker,
+                memory: sample.map(|sample| sample.bytes),
+                measured: sample.map(|sample| sample.measured),
+            });
+        }
+        if measurement.extra {
+            return;
+        }
+        let every = if self.near() { EVERY.1 } else { EVERY.0 };
+        after(every.max(measurement.took * PAUSE), Later::Measure, self.reports.to_loop());
+    }
+
+    /// Whether a domain comes near its threshold.
+    fn near(&self) -> bool {
+        let near = |used: Bytes, threshold: Bytes| {
+            u128::from(used.0) * 100 >= u128::from(threshold.0) * NEAR_PERCENT
+        };
+        self.engine
+            .domains()
+            .iter()
+            .any(|view| view.used.zip(view.threshold).is_some_and(|(u, t)| near(u, t)))
+    }
+}
+
+/// Workers that ended meanwhile, and those that are being killed, are left out.
+fn all(
+    roots: &Roots,
+    hierarchy: Option<&Hierarchy>,
+    workers: Vec<Subject>,
+    dying: &Dying,
+    extra: bool,
+) -> Measurement {
+    let started = Instant::now();
+    let samples = workers.into_iter().filter_map(|Subject { worker, pids, cgroup }| {
+        let own = hierarchy.zip(cgroup.as_ref());
+        let own = own.and_then(|(hierarchy, cgroup)| own::memory(roots, hierarchy, cgroup, &pids));
+        let living = pids.into_iter().take_while(|_| !dying.has(worker));
+        let memory = own.map_or_else(|| memory_of_all(&roots.procfs, living), Ok);
+        // What was summed up until then is not all of it.
+        if dying.has(worker) {
+            return None;
+        }
+        match memory {
+            Ok(memory) if memory.bytes == Bytes(0) => None,
+            Ok(memory) => Some((worker, Some(memory))),
+            Err(_) => Some((worker, None)),
+        }
+    });
+    Measurement { samples: samples.collect(), took: started.elapsed(), extra }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_being_killed_is_not_measured() {
+        let roots = Roots { procfs: "/proc".into(), cgroupfs: "/nowhere".into() };
+        let subjects = || -> Vec<Subject> {
+            let pids = vec![Pid(std::process::id())];
+            (1..=2).map(|id| Subject { worker: WorkerId(id), pids: pids.clone(), cgroup: None }).collect()
+        };
+        let dying = Dying::default();
+        let measured = |dying: &Dying| -> Vec<WorkerId> {
+            let samples = all(&roots, None, subjects(), dying, false).samples;
+            samples.into_iter().filter(|(_, sample)| sample.is_some()).map(|(worker, _)| worker).collect()
+        };
+        assert_eq!(measured(&dying), [WorkerId(1), WorkerId(2)]);
+        dying.add(WorkerId(1));
+        assert_eq!(measured(&dying), [WorkerId(2)]);
+    }
+}
