@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod client_test;
 mod command;
 mod debian;
 mod demo;
@@ -36,6 +37,8 @@ enum Task {
     Build,
     /// Measure the way from a crossing to the victim's death, and what the agent costs; needs root
     Bench(bench::Options),
+    /// Check and test the Python client; the tests with real memory need root
+    ClientTest,
     /// Show on real processes how the agent keeps a cgroup from running out of memory; needs root
     Demo(demo::Options),
     /// Give every reader made-up bytes for a while, with libFuzzer
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run_setup().map(drop),
         Task::Build => build::run_build(),
         Task::Bench(options) => bench::run_bench(&options),
+        Task::ClientTest => client_test::run_client_test(),
         Task::Demo(options) => demo::run_demo(&options),
         Task::Fuzz(options) => fuzz::run_fuzz(&options),
         Task::Soak(options) => soak::run_soak(&options),

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 
 use crate::command::{cargo, in_path, run, step};
 use crate::debian::is_root;
-use crate::{setup, vm};
+use crate::{client_test, setup, vm};
 use skips::Skips;
 
 /// The kernel side is compiled for BPF only, by the library's build script.
@@ -33,10 +33,22 @@ pub(crate) fn run_tests() -> Result<()> {
         "Examples in the documentation",
         cargo().args(["test", "--doc", "-p", "monitor", "-p", "monitor-core", "-p", "monitor-common"]),
     )?;
+    python_client(&mut skips)?;
     // The kernel tests last of cargo's: what the output ends with is then a result of many tests.
     other_kernel(&mut skips)?;
     kernel_tests(&mut skips)?;
     skips.print()
+}
+
+/// Where there is Python, and PyPI can be reached or was.
+fn python_client(skips: &mut Skips) -> Result<()> {
+    match client_test::environment()? {
+        client_test::Environment::Ready(bin) => client_test::check(&bin, |command| skips.watch(command)),
+        client_test::Environment::Missing(why) => {
+            skips.add("the Python client", &why);
+            Ok(())
+        }
+    }
 }
 
 fn static_checks(skips: &mut Skips) -> Result<()> {

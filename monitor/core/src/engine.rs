@@ -12,21 +12,23 @@ mod domain;
 mod event;
 mod facts;
 mod flight;
+mod follow_up;
 mod gear;
 mod hierarchy;
 mod kills;
+mod memory_return;
+mod memory_wait;
 mod note;
-mod owed;
+mod pending;
 mod readings;
-mod resting;
-mod returning;
+mod refused_backoff;
 mod settings;
-mod struck;
 #[cfg(test)]
 mod tests;
 mod unhelpful;
 mod view;
 mod views;
+mod watchdog_kill;
 mod worker;
 mod workers;
 
@@ -69,7 +71,7 @@ pub struct Engine {
     domains: BTreeMap<DomainId, Domain>,
     workers: BTreeMap<WorkerId, Worker>,
     /// Who could not be signalled for the moment, by when it is a candidate again.
-    resting: BTreeSet<(Nanos, WorkerId)>,
+    refused: BTreeSet<(Nanos, WorkerId)>,
     /// At most one for each family of domains: a handful.
     flights: Vec<Flight>,
     spare: Spare,
@@ -91,7 +93,7 @@ impl Engine {
             settings,
             domains: BTreeMap::new(),
             workers: BTreeMap::new(),
-            resting: BTreeSet::new(),
+            refused: BTreeSet::new(),
             flights: Vec::new(),
             spare: Spare::new(),
             history: VecDeque::new(),
@@ -160,7 +162,7 @@ impl Engine {
                 self.signalled(kill, worker, at, refused, now, todo);
             }
             Event::Struck { domain, worker, at, used, total } => {
-                self.struck(domain, worker, (used, total), at, now, todo);
+                self.killed_by_watchdog(domain, worker, (used, total), at, now, todo);
             }
             Event::Memory { worker, memory, measured } => {
                 let sample = memory.map(|bytes| Sample { bytes, measured, at: now });
@@ -185,7 +187,10 @@ impl Engine {
     #[must_use]
     pub fn next_deadline(&self) -> Nanos {
         let flights = self.flights.iter().map(Flight::next_deadline);
-        flights.chain(self.brake_deadline()).chain(self.next_rested()).fold(self.next_refresh, Nanos::min)
+        flights
+            .chain(self.brake_deadline())
+            .chain(self.next_after_backoff())
+            .fold(self.next_refresh, Nanos::min)
     }
 
     /// The most time between two refreshes. While nobody is registered there is nobody to kill, so that nothing is late:
@@ -205,7 +210,7 @@ impl Engine {
     fn tick(&mut self, now: Nanos, todo: &mut VecDeque<Action>) {
         self.check_deadlines(now, todo);
         self.free_whom_it_may(now, todo);
-        self.wake_the_rested(now, todo);
+        self.end_backoffs(now, todo);
         let next = now.after(self.pace());
         // Further away than that it can only be if the clock went back.
         if now >= self.next_refresh || self.next_refresh > next {

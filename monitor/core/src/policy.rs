@@ -5,7 +5,7 @@
 //! caller's question.
 
 mod groups;
-mod line;
+mod ordering;
 mod roster;
 #[cfg(test)]
 mod tests;

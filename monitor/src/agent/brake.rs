@@ -1,5 +1,5 @@
 //! The brake's shell: hears whom the kernel stopped, continues whom the engine lets go, keeps the releaser that does
-//! it in the agent's place when the agent is gone. Decides nothing: that is `core/brake`.
+//! it in the agent's place when the agent is gone. Decides nothing: that is `engine/brake`.
 
 mod release;
 pub(crate) mod releaser;

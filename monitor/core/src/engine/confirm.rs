@@ -149,7 +149,7 @@ impl Engine {
                 todo.push_back(Action::Examine { kill, worker: victim, pids });
             } else if worker.refused() {
                 self.counters.refused += 1;
-                self.rest(victim, now);
+                self.back_off(victim, now);
                 let why = record.refused.clone().unwrap_or_default();
                 todo.push_back(Action::Note(Note::Refused { at: now, kill, worker: victim, pids, why }));
             } else {

@@ -2,8 +2,8 @@
 //! or in one that overlaps it (SPEC 4.3).
 
 use super::facts::{DomainId, KillId};
-use super::readings::Rest;
-use super::returning::Wait;
+use super::follow_up::FollowUp;
+use super::memory_wait::Wait;
 use super::view::KillRecord;
 use crate::policy::Choice;
 use crate::prelude::*;
@@ -20,7 +20,7 @@ pub(super) struct Flight {
     /// Why, until the kill is booked; empty from then on.
     pub(super) chosen: Vec<Choice>,
     /// What is left to do about the reading that led to it, until the kill is booked.
-    pub(super) rest: Option<Rest>,
+    pub(super) follow_up: Option<FollowUp>,
     /// What the policy knew of the victims, once they left the domain's roster.
     pub(super) taken: Vec<Candidate>,
     /// Only SIGTERM was sent; SIGKILL follows then. `None`: it was sent, or nothing came before it.

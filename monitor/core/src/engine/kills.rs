@@ -101,7 +101,7 @@ impl Engine {
             domain,
             victims,
             chosen,
-            rest: None,
+            follow_up: None,
             taken: Vec::new(),
             grace_until: (!grace.is_zero()).then(|| now.after(grace)),
             deadline: now.after(grace).after(Duration::from_millis(self.settings.kill_timeout_ms)),
@@ -132,10 +132,10 @@ impl Engine {
         self.take_off(&mut flight);
         let decided = self.write_down(&mut flight, todo);
         self.spare.victims.reserve(self.spare.chosen.capacity());
-        let rest = flight.rest.take();
+        let follow_up = flight.follow_up.take();
         self.flights.insert(index, flight);
-        match rest {
-            Some(rest) => self.finish_reading(rest, Some(decided), now, todo),
+        match follow_up {
+            Some(follow_up) => self.finish_reading(follow_up, Some(decided), now, todo),
             None => todo.push_back(Action::Note(decided)),
         }
     }

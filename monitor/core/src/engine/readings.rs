@@ -3,25 +3,11 @@
 use alloc::collections::VecDeque;
 
 use super::domain::State;
+use super::follow_up::FollowUp;
 use super::kills::{COMPLAIN_EVERY, Relief};
-use super::{Action, DomainId, Engine, KillId, Measured, Note, Trigger};
+use super::{Action, DomainId, Engine, Measured, Note, Trigger};
 use crate::threshold::Usage;
 use crate::units::{Bytes, Nanos};
-
-/// What is left to do about a reading.
-#[derive(Debug)]
-pub(super) struct Rest {
-    domain: DomainId,
-    /// When it was taken.
-    at: Nanos,
-    /// What was known before.
-    old: State,
-    was_above: bool,
-    /// The kill that was over before it.
-    after_kill: Option<KillId>,
-    /// What it said.
-    used: Option<Bytes>,
-}
 
 impl Engine {
     /// An authoritative reading: the only thing that leads to a kill. If it does, nothing is allocated until the order
@@ -54,12 +40,12 @@ impl Engine {
         } else if let (Some((_, Trigger::Crossing)), false) = (suspected, above) {
             self.counters.false_crossings += 1;
         }
-        let rest = Rest { domain: id, at: now, old, was_above, after_kill, used };
+        let follow_up = FollowUp { domain: id, at: now, old, was_above, after_kill, used };
         let relief = if above { self.relieve(id, now, todo) } else { Relief::None(None) };
         match (relief, self.flights.last_mut()) {
-            (Relief::Ordered, Some(flight)) => flight.rest = Some(rest),
+            (Relief::Ordered, Some(flight)) => flight.follow_up = Some(follow_up),
             (Relief::Ordered, None) => {}
-            (Relief::None(note), _) => self.finish_reading(rest, note, now, todo),
+            (Relief::None(note), _) => self.finish_reading(follow_up, note, now, todo),
         }
         self.memory_was_read(id, now, todo);
     }
@@ -68,12 +54,12 @@ impl Engine {
     /// kill that is over, what was read after it, what was decided then.
     pub(super) fn finish_reading(
         &mut self,
-        rest: Rest,
+        follow_up: FollowUp,
         decided: Option<Note>,
         now: Nanos,
         todo: &mut VecDeque<Action>,
     ) {
-        let id = rest.domain;
+        let id = follow_up.domain;
         if let Some(domain) = self.domains.get(&id) {
             let line = domain.line();
             // Above the line a crossing is no news, and a record for every reading would be a loop.
@@ -87,16 +73,16 @@ impl Engine {
         self.free_whom_it_may(now, todo);
         self.refresh_in_time(id, now);
         self.shift(now, todo);
-        todo.extend(rest.after_kill.and_then(|kill| self.over(kill, rest.used)).map(Action::Note));
-        self.tell_of_reading(&rest, todo);
+        todo.extend(follow_up.after_kill.and_then(|kill| self.over(kill, follow_up.used)).map(Action::Note));
+        self.tell_of_reading(&follow_up, todo);
         todo.extend(decided.map(Action::Note));
     }
 
     /// Notes about a reading, after the orders that it led to.
-    fn tell_of_reading(&mut self, rest: &Rest, todo: &mut VecDeque<Action>) {
-        let Rest { at, old, was_above, .. } = rest;
+    fn tell_of_reading(&mut self, follow_up: &FollowUp, todo: &mut VecDeque<Action>) {
+        let FollowUp { at, old, was_above, .. } = follow_up;
         let (at, was_above) = (*at, *was_above);
-        let Some(domain) = self.domains.get_mut(&rest.domain) else { return };
+        let Some(domain) = self.domains.get_mut(&follow_up.domain) else { return };
         let name = || domain.name.clone();
         let known = domain.usage();
         if let (Some(Usage { total, used, threshold }), State::New | State::Unknown(_) | State::NoLimit(_)) =

@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 
 use super::facts::{DomainId, KillId, Sample, Seen};
-use super::owed::{Owed, Process};
+use super::pending::{Pending, Process};
 use super::view::{WorkerState, WorkerView};
 use crate::prelude::*;
 use crate::units::{Bytes, Nanos, Pid};
@@ -35,7 +35,7 @@ pub(super) struct Worker {
     pub(super) domains: Vec<DomainId>,
     pub(super) life: Life,
     processes: BTreeMap<Pid, Process>,
-    owed: Owed,
+    pending: Pending,
     /// wait(2) status of the registered process, once seen.
     pub(super) status: Option<u32>,
     /// When the last living process was seen dying.
@@ -43,7 +43,7 @@ pub(super) struct Worker {
     /// A signal to it was denied for good.
     denied: bool,
     /// How often a kill of it ended because it could not be signalled for the moment.
-    pub(super) rests: u32,
+    pub(super) backoffs: u32,
     /// Since it is being killed a process of it went whose memory nobody saw taken.
     unproven: bool,
 }
@@ -59,11 +59,11 @@ impl Worker {
             domains,
             life: Life::Running,
             processes: BTreeMap::new(),
-            owed: Owed::default(),
+            pending: Pending::default(),
             status: None,
             dead_at: None,
             denied: false,
-            rests: 0,
+            backoffs: 0,
             unproven: false,
         };
         new.add(pid);
@@ -80,7 +80,7 @@ impl Worker {
             return false;
         }
         let new = Process::default();
-        self.owed.add(new.owes());
+        self.pending.add(new.pending());
         self.processes.insert(pid, new);
         self.dead_at = None;
         true
@@ -94,7 +94,7 @@ impl Worker {
         match seen {
             Seen::Gone => {
                 if let Some(gone) = self.processes.remove(&pid) {
-                    self.owed.remove(gone.owes());
+                    self.pending.remove(gone.pending());
                     self.unproven |= !gone.released;
                 }
             }
@@ -113,20 +113,20 @@ impl Worker {
 
     fn change(&mut self, pid: Pid, change: impl FnOnce(&mut Process)) {
         let Some(process) = self.processes.get_mut(&pid) else { return };
-        self.owed.remove(process.owes());
+        self.pending.remove(process.pending());
         change(process);
-        self.owed.add(process.owes());
+        self.pending.add(process.pending());
     }
 
     fn settle(&mut self, at: Nanos) {
-        if self.dead_at.is_none() && self.owed.deaths == 0 {
+        if self.dead_at.is_none() && self.pending.deaths == 0 {
             self.dead_at = Some(at);
         }
     }
 
     /// Whether a process that is left could not be signalled.
     pub(super) fn refused(&self) -> bool {
-        self.owed.refused > 0
+        self.pending.refused > 0
     }
 
     /// Whether one of them may not be signalled.
@@ -138,9 +138,9 @@ impl Worker {
     pub(super) fn try_again(&mut self) {
         self.life = Life::Running;
         self.processes.values_mut().for_each(|process| process.refused = false);
-        self.owed = Owed::default();
-        self.processes.values().for_each(|process| self.owed.add(process.owes()));
-        self.dead_at = self.dead_at.filter(|_| self.owed.deaths == 0);
+        self.pending = Pending::default();
+        self.processes.values().for_each(|process| self.pending.add(process.pending()));
+        self.dead_at = self.dead_at.filter(|_| self.pending.deaths == 0);
     }
 
     /// When the last of its processes was seen dying; none while one lives that could be signalled.
@@ -150,7 +150,7 @@ impl Worker {
 
     /// Whether all that it held is given back.
     pub(super) fn memory_is_back(&self) -> bool {
-        self.dead_at.is_some() && self.owed.memory == 0
+        self.dead_at.is_some() && self.pending.memory == 0
     }
 
     /// Whether a process of a victim went without `process_mrelease`'s word for its memory.
@@ -212,9 +212,9 @@ mod tests {
     use crate::worker::{Kind, Times};
 
     /// The same by looking at every process.
-    fn counted(worker: &Worker) -> Owed {
-        let mut all = Owed::default();
-        worker.processes.values().for_each(|process| all.add(process.owes()));
+    fn counted(worker: &Worker) -> Pending {
+        let mut all = Pending::default();
+        worker.processes.values().for_each(|process| all.add(process.pending()));
         all
     }
 
@@ -241,15 +241,15 @@ mod tests {
             worker.end(pid, Seen::Exit, None, at);
             worker.end(pid, Seen::Exit, None, at);
         }
-        assert_eq!(counted(&worker), worker.owed);
+        assert_eq!(counted(&worker), worker.pending);
         assert!(worker.dead_at().is_some() && !worker.memory_is_back() && !worker.gone());
         for pid in pids() {
             let seen = if pid.0 % 2 == 0 { Seen::Released } else { Seen::Gone };
             worker.end(pid, seen, None, Nanos(9));
         }
         assert!(worker.memory_is_back() && !worker.gone(), "released is not gone");
-        assert_eq!(counted(&worker), worker.owed);
+        assert_eq!(counted(&worker), worker.pending);
         pids().for_each(|pid| worker.end(pid, Seen::Gone, None, Nanos(10)));
-        assert!(worker.gone() && worker.owed == Owed::default());
+        assert!(worker.gone() && worker.pending == Pending::default());
     }
 }

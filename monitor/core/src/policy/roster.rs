@@ -4,7 +4,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::groups::Groups;
-use super::line::{self, Place};
+use super::ordering::{self, Place};
 use super::{Choice, Policy};
 use crate::prelude::*;
 use crate::threshold::Usage;
@@ -52,7 +52,9 @@ impl Roster {
         let replaced = self.remove(candidate.id);
         match &mut self.order {
             Order::Groups(groups) => groups.insert(&candidate),
-            Order::Line(line) => line.extend(line::place(self.policy, &candidate).map(|(place, _)| place)),
+            Order::Line(line) => {
+                line.extend(ordering::place(self.policy, &candidate).map(|(place, _)| place))
+            }
         }
         self.workers.insert(candidate.id, candidate);
         replaced
@@ -64,7 +66,7 @@ impl Roster {
         match &mut self.order {
             Order::Groups(groups) => groups.remove(&candidate),
             Order::Line(line) => {
-                if let Some((place, _)) = line::place(self.policy, &candidate) {
+                if let Some((place, _)) = ordering::place(self.policy, &candidate) {
                     line.remove(&place);
                 }
             }
@@ -181,8 +183,8 @@ impl Roster {
                 return None;
             }
             let candidate = self.workers.get(&place.id)?;
-            let (_, why) = line::place(self.policy, candidate)?;
-            freed = freed.saturating_add(line::held(candidate));
+            let (_, why) = ordering::place(self.policy, candidate)?;
+            freed = freed.saturating_add(ordering::held(candidate));
             covered = needed.is_none_or(|needed| freed >= needed);
             Some(Choice { id: candidate.id, should_retry: why.should_retry(), why })
         })

@@ -27,7 +27,7 @@ impl Engine {
 
     /// The watchdog struck. The order that follows strikes again, which does no harm: it is for the processes that the
     /// watchdog did not know of, and for all that comes after a signal.
-    pub(super) fn struck(
+    pub(super) fn killed_by_watchdog(
         &mut self,
         id: DomainId,
         victim: WorkerId,
@@ -42,7 +42,7 @@ impl Engine {
             self.sent_by_the_watchdog(kill, at);
             return;
         }
-        let Some((choice, threshold, crossed)) = self.struck_candidate(id, victim, total, at) else {
+        let Some((choice, threshold, crossed)) = self.watchdog_candidate(id, victim, total, at) else {
             // It ended, was given up on, or is charged elsewhere: the watchdog's name for it was old.
             self.counters.watchdog_strays += 1;
             todo.push_back(Action::Note(Note::Stray { at, worker: victim, used, total }));
@@ -76,7 +76,7 @@ impl Engine {
     }
 
     /// A candidate of a domain, the domain's threshold, and since when it is above.
-    fn struck_candidate(
+    fn watchdog_candidate(
         &mut self,
         id: DomainId,
         victim: WorkerId,

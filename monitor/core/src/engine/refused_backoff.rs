@@ -10,30 +10,30 @@ use crate::units::Nanos;
 use crate::worker::WorkerId;
 
 /// The first rest, and the longest. It doubles each time.
-const REST: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(16));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(16));
 
 impl Engine {
     /// A kill ended with a process of this worker refused.
-    pub(super) fn rest(&mut self, id: WorkerId, now: Nanos) {
+    pub(super) fn back_off(&mut self, id: WorkerId, now: Nanos) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let again = (!worker.denied()).then(|| {
-            let rest = REST.0.saturating_mul(1 << worker.rests.min(16)).min(REST.1);
-            worker.rests += 1;
-            now.after(rest)
+            let backoff = BACKOFF.0.saturating_mul(1 << worker.backoffs.min(16)).min(BACKOFF.1);
+            worker.backoffs += 1;
+            now.after(backoff)
         });
         worker.life = Life::Refused { again };
-        self.resting.extend(again.map(|again| (again, id)));
+        self.refused.extend(again.map(|again| (again, id)));
     }
 
     /// When the next of them is a candidate again.
-    pub(super) fn next_rested(&self) -> Option<Nanos> {
-        self.resting.first().map(|(again, _)| *again)
+    pub(super) fn next_after_backoff(&self) -> Option<Nanos> {
+        self.refused.first().map(|(again, _)| *again)
     }
 
     /// Those whose rest is over are candidates again.
-    pub(super) fn wake_the_rested(&mut self, now: Nanos, todo: &mut VecDeque<Action>) {
-        while let Some((again, id)) = self.resting.first().copied().filter(|(again, _)| *again <= now) {
-            self.resting.remove(&(again, id));
+    pub(super) fn end_backoffs(&mut self, now: Nanos, todo: &mut VecDeque<Action>) {
+        while let Some((again, id)) = self.refused.first().copied().filter(|(again, _)| *again <= now) {
+            self.refused.remove(&(again, id));
             // Forgotten meanwhile.
             let Some(worker) = self.workers.get_mut(&id) else { continue };
             if worker.life != (Life::Refused { again: Some(again) }) {

@@ -13,8 +13,8 @@ pub(super) struct Process {
 
 impl Process {
     /// What of it is still to come.
-    pub(super) fn owes(self) -> Owed {
-        Owed {
+    pub(super) fn pending(self) -> Pending {
+        Pending {
             deaths: usize::from(!self.dying && !self.refused),
             memory: usize::from(!self.released && !self.refused),
             refused: usize::from(self.refused && !self.dying),
@@ -24,7 +24,7 @@ impl Process {
 
 /// Sums over a worker's processes, so that the end of one of thousands does not cost a look at all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Owed {
+pub(super) struct Pending {
     /// Those whose death a kill waits for.
     pub(super) deaths: usize,
     /// Those whose memory it waits for.
@@ -33,7 +33,7 @@ pub(super) struct Owed {
     pub(super) refused: usize,
 }
 
-impl Owed {
+impl Pending {
     pub(super) fn add(&mut self, one: Self) {
         self.deaths += one.deaths;
         self.memory += one.memory;
