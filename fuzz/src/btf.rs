@@ -1,7 +1,8 @@
 //! The kernel's BTF: whatever the blob, parsing ends, and what is found in it is in it.
 
 use monitor::kernel::btf::{Btf, BtfError};
-use monitor::kernel::numbers::{Hook, NUMBERS, Number};
+use monitor::kernel::hook::Hook;
+use monitor::kernel::offsets::{NUMBERS, Number};
 
 pub fn holds(data: &[u8]) {
     let btf = match Btf::parse(data.to_vec().into()) {

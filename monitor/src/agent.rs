@@ -1,13 +1,12 @@
 //! The agent: the shell around the pure engine. It reads, signals and tells; what it decides, `monitor_core` decides.
 //!
-//! `serve` is the loop. `shell` holds the components, tells the engine what happens, and carries its orders out. Each
-//! other directory is a component that owns its state: see ARCHITECTURE.md.
+//! `serve` is the loop. `shell` holds the components and dispatches: to the engine what happens, to them what it
+//! orders. Each other directory is a component that owns its state and knows no shell: see ARCHITECTURE.md.
 
 mod api;
 mod brake;
 mod domains;
 mod event_loop;
-mod faults;
 mod hooks;
 mod killing;
 mod node;
@@ -15,10 +14,11 @@ mod reports;
 mod serve;
 mod shell;
 pub mod survival;
+mod turn;
 mod watchdog;
 mod workers;
 
 pub(crate) use self::brake::releaser::{SUBCOMMAND as RELEASER, watch as releaser};
 pub use self::event_loop::runtime::runtime;
-pub(crate) use self::killing::freezing::thawer::{SUBCOMMAND as THAWER, watch as thawer};
+pub use self::killing::previous_agent::Role;
 pub use self::serve::{AgentError, serve};

@@ -7,7 +7,6 @@ mod completions;
 mod config;
 mod doctor;
 pub mod domains;
-mod drill;
 mod exec;
 mod explain;
 mod kills;
@@ -18,15 +17,18 @@ mod releaser;
 mod replay;
 pub mod roots;
 mod run;
+mod self_test;
 mod status;
 mod table;
-mod thawer;
 mod watch;
+mod witness;
 mod workers;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::exit_status as exit;
 
 /// Keep this machine from running out of memory: watch, explain, and kill the right worker.
 #[derive(Debug, Parser)]
@@ -44,7 +46,7 @@ enum Command {
     Doctor(doctor::Args),
     Domains(domains::Domains),
     #[command(name = crate::agent::survival::VICTIM, hide = true)]
-    Drill,
+    SelfTestVictim,
     #[command(name = crate::runner::gate::STUB, hide = true)]
     Exec(exec::Args),
     Explain(explain::Args),
@@ -55,25 +57,11 @@ enum Command {
     Run(run::Args),
     Status(status::Args),
     Watch(watch::Args),
-    #[command(name = crate::agent::THAWER, hide = true)]
-    Thawer,
     #[command(name = crate::agent::RELEASER, hide = true)]
     Releaser(releaser::Args),
+    #[command(name = crate::runner::witness::WITNESS, hide = true)]
+    Witness(witness::Args),
     Workers(workers::Args),
-}
-
-/// Exit statuses that scripts may rely on (SPEC 11). clap itself exits with 2 on a usage error.
-pub mod exit {
-    /// Done.
-    pub const OK: u8 = 0;
-    /// It could not be done; stderr says why.
-    pub const FAILED: u8 = 1;
-    /// The command line or an input file is malformed.
-    pub const USAGE: u8 = 2;
-    /// No agent answers, or it refused the registration.
-    pub const AGENT: u8 = 125;
-    /// The worker was killed for memory and is not retried.
-    pub const OUT_OF_MEMORY: u8 = 137;
 }
 
 /// Parses the command line, runs the subcommand and returns the exit status.
@@ -86,7 +74,7 @@ pub fn main() -> ExitCode {
         Command::Config(args) => Ok(config::run(&args)),
         Command::Doctor(args) => Ok(doctor::run(&args)),
         Command::Domains(args) => args.run(),
-        Command::Drill => Ok(drill::run()),
+        Command::SelfTestVictim => Ok(self_test::run()),
         Command::Exec(args) => Ok(exec::run(&args)),
         Command::Explain(args) => Ok(explain::run(&args)),
         Command::Kills(args) => Ok(kills::run(&args)),
@@ -96,8 +84,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => Ok(run::run(args)),
         Command::Status(args) => Ok(status::run(&args)),
         Command::Watch(args) => Ok(watch::run(&args)),
-        Command::Thawer => Ok(thawer::run()),
         Command::Releaser(args) => Ok(releaser::run(&args)),
+        Command::Witness(args) => Ok(witness::run(&args)),
         Command::Workers(args) => Ok(workers::run(&args)),
     };
     match done {

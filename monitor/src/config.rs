@@ -24,13 +24,15 @@ use std::time::Duration;
 pub use self::error::{ConfigError, ConfigErrors, Refusal};
 pub use self::file::ConfigFile;
 pub use self::flags::ConfigFlags;
-pub use self::load::{DEFAULT_FILE, FILE_ENV, load, read_file};
+pub use self::load::{load, read_file};
 pub use self::resolve::{Effective, Resolved, Shown, check, resolve};
 pub use self::setting::{RayMeaning, RayName, Setting};
 pub use self::source::Source;
 pub use self::table::SETTINGS;
 use self::values::{BrakeMode, GearChoice, OwnerTieBreak, PolicyName, ProbeChoice, UnhelpfulKills};
+pub use self::values::{DEFAULT_FILE, FILE_ENV};
 pub use self::warning::{LOG_ENV, Warning};
+use crate::policy::MinVictimMemory;
 use crate::units::Bytes;
 use crate::worker::Times;
 
@@ -53,6 +55,8 @@ pub struct Config {
     pub oom_retries: Times,
     /// `oom_retry_base_ms`, at most 60 s.
     pub oom_retry_base: Duration,
+    /// `crash_retry_base_ms`, at most 60 s.
+    pub crash_retry_base: Duration,
     /// `summary_interval_ms`; `None`: no summaries.
     pub summary_interval: Option<Duration>,
     /// Who is killed (SPEC 5).
@@ -67,6 +71,8 @@ pub struct Config {
     pub kill_buffer: Option<Bytes>,
     /// Option of `by_time` (SPEC 11).
     pub idle_threshold: Bytes,
+    /// The least that a victim should hold.
+    pub min_victim_memory: MinVictimMemory,
     /// `kill_timeout_ms` (SPEC 6).
     pub kill_timeout: Duration,
     /// `watchdog_ms`; `None`: off.
@@ -120,13 +126,15 @@ impl Config {
             min_memory_free: None,
             oom_retries: Times::Unlimited,
             oom_retry_base: Duration::from_secs(1),
+            crash_retry_base: Duration::from_secs(1),
             summary_interval: Some(Duration::from_secs(60)),
             policy: PolicyName::GroupByOwner,
             count_swap: false,
             owner_tie_break: OwnerTieBreak::Newest,
-            unhelpful_kills: UnhelpfulKills::Kill,
+            unhelpful_kills: UnhelpfulKills::Auto,
             kill_buffer: None,
             idle_threshold: Bytes(1 << 30),
+            min_victim_memory: MinVictimMemory::default(),
             kill_timeout: Duration::from_secs(10),
             watchdog: Some(Duration::from_secs(2)),
             memory_wait: Duration::from_secs(1),

@@ -1,21 +1,19 @@
 //! The kill path: who a process is, how it is killed, how its memory comes back. Pidfds from registration to
 //! confirmation; a bare pid is never signalled.
 
-mod alone;
 mod cgroup;
 mod credentials;
 mod dying;
 mod error;
-mod freezer;
+mod exclusive;
 mod mrelease;
 mod process;
 mod reaper;
 
-pub use self::alone::NotOwn;
 pub use self::cgroup::OwnCgroup;
 pub use self::dying::dying;
 pub use self::error::{OpenError, SignalError};
-pub use self::freezer::{Frozen, OwnFreezer, thaw};
+pub use self::exclusive::NotOwn;
 pub use self::mrelease::{Released, process_mrelease};
-pub use self::process::{Process, ending, start_time, state};
+pub use self::process::{Process, ending, start_time};
 pub use self::reaper::{Reaper, Returned};

@@ -1,11 +1,12 @@
-//! `monitor run`: a command as a worker, from its first process to the end of its last retry (SPEC 7, SPEC 11).
+//! `monitor run`: a command as a worker, from its first process to the end of its last retry.
 //!
 //! The runner starts commands, tells the agent about them, passes signals on and decides about retries by
 //! [`crate::retry`]. It never kills anything. The command is the runner's child in the same process group, with
 //! its own standard streams: a terminal works as if the runner were not there.
 //!
 //! If the runner dies, the command goes on and stays registered: it is guarded as before, but nobody retries
-//! it. A command that is not yet running then never runs.
+//! it. A command that is not yet running then never runs; and one that was started within a worker ends with its runner,
+//! because the worker that owns it was killed, most likely.
 
 mod attempt;
 mod backoff;
@@ -13,22 +14,29 @@ mod events;
 pub mod gate;
 mod held;
 mod in_process;
+mod input;
 mod kills;
 mod link;
+mod orphans;
+mod reach;
 mod say;
 mod signals;
 pub mod stub;
+pub mod witness;
 mod workload;
 
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use self::in_process::InProcessAgent;
 pub use self::in_process::NoInProcessAgent;
-use crate::cli::exit;
+pub use self::reach::{IfNoAgent, Socket};
+use self::reach::{Reach, Reached, Unreached};
+pub use self::signals::Inherited;
 use crate::control::client::{Client, ClientError};
+use crate::exit_status as exit;
+use crate::retry::Waits;
+use crate::units::Bytes;
 use crate::worker::{Kind, Times};
 
 /// A command and how to run it.
@@ -43,18 +51,28 @@ pub struct Plan {
     pub codes_are_crashes: bool,
     /// The caller that created it; `None`: it is a group of its own.
     pub owner: Option<String>,
+    /// It was started within a worker, and ends when its runner is killed.
+    pub ends_with_runner: bool,
+    /// The lower dies first.
+    pub priority: i32,
+    /// What one attempt needs, as it was said.
+    pub memory: Option<Bytes>,
+    /// It lives on when the worker that owns it is gone.
+    pub detached: bool,
     /// A name for people.
     pub name: Option<String>,
-    /// How often a task is retried after kills for memory (SPEC 7).
+    /// How often a task is retried after kills for memory.
     pub oom_retries: Times,
-    /// The base of the back-off (SPEC 7); zero: none.
-    pub oom_retry_base: Duration,
+    /// The first waits of the back-offs; zero: none.
+    pub waits: Waits,
+    /// The exit status if it was killed for memory and is not retried.
+    pub oom_exit_code: u8,
     /// Where to write what happens, one JSON object a line; the file is appended to.
     pub json_events: Option<PathBuf>,
     /// The agent's socket.
-    pub socket: PathBuf,
-    /// Whether an agent may be started here if none listens: not if the user named a socket.
-    pub may_start_agent: bool,
+    pub socket: Socket,
+    /// What happens if no agent listens there.
+    pub if_no_agent: IfNoAgent,
 }
 
 /// Why a command was not run, or not again.
@@ -95,6 +113,15 @@ impl RunError {
     }
 }
 
+impl From<Unreached> for RunError {
+    fn from(error: Unreached) -> Self {
+        match error {
+            Unreached::Agent(error) => Self::Agent(error),
+            Unreached::Start(error) => Self::NoAgent(error),
+        }
+    }
+}
+
 /// Runs the plan to its end and returns the exit status of SPEC 11. Blocks; call it from the main thread before
 /// any other thread exists, because it blocks the signals that it passes on.
 ///
@@ -110,12 +137,12 @@ pub fn run(plan: Plan) -> Result<u8, RunError> {
     runtime.block_on(async {
         let events = events::Events::open(plan.json_events.as_deref())?;
         let signals = signals.listen().map_err(setup("listen to signals"))?;
-        // The agent of this process, if there is one, lives as long as the workload.
-        let (client, _agent) = tokio::select! {
-            connected = connect(&plan) => connected?,
+        let mut reach = Reach::new(plan.socket.clone(), plan.if_no_agent);
+        let client = tokio::select! {
+            connected = connect(&mut reach) => connected?,
             status = stopped(&signals) => return Ok(status),
         };
-        workload::Workload::new(plan, client, signals, events).run().await
+        workload::Workload::new(plan, reach, client, signals, events).run().await
     })
 }
 
@@ -123,22 +150,26 @@ pub fn run(plan: Plan) -> Result<u8, RunError> {
 async fn stopped(signals: &signals::Signals) -> u8 {
     loop {
         let received = signals.next().await;
-        if received.asks_to_stop() {
+        if received.ends_the_runner() {
             return received.status();
         }
     }
 }
 
-async fn connect(plan: &Plan) -> Result<(Client, Option<InProcessAgent>), RunError> {
-    match Client::connect(&plan.socket).await {
-        Err(ClientError::NoAgent { .. }) if plan.may_start_agent => {
-            let (client, agent) = in_process::start(&plan.socket).await?;
-            if agent.is_some() {
+/// `None`: no agent listens, and the command runs without.
+async fn connect(reach: &mut Reach) -> Result<Option<Client>, RunError> {
+    match reach.or_start(None).await {
+        Ok(Reached { client, started }) => {
+            if started {
                 let path = client.path().display();
                 say::line(format_args!("no agent was listening: this process is the agent, on {path}"));
             }
-            Ok((client, agent))
+            Ok(Some(client))
         }
-        connected => Ok((connected?, None)),
+        Err(Unreached::Agent(error @ ClientError::NoAgent { .. })) if reach.may_be_unguarded() => {
+            say::line(format_args!("{error}; until then the command runs unguarded (--if-no-agent=run)"));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
     }
 }

@@ -80,6 +80,8 @@ pub enum Kind {
     Huge,
     /// Shared memory (a memfd).
     Shmem,
+    /// Shared memory without a name (MAP_SHARED and MAP_ANONYMOUS).
+    Shared,
     /// Page cache of a file, dirty.
     File,
 }

@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use monitor::kernel::cells::Tuning;
-use monitor::kernel::numbers::Hook;
+use monitor::kernel::hook::Hook;
 use monitor::kernel::programs::{KernelLog, Programs};
 use monitor::units::Pid;
 use monitor_common::{NO_PARENT, NODE_CELL};
@@ -26,41 +26,41 @@ fn a_million_deltas_are_delivered_or_counted_and_the_counter_misses_none() {
     let sandbox = sandbox!(512);
     let mut programs =
         Programs::load(KernelLog::Off).unwrap_or_else(|probes| panic!("nothing loads: {probes:#?}"));
-    programs.attach(Hook::Memcg);
-    if !programs.attached(Hook::Memcg) {
+    programs.links.attach_counting(Hook::Memcg, &mut programs.cells.cells);
+    if !programs.links.attached(Hook::Memcg) {
         return skip!(Lacks::Kernel, "no memcg tracepoint");
     }
     // Every page is a record.
     let every = Tuning { floor: 1, ceiling: 1, divisor: 1, report_divisor: u32::MAX, report_floor: 1 };
-    programs.cells.describe(NODE_CELL, NO_PARENT, Tuning::new(1, 1));
-    programs.cells.describe(CELL, NODE_CELL, every);
-    programs.guard(std::fs::metadata(sandbox.dir()).unwrap().ino(), CELL).unwrap();
-    programs.cells.set_generation(7);
-    let before = programs.cells.counter(CELL);
-    programs.cells.set_line(CELL, before + (1 << 30), true, false);
+    programs.cells.cells.describe(NODE_CELL, NO_PARENT, Tuning::new(1, 1));
+    programs.cells.cells.describe(CELL, NODE_CELL, every);
+    programs.cells.guard(std::fs::metadata(sandbox.dir()).unwrap().ino(), CELL).unwrap();
+    programs.cells.cells.set_generation(7);
+    let before = programs.cells.cells.counter(CELL);
+    programs.cells.cells.set_line(CELL, before + (1 << 30), true, false);
 
     let mut delivered = 0u64;
     loop {
         let mut hog = Hog::new(400).hold(Duration::ZERO).spawn_in(&sandbox).unwrap();
         assert!(hog.wait(LONG).unwrap().success());
         // Nobody takes them out while they come.
-        while programs.events.next().is_some() {
+        while programs.events.ring.next().is_some() {
             delivered += 1;
         }
-        let lost = programs.drops.sum().unwrap().usage;
+        let lost = programs.events.drops.sum().unwrap().usage;
         if delivered + lost >= 1_000_000 {
             println!("{delivered} delivered, {lost} counted as lost");
             break;
         }
     }
-    let by_cpu = programs.drops.by_cpu().unwrap();
+    let by_cpu = programs.events.drops.by_cpu().unwrap();
     assert!(delivered > 0 && by_cpu.iter().any(|cpu| cpu.usage > 0), "{by_cpu:?}");
     // The memory of all of them is back, and the counter knows.
     let left = wait_for("the counter to be back", PATIENCE, || {
-        let left = programs.cells.counter(CELL) - before;
+        let left = programs.cells.cells.counter(CELL) - before;
         Ok((left.abs() < 256).then_some(left))
     });
-    assert!(left.is_ok(), "{} pages are left over", programs.cells.counter(CELL) - before);
+    assert!(left.is_ok(), "{} pages are left over", programs.cells.cells.counter(CELL) - before);
 }
 
 /// Processes that sleep, killed at the end.

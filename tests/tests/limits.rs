@@ -72,12 +72,12 @@ fn a_worker_with_more_processes_than_descriptors_dies_whole() {
         ann.register(worker.pid(), "many").unwrap();
         let counts = wait_for("all children to be known", PATIENCE, || {
             let counts = processes(&mut root);
-            let known = counts["held"].as_u64().unwrap() + counts["unheld"].as_u64().unwrap();
+            let known = counts["with_pidfd"].as_u64().unwrap() + counts["without_pidfd"].as_u64().unwrap();
             Ok((known > u64::from(CHILDREN)).then_some(counts))
         })
         .unwrap();
-        assert!(counts["unheld"].as_u64().unwrap() > 0, "{counts}");
-        assert!(counts["held"].as_u64().unwrap() < counts["most"].as_u64().unwrap(), "{counts}");
+        assert!(counts["without_pidfd"].as_u64().unwrap() > 0, "{counts}");
+        assert!(counts["with_pidfd"].as_u64().unwrap() < counts["most"].as_u64().unwrap(), "{counts}");
         // Others still have room.
         let mut bob = Caller::connect_as(agent.socket(), BOB).unwrap();
         let other = with_children(&sandbox, BOB, 0, 1);
@@ -91,7 +91,7 @@ fn a_worker_with_more_processes_than_descriptors_dies_whole() {
         assert!(gone.is_ok(), "{:?} are left; {:?}; {:?}", sandbox.members(), agent.kills(), agent.said());
         let counts = wait_for("it to be off the books", PATIENCE, || {
             let counts = processes(&mut root);
-            Ok((counts["unheld"] == 0).then_some(counts))
+            Ok((counts["without_pidfd"] == 0).then_some(counts))
         });
         assert_eq!(counts.unwrap()["held"], 1);
         assert_eq!(root.call(&json!("kills")).unwrap().as_array().unwrap().len(), 1);

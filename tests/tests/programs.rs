@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use monitor::kernel::btf::Btf;
 use monitor::kernel::cells::Tuning;
-use monitor::kernel::numbers::Hook;
+use monitor::kernel::hook::Hook;
 use monitor::kernel::probe::ProbeState;
 use monitor::kernel::programs::{KernelLog, Programs};
 use monitor::kernel::record::{Record, decode};
@@ -30,9 +30,9 @@ fn loaded(hook: Hook) -> Option<Programs> {
         Ok(programs) => programs,
         Err(probes) => panic!("nothing loads: {probes:#?}"),
     };
-    programs.choose(&[hook]);
-    programs.attach(hook);
-    programs.attached(hook).then_some(programs)
+    programs.links.choose(&[hook]);
+    programs.links.attach_counting(hook, &mut programs.cells.cells);
+    programs.links.attached(hook).then_some(programs)
 }
 
 /// Pages that a usage hook leaves uncounted for each CPU: what the kernel charges in advance, and with rss_stat what its
@@ -46,17 +46,17 @@ fn guard(programs: &mut Programs, sandbox: &Sandbox, generation: u32) -> (u32, T
     let cgroup = std::fs::metadata(sandbox.dir()).unwrap().ino();
     let cpus = u32::try_from(std::thread::available_parallelism().unwrap().get()).unwrap();
     let tuning = Tuning::new(cpus, 2);
-    programs.cells.describe(NODE_CELL, NO_PARENT, tuning);
-    programs.cells.describe(CELL, NODE_CELL, tuning);
-    programs.guard(cgroup, CELL).unwrap();
-    programs.cells.set_generation(generation);
+    programs.cells.cells.describe(NODE_CELL, NO_PARENT, tuning);
+    programs.cells.cells.describe(CELL, NODE_CELL, tuning);
+    programs.cells.guard(cgroup, CELL).unwrap();
+    programs.cells.cells.set_generation(generation);
     (cpus, tuning)
 }
 
 /// Everything that was pushed up to now.
 fn pushed(programs: &mut Programs) -> Vec<Record> {
     let mut records = Vec::new();
-    while let Some(item) = programs.events.next() {
+    while let Some(item) = programs.events.ring.next() {
         records.push(decode(&item).unwrap());
     }
     records
@@ -69,9 +69,9 @@ fn every_program_attaches_or_is_reported_missing_with_its_fallback() {
     let btf = Btf::of_the_kernel().unwrap();
     let lockdown = std::fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
     for hook in Hook::ALL {
-        programs.attach(hook);
+        programs.links.attach(hook);
         let (_, event) = hook.tracepoint();
-        let probe = &programs.probes()[hook as usize];
+        let probe = &programs.links.probes()[hook as usize];
         if hook == Hook::RssStat && lockdown.contains("[confidentiality]") {
             // It reads by a helper that this takes away.
             assert!(matches!(probe.state, ProbeState::Denied(_)), "{probe:#?}");
@@ -101,16 +101,16 @@ fn deltas_match(programs: &mut Programs, hook: Hook, generation: u32, kind: Kind
     let (cpus, _) = guard(programs, sandbox, generation);
     let mut hog = Hog::new(64).kind(kind).on_line().spawn_in(sandbox).unwrap();
     let before = sandbox.used().unwrap().0;
-    let counted = programs.cells.counter(CELL);
+    let counted = programs.cells.cells.counter(CELL);
     let line = counted + (80 << 20) / 4096;
-    programs.cells.set_line(CELL, line, true, false);
-    let quantum = programs.cells.quantum(CELL);
+    programs.cells.cells.set_line(CELL, line, true, false);
+    let quantum = programs.cells.cells.quantum(CELL);
     pushed(programs);
     hog.start().unwrap();
     hog.wait_holding(PATIENCE).unwrap();
 
     let used = i64::try_from(sandbox.used().unwrap().0 - before).unwrap();
-    let pages = programs.cells.counter(CELL) - counted;
+    let pages = programs.cells.cells.counter(CELL) - counted;
     let slack = i64::from(cpus) * (quantum + held_back(hook, cpus)) * 4096;
     let off = pages * i64::try_from(PAGE).unwrap() - used;
     // What it maps of its own program counts, where that lies in memory, as in a VM's initramfs.
@@ -147,8 +147,8 @@ fn a_crossing_is_pushed_once_for_each_line_at_the_page_that_crosses() {
         };
         let (cpus, tuning) = guard(&mut programs, &sandbox, 1);
         let mut hog = Hog::new(64).on_line().spawn_in(&sandbox).unwrap();
-        let line = programs.cells.counter(CELL) + (32 << 20) / 4096;
-        programs.cells.set_line(CELL, line, true, false);
+        let line = programs.cells.cells.counter(CELL) + (32 << 20) / 4096;
+        programs.cells.cells.set_line(CELL, line, true, false);
         hog.start().unwrap();
         hog.wait_holding(PATIENCE).unwrap();
         let crossings: Vec<_> = pushed(&mut programs)

@@ -108,7 +108,7 @@ fn a_leaking_task_fails_with_the_report_though_it_may_be_retried_for_ever() {
         "Top memory users in",
         "What to do:",
         "raise the limit of cgroup",
-        "failed: out of memory: it was killed as the last task of its owner",
+        "failed: out of memory: killed by monitor (kill 1); not retried: it was the last running worker of its owner (driver)",
     ] {
         assert!(said.contains(part), "{part:?} is missing in: {said}");
     }

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use monitor::kernel::cells::Tuning;
-use monitor::kernel::numbers::Hook;
+use monitor::kernel::hook::Hook;
 use monitor::kernel::programs::{KernelLog, Programs};
 use monitor::kill::{Released, process_mrelease};
 use monitor_common::{NO_PARENT, NODE_CELL};
@@ -26,19 +26,19 @@ const MIB: i64 = (1 << 20) / 4096;
 fn counting(hook: Hook, sandbox: &Sandbox) -> Option<Programs> {
     let mut programs =
         Programs::load(KernelLog::Off).unwrap_or_else(|probes| panic!("nothing loads: {probes:#?}"));
-    programs.choose(&[hook]);
-    programs.attach_usage();
-    if programs.usage().is_none() {
+    programs.links.choose(&[hook]);
+    programs.links.attach_usage(&mut programs.cells.cells);
+    if programs.links.usage().is_none() {
         skip!(Lacks::Kernel, "no tracepoint of {hook:?}");
         return None;
     }
     let cpus = u32::try_from(std::thread::available_parallelism().unwrap().get()).unwrap();
     for (cell, parent) in [(NODE_CELL, NO_PARENT), (CELL, NODE_CELL)] {
-        programs.cells.describe(cell, parent, Tuning::new(cpus, 2));
+        programs.cells.cells.describe(cell, parent, Tuning::new(cpus, 2));
     }
-    programs.guard(std::fs::metadata(sandbox.dir()).unwrap().ino(), CELL).unwrap();
-    programs.cells.set_generation(3);
-    programs.cells.set_line(CELL, 1 << 30, true, false);
+    programs.cells.guard(std::fs::metadata(sandbox.dir()).unwrap().ino(), CELL).unwrap();
+    programs.cells.cells.set_generation(3);
+    programs.cells.cells.set_line(CELL, 1 << 30, true, false);
     Some(programs)
 }
 
@@ -51,9 +51,9 @@ fn slack(processes: i64) -> i64 {
 
 fn wait_counter(programs: &Programs, what: &str, wanted: i64, slack: i64) {
     let near = wait_for(what, PATIENCE, || {
-        Ok(((programs.cells.counter(CELL) - wanted).abs() <= slack).then_some(()))
+        Ok(((programs.cells.cells.counter(CELL) - wanted).abs() <= slack).then_some(()))
     });
-    let counter = programs.cells.counter(CELL);
+    let counter = programs.cells.cells.counter(CELL);
     assert!(near.is_ok(), "{what}: counted {counter} pages, expected {wanted} ± {slack}");
 }
 
@@ -71,7 +71,7 @@ fn what_ended_is_given_back() {
     ];
     for hog in hogs {
         let hog = hog.hold(Duration::ZERO);
-        let before = programs.cells.counter(CELL);
+        let before = programs.cells.cells.counter(CELL);
         let mut running = hog.spawn_in(&sandbox).unwrap();
         running.wait_holding(PATIENCE).unwrap();
         assert!(running.wait(PATIENCE).unwrap().success());
@@ -128,12 +128,12 @@ fn attached_again_it_counts_from_where_it_was() {
     seen.wait_holding(PATIENCE).unwrap();
     wait_counter(&programs, "it to be counted", 32 * MIB, slack(1));
 
-    programs.detach_usage();
+    programs.links.detach_usage();
     drop(seen);
     let unseen = Hog::new(32).spawn_in(&sandbox).unwrap();
     unseen.wait_holding(PATIENCE).unwrap();
-    let before = programs.cells.counter(CELL);
-    programs.attach_usage();
+    let before = programs.cells.cells.counter(CELL);
+    programs.links.attach_usage(&mut programs.cells.cells);
     // Neither what went nor what came meanwhile; nor does anything go that did not come.
     drop(unseen);
     let new = Hog::new(16).spawn_in(&sandbox).unwrap();

@@ -5,6 +5,7 @@
 //! is not registered. Every kill ends confirmed or timed out.
 
 mod action;
+mod blocking;
 mod brake;
 mod confirm;
 mod decision;
@@ -19,6 +20,7 @@ mod kills;
 mod memory_return;
 mod memory_wait;
 mod note;
+mod patience;
 mod pending;
 mod readings;
 mod refused_backoff;
@@ -47,6 +49,7 @@ pub use self::facts::{
 use self::flight::{Flight, Spare};
 use self::gear::Shift;
 pub use self::note::{Chosen, Note};
+use self::patience::Patience;
 pub use self::settings::Settings;
 pub use self::unhelpful::Unhelpful;
 pub use self::view::{
@@ -82,6 +85,7 @@ pub struct Engine {
     settle_until: Nanos,
     brake: Brake,
     gear: Shift,
+    patience: Patience,
     counters: Counters,
 }
 
@@ -102,6 +106,7 @@ impl Engine {
             settle_until: Nanos(0),
             brake: Brake::default(),
             gear: Shift::default(),
+            patience: Patience::default(),
             counters: Counters::default(),
         }
     }
@@ -119,7 +124,7 @@ impl Engine {
             }
             Event::Resumed { last_kill } => self.last_kill = self.last_kill.max(last_kill),
             Event::DomainAdded { domain, name, parent } => {
-                self.domains.insert(domain, Domain::new(name, parent, self.settings.policy()));
+                self.domains.insert(domain, Domain::new(name, parent, self.settings.roster()));
                 // There is never more than one kill in each.
                 self.flights.reserve(self.domains.len());
                 todo.push_back(Action::Read(domain));
@@ -130,7 +135,18 @@ impl Engine {
             Event::Delta { domain, counter, pushed } => self.delta(domain, counter, pushed, todo),
             Event::Crossing { domain, counter, pushed } => self.crossing(domain, counter, pushed, todo),
             Event::Lost { records } => self.lost(records, now, todo),
-            Event::Registered { worker, pid, uid, kind, owner, name, attempt, domains } => {
+            Event::Registered {
+                worker,
+                pid,
+                uid,
+                kind,
+                owner,
+                name,
+                attempt,
+                domains,
+                priority,
+                memory_declared,
+            } => {
                 let candidate = crate::worker::Candidate {
                     id: worker,
                     kind,
@@ -139,6 +155,8 @@ impl Engine {
                     started: now,
                     activity: Activity::Busy,
                     memory: None,
+                    priority,
+                    declared: memory_declared,
                 };
                 let mut new = Worker::new(candidate, pid, domains);
                 (new.name, new.attempt) = (name, attempt);
@@ -154,10 +172,9 @@ impl Engine {
                     self.after_an_end(worker, now, todo);
                 }
             }
-            Event::Signalled { kill, worker, at, refused, cgroup, freezer } => {
+            Event::Signalled { kill, worker, at, refused, cgroup } => {
                 if let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == kill) {
                     flight.record.cgroup_kill = cgroup.or(flight.record.cgroup_kill.take());
-                    flight.record.freezer = freezer.or(flight.record.freezer.take());
                 }
                 self.signalled(kill, worker, at, refused, now, todo);
             }
@@ -168,6 +185,7 @@ impl Engine {
                 let sample = memory.map(|bytes| Sample { bytes, measured, at: now });
                 self.measured(worker, sample);
             }
+            Event::Others { domain, memory } => self.weighed(domain, memory, now, todo),
             Event::Refused { kill, worker, pid, at, for_now } => {
                 self.refused(kill, worker, (pid, for_now), at, now, todo);
             }

@@ -5,6 +5,7 @@
 //! caller's question.
 
 mod groups;
+mod min_victim;
 mod ordering;
 mod roster;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::min_victim::{MinVictimMemory, ParseMinVictimError};
 pub use self::roster::Roster;
 pub use self::why::{End, Why};
 use crate::prelude::*;
@@ -35,11 +37,14 @@ pub enum PolicyName {
     RetriableFifo,
     /// Idle first, then retriable, newest first; as many as bring the domain back.
     ByTime,
+    /// Retriable first, then the one furthest above what it declared.
+    ByMemory,
 }
 
 impl PolicyName {
     /// All of them, the default first.
-    pub const ALL: [Self; 4] = [Self::GroupByOwner, Self::RetriableLifo, Self::RetriableFifo, Self::ByTime];
+    pub const ALL: [Self; 5] =
+        [Self::GroupByOwner, Self::RetriableLifo, Self::RetriableFifo, Self::ByTime, Self::ByMemory];
 
     /// The name as written: `group_by_owner`.
     #[must_use]
@@ -49,6 +54,7 @@ impl PolicyName {
             Self::RetriableLifo => "retriable_lifo",
             Self::RetriableFifo => "retriable_fifo",
             Self::ByTime => "by_time",
+            Self::ByMemory => "by_memory",
         }
     }
 }
@@ -61,7 +67,7 @@ impl fmt::Display for PolicyName {
 
 /// What was given is not the name of a policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no policy: expected group_by_owner, retriable_lifo, retriable_fifo or by_time")]
+#[error("{0:?} is no policy: expected group_by_owner, retriable_lifo, retriable_fifo, by_time or by_memory")]
 pub struct ParsePolicyError(String);
 
 impl FromStr for PolicyName {
@@ -123,6 +129,8 @@ pub enum Policy {
         /// See [`Options::idle_threshold`].
         idle_threshold: Bytes,
     },
+    /// Retriable before non-retriable; then the one that holds most above what it declared, the newest of equals.
+    ByMemory,
 }
 
 impl Policy {
@@ -136,6 +144,7 @@ impl Policy {
             PolicyName::ByTime => {
                 Self::ByTime { kill_buffer: options.kill_buffer, idle_threshold: options.idle_threshold }
             }
+            PolicyName::ByMemory => Self::ByMemory,
         }
     }
 
@@ -147,6 +156,7 @@ impl Policy {
             Self::RetriableLifo => PolicyName::RetriableLifo,
             Self::RetriableFifo => PolicyName::RetriableFifo,
             Self::ByTime { .. } => PolicyName::ByTime,
+            Self::ByMemory => PolicyName::ByMemory,
         }
     }
 }
@@ -165,6 +175,32 @@ pub struct Choice {
     /// Whether its workload may be tried again. What a task's or an actor's budget says about that comes on
     /// top: see `retry`.
     pub should_retry: bool,
-    /// The facts that put it in front.
+    /// The facts that put it in front of those with its priority.
     pub why: Why,
+    /// Its priority, where the candidates have different ones.
+    pub priority: Option<i32>,
+    /// How many stand before it in the order and are passed over, since they hold less than this.
+    pub passed_over: Option<(usize, Bytes)>,
+}
+
+impl Choice {
+    /// Why it is taken, as a sentence for people.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let why = match self.passed_over {
+            None => self.why.to_string(),
+            Some((1, least)) => {
+                format!(
+                    "first of the order that holds at least min_victim_memory ({least}); the worker before it holds less"
+                )
+            }
+            Some((many, least)) => format!(
+                "first of the order that holds at least min_victim_memory ({least}); {many} workers before it hold less"
+            ),
+        };
+        match self.priority {
+            Some(priority) => format!("lowest priority ({priority}): {why}"),
+            None => why,
+        }
+    }
 }

@@ -9,8 +9,15 @@ use crate::worker::{Kind, Times};
 /// The longest wait before a retry.
 pub const MAX_DELAY: Duration = Duration::from_secs(60);
 
-/// The wait before a task that was killed for memory is tried again: min(`base` × 2^`attempt`, 60 s), with
-/// `attempt` counted from 0. A `base` of 0 is no wait at all.
+/// An attempt that ran this long was no command that fails at once: the waits after crashes begin anew.
+pub const LONG_RUN: Duration = Duration::from_secs(60);
+
+/// The signals by which somebody ends a process on purpose, and SIGPIPE, by which a reader that went away ends it:
+/// HUP, INT, PIPE, TERM. A death by one of them is no crash. systemd's `Restart=on-failure` knows the same four.
+const NO_CRASH: [u8; 4] = [1, 2, 13, 15];
+
+/// The wait before another attempt: min(`base` × 2^`attempt`, 60 s), with `attempt` counted from 0. A `base` of 0 is
+/// no wait at all.
 #[must_use]
 pub fn delay(attempt: u32, base: Duration) -> Duration {
     // A nanosecond doubled 36 times is over a minute: beyond that, any base but 0 is at the cap.
@@ -48,16 +55,43 @@ impl fmt::Display for Exit {
     }
 }
 
+/// Whose kill it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KilledBy {
+    /// The agent, by its policy.
+    Monitor,
+    /// The kernel's own out-of-memory killer.
+    Kernel,
+}
+
+impl fmt::Display for KilledBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Monitor => "monitor",
+            Self::Kernel => "the kernel",
+        })
+    }
+}
+
 /// Why a worker is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// By itself or by whatever signal, but not by the agent. Any end but exit code 0 is a crash.
-    Ended(Exit),
-    /// The agent killed it for memory.
+    /// By itself or by whatever signal, but not for memory. Exit code 0 is success, and a death by HUP, INT, PIPE or
+    /// TERM is meant; any other end is a crash.
+    Ended {
+        /// How.
+        exit: Exit,
+        /// How long it ran.
+        ran: Duration,
+    },
+    /// It was killed for memory.
     KilledForMemory {
         /// What the verdict says.
         should_retry: bool,
     },
+    /// The worker that owned it is gone, and it was ended with its owner.
+    OwnerDied,
     /// Its launcher was told to stop: however it ended, it is not started again.
     Stopped(Exit),
 }
@@ -70,8 +104,11 @@ pub enum Next {
         /// After this long.
         after: Duration,
     },
-    /// Create the actor again, at once.
-    Restart,
+    /// Create the actor again.
+    Restart {
+        /// After this long: after a kill for memory at once.
+        after: Duration,
+    },
     /// It is over, and the command's own end is the result.
     Done(Exit),
     /// It is over, and the workload failed.
@@ -82,19 +119,22 @@ pub enum Next {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// Killed for memory, and started with `max_retries` or `max_restarts` 0.
-    #[error("out of memory: it was killed, and it is not retriable")]
-    NotRetriable,
+    #[error("out of memory: not retried, because it was started as not retriable ({})", if *.actor { "max_restarts 0" } else { "max_retries 0" })]
+    NotRetriable {
+        /// Which of the two.
+        actor: bool,
+    },
     /// Killed for memory, and the verdict says not to try again: it was its owner's last task.
-    #[error("out of memory: it was killed as the last task of its owner, and would be again")]
+    #[error("out of memory: not retried, because the verdict says so")]
     VerdictSaysNo,
     /// A task killed for memory more often than `oom_retries` allows.
-    #[error("out of memory: it was killed, and its oom_retries ({allowed}) are used up")]
+    #[error("out of memory: not retried, because its oom_retries ({allowed}) are used up")]
     OomRetriesUsedUp {
         /// `oom_retries`.
         allowed: Times,
     },
     /// An actor killed for memory with its `max_restarts` used up.
-    #[error("out of memory: it was killed, and its max_restarts ({allowed}) are used up")]
+    #[error("out of memory: not restarted, because its max_restarts ({allowed}) are used up")]
     RestartsUsedUp {
         /// `max_restarts`.
         allowed: Times,
@@ -109,6 +149,9 @@ pub enum Failure {
         /// Which of the two.
         actor: bool,
     },
+    /// The worker that owned it is gone.
+    #[error("owner died: it is ended with its owner, and not retried")]
+    OwnerDied,
 }
 
 impl Failure {
@@ -116,11 +159,11 @@ impl Failure {
     #[must_use]
     pub fn out_of_memory(self) -> bool {
         match self {
-            Self::NotRetriable
+            Self::NotRetriable { .. }
             | Self::VerdictSaysNo
             | Self::OomRetriesUsedUp { .. }
             | Self::RestartsUsedUp { .. } => true,
-            Self::Crashed { .. } => false,
+            Self::Crashed { .. } | Self::OwnerDied => false,
         }
     }
 }
@@ -154,7 +197,7 @@ impl Budget {
 /// One workload through all its processes.
 ///
 /// Two budgets that never touch each other: `oom_retries` for kills for memory, `max_retries` for crashes. An
-/// actor has one, `max_restarts`, for both.
+/// actor has one, `max_restarts`, for both. Two back-offs likewise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
     kind: Kind,
@@ -162,32 +205,55 @@ pub struct Retry {
     own: Budget,
     /// Of `oom_retries`: tasks only.
     oom: Budget,
-    oom_retry_base: Duration,
+    waits: Waits,
+    /// Crashes since the last attempt that ran for [`LONG_RUN`].
+    crashes: u32,
+}
+
+/// The first waits of the two back-offs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waits {
+    /// After a kill for memory: `oom_retry_base_ms`.
+    pub oom: Duration,
+    /// After a crash: `crash_retry_base_ms`.
+    pub crash: Duration,
 }
 
 impl Retry {
-    /// A workload before its first process. `oom_retries` and `oom_retry_base`: see SPEC 9.
+    /// A workload before its first process.
     #[must_use]
-    pub fn new(kind: Kind, oom_retries: Times, oom_retry_base: Duration) -> Self {
+    pub fn new(kind: Kind, oom_retries: Times, waits: Waits) -> Self {
         let own = match kind {
             Kind::Task { max_retries: allowed } | Kind::Actor { max_restarts: allowed } => {
                 Budget::new(allowed)
             }
         };
-        Self { kind, own, oom: Budget::new(oom_retries), oom_retry_base }
+        Self { kind, own, oom: Budget::new(oom_retries), waits, crashes: 0 }
+    }
+
+    /// How often a crash leads to another attempt.
+    #[must_use]
+    pub fn allowed(&self) -> Times {
+        self.own.allowed
     }
 
     /// What to do now that its process is gone; what that uses up is booked.
     pub fn on_exit(&mut self, outcome: Outcome) -> Next {
         match outcome {
-            Outcome::Stopped(exit) | Outcome::Ended(exit @ Exit::Code(0)) => Next::Done(exit),
-            Outcome::Ended(exit) => self.on_crash(exit),
-            Outcome::KilledForMemory { .. } if !self.kind.retriable() => Next::Fail(Failure::NotRetriable),
+            Outcome::Stopped(exit) | Outcome::Ended { exit: exit @ Exit::Code(0), .. } => Next::Done(exit),
+            Outcome::Ended { exit: exit @ Exit::Signal(number), .. } if NO_CRASH.contains(&number) => {
+                Next::Done(exit)
+            }
+            Outcome::Ended { exit, ran } => self.on_crash(exit, ran),
+            Outcome::OwnerDied => Next::Fail(Failure::OwnerDied),
+            Outcome::KilledForMemory { .. } if !self.kind.retriable() => {
+                Next::Fail(Failure::NotRetriable { actor: matches!(self.kind, Kind::Actor { .. }) })
+            }
             Outcome::KilledForMemory { should_retry } => match self.kind {
                 Kind::Task { .. } => self.on_task_killed(should_retry),
                 // The verdict guards tasks against endless retries; an actor's are bounded by max_restarts (SPEC 5).
                 Kind::Actor { .. } => match self.own.take() {
-                    Some(_) => Next::Restart,
+                    Some(_) => Next::Restart { after: Duration::ZERO },
                     None => Next::Fail(Failure::RestartsUsedUp { allowed: self.own.allowed }),
                 },
             },
@@ -199,22 +265,24 @@ impl Retry {
             return Next::Fail(Failure::VerdictSaysNo);
         }
         match self.oom.take() {
-            Some(attempt) => Next::Retry { after: delay(attempt, self.oom_retry_base) },
+            Some(attempt) => Next::Retry { after: delay(attempt, self.waits.oom) },
             None => Next::Fail(Failure::OomRetriesUsedUp { allowed: self.oom.allowed }),
         }
     }
 
-    fn on_crash(&mut self, exit: Exit) -> Next {
+    fn on_crash(&mut self, exit: Exit, ran: Duration) -> Next {
+        if ran >= LONG_RUN {
+            self.crashes = 0;
+        }
+        let after = delay(self.crashes, self.waits.crash);
+        self.crashes = self.crashes.saturating_add(1);
         let left = self.own.take().is_some();
+        let allowed = self.own.allowed;
         match self.kind {
-            Kind::Task { .. } if left => Next::Retry { after: Duration::ZERO },
-            Kind::Actor { .. } if left => Next::Restart,
-            Kind::Task { max_retries: allowed } => {
-                Next::Fail(Failure::Crashed { exit, allowed, actor: false })
-            }
-            Kind::Actor { max_restarts: allowed } => {
-                Next::Fail(Failure::Crashed { exit, allowed, actor: true })
-            }
+            Kind::Task { .. } if left => Next::Retry { after },
+            Kind::Actor { .. } if left => Next::Restart { after },
+            Kind::Task { .. } => Next::Fail(Failure::Crashed { exit, allowed, actor: false }),
+            Kind::Actor { .. } => Next::Fail(Failure::Crashed { exit, allowed, actor: true }),
         }
     }
 }
@@ -227,15 +295,21 @@ mod tests {
 
     const KILLED: Outcome = Outcome::KilledForMemory { should_retry: true };
     const KILLED_AS_LAST: Outcome = Outcome::KilledForMemory { should_retry: false };
-    const CRASHED: Outcome = Outcome::Ended(Exit::Signal(11));
     const SECOND: Duration = Duration::from_secs(1);
+    const CRASHED: Outcome = ended(Exit::Signal(11), SECOND);
+    const CRASH_BASE: Duration = Duration::from_secs(2);
+    const WAITS: Waits = Waits { oom: SECOND, crash: CRASH_BASE };
+
+    const fn ended(exit: Exit, ran: Duration) -> Outcome {
+        Outcome::Ended { exit, ran }
+    }
 
     fn task(max_retries: Times, oom_retries: Times) -> Retry {
-        Retry::new(Kind::Task { max_retries }, oom_retries, SECOND)
+        Retry::new(Kind::Task { max_retries }, oom_retries, WAITS)
     }
 
     fn actor(max_restarts: Times) -> Retry {
-        Retry::new(Kind::Actor { max_restarts }, Times::Unlimited, SECOND)
+        Retry::new(Kind::Actor { max_restarts }, Times::Unlimited, WAITS)
     }
 
     #[test]
@@ -255,13 +329,16 @@ mod tests {
         assert_eq!(retry.on_exit(KILLED), Next::Retry { after: 2 * SECOND });
         let failure = Failure::OomRetriesUsedUp { allowed: Times::AtMost(2) };
         assert_eq!(retry.on_exit(KILLED), Next::Fail(failure));
-        assert_eq!(failure.to_string(), "out of memory: it was killed, and its oom_retries (2) are used up");
+        assert_eq!(
+            failure.to_string(),
+            "out of memory: not retried, because its oom_retries (2) are used up"
+        );
     }
 
     #[test]
     fn kills_and_crashes_of_a_task_have_budgets_of_their_own() {
         let mut retry = task(Times::AtMost(1), Times::AtMost(1));
-        assert_eq!(retry.on_exit(CRASHED), Next::Retry { after: Duration::ZERO });
+        assert_eq!(retry.on_exit(CRASHED), Next::Retry { after: CRASH_BASE });
         assert_eq!(
             retry.on_exit(KILLED),
             Next::Retry { after: SECOND },
@@ -283,7 +360,7 @@ mod tests {
     fn a_task_that_is_not_retriable_fails_at_once() {
         assert_eq!(
             task(Times::AtMost(0), Times::Unlimited).on_exit(KILLED),
-            Next::Fail(Failure::NotRetriable)
+            Next::Fail(Failure::NotRetriable { actor: false })
         );
         assert!(matches!(
             task(Times::AtMost(0), Times::Unlimited).on_exit(CRASHED),
@@ -292,23 +369,55 @@ mod tests {
     }
 
     #[test]
-    fn an_actor_has_one_budget_and_no_delay() {
+    fn an_actor_has_one_budget_and_no_delay_after_kills() {
         let mut retry = actor(Times::AtMost(2));
-        assert_eq!(retry.on_exit(KILLED_AS_LAST), Next::Restart);
-        assert_eq!(retry.on_exit(CRASHED), Next::Restart);
+        assert_eq!(retry.on_exit(KILLED_AS_LAST), Next::Restart { after: Duration::ZERO });
+        assert_eq!(retry.on_exit(CRASHED), Next::Restart { after: CRASH_BASE });
         let failure = Failure::RestartsUsedUp { allowed: Times::AtMost(2) };
         assert_eq!(retry.on_exit(KILLED), Next::Fail(failure));
         assert!(failure.out_of_memory());
-        assert_eq!(actor(Times::AtMost(0)).on_exit(KILLED), Next::Fail(Failure::NotRetriable));
+        assert_eq!(
+            actor(Times::AtMost(0)).on_exit(KILLED),
+            Next::Fail(Failure::NotRetriable { actor: true })
+        );
     }
 
     #[test]
     fn what_ended_well_or_was_told_to_stop_is_not_started_again() {
         for mut retry in [task(Times::Unlimited, Times::Unlimited), actor(Times::Unlimited)] {
-            assert_eq!(retry.on_exit(Outcome::Ended(Exit::Code(0))), Next::Done(Exit::Code(0)));
+            assert_eq!(retry.on_exit(ended(Exit::Code(0), SECOND)), Next::Done(Exit::Code(0)));
             let term = Exit::Signal(15);
             assert_eq!(retry.on_exit(Outcome::Stopped(term)), Next::Done(term));
             assert_eq!(term.status(), 143);
+        }
+    }
+
+    #[test]
+    fn crashes_wait_longer_and_longer_until_an_attempt_ran_for_a_minute() {
+        let mut retry = task(Times::Unlimited, Times::Unlimited);
+        let mut after = |ran| match retry.on_exit(ended(Exit::Code(1), ran)) {
+            Next::Retry { after } => after.as_secs(),
+            other => panic!("{other:?}"),
+        };
+        let at_once: Vec<u64> = (0..7).map(|_| after(Duration::ZERO)).collect();
+        assert_eq!(at_once, [2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(after(LONG_RUN - Duration::from_nanos(1)), 60);
+        assert_eq!([after(LONG_RUN), after(SECOND)], [2, 4], "counted anew");
+    }
+
+    #[test]
+    fn a_death_that_somebody_meant_is_no_crash() {
+        for number in 1..=64 {
+            let next = task(Times::Unlimited, Times::Unlimited).on_exit(ended(Exit::Signal(number), SECOND));
+            let meant = [1, 2, 13, 15].contains(&number);
+            assert_eq!(next == Next::Done(Exit::Signal(number)), meant, "signal {number}");
+        }
+    }
+
+    #[test]
+    fn who_ends_with_the_owner_is_not_started_again() {
+        for mut retry in [task(Times::Unlimited, Times::Unlimited), actor(Times::Unlimited)] {
+            assert_eq!(retry.on_exit(Outcome::OwnerDied), Next::Fail(Failure::OwnerDied));
         }
     }
 
@@ -318,7 +427,7 @@ mod tests {
 
     fn outcomes() -> impl Strategy<Value = Vec<Outcome>> {
         proptest::collection::vec(
-            proptest::sample::select(vec![KILLED, CRASHED, Outcome::Ended(Exit::Code(1))]),
+            proptest::sample::select(vec![KILLED, CRASHED, ended(Exit::Code(1), SECOND)]),
             0..20,
         )
     }
@@ -337,7 +446,7 @@ mod tests {
             own in times(), oom in times(), task in any::<bool>(), outcomes in outcomes(),
         ) {
             let kind = if task { Kind::Task { max_retries: own } } else { Kind::Actor { max_restarts: own } };
-            let mut retry = Retry::new(kind, oom, SECOND);
+            let mut retry = Retry::new(kind, oom, WAITS);
             let (mut crashes, mut kills) = (0, 0);
             for outcome in outcomes {
                 let next = retry.on_exit(outcome);
@@ -350,8 +459,9 @@ mod tests {
                 };
                 let expected = match (again, task, outcome == KILLED) {
                     (false, ..) => None,
-                    (true, false, _) => Some(Next::Restart),
-                    (true, true, false) => Some(Next::Retry { after: Duration::ZERO }),
+                    (true, false, true) => Some(Next::Restart { after: Duration::ZERO }),
+                    (true, false, false) => Some(Next::Restart { after: delay(crashes - 1, CRASH_BASE) }),
+                    (true, true, false) => Some(Next::Retry { after: delay(crashes - 1, CRASH_BASE) }),
                     (true, true, true) => Some(Next::Retry { after: delay(kills - 1, SECOND) }),
                 };
                 match expected {

@@ -19,7 +19,7 @@ pub use self::answer::{Answer, Domain, PassedOver, Ranked, Verdict, answer, deci
 pub use self::error::{FieldError, Position, SnapshotError};
 use self::error::{Step, field_error};
 use self::raw::{Object, RawDomain, RawKind, RawSnapshot, RawWorker};
-use crate::policy::{Options, Policy};
+use crate::policy::{MinVictimMemory, Options, Policy};
 use crate::prelude::*;
 use crate::threshold::Threshold;
 use crate::units::Bytes;
@@ -33,6 +33,8 @@ const DEFAULT_MAX_RETRIES: Times = Times::AtMost(3);
 pub struct Snapshot {
     /// The rule to choose by.
     pub policy: Policy,
+    /// The least that a victim should hold.
+    pub min_victim_memory: MinVictimMemory,
     /// The reading, with the threshold that follows from it.
     pub domain: Domain,
     /// All workers, in the order of the file.
@@ -80,6 +82,8 @@ impl Snapshot {
                 started: worker.started,
                 activity,
                 memory: worker.memory,
+                priority: worker.priority,
+                declared: worker.memory_declared,
             });
             names.insert(id, worker.id);
         }
@@ -91,6 +95,7 @@ impl Snapshot {
         };
         Ok(Self {
             policy: Policy::new(raw.policy, options),
+            min_victim_memory: raw.min_victim_memory,
             domain,
             workers,
             names,

@@ -196,6 +196,10 @@ pub struct Candidate {
     pub activity: Activity,
     /// What it holds in bytes as last measured, descendants included; `None`: not measured.
     pub memory: Option<crate::units::Bytes>,
+    /// The lower dies first. 0 unless somebody says otherwise.
+    pub priority: i32,
+    /// What it said that it needs, or what workers of its name needed before; `None`: nobody knows.
+    pub declared: Option<crate::units::Bytes>,
 }
 
 #[cfg(test)]

@@ -1,7 +1,57 @@
-//! What others ask of the agent and are told by it: calls on the socket, who sees what, pushes, metrics.
+//! What others ask of the agent and are told by it: changes to workers, who sees what, pushes, metrics.
 
-pub(in crate::agent) mod calls;
+pub(in crate::agent) mod changes;
 pub(in crate::agent) mod exporter;
+pub(in crate::agent) mod launchers;
 pub(in crate::agent) mod metrics;
+pub(in crate::agent) mod register;
 pub(in crate::agent) mod visible;
 pub(in crate::agent) mod watchers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::watchers::Watchers;
+use crate::config;
+use crate::control::listener::{ListenerHandle, ListenerView};
+use crate::units::Nanos;
+
+/// How often it is looked whether the socket's file is there, at most.
+const SOCKET_LOOKS: Duration = Duration::from_secs(2);
+
+/// The component's state.
+pub(in crate::agent) struct Api {
+    pub(in crate::agent) watchers: Watchers,
+    /// Has the server look after the socket's file.
+    listener: Arc<ListenerHandle>,
+    /// When it was last told to.
+    looked: Nanos,
+    /// The settings that the agent works with, as `monitor config --running` shows them.
+    in_force: Vec<config::Shown>,
+}
+
+impl Api {
+    pub(in crate::agent) fn new(
+        listener: Arc<ListenerHandle>,
+        in_force: Vec<config::Shown>,
+        now: Nanos,
+    ) -> Self {
+        Self { watchers: Watchers::default(), listener, looked: now, in_force }
+    }
+
+    /// At each tick; no tick comes for this alone.
+    pub(in crate::agent) fn look_after_the_socket(&mut self, now: Nanos) {
+        if now.since(self.looked) >= SOCKET_LOOKS {
+            self.looked = now;
+            self.listener.look();
+        }
+    }
+
+    pub(in crate::agent) fn settings(&self) -> Vec<config::Shown> {
+        self.in_force.clone()
+    }
+
+    pub(in crate::agent) fn socket(&self) -> ListenerView {
+        self.listener.view()
+    }
+}

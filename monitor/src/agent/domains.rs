@@ -2,20 +2,30 @@
 //! taken here.
 
 mod cells;
-pub(super) mod limits;
+mod limits;
 mod room;
-pub(super) mod scope;
+mod scope;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use monitor_common::NODE_CELL;
 
+pub(super) use self::cells::cpus;
 use self::cells::{Cells, Uncounted};
-use crate::engine::{DomainId, Event, Measured};
-use crate::kernel::programs::Programs;
+use self::limits::LimitWatch;
+use self::scope::Scope;
+use crate::agent::event_loop::clock;
+use crate::agent::event_loop::descriptors::Shares;
+use crate::agent::turn::Turn;
+use crate::engine::{DomainId, DomainView, Event, Measured};
+use crate::kernel::cells::{Cells as SharedCells, DomainCells};
 use crate::memory::{CgroupId, CgroupPath, DomainReader, Hierarchy, Level, ReadError, Roots};
+use crate::threshold::Threshold;
 use crate::units::{Bytes, Pid};
+
+/// A reading that takes longer is slow: a thousand times what it takes.
+const SLOW: Duration = Duration::from_millis(100);
 
 /// The node's number.
 const NODE: DomainId = DomainId(NODE_CELL);
@@ -41,7 +51,7 @@ enum Found {
 }
 
 /// One domain.
-struct Entry {
+struct Guarded {
     name: String,
     /// `None`: the node.
     cgroup: Option<CgroupPath>,
@@ -60,26 +70,57 @@ pub(super) struct Domains {
     roots: Roots,
     hierarchy: Result<Hierarchy, ReadError>,
     count_swap: bool,
-    entries: BTreeMap<DomainId, Entry>,
+    entries: BTreeMap<DomainId, Guarded>,
     last_id: DomainId,
     cells: Cells,
+    /// The cells themselves; `None`: the programs are not loaded.
+    shared: Option<DomainCells>,
     /// How many there may be because of limits.
     most: usize,
+    /// Which cgroups around workers have limits.
+    limits: LimitWatch,
+    /// Which cgroups with limits become domains, and who is waited for.
+    scope: Scope,
+    /// Domains of which the last reading was slow.
+    slow: BTreeSet<DomainId>,
 }
 
 impl Domains {
-    /// With room for so many that nobody names.
-    pub(super) fn new(procfs: PathBuf, cgroupfs: PathBuf, count_swap: bool, most: usize) -> Self {
-        let hierarchy = Hierarchy::find(&cgroupfs, &procfs);
-        Self {
-            roots: Roots { procfs, cgroupfs },
+    /// As many that nobody names as there are descriptors for. `node`: it is to be guarded. `shared` are the programs'
+    /// cells, if they are loaded.
+    pub(super) fn new(
+        roots: Roots,
+        count_swap: bool,
+        node: bool,
+        shares: &Shares,
+        shared: Option<DomainCells>,
+    ) -> Self {
+        let hierarchy = Hierarchy::find(&roots.cgroupfs, &roots.procfs);
+        let mut domains = Self {
+            roots,
             hierarchy,
             count_swap,
             entries: BTreeMap::new(),
             last_id: NODE,
             cells: Cells::new(),
-            most,
-        }
+            shared,
+            most: shares.domains,
+            limits: LimitWatch::new(shares.limits),
+            scope: Scope::new(node),
+            slow: BTreeSet::new(),
+        };
+        domains.prepare();
+        domains
+    }
+
+    /// The cells' memory, if the programs are loaded.
+    pub(super) fn cells(&mut self) -> Option<&mut SharedCells> {
+        self.shared.as_mut().map(|shared| &mut shared.cells)
+    }
+
+    /// The cells with the maps behind them.
+    pub(super) fn shared(&self) -> Option<&DomainCells> {
+        self.shared.as_ref()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -105,12 +146,12 @@ impl Domains {
     ///
     /// # Errors
     /// If its files can't be opened.
-    pub(super) fn add_node(&mut self) -> Result<Event, ReadError> {
+    pub(super) fn guard_node(&mut self, turn: &mut Turn<'_>) -> Result<(), ReadError> {
         let reader = DomainReader::node(&self.roots, self.hierarchy.as_ref().ok(), self.count_swap)?;
         let name = "node".to_owned();
         self.entries.insert(
             NODE,
-            Entry {
+            Guarded {
                 name: name.clone(),
                 cgroup: None,
                 parent: None,
@@ -122,7 +163,8 @@ impl Domains {
             },
         );
         self.cells.own(NODE_CELL, NODE);
-        Ok(Event::DomainAdded { domain: NODE, name, parent: None })
+        turn.tell(Event::DomainAdded { domain: NODE, name, parent: None });
+        Ok(())
     }
 
     /// Guards a cgroup: what the engine is to be told, all of it before it orders a reading. Nothing if it is guarded
@@ -130,14 +172,9 @@ impl Domains {
     ///
     /// # Errors
     /// If there is no memory hierarchy, or no such cgroup in it.
-    pub(super) fn add_cgroup(
-        &mut self,
-        path: &CgroupPath,
-        asked: Asked,
-        programs: Option<&mut Programs>,
-    ) -> Result<Vec<Event>, ReadError> {
+    fn add_cgroup(&mut self, path: &CgroupPath, asked: Asked) -> Result<Vec<Event>, ReadError> {
         if self.is_guarded(path) {
-            self.reopen(programs);
+            self.reopen();
             return Ok(Vec::new());
         }
         let hierarchy = self.hierarchy.as_ref().map_err(Clone::clone)?;
@@ -156,19 +193,24 @@ impl Domains {
         let cgroup = Some(path.clone());
         let cell = Err(Uncounted::NoRoom);
         let (found, huge_pages) = (Found::Something, Bytes(0));
-        self.entries.insert(id, Entry { name, cgroup, parent, asked, reader, found, huge_pages, cell });
-        self.count(id, programs);
+        self.entries.insert(id, Guarded { name, cgroup, parent, asked, reader, found, huge_pages, cell });
+        self.count(id);
         Ok(events)
     }
 
     /// Guards a domain no more. `None`: there is none with this number.
-    pub(super) fn remove(&mut self, id: DomainId, programs: Option<&mut Programs>) -> Option<Event> {
+    fn remove(&mut self, id: DomainId) -> Option<Event> {
         let removed = self.entries.remove(&id)?;
         for entry in self.entries.values_mut().filter(|entry| entry.parent == Some(id)) {
             entry.parent = removed.parent;
         }
-        self.uncount(&removed, programs);
+        self.uncount(&removed);
         Some(Event::DomainRemoved { domain: id })
+    }
+
+    /// The cgroup of a domain; `None`: it is the node.
+    pub(super) fn path(&self, id: DomainId) -> Option<CgroupPath> {
+        self.entries.get(&id).and_then(|entry| entry.cgroup.clone())
     }
 
     /// Whether a cgroup is a domain.
@@ -205,7 +247,7 @@ impl Domains {
 
     /// The guarded domains that a process in this cgroup charges, innermost first.
     pub(super) fn charged_by(&self, cgroup: Option<&CgroupPath>) -> Vec<DomainId> {
-        let around = |entry: &Entry| match (&entry.cgroup, cgroup) {
+        let around = |entry: &Guarded| match (&entry.cgroup, cgroup) {
             (None, _) => Some(0),
             (Some(path), Some(cgroup)) if path.contains(cgroup) => Some(path.ancestors().count()),
             (Some(_), _) => None,
@@ -216,12 +258,35 @@ impl Domains {
         charged.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// Takes an authoritative reading. The counter is read first: what is charged in between is counted twice and
-    /// crosses early, never late.
-    pub(super) fn read(&mut self, domain: DomainId, programs: Option<&Programs>) -> Option<Event> {
+    /// Takes an authoritative reading and tells of it. The loop waits for it: a reading is a few microseconds, unless a
+    /// file takes its time.
+    pub(super) fn read(&mut self, turn: &mut Turn<'_>, domain: DomainId) {
+        let began = clock::now();
+        let reading = self.reading(domain);
+        let took = clock::now().since(began);
+        if took <= SLOW {
+            self.slow.remove(&domain);
+        } else {
+            turn.faults.slow_readings += 1;
+            if self.slow.insert(domain) {
+                let took_ms = took.as_millis();
+                tracing::warn!(
+                    domain = domain.0,
+                    took_ms,
+                    "a reading was slow, and nothing else was done meanwhile"
+                );
+            }
+        }
+        if let Some(reading) = reading {
+            turn.tell(reading);
+        }
+    }
+
+    /// The counter is read first: what is charged in between is counted twice and crosses early, never late.
+    fn reading(&mut self, domain: DomainId) -> Option<Event> {
         let entry = self.entries.get_mut(&domain)?;
-        let counter = match (programs, &entry.cell) {
-            (Some(programs), Ok(cell)) => programs.cells.counter(*cell),
+        let counter = match (&self.shared, &entry.cell) {
+            (Some(shared), Ok(cell)) => shared.cells.counter(*cell),
             (None, _) | (_, Err(_)) => 0,
         };
         entry.found = Found::Something;
@@ -243,6 +308,25 @@ impl Domains {
         Some(Event::Reading { domain, measured, counter })
     }
 
+    /// The domains as `status` shows them: as the engine does, with what it does not know of them, and with those that are
+    /// waited for.
+    pub(super) fn views(&self, mut views: Vec<DomainView>, threshold: Threshold) -> Vec<DomainView> {
+        for view in &mut views {
+            if self.shared.is_some() {
+                view.uncounted = self.uncounted(&view.domain);
+            }
+            view.huge_pages = self.huge_pages(&view.domain);
+            if view.total.is_some_and(|total| threshold.is_too_small(total)) {
+                view.note = Some(
+                    "min_memory_free is not less than its total: usage_threshold alone counts here"
+                        .to_owned(),
+                );
+            }
+        }
+        views.extend(self.scope.awaited_views());
+        views
+    }
+
     /// The node's total, if it is guarded and can be read.
     pub(super) fn node_total(&mut self) -> Option<Bytes> {
         match self.entries.get_mut(&NODE)?.reader.read() {
@@ -252,7 +336,7 @@ impl Domains {
     }
 
     /// Huge pages that are reserved, which a domain's total leaves out; `None`: there are none.
-    pub(super) fn huge_pages(&self, name: &str) -> Option<Bytes> {
+    fn huge_pages(&self, name: &str) -> Option<Bytes> {
         let entry = self.entries.values().find(|entry| entry.name == name)?;
         Some(entry.huge_pages).filter(|huge| *huge > Bytes(0))
     }

@@ -1,94 +1,145 @@
 //! The kernel hooks as they come and go: attached when the engine wants it, given up when they are refused, there again when
-//! the reason has passed. What follows from that the engine and the books are told here; how it is done is `kernel/programs`.
+//! the reason has passed; and what they push. What follows from that the engine is told; how it is done is `kernel/links`.
 
 pub(super) mod namespace;
-pub(super) mod records;
+mod records;
 
-use std::time::Duration;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use crate::agent::brake::Brake;
-use crate::agent::shell::Shell;
-use crate::config::values::BrakeMode;
+use bytes::BytesMut;
+use monitor_common::Drops;
+
+use crate::agent::domains::Domains;
+use crate::agent::turn::Turn;
 use crate::engine::{Event, Gears, Settings};
-use crate::kernel::numbers::Hook;
+use crate::kernel::drops::CpuDrops;
+use crate::kernel::events::Events;
+use crate::kernel::hook::{Hook, Told};
+use crate::kernel::links::{Links, Probes};
 use crate::kernel::probe::Probe;
-use crate::kernel::programs::Programs;
 
-impl Shell {
+/// See the module.
+pub(super) struct Hooks {
+    /// Or the hooks' states, if there are no programs.
+    links: Result<Links, Box<Probes>>,
+    events: Option<Events>,
+    /// Records that were taken out and not decoded yet.
+    records: BytesMut,
+    /// What was lost when that was last looked at.
+    drops: Drops,
+    /// The gears, and whether the brake was on, while no hook counts usage that did at the start.
+    usage_lost: Option<(Gears, bool)>,
+}
+
+impl Hooks {
+    /// `if_usage_comes`: the gears, should there be a hook later that counts usage while there is none now.
+    pub(super) fn new(
+        links: Result<Links, Box<Probes>>,
+        events: Option<Events>,
+        if_usage_comes: Gears,
+    ) -> Self {
+        let none_counts = links.as_ref().is_ok_and(|links| links.usage().is_none());
+        Self {
+            links,
+            events,
+            records: records::buffer(),
+            drops: Drops::default(),
+            usage_lost: none_counts.then_some((if_usage_comes, false)),
+        }
+    }
+
     /// The hooks and their states.
     pub(super) fn probes(&self) -> &[Probe] {
-        match (&self.programs, &self.refused) {
-            (Some(programs), _) => programs.probes(),
-            (None, Some(rows)) => &rows[..],
-            (None, None) => &[],
+        match &self.links {
+            Ok(links) => links.probes(),
+            Err(rows) => &rows[..],
         }
+    }
+
+    /// What the kernel tells of processes.
+    pub(super) fn told(&self) -> Told {
+        self.links.as_ref().map(Links::told).unwrap_or_default()
+    }
+
+    /// The hook that counts usage, if there is one.
+    pub(super) fn usage(&self) -> Option<Hook> {
+        self.links.as_ref().ok().and_then(Links::usage)
+    }
+
+    /// Readable when there are records; `None`: there are no programs.
+    pub(super) fn records_fd(&self) -> Option<std::io::Result<Arc<OwnedFd>>> {
+        self.events.as_ref().map(Events::fd)
     }
 
     /// Attaches the hook that counts usage; refused, the other one. If both are: readings only.
-    pub(super) fn attach(&mut self) {
-        let Some(programs) = &mut self.programs else { return };
-        let before = programs.usage();
-        programs.attach_usage();
-        let after = programs.usage();
+    pub(super) fn attach(&mut self, turn: &mut Turn<'_>, domains: &mut Domains) {
+        let (Ok(links), Some(cells)) = (&mut self.links, domains.cells()) else { return };
+        let before = links.usage();
+        links.attach_usage(cells);
+        let after = links.usage();
         if before == after {
             return;
         }
-        self.warn_of_hooks();
-        let old = self.engine.settings().clone();
+        self.warn();
+        let old = turn.engine.settings().clone();
         let settings = match after {
             Some(hook) => Settings { inexact: hook == Hook::RssStat, ..old },
             None => {
-                self.gears_lost = Some((old.gears, old.brake));
+                self.usage_lost = Some((old.gears, old.brake));
                 Settings { gears: Gears::None, inexact: false, brake: false, ..old }
             }
         };
-        self.tell(Event::Settings(settings));
+        turn.tell(Event::Settings(settings));
     }
 
-    /// Hooks that were refused for a reason that passes are tried again.
-    pub(super) fn try_hooks_again(&mut self) {
-        let back = self.programs.as_mut().map(Programs::try_again).unwrap_or_default();
-        for hook in back {
-            self.hook_is_back(hook);
+    /// Detaches it.
+    pub(super) fn detach(&mut self) {
+        if let Ok(links) = &mut self.links {
+            links.detach_usage();
         }
     }
 
-    fn hook_is_back(&mut self, hook: Hook) {
-        tracing::info!(hook = hook.program(), "a kernel hook that was refused can be had now");
-        match hook {
-            Hook::Exit => {
-                // Who ended unheard is taken off the map before the children of its pid are taken for a worker's.
-                self.registry.ids().into_iter().for_each(|worker| self.sweep(worker));
-                self.programs.iter_mut().for_each(Programs::attach_lineage);
-                if self.programs.as_ref().is_some_and(|programs| programs.attached(Hook::Lineage)) {
-                    self.hook_is_back(Hook::Lineage);
-                }
-            }
-            // What those forked who are here before the hook was, only looks tell.
-            Hook::Lineage => self.troubles.looked_after.extend(self.registry.ids()),
-            Hook::Memcg | Hook::RssStat => {
-                let Some((gears, brake)) = self.gears_lost.take() else { return };
-                let old = self.engine.settings().clone();
-                let longest = Duration::from_millis(old.brake_max_ms);
-                let inexact = hook == Hook::RssStat;
-                self.happen(Event::Settings(Settings { gears, brake, inexact, ..old }));
-                if matches!(self.brake, Brake::Failed(_)) {
-                    // It was asked for, and there was nothing to brake with.
-                    self.prepare_brake(BrakeMode::On, longest);
-                }
-            }
+    /// Hooks that were refused for a reason that passes are tried again: those that can be had now.
+    pub(super) fn try_again(&mut self) -> Vec<Hook> {
+        let back = self.links.as_mut().map(Links::try_again).unwrap_or_default();
+        for hook in &back {
+            tracing::info!(hook = hook.program(), "a kernel hook that was refused can be had now");
         }
+        back
+    }
+
+    /// The exit hook runs at last, and who ended before is off the map: the fork hook can follow. Whether it does.
+    pub(super) fn attach_lineage(&mut self) -> bool {
+        self.links.as_mut().is_ok_and(|links| {
+            links.attach_lineage();
+            links.attached(Hook::Lineage)
+        })
+    }
+
+    /// A hook that counts usage can be had at last.
+    pub(super) fn usage_is_back(&mut self, turn: &mut Turn<'_>, hook: Hook) {
+        let Some((gears, brake)) = self.usage_lost.take() else { return };
+        let old = turn.engine.settings().clone();
+        turn.tell(Event::Settings(Settings { gears, brake, inexact: hook == Hook::RssStat, ..old }));
     }
 
     /// Says which hooks are not there.
-    pub(super) fn warn_of_hooks(&self) {
+    pub(super) fn warn(&self) {
         let counted = self.probes().iter().any(|probe| probe.counts == Some(true));
         for probe in self.probes() {
             // A usage hook that is not there is not missed while the other one counts.
             let spare = counted && probe.counts == Some(false);
-            if let Some(fallback) = probe.fallback.filter(|_| !spare) {
-                tracing::warn!(hook = probe.name, tracepoint = %probe.tracepoint, state = ?probe.state, fallback, "a kernel hook is not there");
+            if let Some(fallback) = probe.fallback.as_deref().filter(|_| !spare) {
+                tracing::warn!(hook = %probe.name, tracepoint = %probe.tracepoint, state = ?probe.state, fallback, "a kernel hook is not there");
             }
         }
+    }
+
+    /// The CPUs that lost something.
+    pub(super) fn drops_by_cpu(&self) -> Vec<CpuDrops> {
+        let all = self.events.as_ref().and_then(|events| events.drops.by_cpu().ok()).unwrap_or_default();
+        let some = |cpu: &CpuDrops| cpu.usage + cpu.exit + cpu.fork + cpu.stopped + cpu.lineage > 0;
+        all.into_iter().filter(some).collect()
     }
 }

@@ -2,178 +2,215 @@
 //!
 //! Invariant: between the order and the last signal nothing is allocated, opened by path or looked up in /proc,
 //! unless a signal is refused, the kernel does not tell of a worker's forks or (before 6.13) of a process's owner, or the
-//! worker has processes for which no descriptor is kept (`unheld`).
+//! worker has processes for which no descriptor is kept (`workers/without_pidfd.rs`).
 //!
 //! A process that is being killed cannot fork any more (copy_process in kernel/fork.c gives up when a signal is pending),
-//! and what it forked before is killed when its record comes. Where the worker had a v2 cgroup to itself at its
-//! registration, `cgroup.kill` does that at once, also without the fork hook: after the signals, and only if nobody
-//! else is in it (`kill/cgroup.rs`). A v1 freezer cgroup to itself is frozen meanwhile (`freezing`).
+//! and what it forked before is killed when its record comes. Where the kernel does not tell of forks, a worker is
+//! stopped first (`Workers::stop`): who is dead is nobody's parent, so its descendants must be found before, and who is
+//! stopped forks no more of them. Where the worker had a v2 cgroup to itself at its registration, `cgroup.kill` follows
+//! the signals, if nobody else is in it (`kill/cgroup.rs`).
 
-pub(super) mod freezing;
 pub(super) mod previous_agent;
-pub(super) mod stuck;
+mod stuck;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use rustix::process::Signal;
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::agent::event_loop::clock;
-use crate::agent::shell::Shell;
-use crate::agent::workers::registry::Killed;
-use crate::engine::{Event, KillId, Remains};
-use crate::kill::{OwnCgroup, SignalError, ending};
-use crate::memory::Hierarchy;
+use crate::agent::turn::Turn;
+use crate::agent::workers::Workers;
+use crate::agent::workers::measure::Dying;
+use crate::agent::workers::members::Ended;
+use crate::agent::workers::registry::{Killed, WorkerProcesses};
+use crate::engine::{Event, KillId, Remains, Seen};
+use crate::kernel::hook::Told;
+use crate::kill::{OwnCgroup, Reaper, Released, Returned, SignalError};
+use crate::memory::{Hierarchy, Roots};
 use crate::units::{Nanos, Pid};
 use crate::worker::WorkerId;
 
-impl Shell {
-    /// SIGKILL to every process of a victim.
-    pub(super) fn kill(&mut self, kill: KillId, worker: WorkerId) {
-        let told = self.told_of_forks(worker);
-        let mut frozen = None;
-        if !told {
-            frozen = self.freeze(worker);
-            // Once their parent is dead nothing tells whose they were.
-            self.find_descendants(vec![worker]);
+/// See the module.
+pub(super) struct Killing {
+    reaper: Option<Reaper>,
+    /// The reaper counts on its own thread: processes whose memory the kernel did not let be taken early.
+    not_released: Arc<AtomicU64>,
+    /// Whom nobody measures.
+    dying: Dying,
+    /// Where workers may have cgroups of their own, to be killed whole; `None`: there is no such hierarchy.
+    unified: Option<Hierarchy>,
+    /// The v2 cgroups that workers had to themselves when they were registered.
+    own_cgroups: BTreeMap<WorkerId, OwnCgroup>,
+    /// Waited between a decision and its signal, to show what an agent under pressure does (`debug_delay_ms`).
+    delay: Duration,
+}
+
+impl Killing {
+    pub(super) fn new(roots: &Roots, dying: Dying, delay: Duration, to_loop: UnboundedSender<Ended>) -> Self {
+        let not_released = Arc::new(AtomicU64::new(0));
+        let refused = Arc::clone(&not_released);
+        let reaper = Reaper::start(move |Returned { worker, pid, released }| match released {
+            // The loop is gone only when the agent is.
+            Released::Done => drop(to_loop.send(Ended { worker, pid, seen: Seen::Released })),
+            // Of these the pidfd will tell.
+            Released::AlreadyGone => {}
+            Released::Unsupported | Released::Refused(_) => {
+                refused.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        if let Err(error) = &reaper {
+            tracing::warn!(%error, "no thread to take victims' memory early: their own exit gives it back");
         }
+        let unified = Hierarchy::unified(&roots.cgroupfs, &roots.procfs);
+        let own_cgroups = BTreeMap::new();
+        Self { reaper: reaper.ok(), not_released, dying, unified, own_cgroups, delay }
+    }
+
+    /// Victims' processes whose memory the kernel did not let be taken early.
+    pub(super) fn not_released(&self) -> u64 {
+        self.not_released.load(Ordering::Relaxed)
+    }
+
+    /// What is waited before a signal, in experiments.
+    pub(super) fn wait(&self) {
         if !self.delay.is_zero() {
             std::thread::sleep(self.delay);
         }
-        if !self.may_strike(worker) {
-            frozen.into_iter().for_each(|frozen| self.thaw(frozen));
-            return;
+    }
+
+    /// SIGKILL to every process of a victim.
+    pub(super) fn kill(
+        &mut self,
+        turn: &mut Turn<'_>,
+        workers: &mut Workers,
+        kernel: Told,
+        kill: KillId,
+        worker: WorkerId,
+    ) {
+        if !workers.told_of_forks(kernel, worker) {
+            workers.stop(turn, worker);
         }
         let at = clock::now();
-        let mut killed = self.registry.signal(worker, Signal::KILL, &self.domains.roots().procfs);
-        self.signal_unheld(worker, None, Signal::KILL, &mut killed);
-        if told && killed.refused.is_empty() {
-            frozen = self.freeze(worker);
-        }
-        let freezer = frozen.map(|frozen| self.kill_frozen(worker, frozen, &mut killed));
+        let killed = workers.signal(worker, Signal::KILL);
         self.dying.add(worker);
-        self.await_end_of(worker);
-        let cgroup = self.kill_own_cgroup(worker, &killed);
+        self.take_memory(workers, worker, |_| true);
+        workers.await_members(turn, worker, |_| true);
+        let cgroup = self.kill_own_cgroup(workers, worker, &killed);
         if killed.signalled == 0 && killed.refused.is_empty() {
             tracing::info!(%worker, "nothing left to signal: it was ending by itself");
         }
-        self.answer_for(kill, worker, at, killed, (cgroup, freezer));
+        answer(turn, kill, worker, at, killed, cgroup);
+    }
+
+    /// SIGTERM to every process of a victim. Its memory is not taken: the kernel refuses that of a process that was
+    /// not killed.
+    pub(super) fn terminate(
+        &self,
+        turn: &mut Turn<'_>,
+        workers: &mut Workers,
+        kill: KillId,
+        worker: WorkerId,
+    ) {
+        let at = clock::now();
+        let killed = workers.signal(worker, Signal::TERM);
+        workers.await_members(turn, worker, |_| true);
+        answer(turn, kill, worker, at, killed, None);
+    }
+
+    /// A process that the victim made after its kill.
+    pub(super) fn kill_late(
+        &self,
+        turn: &mut Turn<'_>,
+        workers: &mut Workers,
+        kill: KillId,
+        worker: WorkerId,
+        pid: Pid,
+    ) {
+        let at = clock::now();
+        let killed = workers.signal_one(worker, pid, Signal::KILL);
+        self.take_memory(workers, worker, |member| member == pid);
+        workers.await_members(turn, worker, |_| true);
+        answer(turn, kill, worker, at, killed, None);
     }
 
     /// At registration: whether a worker is alone in a v2 cgroup. As a rule it is not, which is no news.
-    pub(super) fn find_own_cgroup(&mut self, worker: WorkerId, pid: Pid) {
-        let Some(dir) = self.cgroup_dir(self.unified.as_ref(), pid) else { return };
-        match OwnCgroup::open(&dir, |pid| self.belongs(worker, pid)) {
-            Ok(own) => {
-                if let Some(entry) = self.registry.get_mut(worker) {
-                    entry.own = Some(own);
-                }
-            }
+    pub(super) fn find_own_cgroup(&mut self, workers: &Workers, worker: WorkerId) {
+        let Some(root) = workers.registry.get(worker).map(|entry| entry.root) else { return };
+        let Some(dir) = self.cgroup_dir(workers, root) else { return };
+        match OwnCgroup::open(&dir, |pid| workers.belongs(worker, pid)) {
+            Ok(own) => drop(self.own_cgroups.insert(worker, own)),
             Err(why) => tracing::debug!(%worker, %why, "it has no cgroup of its own"),
         }
     }
 
-    /// Where the cgroup that a process is in lies in a hierarchy. `None`: there is no such hierarchy, the process is in
-    /// none but the root, which is nobody's own, or that cannot be told.
-    pub(super) fn cgroup_dir(&self, hierarchy: Option<&Hierarchy>, pid: Pid) -> Option<PathBuf> {
-        let hierarchy = hierarchy?;
-        let cgroup = hierarchy.cgroup_of(&self.domains.roots().procfs, pid).ok()?;
+    /// Where the cgroup that a process is in lies. `None`: there is no such hierarchy, the process is in none but the
+    /// root, which is nobody's own, or that cannot be told.
+    fn cgroup_dir(&self, workers: &Workers, pid: Pid) -> Option<PathBuf> {
+        let hierarchy = self.unified.as_ref()?;
+        let cgroup = hierarchy.cgroup_of(workers.procfs(), pid).ok()?;
         (!cgroup.is_root()).then(|| hierarchy.dir(&cgroup))
     }
 
+    /// A worker is forgotten.
+    pub(super) fn forget(&mut self, worker: WorkerId) {
+        self.own_cgroups.remove(&worker);
+    }
+
     /// After the signals: what was forked meanwhile. What came of it; `None`: it has no cgroup of its own.
-    fn kill_own_cgroup(&self, worker: WorkerId, killed: &Killed) -> Option<String> {
-        let own = self.registry.get(worker)?.own.as_ref()?;
+    fn kill_own_cgroup(&self, workers: &Workers, worker: WorkerId, killed: &Killed) -> Option<String> {
+        let own = self.own_cgroups.get(&worker)?;
         // One of its processes may not be killed for who registered it.
         if let Some((pid, error)) = killed.refused.first() {
             return Some(format!("not used: process {pid}: {error}"));
         }
-        Some(match own.kill(|pid| self.belongs(worker, pid)) {
+        Some(match own.kill(|pid| workers.belongs(worker, pid)) {
             Ok(()) => "used".to_owned(),
             Err(why) => format!("not used: {why}"),
         })
     }
 
-    /// A process of this worker, by our books or by the kernel's; or one that is off both because it ends.
-    fn belongs(&self, worker: WorkerId, pid: Pid) -> bool {
-        let known = self.known(pid);
-        known == Some(worker) || (known.is_none() && ending(&self.domains.roots().procfs, pid))
-    }
-
-    /// SIGTERM to every process of a victim. Its memory is not taken: the kernel refuses that of a process that was
-    /// not killed.
-    pub(super) fn terminate(&mut self, kill: KillId, worker: WorkerId) {
-        if !self.may_strike(worker) {
-            return;
-        }
-        let at = clock::now();
-        let mut killed = self.registry.signal(worker, Signal::TERM, &self.domains.roots().procfs);
-        self.signal_unheld(worker, None, Signal::TERM, &mut killed);
-        self.watch_all(worker);
-        self.answer_for(kill, worker, at, killed, (None, None));
-    }
-
-    /// A process that the victim made after its kill.
-    pub(super) fn kill_late(&mut self, kill: KillId, worker: WorkerId, pid: Pid) {
-        let at = clock::now();
-        let mut killed = self.registry.signal_one(worker, pid, Signal::KILL, &self.domains.roots().procfs);
-        self.signal_unheld(worker, Some(pid), Signal::KILL, &mut killed);
-        self.await_end_of_one(worker, pid);
-        self.answer_for(kill, worker, at, killed, (None, None));
-    }
-
-    fn answer_for(
-        &mut self,
-        kill: KillId,
-        worker: WorkerId,
-        at: Nanos,
-        killed: Killed,
-        (cgroup, freezer): (Option<String>, Option<String>),
-    ) {
-        let refused =
-            killed.refused.first().map(|(pid, error): &(Pid, SignalError)| format!("process {pid}: {error}"));
-        self.tell(Event::Signalled { kill, worker, at, refused, cgroup, freezer });
-        for (pid, error) in killed.refused {
-            self.tell(Event::Refused { kill, worker, pid, at, for_now: error.for_now() });
-        }
-    }
-
-    /// What a victim that does not die waits for. Not on the way to a signal: files are read here.
-    pub(super) fn examine(&self, kill: KillId, worker: WorkerId, pids: &[Pid]) -> Event {
-        let procfs = &self.domains.roots().procfs;
-        let members = self.registry.get(worker).map_or(&[][..], |entry| &entry.members);
-        let here = |pid: &&Pid| {
-            members.iter().any(|member| member.process.pid() == **pid && !member.process.ended())
-        };
-        let remains: Vec<Remains> = pids.iter().filter(here).map(|pid| stuck::of(procfs, *pid)).collect();
-        Event::Examined { kill, worker, remains }
-    }
-
-    /// Has the memory of a victim's processes taken, and their ends watched.
-    fn await_end_of(&mut self, worker: WorkerId) {
-        self.take_memory(worker, |_| true);
-        self.watch_all(worker);
-    }
-
-    /// The same for one of them, when the others were seen to before.
-    fn await_end_of_one(&mut self, worker: WorkerId, pid: Pid) {
-        self.take_memory(worker, |member| member == pid);
-        self.watch_all(worker);
-    }
-
-    fn take_memory(&self, worker: WorkerId, whose: impl Fn(Pid) -> bool) {
-        let Some(entry) = self.registry.get(worker) else { return };
+    fn take_memory(&self, workers: &Workers, worker: WorkerId, whose: impl Fn(Pid) -> bool) {
+        let (Some(entry), Some(reaper)) = (workers.registry.get(worker), &self.reaper) else { return };
         for member in entry.members.iter().filter(|member| whose(member.process.pid())) {
-            if let Some(reaper) = &self.reaper {
-                // A full queue: the process gives its memory back itself.
-                if !reaper.take(worker, member.process.pid(), member.process.fd()) {
-                    self.troubles.not_released.fetch_add(1, Ordering::Relaxed);
-                }
+            // A full queue: the process gives its memory back itself.
+            if !reaper.take(worker, member.process.pid(), member.process.fd()) {
+                self.not_released.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
+}
 
-    fn watch_all(&mut self, worker: WorkerId) {
-        self.await_members(worker, |_| true);
+fn answer(
+    turn: &mut Turn<'_>,
+    kill: KillId,
+    worker: WorkerId,
+    at: Nanos,
+    killed: Killed,
+    cgroup: Option<String>,
+) {
+    let refused =
+        killed.refused.first().map(|(pid, error): &(Pid, SignalError)| format!("process {pid}: {error}"));
+    turn.tell(Event::Signalled { kill, worker, at, refused, cgroup });
+    for (pid, error) in killed.refused {
+        turn.tell(Event::Refused { kill, worker, pid, at, for_now: error.for_now() });
     }
+}
+
+/// What a victim that lives on waits for. Not on the way to its signal: files are read here.
+pub(super) fn examine(turn: &mut Turn<'_>, workers: &Workers, kill: KillId, worker: WorkerId, pids: &[Pid]) {
+    let processes = workers.registry.get(worker);
+    let here = |pid: &&Pid| {
+        let held = |processes: &WorkerProcesses| {
+            processes.members.iter().any(|member| member.process.pid() == **pid && !member.process.ended())
+        };
+        processes.is_some_and(|processes| held(processes) || processes.without_pidfd.contains_key(*pid))
+    };
+    let remains: Vec<Remains> =
+        pids.iter().filter(here).map(|pid| stuck::of(workers.procfs(), *pid)).collect();
+    turn.tell(Event::Examined { kill, worker, remains });
 }

@@ -11,23 +11,28 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
-use self::making::Landed;
+use self::making::{AT_ONCE, Landed};
 use crate::agent::api::visible::Viewer;
+use crate::agent::domains::Domains;
 use crate::agent::event_loop::later::{Later, after};
 use crate::agent::node;
-use crate::agent::shell::Shell;
+use crate::agent::workers::registry::{Registry, WorkerProcesses};
 use crate::config::Config;
 use crate::control::protocol::Push;
 use crate::control::request::Peer;
-use crate::engine::{KillId, KillRecord, Note, Release};
-pub(super) use crate::journal::Last;
-use crate::journal::{self, JournalView, Writer};
+use crate::engine::{Engine, KillId, KillRecord, Note, Release};
+use crate::journal::{self, JournalView, Last, Writer};
+use crate::memory::users::{self, Users};
 use crate::report::Report;
 use crate::report::summary::{Node, Period};
+use crate::units::Pid;
 use crate::worker::WorkerId;
 
-/// Workers have begun to hold something by then.
-const FIRST_MEASUREMENT: Duration = Duration::from_secs(1);
+/// How many memory users a report names (docs/behavior.md).
+const TOP: usize = 10;
+
+/// How long they are looked for.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How many reports are kept for `monitor kills N`: some KiB each. The older are in the journal.
 pub(super) const KEPT: usize = 32;
@@ -49,8 +54,6 @@ pub(super) struct Reports {
     /// Whom the brake let go in this turn, for the journal.
     released: Vec<Release>,
     to_loop: UnboundedSender<Later>,
-    /// Workers are being measured.
-    pub(super) measuring: bool,
     period: Period,
     /// How many crashes were counted before the period.
     crashed: u64,
@@ -59,10 +62,9 @@ pub(super) struct Reports {
 }
 
 impl Reports {
-    /// Opens the journal, and starts the timers. What comes out of the receiver is for [`Shell::later`].
+    /// Opens the journal, and starts the timers. What comes out of the receiver is for the loop.
     pub(super) fn start(config: &Config) -> (Self, UnboundedReceiver<Later>) {
         let (to_loop, later) = unbounded_channel();
-        after(FIRST_MEASUREMENT, Later::Measure, to_loop.clone());
         if let Some(interval) = config.summary_interval {
             after(interval, Later::Summary, to_loop.clone());
         }
@@ -78,7 +80,6 @@ impl Reports {
             kept: VecDeque::new(),
             released: Vec::new(),
             to_loop,
-            measuring: false,
             period: Period::default(),
             crashed: 0,
             summary_interval: config.summary_interval,
@@ -126,24 +127,26 @@ pub(super) fn last_numbers(path: &Path) -> Option<Last> {
     })
 }
 
-impl Shell {
+impl Reports {
     /// The signals of a kill are sent: writes down why, and starts to look who holds the memory.
-    pub(super) fn record(&mut self, kill: KillId) {
-        let Some(decision) = self.engine.decision(kill) else { return };
+    pub(super) fn record(&mut self, engine: &Engine, domains: &Domains, registry: &Registry, kill: KillId) {
+        let Some(decision) = engine.decision(kill) else { return };
         let decision = Arc::new(decision);
-        if let Some(journal) = &self.reports.journal {
+        if let Some(journal) = &self.journal {
             journal.decision(Arc::clone(&decision));
         }
-        let record = self.engine.kill(kill);
+        let record = engine.kill(kill);
         let victims = record.iter().flat_map(|record| &record.victims);
         let mut peers: Vec<Peer> = Vec::new();
-        for peer in victims.filter_map(|victim| self.registry.whose(victim.worker)) {
+        for peer in victims.filter_map(|victim| registry.told(victim.worker)) {
             if peers.iter().all(|known| known.connection != peer.connection) {
                 peers.push(peer.clone());
             }
         }
         let over = record.filter(|record| record.dry_run).cloned();
-        let landed = self.begin_report(decision);
+        let look =
+            (self.open.len() < AT_ONCE).then(|| look_for_users(engine, domains, registry, &decision.domain));
+        let landed = making::begin(decision, look, self.to_loop.clone());
         let landed = match over {
             None => Some(landed),
             Some(record) => {
@@ -152,15 +155,17 @@ impl Shell {
                 None
             }
         };
-        self.reports.open.push(Open { kill, landed, peers });
+        self.open.push(Open { kill, landed, peers });
     }
 
     /// What of a note concerns reports.
-    pub(super) fn noted(&mut self, note: &Note) {
+    pub(super) fn noted(&mut self, engine: &Engine, domains: &Domains, registry: &Registry, note: &Note) {
         match note {
             Note::Killed(record) => self.landed(record),
-            Note::NoCandidates { domain, .. } | Note::Unhelpful { domain, .. } => self.tell_users(domain),
-            Note::Continued(release) => self.reports.released.push(*release),
+            Note::NoCandidates { domain, .. } | Note::Unhelpful { domain, .. } => {
+                making::tell_users(domain, look_for_users(engine, domains, registry, domain));
+            }
+            Note::Continued(release) => self.released.push(*release),
             Note::Registered { .. }
             | Note::Ended { .. }
             | Note::Above { .. }
@@ -179,25 +184,25 @@ impl Shell {
     }
 
     /// Says what happened in the period that ends, if anything did.
-    pub(super) fn summarize(&mut self) {
-        let crashed = self.engine.counters().crashed;
-        self.reports.period.crashed(crashed.saturating_sub(self.reports.crashed));
-        self.reports.crashed = crashed;
-        if let Some(summary) = self.reports.period.take(&self.reports.node, self.engine.settings()) {
+    pub(super) fn summarize(&mut self, engine: &Engine) {
+        let crashed = engine.counters().crashed;
+        self.period.crashed(crashed.saturating_sub(self.crashed));
+        self.crashed = crashed;
+        if let Some(summary) = self.period.take(&self.node, engine.settings()) {
             tracing::warn!(target: "summary", "{summary}");
         }
-        if let Some(interval) = self.reports.summary_interval {
-            after(interval, Later::Summary, self.reports.to_loop());
+        if let Some(interval) = self.summary_interval {
+            after(interval, Later::Summary, self.to_loop.clone());
         }
     }
 
     fn landed(&mut self, record: &KillRecord) {
-        self.reports.period.kill(record);
-        if let Some(journal) = &self.reports.journal {
+        self.period.kill(record);
+        if let Some(journal) = &self.journal {
             journal.killed(record.clone());
         }
         let freed = record.used_after.map(|used| record.used.saturating_sub(used));
-        let open = self.reports.open.iter_mut().find(|open| open.kill == record.id);
+        let open = self.open.iter_mut().find(|open| open.kill == record.id);
         if let Some(landed) = open.and_then(|open| open.landed.take()) {
             // The task that takes it lives as long as the runtime.
             let _ = landed.send(Landed { record: record.clone(), freed });
@@ -205,26 +210,43 @@ impl Shell {
     }
 
     /// A report is complete: writes it down, keeps it, and tells who launched the victims.
-    pub(super) fn reported(&mut self, report: Report) {
+    pub(super) fn complete(&mut self, registry: &Registry, report: Report) {
         let text = report.to_string();
         tracing::info!(target: "report", "{text}");
-        let open = self.reports.open.iter().position(|open| open.kill == report.kill.id);
-        let peers = open.map(|index| self.reports.open.swap_remove(index).peers).unwrap_or_default();
+        let open = self.open.iter().position(|open| open.kill == report.kill.id);
+        let peers = open.map(|index| self.open.swap_remove(index).peers).unwrap_or_default();
         // A dry run killed nobody: there is nothing to tell.
         for peer in peers.iter().filter(|_| !report.kill.dry_run) {
-            let viewer = Viewer::new(peer.uid, &self.registry);
+            let viewer = Viewer::new(peer.uid, registry);
             let Some(seen) = viewer.see(report.clone()) else { continue };
             if peer.pushes.try_send(Push::Report { kill: report.kill.id.0, text: seen.to_string() }).is_err()
             {
                 tracing::warn!(kill = %report.kill.id, "whoever registered a victim cannot be told of the report");
             }
         }
-        if let Some(journal) = &self.reports.journal {
+        if let Some(journal) = &self.journal {
             journal.report(report.clone());
         }
-        if self.reports.kept.len() == KEPT {
-            self.reports.kept.pop_front();
+        if self.kept.len() == KEPT {
+            self.kept.pop_front();
         }
-        self.reports.kept.push_back(report);
+        self.kept.push_back(report);
+    }
+}
+
+/// Who holds the memory of a domain; to be called on a thread that may wait.
+fn look_for_users(
+    engine: &Engine,
+    domains: &Domains,
+    registry: &Registry,
+    domain: &str,
+) -> impl FnOnce() -> Result<Users, String> + Send + use<> {
+    let procfs = domains.roots().procfs.clone();
+    let within = domains.cgroup_named(domain);
+    let victims = engine.victims().into_iter();
+    let dying: Vec<Pid> = victims.filter_map(|id| registry.get(id)).flat_map(WorkerProcesses::pids).collect();
+    move || {
+        let within = within.as_ref().map(|(hierarchy, path)| (hierarchy, path));
+        users::top(&procfs, within, TOP, LOOK, &dying).map_err(|error| error.to_string())
     }
 }

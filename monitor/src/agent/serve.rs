@@ -1,37 +1,46 @@
 //! The agent's loop: records, ends of processes, calls and deadlines, one after the other on one thread. The caller
 //! opens the socket and owns the stop signal.
 
+use std::collections::BTreeMap;
 use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::api::exporter;
 use crate::agent::api::visible::Shown;
-use crate::agent::domains::Domains;
-use crate::agent::domains::scope::Scope;
+use crate::agent::api::{Api, exporter};
+use crate::agent::brake::Brake;
+use crate::agent::domains::{Domains, cpus};
 use crate::agent::event_loop::alarm::Alarm;
 use crate::agent::event_loop::clock;
 use crate::agent::event_loop::descriptors::Shares;
 use crate::agent::event_loop::readiness;
-use crate::agent::hooks::namespace;
+use crate::agent::hooks::{Hooks, namespace};
+use crate::agent::killing::Killing;
+use crate::agent::killing::previous_agent::{PreviousAgent, Role};
 use crate::agent::reports::{Reports, last_numbers};
-use crate::agent::shell::Shell;
-use crate::agent::survival;
+use crate::agent::shell::{Components, Inbox, Shell};
+use crate::agent::survival::{self, Upkeep};
 use crate::agent::watchdog::Watchdog;
+use crate::agent::workers::Workers;
+use crate::agent::workers::measure::{Dying, Measuring};
+use crate::agent::workers::numbering::Numbers;
+use crate::agent::workers::registry::Registry;
 use crate::config::values::GearChoice;
 use crate::config::{Config, Resolved};
-use crate::control::door::Door;
+use crate::control::listener::{Listener, ListenerHandle};
 use crate::control::request::Request;
 use crate::control::server::{self, Limits};
 use crate::engine::{Engine, Event, Gears, Settings};
-use crate::kernel::numbers::Hook;
-use crate::kernel::programs::{KernelLog, Probes, Programs};
-use crate::memory::{CgroupPath, ReadError};
+use crate::journal::Last;
+use crate::kernel::hook::Hook;
+use crate::kernel::links::{Links, Probes};
+use crate::kernel::programs::{KernelLog, Programs};
+use crate::memory::{CgroupPath, ReadError, Roots};
 use crate::recording::Recorder;
 use crate::threshold::ThresholdError;
-use crate::units::Nanos;
 
 /// Why the agent cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -76,23 +85,17 @@ const WAITING_CALLS: usize = 1024;
 /// If what was asked for cannot be guarded. Missing kernel hooks are no error: they show in `status`.
 pub async fn serve(
     resolved: Resolved,
-    door: Door,
+    listener: Listener,
     shutdown: CancellationToken,
     recorder: Option<Recorder>,
+    role: Role,
     ready: impl FnOnce(),
 ) -> Result<(), AgentError> {
-    let (ended, mut ends) = mpsc::unbounded_channel();
     let (requests, mut calls) = mpsc::channel(WAITING_CALLS);
-    let in_force = resolved.shown();
+    let (mut shell, Inbox { mut ends, mut later }) = start(&resolved, role, listener.handle(), recorder)?;
     let config = resolved.config;
-    let (reports, mut later) = Reports::start(&config);
-    let mut shell = start(&config, reports, recorder, ended)?;
-    shell.in_force = in_force;
-    shell.bell = door.bell();
-    let ring = match &shell.programs {
-        Some(programs) => Some(readiness::readable(programs.events_fd().map_err(AgentError::Poller)?)),
-        None => None,
-    };
+    let ring = shell.parts().hooks.records_fd().transpose().map_err(AgentError::Poller)?;
+    let ring = ring.map(readiness::readable);
     let ring = ring.transpose().map_err(AgentError::Poller)?;
     if let Some(address) = config.metrics_listen {
         let scrapes = exporter::bind(address).map_err(|error| AgentError::Metrics { address, error })?;
@@ -101,8 +104,12 @@ pub async fn serve(
         tracing::info!("metrics at http://{address}/metrics");
         tokio::spawn(exporter::serve(scrapes, requests.clone(), shutdown.clone()));
     }
-    let server =
-        tokio::spawn(server::serve(door, requests, Limits::of(Shares::now().connections), shutdown.clone()));
+    let server = tokio::spawn(server::serve(
+        listener,
+        requests,
+        Limits::of(Shares::now().connections),
+        shutdown.clone(),
+    ));
     let mut alarm = Alarm::new().map_err(AgentError::Poller)?;
     ready();
     let mut ticked = clock::now();
@@ -112,11 +119,11 @@ pub async fn serve(
         shell.turn();
         // However fast records come, what is due is done: they are preferred below.
         let now = clock::now();
-        if now >= next_tick(&shell, ticked) {
+        if now >= shell.next_tick(ticked) {
             shell.tick();
             ticked = now;
         }
-        alarm.set(next_tick(&shell, ticked).max(ticked.after(LEAST_WAIT))).map_err(AgentError::Poller)?;
+        alarm.set(shell.next_tick(ticked).max(ticked.after(LEAST_WAIT))).map_err(AgentError::Poller)?;
         tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
@@ -137,21 +144,18 @@ pub async fn serve(
                 Request::Call { peer, op, reply } => {
                     // A client that went away needs no answer.
                     let _ = reply.send(shell.answer(peer, op).map(Shown::into_text));
+                    if shell.parts().previous_agent.gives_way() {
+                        shutdown.cancel();
+                    }
                 }
                 Request::Closed { connection } => shell.hang_up(connection),
             },
         }
     }
-    shell.end_brake();
+    shell.end();
     // It ends by the same signal.
     let _ = server.await;
     Ok(())
-}
-
-/// When the engine or a watchdog wants the next tick, after one at `ticked`. No later than a refresh, whatever the clock did.
-fn next_tick(shell: &Shell, ticked: Nanos) -> Nanos {
-    let due = shell.engine.next_deadline().min(ticked.after(shell.engine.pace()));
-    shell.next_beat().map_or(due, |beat| due.min(ticked.after(beat)))
 }
 
 fn load(config: &Config) -> Result<Programs, Box<Probes>> {
@@ -169,54 +173,44 @@ fn load(config: &Config) -> Result<Programs, Box<Probes>> {
         ProbeChoice::RssStat => &[Hook::RssStat],
     };
     let mut programs = Programs::load(kernel_log)?;
-    programs.choose(usage);
+    programs.links.choose(usage);
     Ok(programs)
 }
 
+/// Builds the shell with all its components, and tells the engine what there is at the start.
 fn start(
-    config: &Config,
-    reports: Reports,
+    resolved: &Resolved,
+    role: Role,
+    listener: Arc<ListenerHandle>,
     recorder: Option<Recorder>,
-    ended: mpsc::UnboundedSender<crate::agent::workers::members::Ended>,
-) -> Result<Shell, AgentError> {
-    let domains = Domains::new(
-        config.procfs.clone(),
-        config.cgroupfs.clone(),
-        config.count_swap,
-        Shares::now().domains,
-    );
+) -> Result<(Shell, Inbox), AgentError> {
+    let config = &resolved.config;
     let mut programs = load(config);
-    if let Ok(programs) = &mut programs {
-        domains.prepare(programs);
-        if config.kernel_log {
-            forward_kernel_log(programs);
-        }
+    if let (true, Ok(programs)) = (config.kernel_log, &mut programs) {
+        forward_kernel_log(&mut programs.links);
     }
-    let mut settings = settings(config);
-    settings.gears = gears(config, programs.as_ref().is_ok_and(|programs| programs.usage().is_some()));
-    settings.inexact = programs.as_ref().is_ok_and(|programs| programs.usage() == Some(Hook::RssStat));
-    settings.cpus = domains.cpus();
-    let mut shell = Shell::new(Engine::new(settings.clone()), programs, domains, reports, ended);
-    if shell.programs.as_ref().is_some_and(|programs| programs.usage().is_none()) {
-        // Should there be one later.
-        shell.gears_lost = Some((gears(config, true), false));
+    let follows = survival::follows_a_killed_agent();
+    let mut last = config.journal.as_deref().and_then(last_numbers);
+    if let Some(number) = role.last_number() {
+        let last = last.get_or_insert_with(|| Last { kill: None, worker: number, users: BTreeMap::new() });
+        last.worker = last.worker.max(number);
     }
-    shell.recorder = recorder;
+    let last_kill = last.as_ref().and_then(|last| last.kill);
+    let settings = settings(config, &programs);
+    let numbers = Numbers::after(last, follows);
+    let threshold = settings.threshold();
+    let (mut shell, inbox) = build(resolved, role, &settings, programs, numbers, listener, recorder);
     shell.happen(Event::Settings(settings));
-    let last = config.journal.as_deref().and_then(last_numbers);
-    if let Some(last_kill) = last.as_ref().and_then(|last| last.kill) {
+    if let Some(last_kill) = last_kill {
         shell.happen(Event::Resumed { last_kill });
     }
-    shell.number_after(last, survival::follows_a_killed_agent());
-    shell.scope = Scope::new(config.node);
-    if survival::follows_a_killed_agent() {
-        shell.follows_an_agent();
+    if follows && !role.follows_one_that_lives() {
+        shell.step(|parts, turn| parts.previous_agent.was_here(turn, parts.workers.procfs()));
     }
     if config.node {
-        let added = shell.domains.add_node().map_err(AgentError::Node)?;
-        shell.happen(added);
-        let total = shell.domains.node_total();
-        let threshold = shell.engine.settings().threshold();
+        let added = shell.step(|parts, turn| parts.domains.guard_node(turn));
+        added.map_err(AgentError::Node)?;
+        let total = shell.step(|parts, _| parts.domains.node_total());
         total.map_or(Ok(()), |total| threshold.check_node(total)).map_err(AgentError::Threshold)?;
     }
     for cgroup in &config.cgroups {
@@ -225,24 +219,63 @@ fn start(
             error: error.to_string(),
         };
         let path = CgroupPath::new(cgroup.as_os_str()).map_err(|error| name(&error))?;
-        shell.guard_named(&path, config.node).map_err(|error| name(&error))?;
+        shell.step(|parts, turn| parts.domains.guard_named(turn, &path)).map_err(|error| name(&error))?;
     }
-    shell.delay = config.debug_delay;
-    shell.watchdog = Watchdog::start(config.watchdog, shell.engine.settings(), shell.domains.roots())
-        .unwrap_or_else(|error| {
-            tracing::warn!(%error, "no thread to act if the loop hangs");
-            None
-        });
     shell.prepare_brake(config.brake, config.brake_max);
-    shell.warn_of_hooks();
+    shell.parts().hooks.warn();
     shell.happen(Event::Tick);
-    Ok(shell)
+    Ok((shell, inbox))
+}
+
+/// The shell, complete; the engine knows of nothing yet.
+pub(super) fn build(
+    resolved: &Resolved,
+    role: Role,
+    settings: &Settings,
+    programs: Result<Programs, Box<Probes>>,
+    numbers: Numbers,
+    listener: Arc<ListenerHandle>,
+    recorder: Option<Recorder>,
+) -> (Shell, Inbox) {
+    let config = &resolved.config;
+    let (ended, ends) = mpsc::unbounded_channel();
+    let (reports, later) = Reports::start(config);
+    reports.note_numbers(numbers.last());
+    let (started, shares) = (clock::now(), Shares::now());
+    let roots = Roots { procfs: config.procfs.clone(), cgroupfs: config.cgroupfs.clone() };
+    let (links, cells, map, events) = match programs {
+        Ok(Programs { links, cells, workers, events }) => {
+            (Ok(links), Some(cells), Some(workers), Some(events))
+        }
+        Err(rows) => (Err(rows), None, None, None),
+    };
+    let dying = Dying::default();
+    let watchdog = Watchdog::start(config.watchdog, settings, &roots).unwrap_or_else(|error| {
+        tracing::warn!(%error, "no thread to act if the loop hangs");
+        None
+    });
+    let registry = Registry::new(shares.processes);
+    let parts = Components {
+        domains: Domains::new(roots.clone(), config.count_swap, config.node, &shares, cells),
+        workers: Workers::new(registry, map, numbers, ended.clone(), roots.procfs.clone(), started),
+        measuring: Measuring::new(dying.clone(), reports.to_loop()),
+        hooks: Hooks::new(links, events, gears(config, true)),
+        killing: Killing::new(&roots, dying, config.debug_delay, ended),
+        previous_agent: PreviousAgent::new(role, started),
+        brake: Brake::Off,
+        watchdog,
+        reports,
+        api: Api::new(listener, resolved.shown(), started),
+        upkeep: Upkeep::default(),
+    };
+    let shell = Shell::new(Engine::new(settings.clone()), recorder, started, parts);
+    (shell, Inbox { ends, later })
 }
 
 /// Passes on what the programs log. For debugging: failing, it costs nothing but the log.
-fn forward_kernel_log(programs: &mut Programs) {
+fn forward_kernel_log(links: &mut Links) {
     use std::os::fd::AsFd as _;
-    let prepared = programs.take_logger().map_err(|error| error.to_string()).and_then(|logger| {
+    let prepared = links.take_logger().map_err(|error| error.to_string()).and_then(|logger| {
         let fd = logger.as_fd().try_clone_to_owned().and_then(|fd| readiness::readable(fd.into()));
         fd.map(|fd| (logger, fd)).map_err(|error| error.to_string())
     });
@@ -267,7 +300,8 @@ fn gears(config: &Config, hook: bool) -> Gears {
     }
 }
 
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config, programs: &Result<Programs, Box<Probes>>) -> Settings {
+    let usage = programs.as_ref().ok().and_then(|programs| programs.links.usage());
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     Settings {
         refresh_ms: config.refresh.map_or(0, millis),
@@ -277,6 +311,7 @@ fn settings(config: &Config) -> Settings {
         owner_tie_break: config.owner_tie_break,
         kill_buffer: config.kill_buffer,
         idle_threshold: config.idle_threshold,
+        min_victim_memory: config.min_victim_memory,
         kill_timeout_ms: millis(config.kill_timeout),
         memory_wait_ms: millis(config.memory_wait),
         unhelpful_kills: config.unhelpful_kills,
@@ -285,9 +320,8 @@ fn settings(config: &Config) -> Settings {
         // Once it is known to be possible.
         brake: false,
         brake_max_ms: millis(config.brake_max),
-        // Known with the programs.
-        gears: Gears::None,
-        inexact: false,
-        cpus: 1,
+        gears: gears(config, usage.is_some()),
+        inexact: usage == Some(Hook::RssStat),
+        cpus: cpus(),
     }
 }

@@ -1,173 +1,108 @@
-//! The shell: all that the agent holds, and the one way in which the engine hears of anything. `actions` carries out
-//! what the engine orders, `tick` does what nobody wakes the loop for, `notes` passes on what is said. Everything
-//! between a record and the signal happens on one thread, without waiting for anything. How a thing is done
-//! stands in the rooms around it, which add to `Shell` what they do.
+//! The shell: the engine, the queue of its orders, the recorder, and the components. It dispatches: what happens goes to
+//! the component that it concerns and to the engine, and what the engine orders goes to the component that carries it
+//! out. Everything between a record and the signal happens on one thread, without waiting for anything.
+//!
+//! A component knows no shell. Its methods get a [`Turn`], and what they tell the engine hears right after them.
 
 mod actions;
+mod calls;
 mod notes;
+mod records;
 mod tick;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
-use monitor_common::{Drops, RECORD_LEN};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::agent::api::watchers::Watchers;
+use crate::agent::api::Api;
 use crate::agent::brake::Brake;
 use crate::agent::domains::Domains;
-use crate::agent::domains::limits::Limits;
-use crate::agent::domains::scope::Scope;
 use crate::agent::event_loop::clock;
-use crate::agent::event_loop::descriptors::Shares;
-use crate::agent::faults::Troubles;
-use crate::agent::killing::freezing::thawer::Thawer;
-use crate::agent::killing::previous_agent::Former;
+use crate::agent::event_loop::later::Later;
+use crate::agent::hooks::Hooks;
+use crate::agent::killing::Killing;
+use crate::agent::killing::previous_agent::PreviousAgent;
 use crate::agent::reports::Reports;
-use crate::agent::survival::realtime::Sharing;
+use crate::agent::survival::Upkeep;
+use crate::agent::turn::Turn;
 use crate::agent::watchdog::Watchdog;
-use crate::agent::workers::measure::Dying;
+use crate::agent::workers::Workers;
+use crate::agent::workers::measure::Measuring;
 use crate::agent::workers::members::Ended;
-use crate::agent::workers::numbering::Numbers;
-use crate::agent::workers::registry::Registry;
-use crate::config::Shown;
-use crate::control::door::Bell;
-use crate::engine::{Action, Engine, Event, Gears, Seen};
-use crate::kernel::programs::{Probes, Programs};
-use crate::kill::{Reaper, Released, Returned};
-use crate::memory::{Hierarchy, Roots};
+use crate::config::values::BrakeMode;
+use crate::control::answers::Faults;
+use crate::engine::{Action, Engine, Event};
 use crate::recording::Recorder;
 use crate::units::Nanos;
 use crate::worker::WorkerId;
 
-/// How many records are taken out of the ring buffer at once.
-pub(super) const BATCH: usize = 256;
-
 /// How many orders can wait at least before the queue needs more memory, besides those about each domain.
 const WAITING: usize = 256;
 
-/// See the module.
-pub(super) struct Shell {
-    pub(super) engine: Engine,
-    /// With room to spare, so that a kill finds its place without memory (`tick`).
-    pub(super) todo: VecDeque<Action>,
-    pub(super) programs: Option<Programs>,
-    /// The hooks' states if there are no programs.
-    pub(super) refused: Option<Box<Probes>>,
+/// What each looks after, its module says.
+pub(super) struct Components {
     pub(super) domains: Domains,
-    /// Where workers may have cgroups of their own, to be killed whole.
-    pub(super) unified: Option<Hierarchy>,
-    /// The same for freezing them whole.
-    pub(super) freezer: Option<Hierarchy>,
-    /// Sees to it that nobody stays frozen; from the first worker on that can be.
-    pub(super) thawer: Option<Thawer>,
-    pub(super) registry: Registry,
-    pub(super) limits: Limits,
-    pub(super) troubles: Troubles,
-    pub(super) watchers: Watchers,
-    pub(super) reports: Reports,
-    /// Writes down all that the engine is told, if that is asked for.
-    pub(super) recorder: Option<Recorder>,
-    pub(super) ended: UnboundedSender<Ended>,
-    pub(super) reaper: Option<Reaper>,
-    /// Whom nobody measures.
-    pub(super) dying: Dying,
-    pub(super) started: Nanos,
-    pub(super) numbers: Numbers,
-    pub(super) former: Former,
-    /// The worker that was looked at last (`upkeep`).
-    pub(super) rechecked: WorkerId,
+    pub(super) workers: Workers,
+    pub(super) measuring: Measuring,
+    pub(super) hooks: Hooks,
+    pub(super) killing: Killing,
+    pub(super) previous_agent: PreviousAgent,
     pub(super) brake: Brake,
-    /// Acts if this loop hangs.
+    /// `None`: nobody is to be killed in the loop's place.
     pub(super) watchdog: Option<Watchdog>,
-    sharing: Sharing,
-    /// Gears and brake, while no hook counts usage that did at the start.
-    pub(super) gears_lost: Option<(Gears, bool)>,
-    /// Has the server look after the socket's file.
-    pub(super) bell: Arc<Bell>,
-    /// When it was last told to.
-    rang: Nanos,
-    /// When the service manager was last told that the loop turns.
-    manager_told: Option<Instant>,
-    /// How many lines of diagnostics were lost when that was last said.
-    lines_lost: u64,
-    /// Waited between a decision and its signal, to show what an agent under pressure does (`debug_delay_ms`).
-    pub(super) delay: Duration,
-    pub(super) drops: Drops,
-    pub(super) records: BytesMut,
-    /// The settings that it works with, as `monitor config --running` shows them.
-    pub(super) in_force: Vec<Shown>,
-    /// Which cgroups with limits become domains, and who is waited for.
-    pub(super) scope: Scope,
+    pub(super) reports: Reports,
+    pub(super) api: Api,
+    pub(super) upkeep: Upkeep,
 }
 
+/// What other threads and timers send to the loop.
+pub(super) struct Inbox {
+    pub(super) ends: UnboundedReceiver<Ended>,
+    pub(super) later: UnboundedReceiver<Later>,
+}
+
+/// See the module.
+pub(super) struct Shell {
+    engine: Engine,
+    /// With room to spare, so that a kill finds its place without memory (`tick`).
+    todo: VecDeque<Action>,
+    /// What the engine was not told yet; empty between two steps.
+    heard: VecDeque<Event>,
+    /// Writes down all that the engine is told, if that is asked for.
+    recorder: Option<Recorder>,
+    /// What went wrong around decisions.
+    faults: Faults,
+    started: Nanos,
+    parts: Components,
+}
+
+/// A step of a component, which may borrow any of `$shell.parts` beside it.
+macro_rules! turn {
+    ($shell:ident) => {
+        &mut $crate::agent::turn::Turn::begin(&$shell.engine, &mut $shell.faults, &mut $shell.heard)
+    };
+}
+use turn;
+
 impl Shell {
-    pub(super) fn new(
-        engine: Engine,
-        programs: Result<Programs, Box<Probes>>,
-        domains: Domains,
-        reports: Reports,
-        ended: UnboundedSender<Ended>,
-    ) -> Self {
-        let troubles = Troubles::default();
-        let (to_loop, refused) = (ended.clone(), Arc::clone(&troubles.not_released));
-        let reaper = Reaper::start(move |Returned { worker, pid, released }| match released {
-            // The loop is gone only when the agent is.
-            Released::Done => drop(to_loop.send(Ended { worker, pid, seen: Seen::Released })),
-            // Of these the pidfd will tell.
-            Released::AlreadyGone => {}
-            Released::Unsupported | Released::Refused(_) => {
-                refused.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-        if let Err(error) = &reaper {
-            tracing::warn!(%error, "no thread to take victims' memory early: their own exit gives it back");
-        }
-        let (programs, refused) = match programs {
-            Ok(programs) => (Some(programs), None),
-            Err(rows) => (None, Some(rows)),
-        };
-        let Roots { procfs, cgroupfs } = domains.roots();
-        let shares = Shares::now();
+    /// Complete: nothing is added later.
+    pub(super) fn new(engine: Engine, recorder: Option<Recorder>, started: Nanos, parts: Components) -> Self {
         Self {
-            unified: Hierarchy::unified(cgroupfs, procfs),
-            freezer: Hierarchy::freezer(cgroupfs, procfs),
-            thawer: None,
             engine,
             todo: VecDeque::with_capacity(WAITING),
-            programs,
-            refused,
-            domains,
-            registry: Registry::new(shares.processes),
-            limits: Limits::new(shares.limits),
-            troubles,
-            watchers: Watchers::default(),
-            reports,
-            recorder: None,
-            ended,
-            reaper: reaper.ok(),
-            dying: Dying::default(),
-            started: clock::now(),
-            numbers: Numbers::default(),
-            former: Former::default(),
-            rechecked: WorkerId(0),
-            brake: Brake::Off,
-            watchdog: None,
-            sharing: Sharing::default(),
-            gears_lost: None,
-            bell: Arc::default(),
-            rang: clock::now(),
-            manager_told: None,
-            lines_lost: 0,
-            delay: Duration::ZERO,
-            drops: Drops::default(),
-            records: BytesMut::with_capacity(BATCH * RECORD_LEN),
-            in_force: Vec::new(),
-            scope: Scope::new(true),
+            heard: VecDeque::with_capacity(WAITING),
+            recorder,
+            faults: Faults::default(),
+            started,
+            parts,
         }
+    }
+
+    /// A step of a component at the start: what it tells is heard, and what is ordered then is done.
+    pub(super) fn step<T>(&mut self, work: impl FnOnce(&mut Components, &mut Turn<'_>) -> T) -> T {
+        let done = work(&mut self.parts, turn!(self));
+        self.settle();
+        done
     }
 
     /// Tells the engine, and does what it orders.
@@ -176,15 +111,27 @@ impl Shell {
         self.carry_out();
     }
 
+    /// After a step: tells the engine what happened in it, and does what that orders.
+    fn settle(&mut self) {
+        self.tell_heard();
+        self.carry_out();
+    }
+
+    fn tell_heard(&mut self) {
+        while let Some(event) = self.heard.pop_front() {
+            self.tell(event);
+        }
+    }
+
     /// Tells the engine, and the recording if there is one: the only way an event reaches it. What the watchdog did comes
     /// before everything that followed from it.
-    pub(super) fn tell(&mut self, event: Event) {
+    fn tell(&mut self, event: Event) {
         self.hear_of_the_watchdog();
         self.tell_this(event);
     }
 
-    pub(super) fn hear_of_the_watchdog(&mut self) {
-        let Some(struck) = self.watchdog.as_ref().map(Watchdog::told) else { return };
+    fn hear_of_the_watchdog(&mut self) {
+        let Some(struck) = self.parts.watchdog.as_ref().map(Watchdog::told) else { return };
         for struck in struck {
             self.tell_this(struck);
         }
@@ -196,6 +143,33 @@ impl Shell {
             recorder.note(now, &event);
         }
         self.engine.handle(event, now, &mut self.todo);
+    }
+
+    /// Before the signals of an order: from now on the watchdog strikes nobody. If it was first, that is heard of now.
+    /// False: the order was withdrawn for what the watchdog did.
+    fn may_strike(&mut self, worker: WorkerId) -> bool {
+        if self.parts.watchdog.as_ref().is_some_and(|watchdog| !watchdog.stand_down()) {
+            self.hear_of_the_watchdog();
+        }
+        self.engine.in_flight(worker)
+    }
+
+    /// Puts the brake in force if it is asked for and possible.
+    pub(super) fn prepare_brake(&mut self, mode: BrakeMode, longest: std::time::Duration) {
+        let counts = self.parts.hooks.usage().is_some();
+        let Components { brake, domains, workers, .. } = &mut self.parts;
+        brake.prepare(turn!(self), (mode, longest), (domains, workers), counts);
+        self.settle();
+    }
+
+    /// The loop ends: nobody stays stopped.
+    pub(super) fn end(&mut self) {
+        let Components { brake, domains, workers, .. } = &mut self.parts;
+        brake.end(domains, workers);
+    }
+
+    pub(super) fn parts(&self) -> &Components {
+        &self.parts
     }
 }
 

@@ -4,9 +4,9 @@
 //!
 //! Nothing here is fatal. A step that is refused is a row in `status` that says what is lost and what would allow it.
 
-mod drill;
 pub mod heap;
-pub(super) mod realtime;
+mod realtime;
+mod self_test;
 pub mod service;
 
 use std::fs;
@@ -14,37 +14,17 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
-use serde::Serialize;
 
-pub use self::drill::{VICTIM, victim};
+pub use self::self_test::{VICTIM, victim};
 use crate::agent::event_loop::descriptors::Shares;
-
-/// What came of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// As it should be.
-    Done,
-    /// Not, or not in full, because the kernel refuses. The agent works without.
-    Refused,
-    /// The drill could not kill its own child: this agent protects nobody.
-    Failed,
-}
-
-/// A step and what came of it: a row of `survival` in `status`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Step {
-    /// `drill`, `descriptors`, `oom_score_adj`, `priority`, `memory_lock` or `real_time`.
-    pub name: &'static str,
-    /// What came of it.
-    pub state: State,
-    /// What is in effect; of a refused step also why.
-    pub why: String,
-}
+use crate::control::answers::{Step, StepState as State};
+use crate::diagnostics;
+use crate::units::Nanos;
 
 /// The steps of this process: what is locked or raised is the process's, like the facts themselves.
 static STEPS: Mutex<Vec<Step>> = Mutex::new(Vec::new());
@@ -55,7 +35,7 @@ pub fn steps() -> Vec<Step> {
     STEPS.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Whether the drill showed that this process can kill, or there was none.
+/// Whether the self-test showed that this process can kill, or there was none.
 #[must_use]
 pub fn can_kill() -> bool {
     STEPS.lock().unwrap_or_else(PoisonError::into_inner).iter().all(|step| step.state != State::Failed)
@@ -68,17 +48,17 @@ pub(super) fn follows_a_killed_agent() -> bool {
     FORMER_AGENT.load(Ordering::Relaxed)
 }
 
-/// Before the agent starts: the drill, descriptors, the kernel's own choice of a victim, priority. Blocks for as long
-/// as the drill takes, some milliseconds, at most [`drill::PATIENCE`] for each of its waits.
+/// Before the agent starts: the self-test, descriptors, the kernel's own choice of a victim, priority. Blocks for as long
+/// as the self-test takes, some milliseconds, at most [`self_test::PATIENCE`] for each of its waits.
 pub fn prepare(socket: &Path) {
     FORMER_AGENT.store(socket.symlink_metadata().is_ok(), Ordering::Relaxed);
-    note(drill());
+    note(self_test());
     note(descriptors());
     note(oom_score_adj(Path::new("/proc/self/oom_score_adj")));
     note(priority());
 }
 
-/// When everything is loaded and the drill has touched what a kill needs: locks it. Only what was touched, and what
+/// When everything is loaded and the self-test has touched what a kill needs: locks it. Only what was touched, and what
 /// will be (`MCL_ONFAULT`), so that thread stacks and unused code do not become resident. From then on the loop, which
 /// runs on the thread that calls this, comes before all others: not earlier, because loading takes long.
 pub fn lock() {
@@ -88,21 +68,21 @@ pub fn lock() {
 
 fn note(step: Step) {
     match step.state {
-        State::Done => tracing::debug!(step = step.name, why = %step.why, "survival"),
-        State::Refused => tracing::warn!(step = step.name, why = %step.why, "survival: refused"),
+        State::Done => tracing::debug!(step = %step.name, why = %step.why, "survival"),
+        State::Refused => tracing::warn!(step = %step.name, why = %step.why, "survival: refused"),
         State::Failed => tracing::error!(
-            step = step.name, why = %step.why, "survival: this agent cannot kill; it protects nobody"
+            step = %step.name, why = %step.why, "survival: this agent cannot kill; it protects nobody"
         ),
     }
     STEPS.lock().unwrap_or_else(PoisonError::into_inner).push(step);
 }
 
-fn drill() -> Step {
-    let (state, why) = match drill::run() {
+fn self_test() -> Step {
+    let (state, why) = match self_test::run() {
         Ok(took) => (State::Done, format!("a child was killed in {} us", took.as_micros())),
         Err(error) => (State::Failed, error.to_string()),
     };
-    Step { name: "drill", state, why }
+    Step { name: "drill".to_owned(), state, why }
 }
 
 fn descriptors() -> Step {
@@ -126,7 +106,7 @@ fn descriptors() -> Step {
         Ok(()) => format!("{shares}; {needed} were wanted; processes beyond are opened when they are killed"),
         Err(error) => format!("{shares}; {needed} were wanted: {error}"),
     };
-    Step { name: "descriptors", state: if enough { State::Done } else { State::Refused }, why }
+    Step { name: "descriptors".to_owned(), state: if enough { State::Done } else { State::Refused }, why }
 }
 
 /// The least that the kernel knows: never chosen (`OOM_SCORE_ADJ_MIN`).
@@ -142,7 +122,7 @@ fn oom_score_adj(file: &Path) -> Step {
         Ok(()) => (State::Refused, format!("{shown}, not {NEVER}")),
         Err(error) => (State::Refused, format!("{shown}: {}", needs(&error, "CAP_SYS_RESOURCE"))),
     };
-    Step { name: "oom_score_adj", state, why }
+    Step { name: "oom_score_adj".to_owned(), state, why }
 }
 
 /// For all threads that are started later, and for the loop where it may not be more.
@@ -154,11 +134,11 @@ fn priority() -> Step {
             (State::Refused, format!("as it was started: {}", needs(&error.into(), "CAP_SYS_NICE")))
         }
     };
-    Step { name: "priority", state, why }
+    Step { name: "priority".to_owned(), state, why }
 }
 
 fn memory_lock() -> Step {
-    let name = "memory_lock";
+    let name = "memory_lock".to_owned();
     // With a limit, a later allocation over it would fail, which ends the process: worse than an unlocked one.
     let unlimited = getrlimit(Resource::Memlock).current.is_none();
     let may = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
@@ -185,6 +165,33 @@ fn needs(error: &io::Error, capability: &str) -> String {
     match error.kind() {
         io::ErrorKind::PermissionDenied => format!("{error}; it needs {capability}"),
         _ => error.to_string(),
+    }
+}
+
+/// What the loop does for the agent's own sake at each turn and tick.
+#[derive(Debug, Default)]
+pub(super) struct Upkeep {
+    sharing: realtime::Sharing,
+    /// When the service manager was last told that the loop turns.
+    manager_told: Option<Instant>,
+    /// How many lines of diagnostics were lost when that was last said.
+    lines_lost: u64,
+}
+
+impl Upkeep {
+    /// At each turn: the service manager sees that the loop does not hang.
+    pub(super) fn turn(&mut self) {
+        service::beat(&mut self.manager_told);
+    }
+
+    /// At each tick: the loop's priority, and diagnostics that nobody read in time.
+    pub(super) fn tick(&mut self, now: Nanos) {
+        self.sharing.check(now);
+        let lost = diagnostics::lost();
+        if lost > self.lines_lost {
+            tracing::warn!(lines = lost - self.lines_lost, "nobody read stderr for a while: lines were lost");
+            self.lines_lost = lost;
+        }
     }
 }
 

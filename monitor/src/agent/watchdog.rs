@@ -15,9 +15,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use self::claim::Claim;
-use crate::agent::shell::Shell;
+use crate::agent::domains::Domains;
+use crate::agent::event_loop::clock;
 use crate::agent::workers::registry::Registry;
-use crate::engine::{DomainId, Event, Settings};
+use crate::engine::{DomainId, Engine, Event, Settings};
 use crate::kill::Process;
 use crate::memory::{CgroupId, DomainReader, Roots};
 use crate::units::{Bytes, Nanos};
@@ -115,6 +116,39 @@ impl Watchdog {
         self.shared.claim.by_loop()
     }
 
+    /// At each tick: the domains as they are now, and whom the loop would kill next in each.
+    pub(in crate::agent) fn nominate(&self, engine: &mut Engine, domains: &Domains, registry: &Registry) {
+        // What it did is told with the next event.
+        let Some(turn) = self.shared.claim.turn() else { return };
+        let mut posts = self.posts();
+        let guarded: Vec<(DomainId, Option<CgroupId>)> = domains.identities().collect();
+        posts.retain(|post| guarded.contains(&(post.domain, post.cgroup)));
+        for (domain, cgroup) in guarded {
+            if !posts.iter().any(|post| post.domain == domain)
+                && let Some(reader) = domains.another_reader(domain)
+            {
+                posts.push(Post { domain, cgroup, reader, nominees: Vec::new() });
+            }
+        }
+        let now = clock::now();
+        for post in posts.iter_mut() {
+            let next = engine.next_victims(post.domain, NOMINEES, now);
+            let mut named = std::mem::take(&mut post.nominees);
+            post.nominees.extend(next.into_iter().filter_map(|worker| {
+                let kept = named.iter().position(|old| old.still(worker, registry));
+                let kept = kept.map(|at| Nominee { turn, ..named.swap_remove(at) });
+                kept.or_else(|| Nominee::of(worker, turn, registry))
+            }));
+        }
+        let named = posts.iter().any(|post| !post.nominees.is_empty());
+        drop(posts);
+        let was_named = self.shared.named.swap(named, Ordering::AcqRel);
+        if named && !was_named {
+            // The thread is gone only when the agent is.
+            let _ = self.wake.send(());
+        }
+    }
+
     /// What is this worker's is not what it was when it was named: it must not be struck as it was. Names of those who are
     /// as they were go on: with workers that come and go, hardly any would be left to act by.
     pub(in crate::agent) fn unname(&self, worker: WorkerId) {
@@ -148,7 +182,7 @@ impl Nominee {
     fn of(worker: WorkerId, turn: u64, registry: &Registry) -> Option<Self> {
         let entry = registry.get(worker)?;
         let processes = entry.members.iter().map(|member| member.process.clone()).collect();
-        Some(Self { turn, worker, uid: entry.peer.uid, processes })
+        Some(Self { turn, worker, uid: entry.registered_by, processes })
     }
 
     /// Whether it is this worker with the processes that it has now, and of whoever registered it: by their right it is
@@ -157,62 +191,9 @@ impl Nominee {
         let pids = self.processes.iter().map(Process::pid);
         registry.get(worker).is_some_and(|entry| {
             self.worker == worker
-                && self.uid == entry.peer.uid
+                && self.uid == entry.registered_by
                 && entry.members.iter().map(|member| member.process.pid()).eq(pids)
         })
-    }
-}
-
-impl Shell {
-    /// At each tick: the domains as they are now, and whom the loop would kill next in each.
-    pub(in crate::agent) fn nominate(&mut self) {
-        let Some(watchdog) = &self.watchdog else { return };
-        // What it did is told with the next event.
-        let Some(turn) = watchdog.shared.claim.turn() else { return };
-        let mut posts = watchdog.posts();
-        let guarded: Vec<(DomainId, Option<CgroupId>)> = self.domains.identities().collect();
-        posts.retain(|post| guarded.contains(&(post.domain, post.cgroup)));
-        for (domain, cgroup) in guarded {
-            if !posts.iter().any(|post| post.domain == domain)
-                && let Some(reader) = self.domains.another_reader(domain)
-            {
-                posts.push(Post { domain, cgroup, reader, nominees: Vec::new() });
-            }
-        }
-        let now = crate::agent::event_loop::clock::now();
-        for post in posts.iter_mut() {
-            let next = self.engine.next_victims(post.domain, NOMINEES, now);
-            let mut named = std::mem::take(&mut post.nominees);
-            let registry = &self.registry;
-            post.nominees.extend(next.into_iter().filter_map(|worker| {
-                let kept = named.iter().position(|old| old.still(worker, registry));
-                let kept = kept.map(|at| Nominee { turn, ..named.swap_remove(at) });
-                kept.or_else(|| Nominee::of(worker, turn, registry))
-            }));
-        }
-        let named = posts.iter().any(|post| !post.nominees.is_empty());
-        drop(posts);
-        let was_named = watchdog.shared.named.swap(named, Ordering::AcqRel);
-        if named && !was_named {
-            // The thread is gone only when the agent is.
-            let _ = watchdog.wake.send(());
-        }
-    }
-
-    /// A worker changes so that the watchdog must not strike it as it was named.
-    pub(in crate::agent) fn unname(&self, worker: WorkerId) {
-        if let Some(watchdog) = &self.watchdog {
-            watchdog.unname(worker);
-        }
-    }
-
-    /// Before the signals of an order: from now on the watchdog strikes nobody. If it was first, that is heard of now.
-    /// False: the order was withdrawn for what the watchdog did.
-    pub(in crate::agent) fn may_strike(&mut self, worker: WorkerId) -> bool {
-        if self.watchdog.as_ref().is_some_and(|watchdog| !watchdog.stand_down()) {
-            self.hear_of_the_watchdog();
-        }
-        self.engine.in_flight(worker)
     }
 }
 
@@ -234,7 +215,7 @@ mod tests {
         let (worker, ann, bob) = (WorkerId(1), 7, 8);
         let mut registry = Registry::new(8);
         // Registered by root for a user.
-        registry.add(worker, process, peer(1, 0), ann, None);
+        registry.add(worker, process, ann, 0, Some(peer(1, 0)));
         let named = Nominee::of(worker, 0, &registry).unwrap();
         assert!(named.still(worker, &registry));
         assert_eq!(registry.take_over(worker, peer(2, ann)), Err(NotTaken::Connected));

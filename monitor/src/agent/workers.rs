@@ -1,9 +1,86 @@
-//! Who is a worker: its processes, its numbers, its memory, and how all of these are kept current.
+//! Who is a worker: its processes, its numbers, its memory, and how all of these are kept current. The component owns the
+//! registry and the kernel's map of workers' processes; what follows from what it tells, the engine says.
 
-pub(in crate::agent) mod fork_limit;
+mod enrolling;
+mod fork_limit;
+mod leaving;
 pub(in crate::agent) mod measure;
 pub(in crate::agent) mod members;
 pub(in crate::agent) mod numbering;
-pub(in crate::agent) mod recheck;
+mod recheck;
 pub(in crate::agent) mod registry;
-pub(in crate::agent) mod without_pidfd;
+mod without_pidfd;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+pub(in crate::agent) use self::enrolling::Enrollment;
+use self::members::Ended;
+use self::numbering::Numbers;
+use self::registry::Registry;
+use crate::kernel::workers::WorkerMap;
+use crate::units::{Nanos, Pid};
+use crate::worker::WorkerId;
+
+/// See the module.
+pub(in crate::agent) struct Workers {
+    pub(in crate::agent) registry: Registry,
+    /// The kernel's map of all workers' processes; `None`: the programs are not loaded.
+    pub(in crate::agent) map: Option<WorkerMap>,
+    numbers: Numbers,
+    /// Workers of which the kernel does not tell everything: their descendants and ends are looked for at each tick.
+    looked_after: BTreeSet<WorkerId>,
+    /// The last look at all processes failed.
+    look_again: bool,
+    /// The worker that was looked at last (`recheck`).
+    rechecked: WorkerId,
+    /// Where the tasks that wait for pidfds report.
+    ended: UnboundedSender<Ended>,
+    procfs: PathBuf,
+    /// When the agent started: whoever is older may have been an agent's before it.
+    started: Nanos,
+}
+
+impl Workers {
+    pub(in crate::agent) fn new(
+        registry: Registry,
+        map: Option<WorkerMap>,
+        numbers: Numbers,
+        ended: UnboundedSender<Ended>,
+        procfs: PathBuf,
+        started: Nanos,
+    ) -> Self {
+        Self {
+            registry,
+            map,
+            numbers,
+            looked_after: BTreeSet::new(),
+            look_again: false,
+            rechecked: WorkerId(0),
+            ended,
+            procfs,
+            started,
+        }
+    }
+
+    pub(in crate::agent) fn procfs(&self) -> &std::path::Path {
+        &self.procfs
+    }
+
+    /// Whose the kernel's map says that a process is.
+    pub(in crate::agent) fn mapped(&self, pid: Pid) -> Option<WorkerId> {
+        self.map.as_ref().and_then(|map| map.worker_of(pid))
+    }
+
+    /// Whose process it is, by the kernel's books, which are ahead of ours, or by ours.
+    pub(in crate::agent) fn whose(&self, pid: Pid) -> Option<WorkerId> {
+        self.mapped(pid).or_else(|| self.registry.worker_of(pid))
+    }
+
+    /// From now on the descendants and the ends of a worker are looked for at each tick.
+    fn look_after(&mut self, worker: WorkerId) {
+        self.looked_after.insert(worker);
+    }
+}

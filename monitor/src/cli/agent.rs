@@ -8,12 +8,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::exit;
-use crate::agent;
 use crate::agent::survival::service;
+use crate::agent::{self, Role};
 use crate::config::{self, ConfigFlags, Resolved};
-use crate::control::door::Door;
-use crate::control::listen::Access;
+use crate::control::client::{Client, ClientError};
+use crate::control::listen::{Access, ListenError};
+use crate::control::listener::Listener;
+use crate::control::protocol::Op;
 use crate::recording::Recorder;
+use crate::worker::WorkerId;
 
 /// Guard this node, or the cgroups that are named
 ///
@@ -63,16 +66,60 @@ async fn guard(resolved: Resolved, record: Option<&Path>) -> anyhow::Result<()> 
         .map(|path| Recorder::start(path).with_context(|| format!("cannot record to {}", path.display())));
     let recorder = recorder.transpose()?;
     let path = config.socket.clone();
-    let door = Door::open(&path, Access::of(config.socket_group.as_deref())?)?;
+    let access = Access::of(config.socket_group.as_deref())?;
+    let (listener, earlier) = match Listener::open(&path, access) {
+        Err(live @ ListenError::Live { .. }) => match Earlier::find(&path).await {
+            Some(earlier) => (Listener::replace(&path, access)?, Some(earlier)),
+            None => return Err(live.into()),
+        },
+        opened => (opened?, None),
+    };
+    let role = earlier
+        .as_ref()
+        .map_or(Role::Daemon, |earlier| Role::After { workers: earlier.workers, last: earlier.last });
     let shutdown = CancellationToken::new();
     stop_on_signals(shutdown.clone())?;
     let ready = || {
         agent::survival::lock();
         crate::diagnostics::say(&format!("monitor: listening on {}", path.display()));
         service::ready();
+        if let Some(earlier) = earlier {
+            tokio::spawn(earlier.end());
+        }
     };
-    agent::serve(resolved, door, shutdown, recorder, ready).await?;
+    agent::serve(resolved, listener, shutdown, recorder, role, ready).await?;
     Ok(())
+}
+
+/// An agent inside a `monitor run`, which guards its workers until this one is ready.
+struct Earlier {
+    client: Client,
+    workers: usize,
+    /// The last number that one of them has.
+    last: Option<WorkerId>,
+}
+
+impl Earlier {
+    async fn find(path: &Path) -> Option<Self> {
+        let mut client = Client::connect(path).await.ok()?;
+        let status = client.call(Op::Status).await.ok()?;
+        let workers = usize::try_from(status["workers"].as_u64()?).ok()?;
+        if status["in_process"] != true {
+            return None;
+        }
+        let listed = client.call(Op::Workers).await.ok()?;
+        let numbers = listed.as_array()?.iter().filter_map(|worker| worker["id"].as_str()?.parse().ok());
+        let last = numbers.max();
+        Some(Self { client, workers, last })
+    }
+
+    async fn end(mut self) {
+        match self.client.call(Op::GiveWay).await {
+            // It may end before its answer is on the way.
+            Ok(_) | Err(ClientError::Closed { .. }) => {}
+            Err(error) => tracing::warn!(%error, "the agent inside a `monitor run` does not give way"),
+        }
+    }
 }
 
 fn stop_on_signals(shutdown: CancellationToken) -> anyhow::Result<()> {

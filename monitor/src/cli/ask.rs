@@ -5,12 +5,13 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 
 use super::exit;
 use crate::config::{self, ConfigErrors, ConfigFlags, SYSTEM_SOCKET, Warning};
 use crate::control::client::{Client, ClientError};
 use crate::control::protocol::Op;
+use crate::printable::output;
 
 /// Where the agent is, and in which form its answer is wanted.
 #[derive(Debug, clap::Args)]
@@ -33,7 +34,8 @@ impl Ask {
     }
 
     pub(super) async fn connect(&self) -> Result<Client, ClientError> {
-        Client::connect(&self.path()).await
+        let path = self.path();
+        if self.named() { Client::connect_told(&path).await } else { Client::connect(&path).await }
     }
 
     /// Whether an agent was named.
@@ -41,12 +43,16 @@ impl Ask {
         self.socket.is_some()
     }
 
-    /// Asks, and prints the answer as JSON or as `human` puts it; the exit status.
-    pub(super) fn ask(&self, op: Op, human: fn(&Value) -> String) -> u8 {
+    /// Asks, and prints the answer as JSON or as `human` puts it; the exit status. An answer of another form, as an agent
+    /// of another version may give, is printed as it came: what it said is better than nothing.
+    pub(super) fn ask<T: DeserializeOwned>(&self, op: Op, human: impl Fn(&T) -> String) -> u8 {
         let answer = block_on(async { self.connect().await?.call(op).await });
         match answer {
             Ok(Ok(value)) if self.json => print(&format!("{value}\n")),
-            Ok(Ok(value)) => print(&human(&value)),
+            Ok(Ok(value)) => match T::deserialize(&value) {
+                Ok(answer) => print(&human(&answer)),
+                Err(_) => print(&format!("{value:#}\n")),
+            },
             Ok(Err(error)) => refused(&error),
             Err(error) => {
                 complain(&error);
@@ -79,14 +85,14 @@ pub(super) fn refused(error: &ClientError) -> u8 {
     if matches!(error, ClientError::Refused(_)) { exit::FAILED } else { exit::AGENT }
 }
 
-/// A line on stderr.
+/// A line on stderr, in one write: parallel callers' lines do not mix.
 pub(super) fn complain(error: &dyn fmt::Display) {
-    let _ = writeln!(io::stderr(), "monitor: {error}");
+    let _ = io::stderr().write_all(output(&format!("monitor: {error}\n")).as_bytes());
 }
 
 /// Lines on stderr that begin with the place that they are about.
 pub(super) fn list(errors: &dyn fmt::Display) {
-    let _ = writeln!(io::stderr(), "{errors}");
+    let _ = io::stderr().write_all(output(&format!("{errors}\n")).as_bytes());
 }
 
 /// What is allowed in a configuration and hardly meant, a line each on stderr.
@@ -94,10 +100,21 @@ pub(super) fn warn<'w>(warnings: impl IntoIterator<Item = &'w Warning>) {
     warnings.into_iter().for_each(|warning| complain(&format_args!("warning: {warning}")));
 }
 
-/// Prints to stdout; the exit status. A reader that went away (`| head`) is no failure.
+/// Prints a value as one line of JSON; the exit status.
+pub(super) fn print_json(value: &impl serde::Serialize) -> u8 {
+    match serde_json::to_string(value) {
+        Ok(text) => print(&(text + "\n")),
+        Err(error) => {
+            complain(&error);
+            exit::FAILED
+        }
+    }
+}
+
+/// Prints to stdout what can be shown; the exit status. A reader that went away (`| head`) is no failure.
 pub(super) fn print(text: &str) -> u8 {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(output(text).as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => exit::OK,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
         Err(error) => {

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::cli::{ask, exit};
+use crate::cli::ask;
 use crate::config::{self, ConfigFlags, Shown};
 use crate::control::client::Client;
 use crate::control::protocol::Op;
+use crate::exit_status as exit;
 
 /// Show the settings in effect, each with its source.
 ///
@@ -76,7 +77,14 @@ fn running(flags: &ConfigFlags, json: bool) -> u8 {
             return exit::USAGE;
         }
     };
-    let answer = ask::block_on(async { Client::connect(&socket).await?.ask::<Vec<Shown>>(Op::Config).await });
+    let answer = ask::block_on(async {
+        let mut agent = if flags.is_given("socket") {
+            Client::connect_told(&socket).await?
+        } else {
+            Client::connect(&socket).await?
+        };
+        agent.ask::<Vec<Shown>>(Op::Config).await
+    });
     match answer {
         Ok(Ok(settings)) => ask::print(&render(&settings, json)),
         Ok(Err(error)) => ask::refused(&error),

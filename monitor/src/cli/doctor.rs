@@ -16,7 +16,7 @@ use self::cgroups::{cgroup_kill, hierarchy, named};
 use super::exit;
 use super::roots::Roots;
 use crate::kernel::cells::Tuning;
-use crate::kernel::numbers::Hook;
+use crate::kernel::hook::Hook;
 use crate::kernel::probe::{Probe, ProbeState};
 use crate::kernel::programs::{KernelLog, Programs};
 use crate::kill::{Process, Released, process_mrelease};
@@ -89,12 +89,14 @@ fn diagnose(roots: &Roots) -> Diagnosis {
     let mut programs = Programs::load(KernelLog::Off);
     if let Ok(programs) = &mut programs {
         // Nothing is guarded: it counts, and tells nobody.
-        programs.cells.describe(NODE_CELL, NO_PARENT, Tuning::new(1, 1));
-        programs.choose(&Hook::USAGE);
-        Hook::USAGE.into_iter().for_each(|hook| programs.attach(hook));
+        programs.cells.cells.describe(NODE_CELL, NO_PARENT, Tuning::new(1, 1));
+        programs.links.choose(&Hook::USAGE);
+        Hook::USAGE
+            .into_iter()
+            .for_each(|hook| programs.links.attach_counting(hook, &mut programs.cells.cells));
     }
     let hooks: Vec<Probe> = match &programs {
-        Ok(programs) => programs.probes().to_vec(),
+        Ok(programs) => programs.links.probes().to_vec(),
         Err(rows) => rows.to_vec(),
     };
     drop(programs);
@@ -260,7 +262,12 @@ fn words(diagnosis: &Diagnosis) -> String {
             ProbeState::Failed(why) => format!("failed: {why}"),
             ProbeState::Off(why) => format!("off: {why}"),
         };
-        line(&format!("hook {} ({})", hook.name, hook.tracepoint), hook.state.usable(), &why, hook.fallback);
+        line(
+            &format!("hook {} ({})", hook.name, hook.tracepoint),
+            hook.state.usable(),
+            &why,
+            hook.fallback.as_deref(),
+        );
     }
     out.push_str(&format!("\n{}\n", diagnosis.verdict));
     out

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 
+use crate::runner::Inherited;
 use crate::runner::stub;
 
 /// Started by `monitor run` only.
@@ -11,11 +12,17 @@ pub(super) struct Args {
     /// The descriptor to wait on
     #[arg(long)]
     gate: RawFd,
+    /// What whoever started the runner blocks and ignores
+    #[arg(long)]
+    signals: Inherited,
+    /// Be killed when the runner is
+    #[arg(long)]
+    ends_with_runner: bool,
     /// What to become
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
 }
 
 pub(super) fn run(args: &Args) -> u8 {
-    stub::become_command(args.gate, &args.command)
+    stub::become_command(args.gate, args.signals, args.ends_with_runner, &args.command)
 }

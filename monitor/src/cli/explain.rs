@@ -8,13 +8,12 @@ use std::path::{Path, PathBuf};
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::ask::{self, Ask};
 use super::{exit, past};
 use crate::control::protocol::Op;
 use crate::engine::{Explanation, KillId};
-use crate::printable::printable;
+use crate::printable::{output, printable};
 use crate::snapshot::{self, Answer, Snapshot, SnapshotError, Verdict};
 
 /// The most that is read: room for a million workers, and an end for what has none (`/dev/zero`).
@@ -136,12 +135,8 @@ fn again(args: &Args, kill: KillId) -> u8 {
 }
 
 /// The agent's answer for people.
-fn live(answer: &Value) -> String {
-    match serde_json::from_value::<Explanation>(answer.clone()) {
-        Ok(explanation) => format!("{}: {}", printable(&explanation.domain), render(&explanation.answer)),
-        // An agent of another version: what it said is better than nothing.
-        Err(_) => format!("{answer:#}\n"),
-    }
+fn live(explanation: &Explanation) -> String {
+    format!("{}: {}", printable(&explanation.domain), render(&explanation.answer))
 }
 
 fn from_file(path: &Path) -> Result<Answer, Error> {
@@ -168,7 +163,7 @@ fn print(answer: &Answer, json: bool) -> Result<(), Error> {
         render(answer)
     };
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(output(&text).as_bytes()).and_then(|()| out.flush()) {
         // The reader has seen enough, as `head` does: no failure of ours.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(Error::Write),

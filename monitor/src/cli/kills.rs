@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
-
 use super::ask::{self, Ask};
-use super::table::{UNKNOWN, between, bytes, lines, list, text};
+use super::table::{UNKNOWN, between, maybe, table, yes};
 use super::{exit, past};
 use crate::control::protocol::Op;
 use crate::engine::{KillId, KillRecord};
 use crate::journal::Past;
+use crate::printable::printable;
 use crate::report::Report;
+use crate::units::Nanos;
 
 /// List past kills, newest last, or show the whole report of one
 ///
@@ -32,40 +32,33 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> u8 {
     match (args.kill, &args.journal) {
-        (None, None) => args.ask.ask(Op::Kills, of_agent),
-        (Some(kill), None) => args.ask.ask(Op::Report { kill }, report),
+        (None, None) => args.ask.ask(Op::Kills, |kills: &Vec<KillRecord>| of_agent(kills)),
+        (Some(kill), None) => args.ask.ask(Op::Report { kill }, Report::to_string),
         (kill, Some(journal)) => from_journal(journal, kill.map(KillId), args.ask.json),
     }
 }
 
 fn from_journal(journal: &Path, kill: Option<KillId>, json: bool) -> u8 {
     let Some(kills) = past::read(journal) else { return exit::FAILED };
-    let (found, print): (_, fn(&Value) -> String) = match kill {
+    match kill {
         None => {
-            let records: Vec<&KillRecord> = kills.values().filter_map(Past::record).collect();
+            let records: Vec<KillRecord> = kills.values().filter_map(Past::record).cloned().collect();
             let open = kills.iter().filter(|(_, past)| past.record().is_none());
             tell_open(journal, &open.map(|(kill, _)| kill.to_string()).collect::<Vec<_>>());
-            (serde_json::to_value(records), human)
+            if json { ask::print_json(&records) } else { ask::print(&human(&records)) }
         }
         Some(kill) => match kills.get(&kill).map(Past::report) {
-            Some(Some(found)) => (serde_json::to_value(found), report),
+            Some(Some(found)) if json => ask::print_json(&found),
+            Some(Some(found)) => ask::print(&found.to_string()),
             Some(None) => {
                 let path = journal.display();
                 ask::complain(&format_args!(
                     "{path}: kill {kill} was decided, and its end is not in the journal; see monitor explain --kill {kill}"
                 ));
-                return exit::FAILED;
+                exit::FAILED
             }
-            None => return past::no_such_kill(journal, kill),
+            None => past::no_such_kill(journal, kill),
         },
-    };
-    match found {
-        Ok(value) if json => ask::print(&format!("{value}\n")),
-        Ok(value) => ask::print(&print(&value)),
-        Err(error) => {
-            ask::complain(&error);
-            exit::FAILED
-        }
     }
 }
 
@@ -80,21 +73,12 @@ fn tell_open(journal: &Path, kills: &[String]) {
     }
 }
 
-/// A report for people.
-fn report(answer: &Value) -> String {
-    match serde_json::from_value::<Report>(answer.clone()) {
-        Ok(report) => report.to_string(),
-        // An agent of another version: what it said is better than nothing.
-        Err(_) => format!("{answer:#}\n"),
-    }
-}
-
 /// The kills of this agent. A new user, or whoever started it anew, is told where to look for others.
-fn of_agent(answer: &Value) -> String {
-    if list(answer, "kills").is_empty() {
+fn of_agent(kills: &[KillRecord]) -> String {
+    if kills.is_empty() {
         return "no worker was killed since the agent started; kills before that are in its journal: see --journal\n".to_owned();
     }
-    human(answer)
+    human(kills)
 }
 
 const HEADER: [&str; 11] = [
@@ -112,64 +96,68 @@ const HEADER: [&str; 11] = [
 ];
 
 /// One line for each victim; times are counted from the crossing.
-pub(super) fn human(answer: &Value) -> String {
-    let kills = list(answer, "kills");
+pub(super) fn human(kills: &[KillRecord]) -> String {
     if kills.is_empty() {
         return "no worker was killed\n".to_owned();
     }
-    let body = kills.iter().flat_map(|kill| {
-        let times = &kill["times"];
+    let rows = kills.iter().flat_map(|kill| {
+        let victims = kill.victims.iter().map(|victim| {
+            let (pid, retry) = (victim.pid.to_string(), yes(victim.should_retry));
+            [victim.worker.to_string(), pid, maybe(victim.memory), retry]
+        });
         // Victims that this user may not see are one line.
-        let others =
-            kill["others"].as_u64().map(|others| json!({"worker": format!("{others} of other users")}));
-        list(kill, "victims").iter().cloned().chain(others).map(move |victim| {
-            vec![
-                text(&kill["id"]),
-                text(&kill["domain"]),
-                bytes(&kill["used"]),
-                bytes(&kill["threshold"]),
-                text(&victim["worker"]),
-                text(&victim["pid"]),
-                bytes(&victim["memory"]),
-                text(&victim["should_retry"]),
-                after(times, "signal"),
-                after(times, "dead"),
-                text(&kill["confirmed"]),
+        let unknown = || UNKNOWN.to_owned();
+        let others = (kill.others > 0)
+            .then(|| [format!("{} of other users", kill.others), unknown(), unknown(), unknown()]);
+        victims.chain(others).map(move |[worker, pid, memory, retry]| {
+            [
+                kill.id.to_string(),
+                printable(&kill.domain),
+                kill.used.to_string(),
+                kill.threshold.to_string(),
+                worker,
+                pid,
+                memory,
+                retry,
+                after(kill, kill.times.signal),
+                after(kill, kill.times.dead),
+                if kill.dry_run { "dry run".to_owned() } else { yes(kill.confirmed) },
             ]
         })
     });
-    let right = HEADER.map(|heading| ["USED", "THRESHOLD", "MEMORY", "SIGNALLED", "DEAD"].contains(&heading));
-    lines(HEADER.map(str::to_owned).into(), body, &right)
+    table(HEADER, rows, &["USED", "THRESHOLD", "MEMORY", "SIGNALLED", "DEAD"])
 }
 
-fn after(times: &Value, stage: &str) -> String {
-    match between(&times["crossing"], &times[stage]) {
-        unknown if unknown == UNKNOWN => unknown,
-        time => format!("+{time}"),
-    }
+fn after(kill: &KillRecord, stage: Option<Nanos>) -> String {
+    between(kill.times.crossing, stage).map_or_else(|| UNKNOWN.to_owned(), |time| format!("+{time}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn a_victim_is_a_line() {
         let answer = json!([
-            {"id": 1, "domain": "node", "victims": [{"worker": "w4", "pid": 9, "should_retry": true, "memory": 2_097_152}],
+            {"id": 1, "domain": "node", "policy": "group_by_owner", "trigger": "crossing", "total": 20_000,
+             "victims": [{"worker": "w4", "pid": 9, "should_retry": true, "memory": 2_097_152, "kind": "task",
+                          "why": "", "name": null, "owner": null}],
              "used": 15_500, "threshold": 15_200,
              "times": {"crossing": 1_000, "decision": 2_000, "signal": 61_000, "dead": 3_001_000, "memory_back": null},
              "confirmed": true},
-            {"id": 2, "victims": [{}]},
-            {"id": 3, "victims": [], "others": 1},
+            {"id": 3, "domain": "node", "policy": "group_by_owner", "trigger": "tick", "total": 20_000, "victims": [],
+             "others": 1, "used": 15_500, "threshold": 15_200, "confirmed": false,
+             "times": {"crossing": null, "decision": null, "signal": null, "dead": null, "memory_back": null}},
         ]);
-        insta::assert_snapshot!(human(&answer), @"
+        let kills: Vec<KillRecord> = serde_json::from_value(answer).unwrap();
+        insta::assert_snapshot!(human(&kills), @"
         KILL  DOMAIN      USED  THRESHOLD  WORKER            PID   MEMORY  RETRY  SIGNALLED     DEAD  CONFIRMED
         1     node    15.1 KiB   14.8 KiB  w4                9    2.0 MiB  yes       +60 µs  +3.0 ms  yes
-        2     -              -          -  -                 -          -  -              -        -  -
-        3     -              -          -  1 of other users  -          -  -              -        -  -
+        3     node    15.1 KiB   14.8 KiB  1 of other users  -          -  -              -        -  no
         ");
-        assert_eq!(human(&json!([])), "no worker was killed\n");
-        assert!(of_agent(&json!([])).contains("since the agent started"));
+        assert_eq!(human(&[]), "no worker was killed\n");
+        assert!(of_agent(&[]).contains("since the agent started"));
     }
 }

@@ -1,7 +1,5 @@
 //! `monitor metrics`: the agent's numbers as OpenMetrics text.
 
-use serde_json::Value;
-
 use super::ask::Ask;
 use crate::control::protocol::Op;
 use crate::printable::printable;
@@ -16,10 +14,10 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> u8 {
-    args.ask.ask(Op::Metrics, human)
+    args.ask.ask(Op::Metrics, |text: &String| human(text))
 }
 
 /// Line by line: a label may hold what a terminal would obey.
-fn human(answer: &Value) -> String {
-    answer.as_str().unwrap_or_default().lines().map(|line| printable(line) + "\n").collect()
+fn human(answer: &str) -> String {
+    answer.lines().map(|line| printable(line) + "\n").collect()
 }

@@ -36,17 +36,10 @@ pub(super) fn run(args: &Args) -> u8 {
             };
         }
     };
-    let value = match serde_json::to_value(&replayed.kills) {
-        Ok(value) => value,
-        Err(error) => {
-            ask::complain(&error);
-            return exit::FAILED;
-        }
-    };
     let printed = if args.json {
-        ask::print(&format!("{value}\n"))
+        ask::print_json(&replayed.kills)
     } else {
-        ask::print(&format!("{} events\n{}", replayed.events, kills::human(&value)))
+        ask::print(&format!("{} events\n{}", replayed.events, kills::human(&replayed.kills)))
     };
     for kill in &replayed.unexplained {
         ask::complain(&format_args!("kill {kill} does not come out the same from its inputs alone"));

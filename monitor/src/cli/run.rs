@@ -8,7 +8,10 @@ use clap::{CommandFactory, ValueEnum};
 
 use super::{Cli, exit};
 use crate::config::{self, ConfigErrors, ConfigFlags, Resolved, SYSTEM_SOCKET};
-use crate::runner::{self, Plan};
+use crate::printable::printable;
+use crate::retry::Waits;
+use crate::runner::{self, IfNoAgent, Plan, Socket};
+use crate::units::Bytes;
 use crate::worker::{Kind, Times};
 
 /// How often a task is retried by default, as in Ray.
@@ -21,23 +24,30 @@ const DEFAULT_MAX_RESTARTS: Times = Times::AtMost(0);
 /// The command is registered with the agent before it starts to run. It has the terminal, the standard streams and the
 /// signals as if it had been started directly. MONITOR_SOCKET and MONITOR_WORKER_ID are in its environment, so that
 /// a `monitor run` within it finds the same agent and has it as owner. If the runner is killed, the command goes on,
-/// registered but not retried.
+/// registered but not retried; within a worker it ends, unless --detached is given.
 ///
-/// Without an agent, and if no socket is named, one is started inside this process if it may.
+/// A kill for memory is retried only if the command has company: the last running worker of an owner is not retried,
+/// whatever --max-retries says, because another attempt would meet the same memory. The owner is whoever started this
+/// `monitor run`, for example one shell, make or xargs; --owner names another.
+///
+/// A death by HUP, INT, PIPE or TERM is no crash, and is not retried.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit status: the command's (128+N if it died by signal N; 126 it cannot be executed, 127 it was not \
-found); 137 it was killed for memory and is not retried; 125 no agent answers, or it refused the command; 1 another failure \
-of the runner; 2 usage."
+found); 137 (--oom-exit-code) it was killed for memory and is not retried; 125 no agent answers, or it refused the command; \
+1 another failure of the runner; 2 usage."
 )]
 pub(super) struct Args {
     /// What the command is: a task runs to its end, an actor is long-lived
     #[arg(long, value_enum, default_value_t = KindArg::Task)]
     kind: KindArg,
-    /// Who created it: workers with the same owner form a group [default: the worker that it is started in,
-    /// MONITOR_WORKER_ID, if any]
+    /// Who created it: workers with the same owner form a group [default: the worker that this runs in, else the process
+    /// that started this one, as `bash 4711`]
     #[arg(long, value_parser = not_empty)]
     owner: Option<String>,
+    /// Within a worker: go on when that worker, or this runner, is killed
+    #[arg(long)]
+    detached: bool,
     /// How often a task is started again after a crash, -1 without end; 0 also makes it not retriable after a
     /// kill for memory. Default 3, where only death by a signal is a crash; given here, so is any exit code but 0
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -48,6 +58,12 @@ pub(super) struct Args {
     /// A name for people
     #[arg(long, value_parser = not_empty)]
     name: Option<String>,
+    /// Workers with a lower priority are killed first; only root may raise it above 0
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 0)]
+    priority: i32,
+    /// How much memory one attempt needs, as 512MiB or a number of bytes; see the policy by_memory
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<Bytes>,
     /// How often a task is retried after kills for memory, -1 without end (a setting: see `monitor config`)
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     oom_retries: Option<OsString>,
@@ -55,7 +71,18 @@ pub(super) struct Args {
     /// see `monitor config`)
     #[arg(long, value_name = "MS", allow_hyphen_values = true)]
     oom_retry_base_ms: Option<OsString>,
-    /// Append what happens to FILE, one JSON object a line
+    /// The wait before the first retry after a crash in milliseconds, doubled each time up to 60 s, and counted anew once
+    /// an attempt has run for a minute; 0 does not wait (a setting: see `monitor config`)
+    #[arg(long, value_name = "MS", allow_hyphen_values = true)]
+    crash_retry_base_ms: Option<OsString>,
+    /// The exit status if it was killed for memory and is not retried
+    #[arg(long, value_name = "N", default_value_t = exit::OUT_OF_MEMORY, value_parser = clap::value_parser!(u8).range(1..))]
+    oom_exit_code: u8,
+    /// What to do if no agent listens: start one in this process, run the command unguarded, or fail [default: start; fail
+    /// if a socket is named]
+    #[arg(long, value_enum, value_name = "WHAT")]
+    if_no_agent: Option<IfNoAgentArg>,
+    /// Append what happens to FILE, one JSON object a line. A named pipe is not waited for: what nobody reads is dropped
     #[arg(long, value_name = "FILE")]
     json_events: Option<PathBuf>,
     /// The agent's socket (a setting: see `monitor config`) [default: /run/monitor/monitor.sock, then the user's own]
@@ -72,13 +99,50 @@ enum KindArg {
     Actor,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum IfNoAgentArg {
+    Start,
+    Run,
+    Fail,
+}
+
+/// Where a runner is started: what it knows without being told.
+#[derive(Debug, Clone, Default)]
+struct Place {
+    /// The worker that it is in.
+    worker: Option<String>,
+    /// The process that started it, as `bash 4711`.
+    parent: Option<String>,
+}
+
+impl Place {
+    fn here() -> Self {
+        let worker = std::env::var_os(runner::stub::WORKER_VARIABLE).filter(|worker| !worker.is_empty());
+        Self { worker: worker.map(|worker| worker.to_string_lossy().into_owned()), parent: parent() }
+    }
+}
+
+/// `None`: it is outside of this pid namespace.
+fn parent() -> Option<String> {
+    let pid = rustix::process::getppid()?.as_raw_nonzero();
+    let name = std::fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(format!("{} {pid}", printable(String::from_utf8_lossy(name.trim_ascii_end()).as_ref())))
+}
+
+fn size(text: &str) -> Result<Bytes, String> {
+    match text.parse::<bytesize::ByteSize>() {
+        Ok(size) if size.0 > 0 => Ok(Bytes(size.0)),
+        Ok(_) => Err("it must be above 0".into()),
+        Err(_) => Err("it is not a size, such as 512MiB or a number of bytes".into()),
+    }
+}
+
 fn not_empty(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("it must not be empty".into()) } else { Ok(text.to_owned()) }
 }
 
 pub(super) fn run(args: Args) -> u8 {
-    let args = Args { owner: args.owner.or_else(outer_worker), ..args };
-    let plan = plan(args, config::load)
+    let plan = plan(args, Place::here(), config::load)
         .unwrap_or_else(|message| Cli::command().error(ErrorKind::ValueValidation, message).exit());
     match runner::run(plan) {
         Ok(status) => status,
@@ -89,15 +153,10 @@ pub(super) fn run(args: Args) -> u8 {
     }
 }
 
-/// The worker in which this is started. Set to nothing it says nothing.
-fn outer_worker() -> Option<String> {
-    let id = std::env::var_os(runner::stub::WORKER_VARIABLE)?;
-    Some(id.to_string_lossy().into_owned()).filter(|id| !id.is_empty())
-}
-
 /// What the arguments mean. Settings have their own precedence (SPEC 9), which `load` knows.
 fn plan(
     args: Args,
+    place: Place,
     load: impl FnOnce(&ConfigFlags) -> Result<Resolved, ConfigErrors>,
 ) -> Result<Plan, String> {
     let (kind, explicit) = match args.kind {
@@ -119,27 +178,44 @@ fn plan(
     let given = [
         ("oom_retries", args.oom_retries),
         ("oom_retry_base_ms", args.oom_retry_base_ms),
+        ("crash_retry_base_ms", args.crash_retry_base_ms),
         ("socket", args.socket),
     ];
+    let told = given.iter().any(|(key, value)| *key == "socket" && value.is_some());
     let flags = given
         .into_iter()
         .filter_map(|(key, value)| Some((key, value?)))
         .fold(ConfigFlags::default(), |flags, (key, value)| flags.and(key, value));
     let resolved = load(&flags).map_err(|errors| errors.to_string())?;
     super::ask::warn(resolved.warnings.iter().filter(|warning| warning.is_misspelt()));
-    let socket_is_named = resolved.is_given("socket");
+    let named = resolved.is_given("socket");
     let config = resolved.config;
+    let nested = place.worker.is_some();
+    let if_no_agent = match args.if_no_agent {
+        Some(IfNoAgentArg::Start) => IfNoAgent::Start,
+        Some(IfNoAgentArg::Run) => IfNoAgent::Run,
+        Some(IfNoAgentArg::Fail) => IfNoAgent::Fail,
+        // Within a worker the outer runner named it: that is no wish of the user's.
+        None if named && (told || !nested) => IfNoAgent::Fail,
+        None => IfNoAgent::Start,
+    };
+    let path = if named { config.socket } else { SYSTEM_SOCKET.into() };
     Ok(Plan {
         command: args.command,
         kind,
         codes_are_crashes: explicit,
-        owner: args.owner,
+        owner: args.owner.or(place.worker).or(place.parent),
+        ends_with_runner: nested && !args.detached,
+        detached: args.detached,
         name: args.name,
+        priority: args.priority,
+        memory: args.memory,
         oom_retries: config.oom_retries,
-        oom_retry_base: config.oom_retry_base,
+        waits: Waits { oom: config.oom_retry_base, crash: config.crash_retry_base },
+        oom_exit_code: args.oom_exit_code,
         json_events: args.json_events,
-        may_start_agent: !socket_is_named,
-        socket: if socket_is_named { config.socket } else { SYSTEM_SOCKET.into() },
+        if_no_agent,
+        socket: Socket { path, told, named },
     })
 }
 
@@ -161,8 +237,12 @@ mod tests {
     }
 
     fn planned(line: &[&str], variables: &[(&str, &str)]) -> Result<Plan, String> {
+        planned_in(Place::default(), line, variables)
+    }
+
+    fn planned_in(place: Place, line: &[&str], variables: &[(&str, &str)]) -> Result<Plan, String> {
         let args = Line::try_parse_from([&["run"], line].concat()).map_err(|error| error.to_string())?.args;
-        plan(args, |flags| {
+        plan(args, place, |flags| {
             let variable = |name: &str| {
                 variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
             };
@@ -175,7 +255,7 @@ mod tests {
         let plan = planned(&["true"], &[]).unwrap();
         assert_eq!(plan.kind, Kind::Task { max_retries: Times::AtMost(3) });
         assert!(!plan.codes_are_crashes);
-        assert_eq!((plan.oom_retries, plan.oom_retry_base), (Times::Unlimited, Duration::from_secs(1)));
+        assert_eq!((plan.oom_retries, plan.waits.oom), (Times::Unlimited, Duration::from_secs(1)));
         let actor = planned(&["--kind", "actor", "--", "true"], &[]).unwrap();
         assert_eq!(actor.kind, Kind::Actor { max_restarts: Times::AtMost(0) });
     }
@@ -192,11 +272,53 @@ mod tests {
     fn rays_variables_count_after_ours() {
         let ray = [("RAY_task_oom_retries", "2"), ("RAY_task_oom_retry_delay_base_ms", "0")];
         let plan = planned(&["true"], &ray).unwrap();
-        assert_eq!((plan.oom_retries, plan.oom_retry_base), (Times::AtMost(2), Duration::ZERO));
+        assert_eq!((plan.oom_retries, plan.waits.oom), (Times::AtMost(2), Duration::ZERO));
         let plan = planned(&["--oom-retries", "5", "true"], &ray).unwrap();
         assert_eq!(plan.oom_retries, Times::AtMost(5));
         let error = planned(&["true"], &[("RAY_task_oom_retries", "many")]).unwrap_err();
         assert!(error.contains("RAY_task_oom_retries") && error.contains("many"), "{error}");
+    }
+
+    #[test]
+    fn the_owner_is_said_or_the_worker_around_or_the_parent() {
+        let parent = Some("bash 4711".to_owned());
+        let nested = Place { worker: Some("w5".to_owned()), parent: parent.clone() };
+        let outside = Place { worker: None, parent };
+        for (place, line, owner, ends) in [
+            (&outside, &["true"][..], Some("bash 4711"), false),
+            (&nested, &["true"], Some("w5"), true),
+            (&nested, &["--owner", "a", "true"], Some("a"), true),
+            (&nested, &["--detached", "true"], Some("w5"), false),
+            (&Place::default(), &["true"], None, false),
+        ] {
+            let plan = planned_in(place.clone(), line, &[]).unwrap();
+            assert_eq!((plan.owner.as_deref(), plan.ends_with_runner), (owner, ends), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn who_names_a_socket_does_not_want_another_agent() {
+        let nested = Place { worker: Some("w5".to_owned()), parent: None };
+        let named = [("MONITOR_SOCKET", "/s")];
+        for (place, line, variables, if_no_agent, told) in [
+            (Place::default(), &["true"][..], &[][..], IfNoAgent::Start, false),
+            (Place::default(), &["true"], &named, IfNoAgent::Fail, false),
+            (Place::default(), &["--socket", "/s", "true"], &[], IfNoAgent::Fail, true),
+            (nested, &["true"], &named, IfNoAgent::Start, false),
+            (Place::default(), &["--if-no-agent=run", "true"], &named, IfNoAgent::Run, false),
+            (Place::default(), &["--if-no-agent=start", "true"], &named, IfNoAgent::Start, false),
+        ] {
+            let plan = planned_in(place, line, variables).unwrap();
+            assert_eq!((plan.if_no_agent, plan.socket.told), (if_no_agent, told), "{line:?} {variables:?}");
+        }
+    }
+
+    #[test]
+    fn an_exit_code_for_kills_is_a_failure() {
+        assert_eq!(planned(&["true"], &[]).unwrap().oom_exit_code, 137);
+        assert_eq!(planned(&["--oom-exit-code", "42", "true"], &[]).unwrap().oom_exit_code, 42);
+        assert!(planned(&["--oom-exit-code", "0", "true"], &[]).is_err());
+        assert!(planned(&["--oom-exit-code", "256", "true"], &[]).is_err());
     }
 
     #[test]

@@ -2,12 +2,15 @@
 
 use std::fmt::Write;
 
-use serde_json::Value;
+use serde::Serialize;
 
 use super::ask::Ask;
-use super::table::{Form, millis, table, text};
+use super::table::{UNKNOWN, maybe, span, table, word, yes};
+use crate::control::answers::{BrakeView, Status};
 use crate::control::protocol::Op;
-use crate::units::Bytes;
+use crate::kernel::probe::ProbeState;
+use crate::printable::printable;
+use crate::units::Nanos;
 
 /// Show the agent, its probes and its domains
 #[derive(Debug, clap::Args)]
@@ -21,121 +24,127 @@ pub(super) fn run(args: &Args) -> u8 {
     args.ask.ask(Op::Status, human)
 }
 
-const DOMAINS: [(&str, &str, Form); 8] = [
-    ("DOMAIN", "domain", Form::Text),
-    ("USED", "used", Form::Bytes),
-    ("THRESHOLD", "threshold", Form::Bytes),
-    ("TOTAL", "total", Form::Bytes),
-    ("ABOVE", "above", Form::Text),
-    ("GEAR", "gear", Form::Text),
-    ("WHY", "gear_why", Form::Text),
-    ("ERROR", "error", Form::Text),
-];
-
-const PROBES: [(&str, &str, Form); 3] =
-    [("PROBE", "name", Form::Text), ("STATE", "state", Form::Text), ("WHY", "why", Form::Text)];
-
-const SURVIVAL: [(&str, &str, Form); 3] =
-    [("SURVIVAL", "name", Form::Text), ("STATE", "state", Form::Text), ("WHY", "why", Form::Text)];
-
-/// CPUs that lost records.
-const DROPS: [(&str, &str, Form); 6] = [
-    ("LOST ON CPU", "cpu", Form::Text),
-    ("USAGE", "usage", Form::Text),
-    ("EXIT", "exit", Form::Text),
-    ("FORK", "fork", Form::Text),
-    ("STOPPED", "stopped", Form::Text),
-    ("LINEAGE", "lineage", Form::Text),
-];
-
-fn human(answer: &Value) -> String {
+fn human(status: &Status) -> String {
     let mut out = format!(
         "agent {}, pid {}, up {}\npolicy {}{}\nkills in flight: {}\n",
-        text(&answer["version"]),
-        text(&answer["pid"]),
-        millis(&answer["uptime_ms"]),
-        text(&answer["policy"]),
-        if answer["dry_run"] == true { ", dry run: decides and kills nobody" } else { "" },
-        text(&answer["kills_in_flight"]),
+        printable(&status.version),
+        status.pid,
+        span(status.uptime_ms),
+        status.policy,
+        if status.dry_run { ", dry run: decides and kills nobody" } else { "" },
+        status.kills_in_flight,
     );
-    if answer["protects"] == false {
-        let domains = answer["domains"].as_array();
-        let why = match (&answer["kills"], &answer["dry_run"]) {
-            (Value::Bool(false), _) => "killing is off (refresh_ms = 0)",
-            (_, Value::Bool(true)) => "it is a dry run",
-            _ if domains.is_some_and(|all| all.iter().all(|domain| domain["read_at"].is_null())) => {
+    if !status.protects {
+        let why = match (status.kills, status.dry_run) {
+            (false, _) => "killing is off (refresh_ms = 0)",
+            (true, true) => "it is a dry run",
+            (true, false) if status.domains.iter().all(|domain| domain.read_at.is_none()) => {
                 "no domain is there yet (see ERROR below)"
             }
-            _ => "it cannot kill (see SURVIVAL below)",
+            (true, false) => "it cannot kill (see SURVIVAL below)",
         };
         let _ = writeln!(out, "PROTECTS NOBODY: {why}");
     }
-    if let Some(error) = answer["journal"]["error"].as_str() {
-        let _ = writeln!(out, "the journal is not written: {error}");
+    if let Some(error) = status.journal.as_ref().and_then(|journal| journal.error.as_deref()) {
+        let _ = writeln!(out, "the journal is not written: {}", printable(error));
     }
-    if let Some(error) = answer["socket"]["error"].as_str() {
-        let _ = writeln!(out, "new callers find no agent: {error}");
+    if let Some(error) = &status.socket.error {
+        let _ = writeln!(out, "new callers find no agent: {}", printable(error));
     }
-    for domain in answer["domains"].as_array().into_iter().flatten() {
-        if let Some(why) = domain["uncounted"].as_str() {
-            let _ = writeln!(out, "{} is only read at each refresh: {why}", text(&domain["domain"]));
+    for domain in &status.domains {
+        if let Some(why) = &domain.uncounted {
+            let name = printable(&domain.domain);
+            let _ = writeln!(out, "{name} is only read at each refresh: {}", printable(why));
         }
-        if let Some(note) = domain["note"].as_str() {
-            let _ = writeln!(out, "{}: {note}", text(&domain["domain"]));
+        if let Some(note) = &domain.note {
+            let _ = writeln!(out, "{}: {}", printable(&domain.domain), printable(note));
         }
-        if let Some(huge) = domain["huge_pages"].as_u64() {
-            let _ = writeln!(
-                out,
-                "{}: {} of reserved huge pages are left out of TOTAL and USED",
-                text(&domain["domain"]),
-                Bytes(huge)
-            );
+        if let Some(huge) = domain.huge_pages {
+            let name = printable(&domain.domain);
+            let _ = writeln!(out, "{name}: {huge} of reserved huge pages are left out of TOTAL and USED");
         }
     }
-    out.push_str(&brake(&answer["brake"], &answer["now"]));
-    let tables = [
-        ("domains", &DOMAINS[..]),
-        ("probes", &PROBES[..]),
-        ("survival", &SURVIVAL[..]),
-        ("drops", &DROPS[..]),
-    ];
-    for (key, columns) in tables {
-        if let Some(rows) = answer[key].as_array().filter(|rows| !rows.is_empty()) {
-            let _ = write!(out, "\n{}", table(rows, columns));
-        }
+    out.push_str(&brake(&status.brake, status.now));
+    for table in [domains(status), probes(status), survival(status), drops(status)].into_iter().flatten() {
+        let _ = write!(out, "\n{table}");
     }
-    if let Some(counters) = answer["counters"].as_object().filter(|counters| !counters.is_empty()) {
-        out.push('\n');
-        for (name, value) in counters {
-            let _ = writeln!(out, "{}: {}", name.replace('_', " "), text(value));
-        }
+    out.push('\n');
+    for (name, count) in counts(&status.counters) {
+        let _ = writeln!(out, "{name}: {count}");
     }
-    for (name, value) in answer["faults"].as_object().into_iter().flatten().filter(|(_, value)| **value != 0)
-    {
-        let _ = writeln!(out, "{}: {}", name.replace('_', " "), text(value));
+    for (name, count) in counts(&status.faults).into_iter().filter(|(_, count)| *count > 0) {
+        let _ = writeln!(out, "{name}: {count}");
     }
     out
 }
 
-/// Whether workers are stopped at the line, why not, and who is, since when. Nothing from an agent that says nothing.
-fn brake(brake: &Value, now: &Value) -> String {
-    if brake.is_null() {
-        return String::new();
-    }
-    let state = if brake["on"] == true { "on" } else { "off" };
-    let mut out = match brake["why"].as_str() {
-        Some(why) => format!("brake {state}: {why}\n"),
+/// The domains. `None`, as for each table: there are no rows.
+fn domains(status: &Status) -> Option<String> {
+    let rows = status.domains.iter().map(|domain| {
+        [
+            printable(&domain.domain),
+            maybe(domain.used),
+            maybe(domain.threshold),
+            maybe(domain.total),
+            domain.above.map_or_else(|| UNKNOWN.to_owned(), yes),
+            word(&domain.gear),
+            maybe(domain.gear_why.as_deref()),
+            maybe(domain.error.as_deref()),
+        ]
+    });
+    let header = ["DOMAIN", "USED", "THRESHOLD", "TOTAL", "ABOVE", "GEAR", "WHY", "ERROR"];
+    (!status.domains.is_empty()).then(|| table(header, rows, &["USED", "THRESHOLD", "TOTAL"]))
+}
+
+fn probes(status: &Status) -> Option<String> {
+    let rows = status.probes.iter().map(|probe| {
+        let (state, why) = match &probe.state {
+            ProbeState::Attached => ("attached", None),
+            ProbeState::Detached => ("detached", None),
+            ProbeState::Missing(why) => ("missing", Some(why)),
+            ProbeState::Denied(why) => ("denied", Some(why)),
+            ProbeState::Failed(why) => ("failed", Some(why)),
+            ProbeState::Off(why) => ("off", Some(why)),
+        };
+        [printable(&probe.name), state.to_owned(), maybe(why)]
+    });
+    (!status.probes.is_empty()).then(|| table(["PROBE", "STATE", "WHY"], rows, &[]))
+}
+
+fn survival(status: &Status) -> Option<String> {
+    let rows = status.survival.iter();
+    let rows = rows.map(|step| [printable(&step.name), word(&step.state), printable(&step.why)]);
+    (!status.survival.is_empty()).then(|| table(["SURVIVAL", "STATE", "WHY"], rows, &[]))
+}
+
+/// CPUs that lost records.
+fn drops(status: &Status) -> Option<String> {
+    let rows = status.drops.iter().map(|drops| {
+        let lost = [drops.usage, drops.exit, drops.fork, drops.stopped, drops.lineage].map(|n| n.to_string());
+        let [usage, exit, fork, stopped, lineage] = lost;
+        [drops.cpu.to_string(), usage, exit, fork, stopped, lineage]
+    });
+    let header = ["LOST ON CPU", "USAGE", "EXIT", "FORK", "STOPPED", "LINEAGE"];
+    (!status.drops.is_empty()).then(|| table(header, rows, &[]))
+}
+
+/// Counters by their names, as words.
+fn counts(counters: &impl Serialize) -> Vec<(String, u64)> {
+    let fields = serde_json::to_value(counters).unwrap_or_default();
+    let fields = fields.as_object().into_iter().flatten();
+    fields.map(|(name, count)| (name.replace('_', " "), count.as_u64().unwrap_or(0))).collect()
+}
+
+/// Whether workers are stopped at the line, why not, and who is, since when.
+fn brake(brake: &BrakeView, now: Nanos) -> String {
+    let state = if brake.on { "on" } else { "off" };
+    let mut out = match &brake.why {
+        Some(why) => format!("brake {state}: {}\n", printable(why)),
         None => format!("brake {state}\n"),
     };
-    for held in brake["held"].as_array().into_iter().flatten() {
-        let since = now.as_u64().zip(held["since"].as_u64()).map(|(now, since)| now.saturating_sub(since));
-        let _ = writeln!(
-            out,
-            "  holds {} (process {}) for {} ms",
-            text(&held["worker"]),
-            text(&held["pid"]),
-            since.map_or_else(|| "-".to_owned(), |since| (since / 1_000_000).to_string()),
-        );
+    for held in &brake.held {
+        let millis = now.since(held.since).as_millis();
+        let _ = writeln!(out, "  holds {} (process {}) for {millis} ms", held.worker, held.pid);
     }
     out
 }
@@ -146,17 +155,34 @@ mod tests {
 
     use super::*;
 
+    /// As an agent says it: the real type, read back.
+    fn status() -> Status {
+        let counters = serde_json::to_value(crate::engine::Counters { killed: 3, ..Default::default() });
+        serde_json::from_value(json!({
+            "version": "0.1.0", "pid": 42, "now": 5_000_000, "uptime_ms": 61_000, "policy": "group_by_owner",
+            "refresh_ms": 250, "kills": true, "dry_run": true, "protects": false,
+            "survival": [{"name": "drill", "state": "done", "why": "a child was killed in 80 us"}],
+            "probes": [{"name": "memcg", "tracepoint": "a:b", "state": "attached", "counts": true}],
+            "domains": [{"domain": "node", "total": 17_179_869_184_u64, "used": 1_073_741_824, "threshold": null,
+                         "above": false, "estimate": null, "read_at": null, "error": null, "workers": 1, "kill": null,
+                         "gear": "far", "gear_why": "12 GiB are free", "uncounted": "no room",
+                          "huge_pages": 1_073_741_824, "note": "too small"}],
+            "workers": 1, "processes": {"with_pidfd": 1, "without_pidfd": 0, "most": 100, "fork_limited_users": 0},
+            "kills_in_flight": 0, "drops": [],
+            "brake": {"mode": "on", "on": true, "held": [{"worker": "w1", "pid": 7, "since": 1_000_000}], "releaser": 9},
+            "watchdog": true, "counters": counters.unwrap(),
+            "faults": serde_json::to_value(crate::control::answers::Faults::default()).unwrap(),
+            "journal": {"path": "/j", "written": 1, "lost": 1, "error": "no space"},
+            "socket": {"path": "/s", "lost": 0, "error": "/s is a symbolic link"},
+        }))
+        .unwrap()
+    }
+
     #[test]
     fn the_agent_is_shown_with_its_domains_and_probes() {
-        let answer = json!({
-            "version": "0.1.0", "pid": 42, "uptime_ms": 61_000, "policy": "group_by_owner", "dry_run": true,
-            "protects": false, "kills": true, "journal": {"error": "no space"}, "socket": {"error": "/s is a symbolic link"}, "kills_in_flight": 0, "counters": {"kills_confirmed": 3},
-            "probes": [{"name": "usage", "state": "attached", "why": null}],
-            "domains": [{"domain": "node", "total": 17_179_869_184_u64, "used": 1_073_741_824, "threshold": null,
-                         "above": false, "gear": "far", "gear_why": "12 GiB are free", "error": null, "uncounted": "no room",
-                         "huge_pages": 1_073_741_824, "note": "too small", "read_at": 1}],
-        });
-        insta::assert_snapshot!(human(&answer), @"
+        let shown = human(&status());
+        let (head, counters) = shown.rsplit_once("\n\n").unwrap();
+        insta::assert_snapshot!(head, @"
         agent 0.1.0, pid 42, up 1 min 1 s
         policy group_by_owner, dry run: decides and kills nobody
         kills in flight: 0
@@ -166,32 +192,42 @@ mod tests {
         node is only read at each refresh: no room
         node: too small
         node: 1.0 GiB of reserved huge pages are left out of TOTAL and USED
+        brake on
+          holds w1 (process 7) for 4 ms
 
         DOMAIN     USED  THRESHOLD     TOTAL  ABOVE  GEAR  WHY              ERROR
         node    1.0 GiB          -  16.0 GiB  no     far   12 GiB are free  -
 
         PROBE  STATE     WHY
-        usage  attached  -
+        memcg  attached  -
 
-        kills confirmed: 3
+        SURVIVAL  STATE  WHY
+        drill     done   a child was killed in 80 us
         ");
-        assert!(human(&json!("strange")).starts_with("agent -"));
+        assert!(counters.contains("killed: 3\n") && !counters.contains("not opened"), "{counters}");
     }
 
     #[test]
     fn an_agent_whose_domains_are_not_there_yet_says_that_it_protects_nobody() {
-        let answer = json!({
-            "protects": false, "kills": true, "dry_run": false,
-            "domains": [{"domain": "cgroup:/nope", "read_at": null, "error": "there is no such cgroup"}],
-        });
-        assert!(human(&answer).contains("PROTECTS NOBODY: no domain is there yet"), "{}", human(&answer));
+        let mut status = status();
+        status.dry_run = false;
+        let why = "no domain is there yet";
+        assert!(human(&status).contains(&format!("PROTECTS NOBODY: {why}")), "{}", human(&status));
+        status.domains[0].read_at = Some(Nanos(1));
+        assert!(!human(&status).contains(why), "{}", human(&status));
     }
 
     #[test]
-    fn who_is_held_and_why_nobody_is_can_be_read() {
-        let on = json!({"mode": "on", "on": true, "held": [{"worker": "w1", "pid": 7, "since": 1_000_000}]});
-        assert_eq!(brake(&on, &json!(5_000_000)), "brake on\n  holds w1 (process 7) for 4 ms\n");
-        let off = json!({"mode": "on", "on": false, "why": "no releaser", "held": []});
-        assert_eq!(brake(&off, &json!(0)), "brake off: no releaser\n");
+    fn the_answer_comes_back_as_it_went() {
+        let status = status();
+        let text = serde_json::to_string(&status).unwrap();
+        assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
+    }
+
+    #[test]
+    fn why_nobody_is_held_can_be_read() {
+        let why = Some("no releaser".to_owned());
+        let off = BrakeView { mode: "on".to_owned(), on: false, why, held: Vec::new(), releaser: None };
+        assert_eq!(brake(&off, Nanos(0)), "brake off: no releaser\n");
     }
 }

@@ -1,53 +1,41 @@
-//! JSON of the agent's as text for people: cells and tables. What is missing, null or of an unknown form is `-`,
-//! so that an agent of another version can be read too.
+//! The agent's facts as text for people: cells and tables. What is not known is `-`.
+
+use std::fmt::Display;
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
 use crate::printable::printable;
-use crate::units::Bytes;
+use crate::units::Nanos;
 
 /// For what is not known.
 pub(super) const UNKNOWN: &str = "-";
 
-/// The form of a column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
-    Text,
-    /// A size, aligned to the right.
-    Bytes,
+/// What there may be, control characters escaped: names come from other users, and a terminal obeys them.
+pub(super) fn maybe(value: Option<impl Display>) -> String {
+    value.map_or_else(|| UNKNOWN.to_owned(), |value| printable(&value.to_string()))
 }
 
-impl Form {
-    fn cell(self, value: &Value) -> String {
-        match self {
-            Self::Text => text(value),
-            Self::Bytes => bytes(value),
-        }
-    }
+/// Yes or no.
+pub(super) fn yes(value: bool) -> String {
+    if value { "yes" } else { "no" }.to_owned()
 }
 
-/// Text as it is, control characters escaped: names come from other users, and a terminal obeys them.
+/// The word for a fact that is one of a few, as the wire has it.
+pub(super) fn word(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value).map_or_else(|_| UNKNOWN.to_owned(), |value| text(&value))
+}
+
+/// A value of a note, whose keys depend on its kind.
 pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => UNKNOWN.to_owned(),
-        Value::Bool(true) => "yes".to_owned(),
-        Value::Bool(false) => "no".to_owned(),
+        Value::Bool(value) => yes(*value),
         Value::String(text) => printable(text),
         Value::Number(number) => number.to_string(),
         Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(", "),
         Value::Object(_) => printable(&value.to_string()),
     }
-}
-
-/// A size.
-pub(super) fn bytes(value: &Value) -> String {
-    value.as_u64().map_or_else(|| text(value), |size| Bytes(size).to_string())
-}
-
-/// A time span in milliseconds.
-pub(super) fn millis(value: &Value) -> String {
-    value.as_u64().map_or_else(|| text(value), span)
 }
 
 /// A time span with the units that matter.
@@ -63,46 +51,33 @@ pub(super) fn span(millis: u64) -> String {
 }
 
 /// The time from one point to another of the agent's clock.
-pub(super) fn between(from: &Value, to: &Value) -> String {
-    match (from.as_u64(), to.as_u64()) {
-        (Some(from), Some(to)) if to >= from => match to - from {
-            nanos @ 0..1_000_000 => format!("{} µs", nanos / 1000),
-            nanos @ 1_000_000..1_000_000_000 => {
-                format!("{}.{} ms", nanos / 1_000_000, nanos % 1_000_000 / 100_000)
-            }
-            nanos => span(nanos / 1_000_000),
-        },
-        _ => UNKNOWN.to_owned(),
-    }
+pub(super) fn between(from: Option<Nanos>, to: Option<Nanos>) -> Option<String> {
+    let nanos = to?.0.checked_sub(from?.0)?;
+    Some(match nanos {
+        0..1_000_000 => format!("{} µs", nanos / 1000),
+        1_000_000..1_000_000_000 => format!("{}.{} ms", nanos / 1_000_000, nanos % 1_000_000 / 100_000),
+        _ => span(nanos / 1_000_000),
+    })
 }
 
-/// A table of objects: each column has a heading, the key of its value, and its form. Ends with a newline.
-pub(super) fn table(rows: &[Value], columns: &[(&str, &str, Form)]) -> String {
-    let header = columns.iter().map(|(heading, ..)| (*heading).to_owned()).collect();
-    let body = rows.iter().map(|row| columns.iter().map(|(_, key, form)| form.cell(&row[*key])).collect());
-    let right: Vec<_> = columns.iter().map(|(.., form)| *form == Form::Bytes).collect();
-    lines(header, body, &right)
-}
-
-/// A table of text without borders; `right`: which columns are aligned to the right. Ends with a newline.
-pub(super) fn lines(header: Vec<String>, body: impl Iterator<Item = Vec<String>>, right: &[bool]) -> String {
+/// A table of text without borders; `right`: the headings of columns that are aligned to the right. Ends with a newline.
+pub(super) fn table<const N: usize>(
+    header: [&str; N],
+    body: impl IntoIterator<Item = [String; N]>,
+    right: &[&str],
+) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
     for row in body {
         table.add_row(row);
     }
-    for (column, &right) in table.column_iter_mut().zip(right.iter().chain(std::iter::repeat(&false))) {
+    for (column, heading) in table.column_iter_mut().zip(header) {
         column.set_padding((0, 2));
-        if right {
+        if right.contains(&heading) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
-}
-
-/// The list below `key`, or the value itself; what is not a list is an empty one.
-pub(super) fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value.get(key).unwrap_or(value).as_array().map_or(&[], Vec::as_slice)
 }
 
 #[cfg(test)]
@@ -110,22 +85,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::units::Bytes;
 
     #[test]
     fn values_have_units_and_unknown_ones_are_dashes() {
-        assert_eq!(bytes(&json!(327_680_000)), "312.5 MiB");
-        assert_eq!(bytes(&json!(null)), "-");
-        assert_eq!(bytes(&json!("lots")), "lots");
-        assert_eq!(millis(&json!(1_500)), "1.500 s");
-        assert_eq!(millis(&json!(3_725_000)), "1 h 2 min");
-        assert_eq!(between(&json!(1_000), &json!(251_000)), "250 µs");
-        assert_eq!(between(&json!(0), &json!(2_500_000)), "2.5 ms");
-        assert_eq!(between(&json!(5), &json!(1)), "-");
-        assert_eq!(between(&json!(5), &json!(null)), "-");
+        assert_eq!(maybe(Some(Bytes(327_680_000))), "312.5 MiB");
+        assert_eq!(maybe(None::<Bytes>), "-");
+        assert_eq!(span(1_500), "1.500 s");
+        assert_eq!(span(3_725_000), "1 h 2 min");
+        let between = |from, to| between(Some(Nanos(from)), Some(Nanos(to)));
+        assert_eq!(between(1_000, 251_000).as_deref(), Some("250 µs"));
+        assert_eq!(between(0, 2_500_000).as_deref(), Some("2.5 ms"));
+        assert_eq!(between(5, 1), None);
+        assert_eq!(super::between(None, Some(Nanos(5))), None);
     }
 
     #[test]
     fn a_name_cannot_command_the_terminal() {
         assert_eq!(text(&json!("a\u{1b}[2Jb\nc")), "a\\u{1b}[2Jb\\nc");
+        assert_eq!(maybe(Some("a\u{1b}[2Jb\nc")), "a\\u{1b}[2Jb\\nc");
     }
 }

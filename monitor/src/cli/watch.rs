@@ -10,6 +10,7 @@ use super::exit;
 use super::table::text;
 use crate::control::client::ClientError;
 use crate::control::protocol::{Op, Push};
+use crate::printable::output;
 
 /// Show what happens as it happens
 #[derive(Debug, clap::Args)]
@@ -66,7 +67,7 @@ async fn watch(args: &Args) -> Result<(), Ended> {
         };
         let line = if args.ask.json { json(&push)? } else { human(&push) };
         let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{line}")?;
+        stdout.write_all(output(&format!("{line}\n")).as_bytes())?;
         stdout.flush()?;
     }
 }
@@ -85,9 +86,11 @@ fn nobody_reads() -> bool {
 fn json(push: &Push) -> io::Result<String> {
     Ok(match push {
         Push::Note { note } => note.to_string(),
-        Push::Verdict(_) | Push::Report { .. } | Push::Held { .. } | Push::Lost { .. } => {
-            serde_json::to_string(push)?
-        }
+        Push::Verdict(_)
+        | Push::Report { .. }
+        | Push::Held { .. }
+        | Push::OwnerDied { .. }
+        | Push::Lost { .. } => serde_json::to_string(push)?,
     })
 }
 
@@ -99,6 +102,7 @@ fn human(push: &Push) -> String {
             let does = if *held { "holds" } else { "holds no more" };
             format!("-  the brake {does} process {pid} of {worker}")
         }
+        Push::OwnerDied { worker } => format!("-  {worker} is ended: owner died"),
         Push::Report { kill, .. } => format!("-  the report of kill {kill} is complete"),
         Push::Verdict(verdict) => {
             let retry = if verdict.should_retry { "retried" } else { "not retried" };

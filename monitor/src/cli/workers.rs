@@ -1,10 +1,10 @@
 //! `monitor workers`: the registered workers.
 
-use serde_json::Value;
-
 use super::ask::Ask;
-use super::table::{Form, list, table};
+use super::table::{maybe, table, word, yes};
 use crate::control::protocol::Op;
+use crate::engine::WorkerView;
+use crate::printable::printable;
 
 /// List the registered workers
 #[derive(Debug, clap::Args)]
@@ -15,38 +15,45 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> u8 {
-    args.ask.ask(Op::Workers, human)
+    args.ask.ask(Op::Workers, |workers: &Vec<WorkerView>| human(workers))
 }
 
-const COLUMNS: [(&str, &str, Form); 12] = [
-    ("ID", "id", Form::Text),
-    ("KIND", "kind", Form::Text),
-    ("RETRIABLE", "retriable", Form::Text),
-    ("OWNER", "owner", Form::Text),
-    ("NAME", "name", Form::Text),
-    ("PID", "pid", Form::Text),
-    ("UID", "uid", Form::Text),
-    ("ATTEMPT", "attempt", Form::Text),
-    ("STATE", "state", Form::Text),
-    ("MEMORY", "memory", Form::Bytes),
-    ("MEASURED", "measured", Form::Text),
-    ("DOMAINS", "domains", Form::Text),
+const HEADER: [&str; 12] = [
+    "ID",
+    "KIND",
+    "RETRIABLE",
+    "OWNER",
+    "NAME",
+    "PID",
+    "UID",
+    "ATTEMPT",
+    "STATE",
+    "MEMORY",
+    "MEASURED",
+    "DOMAINS",
 ];
 
-fn human(answer: &Value) -> String {
-    match list(answer, "workers") {
-        [] => "no workers are registered\n".to_owned(),
-        workers => {
-            let measured = |worker: &Value| {
-                let mut row = worker.clone();
-                if let Value::Object(keys) = &mut row {
-                    keys.insert("measured".to_owned(), worker["sample"]["measured"].clone());
-                }
-                row
-            };
-            table(&workers.iter().map(measured).collect::<Vec<_>>(), &COLUMNS)
-        }
+fn human(workers: &[WorkerView]) -> String {
+    if workers.is_empty() {
+        return "no workers are registered\n".to_owned();
     }
+    let rows = workers.iter().map(|worker| {
+        [
+            worker.id.to_string(),
+            printable(&worker.kind),
+            yes(worker.retriable),
+            maybe(worker.owner.as_deref()),
+            maybe(worker.name.as_deref()),
+            worker.pid.to_string(),
+            worker.uid.to_string(),
+            worker.attempt.to_string(),
+            word(&worker.state),
+            maybe(worker.memory),
+            word(&worker.sample.and_then(|sample| sample.measured)),
+            printable(&worker.domains.join(", ")),
+        ]
+    });
+    table(HEADER, rows, &["MEMORY"])
 }
 
 #[cfg(test)]
@@ -58,16 +65,18 @@ mod tests {
     #[test]
     fn a_worker_is_a_line() {
         let answer = json!([
-            {"id": "w1", "kind": "task", "owner": "a", "name": null, "pid": 17, "attempt": 0, "state": "running",
-             "started": 1, "retriable": true, "memory": 1_048_576, "sample": {"measured": "pss"}, "domains": ["cgroup:/a", "node"], "uid": 0},
-            {"id": "w2", "color": "red"},
+            {"id": "w1", "kind": "task", "owner": "a", "name": null, "pid": 17, "processes": [17], "attempt": 0,
+             "state": "running", "started": 1, "retriable": true, "memory": 1_048_576, "uid": 0,
+             "sample": {"bytes": 1_048_576, "measured": "pss", "at": 1}, "domains": ["cgroup:/a", "node"]},
+            {"id": "w2", "kind": "actor", "owner": null, "name": "b", "pid": 18, "processes": [18], "attempt": 1,
+             "state": "being_killed", "started": 2, "retriable": false, "memory": null, "domains": [], "uid": 7},
         ]);
-        insta::assert_snapshot!(human(&answer), @"
-        ID  KIND  RETRIABLE  OWNER  NAME  PID  UID  ATTEMPT  STATE     MEMORY  MEASURED  DOMAINS
-        w1  task  yes        a      -     17   0    0        running  1.0 MiB  pss       cgroup:/a, node
-        w2  -     -          -      -     -    -    -        -              -  -         -
+        let workers: Vec<WorkerView> = serde_json::from_value(answer).unwrap();
+        insta::assert_snapshot!(human(&workers), @"
+        ID  KIND   RETRIABLE  OWNER  NAME  PID  UID  ATTEMPT  STATE          MEMORY  MEASURED  DOMAINS
+        w1  task   yes        a      -     17   0    0        running       1.0 MiB  pss       cgroup:/a, node
+        w2  actor  no         -      b     18   7    1        being_killed        -  -
         ");
-        assert_eq!(human(&json!([])), "no workers are registered\n");
-        assert_eq!(human(&json!({"what": 1})), "no workers are registered\n");
+        assert_eq!(human(&[]), "no workers are registered\n");
     }
 }

@@ -10,10 +10,10 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::config::Config;
 use crate::config::form::Shape;
-use crate::config::load::{DEFAULT_FILE, FILE_ENV};
 use crate::config::setting::Setting;
 use crate::config::source::Given;
 use crate::config::table::SETTINGS;
+use crate::config::values::{DEFAULT_FILE, FILE_ENV};
 
 /// What the command line says about settings. `#[command(flatten)]` it.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +27,12 @@ impl ConfigFlags {
     /// The value of this setting's flag.
     pub(super) fn given(&self, setting: &Setting) -> Option<Given> {
         self.given.get(setting.key).cloned()
+    }
+
+    /// Whether this setting's flag was given.
+    #[must_use]
+    pub fn is_given(&self, key: &str) -> bool {
+        self.given.contains_key(key)
     }
 
     /// A flag of a setting other than this one, if any was given.

@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 
 use serde_json::Value as Json;
 
-pub(super) use self::number::{Count, Fraction, Millis, Size};
+pub(super) use self::number::{Count, Fraction, Millis, Size, SizeOrShare};
 pub(super) use self::word::{
     Address, Cgroups, FilePath, GroupName, OneOf, PATH_MOST, SOCKET_PATH_MOST, Switch, truth,
 };

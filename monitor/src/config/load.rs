@@ -10,13 +10,8 @@ use crate::config::error::{ConfigError, ConfigErrors};
 use crate::config::file::ConfigFile;
 use crate::config::flags::ConfigFlags;
 use crate::config::resolve::{Resolved, resolve};
+use crate::config::values::{DEFAULT_FILE, FILE_ENV};
 use crate::config::warning;
-
-/// Read if it exists and neither `--config` nor [`FILE_ENV`] names another.
-pub const DEFAULT_FILE: &str = "/etc/monitor/monitor.toml";
-
-/// The variable that names the file.
-pub const FILE_ENV: &str = "MONITOR_CONFIG";
 
 /// A configuration is a few kB; the limit keeps a wrong path such as /dev/zero from filling the memory.
 const FILE_LIMIT: u64 = 1 << 20;

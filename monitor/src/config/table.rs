@@ -4,7 +4,7 @@
 
 use crate::config::form::{
     Absent, Address, Cgroups, Count, FilePath, Fraction, GroupName, Millis, OneOf, Or, PATH_MOST,
-    SOCKET_PATH_MOST, Size, Switch,
+    SOCKET_PATH_MOST, Size, SizeOrShare, Switch,
 };
 use crate::config::setting::{At, RayMeaning, RayName, Setting};
 
@@ -77,6 +77,15 @@ pub static SETTINGS: &[Setting] = &[
         field: at!(oom_retry_base, Millis { min: 0, max: 60_000 }),
     },
     Setting {
+        key: "crash_retry_base_ms",
+        flag: "crash-retry-base-ms",
+        env: "MONITOR_CRASH_RETRY_BASE_MS",
+        ray: &[],
+        doc: "Delay before the first retry after a crash, in milliseconds; doubled for each further one up to 60 s, \
+              and counted anew once an attempt has run for a minute. 0: no delay.",
+        field: at!(crash_retry_base, Millis { min: 0, max: 60_000 }),
+    },
+    Setting {
         key: "summary_interval_ms",
         flag: "summary-interval-ms",
         env: "MONITOR_SUMMARY_INTERVAL_MS",
@@ -119,8 +128,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "unhelpful-kills",
         env: "MONITOR_UNHELPFUL_KILLS",
         ray: &[],
-        doc: "Whether to kill when killing all candidates could not bring the domain below its threshold \
-              (SPEC 10.5).",
+        doc: "What to do when killing all candidates could not bring the domain below its threshold: kill, skip, or \
+              auto, which skips where processes that are no workers hold the memory.",
         field: at!(unhelpful_kills, OneOf::NEW),
     },
     Setting {
@@ -140,6 +149,15 @@ pub static SETTINGS: &[Setting] = &[
         doc: "by_time: memory in bytes from which an idle worker that never ran anything is a candidate \
               (SPEC 11).",
         field: at!(idle_threshold, Size { min: 0 }),
+    },
+    Setting {
+        key: "min_victim_memory",
+        flag: "min-victim-memory",
+        env: "MONITOR_MIN_VICTIM_MEMORY",
+        ray: &[],
+        doc: "Pass over workers that are known to hold less than this while a larger one is left: a size, or a \
+              percentage of the memory limit such as 2%. 0 passes over nobody.",
+        field: at!(min_victim_memory, SizeOrShare),
     },
     Setting {
         key: "kill_timeout_ms",

@@ -4,6 +4,12 @@
 pub use crate::engine::UnhelpfulKills;
 pub use crate::policy::{OwnerTieBreak, PolicyName};
 
+/// Read if it exists and neither `--config` nor [`FILE_ENV`] names another.
+pub const DEFAULT_FILE: &str = "/etc/monitor/monitor.toml";
+
+/// The variable that names the file.
+pub const FILE_ENV: &str = "MONITOR_CONFIG";
+
 /// An enum whose variants are written as fixed words in flags, environment, file and output.
 pub trait Choice: Copy + Eq + 'static {
     /// Every variant with its word, in the order in which help lists them.
@@ -43,7 +49,8 @@ impl Choice for PolicyName {
 }
 
 impl Choice for UnhelpfulKills {
-    const ALL: &'static [(Self, &'static str)] = &[(Self::Kill, "kill"), (Self::Skip, "skip")];
+    const ALL: &'static [(Self, &'static str)] =
+        &[(Self::Kill, "kill"), (Self::Skip, "skip"), (Self::Auto, "auto")];
 }
 
 impl Choice for OwnerTieBreak {

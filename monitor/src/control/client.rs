@@ -46,6 +46,16 @@ pub enum ClientError {
         /// The socket.
         path: PathBuf,
     },
+    /// Root found another user's agent.
+    #[error(
+        "{path}: the agent there is user {uid}'s, and root listens to root's agents only: to talk to this one, name it with --socket {path}"
+    )]
+    Foreign {
+        /// The socket.
+        path: PathBuf,
+        /// Whose it is.
+        uid: u32,
+    },
     /// The connection failed in another way.
     #[error("{path}: {source}")]
     Io {
@@ -102,11 +112,25 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the agent that listens at `path`. If it is busy with other connections, waits up to 10 s.
+    /// Connects to the agent that listens at `path`. If it is busy with other connections, waits up to 10 s. Root refuses
+    /// an agent that is not root's: what it says, and where it is, may be a trap.
+    ///
+    /// # Errors
+    /// [`ClientError::NoAgent`], [`ClientError::Denied`], [`ClientError::Foreign`] or [`ClientError::Io`].
+    pub async fn connect(path: &Path) -> Result<Self, ClientError> {
+        let client = Self::connect_told(path).await?;
+        let uid = client.stream.peer_cred().map_err(|source| client.failed(source))?.uid();
+        if rustix::process::geteuid().is_root() && uid != 0 && !is_unmapped(uid) {
+            return Err(ClientError::Foreign { path: path.into(), uid });
+        }
+        Ok(client)
+    }
+
+    /// As [`Self::connect`], whoever's the agent is: the user named this very socket.
     ///
     /// # Errors
     /// [`ClientError::NoAgent`], [`ClientError::Denied`] or [`ClientError::Io`].
-    pub async fn connect(path: &Path) -> Result<Self, ClientError> {
+    pub async fn connect_told(path: &Path) -> Result<Self, ClientError> {
         let stream = reach(path).await.map_err(|source| unreachable_agent(path, source))?;
         Ok(Self {
             path: path.into(),
@@ -152,7 +176,7 @@ impl Client {
         let written = self.stream.write_all(&line).await;
         loop {
             match self.receive().await {
-                // Not to this call: turned away at the door, or told why the connection ends.
+                // Not to this call: turned away at once, or told why the connection ends.
                 Ok(Incoming::Reply(Reply { seq, result: ReplyResult::Error(refusal) }))
                     if seq == self.seq || seq == 0 =>
                 {
@@ -229,6 +253,14 @@ impl Client {
     }
 }
 
+/// Whether this user cannot be told from here: one outside of a user namespace, which root inside of it is not.
+fn is_unmapped(uid: u32) -> bool {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let map = read("/proc/self/uid_map");
+    let whole = map.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
+    !whole && read("/proc/sys/kernel/overflowuid").trim().parse() == Ok(uid)
+}
+
 /// Connects; waits while more connections wait than the socket lets wait, which a unix socket says with EAGAIN.
 async fn reach(path: &Path) -> io::Result<UnixStream> {
     let end = Instant::now() + CONNECT_TIMEOUT;
@@ -259,7 +291,7 @@ fn parse(line: &[u8]) -> Result<Incoming, String> {
         return serde_json::from_value(value).map(Incoming::Reply).map_err(|error| error.to_string());
     };
     match kind.as_str() {
-        Some("verdict" | "report" | "held" | "note" | "lost") => {
+        Some("verdict" | "report" | "held" | "owner_died" | "note" | "lost") => {
             serde_json::from_value(value).map(Incoming::Push).map_err(|error| error.to_string())
         }
         _ => Ok(Incoming::Unknown),

@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::codec::Decoder;
 
+use super::admission::{Ticket, weight};
 use super::codec::{Frame, LineCodec, encode_line, parse_call, refuse};
-use super::gate::{Ticket, weight};
 use super::limits::Limits;
 use super::protocol::{Call, MAX_LINE, Op, Push, Refusal, RefusalCode, Reply, ReplyResult};
 use super::request::{Peer, Request, Requests};

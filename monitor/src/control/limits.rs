@@ -1,4 +1,4 @@
-//! What the socket grants its peers: numbers only. `gate` holds them to it.
+//! What the socket grants its peers: numbers only. `admission` holds them to it.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub struct Limits {
     pub few: usize,
     /// Open connections of one uid; root is bound by `connections` alone. Default 1024.
     pub connections_per_uid: usize,
-    /// Calls a second of one uid, malformed lines included; of users costly ones count for more (`gate`). Default 1000.
+    /// Calls a second of one uid, malformed lines included; of users costly ones count for more (`admission`). Default 1000.
     pub calls_per_second: u32,
     /// How many calls a uid that was quiet may make at once. Default 2000.
     pub burst: u32,

@@ -153,6 +153,23 @@ pub fn bind(path: &Path, access: Access) -> Result<(UnixListener, SocketFile), L
     bind_within(LOCK_PATIENCE, path, access)
 }
 
+/// As [`bind`], in the place of an agent that listens there and is about to end: whoever connects from now on is this
+/// one's; those who did stay its. It finds its file to be another's and leaves it alone.
+///
+/// # Errors
+/// As [`bind`].
+///
+/// # Panics
+/// As [`bind`].
+pub fn replace(path: &Path, access: Access) -> Result<(UnixListener, SocketFile), ListenError> {
+    let io = |error| ListenError::Io { step: "take over", path: path.into(), error };
+    let beside = path.with_file_name(format!(".{}", std::process::id()));
+    let (listener, mut file) = bind(&beside, access)?;
+    fs::rename(&beside, path).map_err(io)?;
+    file.path = path.to_owned();
+    Ok((listener, file))
+}
+
 /// The same; how long it waits for somebody else's lock.
 fn bind_within(
     patience: Duration,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use crate::engine::Verdict;
-use crate::units::Pid;
+use crate::units::{Bytes, Pid};
 use crate::worker::{Times, WorkerId};
 
 /// The version of this protocol; a call with another one is refused by name.
@@ -51,7 +51,7 @@ pub enum Op {
         /// Whether it waits.
         idle: bool,
     },
-    /// The agent, its probes and its domains. Answer: a `Status`.
+    /// The agent, its probes and its domains. Answer: a [`Status`](super::answers::Status).
     Status,
     /// The settings that the agent works with. Answer: a list of `config::Shown`.
     Config,
@@ -74,6 +74,9 @@ pub enum Op {
     },
     /// Push everything that happens to this connection. Answer: `null`.
     Watch,
+    /// Another agent is ready to listen in this one's place: end. For root and the agent's own user, and for an agent that
+    /// lives inside a `monitor run` only. Answer: `null`.
+    GiveWay,
 }
 
 /// What a launcher says of a worker (SPEC 1).
@@ -105,9 +108,23 @@ pub struct Register {
     /// It waits for work and never had any: one of a pool. See [`Op::SetIdle`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idle: bool,
+    /// The lower dies first. A caller that is not root may only lower it: 0 or less.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub priority: i32,
+    /// What one attempt needs, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
+    /// It lives on when the worker that owns it is gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub detached: bool,
     /// The id that an agent before this one gave it: it keeps it if that is free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerId>,
+}
+
+/// For keys that are there only if they say something.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// `"task"` or `"actor"`.
@@ -125,6 +142,9 @@ pub enum KindName {
 pub struct Registered {
     /// Its id from now on.
     pub worker: WorkerId,
+    /// The agent lives inside a `monitor run`, and ends with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_process: bool,
     /// What whoever started it should know, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notice: Option<String>,
@@ -161,6 +181,14 @@ pub struct Refusal {
     pub field: Option<String>,
     /// For people: what is wrong, and what to do.
     pub message: String,
+}
+
+impl Refusal {
+    /// Of a call, or of the field that is at fault.
+    #[must_use]
+    pub fn new(code: RefusalCode, field: Option<&str>, message: String) -> Self {
+        Self { code, field: field.map(str::to_owned), message }
+    }
 }
 
 /// The kinds of refusal.
@@ -207,6 +235,11 @@ pub enum Push {
         pid: Pid,
         /// Whether it is stopped now.
         held: bool,
+    },
+    /// The worker that owns such a worker is gone, and the agent ends this one with it.
+    OwnerDied {
+        /// Which is ended.
+        worker: WorkerId,
     },
     /// After `watch`: something happened. A `Note` as JSON.
     Note {

@@ -1,5 +1,5 @@
 //! The agent's side of the control socket: who may connect, and one task for each connection. What is asked is
-//! none of its business: calls go to the agent's loop as [`Request`]s. The caller opens the [`Door`] and owns the stop
+//! none of its business: calls go to the agent's loop as [`Request`]s. The caller opens the [`Listener`] and owns the stop
 //! signal.
 
 use std::io::Write;
@@ -13,10 +13,10 @@ use tokio_util::task::TaskTracker;
 
 pub use super::limits::Limits;
 
+use super::admission::Admission;
 use super::codec::encode_line;
 use super::connection::Connection;
-use super::door::Door;
-use super::gate::Gate;
+use super::listener::Listener;
 use super::protocol::{Refusal, Reply, ReplyResult};
 use super::request::{Request, Requests};
 
@@ -29,8 +29,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 ///
 /// Never returns an error: whatever goes wrong ends one connection and is logged. If the agent's end of
 /// `requests` is dropped, connections end at their next call.
-pub async fn serve(mut door: Door, requests: Requests, limits: Limits, shutdown: CancellationToken) {
-    let gate = Gate::new(limits);
+pub async fn serve(mut listener: Listener, requests: Requests, limits: Limits, shutdown: CancellationToken) {
+    let admission = Admission::new(limits);
     let tracker = TaskTracker::new();
     let mut number = 0;
     let mut failing = false;
@@ -38,13 +38,13 @@ pub async fn serve(mut door: Door, requests: Requests, limits: Limits, shutdown:
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            accepted = door.accept() => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok(stream) => {
                 failing = false;
                 number += 1;
-                if let Some(connection) = admit(stream, number, &gate, &requests) {
+                if let Some(connection) = admit(stream, number, &admission, &requests) {
                     tracker.spawn(attend(connection, number, requests.clone(), shutdown.clone()));
                 }
             }
@@ -58,13 +58,18 @@ pub async fn serve(mut door: Door, requests: Requests, limits: Limits, shutdown:
             }
         }
     }
-    drop(door);
+    drop(listener);
     tracker.close();
     tracker.wait().await;
 }
 
 /// Checks who connects and whether there is room.
-fn admit(stream: UnixStream, number: u64, gate: &Arc<Gate>, requests: &Requests) -> Option<Connection> {
+fn admit(
+    stream: UnixStream,
+    number: u64,
+    admission: &Arc<Admission>,
+    requests: &Requests,
+) -> Option<Connection> {
     let uid = match stream.peer_cred() {
         Ok(credentials) => credentials.uid(),
         Err(error) => {
@@ -72,9 +77,9 @@ fn admit(stream: UnixStream, number: u64, gate: &Arc<Gate>, requests: &Requests)
             return None;
         }
     };
-    match gate.enter(uid, std::time::Instant::now()) {
+    match admission.enter(uid, std::time::Instant::now()) {
         Ok(ticket) => {
-            Some(Connection::new(stream, number, uid, requests.clone(), gate.limits().clone(), ticket))
+            Some(Connection::new(stream, number, uid, requests.clone(), admission.limits().clone(), ticket))
         }
         Err(refusal) => {
             tracing::debug!(connection = number, uid, %refusal, "turned away");

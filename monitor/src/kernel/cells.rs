@@ -1,9 +1,10 @@
 //! The cells as the agent sees them: the programs' own memory, mapped. Setting a line and reading a counter are
 //! loads and stores, no system calls, so they cost nothing on the path to a kill.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 
+use aya::maps::{HashMap, MapData, MapError};
 use monitor_common::{Cell, MAX_CELLS, NODE_CELL, brake, quantum};
 
 /// The cells could not be mapped.
@@ -173,6 +174,46 @@ impl Cells {
     pub fn heartbeat(&self) -> u32 {
         // SAFETY: mapped, aligned.
         unsafe { (&raw const (*self.cell(NODE_CELL)).heartbeat).read_volatile() }
+    }
+}
+
+/// The cells, and the map by which the programs find a cgroup's: one component owns both.
+pub struct DomainCells {
+    /// The cells' memory.
+    pub cells: Cells,
+    /// `GUARDED` of the object: the cell of each guarded cgroup.
+    guarded: HashMap<MapData, u64, u32>,
+    /// Programs that are loaded later name the cells' map by its descriptor, as they do the others.
+    map: MapData,
+}
+
+impl DomainCells {
+    /// The maps `CELLS` and `GUARDED` of the object.
+    ///
+    /// # Errors
+    /// The kernel refuses the mapping.
+    pub fn new(map: MapData, guarded: HashMap<MapData, u64, u32>) -> Result<Self, MapCellsError> {
+        Ok(Self { cells: Cells::map(map.fd())?, guarded, map })
+    }
+
+    /// Counts a cgroup's memory in a cell from now on. `cgroup` is the inode of its directory in the memory hierarchy.
+    ///
+    /// # Errors
+    /// If the map is full or the kernel refuses.
+    pub fn guard(&mut self, cgroup: u64, cell: u32) -> Result<(), MapError> {
+        self.guarded.insert(cgroup, cell, 0)
+    }
+
+    /// Counts a cgroup's memory in its guarded ancestor again. What is not guarded is left alone.
+    pub fn unguard(&mut self, cgroup: u64) {
+        // Fails only if it is not there.
+        let _ = self.guarded.remove(&cgroup);
+    }
+
+    /// The map behind the cells, for the releaser.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.map.fd().as_fd()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use monitor_common::Drops;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// `Drops` for aya.
 #[derive(Clone, Copy)]
@@ -17,7 +17,7 @@ unsafe impl aya::Pod for Counts {}
 pub struct DropMap(PerCpuArray<MapData, Counts>);
 
 /// One CPU's losses since the programs were loaded, in records (`lineage`: processes).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuDrops {
     /// Which CPU.
     pub cpu: usize,

@@ -1,11 +1,13 @@
 //! The state of each hook as data (DESIGN 5): what `status`, `doctor` and the metrics show.
 
-use serde::Serialize;
+use std::borrow::Cow;
 
-use super::numbers::Hook;
+use serde::{Deserialize, Serialize};
+
+use super::hook::Hook;
 
 /// What became of a hook on this kernel.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", content = "why", rename_all = "snake_case")]
 pub enum ProbeState {
     /// It runs.
@@ -34,21 +36,21 @@ impl ProbeState {
 }
 
 /// A hook and its state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
     /// The hook's name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// `category:event`.
     pub tracepoint: String,
     /// What became of it.
     #[serde(flatten)]
     pub state: ProbeState,
     /// Whether usage comes from it; none: it is no usage hook.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<bool>,
     /// What works without it; none if it runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fallback: Option<&'static str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Cow<'static, str>>,
 }
 
 impl Probe {
@@ -56,8 +58,14 @@ impl Probe {
     #[must_use]
     pub fn new(hook: Hook, state: ProbeState) -> Self {
         let (category, event) = hook.tracepoint();
-        let fallback = (!state.usable()).then(|| hook.fallback());
+        let fallback = (!state.usable()).then(|| Cow::Borrowed(hook.fallback()));
         let counts = hook.counts_usage().then_some(false);
-        Self { name: hook.program(), tracepoint: format!("{category}:{event}"), state, counts, fallback }
+        Self {
+            name: Cow::Borrowed(hook.program()),
+            tracepoint: format!("{category}:{event}"),
+            state,
+            counts,
+            fallback,
+        }
     }
 }

@@ -1,31 +1,22 @@
-//! Loads the kernel programs and attaches them: the one loader. What can't be loaded is a row in the table of
+//! Loads the kernel programs: the one loader. What is loaded it hands over in parts, each to its owner. What can't be loaded is a row in the table of
 //! probes, not an error; only when nothing at all can be loaded is there no [`Programs`].
 
-mod attach;
-mod refused;
-
 use std::error::Error;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 
-use aya::maps::{HashMap, MapData, MapError, RingBuf};
-use aya::programs::tp_btf::BtfTracePointLinkId;
+use aya::maps::{HashMap, RingBuf};
 use aya::{Ebpf, EbpfLoader};
 
-use self::attach::Again;
-use self::refused::{chain, classify, of_btf};
-use super::barred::BarMap;
 use super::btf::Btf;
-use super::cells::Cells;
+use super::cells::DomainCells;
 use super::drops::DropMap;
-use super::numbers::{Hook, NUMBERS};
+use super::events::Events;
+use super::hook::Hook;
+use super::links::refused::{chain, classify, of_btf};
+use super::links::{Links, Probes};
+use super::offsets::NUMBERS;
 use super::probe::{Probe, ProbeState};
+use super::unfollowed::UnfollowedMap;
 use super::workers::WorkerMap;
-
-const HOOKS: usize = Hook::ALL.len();
-
-/// A row for each hook, in the order of [`Hook::ALL`].
-pub type Probes = [Probe; HOOKS];
 
 /// The object of package `monitor-ebpf`, if this build has it.
 #[cfg(ebpf_object)]
@@ -35,20 +26,6 @@ fn object() -> Option<&'static [u8]> {
 
 #[cfg(not(ebpf_object))]
 fn object() -> Option<&'static [u8]> {
-    None
-}
-
-/// The object with programs that do nothing, for measuring; not part of the agent, which does not call this.
-#[cfg(ebpf_object)]
-#[must_use]
-pub fn empty_object() -> Option<&'static [u8]> {
-    Some(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/empty")))
-}
-
-/// None: this build has no kernel side.
-#[cfg(not(ebpf_object))]
-#[must_use]
-pub fn empty_object() -> Option<&'static [u8]> {
     None
 }
 
@@ -70,40 +47,21 @@ impl KernelLog {
     }
 }
 
-/// What the programs log, on its way to the log of the process.
-pub type KernelLogger = aya_log::EbpfLogger<&'static dyn log::Log>;
-
-/// The loaded programs and their maps.
+/// The loaded programs in parts, each of which goes to its owner.
 pub struct Programs {
-    ebpf: Ebpf,
-    probes: Probes,
-    /// Which hook counts usage.
-    usage: Option<Hook>,
-    /// What is taken instead of it, first to last.
-    order: Vec<Hook>,
-    /// What the programs push.
-    pub events: RingBuf<MapData>,
+    /// Which hooks run.
+    pub links: Links,
     /// The domains' shared state.
-    pub cells: Cells,
-    guarded: HashMap<MapData, u64, u32>,
-    /// Which worker a process belongs to, and whom the brake holds.
+    pub cells: DomainCells,
+    /// Which worker a process belongs to, whom the brake holds, and whose forks are not followed.
     pub workers: WorkerMap,
-    /// Whose forks are not followed.
-    pub barred: BarMap,
-    /// Programs that are loaded later name it by its descriptor, as they do the others.
-    cells_map: MapData,
-    links: [Option<BtfTracePointLinkId>; HOOKS],
-    /// Those that were refused for a reason that passes.
-    again: [Option<Again>; HOOKS],
-    /// The fork hook is loaded, and off only because the exit hook is not there.
-    lineage_waits: bool,
-    /// What could not be pushed.
-    pub drops: DropMap,
+    /// What they push, and what they could not.
+    pub events: Events,
 }
 
 impl Programs {
     /// Loads everything that this kernel takes and attaches the hooks that are always on (exit, lineage); one
-    /// that counts usage is chosen by [`Programs::choose`] and attached by [`Programs::attach_usage`]. With `log` they log
+    /// that counts usage is chosen by [`Links::choose`] and attached by [`Links::attach_usage`]. With `log` they log
     /// each record that they push.
     ///
     /// # Errors
@@ -146,11 +104,11 @@ impl Programs {
         let mut programs =
             Self::with_maps(ebpf, probes).map_err(|error| all(ProbeState::Failed(chain(&*error))))?;
         for hook in Hook::ALL {
-            if programs.usable(hook) {
-                programs.load_hook(hook, Some(&types));
+            if programs.links.usable(hook) {
+                programs.links.load_hook(hook, Some(&types));
             }
         }
-        programs.attach_those_always_on();
+        programs.links.attach_those_always_on();
         Ok(programs)
     }
 
@@ -160,83 +118,14 @@ impl Programs {
         let events = RingBuf::try_from(take("EVENTS")?)?;
         let guarded = HashMap::try_from(take("GUARDED")?)?;
         let workers = WorkerMap::new(take("WORKERS")?, take("LET_GO")?)?;
-        let barred = BarMap::new(take("BARRED")?)?;
+        let workers = workers.with_unfollowed(UnfollowedMap::new(take("BARRED")?)?);
         let drops = DropMap::new(take("DROPS")?)?;
-        let (cells, cells_map) = match take("CELLS")? {
-            aya::maps::Map::Array(data) => (Cells::map(data.fd())?, data),
+        let cells = match take("CELLS")? {
+            aya::maps::Map::Array(data) => DomainCells::new(data, guarded)?,
             _ => return Err("CELLS is no array".into()),
         };
-        Ok(Self {
-            ebpf,
-            probes,
-            usage: None,
-            order: Vec::new(),
-            events,
-            cells,
-            guarded,
-            workers,
-            barred,
-            cells_map,
-            links: [const { None }; HOOKS],
-            again: [None; HOOKS],
-            lineage_waits: false,
-            drops,
-        })
-    }
-
-    /// The reader of what the programs log; once.
-    ///
-    /// # Errors
-    /// If it was taken, or its buffer can't be mapped.
-    pub fn take_logger(&mut self) -> Result<KernelLogger, aya_log::Error> {
-        aya_log::EbpfLogger::init(&mut self.ebpf)
-    }
-
-    /// The hooks and their states, in the order of [`Hook::ALL`].
-    #[must_use]
-    pub fn probes(&self) -> &Probes {
-        &self.probes
-    }
-
-    /// Whether a hook runs.
-    #[must_use]
-    pub fn attached(&self, hook: Hook) -> bool {
-        self.probes[hook as usize].state == ProbeState::Attached
-    }
-
-    /// Whether a hook runs, or can be made to.
-    #[must_use]
-    pub fn usable(&self, hook: Hook) -> bool {
-        self.probes[hook as usize].state.usable()
-    }
-
-    /// Counts a cgroup's memory in a cell from now on. `cgroup` is the inode of its directory in the memory
-    /// hierarchy.
-    ///
-    /// # Errors
-    /// If the map is full or the kernel refuses.
-    pub fn guard(&mut self, cgroup: u64, cell: u32) -> Result<(), MapError> {
-        self.guarded.insert(cgroup, cell, 0)
-    }
-
-    /// Counts a cgroup's memory in its guarded ancestor again. What is not guarded is left alone.
-    pub fn unguard(&mut self, cgroup: u64) {
-        // Fails only if it is not there.
-        let _ = self.guarded.remove(&cgroup);
-    }
-
-    /// A descriptor of the ring buffer, readable when there are records.
-    ///
-    /// # Errors
-    /// If it can't be duplicated.
-    pub fn events_fd(&self) -> io::Result<std::sync::Arc<std::os::fd::OwnedFd>> {
-        self.events.as_fd().try_clone_to_owned().map(std::sync::Arc::new)
-    }
-
-    /// The map behind the cells, for the releaser.
-    #[must_use]
-    pub fn cells_fd(&self) -> BorrowedFd<'_> {
-        self.cells_map.fd().as_fd()
+        let links = Links::new(ebpf, probes);
+        Ok(Self { links, cells, workers, events: Events { ring: events, drops } })
     }
 
     /// The rows of hooks that are not used.

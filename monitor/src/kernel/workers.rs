@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use aya::maps::{HashMap, IterableMap as _, Map, MapData, MapError};
 use monitor_common::{ON_ITS_WAY, WorkerEntry, holds};
 
+use super::unfollowed::UnfollowedMap;
 use crate::units::{Nanos, Pid};
 use crate::worker::WorkerId;
 
@@ -15,17 +16,19 @@ const NO_EXIST: u64 = 1;
 /// `WorkerEntry` for aya.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Entry(WorkerEntry);
+struct MapEntry(WorkerEntry);
 
 // SAFETY: two u64, no padding, every bit pattern is a value.
-unsafe impl aya::Pod for Entry {}
+unsafe impl aya::Pod for MapEntry {}
 
 /// See the module.
 pub struct WorkerMap {
     /// `WORKERS` of the object. What stands in an entry when it was stopped is the programs' alone.
-    entries: HashMap<MapData, u32, Entry>,
+    entries: HashMap<MapData, u32, MapEntry>,
     /// `LET_GO` of the object: written on this side alone.
     let_go: HashMap<MapData, u32, u64>,
+    /// The agent's alone: the releaser has no use for it.
+    unfollowed: Option<UnfollowedMap>,
 }
 
 /// The descriptors of the two maps, to be inherited.
@@ -54,7 +57,28 @@ impl WorkerMap {
     /// # Errors
     /// If one has another form.
     pub fn new(entries: Map, let_go: Map) -> Result<Self, MapError> {
-        Ok(Self { entries: entries.try_into()?, let_go: let_go.try_into()? })
+        Ok(Self { entries: entries.try_into()?, let_go: let_go.try_into()?, unfollowed: None })
+    }
+
+    /// With the map of workers whose forks are not followed.
+    #[must_use]
+    pub fn with_unfollowed(self, unfollowed: UnfollowedMap) -> Self {
+        Self { unfollowed: Some(unfollowed), ..self }
+    }
+
+    /// From now on a worker's processes' children are not entered, and no record tells of them.
+    ///
+    /// # Errors
+    /// If the map is full or the kernel refuses.
+    pub fn stop_following(&mut self, worker: WorkerId) -> Result<(), MapError> {
+        self.unfollowed.as_mut().map_or(Ok(()), |map| map.stop_following(worker))
+    }
+
+    /// They are again.
+    pub fn follow_again(&mut self, worker: WorkerId) {
+        if let Some(map) = &mut self.unfollowed {
+            map.follow_again(worker);
+        }
     }
 
     /// The same maps in another process, which inherited their descriptors.
@@ -81,7 +105,8 @@ impl WorkerMap {
     /// # Errors
     /// If the map is full or the kernel refuses.
     pub fn add(&mut self, pid: Pid, worker: WorkerId) -> Result<(), MapError> {
-        match self.entries.insert(pid.0, Entry(WorkerEntry { worker: worker.0, stopped_at: 0 }), NO_EXIST) {
+        match self.entries.insert(pid.0, MapEntry(WorkerEntry { worker: worker.0, stopped_at: 0 }), NO_EXIST)
+        {
             Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => {
                 Ok(())
             }
@@ -94,13 +119,13 @@ impl WorkerMap {
     /// # Errors
     /// If the map is full or the kernel refuses.
     pub fn set(&mut self, pid: Pid, worker: WorkerId) -> Result<(), MapError> {
-        self.entries.insert(pid.0, Entry(WorkerEntry { worker: worker.0, stopped_at: 0 }), 0)
+        self.entries.insert(pid.0, MapEntry(WorkerEntry { worker: worker.0, stopped_at: 0 }), 0)
     }
 
     /// The worker that a process belongs to. None once it began to exit.
     #[must_use]
     pub fn worker_of(&self, pid: Pid) -> Option<WorkerId> {
-        self.entries.get(&pid.0, 0).ok().map(|Entry(entry)| WorkerId(entry.worker))
+        self.entries.get(&pid.0, 0).ok().map(|MapEntry(entry)| WorkerId(entry.worker))
     }
 
     /// Forgets a process. One that is not known is left alone.
@@ -113,7 +138,7 @@ impl WorkerMap {
     /// When the brake stopped this process; none if it did not, or it was let go.
     #[must_use]
     pub fn stopped_at(&self, pid: Pid) -> Option<Nanos> {
-        let Entry(entry) = self.entries.get(&pid.0, 0).ok()?;
+        let MapEntry(entry) = self.entries.get(&pid.0, 0).ok()?;
         holds(entry.stopped_at, self.let_go_at(pid)).then_some(Nanos(entry.stopped_at))
     }
 
@@ -155,7 +180,7 @@ impl WorkerMap {
 
     /// Every process, with when it was last stopped, 0 for never.
     fn all(&self) -> Vec<StoppedEntry> {
-        let entry = |(pid, Entry(entry)): (u32, Entry)| StoppedEntry {
+        let entry = |(pid, MapEntry(entry)): (u32, MapEntry)| StoppedEntry {
             worker: WorkerId(entry.worker),
             pid: Pid(pid),
             since: Nanos(entry.stopped_at),

@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 
-use super::alone::{NotOwn, Own};
+use super::exclusive::{NotOwn, Own};
 use crate::units::Pid;
 
 /// See the module. Holds the directory and the file open, so that it never means a cgroup of the same name.
@@ -42,7 +42,7 @@ impl OwnCgroup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kill::alone::tests;
+    use crate::kill::exclusive::tests;
     use std::fs;
 
     fn cgroup(procs: &str) -> Option<tempfile::TempDir> {

@@ -2,12 +2,10 @@
 
 use std::path::Path;
 
-use super::process::{PF_EXITING, Process, stat};
+use super::process::Process;
 use crate::memory::process::all;
+use crate::proc_stat::Stat;
 use crate::units::Pid;
-
-/// SIGKILL among the pending signals.
-const KILLED: u64 = 1 << (libc::SIGKILL - 1);
 
 /// All processes that are. Who cannot be looked at is not among them.
 #[must_use]
@@ -17,13 +15,12 @@ pub fn dying(procfs: &Path) -> Vec<Process> {
 }
 
 fn open(procfs: &Path, pid: Pid) -> Option<Process> {
-    let process = Process::open_unchecked(pid).ok()?;
     // Of a process whose first thread is a zombie others may live. Its pidfd says when the last is gone.
-    (dies(procfs, pid) && !process.ended()).then_some(process)
+    Process::open_proven(pid, || dies(procfs, pid)).ok().flatten()
 }
 
 fn dies(procfs: &Path, pid: Pid) -> bool {
-    stat(procfs, pid).is_ok_and(|stat| stat.flags & PF_EXITING != 0 || stat.pending & KILLED != 0)
+    Stat::of(procfs, pid).is_ok_and(|stat| stat.exits() || stat.killed())
 }
 
 #[cfg(test)]

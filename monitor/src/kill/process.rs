@@ -1,7 +1,6 @@
 //! The identity of a process: a pidfd, which never means another process, and the start time that proves which
 //! one it was opened for.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -12,6 +11,7 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::credentials;
 use super::error::{OpenError, SignalError};
+use crate::proc_stat::Stat;
 use crate::units::Pid;
 
 /// A process that can be signalled without mistaking it.
@@ -20,22 +20,6 @@ pub struct Process {
     pid: Pid,
     fd: Arc<OwnedFd>,
 }
-
-/// What of /proc/PID/stat identifies and excludes.
-pub(super) struct Stat {
-    state: u8,
-    pub(super) flags: u64,
-    start_time: u64,
-    /// The signals that wait for its first thread, one bit each. SIGKILL waits for each thread of a process
-    /// (`complete_signal` in kernel/signal.c).
-    pub(super) pending: u64,
-}
-
-/// Set for processes that exit (include/linux/sched.h).
-pub(super) const PF_EXITING: u64 = 0x4;
-
-/// Set for kernel threads (include/linux/sched.h).
-const PF_KTHREAD: u64 = 0x0020_0000;
 
 impl Process {
     /// Opens the process that has `pid` and checks that it is the one that started at `start_time` (clock ticks
@@ -54,7 +38,7 @@ impl Process {
         if process.signal_zero().is_err() {
             return Err(OpenError::Gone(pid));
         }
-        if stat.flags & PF_KTHREAD != 0 {
+        if stat.of_the_kernel() {
             return Err(OpenError::Never { pid, what: "a kernel thread" });
         }
         if let Some(expected) = start_time
@@ -62,7 +46,7 @@ impl Process {
         {
             return Err(OpenError::Another { pid, expected, found: stat.start_time });
         }
-        if matches!(stat.state, b'Z' | b'X') {
+        if stat.has_ended() {
             return Err(OpenError::Zombie(pid));
         }
         Ok(process)
@@ -80,6 +64,19 @@ impl Process {
             // EINVAL: the id of a thread that is no process.
             Err(Errno::SRCH | Errno::INVAL) => Err(OpenError::Gone(pid)),
             Err(error) => Err(OpenError::Broken { pid, error: error.into() }),
+        }
+    }
+
+    /// Opens whatever has `pid` now, and takes it if `proof` says then that the pid still means what it meant: what is
+    /// proven after it was opened is what was opened. `None`: it has ended, or is another.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn open_proven(pid: Pid, proof: impl FnOnce() -> bool) -> Result<Option<Self>, OpenError> {
+        match Self::open_unchecked(pid) {
+            Ok(process) => Ok((proof() && !process.ended()).then_some(process)),
+            Err(OpenError::Gone(_)) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -162,6 +159,14 @@ impl Process {
         }
     }
 
+    /// Sends SIGCONT to one that was stopped. A refusal is said: nothing else can be done about it.
+    pub fn resume(&self) {
+        match self.signal(Signal::CONT) {
+            Ok(()) | Err(SignalError::Gone) => {}
+            Err(error) => tracing::error!(pid = %self.pid, %error, "a stopped worker cannot be continued"),
+        }
+    }
+
     /// Whether it can still be signalled: it has not been reaped.
     fn signal_zero(&self) -> Result<(), Errno> {
         // A pidfd of a reaped process polls readable and hung up; of a zombie readable; of a living one nothing.
@@ -186,68 +191,28 @@ pub fn start_time(procfs: &Path, pid: Pid) -> Result<u64, OpenError> {
     stat(procfs, pid).map(|stat| stat.start_time)
 }
 
-/// The state of a process, as field 3 of proc_pid_stat(5) has it: `T` is stopped.
-///
-/// # Errors
-/// If there is no such process.
-pub fn state(procfs: &Path, pid: Pid) -> Result<u8, OpenError> {
-    stat(procfs, pid).map(|stat| stat.state)
-}
-
 /// Whether a process has begun to exit, or is gone: no signal changes anything for it.
 #[must_use]
 pub fn ending(procfs: &Path, pid: Pid) -> bool {
     match stat(procfs, pid) {
-        Ok(stat) => stat.flags & PF_EXITING != 0 || matches!(stat.state, b'Z' | b'X'),
+        Ok(stat) => stat.ends(),
         Err(error) => matches!(error, OpenError::Gone(_)),
     }
 }
 
-pub(super) fn stat(procfs: &Path, pid: Pid) -> Result<Stat, OpenError> {
-    let path = procfs.join(pid.to_string()).join("stat");
-    let text = fs::read(path).map_err(|error| match error.raw_os_error() {
-        Some(libc::ENOENT | libc::ESRCH) => OpenError::Gone(pid),
+fn stat(procfs: &Path, pid: Pid) -> Result<Stat, OpenError> {
+    Stat::of(procfs, pid).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => OpenError::Gone(pid),
         _ => OpenError::Broken { pid, error },
-    })?;
-    parse_stat(&text).ok_or_else(|| OpenError::Broken {
-        pid,
-        error: io::Error::new(io::ErrorKind::InvalidData, "its stat file is malformed"),
     })
-}
-
-/// Fields 3 (state), 9 (flags), 22 (starttime) and 31 (signal) of proc_pid_stat(5). The command in parentheses may hold spaces
-/// and parentheses itself: what counts comes after the last one.
-fn parse_stat(text: &[u8]) -> Option<Stat> {
-    let end = text.iter().rposition(|byte| *byte == b')')?;
-    let mut fields = text.get(end + 2..)?.split(|byte| *byte == b' ');
-    let state = *fields.next()?.first()?;
-    let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse::<u64>().ok();
-    let flags = number(fields.nth(5)?)?;
-    let start_time = number(fields.nth(12)?)?;
-    let pending = number(fields.nth(8)?)?;
-    Some(Stat { state, flags, start_time, pending })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
     use std::process::Command;
 
-    #[test]
-    fn a_command_with_parentheses_and_spaces_does_not_shift_the_fields() {
-        let text =
-            b"42 (a) b (c)) S 1 42 42 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 200 3 4 5 6 7 8 256 9";
-        let stat = parse_stat(text).unwrap();
-        let found = (stat.state, stat.flags, stat.start_time, stat.pending);
-        assert_eq!(found, (b'S', 4_194_304, 98765, 256));
-        for name in ["a b", ") 1 2", "((", ""] {
-            let text =
-                format!("17 ({name}) S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 99 1 2 3 4 5 6 7 0");
-            assert_eq!(parse_stat(text.as_bytes()).map(|stat| stat.start_time), Some(4711), "{name:?}");
-        }
-        assert!(parse_stat(b"42 (x").is_none());
-        assert!(parse_stat(b"42 (x) S 1").is_none());
-    }
+    use super::*;
 
     #[test]
     fn a_process_is_known_by_its_start_time() {

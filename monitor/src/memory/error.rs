@@ -5,6 +5,10 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+/// The longest text a reading takes. `memory.stat` is at most a page by the kernel's own rule
+/// (mm/memcontrol.c, `SEQ_BUF_SIZE`), meminfo about 1.6 KB.
+pub(crate) const CAPACITY: usize = 8192;
+
 /// Why something could not be read. Cheap to clone, and made without a heap allocation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -116,7 +120,7 @@ pub enum Defect {
     #[error("appears twice")]
     Twice,
     /// More text than the kernel writes into any of these files.
-    #[error("is longer than the {} bytes that are read", super::file::CAPACITY)]
+    #[error("is longer than the {} bytes that are read", CAPACITY)]
     TooLong,
     /// Each number is one, but they cannot be true together.
     #[error("{0}")]

@@ -8,11 +8,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::error::{Defect, Flaw, ReadError};
-
-/// The longest text a reading takes. `memory.stat` is at most a page by the kernel's own rule
-/// (mm/memcontrol.c, `SEQ_BUF_SIZE`), meminfo about 1.6 KB.
-pub(crate) const CAPACITY: usize = 8192;
+use super::error::{CAPACITY, Defect, Flaw, ReadError};
 
 /// Where a file's text lands; one serves any number of files in turn.
 #[derive(Debug)]

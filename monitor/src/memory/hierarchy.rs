@@ -30,15 +30,13 @@ pub enum Version {
     V2,
 }
 
-/// The controller whose hierarchy is looked for, unless it is said otherwise.
+/// The controller whose hierarchy is looked for, as PROCFS/PID/cgroup names it.
 const MEMORY: &str = "memory";
 
 /// The hierarchy of the memory controller, as mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hierarchy {
     version: Version,
-    /// v1: whose hierarchy it is, as PROCFS/PID/cgroup names it.
-    controller: &'static str,
     /// The directory of the root cgroup, as far as this mount shows it.
     root: PathBuf,
     /// Where the mount's root lies, in the paths that PROCFS/PID/cgroup uses. `/` unless a container's mount
@@ -64,14 +62,14 @@ impl Hierarchy {
             // A root without the controller beside a v1 hierarchy that has it: v1 holds the memory.
             && (listed || !v1_has_files)
         {
-            return Ok(Self::at(Version::V2, MEMORY, cgroupfs.to_path_buf(), procfs, listed));
+            return Ok(Self::at(Version::V2, cgroupfs.to_path_buf(), procfs, listed));
         }
         let unified = cgroupfs.join("unified");
         if !v1_has_files && lists_memory(&unified)? == Some(true) {
-            return Ok(Self::at(Version::V2, MEMORY, unified, procfs, true));
+            return Ok(Self::at(Version::V2, unified, procfs, true));
         }
         if v1.is_dir() {
-            return Ok(Self::at(Version::V1, MEMORY, v1, procfs, true));
+            return Ok(Self::at(Version::V1, v1, procfs, true));
         }
         Err(ReadError::NoController { path: cgroupfs.into() })
     }
@@ -82,18 +80,10 @@ impl Hierarchy {
     pub fn unified(cgroupfs: &Path, procfs: &Path) -> Option<Self> {
         let roots = [cgroupfs.to_path_buf(), cgroupfs.join("unified")];
         let root = roots.into_iter().find(|root| root.join("cgroup.controllers").is_file())?;
-        Some(Self::at(Version::V2, MEMORY, root, procfs, true))
+        Some(Self::at(Version::V2, root, procfs, true))
     }
 
-    /// The v1 hierarchy of the freezer. `None`: it is not mounted there.
-    #[must_use]
-    pub fn freezer(cgroupfs: &Path, procfs: &Path) -> Option<Self> {
-        let root = cgroupfs.join("freezer");
-        let mounted = root.join("cgroup.procs").is_file();
-        mounted.then(|| Self::at(Version::V1, "freezer", root, procfs, true))
-    }
-
-    fn at(version: Version, controller: &'static str, root: PathBuf, procfs: &Path, listed: bool) -> Self {
+    fn at(version: Version, root: PathBuf, procfs: &Path, listed: bool) -> Self {
         let mounted = std::fs::read(procfs.join("self/mountinfo"))
             .ok()
             .zip(root.canonicalize().ok())
@@ -102,9 +92,9 @@ impl Hierarchy {
             // a path that does not fit is found missing.
             .unwrap_or_else(|| "/".into());
         let own = std::fs::read(procfs.join("self/cgroup")).unwrap_or_default();
-        let namespace = listed_path(&own, version, controller)
+        let namespace = listed_path(&own, version, MEMORY)
             .and_then(|own| namespace::root_in(&root, &mounted, own, std::process::id()));
-        Self { version, controller, root, mounted, namespace, listed }
+        Self { version, root, mounted, namespace, listed }
     }
 
     /// v1 or v2.
@@ -150,10 +140,10 @@ impl Hierarchy {
             other => other,
         })?;
         let key = match self.version {
-            Version::V1 => self.controller,
+            Version::V1 => MEMORY,
             Version::V2 => "0::",
         };
-        let listed = listed_path(&text, self.version, self.controller)
+        let listed = listed_path(&text, self.version, MEMORY)
             .ok_or_else(|| ReadError::Missing { path: file.as_path().into(), key: Some(key) })?;
         let outside = || ReadError::Outside {
             path: file.as_path().into(),

@@ -134,6 +134,11 @@ pub(super) fn rss(procfs: &Path, pid: Pid) -> Result<Bytes, ReadError> {
     kib(status(procfs, pid)?, "VmRSS:").map(Option::unwrap_or_default)
 }
 
+/// The private memory of a process (RssAnon), which is nobody else's: cheap, and less than what it holds.
+pub(crate) fn private(procfs: &Path, pid: Pid) -> Result<Bytes, ReadError> {
+    kib(status(procfs, pid)?, "RssAnon:").map(Option::unwrap_or_default)
+}
+
 /// Pss of PROCFS/PID/smaps_rollup.
 fn pss(procfs: &Path, pid: Pid) -> Result<Bytes, ReadError> {
     let file = read(procfs, pid, "smaps_rollup")?;

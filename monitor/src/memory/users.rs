@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::meminfo;
 use super::process::{self, ProcessMemory};
 use super::{CgroupPath, Hierarchy, ReadError};
+use crate::printable::is_hidden;
 use crate::units::{Bytes, MemoryKind, Pid};
 
 /// SPEC 8: commands are cut at this many characters.
@@ -112,6 +113,25 @@ pub fn top(
     Ok(Users { top, complete, huge_pages })
 }
 
+/// What the processes of the node, or of a cgroup and those below it, hold privately, less those that are left out
+/// (in order). Who ends meanwhile, or cannot be looked into, counts as nothing.
+///
+/// # Errors
+/// As [`top`].
+pub(crate) fn private_but(
+    procfs: &Path,
+    within: Option<(&Hierarchy, &CgroupPath)>,
+    but: &[Pid],
+) -> Result<Bytes, ReadError> {
+    let pids = match within {
+        None => process::all(procfs)?,
+        Some((hierarchy, cgroup)) => members(&hierarchy.dir(cgroup))?,
+    };
+    let others = pids.into_iter().filter(|pid| but.binary_search(pid).is_err());
+    let held = others.map(|pid| process::private(procfs, pid).unwrap_or_default());
+    Ok(held.fold(Bytes(0), Bytes::saturating_add))
+}
+
 /// The processes of the cgroup at `dir` and of those below it.
 ///
 /// # Errors
@@ -155,7 +175,7 @@ fn printable(line: &[u8], length: usize) -> String {
     for character in String::from_utf8_lossy(line).chars() {
         let piece = match character {
             '\0' => " ".to_owned(),
-            control if control.is_control() || is_invisible(control) => control.escape_unicode().to_string(),
+            hidden if is_hidden(hidden) => hidden.escape_unicode().to_string(),
             plain => plain.to_string(),
         };
         let characters = piece.chars().count();
@@ -166,11 +186,6 @@ fn printable(line: &[u8], length: usize) -> String {
         out.push_str(&piece);
     }
     out
-}
-
-/// Characters that reorder or break a line without being control characters.
-fn is_invisible(character: char) -> bool {
-    matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

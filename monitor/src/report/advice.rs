@@ -12,7 +12,7 @@ pub(super) fn after_kill(
     unhelpful: Option<Unhelpful>,
 ) -> Vec<String> {
     let mut advice = Vec::new();
-    if let Some(Unhelpful { candidates_hold, others_hold }) = unhelpful {
+    if let Some(Unhelpful { candidates_hold, others_hold, .. }) = unhelpful {
         advice.push(format!(
             "Killing workers cannot help: all candidates together hold {candidates_hold}, and {others_hold} are held \
              by others; see the top memory users. unhelpful_kills = \"skip\" spares the workers in this case"

@@ -18,6 +18,8 @@ fn input(worker: u64, owner: &str, max_retries: u32, memory: u64) -> Input {
         started: Nanos(worker),
         idle_ever_leased: None,
         memory: Some(Bytes(memory)),
+        priority: 0,
+        memory_declared: None,
     }
 }
 
@@ -65,7 +67,6 @@ pub(crate) fn record() -> KillRecord {
         total: Bytes(1000),
         times: Times { crossing: ms(0), decision: ms(1), signal: ms(2), dead: ms(30), memory_back: None },
         cgroup_kill: None,
-        freezer: None,
         confirmed: true,
         memory_late: false,
         dry_run: false,
@@ -105,6 +106,15 @@ fn reserved_huge_pages_are_named_beside_the_top_users() {
 }
 
 #[test]
+fn a_dry_run_is_told_as_what_would_have_been() {
+    let mut report = report();
+    report.kill.dry_run = true;
+    let text = report.to_string();
+    assert!(text.contains("would kill 7 (dry run") && text.contains("Would kill: w2"), "{text}");
+    assert!(!text.contains("Killed") && !text.contains("(killed)"), "{text}");
+}
+
+#[test]
 fn nothing_in_a_report_commands_a_terminal() {
     let mut report = report();
     let evil = || "\u{1b}[2J\r".to_owned();
@@ -133,7 +143,10 @@ fn the_same_facts_are_json_with_the_keys_of_the_list_of_kills() {
 fn it_says_when_no_kill_can_help() {
     let usage = |used| Usage { total: Bytes(1000), used: Bytes(used), threshold: Bytes(500) };
     let found = Unhelpful::of(usage(900), [Some(Bytes(100)), Some(Bytes(200))]);
-    assert_eq!(found, Some(Unhelpful { candidates_hold: Bytes(300), others_hold: Bytes(600) }));
+    assert_eq!(
+        found,
+        Some(Unhelpful { candidates_hold: Bytes(300), others_hold: Bytes(600), took: Bytes(0) })
+    );
     assert_eq!(Unhelpful::of(usage(800), [Some(Bytes(300))]), None, "at the threshold is not above it");
     assert_eq!(Unhelpful::of(usage(900), [Some(Bytes(1)), None]), None, "unknown is not nothing");
     let mut decision = decision();

@@ -16,7 +16,7 @@ impl Display for Report {
             self.victim(victim, f)?;
         }
         if self.kill.others > 0 {
-            writeln!(f, "Killed: {} more, of other users", self.kill.others)?;
+            writeln!(f, "{}: {} more, of other users", verb(&self.kill), self.kill.others)?;
         }
         self.runners_up(f)?;
         times(&self.kill, f)?;
@@ -37,8 +37,12 @@ impl Display for Report {
 
 fn head(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
     let KillRecord { id, used, total, threshold, policy, .. } = kill;
-    let dry = if kill.dry_run { " (dry run: nobody is signalled)" } else { "" };
-    writeln!(f, "Out of memory in {}: kill {id}{dry}", kill.domain.escape_debug())?;
+    let domain = kill.domain.escape_debug();
+    if kill.dry_run {
+        writeln!(f, "Over the threshold in {domain}: would kill {id} (dry run: nobody was signalled)")?;
+    } else {
+        writeln!(f, "Out of memory in {domain}: kill {id}")?;
+    }
     let excess = used.saturating_sub(*threshold);
     writeln!(
         f,
@@ -56,13 +60,15 @@ fn head(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
     if let Some(cgroup) = &kill.cgroup_kill {
         writeln!(f, "Its own cgroup (cgroup.kill): {}", printable(cgroup))?;
     }
-    if let Some(freezer) = &kill.freezer {
-        writeln!(f, "Its own freezer cgroup: {}", printable(freezer))?;
-    }
     if let Some(refused) = &kill.refused {
         writeln!(f, "Not signalled: {}", refused.escape_debug())?;
     }
     Ok(())
+}
+
+/// What is said of a victim, and of the kill.
+fn verb(kill: &KillRecord) -> &'static str {
+    if kill.dry_run { "Would kill" } else { "Killed" }
 }
 
 fn times(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
@@ -87,7 +93,7 @@ impl Report {
     fn victim(&self, victim: &VictimRecord, f: &mut Formatter<'_>) -> fmt::Result {
         let VictimRecord { worker, pid, why, .. } = victim;
         let kind = printable(&victim.kind);
-        write!(f, "Killed: {worker}")?;
+        write!(f, "{}: {worker}", verb(&self.kill))?;
         if let Some(name) = &victim.name {
             write!(f, " {name:?}")?;
         }
@@ -148,7 +154,7 @@ impl Report {
         }
         users.top.iter().try_for_each(|user| {
             let killed = if self.kill.victims.iter().any(|victim| Some(victim.pid) == user.pid) {
-                " (killed)"
+                if self.kill.dry_run { " (would be killed)" } else { " (killed)" }
             } else {
                 ""
             };

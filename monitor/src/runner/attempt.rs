@@ -1,5 +1,6 @@
 //! One process of a workload: held, registered, let go, and watched to its end.
 
+use std::fs::File;
 use std::io;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::link::{Link, News};
 use super::signals::{Received, Signals};
 use super::{Plan, RunError, say};
 use crate::control::protocol::{KindName, Register, Verdict};
-use crate::retry::Exit;
+use crate::retry::{Exit, KilledBy};
 use crate::units::Pid;
 use crate::worker::{Kind, WorkerId};
 
@@ -27,17 +28,22 @@ pub(super) enum Ended {
     /// By itself or by somebody, but not by the agent.
     Otherwise {
         exit: Exit,
+        /// How long it ran.
+        ran: Duration,
         /// The runner was told to stop, and this is the effect.
         told: bool,
     },
-    /// By the agent.
+    /// For memory.
     Killed {
+        by: KilledBy,
         pid: Pid,
         verdict: Verdict,
         told: bool,
         /// The report of the kill, if it came already.
         report: Option<String>,
     },
+    /// With the worker that owned it.
+    OwnerDied,
     /// It never became the command.
     NotRun(io::Error),
     /// The runner was told to stop before the command ran.
@@ -51,9 +57,12 @@ pub(super) struct Attempt<'a> {
     pub(super) link: &'a mut Link,
     pub(super) signals: &'a Signals,
     pub(super) events: &'a mut Events,
+    /// What the command reads, if not the runner's standard input.
+    pub(super) input: Option<File>,
 }
 
 /// What was heard while it ran.
+#[derive(Default)]
 struct Heard {
     /// Its ids: one for each agent that it met. A late verdict on an earlier process is not about this one.
     ids: Vec<WorkerId>,
@@ -61,29 +70,44 @@ struct Heard {
     /// The last report, and of which kill.
     report: Option<(u64, String)>,
     stop: Option<(Received, Instant)>,
+    /// The signals that reached the runner, one bit each.
+    signals: u64,
+    /// Its owner is gone, and the agent ends it.
+    owner_died: bool,
 }
 
 impl Attempt<'_> {
     pub(super) async fn run(mut self) -> Result<Ended, RunError> {
         let setup = |step| move |source| RunError::Setup { step, source };
-        let mut held = Held::start(&self.plan.command, &self.plan.socket)
+        let inherited = self.signals.inherited();
+        let mut held = Held::start(self.plan, inherited, self.input.take())
             .map_err(setup("start a process for the command"))?;
+        self.signals.command(Some(held.pid()));
         // What was said of the process before this one is nothing to this one.
         while self.link.news.try_recv().is_ok() {}
         let worker = match self.register(&held).await {
             Ok(Ok(worker)) => worker,
             Ok(Err(stop)) => {
                 held.give_up().await;
+                self.signals.command(None);
                 return Ok(Ended::StoppedBefore(stop));
             }
             Err(error) => {
                 held.give_up().await;
+                self.signals.command(None);
                 return Err(error);
             }
         };
-        self.events.write(&Event::Registered { worker, pid: held.pid(), attempt: self.number });
+        let (pid, attempt) = (held.pid(), self.number);
+        self.events.write(&match worker {
+            Some(worker) => Event::Registered { worker, pid, attempt },
+            None => Event::Unguarded { pid, attempt },
+        });
+        let started = Instant::now();
         held.open(worker);
         let (end, mut heard) = self.watch(&mut held, worker).await.map_err(setup("wait for the command"))?;
+        let ran = started.elapsed();
+        self.signals.command(None);
         let exit = match end {
             End::NotRun(error) => {
                 self.link.over().await;
@@ -91,7 +115,7 @@ impl Attempt<'_> {
             }
             End::Ran(exit) => exit,
         };
-        if heard.verdict.is_none() && exit == Exit::Signal(SIGKILL) {
+        if heard.unclear(exit) {
             self.await_verdict(held.pid(), &mut heard).await;
         }
         self.link.over().await;
@@ -99,18 +123,20 @@ impl Attempt<'_> {
         Ok(match heard.verdict {
             // It ended well before the kill could reach it. An actor's end is never its success.
             Some(_) if exit == Exit::Code(0) && matches!(self.plan.kind, Kind::Task { .. }) => {
-                Ended::Otherwise { exit, told }
+                Ended::Otherwise { exit, ran, told }
             }
             Some(verdict) => {
                 let report = heard.report.filter(|(kill, _)| *kill == verdict.kill).map(|(_, text)| text);
-                Ended::Killed { pid: held.pid(), verdict, told, report }
+                Ended::Killed { by: KilledBy::Monitor, pid, verdict, told, report }
             }
-            None => Ended::Otherwise { exit, told },
+            None if heard.owner_died && exit != Exit::Code(0) => Ended::OwnerDied,
+            None => Ended::Otherwise { exit, ran, told },
         })
     }
 
-    /// Makes the held process a worker. `Ok(Err)`: the runner was told to stop meanwhile.
-    async fn register(&self, held: &Held) -> Result<Result<WorkerId, Received>, RunError> {
+    /// Makes the held process a worker; `None`: no agent is there, and it need not be. `Ok(Err)`: the runner was told to
+    /// stop meanwhile.
+    async fn register(&self, held: &Held) -> Result<Result<Option<WorkerId>, Received>, RunError> {
         let (kind, max_retries, max_restarts) = match self.plan.kind {
             Kind::Task { max_retries } => (KindName::Task, Some(max_retries), None),
             Kind::Actor { max_restarts } => (KindName::Actor, None, Some(max_restarts)),
@@ -125,6 +151,9 @@ impl Attempt<'_> {
             name: self.plan.name.clone(),
             attempt: self.number,
             idle: false,
+            detached: self.plan.detached,
+            priority: self.plan.priority,
+            memory: self.plan.memory,
             worker: None,
         });
         tokio::pin!(register);
@@ -132,7 +161,7 @@ impl Attempt<'_> {
             tokio::select! {
                 answer = &mut register => return Ok(Ok(answer?)),
                 received = self.signals.next() => {
-                    if received.asks_to_stop() {
+                    if received.ends_the_runner() {
                         return Ok(Err(received));
                     }
                 }
@@ -140,8 +169,8 @@ impl Attempt<'_> {
         }
     }
 
-    async fn watch(&mut self, held: &mut Held, worker: WorkerId) -> io::Result<(End, Heard)> {
-        let mut heard = Heard { ids: vec![worker], verdict: None, report: None, stop: None };
+    async fn watch(&mut self, held: &mut Held, worker: Option<WorkerId>) -> io::Result<(End, Heard)> {
+        let mut heard = Heard { ids: worker.into_iter().collect(), ..Heard::default() };
         let end = loop {
             tokio::select! {
                 biased;
@@ -160,25 +189,34 @@ impl Attempt<'_> {
     fn hear(&mut self, news: News, pid: Pid, heard: &mut Heard) {
         match news {
             News::Verdict(verdict) if !heard.ids.contains(&verdict.worker) => {}
+            News::OwnerDied(worker) if !heard.ids.contains(&worker) => {}
+            News::OwnerDied(worker) => {
+                say::line(format_args!("{worker} is ended: owner died"));
+                heard.owner_died = true;
+            }
             News::Verdict(verdict) => {
                 say::line(format_args!("{}", say::verdict(&verdict)));
                 heard.verdict = Some(verdict);
             }
             News::Report { kill, text } => heard.report = Some((kill, text)),
             News::Lost(error) => {
-                say::line(format_args!("{error}; the command goes on unguarded until the agent is back"));
+                say::line(format_args!("{error}; the command goes on unguarded until an agent is there"));
             }
+            News::TookOver(path) => say::line(format_args!(
+                "no agent listens any more: this process is the agent now, on {}",
+                path.display()
+            )),
             News::Back(worker) => {
                 heard.ids.push(worker);
-                say::line(format_args!("the agent is back and guards the command as {worker}"));
+                say::line(format_args!("an agent is there and guards the command as {worker}"));
                 self.events.write(&Event::Registered { worker, pid, attempt: self.number });
             }
             News::StillRegistered => {
-                say::line(format_args!("the agent is back; the command was still registered"));
+                say::line(format_args!("an agent is there; the command was still registered"));
             }
             News::Unguarded(refusal) => {
                 say::line(format_args!(
-                    "the agent is back and refused the command, which goes on unguarded: {refusal}"
+                    "an agent is there and refused the command, which goes on unguarded: {refusal}"
                 ));
             }
         }
@@ -207,28 +245,46 @@ const SIGKILL: u8 = 9;
 
 fn pass_on(received: Received, held: &Held, signals: &Signals, heard: &mut Heard) {
     heard.note(received);
-    // What the terminal sent reached the command without us.
-    if !received.by_terminal {
+    // What the command sends to the process that started it is not meant for the command; and what the whole process
+    // group was sent reached it without us.
+    if !received.to_group && received.from != held.pid() {
         held.signal(received.signal);
     }
-    if received.signal == Signal::TSTP {
-        signals.suspend();
+    if received.suspends() {
+        signals.suspend(received);
     }
 }
 
 impl Heard {
     fn note(&mut self, received: Received) {
+        if let Some(bit) = signal_bit(received.signal.as_raw()) {
+            self.signals |= bit;
+        }
         if received.asks_to_stop() {
             self.stop = Some((received, Instant::now()));
         }
     }
 
+    /// Killed, and not yet known by whom: a verdict may be on its way.
+    fn unclear(&self, exit: Exit) -> bool {
+        exit == Exit::Signal(SIGKILL) && self.verdict.is_none() && !self.owner_died && !self.ids.is_empty()
+    }
+
     /// Whether this end is the effect of a signal that the runner got. A Ctrl-C that an interactive command
     /// survived does not make a crash an hour later its effect; a SIGTERM does.
     fn told(&self, exit: Exit) -> bool {
+        if let Exit::Signal(number) = exit
+            && signal_bit(number.into()).is_some_and(|bit| self.signals & bit != 0)
+        {
+            return true;
+        }
         let Some((received, when)) = self.stop else { return false };
         received.signal == Signal::TERM
             || i32::from(exit.status()) == 128 + received.signal.as_raw()
             || when.elapsed() < STOP_WINDOW
     }
+}
+
+fn signal_bit(number: i32) -> Option<u64> {
+    1u64.checked_shl(u32::try_from(number - 1).ok()?)
 }

@@ -1,14 +1,15 @@
 //! `--json-events`: what happens to a workload, one JSON object a line, each written at once (SPEC 11).
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Write};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::{RunError, say};
 use crate::control::protocol::Verdict;
+use crate::retry::KilledBy;
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::WorkerId;
 
@@ -23,8 +24,15 @@ pub(super) enum Event<'a> {
         /// How many processes of this workload there were before.
         attempt: u32,
     },
-    /// The agent killed it.
+    /// The command runs from now on, and no agent knows it.
+    Unguarded {
+        pid: Pid,
+        /// How many processes of this workload there were before.
+        attempt: u32,
+    },
+    /// It was killed for memory.
     Killed {
+        killed_by: KilledBy,
         worker: WorkerId,
         pid: Pid,
         kill: u64,
@@ -42,15 +50,18 @@ pub(super) enum Event<'a> {
     Retried { attempt: u32 },
     /// The command's process ended, but not by the agent; 128 and the number for a signal.
     Exited { code: u8 },
+    /// So many lines before this one were dropped, because nobody read the pipe in time.
+    Dropped { lines: u64 },
     /// The workload failed; the runner exits with this code.
     Failed { code: u8, out_of_memory: bool, reason: String },
 }
 
 impl<'a> Event<'a> {
-    pub(super) fn killed(pid: Pid, verdict: &'a Verdict, delay_ms: Option<u64>) -> Self {
+    pub(super) fn killed(killed_by: KilledBy, pid: Pid, verdict: &'a Verdict, delay_ms: Option<u64>) -> Self {
         // A verdict that was read from the list of kills may lack the sizes, which 0 never is.
         let known = |size: Bytes| (size != Bytes(0)).then_some(size);
         Self::Killed {
+            killed_by,
             worker: verdict.worker,
             pid,
             kill: verdict.kill,
@@ -76,57 +87,124 @@ struct Line<'a> {
     last: Option<Last>,
 }
 
-/// The last process that was registered.
+/// The last process that ran.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Last {
-    worker: WorkerId,
+    /// Null: no agent knew it.
+    worker: Option<WorkerId>,
     pid: Pid,
 }
 
-/// The file, if one was asked for.
+/// The file, if one was asked for. A named pipe is never waited for: what nobody reads is dropped, and counted.
 #[derive(Debug)]
 pub(super) struct Events {
-    file: Option<(File, PathBuf)>,
+    path: Option<PathBuf>,
+    /// None of a named pipe while nobody reads it.
+    file: Option<File>,
     last: Option<Last>,
+    /// What of a line did not fit into the pipe.
+    rest: Vec<u8>,
+    dropped: u64,
+    /// Of them those that the file does not tell of yet.
+    untold: u64,
 }
 
 impl Events {
     /// Opens the file to append to: several runners may share one.
     pub(super) fn open(path: Option<&Path>) -> Result<Self, RunError> {
-        let file = match path {
-            None => None,
-            Some(path) => {
-                match OpenOptions::new().create(true).append(true).custom_flags(follow(path)).open(path) {
-                    Ok(file) => Some((file, path.to_owned())),
-                    Err(source) => return Err(RunError::Events { path: path.into(), source }),
-                }
-            }
-        };
-        Ok(Self { file, last: None })
+        let file = path
+            .map(open)
+            .transpose()
+            .map_err(|source| RunError::Events { path: path.unwrap_or(Path::new("")).into(), source })?;
+        let path = path.map(Path::to_owned);
+        Ok(Self { path, file: file.flatten(), last: None, rest: Vec::new(), dropped: 0, untold: 0 })
     }
 
-    /// Writes one line. If that fails it is said once and the command goes on without.
+    /// Writes one line. If that fails for good it is said once and the command goes on without.
     pub(super) fn write(&mut self, event: &Event<'_>) {
         let last = match *event {
             Event::Registered { worker, pid, .. } => {
-                self.last = Some(Last { worker, pid });
+                self.last = Some(Last { worker: Some(worker), pid });
+                None
+            }
+            Event::Unguarded { pid, .. } => {
+                self.last = Some(Last { worker: None, pid });
                 None
             }
             Event::Killed { .. } => None,
-            Event::Retried { .. } | Event::Exited { .. } | Event::Failed { .. } => self.last,
+            Event::Retried { .. } | Event::Exited { .. } | Event::Failed { .. } | Event::Dropped { .. } => {
+                self.last
+            }
         };
-        let Some((file, path)) = &mut self.file else { return };
-        let written = serde_json::to_vec(&Line { time: now(), event, last }).map_err(Into::into).and_then(
-            |mut line| {
-                line.push(b'\n');
-                file.write_all(&line)
-            },
-        );
-        if let Err(error) = written {
+        let Some(path) = self.path.clone() else { return };
+        if let Err(error) = self.put(&path, &Line { time: now(), event, last }) {
             say::line(format_args!("no more events in {}: {error}", path.display()));
-            self.file = None;
+            self.path = None;
         }
     }
+
+    fn put(&mut self, path: &Path, line: &Line<'_>) -> io::Result<()> {
+        if self.file.is_none() {
+            self.file = open(path)?;
+        }
+        let mut bytes = std::mem::take(&mut self.rest);
+        let rest = bytes.len();
+        if self.untold > 0 {
+            let event = &Event::Dropped { lines: self.untold };
+            end_line(&mut bytes, &Line { time: line.time, event, last: line.last })?;
+        }
+        end_line(&mut bytes, line)?;
+        let written = match &mut self.file {
+            Some(file) => file.write(&bytes),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        };
+        match written {
+            Ok(written) => {
+                self.rest = bytes.split_off(written.min(bytes.len()));
+                self.untold = 0;
+                return Ok(());
+            }
+            // Full: a line that was begun is finished later.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                bytes.truncate(rest);
+                self.rest = bytes;
+            }
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.file = None,
+            Err(error) => return Err(error),
+        }
+        self.dropped += 1;
+        self.untold += 1;
+        Ok(())
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        if let (Some(path), 1..) = (&self.path, self.dropped) {
+            let path = path.display();
+            say::line(format_args!("{path}: {} events were dropped: nobody read them in time", self.dropped));
+        }
+    }
+}
+
+fn end_line(bytes: &mut Vec<u8>, line: &Line<'_>) -> io::Result<()> {
+    serde_json::to_writer(&mut *bytes, line)?;
+    bytes.push(b'\n');
+    Ok(())
+}
+
+/// `None`: a named pipe that nobody reads.
+fn open(path: &Path) -> io::Result<Option<File>> {
+    let flags = libc::O_NONBLOCK | follow(path);
+    match OpenOptions::new().create(true).append(true).custom_flags(flags).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) && is_fifo(path) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_fifo(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo())
 }
 
 fn now() -> Nanos {

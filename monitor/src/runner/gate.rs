@@ -1,7 +1,7 @@
 //! The runner's side of the gate: starts the process that will be the command, holds it until the agent knows
 //! it, and tells how it ended. The other side is [`super::stub`].
 
-use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -12,7 +12,9 @@ use std::process::ExitStatus;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::process::{Child, Command};
 
-use super::stub::SOCKET_VARIABLE;
+use super::Plan;
+use super::signals::Inherited;
+use super::stub::{SOCKET_VARIABLE, UNGUARDED};
 use crate::kill::start_time;
 use crate::retry::Exit;
 use crate::units::Pid;
@@ -40,19 +42,22 @@ pub(super) enum End {
 }
 
 impl Held {
-    /// Starts a process that waits. Its standard streams are the runner's. Dropped before [`Self::open`], it
-    /// ends without having run the command.
-    pub(super) fn start(command: &[OsString], socket: &Path) -> io::Result<Self> {
+    /// Starts a process that waits. Its standard streams are the runner's, but `input` if that is given. Dropped before
+    /// [`Self::open`], it ends without having run the command.
+    pub(super) fn start(plan: &Plan, inherited: Inherited, input: Option<File>) -> io::Result<Self> {
         let (gate, theirs) = UnixStream::pair()?;
         gate.set_nonblocking(true)?;
         // The only descriptor beyond the standard ones that this child gets.
         rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty())?;
-        let child = Command::new("/proc/self/exe")
-            .arg0("monitor")
-            .args([STUB, "--gate", &theirs.as_raw_fd().to_string(), "--"])
-            .args(command)
-            .env(SOCKET_VARIABLE, socket)
-            .spawn()?;
+        let mut stub = Command::new("/proc/self/exe");
+        stub.arg0("monitor").args([STUB, "--gate", &theirs.as_raw_fd().to_string()]);
+        stub.args(["--signals", &inherited.to_string()])
+            .args(plan.ends_with_runner.then_some("--ends-with-runner"));
+        stub.arg("--").args(&plan.command).env(SOCKET_VARIABLE, &plan.socket.path);
+        if let Some(input) = input {
+            stub.stdin(input);
+        }
+        let child = stub.spawn()?;
         drop(theirs);
         let gone = || io::Error::other("the process ended before it could be registered");
         let id = child.id().ok_or_else(gone)?;
@@ -72,10 +77,11 @@ impl Held {
         self.start_time
     }
 
-    /// Lets the command run as this worker.
-    pub(super) fn open(&mut self, worker: WorkerId) {
+    /// Lets the command run as this worker; without one, unguarded.
+    pub(super) fn open(&mut self, worker: Option<WorkerId>) {
+        let word = worker.map_or_else(|| UNGUARDED.to_owned(), |worker| worker.to_string());
         // If the process is gone already, its end tells all there is to tell.
-        let _ = self.gate.write_all(format!("{worker}\n").as_bytes());
+        let _ = self.gate.write_all(format!("{word}\n").as_bytes());
     }
 
     /// Closes the gate and waits for the process, which has not become the command.

@@ -81,7 +81,7 @@ mod tests {
         list.note(former.pid(), false);
         list.let_go();
         held.await_change(WaitIdOptions::CONTINUED);
-        let state = crate::kill::state(std::path::Path::new("/proc"), former.pid()).unwrap();
+        let state = crate::proc_stat::Stat::of(std::path::Path::new("/proc"), former.pid()).unwrap().state;
         assert_eq!(char::from(state), 'T', "its user stopped it");
     }
 }

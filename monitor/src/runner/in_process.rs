@@ -1,17 +1,19 @@
 //! The agent inside the runner's process, for a first try and for machines without a service: on a thread of its
 //! own, where the service would listen, and gone with the runner.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent;
+use super::reach::Socket;
+use crate::agent::{self, Role};
 use crate::config::{self, ConfigFlags, Resolved};
 use crate::control::client::Client;
-use crate::control::door::Door;
 use crate::control::listen::Access;
+use crate::control::listener::Listener;
+use crate::worker::WorkerId;
 
 /// Why no agent can be started inside this process.
 #[derive(Debug, thiserror::Error)]
@@ -38,16 +40,23 @@ pub(super) struct InProcessAgent {
 }
 
 /// Connects to the agent of this user, or starts one inside this process, with the configuration that a service
-/// would have. `asked` is where none listens.
+/// would have. `asked` is where none listens; `last` is a number that an agent gave that is gone.
 ///
 /// # Errors
 /// It is not possible; the error says why and names the remedy.
-pub(super) async fn start(asked: &Path) -> Result<(Client, Option<InProcessAgent>), NoInProcessAgent> {
-    let impossible = |why: String| NoInProcessAgent { socket: asked.to_owned(), why };
-    let resolved = config::load(&ConfigFlags::default()).map_err(|errors| impossible(errors.to_string()))?;
+pub(super) async fn start(
+    asked: &Socket,
+    last: Option<WorkerId>,
+) -> Result<(Client, Option<InProcessAgent>), NoInProcessAgent> {
+    let impossible = |why: String| NoInProcessAgent { socket: asked.path.clone(), why };
+    let mut flags = ConfigFlags::default();
+    if asked.named {
+        flags = flags.and("socket", &asked.path);
+    }
+    let resolved = config::load(&flags).map_err(|errors| impossible(errors.to_string()))?;
     let socket = resolved.config.socket.clone();
     // A user's own agent listens elsewhere than root's.
-    if socket != asked
+    if socket != asked.path
         && let Ok(client) = Client::connect(&socket).await
     {
         return Ok((client, None));
@@ -57,20 +66,32 @@ pub(super) async fn start(asked: &Path) -> Result<(Client, Option<InProcessAgent
     let stop = shutdown.clone();
     let thread = std::thread::Builder::new()
         .name("agent".to_owned())
-        .spawn(move || serve(resolved, stop, ready))
+        .spawn(move || serve(resolved, last, stop, ready))
         .map_err(|error| impossible(error.to_string()))?;
     let agent = InProcessAgent { shutdown, thread: Some(thread) };
-    match started.await {
-        Ok(Ok(())) => {}
-        Ok(Err(why)) => return Err(impossible(why)),
-        Err(_) => return Err(impossible("its thread ended".to_owned())),
+    let failed = match started.await {
+        Ok(Ok(())) => None,
+        Ok(Err(why)) => Some(why),
+        Err(_) => Some("its thread ended".to_owned()),
+    };
+    if let Some(why) = failed {
+        // Somebody else was quicker.
+        return match Client::connect(&socket).await {
+            Ok(client) => Ok((client, None)),
+            Err(_) => Err(impossible(why)),
+        };
     }
     let client = Client::connect(&socket).await.map_err(|error| impossible(error.to_string()))?;
     Ok((client, Some(agent)))
 }
 
 /// The thread. Tells through `ready` that it serves, or why it does not.
-fn serve(resolved: Resolved, shutdown: CancellationToken, ready: oneshot::Sender<Result<(), String>>) {
+fn serve(
+    resolved: Resolved,
+    last: Option<WorkerId>,
+    shutdown: CancellationToken,
+    ready: oneshot::Sender<Result<(), String>>,
+) {
     let mut ready = Some(ready);
     let mut tell = |result| {
         if let Some(ready) = ready.take() {
@@ -83,13 +104,21 @@ fn serve(resolved: Resolved, shutdown: CancellationToken, ready: oneshot::Sender
         runtime.block_on(async {
             let config = &resolved.config;
             let access = Access::of(config.socket_group.as_deref())?;
-            let door = Door::open(&config.socket, access)?;
-            agent::serve(resolved, door, shutdown, None, || tell(Ok(()))).await?;
+            let listener = Listener::open(&config.socket, access)?;
+            let role = Role::InProcess { last };
+            agent::serve(resolved, listener, shutdown, None, role, || tell(Ok(()))).await?;
             anyhow::Ok(())
         })
     })();
     if let Err(error) = result {
         tell(Err(format!("{error:#}")));
+    }
+}
+
+impl InProcessAgent {
+    /// It gave way to another agent, or failed.
+    pub(super) fn ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 }
 

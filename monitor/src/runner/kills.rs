@@ -11,6 +11,10 @@ use crate::worker::WorkerId;
 /// times that the list lacks are 0. Both have to match: ids begin anew with an agent that lost its books.
 pub(super) fn verdict(kills: &Value, ids: &[WorkerId], pid: Pid) -> Option<Verdict> {
     kills.as_array()?.iter().rev().find_map(|kill| {
+        // Decided and not carried out: who died, died of something else.
+        if kill["dry_run"] == true {
+            return None;
+        }
         let (worker, victim) = kill["victims"].as_array()?.iter().find_map(|victim| {
             let worker: WorkerId = victim["worker"].as_str()?.parse().ok()?;
             let same = ids.contains(&worker) && victim["pid"].as_u64() == Some(u64::from(pid.0));
@@ -45,11 +49,14 @@ mod tests {
                 {"worker": "w4", "pid": 8, "should_retry": true},
                 {"worker": "w2", "pid": 7, "should_retry": false}]},
             {"id": 3, "domain": "node", "victims": null},
+            {"id": 4, "domain": "node", "dry_run": true, "victims": [
+                {"worker": "w2", "pid": 7, "should_retry": true}, {"worker": "w5", "pid": 7, "should_retry": true}]},
         ]);
         let found = verdict(&kills, &[WorkerId(1), WorkerId(2)], Pid(7)).unwrap();
         assert_eq!((found.kill, found.worker, found.should_retry), (2, WorkerId(2), false));
         assert_eq!((found.used, found.threshold), (Bytes(9), Bytes(0)));
         assert_eq!(verdict(&kills, &[WorkerId(4)], Pid(7)), None, "another process");
+        assert_eq!(verdict(&kills, &[WorkerId(5)], Pid(7)), None, "a dry run killed nobody");
         assert_eq!(verdict(&kills, &[WorkerId(3)], Pid(8)), None, "another worker");
         assert_eq!(verdict(&json!({}), &[WorkerId(1)], Pid(7)), None);
     }

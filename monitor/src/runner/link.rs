@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use tokio::sync::{mpsc, oneshot};
 
 use self::keeper::Keeper;
+use super::reach::Reach;
 use crate::control::client::{Client, ClientError};
 use crate::control::protocol::{Refusal, Register, Verdict};
 use crate::units::Pid;
@@ -29,6 +30,10 @@ pub(super) enum News {
     Lost(ClientError),
     /// It is back, and knows the command by this id.
     Back(WorkerId),
+    /// No agent listened any more, and this process is the agent now, on this socket.
+    TookOver(PathBuf),
+    /// The worker that owns the command is gone, and the agent ends the command, which it knows by this id.
+    OwnerDied(WorkerId),
     /// It is back and still had the command in its books: verdicts will not come, but the list of kills tells.
     StillRegistered,
     /// It is back and does not want the command.
@@ -37,7 +42,7 @@ pub(super) enum News {
 
 #[derive(Debug)]
 enum Order {
-    Register(Register, oneshot::Sender<Result<WorkerId, ClientError>>),
+    Register(Register, oneshot::Sender<Result<Option<WorkerId>, ClientError>>),
     Kill(Pid, oneshot::Sender<Option<Verdict>>),
     Over,
 }
@@ -50,16 +55,17 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Starts the task. Needs a tokio runtime.
-    pub(super) fn start(client: Client) -> Self {
+    /// Starts the task. Needs a tokio runtime. Without a client no agent is there, and the command runs unguarded.
+    pub(super) fn start(reach: Reach, client: Option<Client>) -> Self {
         let (orders, order_queue) = mpsc::channel(4);
         let (news_queue, news) = mpsc::channel(64);
-        tokio::spawn(Keeper::new(client, order_queue, news_queue).run());
+        tokio::spawn(Keeper::new(reach, client, order_queue, news_queue).run());
         Self { orders, news }
     }
 
-    /// Makes a process a worker. The first attempt fails if the agent is not there; a later one looks for it.
-    pub(super) async fn register(&self, register: Register) -> Result<WorkerId, ClientError> {
+    /// Makes a process a worker. The first attempt fails if the agent is not there; a later one looks for it. `None`: no
+    /// agent is there, and the command may run unguarded.
+    pub(super) async fn register(&self, register: Register) -> Result<Option<WorkerId>, ClientError> {
         let (reply, answer) = oneshot::channel();
         // The task lives as long as this end does.
         let _ = self.orders.send(Order::Register(register, reply)).await;
@@ -80,6 +86,8 @@ impl Link {
                 News::Report { .. }
                 | News::Verdict(_)
                 | News::Back(_)
+                | News::TookOver(_)
+                | News::OwnerDied(_)
                 | News::StillRegistered
                 | News::Unguarded(_) => {}
             }

@@ -5,15 +5,21 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use crate::control::protocol::Verdict;
+use crate::printable::printable;
 
 /// One line on stderr, marked as ours: the command writes there too.
 pub(super) fn line(text: fmt::Arguments<'_>) {
-    let _ = writeln!(std::io::stderr(), "monitor: {text}");
+    write(&format!("monitor: {}\n", printable(&text.to_string())));
 }
 
 /// Several lines on stderr, each marked as ours.
 pub(super) fn text(text: &str) {
-    text.lines().for_each(|each| line(format_args!("{each}")));
+    write(&text.lines().map(|line| format!("monitor: {}\n", printable(line))).collect::<String>());
+}
+
+/// In one write, so that what others write there does not come in between.
+fn write(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// What an owner is told of a kill.
@@ -30,19 +36,22 @@ pub(super) fn verdict(verdict: &Verdict) -> String {
 pub(super) struct Countdown {
     terminal: bool,
     said: bool,
+    /// What led to it, or nothing.
+    cause: String,
     attempt: u32,
 }
 
 impl Countdown {
-    pub(super) fn new(attempt: u32) -> Self {
-        Self { terminal: std::io::stderr().is_terminal(), said: false, attempt }
+    pub(super) fn new(cause: Option<&str>, attempt: u32) -> Self {
+        let cause = cause.map_or_else(String::new, |cause| format!("{}: ", printable(cause)));
+        Self { terminal: std::io::stderr().is_terminal(), said: false, cause, attempt }
     }
 
     /// Tells how long it is from now.
     pub(super) fn tell(&mut self, left: Duration) {
-        let text = format!("retry {} in {}", self.attempt, seconds(left));
+        let text = format!("{}retry {} in {}", self.cause, self.attempt, seconds(left));
         if self.terminal {
-            let _ = write!(std::io::stderr(), "\r\x1b[Kmonitor: {text}");
+            write(&format!("\r\x1b[Kmonitor: {text}"));
         } else if !self.said {
             line(format_args!("{text}"));
         }
@@ -52,7 +61,7 @@ impl Countdown {
     /// Leaves the line.
     pub(super) fn end(&self) {
         if self.terminal && self.said {
-            let _ = writeln!(std::io::stderr());
+            write("\n");
         }
     }
 }

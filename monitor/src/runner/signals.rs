@@ -1,6 +1,10 @@
-//! Signals sent to the runner, as a stream that also says where they came from. A signal that the terminal sent
-//! reached the command too and is not passed on; one that was sent to the runner alone is.
+//! Signals sent to the runner, as a stream that also says where they came from. Every signal that can be passed on is
+//! taken; the command gets each one once. What the whole process group was sent the command had without us, and the
+//! [`Witness`] tells. Reaps what the kernel hands to the runner as pid 1 on the way.
 
+mod inherited;
+
+use std::cell::{Cell, RefCell};
 use std::io;
 
 use nix::sys::signal::{SigSet, Signal as Number, raise};
@@ -9,31 +13,41 @@ use rustix::process::Signal;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// What is passed on. Others keep their meaning for the runner itself.
-const TAKEN: [Number; 9] = [
-    Number::SIGHUP,
-    Number::SIGINT,
-    Number::SIGQUIT,
-    Number::SIGTERM,
-    Number::SIGUSR1,
-    Number::SIGUSR2,
-    Number::SIGTSTP,
-    Number::SIGCONT,
-    Number::SIGWINCH,
-];
+pub use self::inherited::Inherited;
+pub(super) use self::inherited::restore;
+use super::orphans::Orphans;
+use super::witness::Witness;
+use crate::units::Pid;
+
+/// Nobody can take the first two; of the third the runtime hears.
+const NOT_TAKEN: [Number; 3] = [Number::SIGKILL, Number::SIGSTOP, Number::SIGCHLD];
 
 /// A signal that reached the runner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Received {
     pub(super) signal: Signal,
-    /// The kernel sent it, so the terminal did, to the command as well.
-    pub(super) by_terminal: bool,
+    /// Who sent it; 0: the kernel, or a process outside of this pid namespace.
+    pub(super) from: Pid,
+    /// The whole process group was sent it.
+    pub(super) to_group: bool,
+    /// Whoever started the runner has it ignore or block this signal (`nohup`): it is for the command alone.
+    pub(super) unwanted: bool,
 }
 
 impl Received {
-    /// Whether it asks for the end of whoever gets it.
+    /// Whether it asks for the end of the process that gets it.
     pub(super) fn asks_to_stop(self) -> bool {
         [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM].contains(&self.signal)
+    }
+
+    /// Whether it ends a runner that has no command now.
+    pub(super) fn ends_the_runner(self) -> bool {
+        self.asks_to_stop() && !self.unwanted
+    }
+
+    /// Whether it stops the process that gets it, until SIGCONT.
+    pub(super) fn suspends(self) -> bool {
+        [Signal::TSTP, Signal::TTIN, Signal::TTOU].contains(&self.signal)
     }
 
     /// The exit status of a process that ended by it.
@@ -43,90 +57,112 @@ impl Received {
 }
 
 /// Signals that are blocked and wait.
-pub(super) struct Blocked(SigSet);
+pub(super) struct Blocked {
+    set: SigSet,
+    inherited: Inherited,
+}
 
-/// Blocks the signals for this thread and those it starts. Children inherit that: see [`unblock`]. What is
-/// ignored (by `nohup`) stays ignored, for the runner and the command.
+/// Blocks the signals for this thread and those it starts. Children inherit that: see [`restore`]. A blocked signal
+/// waits even where it is ignored, so that it can be passed on to a command that does not ignore it.
 pub(super) fn block() -> io::Result<Blocked> {
-    let ignored = ignored(&std::fs::read_to_string("/proc/self/status")?);
-    let taken =
-        TAKEN.into_iter().filter(|&signal| ignored >> (signal as u32 - 1) & 1 == 0).collect::<SigSet>();
-    taken.thread_block()?;
-    Ok(Blocked(taken))
-}
-
-/// Undoes [`block`] in a child of the runner.
-pub(super) fn unblock() -> io::Result<()> {
-    Ok(TAKEN.into_iter().collect::<SigSet>().thread_unblock()?)
-}
-
-/// The mask of ignored signals in `/proc/PID/status`, bit 0 for signal 1 (proc(5)); 0 if there is none.
-fn ignored(status: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    let inherited = Inherited::read()?;
+    let mut set = SigSet::all();
+    NOT_TAKEN.into_iter().for_each(|signal| set.remove(signal));
+    set.thread_block()?;
+    Ok(Blocked { set, inherited })
 }
 
 impl Blocked {
     /// Needs a tokio runtime.
     pub(super) fn listen(self) -> io::Result<Signals> {
-        let file = SignalFd::with_flags(&self.0, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        let Self { set, inherited } = self;
+        let file = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         // SAFETY: a `SignalFd` owns its descriptor: `as_raw_fd` gives the same open one until it is dropped, and
         // nothing takes it out of the `AsyncFd`, which deregisters it first.
-        let file = unsafe { AsyncFd::register_with_interest(file, Interest::READABLE) };
-        Ok(Signals { file: file? })
+        let file = unsafe { AsyncFd::register_with_interest(file, Interest::READABLE) }?;
+        let orphans = Orphans::new()?;
+        let witness = RefCell::new(Witness::start());
+        Ok(Signals { file, inherited, witness, orphans, command: Cell::new(None) })
     }
 }
 
 /// The stream.
 pub(super) struct Signals {
     file: AsyncFd<SignalFd>,
+    inherited: Inherited,
+    witness: RefCell<Witness>,
+    orphans: Orphans,
+    /// The process that the command is now.
+    command: Cell<Option<Pid>>,
 }
 
 impl Signals {
+    /// What the command gets back.
+    pub(super) fn inherited(&self) -> Inherited {
+        self.inherited
+    }
+
+    /// This process is the command from now on; or there is none.
+    pub(super) fn command(&self, pid: Option<Pid>) {
+        self.command.set(pid);
+        self.witness.borrow_mut().command(pid);
+        if pid.is_none() {
+            self.reap();
+        }
+    }
+
     /// The next signal. Can be cancelled without losing one.
     pub(super) async fn next(&self) -> Received {
         loop {
             if let Some(received) = self.waiting() {
                 return received;
             }
-            match self.file.readable().await {
-                // Only if it is still empty: a signal may have come since.
-                Ok(mut ready) => match self.waiting() {
-                    Some(received) => return received,
-                    None => ready.clear_ready(),
+            tokio::select! {
+                ready = self.file.readable() => match ready {
+                    // Only if it is still empty: a signal may have come since.
+                    Ok(mut ready) => match self.waiting() {
+                        Some(received) => return received,
+                        None => ready.clear_ready(),
+                    },
+                    // The runtime shuts down.
+                    Err(_) => std::future::pending().await,
                 },
-                // The runtime shuts down.
-                Err(_) => std::future::pending().await,
+                () = self.orphans.some_child_ended() => self.reap(),
             }
         }
     }
 
     /// A signal that is here already: one that was sent before a child died is always here when its death is.
     pub(super) fn waiting(&self) -> Option<Received> {
-        let info = self.file.get_ref().read_signal().ok().flatten()?;
-        let signal = Signal::from_named_raw(i32::try_from(info.ssi_signo).ok()?)?;
-        Some(Received { signal, by_terminal: info.ssi_code == libc::SI_KERNEL })
+        loop {
+            let info = self.file.get_ref().read_signal().ok().flatten()?;
+            let number = i32::try_from(info.ssi_signo).ok()?;
+            // SAFETY: the kernel delivered it, so it is a signal's number; the two that libc keeps for itself cannot
+            // be in the set, because libc takes them out.
+            let signal = unsafe { Signal::from_raw_unchecked(number) };
+            let from = Pid(info.ssi_pid);
+            // A write of ours to a reader that went away.
+            if signal == Signal::PIPE && from.0 == std::process::id() {
+                continue;
+            }
+            let by_kernel = info.ssi_code == libc::SI_KERNEL;
+            let to_group = self.witness.borrow_mut().had(signal, by_kernel);
+            return Some(Received { signal, from, to_group, unwanted: self.inherited.unwanted(number) });
+        }
     }
 
-    /// Stops the runner as SIGTSTP does, until it is continued. By the default action and not by SIGSTOP: the
+    /// Stops the runner as this signal does, until it is continued. By the default action and not by SIGSTOP: the
     /// kernel leaves a process group alone that nobody would continue.
-    pub(super) fn suspend(&self) {
-        let stop = SigSet::from(Number::SIGTSTP);
-        if stop.thread_unblock().is_ok() {
-            let _ = raise(Number::SIGTSTP);
+    pub(super) fn suspend(&self, received: Received) {
+        let Ok(number) = Number::try_from(received.signal.as_raw()) else { return };
+        let stop = SigSet::from(number);
+        if !received.unwanted && stop.thread_unblock().is_ok() {
+            let _ = raise(number);
             let _ = stop.thread_block();
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ignored_signals_are_read_from_the_status() {
-        assert_eq!(ignored("Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t0\n"), 0x1001);
-        assert_eq!(ignored("Name:\tx\n"), 0);
-        assert_eq!(ignored("SigIgn:\tzz\n"), 0);
+    fn reap(&self) {
+        self.orphans.reap(&[self.command.get(), self.witness.borrow().pid()]);
     }
 }

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use super::signals;
+use super::signals::{self, Inherited};
 use crate::worker::WorkerId;
 
 /// The variable that names the worker to the command.
@@ -32,19 +32,31 @@ pub fn status_of(error: &io::Error) -> u8 {
     if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE }
 }
 
-/// Waits for the worker id on the descriptor `gate`, then becomes the command. Returns only if that failed: the
+/// What is said in place of a worker id if nobody guards the command.
+pub(super) const UNGUARDED: &str = "-";
+
+/// Waits for the worker id on the descriptor `gate`, then becomes the command, with the signals that were `inherited`. Returns only if that failed: the
 /// exit status. A failed exec is told to the runner as its errno, and the runner tells people.
 ///
 /// To be called in a process of its own, by the hidden subcommand that the runner starts.
 #[must_use]
-pub fn become_command(gate: RawFd, command: &[OsString]) -> u8 {
+pub fn become_command(gate: RawFd, inherited: Inherited, ends_with_runner: bool, command: &[OsString]) -> u8 {
     let [program, arguments @ ..] = command else { return NO_RUNNER };
-    if signals::unblock().is_err() {
+    if signals::restore(inherited).is_err() {
+        return NO_RUNNER;
+    }
+    // If the runner is gone already, the gate tells.
+    if ends_with_runner && nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).is_err() {
         return NO_RUNNER;
     }
     let Some(mut gate) = take_gate(gate) else { return NO_RUNNER };
     let Some(worker) = wait_for_id(&gate) else { return NO_RUNNER };
-    let error = Command::new(program).args(arguments).env(WORKER_VARIABLE, worker.to_string()).exec();
+    let mut program = Command::new(program);
+    match worker {
+        Some(worker) => program.env(WORKER_VARIABLE, worker.to_string()),
+        None => program.env_remove(WORKER_VARIABLE),
+    };
+    let error = program.args(arguments).exec();
     // The runner may be gone; nobody is left to tell then.
     let _ = writeln!(gate, "{}", error.raw_os_error().unwrap_or(libc::EINVAL));
     status_of(&error)
@@ -63,9 +75,12 @@ fn take_gate(gate: RawFd) -> Option<UnixStream> {
     Some(stream)
 }
 
-/// `None`: the runner closed its end, or said something else.
-fn wait_for_id(gate: &UnixStream) -> Option<WorkerId> {
+/// `None`: the runner closed its end, or said something else. `Some(None)`: it is no worker.
+fn wait_for_id(gate: &UnixStream) -> Option<Option<WorkerId>> {
     let mut word = String::new();
     BufReader::new(gate.take(LONGEST_WORD)).read_line(&mut word).ok()?;
-    word.strip_suffix('\n')?.parse().ok()
+    match word.strip_suffix('\n')? {
+        UNGUARDED => Some(None),
+        word => word.parse().ok().map(Some),
+    }
 }

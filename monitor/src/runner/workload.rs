@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
-use rustix::process::Signal;
 use tokio::time::{Instant, sleep_until};
 
 use super::attempt::{Attempt, Ended};
 use super::events::{Event, Events};
+use super::input::{Again, Input};
 use super::link::Link;
+use super::reach::Reach;
 use super::signals::{Received, Signals};
 use super::{Plan, RunError, say, stub};
-use crate::cli::exit;
 use crate::control::client::Client;
-use crate::retry::{Exit, Failure, Next, Outcome, Retry};
+use crate::exit_status as exit;
+use crate::retry::{Exit, Failure, KilledBy, Next, Outcome, Retry};
+use crate::worker::Times;
 
 /// How often a countdown is told.
 const TICK: Duration = Duration::from_secs(1);
@@ -27,36 +29,56 @@ pub(super) struct Workload {
     link: Link,
     signals: Signals,
     events: Events,
+    input: Input,
+}
+
+/// The kill for memory that ended an attempt.
+struct Kill {
+    by: KilledBy,
+    number: u64,
+    report: Option<String>,
 }
 
 impl Workload {
     /// Needs a tokio runtime.
-    pub(super) fn new(plan: Plan, client: Client, signals: Signals, events: Events) -> Self {
-        // The agent that was found may listen elsewhere than was asked for, if it is in this process.
-        let plan = Plan {
-            socket: std::path::absolute(client.path()).unwrap_or_else(|_| plan.socket.clone()),
-            ..plan
-        };
-        let retry = Retry::new(plan.kind, plan.oom_retries, plan.oom_retry_base);
-        Self { plan, retry, link: Link::start(client), signals, events }
+    pub(super) fn new(
+        mut plan: Plan,
+        reach: Reach,
+        client: Option<Client>,
+        signals: Signals,
+        events: Events,
+    ) -> Self {
+        // The agent that was found may listen elsewhere than was asked for, if it is in a runner's process.
+        if let Ok(path) = std::path::absolute(reach.path()) {
+            plan.socket.path = path;
+        }
+        let retry = Retry::new(plan.kind, plan.oom_retries, plan.waits);
+        let link = Link::start(reach, client);
+        Self { plan, retry, link, signals, events, input: Input::look() }
     }
 
     /// Runs to the end; the exit status.
     pub(super) async fn run(mut self) -> Result<u8, RunError> {
         for number in 0.. {
+            let input = if number == 0 { None } else { self.input_again() };
             let attempt = Attempt {
+                input,
                 plan: &self.plan,
                 number,
                 link: &mut self.link,
                 signals: &self.signals,
                 events: &mut self.events,
             };
-            let mut killed = None;
+            let (mut killed, mut cause) = (None, None);
             let next = match attempt.run().await {
                 Ok(Ended::NotRun(error)) => return Ok(self.not_run(&error)),
                 Ok(Ended::StoppedBefore(received)) => return Ok(self.stopped(received)),
-                Ok(Ended::Otherwise { exit, told }) => self.ended(exit, told),
-                Ok(Ended::Killed { pid, verdict, told, report }) => {
+                Ok(Ended::OwnerDied) => self.retry.on_exit(Outcome::OwnerDied),
+                Ok(Ended::Otherwise { exit, ran, told }) => {
+                    cause = Some(format!("the command crashed ({exit})"));
+                    self.ended(exit, ran, told)
+                }
+                Ok(Ended::Killed { by, pid, verdict, told, report }) => {
                     let exit = Exit::Signal(9);
                     let outcome = if told {
                         Outcome::Stopped(exit)
@@ -64,8 +86,8 @@ impl Workload {
                         Outcome::KilledForMemory { should_retry: verdict.should_retry }
                     };
                     let next = self.retry.on_exit(outcome);
-                    self.events.write(&Event::killed(pid, &verdict, delay_ms(next)));
-                    killed = Some((verdict.kill, report));
+                    self.events.write(&Event::killed(by, pid, &verdict, delay_ms(next)));
+                    killed = Some(Kill { by, number: verdict.kill, report });
                     next
                 }
                 Err(error) => {
@@ -76,16 +98,16 @@ impl Workload {
             let after = match next {
                 Next::Done(exit) => return Ok(exit.status()),
                 Next::Fail(failure) => {
-                    if let Some((kill, report)) = killed {
-                        self.show_report(kill, report).await;
+                    if let Some(kill) = &mut killed {
+                        let report = kill.report.take();
+                        self.show_report(kill.number, report).await;
                     }
-                    return Ok(self.fail(failure));
+                    return Ok(self.fail(failure, killed.as_ref()));
                 }
-                Next::Retry { after } => after,
-                Next::Restart => Duration::ZERO,
+                Next::Retry { after } | Next::Restart { after } => after,
             };
             let retry = number.saturating_add(1);
-            if let Some(received) = self.wait(after, retry).await {
+            if let Some(received) = self.wait(after, retry, cause.as_deref()).await {
                 return Ok(self.stopped(received));
             }
             self.events.write(&Event::Retried { attempt: retry });
@@ -93,18 +115,23 @@ impl Workload {
         Ok(exit::FAILED)
     }
 
-    fn ended(&mut self, exit: Exit, told: bool) -> Next {
+    fn input_again(&mut self) -> Option<std::fs::File> {
+        match self.input.again() {
+            Again::Same => None,
+            Again::File(file) => Some(file),
+            Again::Rest(warning) => {
+                say::line(format_args!("{warning}"));
+                None
+            }
+        }
+    }
+
+    fn ended(&mut self, exit: Exit, ran: Duration, told: bool) -> Next {
         self.events.write(&Event::Exited { code: exit.status() });
         match exit {
             _ if told => self.retry.on_exit(Outcome::Stopped(exit)),
             Exit::Code(code) if code != 0 && !self.plan.codes_are_crashes => Next::Done(exit),
-            Exit::Code(_) | Exit::Signal(_) => {
-                let next = self.retry.on_exit(Outcome::Ended(exit));
-                if matches!(next, Next::Retry { .. } | Next::Restart) {
-                    say::line(format_args!("the command crashed ({exit}) and is started again"));
-                }
-                next
-            }
+            Exit::Code(_) | Exit::Signal(_) => self.retry.on_exit(Outcome::Ended { exit, ran }),
         }
     }
 
@@ -135,7 +162,7 @@ impl Workload {
                     tokio::select! {
                         report = self.link.report(kill) => break report,
                         () = &mut patience => break None,
-                        received = self.signals.next() => if received.asks_to_stop() { break None },
+                        received = self.signals.next() => if received.ends_the_runner() { break None },
                     }
                 }
             }
@@ -148,17 +175,49 @@ impl Workload {
         }
     }
 
-    fn fail(&mut self, failure: Failure) -> u8 {
+    fn fail(&mut self, failure: Failure, kill: Option<&Kill>) -> u8 {
         let code = match failure {
             Failure::Crashed { exit, .. } => exit.status(),
-            Failure::NotRetriable
+            Failure::OwnerDied => exit::FAILED,
+            Failure::NotRetriable { .. }
             | Failure::VerdictSaysNo
             | Failure::OomRetriesUsedUp { .. }
-            | Failure::RestartsUsedUp { .. } => exit::OUT_OF_MEMORY,
+            | Failure::RestartsUsedUp { .. } => self.plan.oom_exit_code,
         };
-        say::line(format_args!("failed: {failure}"));
-        self.failed(code, failure.out_of_memory(), &failure.to_string());
+        let reason = self.reason(failure, kill);
+        say::line(format_args!("failed: {reason}"));
+        self.failed(code, failure.out_of_memory(), &reason);
         code
+    }
+
+    /// Why it failed, by whom, and what can be done.
+    fn reason(&self, failure: Failure, kill: Option<&Kill>) -> String {
+        let by = |kill: &Kill| match kill.by {
+            KilledBy::Monitor => format!("killed by monitor (kill {})", kill.number),
+            KilledBy::Kernel => "killed by the kernel".to_owned(),
+        };
+        match (failure, kill) {
+            (Failure::VerdictSaysNo, Some(kill)) => {
+                let owner = self.plan.owner.as_ref().map_or_else(String::new, |owner| format!(" ({owner})"));
+                let budget = match self.retry.allowed() {
+                    Times::Unlimited => "; --max-retries -1 does not change that",
+                    Times::AtMost(_) => "",
+                };
+                format!(
+                    "out of memory: {}; not retried: it was the last running worker of its owner{owner}, so another \
+                     attempt would meet the same memory{budget}. It is retried if it has company: start several with one \
+                     --owner. Or give it more memory",
+                    by(kill)
+                )
+            }
+            (failure, Some(kill)) => {
+                failure.to_string().replacen("out of memory: ", &format!("out of memory: {}; ", by(kill)), 1)
+            }
+            (Failure::Crashed { exit: Exit::Signal(9), .. }, None) => {
+                format!("{failure}; monitor did not kill it")
+            }
+            (failure, None) => failure.to_string(),
+        }
     }
 
     fn failed(&mut self, code: u8, out_of_memory: bool, reason: &str) {
@@ -166,12 +225,15 @@ impl Workload {
     }
 
     /// Waits before a retry. `Some`: the signal that ended the wait for good.
-    async fn wait(&mut self, after: Duration, retry: u32) -> Option<Received> {
+    async fn wait(&mut self, after: Duration, retry: u32, cause: Option<&str>) -> Option<Received> {
         if after.is_zero() {
+            if let Some(cause) = cause {
+                say::line(format_args!("{cause}: retry {retry}"));
+            }
             return self.stop_waiting();
         }
         let end = Instant::now() + after;
-        let mut countdown = say::Countdown::new(retry);
+        let mut countdown = say::Countdown::new(cause, retry);
         let mut left = after;
         let stopped = loop {
             if left.is_zero() {
@@ -180,11 +242,11 @@ impl Workload {
             countdown.tell(left);
             tokio::select! {
                 received = self.signals.next() => {
-                    if received.asks_to_stop() {
+                    if received.ends_the_runner() {
                         break Some(received);
                     }
-                    if received.signal == Signal::TSTP {
-                        self.signals.suspend();
+                    if received.suspends() {
+                        self.signals.suspend(received);
                     }
                 }
                 () = sleep_until(end.min(Instant::now() + TICK)) => {}
@@ -197,14 +259,15 @@ impl Workload {
 
     /// A signal that came between two processes.
     fn stop_waiting(&self) -> Option<Received> {
-        std::iter::from_fn(|| self.signals.waiting()).find(|received| received.asks_to_stop())
+        std::iter::from_fn(|| self.signals.waiting()).find(|received| received.ends_the_runner())
     }
 }
 
 fn delay_ms(next: Next) -> Option<u64> {
     match next {
-        Next::Retry { after } => Some(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
-        Next::Restart => Some(0),
+        Next::Retry { after } | Next::Restart { after } => {
+            Some(u64::try_from(after.as_millis()).unwrap_or(u64::MAX))
+        }
         Next::Done(_) | Next::Fail(_) => None,
     }
 }

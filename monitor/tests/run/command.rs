@@ -34,6 +34,26 @@ async fn the_registration_says_what_the_user_said() {
 }
 
 #[tokio::test]
+async fn the_owner_is_whoever_started_the_runner() {
+    let mut stage = Stage::new();
+    let mut command = Command::new("bash");
+    command.args(["-c", "\"$@\" & wait $!", "sh", env!("CARGO_BIN_EXE_monitor"), "run", "--socket"]);
+    command.arg(stage.agent.path()).args(["--", "true"]).env_remove("MONITOR_WORKER_ID");
+    let child = command.kill_on_drop(true).spawn().unwrap();
+    let owner = format!("bash {}", child.id().unwrap());
+    let (_, register) = stage.agent.register(1).await;
+    assert_eq!(register.owner, Some(owner.clone()));
+    output(child).await;
+    let mut command = stage.command(&["--", "true"]);
+    // Empty is not set.
+    let child = command.env("MONITOR_WORKER_ID", "").spawn().unwrap();
+    let (_, register) = stage.agent.register(2).await;
+    let own = std::fs::read_to_string("/proc/self/comm").unwrap();
+    assert_eq!(register.owner, Some(format!("{} {}", own.trim_end(), std::process::id())));
+    output(child).await;
+}
+
+#[tokio::test]
 async fn the_standard_streams_and_the_environment_are_the_commands() {
     const SCRIPT: &str = "cat; echo $MONITOR_SOCKET $MONITOR_WORKER_ID >&2";
     let mut stage = Stage::new();

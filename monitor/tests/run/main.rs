@@ -5,10 +5,16 @@
 mod answers;
 mod command;
 mod ending;
+mod events;
+mod nested;
+mod orphans;
 mod retry;
+mod signals;
 mod start;
+mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
+mod takeover;
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -58,7 +64,13 @@ impl Stage {
 
 fn monitor() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_monitor"));
-    for name in ["MONITOR_SOCKET", "MONITOR_WORKER_ID", "MONITOR_OOM_RETRIES", "MONITOR_OOM_RETRY_BASE_MS"] {
+    for name in [
+        "MONITOR_SOCKET",
+        "MONITOR_WORKER_ID",
+        "MONITOR_OOM_RETRIES",
+        "MONITOR_OOM_RETRY_BASE_MS",
+        "MONITOR_CRASH_RETRY_BASE_MS",
+    ] {
         command.env_remove(name);
     }
     command.kill_on_drop(true);

@@ -102,7 +102,8 @@ async fn a_variable_that_is_set_to_nothing_names_no_owner_and_a_misspelt_one_is_
     command.env("MONITOR_WORKER_ID", "").env("MONITOR_OOM_RETRY", "0").env("MONITOR_GARDEN_SHED", "1");
     let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let (_, register) = stage.agent.register(1).await;
-    assert_eq!(register.owner, None);
+    let owner = register.owner.unwrap();
+    assert!(owner.ends_with(&format!(" {}", std::process::id())), "{owner}: whoever started it");
     let output = output(child).await;
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(
@@ -121,4 +122,48 @@ async fn what_the_agent_says_of_a_worker_is_passed_on_as_printable_text() {
     assert_eq!(output.status.code(), Some(0));
     let said = stderr(&output);
     assert!(said.starts_with("monitor: the node alone guards ") && !said.contains('\u{1b}'), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_command_may_run_unguarded_until_an_agent_is_there() {
+    let files = tempfile::tempdir().unwrap();
+    let socket = files.path().join("monitor.sock");
+    let mut command = monitor();
+    command.arg("run").arg("--socket").arg(&socket).args([
+        "--if-no-agent=run",
+        "--json-events",
+        "events",
+        "--",
+    ]);
+    command.args(["sh", "-c", "echo ${MONITOR_WORKER_ID-none}; read wait < pipe; exit 6"]);
+    rustix::fs::mkfifoat(rustix::fs::CWD, files.path().join("pipe"), rustix::fs::Mode::from_raw_mode(0o600))
+        .unwrap();
+    command.current_dir(files.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    assert_eq!(first_line(&mut child).await, "none\n");
+    let mut agent = Fake::start_at(&socket, Limits::default());
+    agent.register(3).await;
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut text = String::new();
+    while !text.contains("guards the command as w3") {
+        text += &soon("the word that an agent is there", said.next_line()).await.unwrap().unwrap();
+    }
+    std::fs::write(files.path().join("pipe"), "go\n").unwrap();
+    let output = output(child).await;
+    assert_eq!(output.status.code(), Some(6));
+    assert_eq!(text.matches("unguarded").count(), 1, "{text}");
+    let events = std::fs::read_to_string(files.path().join("events")).unwrap();
+    let events: Vec<Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events[0]["event"], "unguarded");
+    assert_eq!((&events[1]["event"], &events[1]["worker"]), (&json!("registered"), &json!("w3")));
+}
+
+#[tokio::test]
+async fn without_an_agent_a_command_may_be_refused() {
+    let files = tempfile::tempdir().unwrap();
+    let mut command = monitor();
+    command.args(["run", "--if-no-agent=fail", "--", "touch", "ran"]).current_dir(files.path());
+    command.env("MONITOR_SOCKET", files.path().join("none.sock")).stderr(Stdio::null());
+    assert_eq!(output(command.spawn().unwrap()).await.status.code(), Some(125));
+    assert!(!files.path().join("ran").exists());
 }

@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use monitor::control::door::Door;
 use monitor::control::listen::Access;
+use monitor::control::listener::Listener;
 use monitor::control::protocol::{Op, Push, Refusal, Register, Verdict};
 use monitor::control::request::{Peer, Request};
 use monitor::control::server::{Limits, serve};
@@ -68,10 +68,10 @@ impl Fake {
     }
 
     pub(crate) fn start_at(path: &Path, limits: Limits) -> Self {
-        let door = Door::open(path, Access::Everyone).unwrap();
+        let listener = Listener::open(path, Access::Everyone).unwrap();
         let (sender, requests) = mpsc::channel(64);
         let shutdown = CancellationToken::new();
-        let server = tokio::spawn(serve(door, sender, limits, shutdown.clone()));
+        let server = tokio::spawn(serve(listener, sender, limits, shutdown.clone()));
         Self { requests, path: path.into(), directory: None, shutdown, server }
     }
 

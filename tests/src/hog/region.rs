@@ -44,6 +44,14 @@ impl Region {
                 File::from(memfd_create("hog", MemfdFlags::CLOEXEC).context("memfd_create")?),
                 len,
             ),
+            Kind::Shared => {
+                // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
+                let start = unsafe {
+                    let protection = ProtFlags::READ | ProtFlags::WRITE;
+                    mmap_anonymous(std::ptr::null_mut(), len, protection, MapFlags::SHARED)
+                };
+                Self::new(start.context("mapping memory")?, len)
+            }
             Kind::File => {
                 let file =
                     tempfile::tempfile_in(dir).with_context(|| format!("a file in {}", dir.display()))?;

@@ -72,7 +72,8 @@ pub enum Action {
     },
     /// Write down the decision with its exact inputs (`Engine::decision`), now that the signal is on its way.
     Record(KillId),
-    /// Measure what the workers hold; answers: `Event::Memory`.
+    /// Measure what the workers hold, and what others do in domains that ask for it (`Engine::weighs`); answers:
+    /// `Event::Memory`, then `Event::Others`.
     Measure,
     /// Forget a worker: close its descriptors, tell the kernel programs.
     Forget(WorkerId),

@@ -2,7 +2,6 @@
 //! ends here, confirmed, refused or given up.
 
 use alloc::collections::VecDeque;
-use core::time::Duration;
 
 use super::flight::Flight;
 use super::worker::Life;
@@ -52,7 +51,7 @@ impl Engine {
         }
     }
 
-    /// What the processes of a stuck victim wait for.
+    /// What the processes of a victim wait for that lives on: while its kill is in flight, and when that was given up.
     pub(super) fn examined(
         &mut self,
         kill: KillId,
@@ -61,6 +60,10 @@ impl Engine {
         now: Nanos,
         todo: &mut VecDeque<Action>,
     ) {
+        if self.flights.iter().any(|flight| flight.id == kill) {
+            self.looked_at(kill, worker, &remains);
+            return;
+        }
         if let Some(record) = self.history.iter_mut().rev().find(|record| record.id == kill) {
             record.stuck.extend(remains.iter().cloned());
         }
@@ -112,15 +115,16 @@ impl Engine {
             return;
         };
         flight.record.times.dead = (!refused).then_some(dead);
-        let wait = Duration::from_millis(self.settings.memory_wait_ms);
-        let until = *flight.memory_deadline.get_or_insert(dead.after(wait));
-        if now < until && !(back && (refused || self.memory_is_proven(index, now, todo))) {
+        let until = match self.flights[index].memory_deadline {
+            Some(until) => until,
+            None => dead.after(self.memory_patience(index, now)),
+        };
+        self.flights[index].memory_deadline = Some(until);
+        if now < until && !(back && refused) {
+            if back {
+                self.ask_for_memory(index, now, todo);
+            }
             return;
-        }
-        // The wait for a reading is over, and none showed it.
-        let shown = self.flights[index].wait.is_none();
-        if back && !refused && shown {
-            self.flights[index].record.times.memory_back = Some(now);
         }
         self.land(index, !refused, now, todo);
     }
@@ -130,6 +134,7 @@ impl Engine {
     pub(super) fn land(&mut self, index: usize, confirmed: bool, now: Nanos, todo: &mut VecDeque<Action>) {
         self.book(self.flights[index].id, now, todo);
         let flight = self.flights.remove(index);
+        self.count_waiting(&flight, now);
         let mut record = flight.record;
         record.confirmed = confirmed;
         record.memory_late = confirmed && record.times.memory_back.is_none();
@@ -137,8 +142,11 @@ impl Engine {
         if let Some(domain) = self.domains.get_mut(&flight.domain) {
             // What is above after this is a new case.
             domain.crossed = Some((now, Trigger::AfterKill));
-            domain.after_kill = Some(flight.id);
             domain.asked = None;
+            // Two without a reading between them: the first is told of without one.
+            let before = domain.after_kill.replace(flight.id);
+            let told = before.and_then(|before| self.over(before, None));
+            todo.extend(told.map(Action::Note));
         }
         for victim in flight.victims {
             let Some(worker) = self.workers.get_mut(&victim) else { continue };
@@ -191,6 +199,7 @@ impl Engine {
         for kill in due {
             self.end_grace(kill, now, todo);
             self.check_flight(kill, now, todo);
+            self.look(kill, now, todo);
             let late = |flight: &Flight| {
                 flight.id == kill && flight.memory_deadline.is_none() && flight.deadline <= now
             };

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use super::facts::KillId;
 use super::settings::Settings;
 use super::{Domain, Engine, KillRecord};
-use crate::policy::Roster;
 use crate::prelude::*;
 use crate::snapshot::{self, Answer, Verdict};
 use crate::threshold::ThresholdError;
@@ -35,6 +34,12 @@ pub struct Input {
     pub idle_ever_leased: Option<bool>,
     /// In bytes, as last measured.
     pub memory: Option<Bytes>,
+    /// The lower dies first.
+    #[serde(default, skip_serializing_if = "super::view::is_default")]
+    pub priority: i32,
+    /// What it declared, or learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_declared: Option<Bytes>,
 }
 
 impl Input {
@@ -50,6 +55,8 @@ impl Input {
                 Activity::Idle { ever_leased } => Some(ever_leased),
             },
             memory: candidate.memory,
+            priority: candidate.priority,
+            memory_declared: candidate.declared,
         }
     }
 
@@ -64,6 +71,8 @@ impl Input {
                 .idle_ever_leased
                 .map_or(Activity::Busy, |ever_leased| Activity::Idle { ever_leased }),
             memory: self.memory,
+            priority: self.priority,
+            declared: self.memory_declared,
         }
     }
 }
@@ -99,7 +108,7 @@ impl Decision {
     /// The settings and the total give no threshold: the inputs are not those of a decision.
     pub fn again(&self) -> Result<Answer, ThresholdError> {
         let line = self.settings.threshold();
-        let mut roster = Roster::new(self.settings.policy());
+        let mut roster = self.settings.roster();
         for input in &self.candidates {
             roster.insert(input.candidate());
         }

@@ -2,7 +2,7 @@
 //! candidates that charge it.
 
 use super::facts::{DomainId, KillId, Measured, Trigger};
-use crate::policy::{Policy, Roster};
+use crate::policy::Roster;
 use crate::prelude::*;
 use crate::snapshot;
 use crate::threshold::{Threshold, Usage};
@@ -24,6 +24,25 @@ pub(super) enum State {
     Unknown(String),
 }
 
+/// Memory of processes that are no workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Others {
+    /// What they hold.
+    pub(super) hold: Bytes,
+    /// What the domain used at its last reading then.
+    pub(super) used: Bytes,
+    /// When it was measured.
+    pub(super) at: Nanos,
+}
+
+/// Who held what while there was room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Before {
+    pub(super) used: Option<Bytes>,
+    pub(super) candidates: Bytes,
+    pub(super) others: Option<Bytes>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Domain {
@@ -41,8 +60,14 @@ pub(super) struct Domain {
     pub(super) crossed: Option<(Nanos, Trigger)>,
     /// Since when a kill waits to be measured whether it would help, and what was used then.
     pub(super) asked: Option<(Nanos, Bytes)>,
+    /// What processes hold that are no workers, when that was last measured.
+    pub(super) others: Option<Others>,
+    /// What was used, and what the candidates and those others held, when it was last read below its threshold.
+    pub(super) before: Before,
     /// The workers that charge it and can be killed.
     pub(super) roster: Roster,
+    /// Since when it is above and waits for kills in flight.
+    pub(super) held_up: Option<Nanos>,
     /// Nothing is decided here before this (dry run).
     pub(super) quiet_until: Nanos,
     /// The brake is off here until the domain was below its threshold: holding workers would not help.
@@ -58,7 +83,7 @@ pub(super) struct Domain {
 }
 
 impl Domain {
-    pub(super) fn new(name: String, parent: Option<DomainId>, policy: Policy) -> Self {
+    pub(super) fn new(name: String, parent: Option<DomainId>, roster: Roster) -> Self {
         Self {
             name,
             parent,
@@ -68,7 +93,10 @@ impl Domain {
             counter: 0,
             crossed: None,
             asked: None,
-            roster: Roster::new(policy),
+            others: None,
+            before: Before::default(),
+            roster,
+            held_up: None,
             quiet_until: Nanos(0),
             let_go: false,
             complained: None,
@@ -104,6 +132,14 @@ impl Domain {
         let computed = threshold.at(total).map_err(|error| error.to_string())?;
         self.threshold_of = Some((total, computed));
         Ok(computed)
+    }
+
+    /// It is not above: who holds what now, if the reading is complete.
+    pub(super) fn note_room(&mut self) {
+        if let Some(usage) = self.usage() {
+            let others = self.others.map(|others| others.hold);
+            self.before = Before { used: Some(usage.used), candidates: self.roster.held(), others };
+        }
     }
 
     /// Takes note of the counter.

@@ -93,6 +93,12 @@ pub enum Event {
         attempt: u32,
         /// The domains that it charges, innermost first.
         domains: Vec<DomainId>,
+        /// The lower dies first.
+        #[serde(default)]
+        priority: i32,
+        /// What one attempt needs, as it was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        memory_declared: Option<Bytes>,
     },
     /// A worker is forgotten; its processes live on.
     Unregistered {
@@ -141,9 +147,6 @@ pub enum Event {
         /// What came of `cgroup.kill`; none: the worker has no cgroup of its own.
         #[serde(default)]
         cgroup: Option<String>,
-        /// What came of freezing it; none: it has no v1 freezer cgroup of its own.
-        #[serde(default)]
-        freezer: Option<String>,
     },
     /// A process of a victim could not be signalled: it lives on, and nobody waits for its death.
     Refused {
@@ -222,6 +225,13 @@ pub enum Event {
         /// What the number is.
         #[serde(default)]
         measured: Option<MemoryKind>,
+    },
+    /// What processes of a domain hold that belong to no worker. It follows the measurements of the workers.
+    Others {
+        /// Of which domain.
+        domain: DomainId,
+        /// Their private memory; `None`: could not be measured.
+        memory: Option<Bytes>,
     },
     /// A deadline passed, or it is time to refresh.
     Tick,

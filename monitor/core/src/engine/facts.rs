@@ -148,10 +148,20 @@ pub enum Gear {
 #[serde(rename_all = "snake_case")]
 pub enum UnhelpfulKills {
     /// Kill all the same, as Ray does.
-    #[default]
     Kill,
     /// Kill nobody and report who holds the memory.
     Skip,
+    /// Kill nobody where processes that are no workers are known to hold at least what is too much; kill where it is
+    /// files, a shared object store, or not known who holds it.
+    #[default]
+    Auto,
+}
+
+impl UnhelpfulKills {
+    /// What agents did that do not say.
+    pub(super) fn of_old() -> Self {
+        Self::Kill
+    }
 }
 
 /// A process that was killed and does not die, as /proc shows it.
@@ -165,6 +175,15 @@ pub struct Remains {
     pub wait_channel: Option<String>,
     /// Whether SIGKILL is pending: it was sent and has no effect yet.
     pub sigkill_pending: Option<bool>,
+}
+
+impl Remains {
+    /// Whether it is in a state in which SIGKILL does not end it: traced and stopped, frozen, or in a call that nothing
+    /// interrupts. What is not known is not such a state.
+    #[must_use]
+    pub fn cannot_die(&self) -> bool {
+        matches!(self.state, Some('t' | 'T' | 'D'))
+    }
 }
 
 /// A measurement of a worker's memory, its descendants included (SPEC 2).

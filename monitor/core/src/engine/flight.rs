@@ -25,6 +25,10 @@ pub(super) struct Flight {
     pub(super) taken: Vec<Candidate>,
     /// Only SIGTERM was sent; SIGKILL follows then. `None`: it was sent, or nothing came before it.
     pub(super) grace_until: Option<Nanos>,
+    /// When those who live are looked at.
+    pub(super) look_at: Nanos,
+    /// They were, at least once.
+    pub(super) looked: bool,
     /// When it is given up on.
     pub(super) deadline: Nanos,
     /// When the wait for the memory of the dead ends; set at the last death.
@@ -38,8 +42,9 @@ pub(super) struct Flight {
 impl Flight {
     /// What it waits for next ends then.
     pub(super) fn next_deadline(&self) -> Nanos {
-        // Once all are dead only their memory is waited for.
-        let end = self.memory_deadline.unwrap_or(self.deadline);
+        // Once all are dead only their memory is waited for; while they are only asked to end, nobody looks.
+        let look = if self.grace_until.is_none() { self.look_at } else { self.deadline };
+        let end = self.memory_deadline.unwrap_or(self.deadline.min(look));
         let end = self.wait.map_or(end, |wait| wait.next.min(end));
         self.grace_until.map_or(end, |grace| grace.min(end))
     }

@@ -11,7 +11,8 @@ impl Engine {
         self.within(one, other) || self.within(other, one)
     }
 
-    fn within(&self, inner: DomainId, outer: DomainId) -> bool {
+    /// Whether `inner` is `outer` or lies in it.
+    pub(super) fn within(&self, inner: DomainId, outer: DomainId) -> bool {
         let mut at = Some(inner);
         while let Some(domain) = at {
             if domain == outer {

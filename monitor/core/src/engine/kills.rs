@@ -29,7 +29,7 @@ impl Engine {
     /// The domain is above by an authoritative reading: picks victims and orders their death, unless a kill is in
     /// flight here or in a domain that overlaps. Up to the order nothing is allocated, sorted or copied.
     pub(super) fn relieve(&mut self, id: DomainId, now: Nanos, todo: &mut VecDeque<Action>) -> Relief {
-        if !self.settings.kills() || self.flights.iter().any(|flight| self.overlap(flight.domain, id)) {
+        if !self.settings.kills() {
             return Relief::None(None);
         }
         let Some((domain, usage)) = self.domains.get(&id).and_then(|domain| Some((domain, domain.usage()?)))
@@ -40,6 +40,11 @@ impl Engine {
             return Relief::None(None);
         }
         let crossed = domain.crossed.unwrap_or((now, Trigger::Tick));
+        if self.must_wait(id, now) {
+            self.note_held_up(id, now);
+            return Relief::None(None);
+        }
+        self.make_way(id, now, todo);
         if let ControlFlow::Break(note) = self.spares(id, usage, now, todo) {
             return Relief::None(note);
         }
@@ -51,12 +56,16 @@ impl Engine {
             self.let_go(id, todo);
             return Relief::None(self.complain(id, usage, now));
         }
-        self.counters.kills += 1;
+        if let Some(domain) = self.domains.get_mut(&id) {
+            domain.held_up = None;
+        }
         self.last_kill = KillId(self.last_kill.0 + 1);
         let flight = self.flight(id, usage, crossed, chosen, now);
         if self.settings.dry_run {
+            self.counters.would_kill += 1;
             return Relief::None(Some(self.pretend(flight, now, todo)));
         }
+        self.counters.kills += 1;
         for victim in &flight.victims {
             self.order(self.last_kill, *victim, todo);
         }
@@ -89,13 +98,15 @@ impl Engine {
             confirmed: false,
             memory_late: false,
             cgroup_kill: None,
-            freezer: None,
             dry_run: self.settings.dry_run,
             refused: None,
             stuck: Vec::new(),
             used_after: None,
         };
-        let grace = Duration::from_millis(self.settings.grace_ms);
+        let grace = self.settings.grace();
+        let whole = Duration::from_millis(self.settings.kill_timeout_ms);
+        let patience = self.uids_of(&victims).map(|uid| self.patience.death(uid, whole, now)).min();
+        let look_at = self.next_look(&victims, now).after(grace);
         Flight {
             id: record.id,
             domain,
@@ -104,7 +115,9 @@ impl Engine {
             follow_up: None,
             taken: Vec::new(),
             grace_until: (!grace.is_zero()).then(|| now.after(grace)),
-            deadline: now.after(grace).after(Duration::from_millis(self.settings.kill_timeout_ms)),
+            look_at,
+            looked: false,
+            deadline: now.after(grace).after(patience.unwrap_or(whole)),
             memory_deadline: None,
             wait: None,
             record,
@@ -185,7 +198,7 @@ impl Engine {
             owner: worker.candidate.owner.as_deref().map(str::to_owned),
             kind: worker.candidate.kind.name().to_owned(),
             should_retry: choice.should_retry,
-            why: choice.why.to_string(),
+            why: choice.reason(),
             memory: worker.memory(),
             sample: worker.sample,
         })

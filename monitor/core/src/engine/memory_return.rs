@@ -1,6 +1,6 @@
 //! Dead, and is their memory back? A process that is gone has let go of its memory, but the kernel gives it back only
-//! when nobody else holds it: a reader of its /proc files does for as long as it reads. Without `process_mrelease`'s word
-//! that it was taken, the domain's own reading says whether the next victim may be picked, for a short time.
+//! when nobody else holds it: a reader of its /proc files does for as long as it reads. And `process_mrelease` takes
+//! private memory only. So the domain's own reading says whether the next victim may be picked, for a short time.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;
@@ -10,9 +10,7 @@ use super::flight::Flight;
 use super::memory_wait::{Answer, Wait};
 use super::worker::Worker;
 use super::{Action, DomainId, Engine};
-use crate::threshold::Usage;
 use crate::units::{Bytes, Nanos};
-use crate::worker::WorkerId;
 
 /// The longest that readings are waited for to fall: workers that the brake stopped wait with them.
 const LONGEST: Duration = Duration::from_millis(200);
@@ -21,17 +19,13 @@ const LONGEST: Duration = Duration::from_millis(200);
 const EVERY: Duration = Duration::from_millis(10);
 
 impl Engine {
-    /// All died, and nobody says that their memory is not back. Whether it is by what the kernel said of each process; if
-    /// not, the domain is read, now and then.
-    pub(super) fn memory_is_proven(&mut self, index: usize, now: Nanos, todo: &mut VecDeque<Action>) -> bool {
+    /// All died, and nobody says that their memory is not back. Whether it is, the domain is asked, now and then: that
+    /// `process_mrelease` took it says nothing of shared memory and files, which come back when they are closed.
+    pub(super) fn ask_for_memory(&mut self, index: usize, now: Nanos, todo: &mut VecDeque<Action>) {
+        let longest = now.after(self.memory_patience(index, now).min(LONGEST));
         let flight = &mut self.flights[index];
-        let unproven = |victim: &WorkerId| self.workers.get(victim).is_some_and(Worker::unproven);
-        if !flight.victims.iter().any(unproven) {
-            return true;
-        }
         match &mut flight.wait {
             None => {
-                let longest = now.after(LONGEST);
                 flight.memory_deadline = Some(flight.memory_deadline.map_or(longest, |end| end.min(longest)));
                 flight.wait = Some(Wait::new(now.after(EVERY)));
                 todo.push_back(Action::Read(flight.domain));
@@ -42,7 +36,13 @@ impl Engine {
             }
             Some(_) => {}
         }
-        false
+    }
+
+    /// How long the memory of the dead is waited for.
+    pub(super) fn memory_patience(&self, index: usize, now: Nanos) -> Duration {
+        let whole = Duration::from_millis(self.settings.memory_wait_ms);
+        let uids = self.uids_of(&self.flights[index].victims);
+        uids.map(|uid| self.patience.memory(uid, whole, now)).min().unwrap_or(whole)
     }
 
     /// A domain was read: is a kill waiting for that?
@@ -54,12 +54,15 @@ impl Engine {
         // Not while a process lives that was told of after the last death.
         let dead = victims.clone().all(|victim| victim.dead_at().is_some());
         let Some(wait) = flight.wait.as_mut().filter(|_| dead) else { return };
+        // Nothing of them is left, and all that was theirs alone was taken, whoever looks at them meanwhile.
+        let over = victims.clone().all(|victim| victim.gone() && !victim.unproven());
         let held = victims.map(Worker::memory).try_fold(Bytes(0), |sum, one| Some(sum.saturating_add(one?)));
         // Not above, or not known to be: nobody else is in danger.
-        let above = self.domains.get(&id).and_then(Domain::usage).filter(|usage| usage.above());
-        match above.map_or(Answer::Back, |usage| wait.take(usage, flight.record.used, held)) {
+        let usage = self.domains.get(&id).and_then(Domain::usage);
+        let above = usage.filter(|usage| usage.above());
+        match above.map_or(Answer::Back, |usage| wait.take(usage, flight.record.used, held, over)) {
             Answer::Back => {
-                flight.record.times.memory_back = Some(now);
+                flight.record.times.memory_back = usage.map(|_| now);
                 self.land(index, true, now, todo);
             }
             Answer::TooLate => self.land(index, true, now, todo),

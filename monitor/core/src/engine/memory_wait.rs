@@ -36,8 +36,8 @@ impl Wait {
     }
 
     /// Takes a reading that is above. `before`: what was used at the decision; `held`: by the victims, if all were
-    /// measured.
-    pub(super) fn take(&mut self, usage: Usage, before: Bytes, held: Option<Bytes>) -> Answer {
+    /// measured. `over`: all that the kernel has to do for them is done, so that nothing more comes by itself.
+    pub(super) fn take(&mut self, usage: Usage, before: Bytes, held: Option<Bytes>, over: bool) -> Answer {
         let used = usage.used;
         let (first, last) = self.seen.unwrap_or((used, before));
         self.seen = Some((first, used));
@@ -53,7 +53,8 @@ impl Wait {
             Some(held) if came_back.0 >= held.0 - held.0 / 4 => Answer::Back,
             Some(_) => Answer::Wait,
             // Nobody knows how much there is to come: as long as it becomes less, or nothing came or went.
-            None if used < last || used.0.abs_diff(before.0) < NOTHING.0 => Answer::Wait,
+            None if used < last => Answer::Wait,
+            None if !over && used.0.abs_diff(before.0) < NOTHING.0 => Answer::Wait,
             None => Answer::Back,
         }
     }
@@ -68,7 +69,7 @@ mod tests {
         let mib = |mib: u64| Bytes(mib << 20);
         let mut wait = Wait::new(Nanos(0));
         let usage = |used| Usage { total: mib(100), used: mib(used), threshold: mib(50) };
-        readings.iter().map(|used| wait.take(usage(*used), mib(60), held.map(mib))).collect()
+        readings.iter().map(|used| wait.take(usage(*used), mib(60), held.map(mib), false)).collect()
     }
 
     #[test]
@@ -85,5 +86,9 @@ mod tests {
         use Answer::{Back, Wait};
         assert_eq!(answers(None, &[60, 60, 57, 54, 54]), [Wait, Wait, Wait, Wait, Back]);
         assert_eq!(answers(None, &[61]), [Back], "others grow, and nobody knows what it held");
+        let mut wait = super::Wait::new(Nanos(0));
+        let (total, used, threshold) = (Bytes(100 << 20), Bytes(60 << 20), Bytes(50 << 20));
+        let answer = wait.take(Usage { total, used, threshold }, used, None, true);
+        assert_eq!(answer, Back, "it held next to nothing, and all of it was taken");
     }
 }

@@ -73,7 +73,7 @@ pub enum Note {
         /// Whom, and why.
         victims: Vec<Chosen>,
         /// How many more, of users whose workers whoever is told may not see.
-        #[serde(default, skip_serializing_if = "super::view::is_zero")]
+        #[serde(default, skip_serializing_if = "super::view::is_default")]
         others: usize,
         /// Nobody is signalled.
         dry_run: bool,
@@ -153,6 +153,12 @@ pub enum Note {
         candidates_hold: Bytes,
         /// What is held by others.
         others_hold: Bytes,
+        /// What they took since the domain was last below its threshold, as far as is known.
+        #[serde(default)]
+        others_took: Bytes,
+        /// What processes hold of it that are no workers, where that is known.
+        #[serde(default)]
+        processes_hold: Option<Bytes>,
     },
     /// A domain can't be read: it protects nobody until it can.
     Unknown {

@@ -7,7 +7,7 @@ use super::follow_up::FollowUp;
 use super::kills::{COMPLAIN_EVERY, Relief};
 use super::{Action, DomainId, Engine, Measured, Note, Trigger};
 use crate::threshold::Usage;
-use crate::units::{Bytes, Nanos};
+use crate::units::Nanos;
 
 impl Engine {
     /// An authoritative reading: the only thing that leads to a kill. If it does, nothing is allocated until the order
@@ -34,6 +34,8 @@ impl Engine {
         } else {
             (domain.crossed, domain.asked) = (None, None);
             domain.let_go = false;
+            domain.note_room();
+            domain.held_up = None;
         }
         if unknown {
             self.counters.unknown_readings += 1;

@@ -5,7 +5,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::facts::{Gears, UnhelpfulKills};
-use crate::policy::{OwnerTieBreak, PolicyName};
+use crate::policy::{MinVictimMemory, Options, OwnerTieBreak, Policy, PolicyName, Roster};
 use crate::units::Bytes;
 
 /// The engine's settings. Durations in milliseconds on the wire.
@@ -26,12 +26,15 @@ pub struct Settings {
     pub kill_buffer: Option<Bytes>,
     /// SPEC 5, `by_time`.
     pub idle_threshold: Bytes,
+    /// The least that a victim should hold (docs/behavior.md, policies).
+    #[serde(default)]
+    pub min_victim_memory: MinVictimMemory,
     /// SPEC 6: after this long an unconfirmed victim is stuck.
     pub kill_timeout_ms: u64,
     /// SPEC 6: after its death, how long a victim's memory is waited for.
     pub memory_wait_ms: u64,
     /// SPEC 10.5.
-    #[serde(default)]
+    #[serde(default = "UnhelpfulKills::of_old")]
     pub unhelpful_kills: UnhelpfulKills,
     /// SPEC 6: SIGTERM first, SIGKILL this long after it; 0: SIGKILL at once.
     #[serde(default)]
@@ -65,9 +68,10 @@ impl Default for Settings {
             owner_tie_break: OwnerTieBreak::default(),
             kill_buffer: None,
             idle_threshold: Bytes(1 << 30),
+            min_victim_memory: MinVictimMemory::default(),
             kill_timeout_ms: 10_000,
             memory_wait_ms: 1_000,
-            unhelpful_kills: UnhelpfulKills::Kill,
+            unhelpful_kills: UnhelpfulKills::default(),
             grace_ms: 0,
             dry_run: false,
             brake: false,
@@ -86,6 +90,12 @@ impl Settings {
         Duration::from_millis(if self.refresh_ms == 0 { 1_000 } else { self.refresh_ms })
     }
 
+    /// SPEC 6: how long SIGTERM has before SIGKILL follows.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        Duration::from_millis(self.grace_ms)
+    }
+
     /// Whether they are the same but for what a running agent changes: what follows from which kernel hooks there are.
     #[must_use]
     pub fn same_but_for_hooks(&self, other: &Self) -> bool {
@@ -102,7 +112,7 @@ impl Settings {
     /// Whether somebody may kill in the engine's place: not where it would kill nobody, or only after a measurement.
     #[must_use]
     pub fn may_be_stood_in_for(&self) -> bool {
-        self.kills() && !self.dry_run && self.unhelpful_kills == UnhelpfulKills::Kill
+        self.kills() && !self.dry_run && self.unhelpful_kills != UnhelpfulKills::Skip
     }
 
     /// Whether workers are stopped at the line: only where something is done for those who wait.
@@ -122,12 +132,18 @@ impl Settings {
 
     /// The policy with its options.
     #[must_use]
-    pub fn policy(&self) -> crate::policy::Policy {
-        let options = crate::policy::Options {
+    pub fn policy(&self) -> Policy {
+        let options = Options {
             owner_tie_break: self.owner_tie_break,
             kill_buffer: self.kill_buffer,
             idle_threshold: self.idle_threshold,
         };
-        crate::policy::Policy::new(self.policy, options)
+        Policy::new(self.policy, options)
+    }
+
+    /// An empty roster of a domain.
+    #[must_use]
+    pub fn roster(&self) -> Roster {
+        Roster::passing_over(self.policy(), self.min_victim_memory)
     }
 }

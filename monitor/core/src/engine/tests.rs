@@ -5,6 +5,7 @@ mod endings;
 mod forgets;
 mod machine;
 mod overlap;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -25,12 +26,15 @@ const MS: u64 = Nanos::PER_MS;
 struct Bench {
     engine: Engine,
     now: Nanos,
+    /// The last readings, in MiB.
+    used: std::collections::BTreeMap<DomainId, u64>,
 }
 
 impl Bench {
     /// The node, and two cgroups in it; threshold 95 of 100.
     fn new(settings: Settings) -> Self {
-        let mut bench = Self { engine: Engine::new(settings), now: Nanos(1_000 * MS) };
+        let mut bench =
+            Self { engine: Engine::new(settings), now: Nanos(1_000 * MS), used: Default::default() };
         for (domain, name, parent) in
             [(NODE, "node", None), (BOX, "cgroup:/box", Some(NODE)), (OTHER, "cgroup:/o", Some(NODE))]
         {
@@ -46,14 +50,14 @@ impl Bench {
         self.engine.handle(event, self.now, &mut todo);
         let orders: Vec<(KillId, WorkerId)> = todo.iter().filter_map(order).collect();
         for (kill, worker) in orders {
-            let signalled =
-                Event::Signalled { kill, worker, at: self.now, refused: None, cgroup: None, freezer: None };
+            let signalled = Event::Signalled { kill, worker, at: self.now, refused: None, cgroup: None };
             self.engine.handle(signalled, self.now, &mut todo);
         }
         todo.into()
     }
 
     fn reading(&mut self, domain: DomainId, used: u64) -> Vec<Action> {
+        self.used.insert(domain, used);
         let measured = Measured::Known { total: Bytes(100 << 20), used: Bytes(used << 20) };
         self.happen(Event::Reading { domain, measured, counter: 0 })
     }
@@ -69,16 +73,22 @@ impl Bench {
             name: None,
             attempt: 0,
             domains: domains.to_vec(),
+            priority: 0,
+            memory_declared: None,
         });
     }
 
-    /// One that is gone had its memory taken before.
+    /// One that is gone had its memory taken before; and a kill that asks whether it is back hears what was read last.
     fn ended(&mut self, id: u64, seen: Seen) -> Vec<Action> {
         let mut actions = Vec::new();
         if seen == Seen::Gone {
             actions.extend(self.told_of_end(id, Seen::Released));
         }
         actions.extend(self.told_of_end(id, seen));
+        let waits = self.engine.flights.iter().find(|flight| flight.wait.is_some());
+        if let (Some(domain), Seen::Gone) = (waits.map(|flight| flight.domain), seen) {
+            actions = self.reading(domain, self.used[&domain]);
+        }
         actions
     }
 
@@ -195,11 +205,7 @@ fn an_order_to_kill_stands_before_all_that_waits_and_alone() {
     assert_eq!(todo, [kill(1), kill(2), Action::Read(OTHER), Action::Read(NODE)]);
     todo.clear();
     let (kill, worker, at) = (KillId(1), WorkerId(1), bench.now);
-    bench.engine.handle(
-        Event::Signalled { kill, worker, at, refused: None, cgroup: None, freezer: None },
-        at,
-        &mut todo,
-    );
+    bench.engine.handle(Event::Signalled { kill, worker, at, refused: None, cgroup: None }, at, &mut todo);
     assert_eq!(todo.front(), Some(&Action::Record(kill)), "then it is written down");
     let todo: Vec<Action> = todo.into();
     assert!(notes(&todo).iter().any(|note| matches!(note, Note::Decided { .. })), "and told: {todo:?}");
@@ -256,8 +262,7 @@ fn whom_the_watchdog_struck_takes_the_place_of_who_was_ordered_and_not_signalled
     assert_eq!(killed(todo.make_contiguous()), [2], "one, and the order for the other is gone");
     assert!(!bench.engine.in_flight(WorkerId(3)) && bench.engine.in_flight(WorkerId(2)));
     let kill = KillId(1);
-    let signalled =
-        Event::Signalled { kill, worker: WorkerId(2), at, refused: None, cgroup: None, freezer: None };
+    let signalled = Event::Signalled { kill, worker: WorkerId(2), at, refused: None, cgroup: None };
     bench.happen(signalled);
     bench.ended(2, Seen::Gone);
     let record = bench.engine.kill(kill).unwrap();
@@ -346,6 +351,7 @@ fn by_time_takes_the_idle_first_and_who_gets_work_is_the_newest() {
     assert_eq!(states(&bench), idle);
     assert_eq!(killed(&bench.reading(BOX, 99)), [1], "an idle one that never ran counts from 1 GiB on");
     bench.ended(1, Seen::Gone);
+    bench.reading(BOX, 49);
     bench.happen(Event::Leased { worker: WorkerId(2) });
     assert_eq!(states(&bench)[0], (WorkerState::Running, true));
     assert_eq!(killed(&bench.reading(BOX, 99)), [2], "its time began after that of the one registered last");
@@ -383,6 +389,14 @@ fn refresh_0_and_dry_run_kill_nobody() {
         "{above:?}"
     );
     assert_eq!(bench.engine.workers()[0].state, WorkerState::Running);
+    let counters = bench.engine.counters();
+    assert_eq!((counters.kills, counters.killed, counters.would_kill), (0, 0, 1));
+    let died = bench.ended(1, Seen::Gone);
+    assert!(
+        notes(&died).iter().any(|note| matches!(note, Note::Ended { .. })),
+        "of something else: {died:?}"
+    );
+    assert_eq!((bench.engine.counters().killed, bench.engine.counters().crashed), (0, 1));
 }
 
 #[test]
@@ -434,6 +448,8 @@ fn a_name_of_another_users_owner_joins_nobody() {
             name: None,
             attempt: 0,
             domains: vec![NODE],
+            priority: 0,
+            memory_declared: None,
         });
     }
     let actions = bench.reading(NODE, 99);

@@ -1,8 +1,9 @@
-//! SPEC 10.5: memory that no candidate holds. Killing workers does not bring it back; with `unhelpful_kills = "skip"`
-//! nobody is killed for it.
+//! Memory that no candidate holds. Killing workers does not bring it back: `unhelpful_kills` says what is done then.
 //!
-//! Measurements are older than the reading, and a worker may have grown since. So nobody is spared on an old one: a
-//! fresh one is asked for and held against the reading of that moment. If none comes in time, the kill goes on.
+//! Measurements are older than the reading, and a worker may have grown since. With `skip` nobody is spared on an old
+//! one: a fresh one is asked for and held against the reading of that moment; if none comes in time, the kill goes on.
+//! With `auto` no kill waits: what was measured in the last seconds must show who holds what is too much, and what was
+//! taken since then may be a worker's.
 
 use alloc::collections::VecDeque;
 use core::ops::ControlFlow;
@@ -10,11 +11,13 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::domain::{Domain, Others};
 use super::kills::COMPLAIN_EVERY;
 use super::{Action, DomainId, Engine, Note, UnhelpfulKills};
-use crate::policy::Roster;
+use crate::prelude::*;
 use crate::threshold::Usage;
 use crate::units::{Bytes, Nanos};
+use crate::worker::WorkerId;
 
 /// How long a kill waits for a fresh measurement.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -26,6 +29,9 @@ pub struct Unhelpful {
     pub candidates_hold: Bytes,
     /// What the domain would use without them, at least.
     pub others_hold: Bytes,
+    /// What others took since the domain was last below its threshold, as far as is known: they go on growing.
+    #[serde(default)]
+    pub took: Bytes,
 }
 
 impl Unhelpful {
@@ -35,10 +41,25 @@ impl Unhelpful {
     pub fn of(usage: Usage, candidates: impl IntoIterator<Item = Option<Bytes>>) -> Option<Self> {
         let held =
             candidates.into_iter().try_fold(Bytes(0), |sum, memory| Some(sum.saturating_add(memory?)))?;
+        Self::counted(usage, held, Bytes(0))
+    }
+
+    /// The same for what all candidates hold together, where others took `took` since there was room.
+    fn counted(usage: Usage, held: Bytes, took: Bytes) -> Option<Self> {
+        let helps = held >= usage.excess().saturating_add(took);
         let others_hold = usage.used.saturating_sub(held);
-        (others_hold > usage.threshold).then_some(Self { candidates_hold: held, others_hold })
+        (!helps).then_some(Self { candidates_hold: held, others_hold, took })
     }
 }
+
+/// Evidence that is older is none.
+const FRESH: Duration = Duration::from_secs(3);
+
+/// While workers are spared, the evidence is renewed this often.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// From this share of its threshold on a domain is weighed.
+const NEAR_PERCENT: u128 = 80;
 
 impl Engine {
     /// Whether nobody is to be killed in this domain now, because it cannot help or because it is not known yet
@@ -50,18 +71,66 @@ impl Engine {
         now: Nanos,
         todo: &mut VecDeque<Action>,
     ) -> ControlFlow<Option<Note>> {
-        if self.settings.unhelpful_kills == UnhelpfulKills::Kill {
+        if self.domains.get(&id).is_none_or(|domain| domain.roster.is_empty()) {
             return ControlFlow::Continue(());
         }
-        let Some(domain) = self.domains.get_mut(&id) else { return ControlFlow::Continue(()) };
-        if domain.roster.is_empty() {
-            return ControlFlow::Continue(());
+        match self.settings.unhelpful_kills {
+            UnhelpfulKills::Kill => ControlFlow::Continue(()),
+            UnhelpfulKills::Skip => self.spares_on_a_measurement(id, usage, now, todo),
+            UnhelpfulKills::Auto => self.spares_on_evidence(id, usage, now, todo),
         }
-        // What was not measured counts as nothing here, and as stale below.
-        let unhelpful = |usage: Usage, roster: &Roster| {
-            Unhelpful::of(usage, roster.iter().map(|candidate| Some(candidate.memory.unwrap_or_default())))
+    }
+
+    /// `auto`: a kill never waits. What is known of the last seconds must show that killing cannot help, and that
+    /// processes that are no workers hold what is too much. Growth that nobody was measured with since may be a
+    /// worker's.
+    fn spares_on_evidence(
+        &mut self,
+        id: DomainId,
+        usage: Usage,
+        now: Nanos,
+        todo: &mut VecDeque<Action>,
+    ) -> ControlFlow<Option<Note>> {
+        let Some(domain) = self.domains.get(&id) else { return ControlFlow::Continue(()) };
+        let held = domain.roster.held();
+        let Some(others) = domain.others.filter(|others| now.since(others.at) < FRESH) else {
+            return ControlFlow::Continue(());
         };
-        if unhelpful(usage, &domain.roster).is_none() {
+        let measured = |id: WorkerId| self.workers.get(&id).and_then(|worker| worker.sample);
+        let all_measured = || {
+            domain.roster.iter().all(|candidate| {
+                measured(candidate.id).is_some_and(|sample| others.at.since(sample.at) < FRESH)
+            })
+        };
+        let since = usage.used.saturating_sub(others.used);
+        let took = domain.before.others.map_or(Bytes(0), |before| others.hold.saturating_sub(before));
+        let helps = held.saturating_add(since) >= usage.excess().saturating_add(took);
+        if helps || others.hold < usage.excess() || !all_measured() {
+            return ControlFlow::Continue(());
+        }
+        // Each answer leads to a reading, which must not ask again at once.
+        if now.since(others.at) >= AGAIN {
+            todo.push_back(Action::Measure);
+        }
+        let unhelpful =
+            Unhelpful { candidates_hold: held, others_hold: usage.used.saturating_sub(held), took };
+        self.spare(id, usage, unhelpful, now, todo)
+    }
+
+    /// `skip`: nobody is spared on an old measurement: a fresh one is waited for, but not for ever.
+    fn spares_on_a_measurement(
+        &mut self,
+        id: DomainId,
+        usage: Usage,
+        now: Nanos,
+        todo: &mut VecDeque<Action>,
+    ) -> ControlFlow<Option<Note>> {
+        let Some(domain) = self.domains.get_mut(&id) else { return ControlFlow::Continue(()) };
+        // What was not measured counts as nothing here, and as stale below.
+        let unhelpful = |usage: Usage, domain: &Domain| {
+            Unhelpful::counted(usage, domain.roster.held(), domain.taken_by_others(usage.used))
+        };
+        if unhelpful(usage, &*domain).is_none() {
             return ControlFlow::Continue(());
         }
         let (asked, used) = *domain.asked.get_or_insert((now, usage.used));
@@ -78,9 +147,19 @@ impl Engine {
         }
         // What workers took after the question shows in their measurements, and must not count as held by others.
         let usage = Usage { used: used.min(usage.used), ..usage };
-        let Some(Unhelpful { candidates_hold, others_hold }) = unhelpful(usage, &domain.roster) else {
-            return ControlFlow::Continue(());
-        };
+        let Some(unhelpful) = unhelpful(usage, &*domain) else { return ControlFlow::Continue(()) };
+        self.spare(id, usage, unhelpful, now, todo)
+    }
+
+    fn spare(
+        &mut self,
+        id: DomainId,
+        usage: Usage,
+        unhelpful: Unhelpful,
+        now: Nanos,
+        todo: &mut VecDeque<Action>,
+    ) -> ControlFlow<Option<Note>> {
+        self.counters.spared += 1;
         // Holding workers would bring nothing back either.
         self.let_go(id, todo);
         let Some(domain) = self.domains.get_mut(&id) else { return ControlFlow::Break(None) };
@@ -88,6 +167,7 @@ impl Engine {
             return ControlFlow::Break(None);
         }
         domain.complained = Some(now);
+        let Unhelpful { candidates_hold, others_hold, took } = unhelpful;
         ControlFlow::Break(Some(Note::Unhelpful {
             at: now,
             domain: domain.name.clone(),
@@ -95,7 +175,48 @@ impl Engine {
             threshold: usage.threshold,
             candidates_hold,
             others_hold,
+            others_took: took,
+            processes_hold: domain.others.map(|others| others.hold),
         }))
+    }
+
+    /// The domains in which it matters what processes hold that are no workers.
+    #[must_use]
+    pub fn weighs(&self) -> Vec<DomainId> {
+        if self.settings.unhelpful_kills != UnhelpfulKills::Auto {
+            return Vec::new();
+        }
+        let near =
+            |usage: Usage| u128::from(usage.used.0) * 100 >= u128::from(usage.threshold.0) * NEAR_PERCENT;
+        let weighs = |domain: &Domain| !domain.roster.is_empty() && domain.usage().is_some_and(near);
+        self.domains.iter().filter(|(_, domain)| weighs(domain)).map(|(id, _)| *id).collect()
+    }
+
+    /// What processes hold that are no workers was measured.
+    pub(super) fn weighed(
+        &mut self,
+        id: DomainId,
+        memory: Option<Bytes>,
+        now: Nanos,
+        todo: &mut VecDeque<Action>,
+    ) {
+        let Some(domain) = self.domains.get_mut(&id) else { return };
+        let used = domain.usage().map(|usage| usage.used);
+        domain.others = memory.zip(used).map(|(hold, used)| Others { hold, used, at: now });
+        if domain.above() {
+            todo.push_back(Action::Read(id));
+        } else {
+            domain.note_room();
+        }
+    }
+}
+
+impl Domain {
+    /// What others than candidates took since there was room, by what was read and measured.
+    fn taken_by_others(&self, used: Bytes) -> Bytes {
+        let Some(before) = self.before.used else { return Bytes(0) };
+        let candidates = self.roster.held().saturating_sub(self.before.candidates);
+        used.saturating_sub(before).saturating_sub(candidates)
     }
 }
 
@@ -104,9 +225,10 @@ mod tests {
     use super::*;
     use crate::engine::{Event, Measured, Settings};
     use crate::units::Pid;
-    use crate::worker::{Kind, Times, WorkerId};
+    use crate::worker::{Kind, Times};
 
     const SECOND: u64 = 1_000_000_000;
+    const NOTHING: [&str; 0] = [];
 
     /// A core with one worker in one domain, and the names of what it orders.
     struct Stage(Engine);
@@ -126,6 +248,8 @@ mod tests {
                     name: None,
                     attempt: 0,
                     domains: vec![domain],
+                    priority: 0,
+                    memory_declared: None,
                 },
                 0,
             );
@@ -186,6 +310,65 @@ mod tests {
         assert_eq!(stage.uses(965, 2), ["measure"]);
         stage.holds(15, 3);
         assert_eq!(stage.uses(999, 4), ["kill"], "965 - 15 is not above 950");
+    }
+
+    /// What processes hold that are no workers.
+    fn others(memory: u64) -> Event {
+        Event::Others { domain: DomainId(1), memory: Some(Bytes(memory)) }
+    }
+
+    #[test]
+    fn auto_kills_at_once_where_nobody_knows_who_holds_the_memory() {
+        let mut stage = Stage::new(UnhelpfulKills::Auto);
+        stage.holds(10, 1);
+        assert_eq!(stage.uses(990, 2), ["kill"], "nothing is known of others");
+        let mut stage = Stage::new(UnhelpfulKills::Auto);
+        stage.uses(940, 1);
+        assert_eq!(stage.0.weighs(), [DomainId(1)], "near its threshold others are measured too");
+        stage.holds(3, 2);
+        stage.tell(others(900), 3);
+        assert_eq!(stage.uses(955, 4), ["kill"], "who took 15 since is not known: it may be a worker");
+        let mut stage = Stage::new(UnhelpfulKills::Auto);
+        stage.tell(Event::Settle { until: Nanos(4) }, 1);
+        stage.uses(990, 1);
+        stage.holds(10, 2);
+        stage.tell(others(30), 3);
+        assert_eq!(stage.uses(990, 4), ["kill"], "files, or a shared object store");
+    }
+
+    #[test]
+    fn auto_spares_workers_where_others_hold_what_is_too_much_and_asks_who_grows() {
+        let mut stage = Stage::new(UnhelpfulKills::Auto);
+        stage.holds(20, 1);
+        stage.uses(949, 2);
+        stage.tell(others(900), 3);
+        stage.tell(Event::Settle { until: Nanos(6) }, 3);
+        assert_eq!(stage.uses(960, 4), NOTHING, "nobody is killed yet");
+        stage.holds(20, 5);
+        stage.tell(others(925), 5);
+        // All candidates hold more than is too much, but others took more than that, and would go on.
+        assert_eq!(stage.uses(960, 8), ["unhelpful"]);
+        assert_eq!(stage.uses(960, 9), NOTHING, "said once in 5 s");
+        assert_eq!(stage.uses(960, 9 + SECOND), ["measure"], "the evidence is renewed");
+        assert_eq!(stage.0.counters().spared, 3);
+        stage.holds(60, 10 + SECOND);
+        assert_eq!(stage.uses(960, 11 + SECOND), ["kill"], "now it would help");
+    }
+
+    #[test]
+    fn skip_counts_what_others_took_since_there_was_room() {
+        let mut stage = Stage::new(UnhelpfulKills::Skip);
+        stage.holds(20, 1);
+        stage.uses(900, 2);
+        assert_eq!(stage.uses(955, 3), ["measure"], "5 are too much, but 55 were taken");
+        stage.holds(20, 4);
+        assert_eq!(stage.uses(955, 5), ["unhelpful"]);
+        let mut stage = Stage::new(UnhelpfulKills::Skip);
+        stage.holds(20, 1);
+        stage.uses(900, 2);
+        assert_eq!(stage.uses(955, 3), ["measure"]);
+        stage.holds(75, 4);
+        assert_eq!(stage.uses(955, 5), ["kill"], "by the worker");
     }
 
     #[test]

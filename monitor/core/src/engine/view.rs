@@ -85,6 +85,12 @@ pub struct WorkerView {
     pub sample: Option<Sample>,
     /// The domains it charges, innermost first.
     pub domains: Vec<String>,
+    /// The lower dies first.
+    #[serde(default)]
+    pub priority: i32,
+    /// What it said that one attempt needs.
+    #[serde(default)]
+    pub memory_declared: Option<Bytes>,
 }
 
 /// Where a worker is on its way.
@@ -129,9 +135,8 @@ pub struct Times {
 }
 
 /// For keys that are there only if they say something.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
-pub(super) fn is_zero(number: &usize) -> bool {
-    *number == 0
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A kill in `kills` (SPEC 11).
@@ -148,7 +153,7 @@ pub struct KillRecord {
     /// Whom.
     pub victims: Vec<VictimRecord>,
     /// How many more victims there were, of users whose workers whoever asked may not see.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub others: usize,
     /// At the decision.
     pub used: Bytes,
@@ -166,9 +171,6 @@ pub struct KillRecord {
     /// What came of `cgroup.kill`: "used", or "not used: " and why; null: no victim has a v2 cgroup of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup_kill: Option<String>,
-    /// The same of freezing a victim while it was killed; null: no victim has a v1 freezer cgroup of its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub freezer: Option<String>,
     /// Nobody was signalled.
     #[serde(default)]
     pub dry_run: bool,
@@ -237,7 +239,13 @@ pub struct Counters {
     pub tried_again: u64,
     /// Kills decided.
     pub kills: u64,
-    /// Of those, the ones whose memory was not seen back within the wait for it.
+    /// Readings above the threshold at which nobody was killed because it could not have helped.
+    #[serde(default)]
+    pub spared: u64,
+    /// Kills that were decided and not carried out, because of `dry_run`. Not among `kills`.
+    #[serde(default)]
+    pub would_kill: u64,
+    /// Of the kills, the ones whose memory was not seen back within the wait for it.
     #[serde(default)]
     pub memory_late: u64,
     /// Of those, the ones that the loop's watchdog carried out while the loop hung.

@@ -17,12 +17,11 @@ impl Engine {
     #[must_use]
     pub fn next_victims(&mut self, id: DomainId, most: usize, now: Nanos) -> Vec<WorkerId> {
         let Some(domain) = self.domains.get(&id) else { return Vec::new() };
-        let waits = now < domain.quiet_until.max(self.settle_until)
-            || self.flights.iter().any(|flight| self.overlap(flight.domain, id));
-        if waits || !self.settings.may_be_stood_in_for() || domain.usage().is_none() {
+        let waits = now < domain.quiet_until.max(self.settle_until) || self.must_wait(id, now);
+        let Some(usage) = domain.usage().filter(|_| !waits && self.settings.may_be_stood_in_for()) else {
             return Vec::new();
-        }
-        self.domains.get_mut(&id).map(|domain| domain.roster.front(most)).unwrap_or_default()
+        };
+        self.domains.get_mut(&id).map(|domain| domain.roster.front(usage, most)).unwrap_or_default()
     }
 
     /// The watchdog struck. The order that follows strikes again, which does no harm: it is for the processes that the
@@ -42,14 +41,16 @@ impl Engine {
             self.sent_by_the_watchdog(kill, at);
             return;
         }
-        let Some((choice, threshold, crossed)) = self.watchdog_candidate(id, victim, total, at) else {
+        let Some((choice, threshold, crossed)) = self.watchdog_candidate(id, victim, (used, total), at)
+        else {
             // It ended, was given up on, or is charged elsewhere: the watchdog's name for it was old.
             self.counters.watchdog_strays += 1;
             todo.push_back(Action::Note(Note::Stray { at, worker: victim, used, total }));
             return;
         };
         self.counters.watchdog_kills += 1;
-        let flying = self.flights.iter().position(|flight| self.overlap(flight.domain, id));
+        self.make_way(id, now, todo);
+        let flying = self.flights.iter().position(|flight| self.holds_up(flight, id, now));
         let kill = match flying {
             // It hung between the order to kill somebody else and that signal, which was not sent: this is the kill.
             Some(index) if self.flights[index].record.times.signal.is_none() => {
@@ -80,14 +81,18 @@ impl Engine {
         &mut self,
         id: DomainId,
         victim: WorkerId,
-        total: Bytes,
+        (used, total): (Bytes, Bytes),
         at: Nanos,
     ) -> Option<(Choice, Bytes, (Nanos, Trigger))> {
         let line = self.threshold();
         let domain = self.domains.get_mut(&id)?;
         let threshold = domain.threshold(total, line).ok()?;
         let crossed = (domain.crossed.map_or(at, |(crossed, _)| crossed), Trigger::Watchdog);
-        let choice = domain.roster.ranking().into_iter().find(|choice| choice.id == victim)?;
+        let choice = domain
+            .roster
+            .ranking(Usage { total, used, threshold })
+            .into_iter()
+            .find(|choice| choice.id == victim)?;
         Some((choice, threshold, crossed))
     }
 

@@ -44,6 +44,8 @@ pub(super) struct Worker {
     denied: bool,
     /// How often a kill of it ended because it could not be signalled for the moment.
     pub(super) backoffs: u32,
+    /// Each of its processes that live was seen in a state in which it cannot die.
+    immovable: bool,
     /// Since it is being killed a process of it went whose memory nobody saw taken.
     unproven: bool,
 }
@@ -64,6 +66,7 @@ impl Worker {
             dead_at: None,
             denied: false,
             backoffs: 0,
+            immovable: false,
             unproven: false,
         };
         new.add(pid);
@@ -82,6 +85,7 @@ impl Worker {
         let new = Process::default();
         self.pending.add(new.pending());
         self.processes.insert(pid, new);
+        self.immovable = false;
         self.dead_at = None;
         true
     }
@@ -158,9 +162,30 @@ impl Worker {
         self.unproven
     }
 
+    /// Whether all that its processes held was taken, dead or not.
+    pub(super) fn memory_is_taken(&self) -> bool {
+        self.pending.memory == 0
+    }
+
+    /// Its processes whose death is waited for.
+    pub(super) fn living(&self) -> Vec<Pid> {
+        let living = self.processes.iter().filter(|(_, process)| process.pending().deaths > 0);
+        living.map(|(pid, _)| *pid).collect()
+    }
+
+    /// Whether none of them can die now, as far as is known.
+    pub(super) fn immovable(&self) -> bool {
+        self.immovable
+    }
+
+    /// What a look found.
+    pub(super) fn set_immovable(&mut self, immovable: bool) {
+        self.immovable = immovable;
+    }
+
     /// It is a victim from now on.
     pub(super) fn be_killed(&mut self, kill: KillId) {
-        (self.life, self.unproven) = (Life::BeingKilled(kill), false);
+        (self.life, self.unproven, self.immovable) = (Life::BeingKilled(kill), false, false);
     }
 
     /// Whether none of its processes is left.
@@ -202,6 +227,8 @@ impl Worker {
             memory: self.candidate.memory,
             sample: self.sample,
             domains: self.domains.iter().map(|domain| domain_name(*domain)).collect(),
+            priority: self.candidate.priority,
+            memory_declared: self.candidate.declared,
         }
     }
 }
@@ -229,6 +256,8 @@ mod tests {
             started: Nanos(0),
             activity: Activity::Busy,
             memory: None,
+            priority: 0,
+            declared: None,
         };
         let mut worker = Worker::new(candidate, Pid(1), Vec::new());
         // Newest first, as a list that is searched from its front likes least.

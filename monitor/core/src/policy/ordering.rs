@@ -1,5 +1,5 @@
-//! The order of the policies that put all candidates in one line: `retriable_lifo`, `retriable_fifo` and
-//! `by_time` (SPEC 5). A worker's place follows from its own facts alone.
+//! The order of the policies that put all candidates in one line: `retriable_lifo`, `retriable_fifo`, `by_time` and
+//! `by_memory` (docs/behavior.md, policies). A worker's place follows from its own facts alone.
 
 use super::{End, Policy, Why};
 use crate::units::Bytes;
@@ -16,6 +16,9 @@ enum Class {
 /// Where a worker stands: the derived order is the order of the line, the first first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
+    /// Before everything else but that idle workers go first.
+    busy: bool,
+    priority: i32,
     class: Class,
     /// Size, start and registration, or their complements where the larger comes first.
     by: [u64; 3],
@@ -44,8 +47,22 @@ pub(super) fn place(policy: Policy, candidate: &Candidate) -> Option<(Place, Why
             Activity::Idle { .. } => return None,
             Activity::Busy => (class, newest, Why::Busy { memory, retriable }),
         },
+        Policy::ByMemory => {
+            let by = [!excess(candidate), newest[1], newest[2]];
+            (class, by, Why::Memory { memory, declared: candidate.declared, retriable })
+        }
     };
-    Some((Place { class, by, id: candidate.id }, why))
+    let place =
+        Place { busy: class != Class::Idle, priority: candidate.priority, class, by, id: candidate.id };
+    Some((place, why))
+}
+
+/// How far above what it declared a worker is, as a number that grows with it; below is below what is equal.
+fn excess(candidate: &Candidate) -> u64 {
+    let above = i128::from(held(candidate).0) - i128::from(candidate.declared.unwrap_or_default().0);
+    // Sizes are below 2^63, and what is not counts as that.
+    let above = above.clamp(i64::MIN.into(), i64::MAX.into()) + (1 << 63);
+    u64::try_from(above).unwrap_or(u64::MAX)
 }
 
 /// What a kill is counted to give back: memory that was not measured counts as 0.

@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::groups::Groups;
 use super::ordering::{self, Place};
-use super::{Choice, Policy};
+use super::{Choice, MinVictimMemory, Policy, Why};
 use crate::prelude::*;
 use crate::threshold::Usage;
 use crate::units::{Bytes, Nanos};
@@ -18,8 +18,15 @@ const MAX_KILL_BUFFER: Bytes = Bytes(3 << 30);
 #[derive(Debug, Clone)]
 pub struct Roster {
     policy: Policy,
+    least: MinVictimMemory,
     workers: BTreeMap<WorkerId, Candidate>,
+    /// What they hold together; who was not measured counts as nothing.
+    held: Bytes,
     order: Order,
+    /// Those whose memory is known, by it.
+    sizes: BTreeSet<(Bytes, WorkerId)>,
+    /// How many have each priority.
+    priorities: BTreeMap<i32, usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -29,16 +36,31 @@ enum Order {
 }
 
 impl Roster {
-    /// An empty roster.
+    /// An empty roster that passes nobody over.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
+        Self::passing_over(policy, MinVictimMemory::default())
+    }
+
+    /// An empty roster. A worker that is known to hold less than `least` is passed over as long as one further down the
+    /// order holds that much.
+    #[must_use]
+    pub fn passing_over(policy: Policy, least: MinVictimMemory) -> Self {
         let order = match policy {
             Policy::GroupByOwner { tie } => Order::Groups(Groups::new(tie)),
-            Policy::RetriableLifo | Policy::RetriableFifo | Policy::ByTime { .. } => {
+            Policy::RetriableLifo | Policy::RetriableFifo | Policy::ByTime { .. } | Policy::ByMemory => {
                 Order::Line(BTreeSet::new())
             }
         };
-        Self { policy, workers: BTreeMap::new(), order }
+        Self {
+            policy,
+            least,
+            workers: BTreeMap::new(),
+            held: Bytes(0),
+            order,
+            sizes: BTreeSet::new(),
+            priorities: BTreeMap::new(),
+        }
     }
 
     /// The policy it is ordered by.
@@ -56,6 +78,9 @@ impl Roster {
                 line.extend(ordering::place(self.policy, &candidate).map(|(place, _)| place))
             }
         }
+        self.sizes.extend(candidate.memory.map(|memory| (memory, candidate.id)));
+        *self.priorities.entry(candidate.priority).or_default() += 1;
+        self.held = self.held.saturating_add(candidate.memory.unwrap_or_default());
         self.workers.insert(candidate.id, candidate);
         replaced
     }
@@ -63,6 +88,7 @@ impl Roster {
     /// Takes a worker out: it died, or is being killed and so no candidate any more. `None`: not there.
     pub fn remove(&mut self, id: WorkerId) -> Option<Candidate> {
         let candidate = self.workers.remove(&id)?;
+        self.held = self.held.saturating_sub(candidate.memory.unwrap_or_default());
         match &mut self.order {
             Order::Groups(groups) => groups.remove(&candidate),
             Order::Line(line) => {
@@ -71,17 +97,38 @@ impl Roster {
                 }
             }
         }
+        if let Some(memory) = candidate.memory {
+            self.sizes.remove(&(memory, id));
+        }
+        if let Some(many) = self.priorities.get_mut(&candidate.priority) {
+            *many -= 1;
+            if *many == 0 {
+                self.priorities.remove(&candidate.priority);
+            }
+        }
         Some(candidate)
     }
 
     /// Takes note of a measurement; `None`: it could not be measured. False: no such worker.
     pub fn set_memory(&mut self, id: WorkerId, memory: Option<Bytes>) -> bool {
         match self.policy {
-            // Sizes have no say here, and all of them change at each refresh: nothing is moved.
+            // Sizes have no say in the order here, and all of them change at each refresh: nothing is moved in it.
             Policy::GroupByOwner { .. } | Policy::RetriableLifo | Policy::RetriableFifo => {
-                self.workers.get_mut(&id).map(|candidate| candidate.memory = memory).is_some()
+                let Some(candidate) = self.workers.get_mut(&id) else { return false };
+                let before = core::mem::replace(&mut candidate.memory, memory);
+                if before != memory {
+                    if let Some(before) = before {
+                        self.sizes.remove(&(before, id));
+                    }
+                    self.sizes.extend(memory.map(|memory| (memory, id)));
+                    self.held = self.held.saturating_sub(before.unwrap_or_default());
+                    self.held = self.held.saturating_add(memory.unwrap_or_default());
+                }
+                true
             }
-            Policy::ByTime { .. } => self.update(id, |candidate| candidate.memory = memory),
+            Policy::ByTime { .. } | Policy::ByMemory => {
+                self.update(id, |candidate| candidate.memory = memory)
+            }
         }
     }
 
@@ -91,6 +138,12 @@ impl Roster {
             candidate.activity = activity;
             candidate.started = since;
         })
+    }
+
+    /// What all workers hold together, as last measured; those that were not count as nothing.
+    #[must_use]
+    pub fn held(&self) -> Bytes {
+        self.held
     }
 
     /// The worker with this id.
@@ -120,34 +173,34 @@ impl Roster {
     /// the threshold and the buffer (at least one). None only if there is no candidate. Does not ask whether
     /// `usage` is above, so that it also answers "whom would it be?". Allocates nothing.
     pub fn choose(&self, usage: Usage) -> impl Iterator<Item = Choice> + '_ {
+        let least = self.least.of(usage.total);
+        // Nobody is passed over if nobody holds that much.
+        let large = if least == Bytes(0) { 0 } else { self.many_hold(least) };
         let (first, line) = match &self.order {
-            Order::Groups(groups) => (groups.first(), None),
-            Order::Line(line) => (None, Some(self.cover(line, self.needed(usage)))),
+            Order::Groups(groups) => (self.of_groups(groups, least, large > 0), None),
+            Order::Line(line) => (None, Some(self.of_line(line, usage, least, large))),
         };
-        let first = first.map(|(id, why)| Choice { id, should_retry: why.should_retry(), why });
         first.into_iter().chain(line.into_iter().flatten())
     }
 
     /// The order in which the policy would take all candidates one after the other, each time evaluated with
-    /// the earlier ones gone (SPEC 11). Works on a copy: for people, not for the path to a kill.
+    /// the earlier ones gone (docs/behavior.md, interfaces). Works on a copy: for people, not for the path to a kill.
     #[must_use]
-    pub fn ranking(&self) -> Vec<Choice> {
-        let nothing = Usage { total: Bytes(0), used: Bytes(0), threshold: Bytes(0) };
+    pub fn ranking(&self, usage: Usage) -> Vec<Choice> {
         let mut rest = self.clone();
         let mut ranking = Vec::with_capacity(self.len());
         loop {
-            let Some(choice) = rest.choose(nothing).next() else { return ranking };
+            let Some(choice) = rest.choose(usage).next() else { return ranking };
             rest.remove(choice.id);
             ranking.push(choice);
         }
     }
 
     /// The first few of the ranking, without a copy of the roster: what it takes out for it, it puts back.
-    pub fn front(&mut self, most: usize) -> Vec<WorkerId> {
-        let nothing = Usage { total: Bytes(0), used: Bytes(0), threshold: Bytes(0) };
+    pub fn front(&mut self, usage: Usage, most: usize) -> Vec<WorkerId> {
         let mut taken = Vec::with_capacity(most);
         while taken.len() < most {
-            let next = self.choose(nothing).next();
+            let next = self.choose(usage).next();
             let Some(candidate) = next.and_then(|choice| self.remove(choice.id)) else { break };
             taken.push(candidate);
         }
@@ -161,7 +214,10 @@ impl Roster {
     /// What the victims must hold together; `None`: one victim, whatever it holds.
     fn needed(&self, usage: Usage) -> Option<Bytes> {
         match self.policy {
-            Policy::GroupByOwner { .. } | Policy::RetriableLifo | Policy::RetriableFifo => None,
+            Policy::GroupByOwner { .. }
+            | Policy::RetriableLifo
+            | Policy::RetriableFifo
+            | Policy::ByMemory => None,
             Policy::ByTime { kill_buffer, .. } => {
                 // A twentieth is 5% in integers, rounded down.
                 let buffer = kill_buffer.unwrap_or(MAX_KILL_BUFFER.min(Bytes(usage.total.0 / 20)));
@@ -170,24 +226,79 @@ impl Roster {
         }
     }
 
-    /// The front of the line, up to the worker with whom `needed` is covered.
-    fn cover<'a>(
+    /// How many candidates are known to hold at least this.
+    fn many_hold(&self, least: Bytes) -> usize {
+        let large = self.sizes.range((least, WorkerId(0))..);
+        match self.policy {
+            // One is as good as many.
+            Policy::GroupByOwner { .. }
+            | Policy::RetriableLifo
+            | Policy::RetriableFifo
+            | Policy::ByMemory => large.take(1).count(),
+            // Several may be taken, and not every idle worker is a candidate.
+            Policy::ByTime { .. } => large
+                .filter_map(|(_, id)| self.workers.get(id))
+                .filter(|candidate| ordering::place(self.policy, candidate).is_some())
+                .count(),
+        }
+    }
+
+    /// The victim by groups.
+    fn of_groups(&self, groups: &Groups, least: Bytes, large: bool) -> Option<Choice> {
+        let (id, why, passed_over) = if large {
+            let enough = |id| self.workers.get(&id).is_some_and(|worker| !holds_less(worker, least));
+            groups.first_of(enough)?
+        } else {
+            let (id, why) = groups.first()?;
+            (id, why, 0)
+        };
+        Some(self.choice(self.workers.get(&id)?, why, (passed_over, least), None))
+    }
+
+    /// The front of the line, up to the worker with whom enough is covered.
+    fn of_line<'a>(
         &'a self,
         line: &'a BTreeSet<Place>,
-        needed: Option<Bytes>,
+        usage: Usage,
+        least: Bytes,
+        mut large: usize,
     ) -> impl Iterator<Item = Choice> + 'a {
+        let needed = self.needed(usage);
         let mut freed = Bytes(0);
-        let mut covered = false;
-        line.iter().map_while(move |place| {
+        let (mut covered, mut passed_over) = (false, 0);
+        let next = move |candidate: &Candidate| {
             if covered {
                 return None;
             }
-            let candidate = self.workers.get(&place.id)?;
+            if large > 0 && holds_less(candidate, least) {
+                passed_over += 1;
+                return Some(None);
+            }
+            large -= usize::from(large > 0 && candidate.memory.is_some());
             let (_, why) = ordering::place(self.policy, candidate)?;
             freed = freed.saturating_add(ordering::held(candidate));
             covered = needed.is_none_or(|needed| freed >= needed);
-            Some(Choice { id: candidate.id, should_retry: why.should_retry(), why })
-        })
+            Some(Some(self.choice(candidate, why, (passed_over, least), Some(usage))))
+        };
+        line.iter().filter_map(|place| self.workers.get(&place.id)).map_while(next).flatten()
+    }
+
+    /// What is to be said of a victim. `usage`: it matters for the verdict.
+    fn choice(&self, victim: &Candidate, why: Why, passed: (usize, Bytes), usage: Option<Usage>) -> Choice {
+        let hopeless = match (self.policy, usage) {
+            (Policy::ByMemory, Some(usage)) => {
+                let needs = ordering::held(victim).max(victim.declared.unwrap_or_default());
+                self.workers.len() == 1 || needs > usage.threshold
+            }
+            _ => false,
+        };
+        Choice {
+            id: victim.id,
+            should_retry: why.should_retry() && !hopeless,
+            why,
+            priority: (self.priorities.len() > 1).then_some(victim.priority),
+            passed_over: (passed.0 > 0).then_some(passed),
+        }
     }
 
     /// Changes a worker's facts and its place with them.
@@ -197,4 +308,9 @@ impl Roster {
         self.insert(candidate);
         true
     }
+}
+
+/// Whether a candidate is known to hold less than this.
+fn holds_less(candidate: &Candidate, least: Bytes) -> bool {
+    candidate.memory.is_some_and(|memory| memory < least)
 }

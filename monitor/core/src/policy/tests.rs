@@ -25,24 +25,37 @@ fn memory(worker: &Candidate) -> u64 {
     worker.memory.map_or(0, |bytes| bytes.0)
 }
 
+/// How far above what it declared; sizes that no machine has count as the largest.
+fn excess(worker: &Candidate) -> i128 {
+    let above = i128::from(memory(worker)) - worker.declared.map_or(0, |bytes| i128::from(bytes.0));
+    above.clamp(i64::MIN.into(), i64::MAX.into())
+}
+
 /// The candidates in the order of a policy that has no groups.
 fn sorted(policy: Policy, workers: &[Candidate]) -> Vec<Candidate> {
     let mut line = workers.to_vec();
-    let retriable_first = |a: &Candidate, b: &Candidate| b.kind.retriable().cmp(&a.kind.retriable());
+    let first = |a: &Candidate, b: &Candidate| {
+        a.priority.cmp(&b.priority).then(b.kind.retriable().cmp(&a.kind.retriable()))
+    };
     let idle = |worker: &Candidate| matches!(worker.activity, Activity::Idle { .. });
     match policy {
         Policy::GroupByOwner { .. } => unreachable!("has groups"),
-        Policy::RetriableLifo => line.sort_by(|a, b| retriable_first(a, b).then(age(b).cmp(&age(a)))),
-        Policy::RetriableFifo => line.sort_by(|a, b| retriable_first(a, b).then(age(a).cmp(&age(b)))),
+        Policy::RetriableLifo => line.sort_by(|a, b| first(a, b).then(age(b).cmp(&age(a)))),
+        Policy::RetriableFifo => line.sort_by(|a, b| first(a, b).then(age(a).cmp(&age(b)))),
+        Policy::ByMemory => {
+            line.sort_by(|a, b| first(a, b).then(excess(b).cmp(&excess(a))).then(age(b).cmp(&age(a))));
+        }
         Policy::ByTime { idle_threshold, .. } => {
             line.retain(|w| {
                 w.activity != Activity::Idle { ever_leased: false } || memory(w) >= idle_threshold.0
             });
             line.sort_by(|a, b| match (idle(a), idle(b)) {
-                (true, true) => memory(b).cmp(&memory(a)).then(age(b).cmp(&age(a))),
+                (true, true) => {
+                    a.priority.cmp(&b.priority).then(memory(b).cmp(&memory(a))).then(age(b).cmp(&age(a)))
+                }
                 (true, false) => std::cmp::Ordering::Less,
                 (false, true) => std::cmp::Ordering::Greater,
-                (false, false) => retriable_first(a, b).then(age(b).cmp(&age(a))),
+                (false, false) => first(a, b).then(age(b).cmp(&age(a))),
             });
         }
     }
@@ -58,7 +71,7 @@ fn groups(tie: OwnerTieBreak, workers: &[Candidate]) -> Vec<Vec<Candidate>> {
             Some(owner) => format!("owner {owner}"),
             None => format!("alone {}", worker.id),
         };
-        groups.entry(group).or_default().push(worker.clone());
+        groups.entry(format!("{} {group}", worker.priority)).or_default().push(worker.clone());
     }
     let mut groups: Vec<_> = groups.into_values().collect();
     groups.sort_by(|a, b| {
@@ -67,44 +80,73 @@ fn groups(tie: OwnerTieBreak, workers: &[Candidate]) -> Vec<Vec<Candidate>> {
             OwnerTieBreak::Newest => earliest(b).cmp(&earliest(a)),
             OwnerTieBreak::Oldest => earliest(a).cmp(&earliest(b)),
         };
-        b[0].kind.retriable().cmp(&a[0].kind.retriable()).then(b.len().cmp(&a.len())).then(by_age)
+        a[0].priority
+            .cmp(&b[0].priority)
+            .then(b[0].kind.retriable().cmp(&a[0].kind.retriable()))
+            .then(b.len().cmp(&a.len()))
+            .then(by_age)
     });
     groups
 }
 
-fn victims(policy: Policy, workers: &[Candidate], usage: Usage) -> Vec<(WorkerId, bool)> {
-    let verdict = |worker: &Candidate| (worker.id, worker.kind.retriable());
-    match policy {
-        Policy::GroupByOwner { tie } => {
-            let groups = groups(tie, workers);
-            let Some(group) = groups.first() else { return Vec::new() };
-            let newest = group.iter().max_by_key(|worker| age(worker)).unwrap();
-            vec![(newest.id, group.len() > 1 && newest.kind.retriable())]
-        }
-        Policy::RetriableLifo | Policy::RetriableFifo => {
-            sorted(policy, workers).iter().map(verdict).take(1).collect()
-        }
-        Policy::ByTime { kill_buffer, .. } => {
-            let buffer = kill_buffer.map_or((usage.total.0 / 20).min(3 * GIB), |bytes| bytes.0);
-            let needed = u128::from(usage.used.0.saturating_sub(usage.threshold.0)) + u128::from(buffer);
-            let mut taken = Vec::new();
-            let mut freed = 0;
-            for worker in sorted(policy, workers) {
-                taken.push(verdict(&worker));
-                freed += u128::from(memory(&worker));
-                if freed >= needed {
-                    break;
-                }
-            }
-            taken
-        }
+/// All candidates in the order in which they would go if sizes did not matter, each with the earlier ones gone.
+fn order(policy: Policy, workers: &[Candidate]) -> Vec<Candidate> {
+    let Policy::GroupByOwner { tie } = policy else { return sorted(policy, workers) };
+    let mut rest = workers.to_vec();
+    let mut order = Vec::new();
+    while let Some(group) = groups(tie, &rest).first() {
+        let newest = group.iter().max_by_key(|worker| age(worker)).unwrap().clone();
+        rest.retain(|worker| worker.id != newest.id);
+        order.push(newest);
     }
+    order
 }
 
-fn ranking(policy: Policy, workers: &[Candidate]) -> Vec<(WorkerId, bool)> {
+fn should_retry(policy: Policy, victim: &Candidate, workers: &[Candidate], usage: Usage) -> bool {
+    victim.kind.retriable()
+        && match policy {
+            Policy::GroupByOwner { tie } => {
+                groups(tie, workers).iter().any(|group| group.len() > 1 && group.contains(victim))
+            }
+            Policy::ByMemory => {
+                let needs = memory(victim).max(victim.declared.map_or(0, |bytes| bytes.0));
+                workers.len() > 1 && needs <= usage.threshold.0
+            }
+            Policy::RetriableLifo | Policy::RetriableFifo | Policy::ByTime { .. } => true,
+        }
+}
+
+fn victims(rule: Rule, workers: &[Candidate], usage: Usage) -> Vec<(WorkerId, bool)> {
+    let Rule(policy, least) = rule;
+    let needed = match policy {
+        Policy::ByTime { kill_buffer, .. } => {
+            let buffer = kill_buffer.map_or((usage.total.0 / 20).min(3 * GIB), |bytes| bytes.0);
+            u128::from(usage.used.0.saturating_sub(usage.threshold.0)) + u128::from(buffer)
+        }
+        _ => 0,
+    };
+    let small = |worker: &Candidate| worker.memory.is_some_and(|memory| memory < least.of(usage.total));
+    let large = |worker: &Candidate| worker.memory.is_some_and(|memory| memory >= least.of(usage.total));
+    let order = order(policy, workers);
+    let mut taken = Vec::new();
+    let mut freed = 0;
+    for (index, worker) in order.iter().enumerate() {
+        if small(worker) && order[index..].iter().any(large) {
+            continue;
+        }
+        taken.push((worker.id, should_retry(policy, worker, workers, usage)));
+        freed += u128::from(memory(worker));
+        if freed >= needed {
+            break;
+        }
+    }
+    taken
+}
+
+fn ranking(rule: Rule, workers: &[Candidate], usage: Usage) -> Vec<(WorkerId, bool)> {
     let mut rest = workers.to_vec();
     let mut ranking = Vec::new();
-    while let Some(first) = victims(policy, &rest, NOTHING_ABOVE).first() {
+    while let Some(first) = victims(rule, &rest, usage).first() {
         ranking.push(*first);
         rest.retain(|worker| worker.id != first.0);
     }
@@ -125,7 +167,21 @@ fn policies() -> impl Strategy<Value = Policy> {
             kill_buffer: buffer.map(Bytes),
             idle_threshold: Bytes(idle)
         }),
+        Just(Policy::ByMemory),
     ]
+}
+
+/// A policy, and the least that a victim should hold.
+#[derive(Debug, Clone, Copy)]
+struct Rule(Policy, MinVictimMemory);
+
+fn rules() -> impl Strategy<Value = Rule> {
+    let least = prop_oneof![
+        2 => Just(MinVictimMemory::default()),
+        1 => select(vec![1, 1000, 1500]).prop_map(|size| MinVictimMemory::Size(Bytes(size))),
+        1 => Just(MinVictimMemory::Share(0.1)),
+    ];
+    (policies(), least).prop_map(|(policy, least)| Rule(policy, least))
 }
 
 /// Few owners, starts and sizes, so that ties of every sort come up.
@@ -141,8 +197,10 @@ fn candidate(id: u64) -> impl Strategy<Value = Candidate> {
         Activity::Idle { ever_leased: false },
     ]);
     let memory = proptest::option::of(select(vec![0, 1, 999, 1000, 2000, u64::MAX]));
-    (kind, owner, 0u64..8, activity, memory).prop_map(move |(kind, owner, started, activity, memory)| {
-        Candidate {
+    let declared = proptest::option::of(select(vec![0, 1, 1000, u64::MAX]));
+    let priority = select(vec![0, 0, 0, -1, 5]);
+    (kind, owner, 0u64..8, activity, memory, declared, priority).prop_map(
+        move |(kind, owner, started, activity, memory, declared, priority)| Candidate {
             id: WorkerId(id),
             kind,
             uid: 0,
@@ -150,8 +208,10 @@ fn candidate(id: u64) -> impl Strategy<Value = Candidate> {
             started: Nanos(started),
             activity,
             memory: memory.map(Bytes),
-        }
-    })
+            priority,
+            declared: declared.map(Bytes),
+        },
+    )
 }
 
 fn workers() -> impl Strategy<Value = Vec<Candidate>> {
@@ -167,7 +227,11 @@ fn usages() -> impl Strategy<Value = Usage> {
 }
 
 fn roster(policy: Policy, workers: &[Candidate]) -> Roster {
-    let mut roster = Roster::new(policy);
+    roster_of(Rule(policy, MinVictimMemory::default()), workers)
+}
+
+fn roster_of(Rule(policy, least): Rule, workers: &[Candidate]) -> Roster {
+    let mut roster = Roster::passing_over(policy, least);
     for worker in workers {
         assert_eq!(roster.insert(worker.clone()), None);
     }
@@ -183,22 +247,23 @@ fn facts(choices: impl IntoIterator<Item = Choice>) -> Vec<(WorkerId, bool)> {
 proptest! {
     #[test]
     fn the_incremental_order_is_that_of_sorting_everything(
-        policy in policies(), workers in workers(), usage in usages(),
+        rule in rules(), workers in workers(), usage in usages(),
     ) {
-        let mut roster = roster(policy, &workers);
-        prop_assert_eq!(facts(roster.choose(usage)), victims(policy, &workers, usage));
-        let first = ranking(policy, &workers).into_iter().take(3).map(|(id, _)| id);
-        prop_assert_eq!(roster.front(3), first.collect::<Vec<_>>());
-        prop_assert_eq!(facts(roster.ranking()), ranking(policy, &workers), "and all are back");
+        let mut roster = roster_of(rule, &workers);
+        prop_assert_eq!(facts(roster.choose(usage)), victims(rule, &workers, usage));
+        let first = ranking(rule, &workers, usage).into_iter().take(3).map(|(id, _)| id);
+        prop_assert_eq!(roster.front(usage, 3), first.collect::<Vec<_>>());
+        prop_assert_eq!(facts(roster.ranking(usage)), ranking(rule, &workers, usage), "and all are back");
     }
 
     #[test]
     fn changes_leave_no_trace(
-        policy in policies(), before in workers(), after in workers(), usage in usages(),
+        rule in rules(), before in workers(), after in workers(), usage in usages(),
     ) {
-        let mut roster = roster(policy, &before);
+        let mut roster = roster_of(rule, &before);
+        let lasting = |w: &Candidate| (w.kind, w.owner.clone(), w.priority, w.declared);
         for worker in &after {
-            if roster.get(worker.id).is_some_and(|old| (old.kind, &old.owner) == (worker.kind, &worker.owner)) {
+            if roster.get(worker.id).is_some_and(|old| lasting(old) == lasting(worker)) {
                 prop_assert!(roster.set_memory(worker.id, worker.memory));
                 prop_assert!(roster.set_activity(worker.id, worker.activity, worker.started));
             } else {
@@ -211,31 +276,31 @@ proptest! {
         }
         prop_assert_eq!(roster.len(), after.len());
         prop_assert!(roster.iter().eq(after.iter()));
-        prop_assert_eq!(facts(roster.choose(usage)), victims(policy, &after, usage));
-        prop_assert_eq!(facts(roster.ranking()), ranking(policy, &after));
+        prop_assert_eq!(facts(roster.choose(usage)), victims(rule, &after, usage));
+        prop_assert_eq!(facts(roster.ranking(usage)), ranking(rule, &after, usage));
     }
 
     #[test]
     fn the_order_of_insertion_does_not_matter(
-        policy in policies(),
+        rule in rules(),
         (workers, shuffled) in workers().prop_flat_map(|w| (Just(w.clone()), Just(w).prop_shuffle())),
         usage in usages(),
     ) {
-        let (one, other) = (roster(policy, &workers), roster(policy, &shuffled));
+        let (one, other) = (roster_of(rule, &workers), roster_of(rule, &shuffled));
         prop_assert!(one.choose(usage).eq(other.choose(usage)));
-        prop_assert_eq!(one.ranking(), other.ranking());
+        prop_assert_eq!(one.ranking(usage), other.ranking(usage));
     }
 
     #[test]
     fn a_ranking_holds_every_candidate_once_and_begins_with_the_victim(
-        policy in policies(), workers in workers(), usage in usages(),
+        rule in rules(), workers in workers(), usage in usages(),
     ) {
-        let roster = roster(policy, &workers);
-        let ranking = roster.ranking();
+        let roster = roster_of(rule, &workers);
+        let ranking = roster.ranking(usage);
         prop_assert_eq!(ranking.first().cloned(), roster.choose(usage).next());
         let ranked: BTreeSet<_> = ranking.iter().map(|choice| choice.id).collect();
         prop_assert_eq!(ranked.len(), ranking.len());
-        let counts = |w: &&Candidate| match (policy, w.activity) {
+        let counts = |w: &&Candidate| match (rule.0, w.activity) {
             (Policy::ByTime { idle_threshold, .. }, Activity::Idle { ever_leased: false }) => {
                 memory(w) >= idle_threshold.0
             }
@@ -245,10 +310,33 @@ proptest! {
     }
 
     #[test]
-    fn a_retriable_worker_goes_before_any_other(policy in policies(), workers in workers()) {
+    fn nobody_dies_before_a_lower_priority_but_the_idle(policy in policies(), workers in workers()) {
         let roster = roster(policy, &workers);
         let busy = |choice: &Choice| roster.get(choice.id).unwrap().activity == Activity::Busy;
-        let mut ranking = roster.ranking();
+        let mut ranking = roster.ranking(NOTHING_ABOVE);
+        if let Policy::ByTime { .. } = policy {
+            ranking.retain(busy);
+        }
+        prop_assert!(ranking.is_sorted_by_key(|choice| roster.get(choice.id).unwrap().priority));
+    }
+
+    #[test]
+    fn nobody_small_dies_while_a_large_one_is_left(rule in rules(), workers in workers(), usage in usages()) {
+        let roster = roster_of(rule, &workers);
+        let least = rule.1.of(usage.total);
+        let ranking = roster.ranking(usage);
+        let memory = |choice: &Choice| roster.get(choice.id).unwrap().memory;
+        let small = ranking.iter().position(|choice| memory(choice).is_some_and(|memory| memory < least));
+        let large = ranking.iter().rposition(|choice| memory(choice).is_some_and(|memory| memory >= least));
+        prop_assert!(small.zip(large).is_none_or(|(small, large)| small > large));
+    }
+
+    #[test]
+    fn a_retriable_worker_goes_before_any_other(policy in policies(), workers in workers()) {
+        let workers: Vec<_> = workers.into_iter().map(|w| Candidate { priority: 0, ..w }).collect();
+        let roster = roster(policy, &workers);
+        let busy = |choice: &Choice| roster.get(choice.id).unwrap().activity == Activity::Busy;
+        let mut ranking = roster.ranking(NOTHING_ABOVE);
         if let Policy::ByTime { .. } = policy {
             prop_assert!(ranking.is_sorted_by_key(busy), "an idle worker comes after a busy one");
             ranking.retain(busy);
@@ -260,6 +348,7 @@ proptest! {
     fn an_owner_keeps_a_worker_while_another_has_more(
         tie in select(vec![OwnerTieBreak::Newest, OwnerTieBreak::Oldest]), workers in workers(),
     ) {
+        let workers: Vec<_> = workers.into_iter().map(|w| Candidate { priority: 0, ..w }).collect();
         let mut roster = roster(Policy::GroupByOwner { tie }, &workers);
         loop {
             let mut left: BTreeMap<Arc<str>, Vec<Candidate>> = BTreeMap::new();
@@ -294,11 +383,13 @@ fn task(id: u64, owner: Option<&str>, started: u64) -> Candidate {
         started: Nanos(started),
         activity: Activity::Busy,
         memory: None,
+        priority: 0,
+        declared: None,
     }
 }
 
 fn ranked(policy: Policy, workers: &[Candidate]) -> Vec<u64> {
-    roster(policy, workers).ranking().iter().map(|choice| choice.id.0).collect()
+    roster(policy, workers).ranking(NOTHING_ABOVE).iter().map(|choice| choice.id.0).collect()
 }
 
 /// The figure of Ray's documentation: two callers, four tasks each, the second caller a little later.
@@ -309,7 +400,7 @@ fn of_two_callers_with_four_tasks_each_the_kills_alternate() {
         .collect();
     let roster = roster(Policy::default(), &figure);
     let kills: Vec<_> = roster
-        .ranking()
+        .ranking(NOTHING_ABOVE)
         .iter()
         .map(|c| (roster.get(c.id).unwrap().owner.clone().unwrap(), c.id.0, c.should_retry))
         .collect();
@@ -360,6 +451,50 @@ fn the_buffer_of_by_time_stops_at_3_gib() {
         roster(Policy::new(PolicyName::ByTime, Options::default()), &workers).choose(usage).count()
     };
     assert_eq!((victims(0), victims(1)), (1, 2));
+}
+
+#[test]
+fn by_memory_takes_the_one_furthest_above_what_it_declared() {
+    let of = |id, memory, declared: Option<u64>| Candidate {
+        memory: Some(Bytes(memory)),
+        declared: declared.map(Bytes),
+        ..task(id, None, id)
+    };
+    let workers = [of(1, 900, Some(1000)), of(2, 300, None), of(3, 800, Some(600)), of(4, 200, Some(0))];
+    assert_eq!(ranked(Policy::ByMemory, &workers), [2, 4, 3, 1]);
+    let usage = |threshold| Usage { total: Bytes(2000), used: Bytes(2000), threshold: Bytes(threshold) };
+    let retried = |threshold| -> Vec<_> {
+        let ranking = roster(Policy::ByMemory, &workers).ranking(usage(threshold));
+        ranking.into_iter().map(|choice| choice.should_retry).collect()
+    };
+    assert_eq!(retried(1900), [true, true, true, false], "the last is alone");
+    assert_eq!(retried(700), [true, true, false, false], "one needs more than there is");
+}
+
+#[test]
+fn a_small_worker_is_passed_over_and_its_group_still_counts() {
+    let of = |id, owner, memory| Candidate { memory: Some(Bytes(memory)), ..task(id, owner, id) };
+    let least = MinVictimMemory::Size(Bytes(100));
+    let workers = [of(1, Some("a"), 500), of(2, Some("a"), 1), of(3, Some("b"), 300), of(4, Some("a"), 2)];
+    let ranking = roster_of(Rule(Policy::default(), least), &workers).ranking(NOTHING_ABOVE);
+    // By groups alone: 4 (of three), 2 (of two), then 3 and 1. 1 goes last, and is not its owner's last.
+    let told: Vec<_> = ranking.iter().map(|c| (c.id.0, c.should_retry, c.passed_over.map(|p| p.0))).collect();
+    assert_eq!(told, [(3, false, Some(2)), (1, true, Some(2)), (4, true, None), (2, false, None)]);
+    assert_eq!(
+        ranking[0].reason(),
+        "first of the order that holds at least min_victim_memory (100 B); 2 workers before it hold less"
+    );
+}
+
+#[test]
+fn the_lowest_priority_goes_first_and_forms_groups_of_its_own() {
+    let of = |id, owner, priority| Candidate { priority, ..task(id, Some(owner), id) };
+    let workers = [of(1, "a", 0), of(2, "a", 0), of(3, "a", -5), of(4, "b", 7), of(5, "b", 7)];
+    let ranking = roster(Policy::default(), &workers).ranking(NOTHING_ABOVE);
+    let told: Vec<_> = ranking.iter().map(|c| (c.id.0, c.should_retry)).collect();
+    assert_eq!(told, [(3, false), (2, true), (1, false), (5, true), (4, false)]);
+    assert!(ranking[0].reason().starts_with("lowest priority (-5): "), "{}", ranking[0].reason());
+    assert_eq!(ranking[4].priority, None, "no other is left");
 }
 
 #[test]

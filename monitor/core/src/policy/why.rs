@@ -55,6 +55,15 @@ pub enum Why {
         /// Whether it is; if not, no retriable one is left.
         retriable: bool,
     },
+    /// `by_memory`: the furthest above what it declared.
+    Memory {
+        /// Its size; `None`: not measured and counted as 0.
+        memory: Option<Bytes>,
+        /// What it declared, or learned; `None`: nothing, which counts as 0.
+        declared: Option<Bytes>,
+        /// Whether it is; if not, no retriable one is left.
+        retriable: bool,
+    },
 }
 
 impl Why {
@@ -63,9 +72,10 @@ impl Why {
         match self {
             Self::OwnerGroup { size, .. } => *size > 1,
             Self::NonRetriableGroup { .. } => false,
-            Self::Time { retriable, .. } | Self::Idle { retriable, .. } | Self::Busy { retriable, .. } => {
-                *retriable
-            }
+            Self::Time { retriable, .. }
+            | Self::Idle { retriable, .. }
+            | Self::Busy { retriable, .. }
+            | Self::Memory { retriable, .. } => *retriable,
         }
     }
 }
@@ -109,6 +119,18 @@ impl fmt::Display for Why {
                 f.write_str(end)?;
                 f.write_str(class(*retriable))
             }
+            Self::Memory { memory, declared, retriable } => {
+                if !retriable {
+                    f.write_str("not retriable, and no retriable one is left; ")?;
+                }
+                above(f, memory.unwrap_or_default(), *declared)?;
+                f.write_str(", the most of all that are left")?;
+                if memory.is_none() {
+                    f.write_str("; its memory is not measured and counts as 0")
+                } else {
+                    Ok(())
+                }
+            }
             Self::Idle { memory: None, .. } => {
                 f.write_str("idle; its memory is not measured and counts as 0; no larger idle worker is left")
             }
@@ -121,6 +143,19 @@ impl fmt::Display for Why {
                 }
             }
         }
+    }
+}
+
+/// How far above what it declared a worker is.
+fn above(f: &mut fmt::Formatter<'_>, held: Bytes, declared: Option<Bytes>) -> fmt::Result {
+    match declared {
+        Some(declared) if held < declared => {
+            write!(f, "{} below the {declared} that it declared", declared.saturating_sub(held))
+        }
+        Some(declared) => {
+            write!(f, "{} above the {declared} that it declared", held.saturating_sub(declared))
+        }
+        None => write!(f, "it holds {held} and declared nothing"),
     }
 }
 

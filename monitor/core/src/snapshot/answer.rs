@@ -98,7 +98,7 @@ pub struct PassedOver {
 #[must_use]
 pub fn decide(snapshot: &Snapshot) -> Answer {
     let name = |id: WorkerId| snapshot.names.get(&id).cloned().unwrap_or_else(|| id.to_string());
-    let mut roster = Roster::new(snapshot.policy);
+    let mut roster = Roster::passing_over(snapshot.policy, snapshot.min_victim_memory);
     let mut in_flight = Vec::new();
     for worker in &snapshot.workers {
         let name = name(worker.id);
@@ -128,7 +128,13 @@ pub fn answer(
             .collect(),
         Some(_) | None => Vec::new(),
     };
-    let order = roster.ranking();
+    // Where the domain is not known, no size is too large for it.
+    let usage = domain.usage().unwrap_or(Usage {
+        total: domain.total.unwrap_or_default(),
+        used: Bytes(0),
+        threshold: domain.threshold.unwrap_or(Bytes(u64::MAX)),
+    });
+    let order = roster.ranking(usage);
     Answer {
         policy: roster.policy().name(),
         total: domain.total,
@@ -181,7 +187,7 @@ fn ranked(
         owner: owner.as_deref().map(str::to_owned),
         memory: *memory,
         should_retry: choice.should_retry,
-        why: choice.why.to_string(),
+        why: choice.reason(),
     })
 }
 

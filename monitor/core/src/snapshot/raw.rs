@@ -7,7 +7,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::policy::{OwnerTieBreak, PolicyName};
+use crate::policy::{MinVictimMemory, OwnerTieBreak, PolicyName};
 use crate::prelude::*;
 use crate::units::{Bytes, Nanos};
 use crate::worker::Times;
@@ -21,6 +21,8 @@ pub(super) struct RawSnapshot {
     pub(super) owner_tie_break: OwnerTieBreak,
     pub(super) kill_buffer: Option<Bytes>,
     pub(super) idle_threshold: Option<Bytes>,
+    #[serde(default)]
+    pub(super) min_victim_memory: MinVictimMemory,
     pub(super) domain: Object<RawDomain>,
     pub(super) workers: Vec<Object<RawWorker>>,
     #[serde(default)]
@@ -53,6 +55,9 @@ pub(super) struct RawWorker {
     pub(super) idle: bool,
     #[serde(default)]
     pub(super) ever_leased: bool,
+    #[serde(default)]
+    pub(super) priority: i32,
+    pub(super) memory_declared: Option<Bytes>,
 }
 
 #[derive(Debug, Default, Deserialize)]

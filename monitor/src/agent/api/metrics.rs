@@ -1,17 +1,17 @@
 //! The agent's numbers in the OpenMetrics text format: what `monitor metrics` prints and `metrics_listen` serves. Sums
 //! only, nothing of a single worker: everybody may read it. What is unknown has no sample.
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use std::time::Duration;
+
+use prometheus_client::encoding::{self, EncodeLabelSet};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-
 use serde::Serialize;
 
-use crate::agent::event_loop::clock;
-use crate::agent::shell::Shell;
+use crate::control::answers::Status;
 use crate::engine::{Counters, DomainView, Gear};
 use crate::kernel::drops::CpuDrops;
 use crate::kernel::probe::{Probe, ProbeState};
@@ -30,7 +30,7 @@ struct OfGear {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfHook {
-    hook: &'static str,
+    hook: String,
     tracepoint: String,
     state: &'static str,
 }
@@ -45,41 +45,36 @@ struct OfCpu {
 #[derive(Debug, Serialize)]
 pub(in crate::agent) struct Metrics(pub(in crate::agent) String);
 
-impl Shell {
-    /// See the module.
-    pub(in crate::agent) fn metrics(&self) -> String {
-        let now = clock::now();
-        let mut all = Registry::with_prefix("monitor");
-        all.register("build", "The agent's version", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
-        let brake = self.brake_view();
-        let mut one = |name: &str, help: &str, value: u64| all.register(name, help, gauge(value));
-        one("protects", "1 if above its threshold a domain is relieved", u64::from(self.protects()));
-        one("workers", "Registered workers that live", self.registry.len() as u64);
-        one("kills_in_flight", "Kills that are not over", self.engine.kills_in_flight() as u64);
-        one("brake_on", "1 if workers are stopped at the line", u64::from(brake.on));
-        one("brake_held", "Processes that the brake holds now", brake.held.len() as u64);
-        let up = now.since(self.started).as_secs_f64();
-        all.register_with_unit("uptime", "How long the agent runs", Unit::Seconds, ConstGauge::new(up));
-        domains(&mut all, &self.domain_views(), now);
-        counters(&mut all, &self.engine.counters());
-        for (name, help, value) in self.troubles.faults().rows() {
-            counter(&mut all, name, help, value);
-        }
-        hooks(&mut all, self.probes());
-        drops(&mut all, &self.drops_by_cpu());
-        let socket = self.bell.view();
-        let found = u64::from(socket.error.is_none());
-        all.register("socket_found", "1 if new callers find the control socket", gauge(found));
-        counter(&mut all, "socket_lost", "Looks that found the control socket's file gone", socket.lost);
-        if let Some(journal) = self.reports.journal() {
-            counter(&mut all, "journal_lines", "Lines written to the journal", journal.written);
-            counter(&mut all, "journal_lost", "Lines that the journal could not take", journal.lost);
-        }
-        let mut out = String::new();
-        // Writing to a string does not fail.
-        let _ = text::encode(&mut out, &all);
-        out
+/// See the module.
+pub(in crate::agent) fn text(status: &Status) -> String {
+    let mut all = Registry::with_prefix("monitor");
+    all.register("build", "The agent's version", Info::new(vec![("version", status.version.clone())]));
+    let mut one = |name: &str, help: &str, value: u64| all.register(name, help, gauge(value));
+    one("protects", "1 if above its threshold a domain is relieved", u64::from(status.protects));
+    one("workers", "Registered workers that live", status.workers as u64);
+    one("kills_in_flight", "Kills that are not over", status.kills_in_flight as u64);
+    one("brake_on", "1 if workers are stopped at the line", u64::from(status.brake.on));
+    one("brake_held", "Processes that the brake holds now", status.brake.held.len() as u64);
+    let up = Duration::from_millis(status.uptime_ms).as_secs_f64();
+    all.register_with_unit("uptime", "How long the agent runs", Unit::Seconds, ConstGauge::new(up));
+    domains(&mut all, &status.domains, status.now);
+    counters(&mut all, &status.counters);
+    for (name, help, value) in status.faults.rows() {
+        counter(&mut all, name, help, value);
     }
+    hooks(&mut all, &status.probes);
+    drops(&mut all, &status.drops);
+    let found = u64::from(status.socket.error.is_none());
+    all.register("socket_found", "1 if new callers find the control socket", gauge(found));
+    counter(&mut all, "socket_lost", "Looks that found the control socket's file gone", status.socket.lost);
+    if let Some(journal) = &status.journal {
+        counter(&mut all, "journal_lines", "Lines written to the journal", journal.written);
+        counter(&mut all, "journal_lost", "Lines that the journal could not take", journal.lost);
+    }
+    let mut out = String::new();
+    // Writing to a string does not fail.
+    let _ = encoding::text::encode(&mut out, &all);
+    out
 }
 
 #[expect(clippy::cast_possible_wrap, reason = "sizes and counts are far below 2^63")]
@@ -147,6 +142,7 @@ fn counters(all: &mut Registry, counters: &Counters) {
     count("workers_refused", "Victims that could not be signalled", counters.refused);
     count("workers_tried_again", "Of them, those that became candidates again", counters.tried_again);
     count("kills", "Kills decided", counters.kills);
+    count("would_kill", "Kills decided and not carried out, because of dry_run", counters.would_kill);
     count("memory_late", "Kills whose memory was not seen back in time", counters.memory_late);
     count(
         "watchdog_strays",
@@ -158,7 +154,7 @@ fn counters(all: &mut Registry, counters: &Counters) {
     count("no_candidates", "Readings above the threshold with nobody to kill", counters.no_candidates);
     count("gear_changes", "How often the hot hook was attached or detached", counters.gear_changes);
     count("brake_stops", "Processes that the brake stopped", counters.stopped);
-    let held = std::time::Duration::from_nanos(counters.held_ns).as_secs_f64();
+    let held = Duration::from_nanos(counters.held_ns).as_secs_f64();
     let help = "How long the brake held them, all together";
     all.register_with_unit("brake_held_time", help, Unit::Seconds, ConstCounter::new(held));
 }
@@ -174,7 +170,7 @@ fn hooks(all: &mut Registry, probes: &[Probe]) {
             ProbeState::Failed(_) => "failed",
             ProbeState::Off(_) => "off",
         };
-        let label = OfHook { hook: probe.name, tracepoint: probe.tracepoint.clone(), state };
+        let label = OfHook { hook: probe.name.to_string(), tracepoint: probe.tracepoint.clone(), state };
         family.get_or_create(&label).set(1);
     }
     all.register("hook", "1 for the state that the kernel hook is in", family);

@@ -7,10 +7,10 @@
 use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::agent::api::calls::{Status, refuse};
 use crate::agent::api::metrics::Metrics;
 use crate::agent::workers::registry::Registry;
 use crate::config;
+use crate::control::answers::Status;
 use crate::control::protocol::{Refusal, RefusalCode, Registered};
 use crate::engine::{Explanation, KillRecord, Note, Release, WorkerView};
 use crate::memory::users::User;
@@ -40,7 +40,7 @@ impl Shown {
 
     fn of(answer: &impl Serialize) -> Result<Self, Refusal> {
         let text = to_raw_value(answer);
-        text.map(Self).map_err(|error| refuse(RefusalCode::Failed, None, error.to_string()))
+        text.map(Self).map_err(|error| Refusal::new(RefusalCode::Failed, None, error.to_string()))
     }
 }
 
@@ -79,7 +79,7 @@ impl<'a> Viewer<'a> {
     pub(in crate::agent) fn show(&self, answer: impl Visible) -> Result<Shown, Refusal> {
         let Some(seen) = self.see(answer) else {
             let message = "it concerns workers of other users only: root may see it".to_owned();
-            return Err(refuse(RefusalCode::Denied, None, message));
+            return Err(Refusal::new(RefusalCode::Denied, None, message));
         };
         Shown::of(&seen)
     }
@@ -150,7 +150,7 @@ impl<T: Visible> Visible for Vec<T> {
 }
 
 /// Counts and totals of all; of those whom the brake holds one's own.
-impl Visible for Status<'_> {
+impl Visible for Status {
     fn seen_by(mut self, viewer: &Viewer<'_>) -> Option<Self> {
         self.brake.held.retain(|held| viewer.owns(held.worker));
         Some(self)
@@ -189,7 +189,7 @@ impl Visible for KillRecord {
             self.others += hidden;
             // They name processes, and it is not written down whose.
             self.stuck.clear();
-            (self.cgroup_kill, self.freezer) = (None, None);
+            self.cgroup_kill = None;
             self.refused = self.refused.map(|_| "a process could not be signalled".to_owned());
         }
         Some(self)

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::agent::api::calls::refuse;
 use crate::agent::api::visible::Viewer;
 use crate::agent::workers::registry::Registry;
 use crate::control::protocol::{Push, Refusal, RefusalCode};
@@ -32,7 +31,7 @@ impl Watchers {
         let others = self.by_connection.values().filter(|watcher| watcher.peer.uid == uid).count();
         if uid != 0 && others >= WATCHERS_PER_UID && !self.by_connection.contains_key(&peer.connection) {
             let message = format!("uid {uid} has {others} connections that watch, its limit");
-            return Err(refuse(RefusalCode::Busy, None, message));
+            return Err(Refusal::new(RefusalCode::Busy, None, message));
         }
         self.by_connection.entry(peer.connection).or_insert(Watcher { peer, lost: 0 });
         Ok(())

@@ -9,7 +9,8 @@ use rustix::process::Signal;
 use crate::agent::event_loop::clock;
 use crate::kernel::cells::Cells;
 use crate::kernel::workers::WorkerMap;
-use crate::kill::{Process, start_time, state};
+use crate::kill::Process;
+use crate::proc_stat::Stat;
 use crate::units::{Nanos, Pid};
 
 /// A program that read the brake before it was switched off has sent its signal by then.
@@ -40,13 +41,8 @@ fn release_held(workers: &mut WorkerMap, procfs: &Path) -> usize {
 
 /// Opens a process that started before `since`, when it was stopped: one that got the pid later is another.
 pub(super) fn open_stopped(procfs: &Path, pid: Pid, since: Nanos) -> Option<Process> {
-    let process = Process::open_unchecked(pid).ok()?;
-    let started = start_time(procfs, pid).ok()?;
-    // Both are rounded down: who started before is not taken for later.
-    if started > clock::to_ticks(since) {
-        return None;
-    }
-    // A process that is not stopped (yet) takes no harm from SIGCONT, so nothing else is asked of its state.
-    let ended = matches!(state(procfs, pid), Err(_) | Ok(b'Z' | b'X'));
-    (!ended && !process.ended()).then_some(process)
+    // The times are rounded down: who started before is not taken for later. A process that is not stopped (yet) takes no
+    // harm from SIGCONT, so nothing else is asked of its state.
+    let is_it = |stat: Stat| stat.start_time <= clock::to_ticks(since) && !stat.has_ended();
+    Process::open_proven(pid, || Stat::of(procfs, pid).is_ok_and(is_it)).ok().flatten()
 }

@@ -63,7 +63,7 @@ pub(crate) fn watch(
 
 /// What a service manager or a shell sends to all processes of the agent must not end this one before it has seen
 /// the agent end.
-pub(in crate::agent) fn ignore_signals() -> nix::Result<()> {
+fn ignore_signals() -> nix::Result<()> {
     for number in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGPIPE, Signal::SIGQUIT] {
         // SAFETY: no handler is installed: the signal is ignored.
         unsafe { signal(number, SigHandler::SigIgn)? };

@@ -12,7 +12,8 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::releaser::SUBCOMMAND;
-use crate::kernel::programs::Programs;
+use crate::kernel::cells::DomainCells;
+use crate::kernel::workers::WorkerMap;
 use crate::units::Pid;
 
 /// See the module. Dropped, it lets the releaser end, which finds nobody to continue then, or does so.
@@ -25,10 +26,15 @@ pub(in crate::agent) struct Sentinel {
 
 impl Sentinel {
     /// Starts the releaser. It inherits the three maps and nothing of the programs: those must end with the agent.
-    pub(super) fn start(programs: &Programs, procfs: &Path, longest: Duration) -> io::Result<Self> {
+    pub(super) fn start(
+        cells: &DomainCells,
+        map: &WorkerMap,
+        procfs: &Path,
+        longest: Duration,
+    ) -> io::Result<Self> {
         let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
-        let workers = programs.workers.fds()?;
-        let cells = programs.cells_fd().try_clone_to_owned()?;
+        let workers = map.fds()?;
+        let cells = cells.fd().try_clone_to_owned()?;
         let mut command = Command::new("/proc/self/exe");
         command.arg(SUBCOMMAND);
         command.arg("--workers").arg(workers.entries.as_raw_fd().to_string());

@@ -3,10 +3,9 @@
 
 use monitor_common::{MAX_CELLS, NO_PARENT, NODE_CELL};
 
-use super::{Domains, Entry, Found, NODE};
+use super::{Domains, Found, Guarded, NODE};
 use crate::engine::DomainId;
-use crate::kernel::cells::Tuning;
-use crate::kernel::programs::Programs;
+use crate::kernel::cells::{DomainCells, Tuning};
 use crate::memory::DomainReader;
 
 /// Why the kernel does not count a domain's memory.
@@ -22,6 +21,11 @@ pub(super) enum Uncounted {
     Refused(String),
 }
 
+/// How many processors can charge memory at the same time.
+pub(in crate::agent) fn cpus() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1))
+}
+
 /// The cells' owners.
 pub(super) struct Cells {
     owners: [Option<DomainId>; MAX_CELLS],
@@ -34,9 +38,7 @@ pub(super) struct Cells {
 
 impl Cells {
     pub(super) fn new() -> Self {
-        let cpus =
-            std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
-        Self { owners: [None; MAX_CELLS], last: 0, generation: 1, cpus }
+        Self { owners: [None; MAX_CELLS], last: 0, generation: 1, cpus: cpus() }
     }
 
     pub(super) fn own(&mut self, cell: u32, domain: DomainId) {
@@ -59,25 +61,29 @@ impl Cells {
     }
 
     /// Makes the programs look up again which cell a cgroup belongs to.
-    fn change(&mut self, programs: &mut Programs) {
+    fn change(&mut self, shared: &mut DomainCells) {
         self.generation = self.generation.wrapping_add(1);
-        programs.cells.set_generation(self.generation);
+        shared.cells.set_generation(self.generation);
     }
 }
 
 impl Domains {
-    pub(in crate::agent) fn cpus(&self) -> u32 {
-        self.cells.cpus
+    /// Describes the node's cell, which every other one is within, whether the node is guarded or not.
+    pub(super) fn prepare(&mut self) {
+        let Some(shared) = &mut self.shared else { return };
+        shared.cells.describe(NODE_CELL, NO_PARENT, Tuning::new(self.cells.cpus, 1));
+        shared.cells.set_generation(self.cells.generation);
     }
 
-    /// Describes the node's cell, which every other one is within, whether the node is guarded or not.
-    pub(in crate::agent) fn prepare(&self, programs: &mut Programs) {
-        programs.cells.describe(NODE_CELL, NO_PARENT, Tuning::new(self.cells.cpus, 1));
-        programs.cells.set_generation(self.cells.generation);
+    /// The domain reaches its threshold when its cell's counter reaches `line`.
+    pub(in crate::agent) fn set_line(&mut self, domain: DomainId, line: i64, rearm: bool, brake: bool) {
+        if let (Some(cell), Some(shared)) = (self.cell(domain), &mut self.shared) {
+            shared.cells.set_line(cell, line, rearm, brake);
+        }
     }
 
     /// The cell of a domain, if it has one.
-    pub(in crate::agent) fn cell(&self, domain: DomainId) -> Option<u32> {
+    fn cell(&self, domain: DomainId) -> Option<u32> {
         self.entries.get(&domain)?.cell.as_ref().ok().copied()
     }
 
@@ -90,24 +96,24 @@ impl Domains {
     }
 
     /// Whether the next domain would have no cell.
-    pub(in crate::agent) fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.cells.left() == 0
     }
 
     /// Why a domain is not counted by the kernel; `None`: it is.
-    pub(in crate::agent) fn uncounted(&self, name: &str) -> Option<String> {
+    pub(super) fn uncounted(&self, name: &str) -> Option<String> {
         let entry = self.entries.values().find(|entry| entry.name == name)?;
         entry.cell.as_ref().err().map(ToString::to_string)
     }
 
     /// Gives a domain a cell.
-    pub(super) fn count(&mut self, id: DomainId, programs: Option<&mut Programs>) {
+    pub(super) fn count(&mut self, id: DomainId) {
         let around = self.entries.get(&id).map_or(NODE_CELL, |entry| self.cell_around(entry));
         let domains = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
         let Some(asked) = self.entries.get(&id).map(|entry| entry.asked) else { return };
         let may = self.may_count(asked, self.cells.left());
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        let Some(programs) = programs else {
+        let Some(shared) = &mut self.shared else {
             entry.cell = Err(Uncounted::NoPrograms);
             return;
         };
@@ -119,23 +125,24 @@ impl Domains {
                 return;
             }
         };
-        programs.cells.describe(cell, around, Tuning::new(self.cells.cpus, domains));
+        shared.cells.describe(cell, around, Tuning::new(self.cells.cpus, domains));
         entry.cell = Ok(cell);
-        self.guard(id, programs);
-        self.hang(programs);
-        self.cells.change(programs);
+        self.find_cell_of(id);
+        self.hang();
+        self.change();
     }
 
     /// Takes a removed domain's cell back, for one that has none.
-    pub(super) fn uncount(&mut self, removed: &Entry, programs: Option<&mut Programs>) {
-        let (Some(programs), Ok(cell)) = (programs, &removed.cell) else { return };
-        self.hang(programs);
+    pub(super) fn uncount(&mut self, removed: &Guarded) {
+        let Ok(cell) = &removed.cell else { return };
+        self.hang();
+        let Some(shared) = &mut self.shared else { return };
         if let Some(cgroup) = removed.reader.cgroup_id() {
-            programs.unguard(cgroup.0);
+            shared.unguard(cgroup.0);
         }
         // No line: what a processor still adds to it crosses nothing.
-        programs.cells.describe(*cell, NODE_CELL, Tuning::new(self.cells.cpus, 1));
-        self.cells.change(programs);
+        shared.cells.describe(*cell, NODE_CELL, Tuning::new(self.cells.cpus, 1));
+        self.change();
         if let Some(owner) = self.cells.owners.get_mut(*cell as usize) {
             *owner = None;
         }
@@ -145,13 +152,13 @@ impl Domains {
             Ok(_) | Err(Uncounted::NoPrograms | Uncounted::Refused(_)) => false,
         });
         if let Some(id) = waits.map(|(id, _)| *id) {
-            self.count(id, Some(programs));
+            self.count(id);
         }
     }
 
     /// Takes new readers for cgroups that were removed and made again under their old names, as a service's is when it
     /// is restarted. The domain stays the same, its memory is another.
-    pub(in crate::agent) fn reopen(&mut self, mut programs: Option<&mut Programs>) {
+    pub(super) fn reopen(&mut self) {
         let gone = self.entries.iter().filter(|(_, entry)| entry.found == Found::Gone);
         for id in gone.map(|(id, _)| *id).collect::<Vec<_>>() {
             let (Ok(hierarchy), Some(entry)) = (&self.hierarchy, self.entries.get_mut(&id)) else { return };
@@ -162,22 +169,28 @@ impl Domains {
             };
             let old = std::mem::replace(&mut entry.reader, reader).cgroup_id();
             entry.found = Found::Something;
-            if let (Some(programs), Ok(_)) = (programs.as_deref_mut(), &entry.cell) {
+            if let (Some(shared), Ok(_)) = (&mut self.shared, &entry.cell) {
                 if let Some(old) = old {
-                    programs.unguard(old.0);
+                    shared.unguard(old.0);
                 }
-                self.guard(id, programs);
-                self.cells.change(programs);
+                self.find_cell_of(id);
+                self.change();
             }
         }
     }
 
+    fn change(&mut self) {
+        if let Some(shared) = &mut self.shared {
+            self.cells.change(shared);
+        }
+    }
+
     /// Lets the programs find the cell of a domain's cgroup.
-    fn guard(&mut self, id: DomainId, programs: &mut Programs) {
-        let Some(entry) = self.entries.get_mut(&id) else { return };
+    fn find_cell_of(&mut self, id: DomainId) {
+        let (Some(entry), Some(shared)) = (self.entries.get_mut(&id), &mut self.shared) else { return };
         let (Ok(cell), Some(cgroup)) = (&entry.cell, entry.reader.cgroup_id()) else { return };
         let cell = *cell;
-        if let Err(error) = programs.guard(cgroup.0, cell) {
+        if let Err(error) = shared.guard(cgroup.0, cell) {
             tracing::warn!(%error, domain = entry.name, "cannot count its memory in the kernel");
             entry.cell = Err(Uncounted::Refused(error.to_string()));
             if let Some(owner) = self.cells.owners.get_mut(cell as usize) {
@@ -187,16 +200,21 @@ impl Domains {
     }
 
     /// Tells each cell which one lies around it.
-    fn hang(&self, programs: &mut Programs) {
-        for (id, entry) in &self.entries {
-            if let (Ok(cell), true) = (&entry.cell, *id != NODE) {
-                programs.cells.set_parent(*cell, self.cell_around(entry));
-            }
+    fn hang(&mut self) {
+        let around: Vec<(u32, u32)> = self
+            .entries
+            .iter()
+            .filter(|(id, _)| **id != NODE)
+            .filter_map(|(_, entry)| Some((*entry.cell.as_ref().ok()?, self.cell_around(entry))))
+            .collect();
+        let Some(shared) = &mut self.shared else { return };
+        for (cell, parent) in around {
+            shared.cells.set_parent(cell, parent);
         }
     }
 
     /// The cell of the nearest domain around one that has a cell; at last the node's.
-    fn cell_around(&self, entry: &Entry) -> u32 {
+    fn cell_around(&self, entry: &Guarded) -> u32 {
         let mut around = entry.parent;
         while let Some(entry) = around.and_then(|id| self.entries.get(&id)) {
             if let Ok(cell) = entry.cell {

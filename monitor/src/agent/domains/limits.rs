@@ -1,21 +1,24 @@
 //! Which cgroups have limits, as that changes: a cgroup around a worker becomes a domain when it gets one, and is none
-//! any more when it loses it or is removed (SPEC 2). A few are looked at each tick.
+//! any more when it loses it or is removed. A few are looked at each tick.
 
 use std::collections::BTreeMap;
 
-use crate::agent::domains::Asked;
-use crate::agent::shell::Shell;
-use crate::engine::{DomainView, Event};
+use super::{Asked, Domains};
+use crate::agent::turn::Turn;
+use crate::engine::{DomainId, Event};
 use crate::memory::limit::{LimitBuffer, LimitReader};
 use crate::memory::{CgroupPath, Limit, ReadError};
+use crate::worker::WorkerId;
 
 /// How many limits are looked at in a tick. Each costs a read of an open file: about 1 µs.
 const A_TICK: usize = 256;
 
 /// The cgroups around the registered workers.
 #[derive(Default)]
-pub(in crate::agent) struct Limits {
+pub(super) struct LimitWatch {
     around: BTreeMap<CgroupPath, Watched>,
+    /// The cgroup that each worker charges, when it was last looked at (`workers/recheck.rs`).
+    of_workers: BTreeMap<WorkerId, CgroupPath>,
     /// The one that was looked at last.
     last: Option<CgroupPath>,
     buffer: LimitBuffer,
@@ -36,14 +39,14 @@ struct Watched {
     said: bool,
 }
 
-impl Limits {
+impl LimitWatch {
     /// Keeps so many readers open at most, two descriptors each.
-    pub(in crate::agent) fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize) -> Self {
         Self { most, ..Self::default() }
     }
 
     /// A worker of this user charges this cgroup from now on.
-    pub(in crate::agent) fn enter(&mut self, cgroup: &CgroupPath, uid: u32) {
+    fn enter(&mut self, cgroup: &CgroupPath, uid: u32) {
         for path in cgroup.ancestors().filter(|path| !path.is_root()) {
             let watched = self.around.entry(path).or_default();
             if watched.workers == 0 {
@@ -54,7 +57,7 @@ impl Limits {
     }
 
     /// It does so no longer.
-    pub(in crate::agent) fn leave(&mut self, cgroup: &CgroupPath) {
+    fn leave(&mut self, cgroup: &CgroupPath) {
         for path in cgroup.ancestors().filter(|path| !path.is_root()) {
             let Some(watched) = self.around.get_mut(&path) else { continue };
             watched.workers = watched.workers.saturating_sub(1);
@@ -78,16 +81,38 @@ impl Limits {
     }
 }
 
-impl Shell {
+impl Domains {
+    /// A worker of this user charges this cgroup from now on.
+    pub(in crate::agent) fn enter(&mut self, worker: WorkerId, cgroup: CgroupPath, uid: u32) {
+        self.limits.enter(&cgroup, uid);
+        self.limits.of_workers.insert(worker, cgroup);
+    }
+
+    /// It charges none any more.
+    pub(in crate::agent) fn leave(&mut self, worker: WorkerId) {
+        if let Some(cgroup) = self.limits.of_workers.remove(&worker) {
+            self.limits.leave(&cgroup);
+        }
+    }
+
+    /// The cgroup that a worker charges; `None`: there is no memory hierarchy.
+    pub(in crate::agent) fn cgroup_of_worker(&self, worker: WorkerId) -> Option<&CgroupPath> {
+        self.limits.of_workers.get(&worker)
+    }
+
     /// Guards a cgroup that the user named, or waits for it: the rest is guarded meanwhile.
     ///
     /// # Errors
     /// Nothing can be guarded: there is no memory hierarchy, and the node is not asked for.
-    pub(in crate::agent) fn guard_named(&mut self, path: &CgroupPath, node: bool) -> Result<(), ReadError> {
+    pub(in crate::agent) fn guard_named(
+        &mut self,
+        turn: &mut Turn<'_>,
+        path: &CgroupPath,
+    ) -> Result<(), ReadError> {
         self.scope.name(path);
-        match self.guard(path, Asked::ByName) {
+        match self.guard(turn, path, Asked::ByName) {
             Ok(()) => self.scope.found(path),
-            Err(error @ ReadError::NoController { .. }) if !node => return Err(error),
+            Err(error @ ReadError::NoController { .. }) if !self.scope.has_node() => return Err(error),
             Err(error) => {
                 let why = match error {
                     missing if missing.is_missing_file() => "there is no such cgroup".to_owned(),
@@ -102,10 +127,10 @@ impl Shell {
     }
 
     /// Looks for the named cgroups that were not there.
-    fn look_for_awaited(&mut self) {
+    fn look_for_awaited(&mut self, turn: &mut Turn<'_>) {
         for path in self.scope.awaited() {
-            // With a node to guard nothing is an error.
-            if self.guard_named(&path, true).is_ok() && self.domains.is_guarded(&path) {
+            // Without a hierarchy the agent has not started, or it has a node to guard.
+            if self.guard_named(turn, &path).is_ok() && self.is_guarded(&path) {
                 tracing::info!(cgroup = %path, "it is there now, and guarded");
             }
         }
@@ -118,52 +143,53 @@ impl Shell {
     /// Why there is no room for them.
     pub(in crate::agent) fn guard_around(
         &mut self,
+        turn: &mut Turn<'_>,
         cgroup: Option<&CgroupPath>,
         uid: u32,
     ) -> Result<(), String> {
         let Some(cgroup) = cgroup else { return Ok(()) };
-        let mut limited = self.domains.limited_around(cgroup);
+        let mut limited = self.limited_around(cgroup);
         limited.retain(|path| self.scope.covers(path));
-        let new = limited.iter().filter(|path| !self.domains.is_guarded(path)).count();
-        self.find_room(uid, new)?;
+        let new = limited.iter().filter(|path| !self.is_guarded(path)).count();
+        self.find_room(turn, uid, new)?;
         for path in limited {
-            if let Err(error) = self.guard(&path, Asked::ByLimit(uid)) {
+            if let Err(error) = self.guard(turn, &path, Asked::ByLimit(uid)) {
                 tracing::warn!(%error, cgroup = %path, "cannot guard");
             }
         }
         Ok(())
     }
 
-    fn find_room(&mut self, uid: u32, more: usize) -> Result<(), String> {
-        self.domains.room_for(uid, more).or_else(|_| {
-            self.make_room();
-            self.domains.room_for(uid, more)
+    fn find_room(&mut self, turn: &mut Turn<'_>, uid: u32, more: usize) -> Result<(), String> {
+        self.room_for(uid, more).or_else(|_| {
+            self.make_room(turn);
+            self.room_for(uid, more)
         })
     }
 
     /// What changed about limits since they were last looked at.
-    pub(in crate::agent) fn recheck_domains(&mut self) {
-        self.domains.reopen(self.programs.as_mut());
-        for domain in self.domains.without_limit() {
+    pub(in crate::agent) fn recheck(&mut self, turn: &mut Turn<'_>) {
+        self.reopen();
+        for domain in self.without_limit() {
             // While a kill is in flight there it is needed still.
-            if !self.engine.kill_in(domain) {
-                self.unguard(domain);
+            if !turn.engine.kill_in(domain) {
+                self.unguard(turn, domain);
             }
         }
-        self.look_for_awaited();
+        self.look_for_awaited(turn);
         for path in self.limits.next(A_TICK) {
-            if self.scope.covers(&path) && !self.domains.is_guarded(&path) && self.has_limit(&path) {
-                self.guard_found(&path);
+            if self.scope.covers(&path) && !self.is_guarded(&path) && self.has_limit(&path) {
+                self.guard_found(turn, &path);
             }
         }
     }
 
     /// A cgroup around a worker got a limit. Why it cannot be guarded is said once.
-    fn guard_found(&mut self, path: &CgroupPath) {
+    fn guard_found(&mut self, turn: &mut Turn<'_>, path: &CgroupPath) {
         let Some(uid) = self.limits.around.get(path).map(|watched| watched.uid) else { return };
-        let why = match self.find_room(uid, 1) {
+        let why = match self.find_room(turn, uid, 1) {
             Err(why) => Some(why),
-            Ok(()) => match self.guard(path, Asked::ByLimit(uid)) {
+            Ok(()) => match self.guard(turn, path, Asked::ByLimit(uid)) {
                 Ok(()) => None,
                 Err(error) if error.is_gone() || error.is_missing_file() => return,
                 Err(error) => Some(error.to_string()),
@@ -178,8 +204,9 @@ impl Shell {
 
     /// What cannot be read has none: it is looked at again.
     fn has_limit(&mut self, path: &CgroupPath) -> bool {
-        let Limits { around, buffer, kept, most, .. } = &mut self.limits;
-        let (Some(hierarchy), Some(watched)) = (self.domains.hierarchy(), around.get_mut(path)) else {
+        let Self { limits, hierarchy, .. } = self;
+        let LimitWatch { around, buffer, kept, most, .. } = limits;
+        let (Ok(hierarchy), Some(watched)) = (&*hierarchy, around.get_mut(path)) else {
             return false;
         };
         let held = watched.reader.take();
@@ -194,59 +221,43 @@ impl Shell {
     }
 
     /// The engine is told of a new domain, of what lies in it and of who charges it, before it orders anything.
-    fn guard(&mut self, path: &CgroupPath, asked: Asked) -> Result<(), ReadError> {
-        if self.domains.is_full() && !self.domains.is_guarded(path) {
-            self.make_room();
+    fn guard(&mut self, turn: &mut Turn<'_>, path: &CgroupPath, asked: Asked) -> Result<(), ReadError> {
+        if self.is_full() && !self.is_guarded(path) {
+            self.make_room(turn);
         }
-        for event in self.domains.add_cgroup(path, asked, self.programs.as_mut())? {
-            self.tell(event);
+        for event in self.add_cgroup(path, asked)? {
+            turn.tell(event);
         }
-        for worker in self.registry.ids() {
-            let cgroup = self.registry.get(worker).and_then(|entry| entry.cgroup.as_ref());
-            if let Some(cgroup) = cgroup.filter(|cgroup| path.contains(cgroup)) {
-                let domains = self.domains.charged_by(Some(cgroup));
-                if self.engine.charged_by(worker).is_some_and(|known| known != domains) {
-                    self.tell(Event::Moved { worker, domains });
-                }
+        for (worker, cgroup) in self.limits.of_workers.iter().filter(|(_, cgroup)| path.contains(cgroup)) {
+            let domains = self.charged_by(Some(cgroup));
+            if turn.engine.charged_by(*worker).is_some_and(|known| known != domains) {
+                turn.tell(Event::Moved { worker: *worker, domains });
             }
         }
-        self.carry_out();
         Ok(())
     }
 
-    fn unguard(&mut self, domain: crate::engine::DomainId) {
-        if let Some(removed) = self.domains.remove(domain, self.programs.as_mut()) {
-            self.happen(removed);
+    fn unguard(&mut self, turn: &mut Turn<'_>, domain: DomainId) {
+        if let Some(removed) = self.remove(domain) {
+            turn.tell(removed);
         }
     }
 
     /// All cells are taken: lets those domains go that no worker charges any more.
-    fn make_room(&mut self) {
-        for domain in self.domains.unnamed() {
-            if !self.engine.is_charged(domain) && !self.engine.kill_in(domain) {
-                self.unguard(domain);
+    fn make_room(&mut self, turn: &mut Turn<'_>) {
+        for domain in self.unnamed() {
+            if self.charged_by_nobody(domain) && !turn.engine.kill_in(domain) {
+                self.unguard(turn, domain);
             }
         }
     }
 
-    /// The domains as `status` shows them.
-    pub(in crate::agent) fn domain_views(&self) -> Vec<DomainView> {
-        let mut views = self.engine.domains();
-        let threshold = self.engine.settings().threshold();
-        for view in &mut views {
-            if self.programs.is_some() {
-                view.uncounted = self.domains.uncounted(&view.domain);
-            }
-            view.huge_pages = self.domains.huge_pages(&view.domain);
-            if view.total.is_some_and(|total| threshold.is_too_small(total)) {
-                view.note = Some(
-                    "min_memory_free is not less than its total: usage_threshold alone counts here"
-                        .to_owned(),
-                );
-            }
-        }
-        views.extend(self.scope.awaited_views());
-        views
+    /// By our own books, which are ahead of the engine's within a turn.
+    fn charged_by_nobody(&self, domain: DomainId) -> bool {
+        self.entries
+            .get(&domain)
+            .and_then(|entry| entry.cgroup.as_ref())
+            .is_some_and(|path| self.limits.of_workers.values().all(|cgroup| !path.contains(cgroup)))
     }
 }
 
@@ -256,7 +267,7 @@ mod tests {
 
     #[test]
     fn all_around_the_workers_are_looked_at_in_turn_and_nobody_else() {
-        let mut limits = Limits::default();
+        let mut limits = LimitWatch::default();
         let path = |text: &str| text.parse::<CgroupPath>().unwrap();
         limits.enter(&path("/a/b"), 7);
         limits.enter(&path("/a/c"), 8);

@@ -11,7 +11,7 @@ impl Domains {
     ///
     /// # Errors
     /// Why not, for the user.
-    pub(in crate::agent) fn room_for(&self, uid: u32, more: usize) -> Result<(), String> {
+    pub(super) fn room_for(&self, uid: u32, more: usize) -> Result<(), String> {
         let (all, mine) = self.by_limit(uid, |_| true);
         let left = self.most.saturating_sub(all);
         if more > 0 && is_bounded(uid) && mine + more > left {

@@ -22,6 +22,11 @@ impl Scope {
         Self { node, ..Self::default() }
     }
 
+    /// Whether the node is to be guarded.
+    pub(in crate::agent) fn has_node(&self) -> bool {
+        self.node
+    }
+
     /// A cgroup was named.
     pub(in crate::agent) fn name(&mut self, path: &CgroupPath) {
         if !self.named.contains(path) {

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::agent::shell::Shell;
-use crate::agent::workers::measure::Measurement;
+use crate::engine::DomainId;
+use crate::memory::process::ProcessMemory;
 use crate::report::Report;
+use crate::units::Bytes;
+use crate::worker::WorkerId;
 
 /// See the module.
 pub(in crate::agent) enum Later {
@@ -21,6 +23,17 @@ pub(in crate::agent) enum Later {
     Summary,
 }
 
+/// What workers were measured to hold.
+pub(in crate::agent) struct Measurement {
+    /// Each that could be looked at; `None`: it could not be measured.
+    pub(in crate::agent) samples: Vec<(WorkerId, Option<ProcessMemory>)>,
+    /// What processes hold that are no workers, by domain; `None`: it could not be measured.
+    pub(in crate::agent) others: Vec<(DomainId, Option<Bytes>)>,
+    pub(in crate::agent) took: Duration,
+    /// It was asked for: the timer goes on by itself.
+    pub(in crate::agent) extra: bool,
+}
+
 /// Sends `later` to the loop after `wait`.
 pub(in crate::agent) fn after(wait: Duration, later: Later, to_loop: UnboundedSender<Later>) {
     tokio::spawn(async move {
@@ -28,15 +41,4 @@ pub(in crate::agent) fn after(wait: Duration, later: Later, to_loop: UnboundedSe
         // The loop is gone only when the agent is.
         let _ = to_loop.send(later);
     });
-}
-
-impl Shell {
-    pub(in crate::agent) fn later(&mut self, later: Later) {
-        match later {
-            Later::Measure => self.measure(),
-            Later::Measured(measurement) => self.measured(measurement),
-            Later::Report(report) => self.reported(*report),
-            Later::Summary => self.summarize(),
-        }
-    }
 }

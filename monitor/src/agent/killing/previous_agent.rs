@@ -5,13 +5,17 @@
 //! It does not matter how that agent ended, and whether it left its socket: a worker that comes back proves that it was
 //! there. Decides nothing about workers.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::agent::event_loop::clock;
-use crate::agent::shell::Shell;
+use crate::agent::turn::Turn;
+use crate::control::protocol::{Refusal, RefusalCode};
+use crate::control::request::Peer;
 use crate::engine::Event;
 use crate::kill::{Process, dying};
 use crate::units::Nanos;
+use crate::worker::WorkerId;
 
 /// How long the workers have to come back: a runner tries again every 314 ms at least (`runner/backoff.rs`).
 const SETTLE: Duration = Duration::from_millis(500);
@@ -20,9 +24,50 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// are not on their way.
 const YOUNG: Duration = Duration::from_secs(10);
 
+/// In whose place an agent is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It is a service of its own.
+    Daemon,
+    /// The same, and takes the place of an agent that lives and has this many workers, until it is ready.
+    After {
+        /// How many workers come over.
+        workers: usize,
+        /// The last number that one of them has; none: nobody is there.
+        last: Option<WorkerId>,
+    },
+    /// It lives inside a `monitor run`, ends with it, and gives way to a daemon.
+    InProcess {
+        /// It takes over from an agent that gave this number; none: from nobody.
+        last: Option<WorkerId>,
+    },
+}
+
+impl Role {
+    /// A number that an agent before this one gave.
+    pub(in crate::agent) fn last_number(self) -> Option<WorkerId> {
+        match self {
+            Self::Daemon => None,
+            Self::After { last, .. } | Self::InProcess { last } => last,
+        }
+    }
+
+    /// Whether an agent that lives goes on until this one is ready: its workers come then.
+    pub(in crate::agent) fn follows_one_that_lives(self) -> bool {
+        matches!(self, Self::After { .. })
+    }
+}
+
 /// See the module.
-#[derive(Debug, Default)]
-pub(in crate::agent) struct Former {
+#[derive(Debug)]
+pub(in crate::agent) struct PreviousAgent {
+    role: Role,
+    /// How many workers have come back.
+    came: usize,
+    /// Another agent takes this one's place.
+    gives_way: bool,
+    /// When this agent started.
+    started: Nanos,
     /// When its workers had time to come back; none: nobody is known to have been there.
     back: Option<Nanos>,
     /// Who was being killed, or exited, at that time, and is not gone yet.
@@ -31,48 +76,81 @@ pub(in crate::agent) struct Former {
     patience: Nanos,
 }
 
-impl Shell {
+impl PreviousAgent {
+    /// For an agent that starts now.
+    pub(in crate::agent) fn new(role: Role, started: Nanos) -> Self {
+        Self { role, came: 0, gives_way: false, started, back: None, dying: Vec::new(), patience: Nanos(0) }
+    }
+
     /// There was an agent before this one. Said again, it changes nothing: nobody can put kills off a second time.
-    pub(in crate::agent) fn follows_an_agent(&mut self) {
-        if self.former.back.is_some() {
+    pub(in crate::agent) fn was_here(&mut self, turn: &mut Turn<'_>, procfs: &Path) {
+        if self.back.is_some() {
             return;
         }
         let now = clock::now();
         // Whose victims they are cannot be told. Those that others killed give memory back as well.
-        let dying = dying(&self.domains.roots().procfs);
+        self.dying = dying(procfs);
         tracing::info!(
-            dying = dying.len(),
+            dying = self.dying.len(),
             "there was an agent here: nobody is killed until its workers had time to come back, and who is dying is gone"
         );
         let back = now.after(SETTLE);
-        let longest = Duration::from_millis(self.engine.settings().kill_timeout_ms);
-        let patience = if dying.is_empty() { back } else { back.max(now.after(longest)) };
-        self.former = Former { back: Some(back), dying, patience };
-        self.happen(Event::Settle { until: patience });
+        let longest = Duration::from_millis(turn.engine.settings().kill_timeout_ms);
+        self.patience = if self.dying.is_empty() { back } else { back.max(now.after(longest)) };
+        self.back = Some(back);
+        turn.tell(Event::Settle { until: self.patience });
     }
 
     /// A worker comes back from an agent before this one.
-    pub(in crate::agent) fn has_one_back(&mut self) {
-        if clock::now().since(self.started) < YOUNG {
-            self.follows_an_agent();
+    pub(in crate::agent) fn has_one_back(&mut self, turn: &mut Turn<'_>, procfs: &Path) {
+        if turn.now.since(self.started) < YOUNG {
+            self.was_here(turn, procfs);
+        }
+        self.came += 1;
+        // All are here: nobody else would be killed in another's place.
+        if matches!(self.role, Role::After { workers, .. } if workers == self.came) && self.dying.is_empty() {
+            turn.tell(Event::Settle { until: turn.now });
         }
     }
 
+    /// Whether this agent lives inside a `monitor run`.
+    pub(in crate::agent) fn is_in_process(&self) -> bool {
+        matches!(self.role, Role::InProcess { .. })
+    }
+
+    /// Whether another agent takes this one's place now.
+    pub(in crate::agent) fn gives_way(&self) -> bool {
+        self.gives_way
+    }
+
+    /// Another agent is ready.
+    pub(in crate::agent) fn give_way(&mut self, peer: &Peer) -> Result<(), Refusal> {
+        let refuse = |code, message: &str| Err(Refusal::new(code, None, message.to_owned()));
+        if peer.uid != 0 && peer.uid != rustix::process::geteuid().as_raw() {
+            return refuse(RefusalCode::Denied, "this agent gives way to root's and its own user's only");
+        }
+        if !self.is_in_process() {
+            return refuse(
+                RefusalCode::Invalid,
+                "this agent is a service of its own: stop it by its service manager",
+            );
+        }
+        tracing::info!("another agent is ready: this one, which is inside a `monitor run`, gives way");
+        self.gives_way = true;
+        Ok(())
+    }
+
     /// At each tick: are they gone?
-    pub(in crate::agent) fn look_after_the_dying(&mut self) {
-        let Former { back: Some(back), dying, patience } = &mut self.former else { return };
-        if dying.is_empty() {
+    pub(in crate::agent) fn look_after_the_dying(&mut self, turn: &mut Turn<'_>) {
+        let Some(back) = self.back.filter(|_| !self.dying.is_empty()) else { return };
+        self.dying.retain(|process| !process.ended());
+        let late = clock::now() >= self.patience;
+        if !self.dying.is_empty() && !late {
             return;
         }
-        dying.retain(|process| !process.ended());
-        let late = clock::now() >= *patience;
-        if !dying.is_empty() && !late {
-            return;
-        }
-        for process in dying.drain(..) {
+        for process in self.dying.drain(..) {
             tracing::warn!(pid = %process.pid(), "it was dying when this agent came, and is not gone yet");
         }
-        let until = *back;
-        self.happen(Event::Settle { until });
+        turn.tell(Event::Settle { until: back });
     }
 }

@@ -5,24 +5,40 @@ use std::fs;
 use std::path::Path;
 
 use crate::engine::Remains;
+use crate::proc_stat::Stat;
 use crate::units::Pid;
 
-/// What /proc says. What cannot be read is unknown, not an error: the process may die meanwhile.
-pub(in crate::agent) fn of(procfs: &Path, pid: Pid) -> Remains {
-    let dir = procfs.join(pid.to_string());
-    let read = |name: &str| fs::read_to_string(dir.join(name)).ok();
-    Remains {
-        pid,
-        state: read("stat").as_deref().and_then(state),
-        wait_channel: read("wchan").as_deref().and_then(wait_channel),
-        sigkill_pending: read("status").as_deref().and_then(sigkill_pending),
+/// How many threads of a process are looked at.
+const MOST_THREADS: usize = 512;
+
+/// What /proc says. What cannot be read is unknown, not an error: the process may die meanwhile. A process lives as long
+/// as one of its threads, so that one that cannot die speaks for all.
+pub(super) fn of(procfs: &Path, pid: Pid) -> Remains {
+    let leader = at(procfs, pid, pid);
+    if leader.cannot_die() {
+        return leader;
+    }
+    let tasks = procfs.join(pid.to_string()).join("task");
+    let threads = fs::read_dir(&tasks).into_iter().flatten().flatten().take(MOST_THREADS);
+    let thread = |entry: fs::DirEntry| Some(Pid(entry.file_name().to_str()?.parse().ok()?));
+    match threads.filter_map(thread).map(|thread| at(&tasks, thread, pid)).find(Remains::cannot_die) {
+        Some(thread) => {
+            Remains { sigkill_pending: leader.sigkill_pending.or(thread.sigkill_pending), ..thread }
+        }
+        None => leader,
     }
 }
 
-/// Field 3 of proc_pid_stat(5), after a command that may hold anything.
-fn state(stat: &str) -> Option<char> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.trim_start().chars().next()
+/// The same of one thread, which is listed in `tasks`, of a process.
+fn at(tasks: &Path, thread: Pid, pid: Pid) -> Remains {
+    let dir = tasks.join(thread.to_string());
+    let read = |name: &str| fs::read_to_string(dir.join(name)).ok();
+    Remains {
+        pid,
+        state: Stat::of(tasks, thread).ok().map(|stat| char::from(stat.state)),
+        wait_channel: read("wchan").as_deref().and_then(wait_channel),
+        sigkill_pending: read("status").as_deref().and_then(sigkill_pending),
+    }
 }
 
 /// "0": it waits nowhere, or the reader may not know.
@@ -46,14 +62,28 @@ mod tests {
 
     #[test]
     fn the_files_are_understood() {
-        assert_eq!(state("7 (a) D (b) D 1 7 7"), Some('D'));
-        assert_eq!(state("7 (a"), None);
         assert_eq!(wait_channel("__refrigerator\n").as_deref(), Some("__refrigerator"));
         assert_eq!(wait_channel("0"), None);
         assert_eq!(sigkill_pending("SigPnd:\t0000000000000000\nShdPnd:\t0000000000000100\n"), Some(true));
         assert_eq!(sigkill_pending("SigPnd:\t0000000000000100\nShdPnd:\t0000000000000000\n"), Some(true));
         assert_eq!(sigkill_pending("SigPnd:\t0000000000000000\nShdPnd:\t0000000000004000\n"), Some(false));
         assert_eq!(sigkill_pending("ShdPnd:\tx\n"), None);
+    }
+
+    #[test]
+    fn one_thread_that_cannot_die_speaks_for_a_process_whose_first_has_exited() {
+        let procfs = tempfile::tempdir().unwrap();
+        let write = |dir: &str, state: char| {
+            let dir = procfs.path().join(dir);
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join("stat"), format!("7 (a) {state} {}", "1 ".repeat(40))).unwrap();
+        };
+        write("7", 'Z');
+        write("7/task/7", 'Z');
+        write("7/task/8", 'R');
+        assert_eq!(of(procfs.path(), Pid(7)).state, Some('Z'));
+        write("7/task/9", 't');
+        assert_eq!(of(procfs.path(), Pid(7)).state, Some('t'));
     }
 
     #[test]

@@ -2,28 +2,19 @@
 //! many as there are (`runtime`). It keeps nothing, and tells the loop when a report is complete.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use crate::agent::event_loop::later::Later;
-use crate::agent::shell::Shell;
-use crate::agent::workers::registry::Entry;
 use crate::engine::{Decision, KillRecord};
-use crate::memory::users::{self, Users};
+use crate::memory::users::Users;
 use crate::report::Report;
-use crate::units::{Bytes, Pid};
-
-/// SPEC 8: how many memory users a report names.
-const TOP: usize = 10;
-
-/// How long they are looked for.
-const LOOK: Duration = Duration::from_secs(1);
+use crate::units::Bytes;
 
 /// How many reports may be in the making for the next one to name users. What waits for a thread is memory too.
-const AT_ONCE: usize = 64;
+pub(super) const AT_ONCE: usize = 64;
 
 /// The end of a kill.
 pub(super) struct Landed {
@@ -32,45 +23,33 @@ pub(super) struct Landed {
     pub(super) freed: Option<Bytes>,
 }
 
-impl Shell {
-    /// Begins the report of a kill. Its end is to be sent to what is given back.
-    pub(super) fn begin_report(&self, decision: Arc<Decision>) -> oneshot::Sender<Landed> {
-        let (landed, end) = oneshot::channel();
-        let look = (self.reports.open.len() < AT_ONCE).then(|| self.look_for_users(&decision.domain));
-        tokio::spawn(complete(decision, look, end, self.reports.to_loop()));
-        landed
-    }
+/// Begins the report of a kill. Its end is to be sent to what is given back. `look` says who holds the memory.
+pub(super) fn begin(
+    decision: Arc<Decision>,
+    look: Option<impl FnOnce() -> Result<Users, String> + Send + 'static>,
+    to_loop: UnboundedSender<Later>,
+) -> oneshot::Sender<Landed> {
+    let (landed, end) = oneshot::channel();
+    tokio::spawn(complete(decision, look, end, to_loop));
+    landed
+}
 
-    /// Who holds the memory of a domain; to be called on a thread that may wait.
-    fn look_for_users(&self, domain: &str) -> impl FnOnce() -> Result<Users, String> + Send + 'static {
-        let procfs = self.domains.roots().procfs.clone();
-        let within = self.domains.cgroup_named(domain);
-        let victims = self.engine.victims().into_iter();
-        let dying: Vec<Pid> = victims.filter_map(|id| self.registry.get(id)).flat_map(Entry::pids).collect();
-        move || {
-            let within = within.as_ref().map(|(hierarchy, path)| (hierarchy, path));
-            users::top(&procfs, within, TOP, LOOK, &dying).map_err(|error| error.to_string())
+/// Says who holds the memory that no kill can free.
+pub(super) fn tell_users(domain: &str, look: impl FnOnce() -> Result<Users, String> + Send + 'static) {
+    let domain = domain.to_owned();
+    spawn_blocking(move || match look() {
+        Ok(users) => {
+            if let Some(huge) = users.huge_pages.filter(|huge| *huge > Bytes(0)) {
+                tracing::warn!(target: "users", %domain, memory = %huge, "reserved huge pages, left out of total and usage");
+            }
+            for user in users.top {
+                tracing::warn!(target: "users", %domain, pid = user.pid.map(|pid| pid.0), memory = %user.memory, "{}", user.command);
+            }
         }
-    }
-
-    /// Says who holds the memory that no kill can free.
-    pub(super) fn tell_users(&self, domain: &str) {
-        let look = self.look_for_users(domain);
-        let domain = domain.to_owned();
-        spawn_blocking(move || match look() {
-            Ok(users) => {
-                if let Some(huge) = users.huge_pages.filter(|huge| *huge > Bytes(0)) {
-                    tracing::warn!(target: "users", %domain, memory = %huge, "reserved huge pages, left out of total and usage");
-                }
-                for user in users.top {
-                    tracing::warn!(target: "users", %domain, pid = user.pid.map(|pid| pid.0), memory = %user.memory, "{}", user.command);
-                }
-            }
-            Err(error) => {
-                tracing::warn!(target: "users", %domain, "cannot tell who holds the memory: {error}")
-            }
-        });
-    }
+        Err(error) => {
+            tracing::warn!(target: "users", %domain, "cannot tell who holds the memory: {error}")
+        }
+    });
 }
 
 /// Puts a report together as its parts come in.

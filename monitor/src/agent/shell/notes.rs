@@ -1,24 +1,16 @@
-//! Where a note and a verdict go: the log, the reports, who watches, the launcher. What each makes of it is its own.
+//! Where a note goes: the log, the reports, who watches, the launcher. What each makes of it is its own.
 
-use super::Shell;
-use crate::control::protocol::{Push, Verdict};
+use super::{Components, Shell};
+use crate::agent::api::launchers;
 use crate::engine::Note;
 
 impl Shell {
     pub(super) fn pass_on(&mut self, note: &Note) {
         log(note);
-        self.noted(note);
-        self.watchers.tell(note, &self.registry);
-        self.tell_launcher(note);
-    }
-
-    pub(super) fn tell_verdict(&mut self, verdict: &Verdict) {
-        if let Some(peer) = self.registry.whose(verdict.worker)
-            && peer.pushes.try_send(Push::Verdict(verdict.clone())).is_err()
-        {
-            self.troubles.counts.not_told += 1;
-            tracing::warn!(worker = %verdict.worker, "whoever registered it cannot be told of its verdict");
-        }
+        let Components { domains, workers, reports, api, .. } = &mut self.parts;
+        reports.noted(&self.engine, domains, &workers.registry, note);
+        api.watchers.tell(note, &workers.registry);
+        launchers::tell_of_hold(&workers.registry, note);
     }
 }
 

@@ -6,22 +6,24 @@ mod names;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-use rustix::process::Signal;
-use tokio::sync::mpsc::{self, UnboundedReceiver};
+use std::time::Duration;
 
 use super::*;
-use crate::agent::domains::Asked;
-use crate::agent::event_loop::later::Later;
-use crate::config::Config;
-use crate::control::request::Peer;
+use crate::agent::killing::previous_agent::Role;
+use crate::agent::serve::build;
+use crate::agent::workers::numbering::Numbers;
+use crate::config::{Config, Resolved};
 use crate::engine::{DomainId, Settings};
+use crate::kernel::hook::Told;
+use crate::kernel::programs::Programs;
 use crate::kill::Process;
 use crate::units::Pid;
 use crate::worker::{Kind, Times};
+use rustix::process::Signal;
 
 thread_local! {
     /// Allocations of this thread; the test harness has threads of its own.
@@ -77,33 +79,39 @@ const WORKER: WorkerId = WorkerId(1);
 /// A shell that guards the cgroup /box of the fixtures, which is above half of its limit; and what other threads say.
 fn guarding() -> (Shell, DomainId, UnboundedReceiver<Later>) {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1");
-    let config = Config { journal: None, summary_interval: None, ..Config::defaults(0, None) };
-    let (reports, later) = Reports::start(&config);
+    guarding_in(fixture.join("proc"), fixture.join("cgroup"), None)
+}
+
+/// The same where these are mounted. Nobody guards /box for one without a limit: then there is no domain.
+fn guarding_in(
+    procfs: PathBuf,
+    cgroupfs: PathBuf,
+    watchdog: Option<Duration>,
+) -> (Shell, DomainId, UnboundedReceiver<Later>) {
+    let (journal, summary_interval) = (None, None);
+    let config =
+        Config { journal, summary_interval, procfs, cgroupfs, watchdog, ..Config::defaults(0, None) };
     let settings = Settings { usage_threshold: 0.5, ..Settings::default() };
-    let (ended, _) = mpsc::unbounded_channel();
-    let domains = Domains::new(fixture.join("proc"), fixture.join("cgroup"), false, 8);
     let off = Err(Programs::off("a test"));
-    let mut shell = Shell::new(Engine::new(settings.clone()), off, domains, reports, ended);
+    let resolved = Resolved { config, settings: Vec::new(), warnings: Vec::new() };
+    let (mut shell, Inbox { later, .. }) =
+        build(&resolved, Role::Daemon, &settings, off, Numbers::default(), Arc::default(), None);
     shell.happen(Event::Settings(settings));
-    let told = shell.domains.add_cgroup(&"/box".parse().unwrap(), Asked::ByName, None).unwrap();
-    let [Event::DomainAdded { domain, .. }] = told[..] else { panic!("{told:?}") };
-    told.into_iter().for_each(|event| shell.happen(event));
-    (shell, domain, later)
+    // It is not there where the real hierarchy is.
+    let _ = shell.step(|parts, turn| parts.domains.guard_named(turn, &"/box".parse().unwrap()));
+    (shell, DomainId(1), later)
 }
 
 /// The same with `sleeper` as a worker in the cgroup. Nothing waits to be done.
 fn shell(sleeper: &Sleeper) -> Shell {
-    let (mut shell, domain, _) = guarding();
+    let (shell, domain, _) = guarding();
+    with_worker(shell, domain, sleeper)
+}
+
+fn with_worker(mut shell: Shell, domain: DomainId, sleeper: &Sleeper) -> Shell {
     let process = Process::open_unchecked(Pid(sleeper.0.id())).unwrap();
-    let pid = process.pid();
-    let (pushes, _) = mpsc::channel(1);
-    shell.registry.add(
-        WORKER,
-        process,
-        Peer { connection: 0, uid: rustix::process::getuid().as_raw(), pushes },
-        rustix::process::getuid().as_raw(),
-        None,
-    );
+    let (pid, me) = (process.pid(), rustix::process::getuid().as_raw());
+    shell.parts.workers.registry.add(WORKER, process, me, me, None);
     let kind = Kind::Task { max_retries: Times::Unlimited };
     let (owner, name) = (Some("owner".to_owned()), Some("name".to_owned()));
     shell.tell(Event::Registered {
@@ -115,6 +123,8 @@ fn shell(sleeper: &Sleeper) -> Shell {
         name,
         attempt: 0,
         domains: vec![domain],
+        priority: 0,
+        memory_declared: None,
     });
     shell.todo.clear();
     shell
@@ -132,7 +142,7 @@ async fn from_the_crossing_record_to_the_signal_nothing_is_allocated() {
         // As `carry_out` does, up to the order to kill.
         while let Some(action) = shell.todo.pop_front() {
             if let Action::Kill { worker, .. } = action {
-                signalled = shell.registry.signal(worker, Signal::KILL, Path::new("/proc")).signalled;
+                signalled = shell.parts.workers.signal(worker, Signal::KILL).signalled;
                 break;
             }
             shell.act(action);
@@ -155,22 +165,22 @@ async fn who_is_forked_by_a_worker_that_is_forgotten_leaves_the_map() {
     let sleepers = [(); 3].map(|()| Sleeper(Command::new("sleep").arg("600").spawn().unwrap()));
     let [known, told, lost] = sleepers.each_ref().map(|sleeper| Pid(sleeper.0.id()));
     let mut shell = shell(&sleepers[0]);
-    shell.programs = Some(programs);
+    shell.parts.workers.map = Some(programs.workers);
     let forgotten = WorkerId(2);
     let enter = |shell: &mut Shell, pid, worker| {
-        shell.programs.as_mut().unwrap().workers.set(pid, worker).unwrap();
+        shell.parts.workers.map.as_mut().unwrap().set(pid, worker).unwrap();
     };
-    let entered = |shell: &Shell| {
-        let workers = &shell.programs.as_ref().unwrap().workers;
-        [known, told, lost].map(|pid| workers.worker_of(pid))
-    };
+    let entered = |shell: &Shell| [known, told, lost].map(|pid| shell.parts.workers.mapped(pid));
     enter(&mut shell, known, WORKER);
     enter(&mut shell, told, forgotten);
     enter(&mut shell, lost, forgotten);
-    shell.forked(forgotten, known);
+    let forked = |shell: &mut Shell, pid| {
+        shell.step(|parts, turn| parts.workers.forked(turn, Told::default(), forgotten, pid));
+    };
+    forked(&mut shell, known);
     assert_eq!(entered(&shell), [Some(WORKER), Some(forgotten), Some(forgotten)], "it is another's by now");
-    shell.forked(forgotten, told);
+    forked(&mut shell, told);
     assert_eq!(entered(&shell), [Some(WORKER), None, Some(forgotten)]);
-    shell.sweep_strangers();
+    shell.step(|parts, turn| parts.workers.sweep_strangers(turn));
     assert_eq!(entered(&shell), [Some(WORKER), None, None]);
 }

@@ -1,23 +1,38 @@
-//! What the loop does at each turn, and at a tick besides what the engine has due: what nobody wakes it for.
+//! What the loop does at each turn, and at a tick besides what the engine has due: what nobody wakes it for. And what comes
+//! from other threads and timers.
 
 use std::time::Duration;
 
-use super::{Shell, WAITING};
+use super::{Components, Shell, WAITING, turn};
 use crate::agent::event_loop::clock;
+use crate::agent::event_loop::later::Later;
 use crate::agent::survival::service;
-use crate::diagnostics;
+use crate::agent::watchdog::Watchdog;
+use crate::agent::workers::members::Ended;
+use crate::config::values::BrakeMode;
 use crate::engine::Event;
+use crate::kernel::hook::Hook;
+use crate::units::Nanos;
 
-/// How often it is looked whether the socket's file is there, at most.
-const SOCKET_LOOKS: Duration = Duration::from_secs(2);
+/// How often the agent shows that it works, at least, to whoever waits for that.
+const BEAT: Duration = Duration::from_millis(250);
 
 impl Shell {
     /// At each turn of the loop: it does not hang.
     pub(in crate::agent) fn turn(&mut self) {
-        if let Some(watchdog) = &self.watchdog {
+        if let Some(watchdog) = &self.parts.watchdog {
             watchdog.beat();
         }
-        service::beat(&mut self.manager_told);
+        self.parts.upkeep.turn();
+    }
+
+    /// When the engine, or somebody who waits for a sign of life, wants the next tick, after one at `ticked`. No later than
+    /// a refresh, whatever the clock did.
+    pub(in crate::agent) fn next_tick(&self, ticked: Nanos) -> Nanos {
+        let due = self.engine.next_deadline().min(ticked.after(self.engine.pace()));
+        let waits = self.parts.brake.is_on() || self.parts.watchdog.as_ref().is_some_and(Watchdog::watches);
+        let beat = waits.then_some(BEAT).into_iter().chain(service::every()).min();
+        beat.map_or(due, |beat| due.min(ticked.after(beat)))
     }
 
     /// What is due at the engine's deadline, and what only a look can tell: deltas, which wake nobody, lost records,
@@ -27,36 +42,74 @@ impl Shell {
         self.drain();
         self.check_drops();
         self.try_hooks_again();
-        self.look_after_workers();
-        self.sweep_victims();
-        self.look_after_the_dying();
+        self.step(|parts, turn| parts.workers.look(turn, parts.hooks.told()));
+        self.step(|parts, turn| parts.workers.sweep_victims(turn));
+        self.step(|parts, turn| parts.previous_agent.look_after_the_dying(turn));
         self.happen(Event::Tick);
         // A reading, its line and a note or two for each domain.
-        self.todo.reserve(WAITING + 4 * self.domains.len());
-        self.lift_bars();
-        self.recheck_some();
-        self.recheck_domains();
+        self.todo.reserve(WAITING + 4 * self.parts.domains.len());
+        self.parts.workers.follow_again();
+        for worker in self.parts.workers.due_for_a_look(self.engine.kills_in_flight()) {
+            self.step(|parts, turn| parts.workers.recheck(turn, &mut parts.domains, worker));
+        }
+        self.step(|parts, turn| parts.domains.recheck(turn));
         self.nominate();
-        self.tell_of_lost_lines();
-        self.sharing.check(clock::now());
-        self.ring();
-    }
-
-    /// No tick comes for this alone.
-    fn ring(&mut self) {
         let now = clock::now();
-        if now.since(self.rang) >= SOCKET_LOOKS {
-            self.rang = now;
-            self.bell.look();
+        self.parts.upkeep.tick(now);
+        self.parts.api.look_after_the_socket(now);
+    }
+
+    fn beat(&mut self) {
+        let counts = self.parts.hooks.usage().is_some();
+        self.step(|parts, turn| parts.brake.beat(turn, &mut parts.domains, &parts.workers, counts));
+    }
+
+    /// Tells the watchdog whom the loop would kill next.
+    pub(super) fn nominate(&mut self) {
+        let Components { watchdog, domains, workers, .. } = &self.parts;
+        if let Some(watchdog) = watchdog {
+            watchdog.nominate(&mut self.engine, domains, &workers.registry);
         }
     }
 
-    /// Diagnostics that nobody read in time.
-    fn tell_of_lost_lines(&mut self) {
-        let lost = diagnostics::lost();
-        if lost > self.lines_lost {
-            tracing::warn!(lines = lost - self.lines_lost, "nobody read stderr for a while: lines were lost");
-            self.lines_lost = lost;
+    /// Hooks that were refused for a reason that passes are tried again.
+    fn try_hooks_again(&mut self) {
+        for hook in self.parts.hooks.try_again() {
+            match hook {
+                Hook::Exit => {
+                    // Who ended unheard is taken off the map before the children of its pid are taken for a worker's.
+                    self.step(|parts, turn| parts.workers.sweep_all(turn));
+                    if self.parts.hooks.attach_lineage() {
+                        self.parts.workers.look_after_all();
+                    }
+                }
+                Hook::Lineage => self.parts.workers.look_after_all(),
+                Hook::Memcg | Hook::RssStat => {
+                    self.parts.hooks.usage_is_back(turn!(self), hook);
+                    self.settle();
+                    if self.parts.brake.failed() {
+                        // It was asked for, and there was nothing to brake with.
+                        let longest = Duration::from_millis(self.engine.settings().brake_max_ms);
+                        self.prepare_brake(BrakeMode::On, longest);
+                    }
+                }
+            }
         }
+    }
+
+    /// A pidfd became readable, or memory was taken.
+    pub(in crate::agent) fn ended(&mut self, end: Ended) {
+        self.step(|parts, turn| parts.workers.ended(turn, end));
+    }
+
+    pub(in crate::agent) fn later(&mut self, later: Later) {
+        let Components { domains, workers, measuring, reports, .. } = &mut self.parts;
+        match later {
+            Later::Measure => measuring.by_timer(&self.engine, domains, &workers.registry),
+            Later::Measured(measurement) => measuring.measured(turn!(self), measurement),
+            Later::Report(report) => reports.complete(&workers.registry, *report),
+            Later::Summary => reports.summarize(&self.engine),
+        }
+        self.settle();
     }
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{State, Step, needs};
+use super::needs;
+use crate::control::answers::{Step, StepState as State};
 use crate::units::Nanos;
 
 /// How long the loop may run without a sleep before it has to share.
@@ -38,7 +39,7 @@ pub(super) fn raise() -> Step {
         }
         Err(error) => (State::Refused, needs(&error, "CAP_SYS_NICE")),
     };
-    Step { name: "real_time", state, why }
+    Step { name: "real_time".to_owned(), state, why }
 }
 
 /// Sees to it that a loop that does not sleep is lowered.
@@ -65,11 +66,11 @@ fn lower() {
 
 /// Since when the loop shares.
 #[derive(Debug, Default)]
-pub(in crate::agent) struct Sharing(Option<Nanos>);
+pub(super) struct Sharing(Option<Nanos>);
 
 impl Sharing {
     /// At a tick: says that the loop was lowered, and raises it again in time.
-    pub(in crate::agent) fn check(&mut self, now: Nanos) {
+    pub(super) fn check(&mut self, now: Nanos) {
         if LOWERED.swap(false, Ordering::Relaxed) {
             let longest_ms = LONGEST.as_millis();
             tracing::warn!(

@@ -2,15 +2,15 @@
 //! for others'. Their forks are not followed any more: their descendants are looked for at each tick, as without the
 //! fork hook.
 
-use crate::agent::shell::Shell;
+use super::Workers;
 use crate::worker::WorkerId;
 
-impl Shell {
+impl Workers {
     /// A worker has one more process. If its user's share of the map is full: from now on the kernel enters no child of
     /// that user's workers.
-    pub(in crate::agent) fn mind_the_crowd(&mut self, worker: WorkerId) {
+    pub(super) fn mind_the_fork_limit(&mut self, worker: WorkerId) {
         let Some(uid) = self.registry.get(worker).map(|entry| entry.uid) else { return };
-        if self.programs.is_none() || !self.registry.crowds(uid) {
+        if self.map.is_none() || !self.registry.reaches_fork_limit(uid) {
             return;
         }
         tracing::warn!(
@@ -18,22 +18,22 @@ impl Shell {
             "its workers have as many processes as the kernel side may follow for it: others are looked for at each tick"
         );
         for worker in self.registry.workers_of(uid) {
-            self.bar(worker);
+            self.stop_following(worker);
         }
     }
 
     /// The same for a new worker of such a user.
-    pub(in crate::agent) fn bar_if_crowded(&mut self, worker: WorkerId) {
-        if self.registry.get(worker).is_some_and(|entry| self.registry.is_crowd(entry.uid)) {
-            self.bar(worker);
+    pub(super) fn stop_following_if_limited(&mut self, worker: WorkerId) {
+        if self.registry.get(worker).is_some_and(|entry| self.registry.is_fork_limited(entry.uid)) {
+            self.stop_following(worker);
         }
     }
 
-    fn bar(&mut self, worker: WorkerId) {
-        // Whoever is forked from now on is not in the map, nor are its children when the bar is lifted.
-        self.troubles.looked_after.insert(worker);
-        if let Some(programs) = &mut self.programs
-            && let Err(error) = programs.barred.bar(worker)
+    fn stop_following(&mut self, worker: WorkerId) {
+        // Whoever is forked from now on is not in the map, nor are its children when it is followed again.
+        self.look_after(worker);
+        if let Some(map) = &mut self.map
+            && let Err(error) = map.stop_following(worker)
         {
             tracing::warn!(%error, %worker, "the kernel side goes on following its forks");
         }
@@ -41,17 +41,13 @@ impl Shell {
 
     /// At each tick: users who have few processes again. Their new workers are followed from the start, and what is
     /// forked by those of their old ones' processes that are in the map.
-    pub(in crate::agent) fn lift_bars(&mut self) {
-        for uid in self.registry.thinned() {
+    pub(in crate::agent) fn follow_again(&mut self) {
+        for uid in self.registry.below_fork_limit_again() {
             for worker in self.registry.workers_of(uid) {
-                self.lift_bar(worker);
+                if let Some(map) = &mut self.map {
+                    map.follow_again(worker);
+                }
             }
-        }
-    }
-
-    pub(in crate::agent) fn lift_bar(&mut self, worker: WorkerId) {
-        if let Some(programs) = &mut self.programs {
-            programs.barred.lift(worker);
         }
     }
 }

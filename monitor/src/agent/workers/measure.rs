@@ -7,15 +7,21 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::spawn_blocking;
 
-use crate::agent::event_loop::later::{Later, after};
-use crate::agent::shell::Shell;
-use crate::engine::Event;
-use crate::memory::process::{ProcessMemory, memory_of_all};
-use crate::memory::{CgroupPath, Hierarchy, Roots, own};
+use super::registry::{Registry, WorkerProcesses};
+use crate::agent::domains::Domains;
+use crate::agent::event_loop::later::{Later, Measurement, after};
+use crate::agent::turn::Turn;
+use crate::engine::{DomainId, Engine, Event};
+use crate::memory::process::memory_of_all;
+use crate::memory::{CgroupPath, Hierarchy, Roots, own, users};
 use crate::units::{Bytes, Pid};
 use crate::worker::WorkerId;
+
+/// Workers have begun to hold something by then.
+const FIRST: Duration = Duration::from_secs(1);
 
 /// How often, far from every threshold; and how often near to one.
 const EVERY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(1));
@@ -53,83 +59,115 @@ struct Subject {
     cgroup: Option<CgroupPath>,
 }
 
-/// What was measured.
-pub(in crate::agent) struct Measurement {
-    samples: Vec<(WorkerId, Option<ProcessMemory>)>,
-    took: Duration,
-    /// It was asked for: the timer goes on by itself.
-    extra: bool,
+/// Whether workers are being measured, and where the result goes.
+pub(in crate::agent) struct Measuring {
+    busy: bool,
+    dying: Dying,
+    to_loop: UnboundedSender<Later>,
 }
 
-impl Shell {
+impl Measuring {
+    pub(in crate::agent) fn new(dying: Dying, to_loop: UnboundedSender<Later>) -> Self {
+        after(FIRST, Later::Measure, to_loop.clone());
+        Self { busy: false, dying, to_loop }
+    }
+
     /// The timer's measurement.
-    pub(in crate::agent) fn measure(&mut self) {
-        if self.reports.measuring {
-            after(EVERY.1, Later::Measure, self.reports.to_loop());
+    pub(in crate::agent) fn by_timer(&mut self, engine: &Engine, domains: &Domains, registry: &Registry) {
+        if self.busy {
+            after(EVERY.1, Later::Measure, self.to_loop.clone());
         } else {
-            self.start_measuring(false);
+            self.start(engine, domains, registry, false);
         }
     }
 
     /// One that cannot wait for the timer.
-    pub(in crate::agent) fn measure_now(&mut self) {
-        if !self.reports.measuring {
-            self.start_measuring(true);
+    pub(in crate::agent) fn at_once(&mut self, engine: &Engine, domains: &Domains, registry: &Registry) {
+        if !self.busy {
+            self.start(engine, domains, registry, true);
         }
     }
 
-    fn start_measuring(&mut self, extra: bool) {
-        self.reports.measuring = true;
-        let (roots, hierarchy) = (self.domains.roots().clone(), self.domains.hierarchy().cloned());
+    fn start(&mut self, engine: &Engine, domains: &Domains, registry: &Registry, extra: bool) {
+        self.busy = true;
+        let (roots, hierarchy) = (domains.roots().clone(), domains.hierarchy().cloned());
         let dying = self.dying.clone();
-        *dying.workers() = self.engine.victims();
-        let workers: Vec<Subject> = self
-            .registry
+        *dying.workers() = engine.victims();
+        let workers: Vec<Subject> = registry
             .ids()
             .into_iter()
             .filter(|id| !dying.has(*id))
             .filter_map(|id| {
-                let entry = self.registry.get(id)?;
-                Some(Subject { worker: id, pids: entry.pids(), cgroup: entry.cgroup.clone() })
+                let (pids, cgroup) = (registry.get(id)?.pids(), domains.cgroup_of_worker(id).cloned());
+                Some(Subject { worker: id, pids, cgroup })
             })
             .collect();
-        let to_loop = self.reports.to_loop();
+        let weighed = engine.weighs().into_iter();
+        let weighed: Vec<_> = weighed.map(|id| (id, domains.path(id))).collect();
+        let mut pids: Vec<Pid> = Vec::new();
+        if !weighed.is_empty() {
+            let known = registry.ids().into_iter().filter_map(|id| registry.get(id));
+            pids.extend(known.flat_map(WorkerProcesses::pids));
+            pids.sort_unstable();
+        }
+        let to_loop = self.to_loop.clone();
         tokio::spawn(async move {
-            let measured =
-                spawn_blocking(move || all(&roots, hierarchy.as_ref(), workers, &dying, extra)).await;
-            let nothing = Measurement { samples: Vec::new(), took: Duration::ZERO, extra };
+            let measured = spawn_blocking(move || {
+                let mut measured = all(&roots, hierarchy.as_ref(), workers, &dying, extra);
+                measured.others = others(&roots, hierarchy.as_ref(), weighed, &pids);
+                measured
+            });
+            let nothing =
+                Measurement { samples: Vec::new(), others: Vec::new(), took: Duration::ZERO, extra };
+            let measured = measured.await;
             // The loop is gone only when the agent is.
             let _ = to_loop.send(Later::Measured(measured.unwrap_or(nothing)));
         });
     }
 
     /// Takes note of a measurement, and of when the next is due.
-    pub(in crate::agent) fn measured(&mut self, measurement: Measurement) {
-        self.reports.measuring = false;
+    pub(in crate::agent) fn measured(&mut self, turn: &mut Turn<'_>, measurement: Measurement) {
+        self.busy = false;
         for (worker, sample) in measurement.samples {
-            self.happen(Event::Memory {
+            turn.tell(Event::Memory {
                 worker,
                 memory: sample.map(|sample| sample.bytes),
                 measured: sample.map(|sample| sample.measured),
             });
         }
+        for (domain, memory) in measurement.others {
+            turn.tell(Event::Others { domain, memory });
+        }
         if measurement.extra {
             return;
         }
-        let every = if self.near() { EVERY.1 } else { EVERY.0 };
-        after(every.max(measurement.took * PAUSE), Later::Measure, self.reports.to_loop());
+        let every = if near(turn.engine) { EVERY.1 } else { EVERY.0 };
+        after(every.max(measurement.took * PAUSE), Later::Measure, self.to_loop.clone());
     }
+}
 
-    /// Whether a domain comes near its threshold.
-    fn near(&self) -> bool {
-        let near = |used: Bytes, threshold: Bytes| {
-            u128::from(used.0) * 100 >= u128::from(threshold.0) * NEAR_PERCENT
+/// Whether a domain comes near its threshold.
+fn near(engine: &Engine) -> bool {
+    let near =
+        |used: Bytes, threshold: Bytes| u128::from(used.0) * 100 >= u128::from(threshold.0) * NEAR_PERCENT;
+    engine.domains().iter().any(|view| view.used.zip(view.threshold).is_some_and(|(u, t)| near(u, t)))
+}
+
+/// What processes hold that are none of `workers` (in order), by domain; a domain without a path is the node.
+fn others(
+    roots: &Roots,
+    hierarchy: Option<&Hierarchy>,
+    domains: Vec<(DomainId, Option<CgroupPath>)>,
+    workers: &[Pid],
+) -> Vec<(DomainId, Option<Bytes>)> {
+    let of = |path: Option<&CgroupPath>| {
+        let within = match path {
+            None => None,
+            Some(path) => Some((hierarchy?, path)),
         };
-        self.engine
-            .domains()
-            .iter()
-            .any(|view| view.used.zip(view.threshold).is_some_and(|(u, t)| near(u, t)))
-    }
+        users::private_but(&roots.procfs, within, workers).ok()
+    };
+    domains.into_iter().map(|(id, path)| (id, of(path.as_ref()))).collect()
 }
 
 /// Workers that ended meanwhile, and those that are being killed, are left out.
@@ -156,7 +194,7 @@ fn all(
             Err(_) => Some((worker, None)),
         }
     });
-    Measurement { samples: samples.collect(), took: started.elapsed(), extra }
+    Measurement { samples: samples.collect(), others: Vec::new(), took: started.elapsed(), extra }
 }
 
 #[cfg(test)]

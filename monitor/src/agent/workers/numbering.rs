@@ -7,8 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::agent::reports::Last;
-use crate::agent::shell::Shell;
+use crate::journal::Last;
 use crate::worker::WorkerId;
 
 /// How many numbers are noted at a time.
@@ -50,31 +49,25 @@ impl Numbers {
             && self.claimed.insert(had)
     }
 
+    /// The last one that was given: to be noted at the start.
+    pub(in crate::agent) fn last(&self) -> WorkerId {
+        WorkerId(self.last)
+    }
+
+    /// A number for a new worker of a user: the one that it says it had, if that can be, or the next. True with it: a
+    /// block begins, to be noted first.
+    pub(super) fn give(&mut self, had: Option<WorkerId>, uid: u32) -> (WorkerId, bool) {
+        match had.filter(|had| self.claim(*had, uid)) {
+            Some(had) => (had, false),
+            None => self.next(),
+        }
+    }
+
     /// The next one. True with it: a block begins, to be noted first.
     fn next(&mut self) -> (WorkerId, bool) {
         let before = self.last;
         self.last = before.saturating_add(1);
         (WorkerId(self.last), self.last / BLOCK > before / BLOCK)
-    }
-}
-
-impl Shell {
-    /// See [`Numbers::after`].
-    pub(in crate::agent) fn number_after(&mut self, last: Option<Last>, follows_an_agent: bool) {
-        self.numbers = Numbers::after(last, follows_an_agent);
-        self.reports.note_numbers(WorkerId(self.numbers.last));
-    }
-
-    /// A number for a new worker of a user: the one that it says it had, if that can be, or the next.
-    pub(in crate::agent) fn number(&mut self, had: Option<WorkerId>, uid: u32) -> WorkerId {
-        if let Some(had) = had.filter(|had| self.numbers.claim(*had, uid)) {
-            return had;
-        }
-        let (next, begins) = self.numbers.next();
-        if begins {
-            self.reports.note_numbers(next);
-        }
-        next
     }
 }
 

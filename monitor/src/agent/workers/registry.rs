@@ -1,18 +1,16 @@
 //! The workers' processes: their pidfds, from registration to the end. Descriptors are bounded, in all
-//! and for each user: of processes beyond that the pid is kept with what proves that it is still theirs (`unheld`).
+//! and for each user: of processes beyond that the pid is kept with what proves that it is still theirs (`without_pidfd`).
 
 mod room;
 mod signals;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
-pub(in crate::agent) use self::room::ProcessesView;
 use self::room::{Room, Taken};
 pub(in crate::agent) use self::signals::Killed;
+use crate::control::answers::ProcessesView;
 use crate::control::request::Peer;
-use crate::kill::{OwnCgroup, OwnFreezer, Process};
-use crate::memory::CgroupPath;
+use crate::kill::Process;
 use crate::units::Pid;
 use crate::worker::WorkerId;
 
@@ -33,46 +31,54 @@ pub(in crate::agent) enum Proof {
 }
 
 /// A worker's processes, and who registered it.
-pub(in crate::agent) struct Entry {
+pub(in crate::agent) struct WorkerProcesses {
     pub(in crate::agent) members: Vec<Member>,
     /// Those for which no descriptor is kept.
-    pub(in crate::agent) unheld: BTreeMap<Pid, Proof>,
-    pub(in crate::agent) peer: Peer,
+    pub(in crate::agent) without_pidfd: BTreeMap<Pid, Proof>,
     /// Of whom it is: the process's user, who may see and change it.
     pub(in crate::agent) uid: u32,
-    /// The peer's connection is open.
-    connected: bool,
+    /// By whose right it is signalled.
+    pub(in crate::agent) registered_by: u32,
+    /// The connection that wants its verdict, if any did.
+    told: Option<Told>,
     /// The process that was registered.
     pub(in crate::agent) root: Pid,
-    /// The cgroup that it charges, when it was last looked at (`upkeep`); none: there is no memory hierarchy.
-    pub(in crate::agent) cgroup: Option<CgroupPath>,
     /// It was said that there is no descriptor for some of its processes.
     pub(in crate::agent) said_full: bool,
-    /// The v2 cgroup that it had to itself when it was registered.
-    pub(in crate::agent) own: Option<OwnCgroup>,
-    /// The v1 freezer cgroup that it had to itself then.
-    pub(in crate::agent) freezer: Option<Arc<OwnFreezer>>,
+}
+
+/// Who is told of a worker's verdict.
+struct Told {
+    peer: Peer,
+    /// Its connection is open.
+    connected: bool,
 }
 
 /// See the module.
 #[derive(Default)]
 pub(in crate::agent) struct Registry {
-    workers: HashMap<WorkerId, Entry>,
+    workers: HashMap<WorkerId, WorkerProcesses>,
     by_pid: HashMap<Pid, WorkerId>,
     room: Room,
 }
 
 /// A worker's processes when it is forgotten.
-pub(in crate::agent) struct Former {
-    pub(in crate::agent) held: Vec<Process>,
-    pub(in crate::agent) unheld: Vec<Pid>,
+#[derive(Default)]
+pub(in crate::agent) struct Left {
+    pub(in crate::agent) with_pidfd: Vec<Process>,
+    pub(in crate::agent) without_pidfd: Vec<Pid>,
 }
 
-impl Entry {
+impl WorkerProcesses {
+    /// None of its processes is left.
+    pub(in crate::agent) fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.without_pidfd.is_empty()
+    }
+
     /// All its processes.
     pub(in crate::agent) fn pids(&self) -> Vec<Pid> {
-        let held = self.members.iter().map(|member| member.process.pid());
-        held.chain(self.unheld.keys().copied()).collect()
+        let with_pidfd = self.members.iter().map(|member| member.process.pid());
+        with_pidfd.chain(self.without_pidfd.keys().copied()).collect()
     }
 }
 
@@ -110,19 +116,19 @@ impl Registry {
         self.workers.get(&worker).is_some_and(|entry| self.room.for_member(entry.uid))
     }
 
-    /// See [`Room::crowds`].
-    pub(in crate::agent) fn crowds(&mut self, uid: u32) -> bool {
-        self.room.crowds(uid)
+    /// See [`Room::reaches_fork_limit`].
+    pub(in crate::agent) fn reaches_fork_limit(&mut self, uid: u32) -> bool {
+        self.room.reaches_fork_limit(uid)
     }
 
     /// Whether this user's forks are not followed.
-    pub(in crate::agent) fn is_crowd(&self, uid: u32) -> bool {
-        self.room.is_crowd(uid)
+    pub(in crate::agent) fn is_fork_limited(&self, uid: u32) -> bool {
+        self.room.is_fork_limited(uid)
     }
 
-    /// See [`Room::thinned`].
-    pub(in crate::agent) fn thinned(&mut self) -> Vec<u32> {
-        self.room.thinned()
+    /// See [`Room::below_fork_limit_again`].
+    pub(in crate::agent) fn below_fork_limit_again(&mut self) -> Vec<u32> {
+        self.room.below_fork_limit_again()
     }
 
     pub(in crate::agent) fn workers_of(&self, uid: u32) -> Vec<WorkerId> {
@@ -138,23 +144,20 @@ impl Registry {
         &mut self,
         worker: WorkerId,
         root: Process,
-        peer: Peer,
         uid: u32,
-        cgroup: Option<CgroupPath>,
+        registered_by: u32,
+        told: Option<Peer>,
     ) {
         self.by_pid.insert(root.pid(), worker);
-        self.room.take(uid, Taken { workers: 1, held: 1, unheld: 0 });
-        let entry = Entry {
+        self.room.take(uid, Taken { workers: 1, with_pidfd: 1, without_pidfd: 0 });
+        let entry = WorkerProcesses {
             root: root.pid(),
             members: vec![Member { process: root, watched: false }],
-            unheld: BTreeMap::new(),
-            peer,
+            without_pidfd: BTreeMap::new(),
             uid,
-            cgroup,
+            registered_by,
+            told: told.map(|peer| Told { peer, connected: true }),
             said_full: false,
-            own: None,
-            freezer: None,
-            connected: true,
         };
         self.workers.insert(worker, entry);
     }
@@ -169,28 +172,28 @@ impl Registry {
         let uid = entry.uid;
         entry.members.push(Member { process, watched: false });
         self.by_pid.insert(pid, worker);
-        self.room.take(uid, Taken { held: 1, ..Taken::default() });
+        self.room.take(uid, Taken { with_pidfd: 1, ..Taken::default() });
         true
     }
 
     /// The same for one whose descriptor is not kept.
-    pub(in crate::agent) fn add_unheld(&mut self, worker: WorkerId, pid: Pid, proof: Proof) -> bool {
+    pub(in crate::agent) fn add_without_pidfd(&mut self, worker: WorkerId, pid: Pid, proof: Proof) -> bool {
         if self.worker_of(pid) == Some(worker) {
             return false;
         }
         let Some(entry) = self.workers.get_mut(&worker) else { return false };
-        let new = entry.unheld.insert(pid, proof).is_none();
+        let new = entry.without_pidfd.insert(pid, proof).is_none();
         let uid = entry.uid;
         self.by_pid.insert(pid, worker);
-        self.room.take(uid, Taken { unheld: usize::from(new), ..Taken::default() });
+        self.room.take(uid, Taken { without_pidfd: usize::from(new), ..Taken::default() });
         true
     }
 
-    pub(in crate::agent) fn get(&self, worker: WorkerId) -> Option<&Entry> {
+    pub(in crate::agent) fn get(&self, worker: WorkerId) -> Option<&WorkerProcesses> {
         self.workers.get(&worker)
     }
 
-    pub(in crate::agent) fn get_mut(&mut self, worker: WorkerId) -> Option<&mut Entry> {
+    pub(in crate::agent) fn get_mut(&mut self, worker: WorkerId) -> Option<&mut WorkerProcesses> {
         self.workers.get_mut(&worker)
     }
 
@@ -212,36 +215,37 @@ impl Registry {
             self.by_pid.remove(&pid);
         }
         let Some(entry) = self.workers.get_mut(&worker) else { return };
-        let unheld = usize::from(entry.unheld.remove(&pid).is_some());
+        let without_pidfd = usize::from(entry.without_pidfd.remove(&pid).is_some());
         let (before, uid) = (entry.members.len(), entry.uid);
         entry.members.retain(|member| member.process.pid() != pid);
-        let held = before - entry.members.len();
-        self.room.give_back(uid, Taken { workers: 0, held, unheld });
+        let with_pidfd = before - entry.members.len();
+        self.room.give_back(uid, Taken { workers: 0, with_pidfd, without_pidfd });
     }
 
     /// A worker is forgotten; its processes, for the kernel's map.
-    pub(in crate::agent) fn remove(&mut self, worker: WorkerId) -> Former {
+    pub(in crate::agent) fn remove(&mut self, worker: WorkerId) -> Left {
         let Some(entry) = self.workers.remove(&worker) else {
-            return Former { held: Vec::new(), unheld: Vec::new() };
+            return Left::default();
         };
-        let taken = Taken { workers: 1, held: entry.members.len(), unheld: entry.unheld.len() };
+        let taken =
+            Taken { workers: 1, with_pidfd: entry.members.len(), without_pidfd: entry.without_pidfd.len() };
         self.room.give_back(entry.uid, taken);
         for pid in entry.pids() {
             if self.by_pid.get(&pid) == Some(&worker) {
                 self.by_pid.remove(&pid);
             }
         }
-        Former {
-            held: entry.members.into_iter().map(|member| member.process).collect(),
-            unheld: entry.unheld.into_keys().collect(),
+        Left {
+            with_pidfd: entry.members.into_iter().map(|member| member.process).collect(),
+            without_pidfd: entry.without_pidfd.into_keys().collect(),
         }
     }
 
     /// A connection is closed: nobody is told of its workers' verdicts any more. They stay registered, and may be
     /// taken over by another connection.
     pub(in crate::agent) fn disconnected(&mut self, connection: u64) {
-        for entry in self.workers.values_mut().filter(|entry| entry.peer.connection == connection) {
-            entry.connected = false;
+        for told in self.workers.values_mut().filter_map(|entry| entry.told.as_mut()) {
+            told.connected &= told.peer.connection != connection;
         }
     }
 
@@ -256,15 +260,16 @@ impl Registry {
         if peer.uid != 0 && peer.uid != entry.uid {
             return Err(NotTaken::Anothers);
         }
-        if entry.connected {
+        if entry.told.as_ref().is_some_and(|told| told.connected) {
             return Err(NotTaken::Connected);
         }
-        (entry.peer, entry.connected) = (peer, true);
+        entry.registered_by = peer.uid;
+        entry.told = Some(Told { peer, connected: true });
         Ok(())
     }
 
-    /// Whom to tell about a worker.
-    pub(in crate::agent) fn whose(&self, worker: WorkerId) -> Option<&Peer> {
-        self.workers.get(&worker).map(|entry| &entry.peer)
+    /// Whom to tell about a worker; `None`: nobody asked to be told.
+    pub(in crate::agent) fn told(&self, worker: WorkerId) -> Option<&Peer> {
+        self.workers.get(&worker)?.told.as_ref().map(|told| &told.peer)
     }
 }

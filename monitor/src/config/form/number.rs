@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use super::{Form, Shape, quote, utf8, wrong_type};
 use crate::config::error::Refusal;
 use crate::config::source::Given;
+use crate::policy::MinVictimMemory;
 use crate::units::Bytes;
 use crate::worker::Times;
 
@@ -132,6 +133,37 @@ impl Form for Size {
     }
 
     fn json(&self, value: &Bytes) -> Json {
+        json!(value)
+    }
+}
+
+/// A size, or a percentage of a memory limit.
+pub(crate) struct SizeOrShare;
+
+impl Form for SizeOrShare {
+    type Value = MinVictimMemory;
+
+    fn shape(&self) -> Shape {
+        Shape::One("SIZE")
+    }
+
+    fn range(&self) -> String {
+        format!("{}, or 0% to 100%", Size { min: 0 }.range())
+    }
+
+    fn read(&self, given: &Given) -> Result<MinVictimMemory, Refusal> {
+        let text = match given {
+            Given::Text(text) => utf8(text)?,
+            Given::String(text) => utf8(OsStr::new(text))?,
+            _ => return Size { min: 0 }.read(given).map(MinVictimMemory::Size),
+        };
+        if text.ends_with('%') {
+            return text.parse().map_err(|_| Refusal::OutOfRange(quote(text)));
+        }
+        Size { min: 0 }.read(given).map(MinVictimMemory::Size)
+    }
+
+    fn json(&self, value: &MinVictimMemory) -> Json {
         json!(value)
     }
 }

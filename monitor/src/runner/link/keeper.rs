@@ -1,6 +1,5 @@
 //! The task that keeps the runner's connection: registers, hears verdicts, and finds the agent again after it was gone.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,15 +9,18 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{News, Order};
 use crate::control::client::{Client, ClientError};
 use crate::control::protocol::{Op, Push, RefusalCode, Register, Registered, Verdict};
-use crate::printable::printable;
 use crate::runner::backoff::{BackOff, Why};
 use crate::runner::held::Held;
+use crate::runner::reach::{Reach, Reached, Unreached};
 use crate::runner::{kills, say};
 use crate::units::Pid;
 use crate::worker::WorkerId;
 
 /// How long a retry of the command waits for an agent that is gone or busy before it is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether the agent of this process is still needed.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// How long an agent's kernel programs may outlive its sockets.
 const LAST_STOP: Duration = Duration::from_secs(5);
@@ -38,7 +40,10 @@ struct Lost {
 /// The task.
 pub(super) struct Keeper {
     client: Option<Client>,
-    path: PathBuf,
+    reach: Reach,
+    /// The agent is, or was, inside a `monitor run`: when it is gone, one of those left takes over at once. A daemon comes
+    /// back by itself.
+    in_process: bool,
     orders: mpsc::Receiver<Order>,
     news: mpsc::Sender<News>,
     current: Option<Current>,
@@ -48,15 +53,21 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(client: Client, orders: mpsc::Receiver<Order>, news: mpsc::Sender<News>) -> Self {
-        let path = client.path().to_owned();
-        Self { client: Some(client), path, orders, news, current: None, lost: None, held: Held::default() }
+    pub(super) fn new(
+        reach: Reach,
+        client: Option<Client>,
+        orders: mpsc::Receiver<Order>,
+        news: mpsc::Sender<News>,
+    ) -> Self {
+        let held = Held::default();
+        Self { client, reach, in_process: false, orders, news, current: None, lost: None, held }
     }
 
     /// Until the runner's end is dropped.
     pub(super) async fn run(mut self) {
         loop {
             let next_try = self.lost.as_ref().map(|lost| lost.next_try);
+            let look = self.reach.has_another_place().then(|| Instant::now() + LOOK);
             tokio::select! {
                 order = self.orders.recv() => match order {
                     Some(order) => self.obey(order).await,
@@ -67,6 +78,12 @@ impl Keeper {
                     Err(error) => self.lose(error).await,
                 },
                 () = until(next_try) => self.come_back().await,
+                () = until(look) => {
+                    if self.reach.is_not_needed().await {
+                        // Then everybody's connection is lost, and finds the other agent.
+                        self.reach.give_way();
+                    }
+                }
             }
         }
     }
@@ -80,7 +97,14 @@ impl Keeper {
                 let _ = self.news.send(News::Report { kill, text }).await;
             }
             Push::Held { worker, pid, held } if self.is_current(worker) => self.held.note(pid, held),
-            Push::Held { .. } | Push::Verdict(_) | Push::Note { .. } | Push::Lost { .. } => {}
+            Push::OwnerDied { worker } if self.is_current(worker) => {
+                let _ = self.news.send(News::OwnerDied(worker)).await;
+            }
+            Push::OwnerDied { .. }
+            | Push::Held { .. }
+            | Push::Verdict(_)
+            | Push::Note { .. }
+            | Push::Lost { .. } => {}
         }
     }
 
@@ -94,8 +118,8 @@ impl Keeper {
         self.held.let_go();
         if self.current.is_some() && self.lost.is_none() {
             let mut back_off = BackOff::default();
-            let next_try = Instant::now() + back_off.next(Why::Gone);
-            self.lost = Some(Lost { next_try, back_off });
+            let wait = if self.in_process { Duration::ZERO } else { back_off.next(Why::Gone) };
+            self.lost = Some(Lost { next_try: Instant::now() + wait, back_off });
             let _ = self.news.send(News::Lost(error)).await;
         }
     }
@@ -113,7 +137,7 @@ impl Keeper {
         let register = Register { worker: current.ids.last().copied(), ..current.register.clone() };
         match self.try_register(register).await {
             Ok(worker) => self.found(News::Back(worker), Some(worker)).await,
-            Err(ClientError::Refused(refusal)) => match refusal.code {
+            Err(Unreached::Agent(ClientError::Refused(refusal))) => match refusal.code {
                 RefusalCode::Duplicate => self.found(News::StillRegistered, None).await,
                 RefusalCode::Busy | RefusalCode::Timeout | RefusalCode::Failed => self.wait_longer(Why::Busy),
                 // It ended in this moment; its end is news enough.
@@ -142,23 +166,37 @@ impl Keeper {
     }
 
     /// Connects if need be, and registers. Drops a connection that failed.
-    async fn try_register(&mut self, register: Register) -> Result<WorkerId, ClientError> {
-        let client = match &mut self.client {
-            Some(client) => client,
-            none => none.insert(Client::connect(&self.path).await?),
-        };
+    async fn try_register(&mut self, register: Register) -> Result<WorkerId, Unreached> {
+        if self.client.is_none() {
+            self.client = Some(self.connect().await?);
+        }
+        let client =
+            self.client.as_mut().ok_or_else(|| ClientError::Closed { path: self.reach.path().into() })?;
         // Of a retry it is as true, and known.
         let first = register.attempt == 0 && register.worker.is_none();
         let answer = client.ask::<Registered>(Op::Register(register)).await;
         if !matches!(answer, Ok(_) | Err(ClientError::Refused(_))) {
             self.client = None;
         }
-        answer.map(|registered| {
-            if let Some(notice) = registered.notice.filter(|_| first) {
-                say::line(format_args!("{}", printable(&notice)));
-            }
-            registered.worker
-        })
+        let registered = answer?;
+        self.in_process = registered.in_process;
+        if let Some(notice) = registered.notice.filter(|_| first) {
+            say::line(format_args!("{notice}"));
+        }
+        Ok(registered.worker)
+    }
+
+    /// An agent that was in a `monitor run` is replaced by one here, if nobody was quicker.
+    async fn connect(&mut self) -> Result<Client, Unreached> {
+        if !self.in_process {
+            return Ok(self.reach.connect().await?);
+        }
+        let last = self.current.as_ref().and_then(|current| current.ids.last().copied());
+        let Reached { client, started } = self.reach.or_start(last).await?;
+        if started {
+            let _ = self.news.send(News::TookOver(client.path().to_owned())).await;
+        }
+        Ok(client)
     }
 
     async fn obey(&mut self, order: Order) {
@@ -167,7 +205,12 @@ impl Keeper {
                 self.lost = None;
                 let answer = self.register(register.clone(), &reply).await;
                 if let Ok(worker) = &answer {
-                    self.current = Some(Current { register, ids: vec![*worker] });
+                    self.current = Some(Current { register, ids: worker.iter().copied().collect() });
+                    if worker.is_none() {
+                        let mut back_off = BackOff::default();
+                        self.lost =
+                            Some(Lost { next_try: Instant::now() + back_off.next(Why::Gone), back_off });
+                    }
                 }
                 let _ = reply.send(answer);
             }
@@ -186,14 +229,22 @@ impl Keeper {
     async fn register(
         &mut self,
         register: Register,
-        reply: &oneshot::Sender<Result<WorkerId, ClientError>>,
-    ) -> Result<WorkerId, ClientError> {
+        reply: &oneshot::Sender<Result<Option<WorkerId>, ClientError>>,
+    ) -> Result<Option<WorkerId>, ClientError> {
         let end = Instant::now() + PATIENCE;
         let mut back_off = BackOff::default();
         loop {
             let error = match self.try_register(register.clone()).await {
-                Ok(worker) => return Ok(worker),
-                Err(error) => error,
+                Ok(worker) => return Ok(Some(worker)),
+                Err(Unreached::Agent(ClientError::NoAgent { .. })) if self.reach.may_be_unguarded() => {
+                    return Ok(None);
+                }
+                Err(Unreached::Agent(error)) => error,
+                // It is not known whether anybody else can: it is looked for.
+                Err(Unreached::Start(why)) => {
+                    say::line(format_args!("{why}"));
+                    ClientError::NoAgent { path: self.reach.path().into() }
+                }
             };
             let why = if matches!(error, ClientError::Refused(_)) { Why::Busy } else { Why::Gone };
             let temporary = match &error {
@@ -201,9 +252,10 @@ impl Keeper {
                 ClientError::NoAgent { .. } | ClientError::Closed { .. } | ClientError::Io { .. } => {
                     register.attempt > 0
                 }
-                ClientError::Denied { .. } | ClientError::Timeout { .. } | ClientError::Garbled { .. } => {
-                    false
-                }
+                ClientError::Denied { .. }
+                | ClientError::Foreign { .. }
+                | ClientError::Timeout { .. }
+                | ClientError::Garbled { .. } => false,
             };
             let first = back_off.waited().is_zero();
             let wait = back_off.next(why);
@@ -220,7 +272,7 @@ impl Keeper {
     async fn find_kill(&mut self, pid: Pid) -> Option<Verdict> {
         let current = self.current.as_ref()?;
         if self.client.is_none() {
-            self.client = Client::connect(&self.path).await.ok();
+            self.client = self.reach.connect().await.ok();
         }
         let kills: Value = self.client.as_mut()?.call(Op::Kills).await.ok()?;
         kills::verdict(&kills, &current.ids, pid)

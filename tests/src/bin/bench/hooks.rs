@@ -8,8 +8,9 @@ use aya::programs::{BtfTracePoint, RawTracePoint, TracePoint};
 use aya::sys::{Stats, enable_stats};
 use aya::{Btf, Ebpf};
 use monitor::kernel::cells::Tuning;
-use monitor::kernel::numbers::Hook;
-use monitor::kernel::programs::{KernelLog, Programs, empty_object};
+use monitor::kernel::empty;
+use monitor::kernel::hook::Hook;
+use monitor::kernel::programs::{KernelLog, Programs};
 use monitor_common::{NO_PARENT, NODE_CELL};
 use monitor_tests::hog::Kind;
 use serde::Serialize;
@@ -109,7 +110,7 @@ struct Bench {
 impl Bench {
     fn load() -> Result<Self> {
         let types = Btf::from_sys_fs().context("the kernel's BTF")?;
-        let mut empty = Ebpf::load(empty_object().context("built without the kernel side")?)?;
+        let mut empty = Ebpf::load(empty::object().context("built without the kernel side")?)?;
         let mut loaded = Vec::new();
         for (name, way, (_, event)) in ALL {
             let Some(program) = empty.program_mut(name) else { continue };
@@ -131,7 +132,7 @@ impl Bench {
     fn has(&self, program: &str, way: Way) -> bool {
         match way {
             Way::Btf | Way::Raw | Way::Classic => self.loaded.contains(&program),
-            Way::Ours(hook) => self.ours.usable(hook),
+            Way::Ours(hook) => self.ours.links.usable(hook),
         }
     }
 
@@ -140,19 +141,19 @@ impl Bench {
         use std::os::unix::fs::MetadataExt as _;
         let cpus = u32::try_from(std::thread::available_parallelism()?.get())?;
         for (cell, parent) in [(NODE_CELL, NO_PARENT), (CELL, NODE_CELL)] {
-            self.ours.cells.describe(cell, parent, Tuning::new(cpus, 2));
+            self.ours.cells.cells.describe(cell, parent, Tuning::new(cpus, 2));
         }
-        self.ours.guard(std::fs::metadata(ground.sandbox.dir())?.ino(), CELL)?;
-        self.ours.cells.set_generation(1);
+        self.ours.cells.guard(std::fs::metadata(ground.sandbox.dir())?.ino(), CELL)?;
+        self.ours.cells.cells.set_generation(1);
         Ok(())
     }
 
     /// Dropped, it is detached.
     fn attach(&mut self, program: &str, way: Way, tracepoint: (&str, &str)) -> Result<Option<Box<dyn Any>>> {
         if let Way::Ours(hook) = way {
-            self.ours.attach(hook);
-            let line = self.ours.cells.counter(CELL) + i64::try_from(CYCLE / 4096)? + NEAR;
-            self.ours.cells.set_line(CELL, line, true, false);
+            self.ours.links.attach_counting(hook, &mut self.ours.cells.cells);
+            let line = self.ours.cells.cells.counter(CELL) + i64::try_from(CYCLE / 4096)? + NEAR;
+            self.ours.cells.cells.set_line(CELL, line, true, false);
             return Ok(None);
         }
         let program = self.empty.program_mut(program).context("no such program")?;
@@ -180,10 +181,10 @@ impl Bench {
     fn detach(&mut self, way: Way, link: Option<Box<dyn Any>>) {
         drop(link);
         if let Way::Ours(hook) = way {
-            self.ours.detach(hook);
+            self.ours.links.detach(hook);
         }
         // Nobody reads what is pushed.
-        while self.ours.events.next().is_some() {}
+        while self.ours.events.ring.next().is_some() {}
     }
 
     fn one(

@@ -55,14 +55,7 @@ impl World {
                 Action::Continue { pid, .. } => self.continued.push(pid),
                 Action::Kill { kill, worker } => {
                     self.killed.push(worker);
-                    let event = Event::Signalled {
-                        kill,
-                        worker,
-                        at: self.now,
-                        refused: None,
-                        cgroup: None,
-                        freezer: None,
-                    };
+                    let event = Event::Signalled { kill, worker, at: self.now, refused: None, cgroup: None };
                     self.engine.handle(event, self.now, &mut todo);
                 }
                 Action::Note(note) => self.notes.push(note),
@@ -96,6 +89,8 @@ impl World {
             name: None,
             attempt: 0,
             domains: vec![BOX],
+            priority: 0,
+            memory_declared: None,
         });
     }
 

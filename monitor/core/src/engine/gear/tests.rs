@@ -38,6 +38,8 @@ fn register(engine: &mut Engine) -> Vec<Action> {
         name: None,
         attempt: 0,
         domains: vec![BOX],
+        priority: 0,
+        memory_declared: None,
     };
     tell(engine, event, 1)
 }

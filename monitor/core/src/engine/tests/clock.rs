@@ -24,8 +24,8 @@ fn time_that_stands_still_delays_no_kill_and_no_confirmation() {
         let (worker, pid) = (WorkerId(worker), Pid(100 + u32::try_from(worker).unwrap()));
         let mut end = |seen| still(Event::Ended { worker, pid, seen, status: Some(9), at: Nanos(7) });
         end(Seen::Released);
-        let over = end(Seen::Gone);
-        assert_eq!(reads(&over), [1]);
+        assert_eq!(reads(&end(Seen::Gone)), [1], "is its memory back?");
+        assert_eq!(reads(&still(above())), [1], "nothing more comes");
         still(Event::Tick);
     }
     let nobody = still(above());

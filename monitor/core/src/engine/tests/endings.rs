@@ -108,7 +108,6 @@ fn a_refused_signal_ends_the_kill_and_takes_the_worker_off() {
         at,
         refused: Some("process 7: refused".into()),
         cgroup: None,
-        freezer: None,
     });
     bench.happen(Event::Refused { kill, worker, pid: Pid(7), at, for_now: false });
     assert_eq!(bench.engine.kills_in_flight(), 1, "the other process of it can die still");
@@ -171,4 +170,21 @@ fn who_could_not_be_signalled_for_the_moment_is_a_candidate_again_after_a_rest_t
     assert_eq!(killed(&bench.reading(BOX, 99)), [1]);
     bench.ended(1, Seen::Gone);
     assert!(bench.engine.kill(KillId(9)).unwrap().confirmed && bench.engine.workers().is_empty());
+}
+
+/// As `process_mrelease` does: it takes private memory, and says so while shared memory is still there.
+#[test]
+fn taken_memory_is_no_proof_that_all_of_it_is_back() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[BOX]);
+    bench.worker(2, "a", &[BOX]);
+    assert_eq!(killed(&bench.reading(BOX, 99)), [2]);
+    bench.told_of_end(2, Seen::Released);
+    assert_eq!(reads(&bench.told_of_end(2, Seen::Exit)), [1], "only a reading tells");
+    assert_eq!(killed(&bench.reading(BOX, 99)), NOBODY, "its files are not closed yet");
+    assert_eq!(bench.engine.kill(KillId(1)).unwrap().times.memory_back, None);
+    bench.told_of_end(2, Seen::Gone);
+    assert_eq!(killed(&bench.reading(BOX, 60)), NOBODY);
+    let record = bench.engine.kill(KillId(1)).unwrap();
+    assert!(record.confirmed && record.times.memory_back.is_some(), "{record:?}");
 }

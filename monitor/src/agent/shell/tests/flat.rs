@@ -6,8 +6,10 @@ use std::process::Command;
 
 use super::*;
 use crate::control::protocol::Op;
+use crate::control::request::Peer;
 use crate::engine::{Measured, Seen};
 use crate::units::Bytes;
+use tokio::sync::mpsc;
 
 /// Set in the process that counts: heap bytes are those of all threads, and other tests have some too.
 const COUNTS: &str = "MONITOR_TEST_COUNTS_HEAP";
@@ -85,6 +87,8 @@ impl Node {
             name: Some(format!("a-worker-with-a-name-{}", self.registered)),
             attempt: 0,
             domains: vec![self.domain],
+            priority: 0,
+            memory_declared: None,
         });
     }
 
@@ -100,7 +104,6 @@ impl Node {
                         at: clock::now(),
                         refused: None,
                         cgroup: None,
-                        freezer: None,
                     });
                 }
                 other => self.shell.act(other),

@@ -2,10 +2,11 @@
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::*;
 use crate::agent::workers::registry::Registry;
+use crate::engine::Gears;
 
 const ANN: u32 = 60_001;
 
@@ -60,9 +61,9 @@ impl Drop for Family {
 }
 
 #[tokio::test]
-async fn the_forks_of_a_crowd_are_looked_for_and_leave_the_map_to_others() {
+async fn the_forks_of_a_user_with_too_many_are_looked_for_and_leave_the_map_to_others() {
     let programs = match Programs::load(crate::kernel::programs::KernelLog::Off) {
-        Ok(programs) if programs.attached(crate::kernel::numbers::Hook::Lineage) => programs,
+        Ok(programs) if programs.links.attached(crate::kernel::hook::Hook::Lineage) => programs,
         Ok(_) => return eprintln!("skipped: no fork hook"),
         Err(probes) => {
             assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "nothing loads: {probes:#?}");
@@ -70,41 +71,43 @@ async fn the_forks_of_a_crowd_are_looked_for_and_leave_the_map_to_others() {
         }
     };
     let mut family = Family::new();
-    let (mut shell, _, _later) = guarding();
     // Descendants are looked for among the real processes.
-    shell.domains = Domains::new("/proc".into(), "/sys/fs/cgroup".into(), false, 8);
+    let (mut shell, _, _later) = guarding_in("/proc".into(), "/sys/fs/cgroup".into(), None);
     // Of 16 two are kept for workers to come: seven are one user's.
-    shell.registry = Registry::following(100, 16);
-    shell.programs = Some(programs);
-    let (pushes, _) = mpsc::channel(1);
     let process = Process::open_unchecked(family.pid()).unwrap();
-    shell.registry.add(WORKER, process, Peer { connection: 0, uid: 0, pushes }, ANN, None);
-    shell.programs.as_mut().unwrap().workers.set(family.pid(), WORKER).unwrap();
-    let followed = |shell: &Shell| shell.programs.as_ref().unwrap().workers.members().len();
-    let known = |shell: &Shell| shell.registry.get(WORKER).unwrap().pids().len();
+    let workers = &mut shell.parts.workers;
+    workers.registry = Registry::following(100, 16);
+    workers.registry.add(WORKER, process, ANN, 0, None);
+    let Programs { links, workers: mut map, events, .. } = programs;
+    map.set(family.pid(), WORKER).unwrap();
+    workers.map = Some(map);
+    shell.parts.hooks = Hooks::new(Ok(links), Some(events), Gears::None);
+    let followed = |shell: &Shell| shell.parts.workers.map.as_ref().unwrap().members().len();
+    let known = |shell: &Shell| shell.parts.workers.registry.get(WORKER).unwrap().pids().len();
     for _ in 0..6 {
         family.fork(&mut shell);
     }
-    assert!(shell.registry.is_crowd(ANN));
+    assert!(shell.parts.workers.registry.is_fork_limited(ANN));
     for _ in 0..20 {
         family.fork(&mut shell);
     }
     assert_eq!((followed(&shell), known(&shell)), (7, 7), "nobody else took a place");
-    shell.look_after_workers();
+    shell.step(|parts, turn| parts.workers.look(turn, parts.hooks.told()));
     assert_eq!((followed(&shell), known(&shell)), (7, 27), "all are found, and no place is taken for them");
 
     for child in children(family.pid()) {
-        shell.registry.signal_one(WORKER, child, Signal::KILL, Path::new("/proc"));
+        shell.parts.workers.signal_one(WORKER, child, Signal::KILL);
     }
     let ended = |shell: &Shell| {
-        let entry = shell.registry.get(WORKER).unwrap();
+        let entry = shell.parts.workers.registry.get(WORKER).unwrap();
         entry.members.iter().filter(|member| member.process.ended()).count()
     };
     wait_for("all children to have ended", || ended(&shell) == 26);
-    shell.sweep(WORKER);
-    shell.lift_bars();
-    assert!(!shell.registry.is_crowd(ANN));
+    shell.step(|parts, turn| parts.workers.sweep(turn, WORKER));
+    shell.parts.workers.follow_again();
+    assert!(!shell.parts.workers.registry.is_fork_limited(ANN));
     family.fork(&mut shell);
-    let followed = children(family.pid()).into_iter().any(|child| shell.mapped(child) == Some(WORKER));
+    let followed =
+        children(family.pid()).into_iter().any(|child| shell.parts.workers.mapped(child) == Some(WORKER));
     assert!(followed, "it is followed as before");
 }

@@ -4,7 +4,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use monitor_common::MAX_WORKER_PROCESSES;
-use serde::Serialize;
+
+use crate::control::answers::ProcessesView;
 
 /// See the module.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub(super) struct Room {
     /// By the users of the workers.
     by_uid: HashMap<u32, Taken>,
     /// Users who have so many processes that their forks are not followed.
-    crowds: BTreeSet<u32>,
+    fork_limited: BTreeSet<u32>,
 }
 
 impl Default for Room {
@@ -31,29 +32,15 @@ impl Default for Room {
 pub(super) struct Taken {
     pub(super) workers: usize,
     /// Processes with a descriptor.
-    pub(super) held: usize,
+    pub(super) with_pidfd: usize,
     /// Processes without.
-    pub(super) unheld: usize,
+    pub(super) without_pidfd: usize,
 }
 
 impl Taken {
     fn processes(self) -> usize {
-        self.held + self.unheld
+        self.with_pidfd + self.without_pidfd
     }
-}
-
-/// The processes of workers in `status`.
-#[derive(Debug, Serialize)]
-pub(in crate::agent) struct ProcessesView {
-    /// Those with a descriptor.
-    held: usize,
-    /// Those beyond what there are descriptors for: they are opened when they are killed.
-    unheld: usize,
-    /// How many descriptors there may be.
-    most: usize,
-    /// Users whose workers' forks are looked for at each tick, because they have as many processes as the kernel side
-    /// may follow for them.
-    crowds: usize,
 }
 
 impl Room {
@@ -65,7 +52,7 @@ impl Room {
     /// The same with a map of so many processes.
     pub(super) fn following(most: usize, followed: usize) -> Self {
         let (all, by_uid) = (Taken::default(), HashMap::new());
-        Self { most, followed, all, by_uid, crowds: BTreeSet::new() }
+        Self { most, followed, all, by_uid, fork_limited: BTreeSet::new() }
     }
 
     fn of(&self, uid: u32) -> Taken {
@@ -81,8 +68,8 @@ impl Room {
         if uid != 0 && mine >= (self.most / 4).max(1) {
             return Err(format!("uid {uid} has {mine} workers, its limit"));
         }
-        if self.all.held >= self.most {
-            return Err(format!("the agent holds {} processes of workers, its limit", self.all.held));
+        if self.all.with_pidfd >= self.most {
+            return Err(format!("the agent holds {} processes of workers, its limit", self.all.with_pidfd));
         }
         Ok(())
     }
@@ -90,30 +77,30 @@ impl Room {
     /// Whether a descriptor of one more process may be kept. An eighth stays for workers to come; a user gets no more
     /// than what is then left for others.
     pub(super) fn for_member(&self, uid: u32) -> bool {
-        let left = (self.most - self.most / 8).saturating_sub(self.all.held);
-        let mine = self.of(uid).held;
+        let left = (self.most - self.most / 8).saturating_sub(self.all.with_pidfd);
+        let mine = self.of(uid).with_pidfd;
         left > 0 && (uid == 0 || mine < left)
     }
 
-    /// Whether a user has become a crowd: of the processes that the kernel side can follow an eighth stays for workers to
-    /// come, and a user has no more than what is then left for others. True once, until it has thinned.
-    pub(super) fn crowds(&mut self, uid: u32) -> bool {
+    /// Whether a user has reached its fork limit: of the processes that the kernel side can follow an eighth stays for workers to
+    /// come, and a user has no more than what is then left for others. True once, until it is below half of it.
+    pub(super) fn reaches_fork_limit(&mut self, uid: u32) -> bool {
         let left = self.unfollowed();
         let full = left == 0 || (uid != 0 && self.of(uid).processes() >= left);
-        full && self.crowds.insert(uid)
+        full && self.fork_limited.insert(uid)
     }
 
-    pub(super) fn is_crowd(&self, uid: u32) -> bool {
-        self.crowds.contains(&uid)
+    pub(super) fn is_fork_limited(&self, uid: u32) -> bool {
+        self.fork_limited.contains(&uid)
     }
 
-    /// Crowds that have half of their share at most again; they are none any more.
-    pub(super) fn thinned(&mut self) -> Vec<u32> {
+    /// Users who have half of their share at most again: their forks are followed again.
+    pub(super) fn below_fork_limit_again(&mut self) -> Vec<u32> {
         let left = self.unfollowed();
         let thin = |uid: &u32| self.of(*uid).processes() < left / 2;
-        let thinned: Vec<u32> = self.crowds.iter().copied().filter(thin).collect();
-        self.crowds.retain(|uid| !thinned.contains(uid));
-        thinned
+        let below: Vec<u32> = self.fork_limited.iter().copied().filter(thin).collect();
+        self.fork_limited.retain(|uid| !below.contains(uid));
+        below
     }
 
     fn unfollowed(&self) -> usize {
@@ -121,16 +108,17 @@ impl Room {
     }
 
     pub(super) fn view(&self) -> ProcessesView {
-        let Taken { held, unheld, .. } = self.all;
-        ProcessesView { held, unheld, most: self.most, crowds: self.crowds.len() }
+        let Taken { with_pidfd, without_pidfd, .. } = self.all;
+        let fork_limited_users = self.fork_limited.len();
+        ProcessesView { with_pidfd, without_pidfd, most: self.most, fork_limited_users }
     }
 
     /// A user has so many more.
     pub(super) fn take(&mut self, uid: u32, more: Taken) {
         for taken in [&mut self.all, self.by_uid.entry(uid).or_default()] {
             taken.workers += more.workers;
-            taken.held += more.held;
-            taken.unheld += more.unheld;
+            taken.with_pidfd += more.with_pidfd;
+            taken.without_pidfd += more.without_pidfd;
         }
     }
 
@@ -139,8 +127,8 @@ impl Room {
         let Some(mine) = self.by_uid.get_mut(&uid) else { return };
         for taken in [&mut self.all, &mut *mine] {
             taken.workers = taken.workers.saturating_sub(less.workers);
-            taken.held = taken.held.saturating_sub(less.held);
-            taken.unheld = taken.unheld.saturating_sub(less.unheld);
+            taken.with_pidfd = taken.with_pidfd.saturating_sub(less.with_pidfd);
+            taken.without_pidfd = taken.without_pidfd.saturating_sub(less.without_pidfd);
         }
         if *mine == Taken::default() {
             self.by_uid.remove(&uid);
@@ -155,37 +143,41 @@ mod tests {
     const ANN: u32 = 7;
     const BOB: u32 = 8;
 
-    fn processes(held: usize, unheld: usize) -> Taken {
-        Taken { workers: 0, held, unheld }
+    fn processes(with_pidfd: usize, without_pidfd: usize) -> Taken {
+        Taken { workers: 0, with_pidfd, without_pidfd }
     }
 
     #[test]
     fn a_user_who_forks_without_end_leaves_half_of_the_map_to_others() {
         let mut room = Room::following(10, 800);
         room.take(ANN, processes(10, 339));
-        assert!(!room.crowds(ANN));
+        assert!(!room.reaches_fork_limit(ANN));
         room.take(ANN, processes(0, 1));
-        assert!(room.crowds(ANN), "350 of 700");
-        assert!(!room.crowds(ANN) && room.is_crowd(ANN), "said once");
-        assert!(!room.crowds(BOB) && !room.crowds(0));
+        assert!(room.reaches_fork_limit(ANN), "350 of 700");
+        assert!(!room.reaches_fork_limit(ANN) && room.is_fork_limited(ANN), "said once");
+        assert!(!room.reaches_fork_limit(BOB) && !room.reaches_fork_limit(0));
         room.take(BOB, processes(0, 175));
-        assert!(room.crowds(BOB), "half of what is left");
-        assert!(!room.crowds(0), "root may have the rest");
-        assert_eq!(room.view().crowds, 2);
+        assert!(room.reaches_fork_limit(BOB), "half of what is left");
+        assert!(!room.reaches_fork_limit(0), "root may have the rest");
+        assert_eq!(room.view().fork_limited_users, 2);
         room.take(0, processes(0, 175));
-        assert!(room.crowds(0), "but for the eighth");
+        assert!(room.reaches_fork_limit(0), "but for the eighth");
     }
 
     #[test]
-    fn a_crowd_that_has_thinned_is_followed_again() {
+    fn a_user_whose_processes_are_few_again_is_followed_again() {
         let mut room = Room::following(10, 800);
         room.take(ANN, processes(0, 400));
-        assert!(room.crowds(ANN));
+        assert!(room.reaches_fork_limit(ANN));
         room.give_back(ANN, processes(0, 100));
-        assert_eq!(room.thinned(), Vec::<u32>::new(), "300 with 400 left: it would be one again at once");
+        assert_eq!(
+            room.below_fork_limit_again(),
+            Vec::<u32>::new(),
+            "300 with 400 left: it would reach it again at once"
+        );
         room.give_back(ANN, processes(0, 100));
-        assert_eq!(room.thinned(), [ANN]);
-        assert!(!room.is_crowd(ANN) && room.thinned().is_empty());
+        assert_eq!(room.below_fork_limit_again(), [ANN]);
+        assert!(!room.is_fork_limited(ANN) && room.below_fork_limit_again().is_empty());
         room.give_back(ANN, processes(0, 200));
         assert_eq!((room.all, room.by_uid.len()), (Taken::default(), 0));
     }

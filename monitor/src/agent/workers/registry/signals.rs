@@ -4,12 +4,13 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
-use super::{Entry, Member, Registry};
+use super::{Member, Registry, WorkerProcesses};
 use crate::kill::{Process, SignalError};
 use crate::units::Pid;
 use crate::worker::WorkerId;
 
 /// What became of an order to kill a worker.
+#[derive(Default)]
 pub(in crate::agent) struct Killed {
     /// How many processes were signalled.
     pub(in crate::agent) signalled: usize,
@@ -17,7 +18,7 @@ pub(in crate::agent) struct Killed {
     pub(in crate::agent) refused: Vec<(Pid, SignalError)>,
 }
 
-impl Entry {
+impl WorkerProcesses {
     /// Signals one of its processes, if whoever registered it may. Root may kill everybody. Others' right is looked at
     /// when it is used: a program may have changed its user since it was registered.
     pub(in crate::agent) fn signal(
@@ -27,7 +28,8 @@ impl Entry {
         procfs: &Path,
         killed: &mut Killed,
     ) {
-        let allowed = if self.peer.uid == 0 { Ok(()) } else { process.killable_by(self.peer.uid, procfs) };
+        let allowed =
+            if self.registered_by == 0 { Ok(()) } else { process.killable_by(self.registered_by, procfs) };
         match allowed.and_then(|()| process.signal(signal)) {
             Ok(()) => killed.signalled += 1,
             Err(SignalError::Gone) => {}
@@ -61,7 +63,7 @@ impl Registry {
         procfs: &Path,
         whom: impl Fn(&Member) -> bool,
     ) -> Killed {
-        let mut killed = Killed { signalled: 0, refused: Vec::new() };
+        let mut killed = Killed::default();
         let Some(entry) = self.workers.get(&worker) else { return killed };
         for member in entry.members.iter().filter(|member| whom(member)) {
             entry.signal(&member.process, signal, procfs, &mut killed);

@@ -1,0 +1,33 @@
+//! What those are told who registered a worker: its verdict, and that a process of it is held. Never waits for them.
+
+use crate::agent::workers::registry::Registry;
+use crate::control::answers::Faults;
+use crate::control::protocol::{Push, Verdict};
+use crate::engine::Note;
+
+/// A worker is killed.
+pub(in crate::agent) fn tell_verdict(registry: &Registry, faults: &mut Faults, verdict: &Verdict) {
+    if let Some(peer) = registry.told(verdict.worker)
+        && peer.pushes.try_send(Push::Verdict(verdict.clone())).is_err()
+    {
+        faults.not_told += 1;
+        tracing::warn!(worker = %verdict.worker, "whoever registered it cannot be told of its verdict");
+    }
+}
+
+/// A process of a worker is held, or is no more: who outlives agent and releaser continues it. Verdicts come first: they
+/// have half of the room for pushes to themselves.
+pub(in crate::agent) fn tell_of_hold(registry: &Registry, note: &Note) {
+    let (worker, pid, held) = if let Note::Stopped { worker, pid, .. } = note {
+        (*worker, *pid, true)
+    } else if let Note::Continued(release) = note {
+        (release.worker, release.pid, false)
+    } else {
+        return;
+    };
+    let Some(peer) = registry.told(worker) else { return };
+    if peer.pushes.capacity() > peer.pushes.max_capacity() / 2 {
+        // A launcher that reads too slowly may miss it: it is the last of those who continue.
+        let _ = peer.pushes.try_send(Push::Held { worker, pid, held });
+    }
+}

@@ -1,0 +1,200 @@
+//! The answer to `register`: whether the caller may, what becomes of the process, and of a launcher that comes back.
+
+use super::changes::become_idle;
+use crate::agent::domains::Domains;
+use crate::agent::killing::previous_agent::PreviousAgent;
+use crate::agent::reports::Reports;
+use crate::agent::turn::Turn;
+use crate::agent::watchdog::Watchdog;
+use crate::agent::workers::registry::NotTaken;
+use crate::agent::workers::{Enrollment, Workers};
+use crate::control::protocol::{KindName, Refusal, RefusalCode, Register, Registered};
+use crate::control::request::Peer;
+use crate::engine::Event;
+use crate::kernel::hook::Told;
+use crate::kill::{OpenError, Process};
+use crate::memory::ReadError;
+use crate::units::Pid;
+use crate::worker::{Kind, Times, WorkerId};
+
+/// The components that a registration concerns.
+pub(in crate::agent) struct Registrar<'a> {
+    pub(in crate::agent) domains: &'a mut Domains,
+    pub(in crate::agent) workers: &'a mut Workers,
+    pub(in crate::agent) previous_agent: &'a mut PreviousAgent,
+    pub(in crate::agent) watchdog: Option<&'a Watchdog>,
+    pub(in crate::agent) reports: &'a Reports,
+    /// What the kernel tells of processes.
+    pub(in crate::agent) kernel: Told,
+}
+
+impl Registrar<'_> {
+    /// Whether the caller may, and what becomes of the process. A new worker's descendants are with it.
+    pub(in crate::agent) fn register(
+        &mut self,
+        turn: &mut Turn<'_>,
+        peer: Peer,
+        register: Register,
+    ) -> Result<Registered, Refusal> {
+        let kind = kind(&register)?;
+        if peer.uid != 0 && register.priority > 0 {
+            return Err(Refusal::new(
+                RefusalCode::Denied,
+                Some("op.register.priority"),
+                format!("only root may raise a priority: {} is above 0", register.priority),
+            ));
+        }
+        let procfs = self.workers.procfs().to_owned();
+        let pid = register.pid;
+        let process = Process::open(&procfs, pid, Some(register.start_time)).map_err(of_open)?;
+        let uid = process.uid(&procfs).map_err(of_open)?;
+        let caller = peer.uid;
+        if caller != 0 && uid != Some(caller) {
+            return Err(not_yours(pid, caller));
+        }
+        if let Some(worker) = self.workers.registry.worker_of(pid)
+            && self.workers.registry.get(worker).is_some_and(|entry| entry.root == pid)
+        {
+            return self.take_over(turn, peer, worker, &register);
+        }
+        let outer = self.workers.outer_of(self.kernel, pid);
+        if let Some(outer) = outer
+            && caller != 0
+            && turn.engine.owner_uid(outer) != Some(caller)
+        {
+            let message = format!("process {pid} is part of another user's worker and dies with it");
+            return Err(Refusal::new(RefusalCode::Denied, Some("op.register.pid"), message));
+        }
+        let uid = uid.unwrap_or(0);
+        let busy = |why| Refusal::new(RefusalCode::Busy, None, why);
+        self.workers.registry.room_for_worker(uid).map_err(busy)?;
+        let (cgroup, notice) = match self.domains.cgroup_of(pid) {
+            Ok(cgroup) => (cgroup, None),
+            // It is no job's fault where the agent's hierarchy is mounted from.
+            Err(error @ ReadError::Outside { .. }) => (None, Some(self.without_cgroup(&error))),
+            Err(error) => return Err(of_read(pid, &error)),
+        };
+        self.domains.guard_around(turn, cgroup.as_ref(), uid).map_err(busy)?;
+        let domains = self.domains.charged_by(cgroup.as_ref());
+        if let Some(outer) = outer {
+            if let Some(watchdog) = self.watchdog {
+                watchdog.unname(outer);
+            }
+            self.workers.leave(turn, outer, pid);
+        }
+        let Register { owner, name, attempt, start_time, idle, priority, memory, worker: had, .. } = register;
+        let enrollment =
+            Enrollment { uid, registered_by: caller, told: Some(peer), start_time, had, idle, cgroup };
+        if self.workers.comes_back(&enrollment) {
+            self.previous_agent.has_one_back(turn, &procfs);
+        }
+        let enrolled = process.clone();
+        let new = self.workers.enroll(turn, self.domains, process, enrollment, |worker| Event::Registered {
+            worker,
+            pid,
+            uid,
+            kind,
+            owner,
+            name,
+            attempt,
+            domains,
+            priority,
+            memory_declared: memory,
+        });
+        if new.begins_block {
+            self.reports.note_numbers(new.worker);
+        }
+        // It may have executed a set-user-id program since it was looked at. From here on each signal asks again.
+        let worker = new.worker;
+        if caller != 0 && enrolled.uid(&procfs).map_err(of_open)? != Some(caller) {
+            turn.tell(Event::Unregistered { worker });
+            return Err(not_yours(pid, caller));
+        }
+        Ok(Registered { worker, in_process: self.previous_agent.is_in_process(), notice })
+    }
+
+    /// What is said of a worker whose cgroup the agent cannot see.
+    fn without_cgroup(&self, error: &ReadError) -> String {
+        let guard = if self.domains.charged_by(None).is_empty() { "nothing" } else { "the node alone" };
+        let notice = format!("{error}: {guard} guards this worker, no limit of a cgroup does");
+        tracing::warn!("{notice}");
+        notice
+    }
+
+    /// A launcher lost the connection and came back. Whose process it is now was checked.
+    fn take_over(
+        &mut self,
+        turn: &mut Turn<'_>,
+        peer: Peer,
+        worker: WorkerId,
+        register: &Register,
+    ) -> Result<Registered, Refusal> {
+        let pid = register.pid;
+        let (code, message) = match self.workers.registry.take_over(worker, peer) {
+            Ok(()) => {
+                become_idle(turn, worker, register.idle);
+                let in_process = self.previous_agent.is_in_process();
+                return Ok(Registered { worker, in_process, notice: None });
+            }
+            Err(NotTaken::Connected) => {
+                (RefusalCode::Duplicate, format!("process {pid} is registered already, as {worker}"))
+            }
+            Err(NotTaken::Anothers) => {
+                (RefusalCode::Denied, format!("process {pid} was registered as another user's"))
+            }
+        };
+        Err(Refusal::new(code, Some("op.register.pid"), message))
+    }
+}
+
+fn kind(register: &Register) -> Result<Kind, Refusal> {
+    /// Ray's default.
+    const MAX_RETRIES: Times = Times::AtMost(3);
+    let misplaced = |field: &'static str, kind: &str| {
+        Err(Refusal::new(RefusalCode::Invalid, Some(field), format!("{field} does not go with kind {kind}")))
+    };
+    match (register.kind, register.max_retries, register.max_restarts) {
+        (KindName::Task, _, Some(_)) => misplaced("op.register.max_restarts", "task"),
+        (KindName::Actor, Some(_), _) => misplaced("op.register.max_retries", "actor"),
+        (KindName::Task, max_retries, None) => {
+            Ok(Kind::Task { max_retries: max_retries.unwrap_or(MAX_RETRIES) })
+        }
+        (KindName::Actor, None, max_restarts) => {
+            Ok(Kind::Actor { max_restarts: max_restarts.unwrap_or(Times::AtMost(0)) })
+        }
+    }
+}
+
+fn not_yours(pid: Pid, caller: u32) -> Refusal {
+    let message =
+        format!("process {pid} is not yours: a caller may register processes of its own uid ({caller}) only");
+    Refusal::new(RefusalCode::Denied, Some("op.register.pid"), message)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn of_open(error: OpenError) -> Refusal {
+    let (code, field) = match &error {
+        OpenError::Gone(_) | OpenError::Zombie(_) => (RefusalCode::NotFound, "op.register.pid"),
+        OpenError::Another { .. } => (RefusalCode::NotFound, "op.register.start_time"),
+        OpenError::Never { .. } => (RefusalCode::Denied, "op.register.pid"),
+        OpenError::Broken { .. } => (RefusalCode::Failed, "op.register.pid"),
+    };
+    let hint = match &error {
+        // No caller has one, and none would ask for one.
+        OpenError::Never { what: "a kernel thread", .. } => {
+            "; the caller is in another pid namespace than the agent, where that number is another process"
+        }
+        OpenError::Another { .. } => ", or the caller is in another pid namespace than the agent",
+        OpenError::Never { .. } | OpenError::Gone(_) | OpenError::Zombie(_) | OpenError::Broken { .. } => "",
+    };
+    Refusal::new(code, Some(field), format!("{error}{hint}"))
+}
+
+fn of_read(pid: Pid, error: &ReadError) -> Refusal {
+    let code = if error.is_gone() { RefusalCode::NotFound } else { RefusalCode::Failed };
+    Refusal::new(
+        code,
+        Some("op.register.pid"),
+        format!("cannot tell which memory process {pid} charges: {error}"),
+    )
+}

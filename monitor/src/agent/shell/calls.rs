@@ -1,0 +1,136 @@
+//! The control socket's calls: each goes to the component that can answer it. Each refusal names the field that is at
+//! fault; none takes long. Who may see what of an answer is said in `api/visible`.
+
+use super::{Components, Shell, turn};
+use crate::agent::api::changes;
+use crate::agent::api::metrics::{self, Metrics};
+use crate::agent::api::register::Registrar;
+use crate::agent::api::visible::{Shown, Viewer};
+use crate::agent::event_loop::clock;
+use crate::agent::reports::KEPT;
+use crate::agent::survival;
+use crate::control::answers::{Faults, Status};
+use crate::control::protocol::{Op, Refusal, RefusalCode, Register, Registered};
+use crate::control::request::Peer;
+use crate::diagnostics;
+use crate::engine::{Explanation, KillId};
+use crate::journal::JournalView;
+use crate::report::Report;
+
+impl Shell {
+    /// Answers a call.
+    pub(in crate::agent) fn answer(&mut self, peer: Peer, op: Op) -> Result<Shown, Refusal> {
+        let uid = peer.uid;
+        match op {
+            Op::Register(register) => {
+                let registered = self.register(peer, register)?;
+                self.viewer(uid).show(registered)
+            }
+            Op::Unregister { worker } => {
+                self.step(|_, turn| changes::unregister(turn, &peer, worker))?;
+                self.viewer(uid).show(())
+            }
+            Op::SetIdle { worker, idle } => {
+                self.step(|_, turn| changes::set_idle(turn, &peer, worker, idle))?;
+                self.viewer(uid).show(())
+            }
+            Op::Watch => {
+                self.parts.api.watchers.add(peer)?;
+                self.viewer(uid).show(())
+            }
+            Op::GiveWay => {
+                self.parts.previous_agent.give_way(&peer)?;
+                self.viewer(uid).show(())
+            }
+            Op::Status => self.viewer(uid).show(self.status()),
+            Op::Config => self.viewer(uid).show(self.parts.api.settings()),
+            Op::Metrics => self.viewer(uid).show(Metrics(metrics::text(&self.status()))),
+            Op::Workers => self.viewer(uid).show(self.engine.workers()),
+            Op::Explain { domain } => self.viewer(uid).show(self.explain(domain.as_deref())?),
+            Op::Kills => self.viewer(uid).show_each(|| self.engine.kills().cloned()),
+            Op::Report { kill } => self.viewer(uid).show(self.report(kill)?),
+        }
+    }
+
+    /// A connection is closed.
+    pub(in crate::agent) fn hang_up(&mut self, connection: u64) {
+        self.parts.api.watchers.remove(connection);
+        self.parts.workers.registry.disconnected(connection);
+    }
+
+    fn viewer(&self, uid: u32) -> Viewer<'_> {
+        Viewer::new(uid, &self.parts.workers.registry)
+    }
+
+    fn register(&mut self, peer: Peer, register: Register) -> Result<Registered, Refusal> {
+        let Components { domains, workers, hooks, previous_agent, watchdog, reports, .. } = &mut self.parts;
+        let (kernel, watchdog) = (hooks.told(), watchdog.as_ref());
+        let mut registrar = Registrar { domains, workers, previous_agent, watchdog, reports, kernel };
+        let registered = registrar.register(turn!(self), peer, register);
+        self.settle();
+        let registered = registered?;
+        self.parts.killing.find_own_cgroup(&self.parts.workers, registered.worker);
+        Ok(registered)
+    }
+
+    fn explain(&self, domain: Option<&str>) -> Result<Explanation, Refusal> {
+        self.engine.explain(domain).ok_or_else(|| {
+            let names: Vec<String> = self.engine.domains().into_iter().map(|view| view.domain).collect();
+            let message = format!("no such domain is guarded; there are: {}", names.join(", "));
+            Refusal::new(RefusalCode::NotFound, Some("op.explain.domain"), message)
+        })
+    }
+
+    fn status(&self) -> Status {
+        let settings = self.engine.settings();
+        let Components { domains, workers, hooks, killing, brake, watchdog, reports, api, .. } = &self.parts;
+        let now = clock::now();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            now,
+            uptime_ms: u64::try_from(now.since(self.started).as_millis()).unwrap_or(u64::MAX),
+            in_process: self.parts.previous_agent.is_in_process(),
+            policy: settings.policy,
+            refresh_ms: settings.refresh_ms,
+            kills: settings.kills(),
+            dry_run: settings.dry_run,
+            protects: settings.kills() && !settings.dry_run && survival::can_kill() && domains.len() > 0,
+            survival: survival::steps(),
+            probes: hooks.probes().to_vec(),
+            domains: domains.views(self.engine.domains(), settings.threshold()),
+            workers: workers.registry.len(),
+            processes: workers.registry.view(),
+            kills_in_flight: self.engine.kills_in_flight(),
+            drops: hooks.drops_by_cpu(),
+            brake: brake.view(&self.engine),
+            watchdog: watchdog.is_some(),
+            counters: self.engine.counters(),
+            faults: Faults {
+                not_released: killing.not_released(),
+                not_logged: diagnostics::lost(),
+                ..self.faults
+            },
+            journal: reports.journal(),
+            socket: api.socket(),
+        }
+    }
+
+    fn report(&self, kill: u64) -> Result<Report, Refusal> {
+        self.parts.reports.get(KillId(kill)).cloned().ok_or_else(|| {
+            let message = if self.engine.kill(KillId(kill)).is_some_and(|record| !record.confirmed) {
+                format!("kill {kill} is not over, or its report is not complete yet")
+            } else {
+                let missing = format!("this agent has no report of kill {kill}: it keeps the last {KEPT}");
+                match self.parts.reports.journal() {
+                    Some(JournalView { path, .. }) => format!(
+                        "{missing}; older ones are in its journal: monitor kills {kill} --journal {}",
+                        path.display()
+                    ),
+                    None => format!("{missing} and writes no journal"),
+                }
+            };
+            Refusal::new(RefusalCode::NotFound, Some("op.report.kill"), message)
+        })
+    }
+}

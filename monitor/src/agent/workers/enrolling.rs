@@ -1,0 +1,91 @@
+//! A process becomes a worker.
+
+use super::Workers;
+use crate::agent::domains::Domains;
+use crate::agent::event_loop::clock;
+use crate::agent::turn::Turn;
+use crate::control::request::Peer;
+use crate::engine::Event;
+use crate::kill::Process;
+use crate::memory::CgroupPath;
+use crate::worker::WorkerId;
+
+/// What is known of a new worker besides what the engine is told at once.
+pub(in crate::agent) struct Enrollment {
+    /// Whose it is.
+    pub(in crate::agent) uid: u32,
+    /// By whose right it is signalled.
+    pub(in crate::agent) registered_by: u32,
+    /// The connection that wants its verdict, if any.
+    pub(in crate::agent) told: Option<Peer>,
+    /// The process's.
+    pub(in crate::agent) start_time: u64,
+    /// Its number with an agent before this one.
+    pub(in crate::agent) had: Option<WorkerId>,
+    /// It waits for work.
+    pub(in crate::agent) idle: bool,
+    /// The cgroup that it charges; `None`: there is no memory hierarchy.
+    pub(in crate::agent) cgroup: Option<CgroupPath>,
+}
+
+impl Enrollment {
+    /// Whether it comes back from an agent before this one.
+    fn comes_back(&self, started: crate::units::Nanos) -> bool {
+        self.had.is_some() && clock::of_ticks(self.start_time) < started
+    }
+}
+
+/// A worker that was enrolled.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::agent) struct Enrolled {
+    pub(in crate::agent) worker: WorkerId,
+    /// Its number begins a block: to be noted (`numbering`).
+    pub(in crate::agent) begins_block: bool,
+}
+
+impl Workers {
+    /// Whether a worker says that it was an agent's before this one, and can have been.
+    pub(in crate::agent) fn comes_back(&self, enrollment: &Enrollment) -> bool {
+        enrollment.comes_back(self.started)
+    }
+
+    /// Takes a process as a new worker. It was checked; what is left cannot be refused.
+    pub(in crate::agent) fn enroll(
+        &mut self,
+        turn: &mut Turn<'_>,
+        domains: &mut Domains,
+        process: Process,
+        new: Enrollment,
+        event: impl FnOnce(WorkerId) -> Event,
+    ) -> Enrolled {
+        let at = clock::of_ticks(new.start_time);
+        let (worker, begins_block) =
+            self.numbers.give(new.had.filter(|_| new.comes_back(self.started)), new.uid);
+        let pid = process.pid();
+        // It may have been part of another worker, and be held as that.
+        self.let_leave(&process);
+        if let Some(map) = &mut self.map
+            && let Err(error) = map.set(pid, worker)
+        {
+            turn.faults.not_followed += 1;
+            self.look_after(worker);
+            tracing::warn!(%error, %worker, %pid, "the kernel side cannot follow this worker");
+        }
+        if let Some(cgroup) = new.cgroup {
+            domains.enter(worker, cgroup, new.uid);
+        }
+        self.registry.add(worker, process, new.uid, new.registered_by, new.told);
+        self.stop_following_if_limited(worker);
+        self.await_member(turn, worker, pid);
+        turn.tell(event(worker));
+        if at < self.started {
+            // Of an agent before this one, as a rule: coming back does not make it the newest.
+            turn.tell(Event::Started { worker, at });
+        }
+        if new.idle {
+            turn.tell(Event::Idle { worker, ever_leased: false });
+        }
+        self.find_descendants(turn, vec![worker]);
+        Enrolled { worker, begins_block }
+    }
+}

@@ -1,0 +1,219 @@
+//! The books of the socket: who has how many connections and calls, who is let in, and who gives way when all places
+//! are taken. Pure: time comes in as an argument.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::limits::Limits;
+use super::protocol::{Op, Refusal, RefusalCode};
+
+/// The root user, who is not bound by the limits per uid.
+const ROOT: u32 = 0;
+
+/// What one uid has taken.
+#[derive(Debug)]
+struct Account {
+    connections: usize,
+    /// Bytes of unfinished lines.
+    unfinished: usize,
+    /// When all its calls so far would be through at `calls_per_second`: the generic cell rate algorithm.
+    paid_until: Instant,
+}
+
+/// An open connection.
+#[derive(Debug)]
+struct OpenConnection {
+    uid: u32,
+    /// This connection's part of the account's.
+    unfinished: usize,
+    /// Since when it has asked nothing.
+    silent_since: Instant,
+    /// It registered a worker or watches: it does not give way.
+    keeps: bool,
+    /// Cancelled when it is to give way.
+    leave: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    /// By ticket number: in the order in which they came.
+    open: BTreeMap<u64, OpenConnection>,
+    accounts: HashMap<u32, Account>,
+    last: u64,
+}
+
+impl Books {
+    /// Takes a connection off. Nothing if it gave way before.
+    fn close(&mut self, number: u64) {
+        let Some(held) = self.open.remove(&number) else { return };
+        if let Some(account) = self.accounts.get_mut(&held.uid) {
+            account.connections = account.connections.saturating_sub(1);
+            account.unfinished = account.unfinished.saturating_sub(held.unfinished);
+        }
+    }
+
+    /// Of the users who have more connections than somebody who has `mine`, and more than `few`, the one with the most
+    /// loses the connection that was silent for longest. False: there is none to lose.
+    fn make_room(&mut self, mine: usize, few: usize) -> bool {
+        let connections = |uid: &u32| self.accounts.get(uid).map_or(0, |account| account.connections);
+        let idle = self.open.iter().filter(|(_, held)| !held.keeps && held.uid != ROOT);
+        let found = idle
+            .map(|(number, held)| (Reverse(connections(&held.uid)), held.silent_since, *number))
+            .filter(|(Reverse(theirs), ..)| *theirs > few.max(mine + 1))
+            .min();
+        let Some((.., number)) = found else { return false };
+        if let Some(held) = self.open.get(&number) {
+            held.leave.cancel();
+        }
+        self.close(number);
+        true
+    }
+}
+
+/// As how many calls one of a user counts: by what it costs the agent's loop with thousands of workers, which it does
+/// nothing else meanwhile. `explain` ranks them all.
+pub(super) fn weight(op: &Op) -> u32 {
+    match op {
+        Op::Unregister { .. } | Op::SetIdle { .. } | Op::GiveWay => 1,
+        Op::Status | Op::Config | Op::Metrics | Op::Watch => 2,
+        // Looks for the process's descendants in all of /proc.
+        Op::Register(_) => 5,
+        Op::Workers | Op::Kills | Op::Report { .. } => 10,
+        Op::Explain { .. } => 50,
+    }
+}
+
+/// Lets connections and calls in, or says why not.
+#[derive(Debug)]
+pub(super) struct Admission {
+    limits: Limits,
+    books: Mutex<Books>,
+}
+
+impl Admission {
+    pub(super) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self { limits, books: Mutex::default() })
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        // Every change is complete before the lock is let go: a poisoned lock guards sound books.
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many connections there may be in all for one more of a uid that has `mine`.
+    fn open_to(&self, uid: u32, mine: usize) -> usize {
+        let Limits { connections, reserved_for_root, reserved_for_newcomers, few, .. } = self.limits;
+        let reserved = match uid {
+            ROOT => 0,
+            _ if mine < few => reserved_for_root,
+            _ => reserved_for_root + reserved_for_newcomers,
+        };
+        connections.saturating_sub(reserved)
+    }
+
+    /// Counts a connection of `uid` in, until its ticket is dropped or it gives way.
+    pub(super) fn enter(self: &Arc<Self>, uid: u32, now: Instant) -> Result<Ticket, Refusal> {
+        let mut books = self.books();
+        // An account without connections is kept until its calls are paid, or reconnecting would pay them.
+        books.accounts.retain(|_, account| account.connections > 0 || account.paid_until > now);
+        let mine = books.accounts.get(&uid).map_or(0, |account| account.connections);
+        if uid != ROOT && mine >= self.limits.connections_per_uid {
+            return Err(busy(format!("uid {uid} has {mine} connections open, its limit")));
+        }
+        let rank = if uid == ROOT { 0 } else { mine };
+        if books.open.len() >= self.open_to(uid, mine) && !books.make_room(rank, self.limits.few) {
+            let all = books.open.len();
+            return Err(busy(format!("the agent has {all} connections open, its limit for uid {uid}")));
+        }
+        let account =
+            books.accounts.entry(uid).or_insert(Account { connections: 0, unfinished: 0, paid_until: now });
+        account.connections += 1;
+        books.last += 1;
+        let (number, leave) = (books.last, CancellationToken::new());
+        let held =
+            OpenConnection { uid, unfinished: 0, silent_since: now, keeps: false, leave: leave.clone() };
+        books.open.insert(number, held);
+        Ok(Ticket { admission: Arc::clone(self), uid, number, leave })
+    }
+}
+
+fn busy(message: String) -> Refusal {
+    Refusal { code: RefusalCode::Busy, field: None, message }
+}
+
+/// One connection in the books.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    admission: Arc<Admission>,
+    uid: u32,
+    number: u64,
+    leave: CancellationToken,
+}
+
+impl Ticket {
+    /// Books that this connection holds `bytes` of an unfinished line now.
+    pub(super) fn hold(&self, bytes: usize) -> Result<(), Refusal> {
+        let mut books = self.admission.books();
+        let Books { open, accounts, .. } = &mut *books;
+        let (Some(held), Some(account)) = (open.get_mut(&self.number), accounts.get_mut(&self.uid)) else {
+            return Ok(());
+        };
+        account.unfinished = account.unfinished.saturating_sub(held.unfinished).saturating_add(bytes);
+        held.unfinished = bytes;
+        let limit = self.admission.limits.unfinished_per_uid;
+        if account.unfinished > limit {
+            return Err(busy(format!("uid {} has more than {limit} bytes of unfinished lines", self.uid)));
+        }
+        Ok(())
+    }
+
+    /// Books a call, which counts as so many (see [`weight`]). `Err`: too many; how long until the next is taken.
+    pub(super) fn call(&self, now: Instant, weight: u32) -> Result<(), Duration> {
+        let limits = &self.admission.limits;
+        let one = Duration::from_secs(1) / limits.calls_per_second.max(1);
+        // One that could never be paid would never be answered.
+        let each = one * if self.uid == ROOT { 1 } else { weight.clamp(1, limits.burst.max(1)) };
+        let mut books = self.admission.books();
+        if let Some(held) = books.open.get_mut(&self.number) {
+            held.silent_since = now;
+        }
+        let Some(account) = books.accounts.get_mut(&self.uid) else { return Ok(()) };
+        let paid_until = account.paid_until.max(now) + each;
+        match paid_until.saturating_duration_since(now).checked_sub(one * limits.burst.max(1)) {
+            Some(excess) if !excess.is_zero() => Err(excess),
+            _ => {
+                account.paid_until = paid_until;
+                Ok(())
+            }
+        }
+    }
+
+    /// It may be silent from now on, and does not give way.
+    pub(super) fn keep(&self) {
+        if let Some(held) = self.admission.books().open.get_mut(&self.number) {
+            held.keeps = true;
+        }
+    }
+
+    /// Waits until it has to give way.
+    pub(super) async fn told_to_leave(&self) {
+        self.leave.cancelled().await;
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.admission.books().close(self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests;

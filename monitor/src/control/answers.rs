@@ -1,0 +1,156 @@
+//! The answers of the agent that are made of more than one component's facts, as clients read them back. Plain data: the
+//! agent fills it in, the command line prints it.
+
+use serde::{Deserialize, Serialize};
+
+use super::listener::ListenerView;
+use crate::engine::{Counters, DomainView, HeldView};
+use crate::journal::JournalView;
+use crate::kernel::drops::CpuDrops;
+use crate::kernel::probe::Probe;
+use crate::policy::PolicyName;
+use crate::units::{Nanos, Pid};
+
+/// The answer to `status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The agent's version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Now, on the agent's clock.
+    pub now: Nanos,
+    /// How long it runs.
+    pub uptime_ms: u64,
+    /// It lives inside a `monitor run`, and ends with it.
+    #[serde(default)]
+    pub in_process: bool,
+    /// By which policy it chooses.
+    pub policy: PolicyName,
+    /// The longest time between two readings.
+    pub refresh_ms: u64,
+    /// Whether killing is on.
+    pub kills: bool,
+    /// Whether it only says whom it would kill.
+    pub dry_run: bool,
+    /// Above its threshold a domain is relieved: there is one, killing is on, and the self-test showed that it works.
+    pub protects: bool,
+    /// What the agent did to survive, and what was refused.
+    pub survival: Vec<Step>,
+    /// The kernel hooks.
+    pub probes: Vec<Probe>,
+    /// The guarded domains.
+    pub domains: Vec<DomainView>,
+    /// How many workers are registered.
+    pub workers: usize,
+    /// Their processes.
+    pub processes: ProcessesView,
+    /// Kills that are not over.
+    pub kills_in_flight: usize,
+    /// The CPUs that could not deliver something, and what.
+    pub drops: Vec<CpuDrops>,
+    /// The brake.
+    pub brake: BrakeView,
+    /// A thread of its own acts if the loop hangs.
+    pub watchdog: bool,
+    /// What the engine counted.
+    pub counters: Counters,
+    /// What went wrong around decisions.
+    pub faults: Faults,
+    /// The journal; null: none is written.
+    pub journal: Option<JournalView>,
+    /// The control socket.
+    pub socket: ListenerView,
+}
+
+/// The brake in `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrakeView {
+    /// As configured: `on` or `off`.
+    pub mode: String,
+    /// Whether workers are stopped at the line.
+    pub on: bool,
+    /// If it should be on and is not: why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Who is held now.
+    pub held: Vec<HeldView>,
+    /// The process that continues everyone if the agent can't.
+    pub releaser: Option<Pid>,
+}
+
+/// The processes of workers in `status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessesView {
+    /// Those with a descriptor.
+    pub with_pidfd: usize,
+    /// Those beyond what there are descriptors for: they are opened when they are killed.
+    pub without_pidfd: usize,
+    /// How many descriptors there may be.
+    pub most: usize,
+    /// Users whose workers' forks are looked for at each tick, because they have as many processes as the kernel side
+    /// may follow for them.
+    pub fork_limited_users: usize,
+}
+
+/// What went wrong around a decision and did not stop it, counted since the agent started (docs/faults.md). What goes
+/// wrong with a decision itself the engine counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Faults {
+    /// Readings of a domain that took longer than 100 ms. Meanwhile nothing else is done.
+    pub slow_readings: u64,
+    /// Tries to open a process of a worker that were refused.
+    pub not_opened: u64,
+    /// Processes whose end cannot be waited for.
+    pub not_watched: u64,
+    /// Workers or processes that the kernel programs cannot follow.
+    pub not_followed: u64,
+    /// Looks for a worker's descendants that failed.
+    pub not_scanned: u64,
+    /// Victims' processes whose memory the kernel did not let be taken early.
+    pub not_released: u64,
+    /// Verdicts that nobody took.
+    pub not_told: u64,
+    /// Lines of the log that could not be written.
+    pub not_logged: u64,
+}
+
+impl Faults {
+    /// Each with its name and what it means.
+    #[must_use]
+    pub fn rows(&self) -> [(&'static str, &'static str, u64); 8] {
+        [
+            ("slow_readings", "Readings that took longer than 100 ms", self.slow_readings),
+            ("not_opened", "Tries to open a process of a worker that were refused", self.not_opened),
+            ("not_watched", "Processes whose end cannot be waited for", self.not_watched),
+            ("not_followed", "Workers or processes that the kernel side cannot follow", self.not_followed),
+            ("not_scanned", "Looks for descendants that failed", self.not_scanned),
+            ("not_released", "Victims whose memory could not be taken early", self.not_released),
+            ("not_told", "Verdicts that nobody took", self.not_told),
+            ("not_logged", "Lines of the log that could not be written", self.not_logged),
+        ]
+    }
+}
+
+/// What came of a step towards survival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    /// As it should be.
+    Done,
+    /// Not, or not in full, because the kernel refuses. The agent works without.
+    Refused,
+    /// The self-test could not kill its own child: this agent protects nobody.
+    Failed,
+}
+
+/// A step and what came of it: a row of `survival` in `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// `drill`, `descriptors`, `oom_score_adj`, `priority`, `memory_lock` or `real_time`.
+    pub name: String,
+    /// What came of it.
+    pub state: StepState,
+    /// What is in effect; of a refused step also why.
+    pub why: String,
+}

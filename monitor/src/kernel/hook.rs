@@ -1,0 +1,74 @@
+//! The kernel hooks: their names, where they are attached, what works without them, and what the agent is told by them.
+
+/// The kernel programs, one for each hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hook {
+    /// Memory charged to cgroups and given back, exactly; one of the two usage hooks, and the brake.
+    Memcg,
+    /// Pages that processes map and unmap, in steps; the other one.
+    RssStat,
+    /// Deaths of workers' processes.
+    Exit,
+    /// Children of workers' processes.
+    Lineage,
+}
+
+impl Hook {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Memcg, Self::RssStat, Self::Exit, Self::Lineage];
+
+    /// Those that count usage, the one to be preferred first (docs/probes.md).
+    pub const USAGE: [Self; 2] = [Self::RssStat, Self::Memcg];
+
+    /// The program's name in the object.
+    #[must_use]
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Memcg => "memcg",
+            Self::RssStat => "rss_stat",
+            Self::Exit => "exit",
+            Self::Lineage => "lineage",
+        }
+    }
+
+    /// The tracepoint as `/sys/kernel/tracing/events` has it.
+    #[must_use]
+    pub fn tracepoint(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Memcg => ("memcg", "mod_memcg_lruvec_state"),
+            Self::RssStat => ("kmem", "rss_stat"),
+            Self::Exit => ("sched", "sched_process_exit"),
+            Self::Lineage => ("sched", "sched_process_fork"),
+        }
+    }
+
+    /// What works without it.
+    #[must_use]
+    pub fn fallback(self) -> &'static str {
+        match self {
+            Self::Memcg => {
+                "rss_stat counts usage; without both it is polled every refresh_ms, without a brake"
+            }
+            Self::RssStat => {
+                "memcg counts usage; without both it is polled every refresh_ms, without a brake"
+            }
+            Self::Exit => "deaths are seen through pidfds only, some microseconds later",
+            Self::Lineage => "the descendants of workers are looked up in /proc at each tick",
+        }
+    }
+
+    /// Whether it counts usage. One such hook is attached at a time.
+    #[must_use]
+    pub fn counts_usage(self) -> bool {
+        Self::USAGE.contains(&self)
+    }
+}
+
+/// What the kernel tells of processes, by the hooks that run now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Told {
+    /// Their ends.
+    pub exits: bool,
+    /// Their children.
+    pub forks: bool,
+}
