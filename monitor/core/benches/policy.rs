@@ -23,6 +23,8 @@ fn worker(id: u64) -> Candidate {
         started: Nanos(id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20),
         activity: if id % 16 == 3 { Activity::Idle { ever_leased: true } } else { Activity::Busy },
         memory: Some(Bytes(id % 1000 * 4096)),
+        priority: 0,
+        declared: None,
     }
 }
 

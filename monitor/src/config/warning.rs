@@ -2,8 +2,8 @@
 //! loads a configuration says it.
 
 use super::Config;
-use super::load::FILE_ENV;
 use super::table::SETTINGS;
+use super::values::FILE_ENV;
 use crate::units::Bytes;
 
 /// The variables of this program that are no settings.

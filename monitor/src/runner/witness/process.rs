@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::SigSet;
@@ -12,7 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, getppid};
 
 use super::Message;
-use crate::kill::{self, Process};
+use crate::kill::Process;
+use crate::proc_stat::Stat;
 use crate::units::Pid;
 
 /// How long a signal to the group may take from the runner to here: the kernel sends it to both in one go.
@@ -97,8 +98,7 @@ impl Command {
 /// Whether the runner is stopped. `None`: it is gone, or there is no /proc.
 fn stopped() -> Option<bool> {
     let pid = u32::try_from(getppid()?.as_raw_nonzero().get()).ok()?;
-    let state = kill::state(&PathBuf::from("/proc"), Pid(pid)).ok()?;
-    Some(state == b'T')
+    Stat::of(Path::new("/proc"), Pid(pid)).ok().map(|stat| stat.state == b'T')
 }
 
 /// Until the runner ends. To be called in a process of its own, by the hidden subcommand that the runner starts, with

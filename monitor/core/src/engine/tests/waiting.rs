@@ -47,6 +47,8 @@ impl Stage {
                 name: None,
                 attempt: 0,
                 domains: victims_in.to_vec(),
+                priority: 0,
+                memory_declared: None,
             });
         }
         Self { bench, plans: plans.to_vec(), signalled: Vec::new(), gone: Vec::new(), above: vec![BOX] }
