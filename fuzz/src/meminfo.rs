@@ -4,7 +4,18 @@ use monitor::memory::{DomainReader, Level, Roots};
 
 use super::files::{Contents, Files, names_the_key, value};
 
-const KEYS: [&str; 7] = ["MemTotal", "MemAvailable", "MemFree", "Cached", "Buffers", "SwapTotal", "SwapFree"];
+const KEYS: [&str; 10] = [
+    "MemTotal",
+    "MemAvailable",
+    "MemFree",
+    "Cached",
+    "Buffers",
+    "SwapTotal",
+    "SwapFree",
+    "Hugetlb",
+    "HugePages_Total",
+    "Hugepagesize",
+];
 
 thread_local!(static NODE: (Files, Contents) = {
     let files = Files::new(&[("meminfo", "")]);
@@ -34,7 +45,10 @@ fn as_written(data: &[u8], level: Level, count_swap: bool) {
         Some(available) if available > 0 => available,
         _ => must("MemFree") + must("Cached") + must("Buffers"),
     };
-    let (mut total, mut used) = (must("MemTotal"), must("MemTotal") - available);
+    let pages = || value(data, "HugePages_Total", b':', "").filter(|pages| *pages > 0);
+    let huge = kib("Hugetlb").unwrap_or_else(|| pages().map_or(0, |pages| pages * must("Hugepagesize")));
+    let mut total = must("MemTotal") - huge;
+    let mut used = total.saturating_sub(available);
     if count_swap {
         total += must("SwapTotal");
         used += must("SwapTotal") - must("SwapFree");

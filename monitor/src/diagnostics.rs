@@ -1,12 +1,15 @@
 //! What the daemon says on stderr. A thread writes it, so that a reader who does not read (a full pipe, a stopped
 //! terminal) holds nobody up: what does not fit into the queue is counted and dropped. It chooses no words.
 
+use std::ffi::OsStr;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+
+use crate::config::LOG_ENV;
 
 /// How many lines can wait: one takes some hundred bytes.
 const WAITING: usize = 4096;
@@ -20,9 +23,15 @@ static QUEUE: OnceLock<NonBlocking> = OnceLock::new();
 /// Starts the thread and sends all `tracing` says there; `MONITOR_LOG` (or `RUST_LOG`) chooses what is shown, by
 /// default what an operator needs. What waits is written when the guard is dropped, for about a second.
 pub fn start() -> WorkerGuard {
-    let filter = EnvFilter::try_from_env("MONITOR_LOG")
-        .or_else(|_| EnvFilter::try_from_default_env())
-        .unwrap_or_else(|_| EnvFilter::new("info"));
+    // Set to nothing is not set.
+    let given = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    let given = given(LOG_ENV).or_else(|| given("RUST_LOG"));
+    let filter = given.as_deref().map(EnvFilter::try_new).transpose();
+    let (filter, malformed) = match filter {
+        Ok(filter) => (filter, None),
+        Err(error) => (None, Some(error)),
+    };
+    let filter = filter.unwrap_or_else(|| EnvFilter::new("info"));
     let queue = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING).thread_name("stderr");
     let (writer, guard) = queue.finish(Counted(io::stderr()));
     // A second call, in a test, changes nothing.
@@ -30,9 +39,17 @@ pub fn start() -> WorkerGuard {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)
-        .with_ansi(io::stderr().is_terminal())
+        .with_ansi(io::stderr().is_terminal() && !no_color(std::env::var_os("NO_COLOR").as_deref()))
         .try_init();
+    if let Some(error) = malformed {
+        tracing::warn!(%error, "{LOG_ENV} is malformed: info and above are shown");
+    }
     guard
+}
+
+/// Whether colours are unwanted, as <https://no-color.org> has it: set, and not to nothing.
+fn no_color(variable: Option<&OsStr>) -> bool {
+    variable.is_some_and(|text| !text.is_empty())
 }
 
 /// A line as it is. To stderr itself if the thread was not started.
@@ -66,5 +83,16 @@ impl<W: io::Write> io::Write for Counted<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_unwanted_when_the_variable_says_anything() {
+        assert!(no_color(Some(OsStr::new("1"))) && no_color(Some(OsStr::new("0"))));
+        assert!(!no_color(Some(OsStr::new(""))) && !no_color(None));
     }
 }

@@ -65,13 +65,15 @@ pub struct Reading {
     pub used: Bytes,
     /// Where both come from.
     pub source: Source,
+    /// Huge pages that are reserved on the node, which both leave out; 0 for a cgroup.
+    pub huge_pages: Bytes,
 }
 
 impl Reading {
     /// docs/behavior.md#accounting: used at or above the limit reads as the limit (the kernel lets usage overshoot for
     /// a moment).
     pub(crate) fn new(total: Bytes, used: Bytes, source: Source) -> Self {
-        Self { total, used: used.min(total), source }
+        Self { total, used: used.min(total), source, huge_pages: Bytes(0) }
     }
 }
 

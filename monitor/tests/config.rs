@@ -57,7 +57,7 @@ fn all_errors_of_a_start_are_listed() {
     command
         .args(["--usage-threshold", "95", "--min-memory-free", "much", "--dry-run=maybe"])
         .env("MONITOR_CONFIG", "monitor.toml")
-        .env("RAY_memory_monitor_refresh_ms", "");
+        .env("RAY_memory_monitor_refresh_ms", "soon");
     insta::assert_snapshot!("errors_of_a_start", refused(&mut command));
 }
 
@@ -70,11 +70,21 @@ fn a_file_that_cannot_be_read_does_not_hide_other_errors() {
     absent.toml: no such file
     flag --gear: gear: "far" is not one of the allowed words; allowed: auto | near
     "#);
+}
+
+#[test]
+fn empty_variables_are_unset_and_misspelt_ones_are_warned_of() {
+    let dir = TempDir::new().unwrap();
     let mut command = monitor(dir.path());
-    insta::assert_snapshot!(
-        refused(command.env("MONITOR_CONFIG", "")),
-        @"environment MONITOR_CONFIG: config: it is empty; allowed: the path of a file"
-    );
+    command.env("MONITOR_CONFIG", "").env("MONITOR_REFRESH_MS", "").env("MONITOR_WORKER_ID", "");
+    let plain = accepted(&mut command);
+    command.env("MONITOR_USAGE_TRESHOLD", "0.5").env("MONITOR_USAGE_THRESHOLD", "1");
+    let output = command.assert().success().get_output().clone();
+    insta::assert_snapshot!(String::from_utf8(output.stderr).unwrap(), @r"
+    monitor: warning: usage_threshold = 1 puts the threshold at all of the memory: usage is never over it, so nobody is ever killed; to switch killing off, say refresh_ms = 0
+    monitor: warning: environment MONITOR_USAGE_TRESHOLD: no such variable; did you mean MONITOR_USAGE_THRESHOLD?
+    ");
+    assert!(plain.contains("refresh_ms") && plain.contains("250"));
 }
 
 #[test]

@@ -36,3 +36,14 @@ fn a_node_whose_memory_cannot_be_read_is_not_protected() {
         .code(1)
         .stdout(predicates::str::contains("This machine cannot be protected: the check failed for node"));
 }
+
+#[test]
+fn a_named_cgroup_that_is_not_there_is_not_protected() {
+    let missing = doctor().args(["--cgroup", "/nope", "--json"]).assert().code(1).get_output().stdout.clone();
+    let answer: Value = serde_json::from_slice(&missing).unwrap();
+    let fact =
+        answer["facts"].as_array().unwrap().iter().find(|fact| fact["name"] == "cgroup /nope").unwrap();
+    assert_eq!(fact["state"], "missing", "{fact}");
+    assert!(answer["verdict"].as_str().unwrap().contains("cgroup /nope"), "{answer:#}");
+    doctor().args(["--cgroup", "/"]).assert().success();
+}

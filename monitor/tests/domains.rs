@@ -80,18 +80,26 @@ fn above_is_strictly_above() {
 }
 
 #[test]
-fn min_memory_free_may_raise_the_threshold_and_must_fit() {
+fn min_memory_free_may_raise_the_threshold_and_must_fit_the_node() {
     let free = (10 * MIB).to_string();
     let args = ["--cgroup", "/box", "--usage-threshold", "0.5", "--min-memory-free", &free];
     assert_eq!(json(&mut domains("v2", &args), 0)[1]["threshold"], 90 * MIB);
 
     let free = (101 * MIB).to_string();
     let args = ["--cgroup", "/box", "--min-memory-free", &free];
-    let answer = json(&mut domains("v2", &args), 1);
-    assert_eq!(answer[1]["used"], 75 * MIB, "what is known is shown");
-    assert_eq!((&answer[1]["threshold"], &answer[1]["above"]), (&Value::Null, &Value::Null));
-    assert!(answer[1]["error"].as_str().unwrap().contains("min_memory_free"));
-    assert_eq!(answer[0].get("error"), None, "the node is large enough");
+    let answer = json(&mut domains("v2", &args), 0);
+    assert_eq!(
+        (&answer[1]["threshold"], &answer[1]["above"]),
+        (&json!(95 * MIB), &json!(false)),
+        "its share"
+    );
+
+    let free = (1025 * MIB).to_string();
+    let answer = json(&mut domains("v2", &["--cgroup", "/box", "--min-memory-free", &free]), 1);
+    assert_eq!(answer[0]["used"], 768 * MIB, "what is known is shown");
+    assert_eq!((&answer[0]["threshold"], &answer[0]["above"]), (&Value::Null, &Value::Null));
+    assert!(answer[0]["error"].as_str().unwrap().contains("min_memory_free"));
+    assert_eq!(answer[1]["threshold"], 95 * MIB);
 }
 
 #[test]

@@ -238,9 +238,6 @@ impl Engine {
     }
 
     fn threshold(&self) -> Threshold {
-        Threshold {
-            usage_threshold: self.settings.usage_threshold,
-            min_memory_free: self.settings.min_memory_free,
-        }
+        self.settings.threshold()
     }
 }

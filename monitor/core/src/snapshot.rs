@@ -119,8 +119,9 @@ fn check_domain(raw: RawDomain) -> Result<Domain, (Vec<Step>, FieldError)> {
     if total == Bytes(0) {
         return Err((at("total"), FieldError::NoLimit));
     }
-    // The share was checked: what is left to be wrong is the other term.
-    let threshold = threshold.at(total).map_err(|why| (at("min_memory_free"), why.into()))?;
+    // A snapshot's domain is what its settings are for: as for the node.
+    threshold.check_node(total).map_err(|why| (at("min_memory_free"), why.into()))?;
+    let threshold = threshold.at(total).map_err(|why| (at("usage_threshold"), why.into()))?;
     Ok(Domain { total: Some(total), used: raw.used.map(|used| used.min(total)), threshold: Some(threshold) })
 }
 

@@ -10,7 +10,7 @@ pub struct Threshold {
     /// The share of the total that may be used, 0 to 1.
     pub usage_threshold: f64,
     /// The bytes that are enough to leave free, where that allows more than the share does. `None`: only
-    /// the share counts.
+    /// the share counts. Meant for the node: a domain whose total is not larger is guarded by the share.
     pub min_memory_free: Option<Bytes>,
 }
 
@@ -23,12 +23,12 @@ pub enum ThresholdError {
         /// What was configured; may be NaN.
         given: f64,
     },
-    /// `min_memory_free` is more than there is.
+    /// `min_memory_free` is more than the node has.
     #[error("min_memory_free {} is more than the total of {} bytes", given.0, total.0)]
     MinMemoryFree {
         /// What was configured.
         given: Bytes,
-        /// The domain's total.
+        /// The node's total.
         total: Bytes,
     },
 }
@@ -42,20 +42,36 @@ impl Default for Threshold {
 
 impl Threshold {
     /// The threshold of a domain of `total` bytes: max(floor(total × `usage_threshold`), total −
-    /// `min_memory_free`), the second term only if set.
+    /// `min_memory_free`), the second term only if it is set and the domain is larger than it.
     ///
     /// `usage_threshold` counts as the number a person wrote, the shortest decimal that reads back as the
     /// same f64: 0.95 of 20 is 19, although the f64 lies a little below 0.95 and would give 18.
     ///
     /// # Errors
     ///
-    /// `usage_threshold` outside of 0 to 1, or `min_memory_free` above `total`.
+    /// `usage_threshold` outside of 0 to 1.
     pub fn at(self, total: Bytes) -> Result<Bytes, ThresholdError> {
         let by_share = self.check_share().map(|()| share(total, self.usage_threshold))?;
+        // In a domain that is not larger than it, the difference is 0 and the share is the higher line.
+        let by_free = self.min_memory_free.map_or(Bytes(0), |free| total.saturating_sub(free));
+        Ok(by_share.max(by_free))
+    }
+
+    /// Whether a domain of `total` bytes is too small for `min_memory_free` to mean anything in it.
+    #[must_use]
+    pub fn is_too_small(self, total: Bytes) -> bool {
+        self.min_memory_free.is_some_and(|free| free >= total)
+    }
+
+    /// What must hold of the node, for which `min_memory_free` is meant: a setting above its total is a mistake.
+    ///
+    /// # Errors
+    ///
+    /// [`ThresholdError::MinMemoryFree`].
+    pub fn check_node(self, total: Bytes) -> Result<(), ThresholdError> {
         match self.min_memory_free {
-            None => Ok(by_share),
             Some(given) if given > total => Err(ThresholdError::MinMemoryFree { given, total }),
-            Some(given) => Ok(by_share.max(total.saturating_sub(given))),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -163,8 +179,20 @@ mod tests {
             assert_eq!(at(100, given, None), Err(ThresholdError::UsageThreshold { given }));
         }
         assert!(matches!(at(100, f64::NAN, None), Err(ThresholdError::UsageThreshold { .. })));
-        let error = at(100, 0.5, Some(101)).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_meant_for_the_node_leaves_a_small_domain_its_share() {
+        for (free, bytes) in [(99, 50), (100, 50), (101, 50), (u64::MAX, 50), (49, 51)] {
+            assert_eq!(at(100, 0.5, Some(free)), Ok(bytes), "{free}");
+        }
+        let threshold = |free| Threshold { usage_threshold: 0.5, min_memory_free: Some(Bytes(free)) };
+        assert_eq!([99, 100, 101].map(|free| threshold(free).is_too_small(Bytes(100))), [false, true, true]);
+        assert_eq!(threshold(100).check_node(Bytes(100)), Ok(()));
+        let error = threshold(101).check_node(Bytes(100)).unwrap_err();
         assert_eq!(error.to_string(), "min_memory_free 101 is more than the total of 100 bytes");
+        assert_eq!(Threshold::default().check_node(Bytes(0)), Ok(()));
+        assert!(!Threshold::default().is_too_small(Bytes(0)));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::watchers::Watchers;
+use crate::config;
 use crate::control::listener::{ListenerHandle, ListenerView};
 use crate::units::Nanos;
 
@@ -25,11 +26,17 @@ pub(in crate::agent) struct Api {
     listener: Arc<ListenerHandle>,
     /// When it was last told to.
     looked: Nanos,
+    /// The settings that the agent works with, as `monitor config --running` shows them.
+    in_force: Vec<config::Shown>,
 }
 
 impl Api {
-    pub(in crate::agent) fn new(listener: Arc<ListenerHandle>, now: Nanos) -> Self {
-        Self { watchers: Watchers::default(), listener, looked: now }
+    pub(in crate::agent) fn new(
+        listener: Arc<ListenerHandle>,
+        in_force: Vec<config::Shown>,
+        now: Nanos,
+    ) -> Self {
+        Self { watchers: Watchers::default(), listener, looked: now, in_force }
     }
 
     /// At each tick; no tick comes for this alone.
@@ -38,6 +45,10 @@ impl Api {
             self.looked = now;
             self.listener.look();
         }
+    }
+
+    pub(in crate::agent) fn settings(&self) -> Vec<config::Shown> {
+        self.in_force.clone()
     }
 
     pub(in crate::agent) fn socket(&self) -> ListenerView {

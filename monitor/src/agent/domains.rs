@@ -4,6 +4,7 @@
 mod cells;
 mod limits;
 mod room;
+mod scope;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,13 +14,15 @@ use monitor_common::NODE_CELL;
 pub(super) use self::cells::cpus;
 use self::cells::{Cells, Uncounted};
 use self::limits::LimitWatch;
+use self::scope::Scope;
 use crate::agent::event_loop::clock;
 use crate::agent::event_loop::descriptors::Shares;
 use crate::agent::turn::Turn;
-use crate::engine::{DomainId, Event, Measured};
+use crate::engine::{DomainId, DomainView, Event, Measured};
 use crate::kernel::cells::{Cells as SharedCells, DomainCells};
 use crate::memory::{CgroupId, CgroupPath, DomainReader, Hierarchy, Level, ReadError, Roots};
-use crate::units::Pid;
+use crate::threshold::Threshold;
+use crate::units::{Bytes, Pid};
 
 /// A reading that takes longer is slow: a thousand times what it takes.
 const SLOW: Duration = Duration::from_millis(100);
@@ -56,6 +59,8 @@ struct Guarded {
     asked: Asked,
     reader: DomainReader,
     found: Found,
+    /// Huge pages that the last reading left out.
+    huge_pages: Bytes,
     /// Where the kernel counts its memory.
     cell: Result<u32, Uncounted>,
 }
@@ -74,18 +79,19 @@ pub(super) struct Domains {
     most: usize,
     /// Which cgroups around workers have limits.
     limits: LimitWatch,
-    /// Every ancestor cgroup of a worker that has a limit is a domain too; not if only named cgroups are guarded.
-    guards_ancestors: bool,
+    /// Which cgroups with limits become domains, and who is waited for.
+    scope: Scope,
     /// Domains of which the last reading was slow.
     slow: BTreeSet<DomainId>,
 }
 
 impl Domains {
-    /// As many that nobody names as there are descriptors for. `shared` are the programs' cells, if they are loaded.
+    /// As many that nobody names as there are descriptors for. `node`: it is to be guarded. `shared` are the programs'
+    /// cells, if they are loaded.
     pub(super) fn new(
         roots: Roots,
         count_swap: bool,
-        guards_ancestors: bool,
+        node: bool,
         shares: &Shares,
         shared: Option<DomainCells>,
     ) -> Self {
@@ -100,7 +106,7 @@ impl Domains {
             shared,
             most: shares.domains,
             limits: LimitWatch::new(shares.limits),
-            guards_ancestors,
+            scope: Scope::new(node),
             slow: BTreeSet::new(),
         };
         domains.prepare();
@@ -152,6 +158,7 @@ impl Domains {
                 asked: Asked::ByName,
                 reader,
                 found: Found::Something,
+                huge_pages: Bytes(0),
                 cell: Ok(NODE_CELL),
             },
         );
@@ -185,8 +192,8 @@ impl Domains {
         }
         let cgroup = Some(path.clone());
         let cell = Err(Uncounted::NoRoom);
-        self.entries
-            .insert(id, Guarded { name, cgroup, parent, asked, reader, found: Found::Something, cell });
+        let (found, huge_pages) = (Found::Something, Bytes(0));
+        self.entries.insert(id, Guarded { name, cgroup, parent, asked, reader, found, huge_pages, cell });
         self.count(id);
         Ok(events)
     }
@@ -284,7 +291,10 @@ impl Domains {
         };
         entry.found = Found::Something;
         let measured = match entry.reader.read() {
-            Ok(Level::Limited(reading)) => Measured::Known { total: reading.total, used: reading.used },
+            Ok(Level::Limited(reading)) => {
+                entry.huge_pages = reading.huge_pages;
+                Measured::Known { total: reading.total, used: reading.used }
+            }
             Ok(Level::NoLimit { used, .. }) => {
                 entry.found = Found::NoLimit;
                 Measured::NoLimit { used }
@@ -296,6 +306,39 @@ impl Domains {
             Err(error) => Measured::Unknown { why: error.to_string() },
         };
         Some(Event::Reading { domain, measured, counter })
+    }
+
+    /// The domains as `status` shows them: as the engine does, with what it does not know of them, and with those that are
+    /// waited for.
+    pub(super) fn views(&self, mut views: Vec<DomainView>, threshold: Threshold) -> Vec<DomainView> {
+        for view in &mut views {
+            if self.shared.is_some() {
+                view.uncounted = self.uncounted(&view.domain);
+            }
+            view.huge_pages = self.huge_pages(&view.domain);
+            if view.total.is_some_and(|total| threshold.is_too_small(total)) {
+                view.note = Some(
+                    "min_memory_free is not less than its total: usage_threshold alone counts here"
+                        .to_owned(),
+                );
+            }
+        }
+        views.extend(self.scope.awaited_views());
+        views
+    }
+
+    /// The node's total, if it is guarded and can be read.
+    pub(super) fn node_total(&mut self) -> Option<Bytes> {
+        match self.entries.get_mut(&NODE)?.reader.read() {
+            Ok(Level::Limited(reading)) => Some(reading.total),
+            Ok(Level::NoLimit { .. }) | Err(_) => None,
+        }
+    }
+
+    /// Huge pages that are reserved, which a domain's total leaves out; `None`: there are none.
+    fn huge_pages(&self, name: &str) -> Option<Bytes> {
+        let entry = self.entries.values().find(|entry| entry.name == name)?;
+        Some(entry.huge_pages).filter(|huge| *huge > Bytes(0))
     }
 
     /// The domains, and what tells a cgroup from one that was made again under its name.

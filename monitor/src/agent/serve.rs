@@ -28,8 +28,8 @@ use crate::agent::workers::Workers;
 use crate::agent::workers::measure::{Dying, Measuring};
 use crate::agent::workers::numbering::Numbers;
 use crate::agent::workers::registry::Registry;
-use crate::config::Config;
 use crate::config::values::GearChoice;
+use crate::config::{Config, Resolved};
 use crate::control::listener::{Listener, ListenerHandle};
 use crate::control::request::Request;
 use crate::control::server::{self, Limits};
@@ -40,6 +40,7 @@ use crate::kernel::links::{Links, Probes};
 use crate::kernel::programs::{KernelLog, Programs};
 use crate::memory::{CgroupPath, ReadError, Roots};
 use crate::recording::Recorder;
+use crate::threshold::ThresholdError;
 
 /// Why the agent cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,9 @@ pub enum AgentError {
         /// Why.
         error: String,
     },
+    /// A setting that no node like this one can have.
+    #[error("{0}: set it to less, or leave it out")]
+    Threshold(ThresholdError),
     /// The node's files can't be read.
     #[error("cannot guard the node: {0}")]
     Node(ReadError),
@@ -80,7 +84,7 @@ const WAITING_CALLS: usize = 1024;
 /// # Errors
 /// If what was asked for cannot be guarded. Missing kernel hooks are no error: they show in `status`.
 pub async fn serve(
-    config: Config,
+    resolved: Resolved,
     listener: Listener,
     shutdown: CancellationToken,
     recorder: Option<Recorder>,
@@ -88,7 +92,8 @@ pub async fn serve(
     ready: impl FnOnce(),
 ) -> Result<(), AgentError> {
     let (requests, mut calls) = mpsc::channel(WAITING_CALLS);
-    let (mut shell, Inbox { mut ends, mut later }) = start(&config, role, listener.handle(), recorder)?;
+    let (mut shell, Inbox { mut ends, mut later }) = start(&resolved, role, listener.handle(), recorder)?;
+    let config = resolved.config;
     let ring = shell.parts().hooks.records_fd().transpose().map_err(AgentError::Poller)?;
     let ring = ring.map(readiness::readable);
     let ring = ring.transpose().map_err(AgentError::Poller)?;
@@ -174,11 +179,12 @@ fn load(config: &Config) -> Result<Programs, Box<Probes>> {
 
 /// Builds the shell with all its components, and tells the engine what there is at the start.
 fn start(
-    config: &Config,
+    resolved: &Resolved,
     role: Role,
     listener: Arc<ListenerHandle>,
     recorder: Option<Recorder>,
 ) -> Result<(Shell, Inbox), AgentError> {
+    let config = &resolved.config;
     let mut programs = load(config);
     if let (true, Ok(programs)) = (config.kernel_log, &mut programs) {
         forward_kernel_log(&mut programs.links);
@@ -192,7 +198,8 @@ fn start(
     let last_kill = last.as_ref().and_then(|last| last.kill);
     let settings = settings(config, &programs);
     let numbers = Numbers::after(last, follows);
-    let (mut shell, inbox) = build(config, role, &settings, programs, numbers, listener, recorder);
+    let threshold = settings.threshold();
+    let (mut shell, inbox) = build(resolved, role, &settings, programs, numbers, listener, recorder);
     shell.happen(Event::Settings(settings));
     if let Some(last_kill) = last_kill {
         shell.happen(Event::Resumed { last_kill });
@@ -203,6 +210,8 @@ fn start(
     if config.node {
         let added = shell.step(|parts, turn| parts.domains.guard_node(turn));
         added.map_err(AgentError::Node)?;
+        let total = shell.step(|parts, _| parts.domains.node_total());
+        total.map_or(Ok(()), |total| threshold.check_node(total)).map_err(AgentError::Threshold)?;
     }
     for cgroup in &config.cgroups {
         let name = |error: &dyn std::fmt::Display| AgentError::Cgroup {
@@ -220,7 +229,7 @@ fn start(
 
 /// The shell, complete; the engine knows of nothing yet.
 pub(super) fn build(
-    config: &Config,
+    resolved: &Resolved,
     role: Role,
     settings: &Settings,
     programs: Result<Programs, Box<Probes>>,
@@ -228,6 +237,7 @@ pub(super) fn build(
     listener: Arc<ListenerHandle>,
     recorder: Option<Recorder>,
 ) -> (Shell, Inbox) {
+    let config = &resolved.config;
     let (ended, ends) = mpsc::unbounded_channel();
     let (reports, later) = Reports::start(config);
     reports.note_numbers(numbers.last());
@@ -255,7 +265,7 @@ pub(super) fn build(
         brake: Brake::Off,
         watchdog,
         reports,
-        api: Api::new(listener, started),
+        api: Api::new(listener, resolved.shown(), started),
         upkeep: Upkeep::default(),
     };
     let shell = Shell::new(Engine::new(settings.clone()), recorder, started, parts);

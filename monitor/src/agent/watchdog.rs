@@ -21,7 +21,6 @@ use crate::agent::workers::registry::Registry;
 use crate::engine::{DomainId, Engine, Event, Settings};
 use crate::kill::Process;
 use crate::memory::{CgroupId, DomainReader, Roots};
-use crate::threshold::Threshold;
 use crate::units::{Bytes, Nanos};
 use crate::worker::WorkerId;
 
@@ -92,10 +91,7 @@ impl Watchdog {
         roots: &Roots,
     ) -> std::io::Result<Option<Self>> {
         let Some(patience) = patience.filter(|_| settings.may_be_stood_in_for()) else { return Ok(None) };
-        let threshold = Threshold {
-            usage_threshold: settings.usage_threshold,
-            min_memory_free: settings.min_memory_free,
-        };
+        let threshold = settings.threshold();
         let (wake, woken) = channel();
         let shared = Arc::new(Shared::default());
         let (theirs, procfs) = (Arc::clone(&shared), roots.procfs.clone());

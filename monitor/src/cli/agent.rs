@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::exit;
 use crate::agent::survival::service;
 use crate::agent::{self, Role};
-use crate::config::{self, Config, ConfigFlags};
+use crate::config::{self, ConfigFlags, Resolved};
 use crate::control::client::{Client, ClientError};
 use crate::control::listen::{Access, ListenError};
 use crate::control::listener::Listener;
@@ -22,8 +22,8 @@ use crate::worker::WorkerId;
 /// Guard this node, or the cgroups that you name
 ///
 /// Without --cgroup, the agent guards the node and every cgroup with a limit around a worker. With --cgroup, it guards
-/// the named cgroups and what lies inside them, and the node only if --node is given too. It runs in the foreground
-/// until SIGTERM or SIGINT.
+/// the named cgroups and what lies inside them, and the node only if --node is given too. It waits for a cgroup that does
+/// not exist yet. It runs in the foreground until SIGTERM or SIGINT.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit status: 0 ended by SIGTERM or SIGINT; 1 it cannot guard what it should, or cannot listen; 2 a wrong setting."
@@ -44,14 +44,14 @@ pub(super) fn run(args: &AgentArgs) -> anyhow::Result<u8> {
     let resolved = match config::load(&args.config) {
         Ok(resolved) => resolved,
         Err(errors) => {
-            eprintln!("{errors}");
+            super::ask::list(&errors);
             return Ok(exit::USAGE);
         }
     };
     match Sources::of(&resolved).load() {
         Ok(rules) if rules.any_workers() => {
             eprintln!(
-                "monitor: rules are given, and this agent takes no workers from them yet: see `monitor rules`"
+                "monitor: this version of the agent does not act on rules: they kill nobody; `monitor rules` shows what they match"
             );
         }
         Ok(_) => {}
@@ -60,18 +60,21 @@ pub(super) fn run(args: &AgentArgs) -> anyhow::Result<u8> {
             return Ok(exit::USAGE);
         }
     }
-    let config = resolved.config;
     // Before any thread is started.
     agent::survival::heap::bound();
     // Dropped last: then it writes what waits.
     let _log = crate::diagnostics::start();
-    agent::survival::prepare(&config.socket);
+    for warning in &resolved.warnings {
+        tracing::warn!("{warning}");
+    }
+    agent::survival::prepare(&resolved.config.socket);
     let runtime = agent::runtime()?;
-    runtime.block_on(guard(config, args.record.as_deref()))?;
+    runtime.block_on(guard(resolved, args.record.as_deref()))?;
     Ok(exit::OK)
 }
 
-async fn guard(config: Config, record: Option<&Path>) -> anyhow::Result<()> {
+async fn guard(resolved: Resolved, record: Option<&Path>) -> anyhow::Result<()> {
+    let config = &resolved.config;
     let recorder = record
         .map(|path| Recorder::start(path).with_context(|| format!("cannot record to {}", path.display())));
     let recorder = recorder.transpose()?;
@@ -97,7 +100,7 @@ async fn guard(config: Config, record: Option<&Path>) -> anyhow::Result<()> {
             tokio::spawn(earlier.end());
         }
     };
-    agent::serve(config, listener, shutdown, recorder, role, ready).await?;
+    agent::serve(resolved, listener, shutdown, recorder, role, ready).await?;
     Ok(())
 }
 

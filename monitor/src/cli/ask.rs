@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 
 use super::exit;
-use crate::config::{self, ConfigFlags, SYSTEM_SOCKET};
+use crate::config::{self, ConfigErrors, ConfigFlags, SYSTEM_SOCKET, Warning};
 use crate::control::client::{Client, ClientError};
 use crate::control::protocol::Op;
 use crate::printable::output;
@@ -30,12 +30,7 @@ impl Ask {
         let flags = ConfigFlags::default();
         let flags = self.socket.iter().fold(flags, |flags, path| flags.and("socket", path));
         // What else is wrong with the configuration must not keep anybody from asking the agent.
-        let Ok(resolved) = config::load(&flags) else {
-            return self.socket.clone().unwrap_or_else(|| SYSTEM_SOCKET.into());
-        };
-        let system = PathBuf::from(SYSTEM_SOCKET);
-        let own = resolved.config.socket.clone();
-        if resolved.is_given("socket") || (own.exists() && !system.exists()) { own } else { system }
+        socket_of(&flags).unwrap_or_else(|_| self.socket.clone().unwrap_or_else(|| SYSTEM_SOCKET.into()))
     }
 
     pub(super) async fn connect(&self) -> Result<Client, ClientError> {
@@ -67,6 +62,17 @@ impl Ask {
     }
 }
 
+/// The socket that is named by these flags, environment or file; else root's, or this user's own if only that exists.
+///
+/// # Errors
+/// What is wrong with the configuration.
+pub(super) fn socket_of(flags: &ConfigFlags) -> Result<PathBuf, ConfigErrors> {
+    let resolved = config::load(flags)?;
+    let system = PathBuf::from(SYSTEM_SOCKET);
+    let own = resolved.config.socket.clone();
+    Ok(if resolved.is_given("socket") || (own.exists() && !system.exists()) { own } else { system })
+}
+
 /// Runs a future on a runtime of this thread.
 pub(super) fn block_on<F: Future>(future: F) -> io::Result<F::Output> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -82,6 +88,16 @@ pub(super) fn refused(error: &ClientError) -> u8 {
 /// A line on stderr, in one write: parallel callers' lines do not mix.
 pub(super) fn complain(error: &dyn fmt::Display) {
     let _ = io::stderr().write_all(output(&format!("monitor: {error}\n")).as_bytes());
+}
+
+/// Lines on stderr that begin with the place that they are about.
+pub(super) fn list(errors: &dyn fmt::Display) {
+    let _ = io::stderr().write_all(output(&format!("{errors}\n")).as_bytes());
+}
+
+/// What is allowed in a configuration and hardly meant, a line each on stderr.
+pub(super) fn warn<'w>(warnings: impl IntoIterator<Item = &'w Warning>) {
+    warnings.into_iter().for_each(|warning| complain(&format_args!("warning: {warning}")));
 }
 
 /// Prints a value as one line of JSON; the exit status.

@@ -1,13 +1,15 @@
 //! `monitor config`: the settings in effect and where each comes from; `monitor config check FILE`: whether a
 //! file may be used. Neither needs an agent or root, and neither changes anything.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::config::{self, ConfigFlags, Effective};
+use crate::cli::ask;
+use crate::config::{self, ConfigFlags, Shown};
+use crate::control::client::Client;
+use crate::control::protocol::Op;
 use crate::exit_status as exit;
 
 /// Show the settings in effect, each with its source
@@ -17,13 +19,17 @@ use crate::exit_status as exit;
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "Exit status: 0 all valid; 1 output failed; 2 a setting or the file is wrong; each error is a line on \
-                  stderr."
+    after_help = "Exit status: 0 all valid; 1 output failed, or the agent refused; 2 a setting or the file is wrong; each \
+                  error is a line on stderr; 125 no agent answers (with --running)."
 )]
 pub(super) struct ConfigArgs {
     /// Print a JSON array of {key, value, source, note}; null is what the table shows as off, unset, none or auto.
     #[arg(long)]
     json: bool,
+    /// What the running agent works with: its flags, its environment and its file as it read them. Of the settings
+    /// here only --socket counts, to find it
+    #[arg(long)]
+    running: bool,
     #[command(flatten)]
     flags: ConfigFlags,
     #[command(subcommand)]
@@ -34,7 +40,8 @@ pub(super) struct ConfigArgs {
 enum ConfigCommand {
     /// Check a file by itself, without flags and environment
     ///
-    /// Prints all errors, as FILE:LINE: KEY: what is wrong. Exit status: 0 valid; 2 not.
+    /// Prints all errors, as FILE:LINE: KEY: what is wrong.
+    #[command(after_help = "Exit status: 0 valid; 2 not.")]
     Check {
         /// TOML file with settings.
         file: PathBuf,
@@ -46,20 +53,56 @@ enum ConfigCommand {
 pub(super) fn run(args: &ConfigArgs) -> u8 {
     let outcome = match &args.command {
         Some(ConfigCommand::Check { file }) => check(file),
+        None if args.running => return running(&args.flags, args.json),
         None => show(&args.flags, args.json),
     };
     match outcome {
-        Ok(text) => print(&text),
+        Ok(text) => ask::print(&text),
         Err(errors) => {
-            eprintln!("{errors}");
+            ask::list(&errors);
             exit::USAGE
+        }
+    }
+}
+
+fn running(flags: &ConfigFlags, json: bool) -> u8 {
+    if let Some(flag) = flags.given_but_for("socket") {
+        ask::complain(&format_args!("--{flag} says nothing of an agent that runs already: leave it out"));
+        return exit::USAGE;
+    }
+    let socket = match ask::socket_of(flags) {
+        Ok(socket) => socket,
+        Err(errors) => {
+            ask::list(&errors);
+            return exit::USAGE;
+        }
+    };
+    let answer = ask::block_on(async {
+        let mut agent = if flags.is_given("socket") {
+            Client::connect_told(&socket).await?
+        } else {
+            Client::connect(&socket).await?
+        };
+        agent.ask::<Vec<Shown>>(Op::Config).await
+    });
+    match answer {
+        Ok(Ok(settings)) => ask::print(&render(&settings, json)),
+        Ok(Err(error)) => ask::refused(&error),
+        Err(error) => {
+            ask::complain(&error);
+            exit::FAILED
         }
     }
 }
 
 fn show(flags: &ConfigFlags, json: bool) -> Result<String, String> {
     let resolved = config::load(flags).map_err(|errors| errors.to_string())?;
-    Ok(if json { as_json(&resolved.settings) } else { as_table(&resolved.settings) })
+    ask::warn(&resolved.warnings);
+    Ok(render(&resolved.shown(), json))
+}
+
+fn render(settings: &[Shown], json: bool) -> String {
+    if json { as_json(settings) } else { as_table(settings) }
 }
 
 fn check(file: &Path) -> Result<String, String> {
@@ -70,14 +113,14 @@ fn check(file: &Path) -> Result<String, String> {
     Ok(format!("{}: {settings}\n", file.path.display()))
 }
 
-fn as_json(settings: &[Effective]) -> String {
+fn as_json(settings: &[Shown]) -> String {
     let rows: Vec<_> = settings
         .iter()
         .map(|row| {
             json!({
-                "key": row.setting.key,
-                "value": row.json,
-                "source": row.source.to_string(),
+                "key": row.key,
+                "value": row.value,
+                "source": row.source,
                 "note": row.note,
             })
         })
@@ -85,17 +128,17 @@ fn as_json(settings: &[Effective]) -> String {
     format!("{:#}\n", serde_json::Value::Array(rows))
 }
 
-fn as_table(settings: &[Effective]) -> String {
+fn as_table(settings: &[Shown]) -> String {
     // One long path must not push the sources of all others out of sight.
     const WIDEST: usize = 32;
-    let width = |of: fn(&Effective) -> &str| {
+    let width = |of: fn(&Shown) -> &str| {
         settings.iter().map(|row| of(row).chars().count()).filter(|n| *n <= WIDEST).max().unwrap_or(0)
     };
-    let (keys, values) = (width(|row| row.setting.key), width(|row| &row.text));
+    let (keys, values) = (width(|row| &row.key), width(|row| &row.text));
     let mut table = format!("{:keys$}  {:values$}  source\n", "key", "value");
     for row in settings {
         let note = row.note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
-        let line = format!("{:keys$}  {:values$}  {}{note}", row.setting.key, row.text, row.source);
+        let line = format!("{:keys$}  {:values$}  {}{note}", row.key, row.text, row.source);
         table += &one_line(&line);
         table.push('\n');
     }
@@ -105,16 +148,4 @@ fn as_table(settings: &[Effective]) -> String {
 /// A path may hold anything; control characters in it neither break the table nor reach the terminal.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
-
-/// `print!` panics when the reader is gone, as in `monitor config | head -1`.
-fn print(text: &str) -> u8 {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Ok(()) => exit::OK,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
-        Err(error) => {
-            eprintln!("monitor config: standard output: {error}");
-            exit::FAILED
-        }
-    }
 }

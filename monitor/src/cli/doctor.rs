@@ -3,6 +3,7 @@
 
 mod cgroups;
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
@@ -11,7 +12,7 @@ use std::path::Path;
 use monitor_common::{NO_PARENT, NODE_CELL};
 use serde::Serialize;
 
-use self::cgroups::{cgroup_kill, hierarchy};
+use self::cgroups::{cgroup_kill, hierarchy, named};
 use super::exit;
 use super::roots::Roots;
 use crate::kernel::cells::Tuning;
@@ -50,7 +51,7 @@ enum State {
 /// One thing that was looked for.
 #[derive(Debug, Serialize)]
 struct Fact {
-    name: &'static str,
+    name: Cow<'static, str>,
     state: State,
     /// What was found, or why not.
     found: String,
@@ -101,7 +102,7 @@ fn diagnose(roots: &Roots) -> Diagnosis {
         Err(rows) => rows.to_vec(),
     };
     drop(programs);
-    let facts = vec![
+    let mut facts = vec![
         node(roots),
         hierarchy(roots),
         pidfd(),
@@ -116,6 +117,7 @@ fn diagnose(roots: &Roots) -> Diagnosis {
         lockdown(),
         capabilities(&roots.procfs),
     ];
+    facts.extend(roots.cgroups.iter().map(|cgroup| named(roots, cgroup)));
     let protects = facts.iter().all(|fact| !fact.essential || fact.state == State::Ok);
     let verdict = verdict(protects, &facts, &hooks);
     let kernel = fs::read_to_string(roots.procfs.join("sys/kernel/osrelease")).unwrap_or_default();
@@ -125,7 +127,7 @@ fn diagnose(roots: &Roots) -> Diagnosis {
 fn verdict(protects: bool, facts: &[Fact], hooks: &[Probe]) -> String {
     if !protects {
         let lacks = facts.iter().filter(|fact| fact.essential && fact.state != State::Ok);
-        let lacks: Vec<&str> = lacks.map(|fact| fact.name).collect();
+        let lacks: Vec<&str> = lacks.map(|fact| &*fact.name).collect();
         return format!("This machine cannot be protected: the check failed for {}.", lacks.join(", "));
     }
     let how = match hooks.iter().find(|row| row.counts == Some(true)) {
@@ -139,12 +141,18 @@ fn verdict(protects: bool, facts: &[Fact], hooks: &[Probe]) -> String {
     format!("This machine can be protected: {how}.")
 }
 
-fn ok(name: &'static str, found: impl Into<String>) -> Fact {
-    Fact { name, state: State::Ok, found: found.into(), without: None, essential: false }
+fn ok(name: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Fact {
+    Fact { name: name.into(), state: State::Ok, found: found.into(), without: None, essential: false }
 }
 
-fn lacks(name: &'static str, state: State, found: impl Into<String>, without: &str) -> Fact {
-    Fact { name, state, found: found.into(), without: Some(without.to_owned()), essential: false }
+fn lacks(name: impl Into<Cow<'static, str>>, state: State, found: impl Into<String>, without: &str) -> Fact {
+    Fact {
+        name: name.into(),
+        state,
+        found: found.into(),
+        without: Some(without.to_owned()),
+        essential: false,
+    }
 }
 
 fn node(roots: &Roots) -> Fact {
@@ -244,7 +252,7 @@ fn words(diagnosis: &Diagnosis) -> String {
         }
     };
     for fact in &diagnosis.facts {
-        line(fact.name, fact.state == State::Ok, &fact.found, fact.without.as_deref());
+        line(&fact.name, fact.state == State::Ok, &fact.found, fact.without.as_deref());
     }
     for hook in &diagnosis.hooks {
         let why = match &hook.state {

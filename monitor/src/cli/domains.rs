@@ -4,13 +4,13 @@
 //! Exit status: 0 if every domain is known; 1 if one is unknown (it is listed, with the reason); 2 usage.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::fmt::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
 
-use super::exit;
+use super::{ask, exit};
 use crate::config::{self, Config, ConfigFlags};
 use crate::memory::path::CgroupPathError;
 use crate::memory::{CgroupPath, DomainReader, Hierarchy, Level, ReadError, Roots, Source};
@@ -20,9 +20,8 @@ use crate::units::Bytes;
 /// Show the memory of the node and of cgroups, without an agent
 ///
 /// The settings are the agent's: from flags, environment and file (see `monitor config`).
-///
-/// Exit status: 0 every domain could be read; 1 one is unknown; 2 a wrong setting.
 #[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 every domain could be read; 1 one is unknown; 2 a bad setting.")]
 pub struct Domains {
     /// TOML file with settings [default: /etc/monitor/monitor.toml if it exists]
     #[arg(long, value_name = "FILE")]
@@ -69,27 +68,26 @@ impl Domains {
     /// Reads and prints all of them; the exit status.
     ///
     /// # Errors
-    /// stdout cannot be written to.
+    /// A cgroup's path is none.
     pub fn run(&self) -> anyhow::Result<u8> {
         let config = match config::load(&self.flags()) {
-            Ok(resolved) => resolved.config,
+            Ok(resolved) => {
+                ask::warn(&resolved.warnings);
+                resolved.config
+            }
             Err(errors) => {
-                eprintln!("{errors}");
+                ask::list(&errors);
                 return Ok(exit::USAGE);
             }
         };
         let threshold =
             Threshold { usage_threshold: config.usage_threshold, min_memory_free: config.min_memory_free };
         let rows = rows(&config, threshold)?;
-        let mut out = io::stdout().lock();
-        if self.json {
-            serde_json::to_writer_pretty(&mut out, &rows)?;
-            writeln!(out)?;
-        } else {
-            print_table(&mut out, &rows)?;
-        }
-        out.flush()?;
-        Ok(if rows.iter().all(|row| row.error.is_none()) { exit::OK } else { exit::FAILED })
+        let text = if self.json { serde_json::to_string_pretty(&rows)? + "\n" } else { table(&rows)? };
+        Ok(match ask::print(&text) {
+            exit::OK if rows.iter().any(|row| row.error.is_some()) => exit::FAILED,
+            status => status,
+        })
     }
 
     fn flags(&self) -> ConfigFlags {
@@ -122,7 +120,11 @@ fn rows(config: &Config, threshold: Threshold) -> Result<Vec<Row>, CgroupPathErr
     }
     .and_then(|hierarchy| DomainReader::node(&roots, hierarchy, config.count_swap)?.read());
 
-    let mut rows = vec![Row::new("node".to_owned(), node, threshold)];
+    let mut row = Row::new("node".to_owned(), node, threshold);
+    if let Err(error) = row.total.map_or(Ok(()), |total| threshold.check_node(total)) {
+        (row.threshold, row.above, row.error) = (None, None, Some(error.to_string()));
+    }
+    let mut rows = vec![row];
     let mut seen: Vec<CgroupPath> = Vec::new();
     for path in &config.cgroups {
         let cgroup = CgroupPath::new(path.as_os_str())?;
@@ -176,7 +178,8 @@ impl Row {
     }
 }
 
-fn print_table(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
+fn table(rows: &[Row]) -> Result<String, fmt::Error> {
+    let mut out = String::new();
     let size = |bytes: Option<Bytes>, none: &str| bytes.map_or(none.to_owned(), |bytes| bytes.to_string());
     let width = rows.iter().map(|row| row.domain.chars().count()).max().unwrap_or(0).max("DOMAIN".len());
     writeln!(
@@ -204,5 +207,5 @@ fn print_table(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
     for (domain, error) in rows.iter().filter_map(|row| Some((&row.domain, row.error.as_ref()?))) {
         writeln!(out, "{domain}: {error}")?;
     }
-    Ok(())
+    Ok(out)
 }

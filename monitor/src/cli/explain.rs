@@ -23,10 +23,11 @@ const MAX_SNAPSHOT: u64 = 256 << 20;
 ///
 /// Lists all candidates in the order in which they would be killed. Asks the agent; --snapshot decides on a file
 /// instead, --kill decides a past kill again. Kills nobody.
-///
-/// Exit status: 0 answered; 1 the file cannot be read, the agent refused, or a past decision gives another result; 2
-/// the file is malformed; 125 no agent answers.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit status: 0 answered; 1 the file cannot be read, the agent refused, or a past decision does not \
+                  come out the same; 2 the file is malformed; 125 no agent answers."
+)]
 pub(super) struct Args {
     /// Decide on the inputs in FILE (JSON), without an agent; `-` reads standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["domain", "socket"])]

@@ -1,10 +1,12 @@
-//! `monitor man DIR`: writes the manual pages, one for each subcommand. They are made from the help texts, so that they
-//! say what the program does.
+//! `monitor man DIR`: writes the manual pages, one for each subcommand. They are made from the help texts and the table
+//! of settings, so that they say what the program does.
+
+mod page;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap::CommandFactory as _;
+use clap::{Command, CommandFactory as _};
 
 use super::{Cli, exit};
 
@@ -26,5 +28,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
 
 fn write(directory: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(directory)?;
-    clap_mangen::generate_to(Cli::command(), directory)
+    let mut whole = Cli::command().disable_help_subcommand(true);
+    whole.build();
+    write_all(&whole, directory)
+}
+
+fn write_all(command: &Command, directory: &Path) -> std::io::Result<()> {
+    for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+        write_all(inner, directory)?;
+    }
+    let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+    std::fs::write(directory.join(format!("{name}.1")), page::of(command)?)
 }

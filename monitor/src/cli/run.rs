@@ -118,8 +118,8 @@ struct Place {
 
 impl Place {
     fn here() -> Self {
-        let worker = std::env::var(runner::stub::WORKER_VARIABLE).ok().filter(|worker| !worker.is_empty());
-        Self { worker, parent: parent() }
+        let worker = std::env::var_os(runner::stub::WORKER_VARIABLE).filter(|worker| !worker.is_empty());
+        Self { worker: worker.map(|worker| worker.to_string_lossy().into_owned()), parent: parent() }
     }
 }
 
@@ -188,6 +188,7 @@ fn plan(
         .filter_map(|(key, value)| Some((key, value?)))
         .fold(ConfigFlags::default(), |flags, (key, value)| flags.and(key, value));
     let resolved = load(&flags).map_err(|errors| errors.to_string())?;
+    super::ask::warn(resolved.warnings.iter().filter(|warning| warning.is_misspelt()));
     let named = resolved.is_given("socket");
     let config = resolved.config;
     let nested = place.worker.is_some();

@@ -38,6 +38,9 @@ fn human(status: &Status) -> String {
         let why = match (status.kills, status.dry_run) {
             (false, _) => "killing is off (refresh_ms = 0)",
             (true, true) => "it is a dry run",
+            (true, false) if status.domains.iter().all(|domain| domain.read_at.is_none()) => {
+                "no domain is there yet (see ERROR below)"
+            }
             (true, false) => "it cannot kill (see SURVIVAL below)",
         };
         let _ = writeln!(out, "PROTECTS NOBODY: {why}");
@@ -52,6 +55,13 @@ fn human(status: &Status) -> String {
         if let Some(why) = &domain.uncounted {
             let name = printable(&domain.domain);
             let _ = writeln!(out, "{name} is only read at each refresh: {}", printable(why));
+        }
+        if let Some(note) = &domain.note {
+            let _ = writeln!(out, "{}: {}", printable(&domain.domain), printable(note));
+        }
+        if let Some(huge) = domain.huge_pages {
+            let name = printable(&domain.domain);
+            let _ = writeln!(out, "{name}: {huge} of reserved huge pages are left out of TOTAL and USED");
         }
     }
     out.push_str(&brake(&status.brake, status.now));
@@ -155,7 +165,8 @@ mod tests {
             "probes": [{"name": "memcg", "tracepoint": "a:b", "state": "attached", "counts": true}],
             "domains": [{"domain": "node", "total": 17_179_869_184_u64, "used": 1_073_741_824, "threshold": null,
                          "above": false, "estimate": null, "read_at": null, "error": null, "workers": 1, "kill": null,
-                         "gear": "far", "gear_why": "12 GiB are free", "uncounted": "no room"}],
+                         "gear": "far", "gear_why": "12 GiB are free", "uncounted": "no room",
+                          "huge_pages": 1_073_741_824, "note": "too small"}],
             "workers": 1, "processes": {"with_pidfd": 1, "without_pidfd": 0, "most": 100, "fork_limited_users": 0},
             "kills_in_flight": 0, "drops": [],
             "brake": {"mode": "on", "on": true, "held": [{"worker": "w1", "pid": 7, "since": 1_000_000}], "releaser": 9},
@@ -179,6 +190,8 @@ mod tests {
         the journal is not written: no space
         new callers find no agent: /s is a symbolic link
         node is only read at each refresh: no room
+        node: too small
+        node: 1.0 GiB of reserved huge pages are left out of TOTAL and USED
         brake on
           holds w1 (process 7) for 4 ms
 
@@ -192,6 +205,16 @@ mod tests {
         drill     done   a child was killed in 80 us
         ");
         assert!(counters.contains("killed: 3\n") && !counters.contains("not opened"), "{counters}");
+    }
+
+    #[test]
+    fn an_agent_whose_domains_are_not_there_yet_says_that_it_protects_nobody() {
+        let mut status = status();
+        status.dry_run = false;
+        let why = "no domain is there yet";
+        assert!(human(&status).contains(&format!("PROTECTS NOBODY: {why}")), "{}", human(&status));
+        status.domains[0].read_at = Some(Nanos(1));
+        assert!(!human(&status).contains(why), "{}", human(&status));
     }
 
     #[test]

@@ -2,10 +2,10 @@
 //! that a flag has its value and is given once; what the value must be is checked with the other sources.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::builder::ValueParser;
+use clap::builder::{PossibleValue, TypedValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::config::Config;
@@ -27,6 +27,19 @@ impl ConfigFlags {
     /// The value of this setting's flag.
     pub(super) fn given(&self, setting: &Setting) -> Option<Given> {
         self.given.get(setting.key).cloned()
+    }
+
+    /// Whether this setting's flag was given.
+    #[must_use]
+    pub fn is_given(&self, key: &str) -> bool {
+        self.given.contains_key(key)
+    }
+
+    /// A flag of a setting other than this one, if any was given.
+    #[must_use]
+    pub fn given_but_for(&self, key: &str) -> Option<&'static str> {
+        let other = self.given.keys().find(|given| **given != key)?;
+        SETTINGS.iter().find(|setting| setting.key == *other).map(|setting| setting.flag)
     }
 
     /// These flags, and a setting's with this value, for a subcommand that declares the flag itself.
@@ -104,7 +117,9 @@ impl FromArgMatches for ConfigFlags {
 fn argument(setting: &'static Setting) -> Arg {
     let argument = Arg::new(setting.key)
         .long(setting.flag)
-        .value_parser(ValueParser::os_string())
+        .value_parser(Words(setting.field.words()))
+        // They are in the help as what is allowed.
+        .hide_possible_values(true)
         .allow_negative_numbers(true)
         .help_heading(HEADING)
         .help(setting.doc)
@@ -119,6 +134,25 @@ fn argument(setting: &'static Setting) -> Arg {
             // Otherwise `--dry-run COMMAND` would take the command for its value.
             .require_equals(true)
             .default_missing_value("true"),
+    }
+}
+
+/// Takes any text, for the table to check, and tells shells the words that a setting has.
+#[derive(Debug, Clone)]
+struct Words(Vec<&'static str>);
+
+impl TypedValueParser for Words {
+    type Value = OsString;
+
+    fn parse_ref(&self, _: &Command, _: Option<&Arg>, value: &OsStr) -> Result<OsString, clap::Error> {
+        Ok(value.to_owned())
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        if self.0.is_empty() {
+            return None;
+        }
+        Some(Box::new(self.0.iter().map(|word| PossibleValue::new(*word))))
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 pub(super) use self::number::{Count, Fraction, Millis, Size, SizeOrShare};
 pub(super) use self::word::{
-    Address, Cgroups, FilePath, GroupName, OneOf, PATH_MOST, Presets, SOCKET_PATH_MOST, Switch,
+    Address, Cgroups, FilePath, GroupName, OneOf, PATH_MOST, Presets, SOCKET_PATH_MOST, Switch, truth,
 };
 use crate::config::error::Refusal;
 use crate::config::source::Given;
@@ -44,6 +44,11 @@ pub(super) trait Form: Sync {
     ///
     /// Why `given` is not such a value.
     fn read(&self, given: &Given) -> Result<Self::Value, Refusal>;
+
+    /// The words that it takes, where it takes only those: shells complete them.
+    fn words(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
 
     /// The value for programs.
     fn json(&self, value: &Self::Value) -> Json;
@@ -99,6 +104,10 @@ impl<F: Form> Form for Or<F> {
 
     fn read(&self, given: &Given) -> Result<Self::Value, Refusal> {
         if self.0.is(given) { Ok(None) } else { self.1.read(given).map(Some) }
+    }
+
+    fn words(&self) -> Vec<&'static str> {
+        self.1.words()
     }
 
     fn json(&self, value: &Self::Value) -> Json {

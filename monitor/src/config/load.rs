@@ -6,12 +6,12 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use crate::config::error::{ConfigError, ConfigErrors, Refusal};
+use crate::config::error::{ConfigError, ConfigErrors};
 use crate::config::file::ConfigFile;
 use crate::config::flags::ConfigFlags;
 use crate::config::resolve::{Resolved, resolve};
-use crate::config::source::Source;
 use crate::config::values::{DEFAULT_FILE, FILE_ENV};
+use crate::config::warning;
 
 /// A configuration is a few kB; the limit keeps a wrong path such as /dev/zero from filling the memory.
 const FILE_LIMIT: u64 = 1 << 20;
@@ -22,10 +22,15 @@ const FILE_LIMIT: u64 = 1 << 20;
 ///
 /// Everything that is wrong in any of the sources; a file that can't be read does not hide the others' errors.
 pub fn load(flags: &ConfigFlags) -> Result<Resolved, ConfigErrors> {
-    let env = |name: &str| std::env::var_os(name);
+    let env = |name: &str| std::env::var_os(name).filter(|text| !text.is_empty());
     let uid = rustix::process::geteuid().as_raw();
     match find_file(flags, env(FILE_ENV)) {
-        Ok(file) => resolve(flags, &env, file.as_ref(), uid),
+        Ok(file) => {
+            let mut resolved = resolve(flags, &env, file.as_ref(), uid)?;
+            let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+            resolved.warnings.extend(warning::unknown_variables(names));
+            Ok(resolved)
+        }
         Err(error) => Err(ConfigErrors::preceded_by(error, resolve(flags, &env, None, uid).err())),
     }
 }
@@ -35,14 +40,6 @@ fn find_file(flags: &ConfigFlags, variable: Option<OsString>) -> Result<Option<C
         return read_file(path).map(Some);
     }
     if let Some(path) = variable {
-        if path.is_empty() {
-            return Err(ConfigError::Refused {
-                key: "config",
-                from: Source::Environment(FILE_ENV),
-                refusal: Refusal::Empty,
-                range: "the path of a file".to_owned(),
-            });
-        }
         return read_file(Path::new(&path)).map(Some);
     }
     match read_file(Path::new(DEFAULT_FILE)) {

@@ -3,13 +3,17 @@
 
 use std::ffi::OsString;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::Config;
 use crate::config::error::{ConfigError, ConfigErrors};
 use crate::config::file::{self, ConfigFile};
 use crate::config::flags::ConfigFlags;
+use crate::config::form::truth;
 use crate::config::setting::{RayMeaning, Setting};
 use crate::config::source::{Given, Source};
 use crate::config::table::SETTINGS;
+use crate::config::warning::{self, Warning};
 
 /// A value in effect, as `monitor config` shows it.
 #[derive(Debug)]
@@ -35,6 +39,8 @@ pub struct Resolved {
     pub settings: Vec<Effective>,
     /// The file that was read, which may have rules in it.
     pub file: Option<ConfigFile>,
+    /// What is allowed and hardly meant.
+    pub warnings: Vec<Warning>,
 }
 
 impl Resolved {
@@ -45,6 +51,34 @@ impl Resolved {
             .iter()
             .any(|effective| effective.setting.key == key && effective.source != Source::Default)
     }
+
+    /// The values with their sources as others are told them.
+    #[must_use]
+    pub fn shown(&self) -> Vec<Shown> {
+        let shown = |row: &Effective| Shown {
+            key: row.setting.key.to_owned(),
+            value: row.json.clone(),
+            text: row.text.clone(),
+            source: row.source.to_string(),
+            note: row.note.clone(),
+        };
+        self.settings.iter().map(shown).collect()
+    }
+}
+
+/// A value in effect, as `monitor config` prints it and a running agent answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// The setting.
+    pub key: String,
+    /// For programs.
+    pub value: serde_json::Value,
+    /// For people.
+    pub text: String,
+    /// Who gave it.
+    pub source: String,
+    /// What else one should know.
+    pub note: Option<String>,
 }
 
 /// Decides each setting. Pure: `env` looks up a variable, `uid` is the effective user, whose defaults apply.
@@ -59,16 +93,19 @@ pub fn resolve(
     uid: u32,
 ) -> Result<Resolved, ConfigErrors> {
     let (entries, mut errors) = file.map(file::entries).unwrap_or_default();
+    // A variable that is set to nothing is not set.
+    let env = |name: &str| env(name).filter(|text| !text.is_empty());
     let mut config = Config::defaults(uid, env("XDG_RUNTIME_DIR").as_deref());
     let mut settled = Vec::with_capacity(SETTINGS.len());
     for setting in SETTINGS {
         let mut candidates = from_file(setting, file, &entries);
-        candidates.extend(from_environment(setting, env));
+        candidates.extend(from_environment(setting, &env));
         candidates.extend(flags.given(setting).map(|given| (Source::Flag(setting.flag), given)));
         settled.push((setting, settle(setting, candidates, &mut config, &mut errors)));
     }
     guard_something(&mut config, &mut settled, &mut errors);
-    let settings = settled
+    let warnings = warning::of(&config);
+    let settings: Vec<Effective> = settled
         .into_iter()
         .map(|(setting, (source, note))| Effective {
             json: setting.field.json(&config),
@@ -78,7 +115,7 @@ pub fn resolve(
             note,
         })
         .collect();
-    ConfigErrors::unless_empty(errors, Resolved { config, settings, file: file.cloned() })
+    ConfigErrors::unless_empty(errors, Resolved { config, settings, file: file.cloned(), warnings })
 }
 
 /// Checks a file by itself, whatever flags and environment say, and returns how many settings it makes.
@@ -180,10 +217,10 @@ impl RayMeaning {
     fn translate(self, text: OsString) -> Given {
         match self {
             Self::Same => Given::Text(text),
-            Self::PolicyByGroup => match text.to_str() {
-                Some("true" | "1") => Given::Text("group_by_owner".into()),
-                Some("false" | "0") => Given::Text("by_time".into()),
-                Some(_) | None => Given::Text(text),
+            Self::PolicyByGroup => match text.to_str().and_then(truth) {
+                Some(true) => Given::Text("group_by_owner".into()),
+                Some(false) => Given::Text("by_time".into()),
+                None => Given::Text(text),
             },
         }
     }

@@ -62,6 +62,8 @@ pub(super) trait Field: Sync {
     fn shape(&self) -> Shape;
     /// What is allowed.
     fn range(&self) -> String;
+    /// The words that it takes, where it takes only those.
+    fn words(&self) -> Vec<&'static str>;
     /// Reads `given` into the field.
     ///
     /// # Errors
@@ -88,6 +90,10 @@ impl<F: Form> Field for At<F> {
 
     fn range(&self) -> String {
         self.form.range()
+    }
+
+    fn words(&self) -> Vec<&'static str> {
+        self.form.words()
     }
 
     fn set(&self, config: &mut Config, given: &Given) -> Result<(), Refusal> {

@@ -55,7 +55,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "min-memory-free",
         env: "MONITOR_MIN_MEMORY_FREE",
         ray: &[same("RAY_min_memory_free_bytes")],
-        doc: "Kill nobody while at least this much memory is free, whatever usage_threshold says. In bytes.",
+        doc: "Kill nobody while at least this much memory is free, whatever usage_threshold says. In bytes. It is meant \
+              for the node: a domain that is not larger than this is guarded by usage_threshold alone.",
         field: at!(min_memory_free, Or(UNSET, Size { min: 0 })),
     },
     Setting {
@@ -110,7 +111,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "count-swap",
         env: "MONITOR_COUNT_SWAP",
         ray: &[same("RAY_count_swap_in_memory_monitor")],
-        doc: "Count swap as memory, both in the total and in the usage.",
+        doc: "Count swap as memory, both in the total and in the usage. Swap that a limit allows and the host does not \
+              have is not counted.",
         field: at!(count_swap, Switch),
     },
     Setting {
@@ -237,7 +239,8 @@ pub static SETTINGS: &[Setting] = &[
         env: "MONITOR_CGROUPS",
         ray: &[],
         doc: "Guard these cgroups, and the limited ones inside them, instead of the node. Paths begin at the root of the \
-              memory controller's hierarchy. The flag may be repeated; the variable separates paths by colons.",
+              memory controller's hierarchy. A cgroup that does not exist yet is waited for. The flag may be repeated; \
+              the variable separates paths by colons: one before a slash, unless a backslash stands before it.",
         field: at!(cgroups, Cgroups),
     },
     Setting {

@@ -80,7 +80,14 @@ const NOT_A_SWITCH: &[(&str, &str)] = &[
     ("2", "\"2\" is not true or false"),
     ("-1", "\"-1\" is not true or false"),
 ];
-const SWITCH: &[(&str, &str)] = &[("true", "true"), ("1", "true"), ("0", "false"), ("false", "false")];
+const SWITCH: &[(&str, &str)] = &[
+    ("true", "true"),
+    ("True", "true"),
+    ("1", "true"),
+    ("0", "false"),
+    ("false", "false"),
+    ("FALSE", "false"),
+];
 const NOT_A_PATH: &[(&str, &str)] = &[("", "it is empty"), ("a\0b", "\"a\\0b\" is not a path")];
 
 const ROWS: &[Row] = &[
@@ -170,7 +177,14 @@ const ROWS: &[Row] = &[
     ("node", &[("true", "true"), ("1", "true")], NOT_A_SWITCH),
     (
         "cgroups",
-        &[("/", "/"), ("/box", "/box"), ("/a:/b/c", "/a:/b/c")],
+        &[
+            ("/", "/"),
+            ("/box", "/box"),
+            ("/a:/b/c", "/a:/b/c"),
+            ("/pods.slice:cri:1a:/b", "/pods.slice:cri:1a:/b"),
+            ("/a\\:/b", "/a\\:/b"),
+            ("/dev-\\x2d.mount:/c\\:", "/dev-\\x2d.mount:/c\\:"),
+        ],
         &[
             ("", "it is empty"),
             ("/a:", "it is empty"),
@@ -223,9 +237,15 @@ fn each_key_takes_its_range_and_refuses_the_rest_with_key_source_and_range() {
             assert_eq!(row.source, Source::Environment(setting.env));
         }
         for (given, reason) in *bad {
-            let Err(errors) = from_variable(setting.env, given) else { panic!("{key} took {given:?}") };
+            // A variable that is set to nothing is not set; a flag says what it says.
+            let (result, place) = if given.is_empty() {
+                let flags = ConfigFlags::default().with(key, Given::Text(OsString::new()));
+                (resolve_with(&flags, &[], None), format!("flag --{}: {key}: ", setting.flag))
+            } else {
+                (from_variable(setting.env, given), format!("environment {}: {key}: ", setting.env))
+            };
+            let Err(errors) = result else { panic!("{key} took {given:?}") };
             let message = errors.to_string();
-            let place = format!("environment {}: {key}: ", setting.env);
             assert!(message.starts_with(&place), "{message}");
             assert!(message.contains(reason), "{key} {given:?}: {message}");
             assert!(message.ends_with(&format!("; allowed: {}", setting.range())), "{message}");
@@ -293,11 +313,43 @@ fn rays_names_of_the_policy_are_understood() {
         ("RAY_worker_killing_policy_by_group", "1", PolicyName::GroupByOwner),
         ("RAY_worker_killing_policy_by_group", "false", PolicyName::ByTime),
         ("RAY_worker_killing_policy_by_group", "0", PolicyName::ByTime),
+        ("RAY_worker_killing_policy_by_group", "True", PolicyName::GroupByOwner),
+        ("RAY_worker_killing_policy_by_group", "False", PolicyName::ByTime),
     ] {
         assert_eq!(from_variable(name, given).unwrap().config.policy, policy, "{name}={given}");
     }
     let message = from_variable("RAY_worker_killing_policy_by_group", "maybe").unwrap_err().to_string();
     assert!(message.contains("RAY_worker_killing_policy_by_group: policy: \"maybe\""), "{message}");
+}
+
+#[test]
+fn rays_switches_are_understood_as_python_writes_them() {
+    let config = from_variable("RAY_count_swap_in_memory_monitor", "True").unwrap().config;
+    assert!(config.count_swap);
+}
+
+#[test]
+fn a_variable_that_is_set_to_nothing_is_not_set() {
+    for setting in SETTINGS {
+        for name in setting.ray.iter().map(|ray| ray.name).chain([setting.env]) {
+            let resolved = from_variable(name, "").unwrap();
+            assert_eq!(effective(&resolved, setting.key).source, Source::Default, "{name}");
+        }
+    }
+    let variables = [("MONITOR_REFRESH_MS", ""), ("RAY_memory_monitor_refresh_ms", "7")];
+    let resolved = resolve_with(&ConfigFlags::default(), &variables, None).unwrap();
+    assert_eq!(effective(&resolved, "refresh_ms").text, "7", "the weaker one counts");
+}
+
+#[test]
+fn paths_in_a_variable_may_have_colons() {
+    let paths = |value| from_variable("MONITOR_CGROUPS", value).unwrap().config.cgroups;
+    assert_eq!(paths("/a:/b"), [PathBuf::from("/a"), PathBuf::from("/b")]);
+    assert_eq!(paths("/p:cri:1:/b"), [PathBuf::from("/p:cri:1"), PathBuf::from("/b")]);
+    assert_eq!(paths(r"/a\:/b"), [PathBuf::from("/a:/b")]);
+    assert_eq!(paths(r"/a\\:/b"), [PathBuf::from(r"/a\"), PathBuf::from("/b")]);
+    assert_eq!(paths(r"/d\x2d1"), [PathBuf::from(r"/d\x2d1")]);
+    assert!(from_variable("MONITOR_CGROUPS", "/a:b/../c").is_err());
 }
 
 #[test]
@@ -331,7 +383,7 @@ fn cgroups_take_the_place_of_the_node_unless_it_is_asked_for() {
 fn all_errors_are_listed_also_those_of_overridden_sources() {
     let flags = ConfigFlags::default().with("refresh_ms", Given::Text("x".into()));
     let variables =
-        [("MONITOR_REFRESH_MS", "y"), ("RAY_memory_monitor_refresh_ms", "z"), ("MONITOR_GEAR", "")];
+        [("MONITOR_REFRESH_MS", "y"), ("RAY_memory_monitor_refresh_ms", "z"), ("MONITOR_GEAR", "far")];
     let file = file("gear = 1\nrefresh_ms = -5\nnonsense = 1\n");
     let errors = resolve_with(&flags, &variables, Some(&file)).unwrap_err();
     let places: Vec<String> =

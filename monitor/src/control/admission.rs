@@ -79,7 +79,7 @@ impl Books {
 pub(super) fn weight(op: &Op) -> u32 {
     match op {
         Op::Unregister { .. } | Op::SetIdle { .. } | Op::GiveWay => 1,
-        Op::Status | Op::Metrics | Op::Watch => 2,
+        Op::Status | Op::Config | Op::Metrics | Op::Watch => 2,
         // Looks for the process's descendants in all of /proc.
         Op::Register(_) => 5,
         Op::Workers | Op::Kills | Op::Report { .. } => 10,

@@ -33,7 +33,7 @@ pub struct Status {
     pub kills: bool,
     /// Whether it only says whom it would kill.
     pub dry_run: bool,
-    /// Above its threshold a domain is relieved: killing is on, and the self-test showed that it works.
+    /// Above its threshold a domain is relieved: there is one, killing is on, and the self-test showed that it works.
     pub protects: bool,
     /// What the agent did to survive, and what was refused.
     pub survival: Vec<Step>,

@@ -53,6 +53,8 @@ pub enum Op {
     },
     /// The agent, its probes and its domains. Answer: a [`Status`](super::answers::Status).
     Status,
+    /// The settings that the agent works with. Answer: a list of `config::Shown`.
+    Config,
     /// The agent's numbers. Answer: OpenMetrics text, as one string.
     Metrics,
     /// The registered workers. Answer: a list of `WorkerView`.
@@ -143,6 +145,9 @@ pub struct Registered {
     /// The agent lives inside a `monitor run`, and ends with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub in_process: bool,
+    /// What whoever started it should know, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<String>,
 }
 
 /// A line from the agent that answers a call.

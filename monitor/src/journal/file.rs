@@ -43,7 +43,7 @@ impl Output {
     pub(super) fn open(path: &Path, most_of_both: u64) -> Result<(Self, u64), WriteError> {
         let fail = |step| move |source| WriteError::Io { step, path: path.to_owned(), source };
         if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory).map_err(fail("make the directory of"))?;
+            trusted_file::directories(directory).map_err(fail("make the directory of"))?;
         }
         let mut file = trusted_file::append(path).map_err(fail("open"))?;
         lock(&file, path)?;

@@ -109,7 +109,7 @@ impl DomainReader {
                 }
             }
             Scope::Cgroup { cgroup, host_swap } => {
-                // Kept as it is: an unknown SwapTotal matters only where the cgroup's own limit is none.
+                // Kept as it is: an unknown SwapTotal matters only where the cgroup's own limit allows swap.
                 let swap = host_swap.as_mut().map(|meminfo| match meminfo {
                     Ok(meminfo) => meminfo.read_swap(buffer).map(|swap| swap.total),
                     Err(error) => Err(error.clone()),
@@ -233,13 +233,26 @@ fn v1_total(
         return Ok((ram, Swap::NotCounted));
     }
     Ok(match (files.memsw_limit_in_bytes(buffer)?, ram) {
-        (Limit::At(total), Limit::At(_) | Limit::Unlimited) => (Limit::At(total), Swap::Counted),
+        // All of it may be memory.
+        (Limit::At(both), Limit::Unlimited) => (Limit::At(both), Swap::Counted),
+        // The limit on both, less that on memory, is what may be swapped out.
+        (Limit::At(both), Limit::At(most)) if both > most => {
+            let swap = allowed(both.saturating_sub(most), host_swap)?;
+            (Limit::At(most.saturating_add(swap)), Swap::Counted)
+        }
+        (Limit::At(both), Limit::At(_)) => (Limit::At(both), Swap::Counted),
         // Memory limited, swap not: all of the host's swap may be used, as with v2's "max".
         (Limit::Unlimited, Limit::At(most)) => {
             (Limit::At(most.saturating_add(host_swap.clone()?)), Swap::Counted)
         }
         (Limit::Unlimited, Limit::Unlimited) => (ram, Swap::Counted),
     })
+}
+
+/// What a limit on swap leaves to a cgroup: swap that the host does not have is no memory.
+fn allowed(limit: Bytes, host_swap: &Result<Bytes, ReadError>) -> Result<Bytes, ReadError> {
+    // Without any, whatever the host has.
+    if limit == Bytes(0) { Ok(limit) } else { Ok(limit.min(host_swap.clone()?)) }
 }
 
 /// v2 counts swap apart from memory.
@@ -251,7 +264,7 @@ fn v2_total(
 ) -> Result<(Limit, Swap), ReadError> {
     let Limit::At(most) = ram else { return Ok((ram, Swap::Counted)) };
     let swap = match files.memory_swap_max(buffer)? {
-        SwapLimit::At(swap) => swap,
+        SwapLimit::At(swap) => allowed(swap, host_swap)?,
         SwapLimit::Unlimited => host_swap.clone()?,
     };
     Ok((Limit::At(most.saturating_add(swap)), Swap::AtMost(swap)))

@@ -1,6 +1,8 @@
 //! Where the memory controller's cgroups are: which hierarchy, which cgroup a process is in, which of its
 //! ancestors have a limit, and the kernel's id of a cgroup. Reads no usage. Cold path: it may allocate.
 
+mod namespace;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -40,6 +42,9 @@ pub struct Hierarchy {
     /// Where the mount's root lies, in the paths that PROCFS/PID/cgroup uses. `/` unless a container's mount
     /// shows a part only, or (with `..` in it) more than the container's own cgroup namespace.
     mounted: PathBuf,
+    /// Where in the mount the root of this process's cgroup namespace lies, if the mount shows more than the namespace
+    /// and it could be found: those names are in no file.
+    namespace: Option<CgroupPath>,
     /// v2: `cgroup.controllers` of the root lists `memory`.
     listed: bool,
 }
@@ -87,7 +92,10 @@ impl Hierarchy {
             // No mount point: a directory made by hand, or a mount we cannot see. Nothing to take off then;
             // a path that does not fit is found missing.
             .unwrap_or_else(|| "/".into());
-        Self { version, root, mounted, listed }
+        let own = std::fs::read(procfs.join("self/cgroup")).unwrap_or_default();
+        let namespace = listed_path(&own, version, MEMORY)
+            .and_then(|own| namespace::root_in(&root, &mounted, own, std::process::id()));
+        Self { version, root, mounted, namespace, listed }
     }
 
     /// v1 or v2.
@@ -142,12 +150,7 @@ impl Hierarchy {
             path: file.as_path().into(),
             cgroup: String::from_utf8_lossy(listed).into(),
         };
-        let relative =
-            Path::new(OsStr::from_bytes(listed)).strip_prefix(&self.mounted).map_err(|_| outside())?;
-        if relative.components().any(|part| matches!(part, Component::ParentDir)) {
-            return Err(outside());
-        }
-        let rooted = Path::new("/").join(relative);
+        let rooted = self.in_mount(Path::new(OsStr::from_bytes(listed))).ok_or_else(outside)?;
         let cgroup = CgroupPath::new(rooted.as_os_str()).map_err(|_| ReadError::Malformed {
             path: file.as_path().into(),
             key: Some(key),
@@ -158,6 +161,17 @@ impl Hierarchy {
             return Err(ReadError::Gone { path: self.dir(&cgroup).as_path().into() });
         }
         Ok(cgroup)
+    }
+
+    /// Where a cgroup of PROCFS/PID/cgroup, which goes by this process's cgroup namespace, lies in the mount. `None`:
+    /// outside of it, or nobody knows.
+    fn in_mount(&self, listed: &Path) -> Option<PathBuf> {
+        let climbs = |path: &Path| path.components().any(|part| matches!(part, Component::ParentDir));
+        match listed.strip_prefix(&self.mounted) {
+            Ok(relative) if !climbs(relative) => return Some(Path::new("/").join(relative)),
+            Ok(_) | Err(_) => {}
+        }
+        namespace::resolve(self.namespace.as_ref()?, listed)
     }
 
     /// The cgroup that memory of a process in `cgroup` is charged to: itself, or where the controller is not

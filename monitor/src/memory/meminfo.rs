@@ -1,5 +1,6 @@
 //! The host's memory: PROCFS/meminfo (Documentation/filesystems/proc.rst). No other file, no domain logic.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::error::{Defect, Flaw, ReadError};
@@ -35,8 +36,11 @@ impl Meminfo {
 /// The node's memory in bytes. Invariant: `ram_used <= ram_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct HostMemory {
+    /// Without the huge pages.
     pub(super) ram_total: Bytes,
     pub(super) ram_used: Bytes,
+    /// Reserved: nobody could give them back, whether they are in use or not.
+    pub(super) huge_pages: Bytes,
     /// `None`: swap is not counted.
     pub(super) swap: Option<HostSwap>,
 }
@@ -75,8 +79,17 @@ impl HostMemory {
                 Defect::Impossible("more memory is available than there is"),
             ));
         }
+        let (from, huge_pages) = huge_pages(text)?;
+        if huge_pages >= total {
+            return Err(Flaw::Malformed(
+                Some(from),
+                Defect::Impossible("all memory and more is reserved as huge pages"),
+            ));
+        }
+        let ram_total = total.saturating_sub(huge_pages);
         let swap = count_swap.then(|| HostSwap::parse(text)).transpose()?;
-        Ok(Self { ram_total: total, ram_used: total.saturating_sub(available), swap })
+        // While the pool of huge pages grows, its pages can be counted in both.
+        Ok(Self { ram_total, ram_used: ram_total.saturating_sub(available), huge_pages, swap })
     }
 
     /// The node as a domain, when no cgroup limits it further.
@@ -87,8 +100,32 @@ impl HostMemory {
             }
             None => (self.ram_total, self.ram_used),
         };
-        Reading::new(total, used, Source::Meminfo)
+        Reading { huge_pages: self.huge_pages, ..Reading::new(total, used, Source::Meminfo) }
     }
+}
+
+/// Bytes that are reserved as huge pages; `None`: not known. A cold path.
+pub(super) fn reserved(procfs: &Path) -> Option<Bytes> {
+    huge_pages(&std::fs::read(procfs.join("meminfo")).ok()?).ok().map(|(_, bytes)| bytes)
+}
+
+/// Bytes of the reserved huge pages of the text of a meminfo, of all sizes where the kernel says so (since 4.16), and the
+/// key that says it; of a kernel without huge pages 0.
+fn huge_pages(text: &[u8]) -> Result<(&'static str, Bytes), Flaw> {
+    const HUGETLB: &str = "Hugetlb";
+    const PAGES: &str = "HugePages_Total";
+    let [all, pages, size] = parse::values(text, b':', [HUGETLB, PAGES, "Hugepagesize"])?;
+    if let Some(all) = optional(HUGETLB, all)? {
+        return Ok((HUGETLB, all));
+    }
+    let Some(pages) = pages else { return Ok((PAGES, Bytes(0))) };
+    let malformed = |what| Flaw::Malformed(Some(PAGES), what);
+    let pages = parse::number(pages.trim_ascii_start()).map_err(malformed)?;
+    if pages == 0 {
+        return Ok((PAGES, Bytes(0)));
+    }
+    let bytes = pages.checked_mul(required("Hugepagesize", size)?.0);
+    bytes.map(|bytes| (PAGES, Bytes(bytes))).ok_or(malformed(Defect::TooLarge))
 }
 
 impl HostSwap {
@@ -133,7 +170,8 @@ mod tests {
 
     const GOOD: &str = "MemTotal:       1000 kB\nMemFree:         100 kB\nMemAvailable:    400 kB\n\
         Buffers:          50 kB\nCached:          150 kB\nSwapCached:        7 kB\n\
-        SwapTotal:       500 kB\nSwapFree:        200 kB\nHugePages_Total:       3\n";
+        SwapTotal:       500 kB\nSwapFree:        200 kB\nHugePages_Total:       0\n\
+        Hugepagesize:    100 kB\n";
 
     fn reading(text: &str, count_swap: bool) -> Result<(u64, u64), Flaw> {
         let reading = HostMemory::parse(text.as_bytes(), count_swap)?.reading();
@@ -188,9 +226,56 @@ mod tests {
     #[case::total_zero("1000 kB", "0 kB", "MemTotal")]
     #[case::available_above_total("400 kB", "1001 kB", "MemAvailable")]
     #[case::swap_free_above_total("200 kB", "501 kB", "SwapFree")]
+    #[case::all_is_huge_pages("HugePages_Total:       0", "Hugetlb: 1000 kB", "Hugetlb")]
     fn impossible(#[case] from: &str, #[case] to: &str, #[case] bad: &'static str) {
         let flaw = reading(&GOOD.replace(from, to), true).unwrap_err();
         assert!(matches!(flaw, Flaw::Malformed(Some(key), Defect::Impossible(_)) if key == bad), "{flaw:?}");
+    }
+
+    #[rstest]
+    #[case::kernels_since_4_16(
+        "HugePages_Total:       0\n",
+        "HugePages_Total:       1\nHugetlb: 300 kB\n",
+        300,
+        300
+    )]
+    #[case::older_kernels("HugePages_Total:       0\n", "HugePages_Total:       3\n", 300, 300)]
+    #[case::kernels_without("HugePages_Total:       0\nHugepagesize:    100 kB\n", "", 0, 600)]
+    #[case::a_pool_that_grows_meanwhile("HugePages_Total:       0\n", "Hugetlb: 700 kB\n", 700, 0)]
+    fn reserved_huge_pages_are_neither_total_nor_used(
+        #[case] from: &str,
+        #[case] to: &str,
+        #[case] huge: u64,
+        #[case] used: u64,
+    ) {
+        let host = HostMemory::parse(GOOD.replace(from, to).as_bytes(), false).unwrap();
+        assert_eq!(host.huge_pages, Bytes(huge * 1024));
+        let reading = host.reading();
+        assert_eq!(
+            (reading.total, reading.used, reading.huge_pages),
+            (Bytes((1000 - huge) * 1024), Bytes(used * 1024), Bytes(huge * 1024))
+        );
+    }
+
+    #[rstest]
+    #[case::no_unit("Hugetlb: 300\n", "Hugetlb", Defect::NoUnit)]
+    #[case::word("Hugetlb: many kB\n", "Hugetlb", Defect::NotANumber)]
+    #[case::cut_off("Hugetlb:", "Hugetlb", Defect::Empty)]
+    #[case::pages("HugePages_Total: x\nHugepagesize: 4 kB\n", "HugePages_Total", Defect::NotANumber)]
+    #[case::too_many(
+        "HugePages_Total: 9223372036854775807\nHugepagesize: 4 kB\n",
+        "HugePages_Total",
+        Defect::TooLarge
+    )]
+    fn malformed_huge_pages(#[case] lines: &str, #[case] key: &'static str, #[case] what: Defect) {
+        let text = GOOD.replace("HugePages_Total:       0\nHugepagesize:    100 kB\n", lines);
+        assert_eq!(reading(&text, false), Err(Flaw::Malformed(Some(key), what)));
+    }
+
+    #[test]
+    fn huge_pages_without_their_size_are_unknown() {
+        let text = GOOD.replace("HugePages_Total:       0\nHugepagesize:    100 kB", "HugePages_Total: 1");
+        assert_eq!(reading(&text, false), Err(Flaw::Missing("Hugepagesize")));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::meminfo;
 use super::process::{self, ProcessMemory};
 use super::{CgroupPath, Hierarchy, ReadError};
 use crate::printable::is_hidden;
@@ -46,6 +47,9 @@ pub struct Users {
     pub top: Vec<User>,
     /// False if time ran out: some processes were not looked at, or only their RSS was.
     pub complete: bool,
+    /// Of the node: huge pages that are reserved, which no process can give back. Null: of a cgroup, or not known.
+    #[serde(default)]
+    pub huge_pages: Option<Bytes>,
 }
 
 /// The `count` largest processes: all that PROCFS shows, or those in a cgroup and below it.
@@ -105,7 +109,8 @@ pub fn top(
     }
     top.sort_unstable_by_key(|user| (std::cmp::Reverse(user.memory), user.pid));
     top.truncate(count);
-    Ok(Users { top, complete })
+    let huge_pages = if within.is_none() { meminfo::reserved(procfs) } else { None };
+    Ok(Users { top, complete, huge_pages })
 }
 
 /// What the processes of the node, or of a cgroup and those below it, hold privately, less those that are left out

@@ -86,6 +86,7 @@ fn report() -> Report {
             command: "python load.py".to_owned(),
         }],
         complete: false,
+        huge_pages: None,
     };
     Report { users: Some(users), freed: Some(Bytes(190)), ..Report::new(&decision(), record()) }
 }
@@ -93,6 +94,15 @@ fn report() -> Report {
 #[test]
 fn a_report_says_all_that_is_known_of_a_kill() {
     insta::assert_snapshot!(report());
+}
+
+#[test]
+fn reserved_huge_pages_are_named_beside_the_top_users() {
+    let mut report = report();
+    for (huge, said) in [(None, false), (Some(Bytes(0)), false), (Some(Bytes(720 << 30)), true)] {
+        report.users.as_mut().unwrap().huge_pages = huge;
+        assert_eq!(report.to_string().contains("Reserved huge pages: 720.0 GiB"), said, "{report}");
+    }
 }
 
 #[test]

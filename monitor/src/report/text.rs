@@ -161,7 +161,16 @@ impl Report {
             let memory = user.memory.to_string();
             let pid = user.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
             writeln!(f, "  {pid:>8}  {memory:>10}  {}{killed}", printable(&user.command))
-        })
+        })?;
+        match users.huge_pages {
+            Some(huge) if huge > Bytes(0) => {
+                writeln!(
+                    f,
+                    "Reserved huge pages: {huge}, left out of total and usage; killing frees none of them"
+                )
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::reach::Socket;
 use crate::agent::{self, Role};
-use crate::config::{self, Config, ConfigFlags};
+use crate::config::{self, ConfigFlags, Resolved};
 use crate::control::client::Client;
 use crate::control::listen::Access;
 use crate::control::listener::Listener;
@@ -17,12 +17,19 @@ use crate::worker::WorkerId;
 
 /// Why no agent can be started inside this process.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "no agent listens on {socket}, and none can be started here: {why}; start `monitor agent`, or run as root"
-)]
+#[error("no agent listens on {socket}, and none can be started here: {why}; {}", remedy())]
 pub struct NoInProcessAgent {
     socket: PathBuf,
     why: String,
+}
+
+/// What to do. Root has no more rights to get: what is in its way is the place, as a read-only /run.
+fn remedy() -> &'static str {
+    if rustix::process::geteuid().is_root() {
+        "start `monitor agent`, or name a socket in a directory that can be written: MONITOR_SOCKET=PATH"
+    } else {
+        "start `monitor agent`, or run as root"
+    }
 }
 
 /// An agent inside this process. It stops when this is dropped.
@@ -46,8 +53,8 @@ pub(super) async fn start(
     if asked.named {
         flags = flags.and("socket", &asked.path);
     }
-    let config = config::load(&flags).map_err(|errors| impossible(errors.to_string()))?.config;
-    let socket = config.socket.clone();
+    let resolved = config::load(&flags).map_err(|errors| impossible(errors.to_string()))?;
+    let socket = resolved.config.socket.clone();
     // A user's own agent listens elsewhere than root's.
     if socket != asked.path
         && let Ok(client) = Client::connect(&socket).await
@@ -59,7 +66,7 @@ pub(super) async fn start(
     let stop = shutdown.clone();
     let thread = std::thread::Builder::new()
         .name("agent".to_owned())
-        .spawn(move || serve(config, last, stop, ready))
+        .spawn(move || serve(resolved, last, stop, ready))
         .map_err(|error| impossible(error.to_string()))?;
     let agent = InProcessAgent { shutdown, thread: Some(thread) };
     let failed = match started.await {
@@ -80,7 +87,7 @@ pub(super) async fn start(
 
 /// The thread. Tells through `ready` that it serves, or why it does not.
 fn serve(
-    config: Config,
+    resolved: Resolved,
     last: Option<WorkerId>,
     shutdown: CancellationToken,
     ready: oneshot::Sender<Result<(), String>>,
@@ -95,9 +102,11 @@ fn serve(
     let result = (|| {
         let runtime = agent::runtime()?;
         runtime.block_on(async {
+            let config = &resolved.config;
             let access = Access::of(config.socket_group.as_deref())?;
             let listener = Listener::open(&config.socket, access)?;
-            agent::serve(config, listener, shutdown, None, Role::InProcess { last }, || tell(Ok(()))).await?;
+            let role = Role::InProcess { last };
+            agent::serve(resolved, listener, shutdown, None, role, || tell(Ok(()))).await?;
             anyhow::Ok(())
         })
     })();

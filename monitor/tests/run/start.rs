@@ -96,6 +96,35 @@ async fn a_command_that_cannot_be_run_is_not_retried() {
 }
 
 #[tokio::test]
+async fn a_variable_that_is_set_to_nothing_names_no_owner_and_a_misspelt_one_is_warned_of() {
+    let mut stage = Stage::new();
+    let mut command = stage.command(&["--", "true"]);
+    command.env("MONITOR_WORKER_ID", "").env("MONITOR_OOM_RETRY", "0").env("MONITOR_GARDEN_SHED", "1");
+    let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let (_, register) = stage.agent.register(1).await;
+    let owner = register.owner.unwrap();
+    assert!(owner.ends_with(&format!(" {}", std::process::id())), "{owner}: whoever started it");
+    let output = output(child).await;
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        stderr(&output),
+        "monitor: warning: environment MONITOR_OOM_RETRY: no such variable; did you mean MONITOR_OOM_RETRIES?\n"
+    );
+}
+
+#[tokio::test]
+async fn what_the_agent_says_of_a_worker_is_passed_on_as_printable_text() {
+    let mut stage = Stage::new();
+    let child = stage.run(&[], "exit 0");
+    let call = stage.agent.call().await;
+    call.answer(Ok(json!({"worker": "w1", "notice": "the node alone guards \u{1b}[2J this"})));
+    let output = output(child).await;
+    assert_eq!(output.status.code(), Some(0));
+    let said = stderr(&output);
+    assert!(said.starts_with("monitor: the node alone guards ") && !said.contains('\u{1b}'), "{said:?}");
+}
+
+#[tokio::test]
 async fn a_command_may_run_unguarded_until_an_agent_is_there() {
     let files = tempfile::tempdir().unwrap();
     let socket = files.path().join("monitor.sock");

@@ -11,7 +11,7 @@ use super::settings::Settings;
 use super::{Domain, Engine, KillRecord};
 use crate::prelude::*;
 use crate::snapshot::{self, Answer, Verdict};
-use crate::threshold::{Threshold, ThresholdError};
+use crate::threshold::ThresholdError;
 use crate::units::{Bytes, Nanos};
 use crate::worker::{Activity, Candidate, Kind, WorkerId};
 
@@ -108,10 +108,7 @@ impl Decision {
     /// # Errors
     /// The settings and the total give no threshold: the inputs are not those of a decision.
     pub fn again(&self) -> Result<Answer, ThresholdError> {
-        let line = Threshold {
-            usage_threshold: self.settings.usage_threshold,
-            min_memory_free: self.settings.min_memory_free,
-        };
+        let line = self.settings.threshold();
         let mut roster = self.settings.roster();
         for input in &self.candidates {
             roster.insert(input.candidate());

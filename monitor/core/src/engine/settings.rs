@@ -121,6 +121,15 @@ impl Settings {
         self.brake && self.kills() && !self.dry_run
     }
 
+    /// Where the line of a domain is.
+    #[must_use]
+    pub fn threshold(&self) -> crate::threshold::Threshold {
+        crate::threshold::Threshold {
+            usage_threshold: self.usage_threshold,
+            min_memory_free: self.min_memory_free,
+        }
+    }
+
     /// The policy with its options.
     #[must_use]
     pub fn policy(&self) -> Policy {

@@ -10,7 +10,7 @@ use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::WorkerId;
 
 /// A domain in `status`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct DomainView {
     /// `node` or `cgroup:PATH`.
     pub domain: String,
@@ -42,6 +42,12 @@ pub struct DomainView {
     /// no hot hook. The engine does not know.
     #[serde(default)]
     pub uncounted: Option<String>,
+    /// Huge pages that are reserved, which the node's total leaves out. The core does not know.
+    #[serde(default)]
+    pub huge_pages: Option<Bytes>,
+    /// What else there is to know of it. The core does not know.
+    #[serde(default)]
+    pub note: Option<String>,
 }
 
 /// A worker in `workers`.

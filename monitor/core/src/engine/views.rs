@@ -38,6 +38,8 @@ impl Engine {
                     gear,
                     gear_why,
                     uncounted: None,
+                    huge_pages: None,
+                    note: None,
                 }
             })
             .collect()

@@ -68,7 +68,12 @@ impl Registrar<'_> {
         let uid = uid.unwrap_or(0);
         let busy = |why| Refusal::new(RefusalCode::Busy, None, why);
         self.workers.registry.room_for_worker(uid).map_err(busy)?;
-        let cgroup = self.domains.cgroup_of(pid).map_err(|error| of_read(pid, &error))?;
+        let (cgroup, notice) = match self.domains.cgroup_of(pid) {
+            Ok(cgroup) => (cgroup, None),
+            // It is no job's fault where the agent's hierarchy is mounted from.
+            Err(error @ ReadError::Outside { .. }) => (None, Some(self.without_cgroup(&error))),
+            Err(error) => return Err(of_read(pid, &error)),
+        };
         self.domains.guard_around(turn, cgroup.as_ref(), uid).map_err(busy)?;
         let domains = self.domains.charged_by(cgroup.as_ref());
         if let Some(outer) = outer {
@@ -105,7 +110,15 @@ impl Registrar<'_> {
             turn.tell(Event::Unregistered { worker });
             return Err(not_yours(pid, caller));
         }
-        Ok(Registered { worker, in_process: self.previous_agent.is_in_process() })
+        Ok(Registered { worker, in_process: self.previous_agent.is_in_process(), notice })
+    }
+
+    /// What is said of a worker whose cgroup the agent cannot see.
+    fn without_cgroup(&self, error: &ReadError) -> String {
+        let guard = if self.domains.charged_by(None).is_empty() { "nothing" } else { "the node alone" };
+        let notice = format!("{error}: {guard} guards this worker, no limit of a cgroup does");
+        tracing::warn!("{notice}");
+        notice
     }
 
     /// A launcher lost the connection and came back. Whose process it is now was checked.
@@ -120,7 +133,8 @@ impl Registrar<'_> {
         let (code, message) = match self.workers.registry.take_over(worker, peer) {
             Ok(()) => {
                 become_idle(turn, worker, register.idle);
-                return Ok(Registered { worker, in_process: self.previous_agent.is_in_process() });
+                let in_process = self.previous_agent.is_in_process();
+                return Ok(Registered { worker, in_process, notice: None });
             }
             Err(NotTaken::Connected) => {
                 (RefusalCode::Duplicate, format!("process {pid} is registered already, as {worker}"))
@@ -165,7 +179,15 @@ fn of_open(error: OpenError) -> Refusal {
         OpenError::Never { .. } => (RefusalCode::Denied, "op.register.pid"),
         OpenError::Broken { .. } => (RefusalCode::Failed, "op.register.pid"),
     };
-    Refusal::new(code, Some(field), error.to_string())
+    let hint = match &error {
+        // No caller has one, and none would ask for one.
+        OpenError::Never { what: "a kernel thread", .. } => {
+            "; the caller is in another pid namespace than the agent, where that number is another process"
+        }
+        OpenError::Another { .. } => ", or the caller is in another pid namespace than the agent",
+        OpenError::Never { .. } | OpenError::Gone(_) | OpenError::Zombie(_) | OpenError::Broken { .. } => "",
+    };
+    Refusal::new(code, Some(field), format!("{error}{hint}"))
 }
 
 fn of_read(pid: Pid, error: &ReadError) -> Refusal {

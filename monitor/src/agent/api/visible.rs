@@ -9,6 +9,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::agent::api::metrics::Metrics;
 use crate::agent::workers::registry::Registry;
+use crate::config;
 use crate::control::answers::Status;
 use crate::control::protocol::{Refusal, RefusalCode, Registered};
 use crate::engine::{Explanation, KillRecord, Note, Release, WorkerView};
@@ -123,6 +124,13 @@ impl Visible for () {
 
 /// The caller's own.
 impl Visible for Registered {
+    fn seen_by(self, _: &Viewer<'_>) -> Option<Self> {
+        Some(self)
+    }
+}
+
+/// What the agent's file, flags and environment say, which are nobody's secrets: no setting is one.
+impl Visible for config::Shown {
     fn seen_by(self, _: &Viewer<'_>) -> Option<Self> {
         Some(self)
     }

@@ -4,7 +4,7 @@
 use monitor_common::{MAX_CELLS, NO_PARENT, NODE_CELL};
 
 use super::{Domains, Found, Guarded, NODE};
-use crate::engine::{DomainId, DomainView};
+use crate::engine::DomainId;
 use crate::kernel::cells::{DomainCells, Tuning};
 use crate::memory::DomainReader;
 
@@ -101,19 +101,9 @@ impl Domains {
     }
 
     /// Why a domain is not counted by the kernel; `None`: it is.
-    fn uncounted(&self, name: &str) -> Option<String> {
+    pub(super) fn uncounted(&self, name: &str) -> Option<String> {
         let entry = self.entries.values().find(|entry| entry.name == name)?;
         entry.cell.as_ref().err().map(ToString::to_string)
-    }
-
-    /// The domains as `status` shows them: as the engine does, with why the kernel does not count one.
-    pub(in crate::agent) fn views(&self, mut views: Vec<DomainView>) -> Vec<DomainView> {
-        if self.shared.is_some() {
-            for view in &mut views {
-                view.uncounted = self.uncounted(&view.domain);
-            }
-        }
-        views
     }
 
     /// Gives a domain a cell.

@@ -100,16 +100,40 @@ impl Domains {
         self.limits.of_workers.get(&worker)
     }
 
-    /// Guards a cgroup that the user named.
+    /// Guards a cgroup that the user named, or waits for it: the rest is guarded meanwhile.
     ///
     /// # Errors
-    /// If there is no memory hierarchy, or no such cgroup in it.
+    /// Nothing can be guarded: there is no memory hierarchy, and the node is not asked for.
     pub(in crate::agent) fn guard_named(
         &mut self,
         turn: &mut Turn<'_>,
         path: &CgroupPath,
     ) -> Result<(), ReadError> {
-        self.guard(turn, path, Asked::ByName)
+        self.scope.name(path);
+        match self.guard(turn, path, Asked::ByName) {
+            Ok(()) => self.scope.found(path),
+            Err(error @ ReadError::NoController { .. }) if !self.scope.has_node() => return Err(error),
+            Err(error) => {
+                let why = match error {
+                    missing if missing.is_missing_file() => "there is no such cgroup".to_owned(),
+                    other => other.to_string(),
+                };
+                if self.scope.wait_for(path, why.clone()) {
+                    tracing::warn!(%why, cgroup = %path, "cannot guard it yet: it is waited for");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for the named cgroups that were not there.
+    fn look_for_awaited(&mut self, turn: &mut Turn<'_>) {
+        for path in self.scope.awaited() {
+            // Without a hierarchy the agent has not started, or it has a node to guard.
+            if self.guard_named(turn, &path).is_ok() && self.is_guarded(&path) {
+                tracing::info!(cgroup = %path, "it is there now, and guarded");
+            }
+        }
     }
 
     /// Guards the cgroups with limits from this one up, if that is asked for, because of a user's worker: all of them, or
@@ -123,8 +147,9 @@ impl Domains {
         cgroup: Option<&CgroupPath>,
         uid: u32,
     ) -> Result<(), String> {
-        let Some(cgroup) = cgroup.filter(|_| self.guards_ancestors) else { return Ok(()) };
-        let limited = self.limited_around(cgroup);
+        let Some(cgroup) = cgroup else { return Ok(()) };
+        let mut limited = self.limited_around(cgroup);
+        limited.retain(|path| self.scope.covers(path));
         let new = limited.iter().filter(|path| !self.is_guarded(path)).count();
         self.find_room(turn, uid, new)?;
         for path in limited {
@@ -151,11 +176,9 @@ impl Domains {
                 self.unguard(turn, domain);
             }
         }
-        if !self.guards_ancestors {
-            return;
-        }
+        self.look_for_awaited(turn);
         for path in self.limits.next(A_TICK) {
-            if !self.is_guarded(&path) && self.has_limit(&path) {
+            if self.scope.covers(&path) && !self.is_guarded(&path) && self.has_limit(&path) {
                 self.guard_found(turn, &path);
             }
         }

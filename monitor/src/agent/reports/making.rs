@@ -39,6 +39,9 @@ pub(super) fn tell_users(domain: &str, look: impl FnOnce() -> Result<Users, Stri
     let domain = domain.to_owned();
     spawn_blocking(move || match look() {
         Ok(users) => {
+            if let Some(huge) = users.huge_pages.filter(|huge| *huge > Bytes(0)) {
+                tracing::warn!(target: "users", %domain, memory = %huge, "reserved huge pages, left out of total and usage");
+            }
             for user in users.top {
                 tracing::warn!(target: "users", %domain, pid = user.pid.map(|pid| pid.0), memory = %user.memory, "{}", user.command);
             }

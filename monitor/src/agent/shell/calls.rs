@@ -43,6 +43,7 @@ impl Shell {
                 self.viewer(uid).show(())
             }
             Op::Status => self.viewer(uid).show(self.status()),
+            Op::Config => self.viewer(uid).show(self.parts.api.settings()),
             Op::Metrics => self.viewer(uid).show(Metrics(metrics::text(&self.status()))),
             Op::Workers => self.viewer(uid).show(self.engine.workers()),
             Op::Explain { domain } => self.viewer(uid).show(self.explain(domain.as_deref())?),
@@ -94,10 +95,10 @@ impl Shell {
             refresh_ms: settings.refresh_ms,
             kills: settings.kills(),
             dry_run: settings.dry_run,
-            protects: settings.kills() && !settings.dry_run && survival::can_kill(),
+            protects: settings.kills() && !settings.dry_run && survival::can_kill() && domains.len() > 0,
             survival: survival::steps(),
             probes: hooks.probes().to_vec(),
-            domains: domains.views(self.engine.domains()),
+            domains: domains.views(self.engine.domains(), settings.threshold()),
             workers: workers.registry.len(),
             processes: workers.registry.view(),
             kills_in_flight: self.engine.kills_in_flight(),

@@ -16,7 +16,7 @@ use super::*;
 use crate::agent::killing::previous_agent::Role;
 use crate::agent::serve::build;
 use crate::agent::workers::numbering::Numbers;
-use crate::config::Config;
+use crate::config::{Config, Resolved};
 use crate::engine::{DomainId, Settings};
 use crate::kernel::hook::Told;
 use crate::kernel::programs::Programs;
@@ -93,8 +93,9 @@ fn guarding_in(
         Config { journal, summary_interval, procfs, cgroupfs, watchdog, ..Config::defaults(0, None) };
     let settings = Settings { usage_threshold: 0.5, ..Settings::default() };
     let off = Err(Programs::off("a test"));
+    let resolved = Resolved { config, settings: Vec::new(), file: None, warnings: Vec::new() };
     let (mut shell, Inbox { later, .. }) =
-        build(&config, Role::Daemon, &settings, off, Numbers::default(), Arc::default(), None);
+        build(&resolved, Role::Daemon, &settings, off, Numbers::default(), Arc::default(), None);
     shell.happen(Event::Settings(settings));
     // It is not there where the real hierarchy is.
     let _ = shell.step(|parts, turn| parts.domains.guard_named(turn, &"/box".parse().unwrap()));

@@ -4,7 +4,8 @@ use std::fs;
 
 use super::{Fact, State, lacks, ok};
 use crate::cli::roots::Roots;
-use crate::memory::{CgroupPath, Hierarchy, ReadError, Version};
+use crate::memory::{CgroupPath, DomainReader, Hierarchy, Level, ReadError, Version};
+use crate::printable::printable;
 
 pub(super) fn hierarchy(roots: &Roots) -> Fact {
     let without = "cgroups cannot be guarded, only the node";
@@ -21,6 +22,26 @@ pub(super) fn hierarchy(roots: &Roots) -> Fact {
         }
         Err(error) => lacks("cgroups", State::Failed, error.to_string(), without),
     }
+}
+
+/// A cgroup that was named: an agent started like this guards it.
+pub(super) fn named(roots: &Roots, cgroup: &CgroupPath) -> Fact {
+    let name = format!("cgroup {}", printable(&cgroup.to_string()));
+    let both = roots.roots();
+    let level = Hierarchy::find(&both.cgroupfs, &both.procfs)
+        .and_then(|hierarchy| DomainReader::cgroup(&both, &hierarchy, cgroup, false)?.read());
+    let fact = match level {
+        Ok(Level::Limited(reading)) => ok(name, format!("its limit is {}", reading.total)),
+        Ok(Level::NoLimit { .. }) => ok(name, "it has no limit: it is guarded as soon as it gets one"),
+        Err(error) if error.is_missing_file() => lacks(
+            name,
+            State::Missing,
+            format!("{error}: there is no such cgroup"),
+            "the agent guards it as soon as it exists, and what is in it not before",
+        ),
+        Err(error) => lacks(name, State::Failed, error.to_string(), "it is not guarded"),
+    };
+    Fact { essential: true, ..fact }
 }
 
 pub(super) fn cgroup_kill(roots: &Roots) -> Fact {

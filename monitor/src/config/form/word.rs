@@ -50,9 +50,13 @@ impl<C: Choice> Form for OneOf<C> {
     fn json(&self, value: &C) -> Json {
         json!(value.word())
     }
+
+    fn words(&self) -> Vec<&'static str> {
+        C::ALL.iter().map(|(_, word)| *word).collect()
+    }
 }
 
-/// Yes or no. In text also 1 and 0, which Ray takes for them.
+/// Yes or no. In text also 1 and 0, and in any case, as Ray takes them: Python writes `True`.
 pub(crate) struct Switch;
 
 impl Form for Switch {
@@ -69,11 +73,10 @@ impl Form for Switch {
     fn read(&self, given: &Given) -> Result<bool, Refusal> {
         match given {
             Given::Boolean(value) => Ok(*value),
-            Given::Text(text) => match utf8(text)? {
-                "true" | "1" => Ok(true),
-                "false" | "0" => Ok(false),
-                other => Err(Refusal::NotA { given: quote(other), expected: "true or false" }),
-            },
+            Given::Text(text) => {
+                let text = utf8(text)?;
+                truth(text).ok_or_else(|| Refusal::NotA { given: quote(text), expected: "true or false" })
+            }
             Given::Texts(_)
             | Given::Integer(_)
             | Given::Float(_)
@@ -85,6 +88,19 @@ impl Form for Switch {
 
     fn json(&self, value: &bool) -> Json {
         json!(value)
+    }
+
+    fn words(&self) -> Vec<&'static str> {
+        vec!["true", "false"]
+    }
+}
+
+/// What a text says, in any case; `None`: neither.
+pub(crate) fn truth(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
     }
 }
 
@@ -175,8 +191,8 @@ impl Form for Address {
     }
 }
 
-/// Cgroups below the root of the memory controller's hierarchy (docs/behavior.md#interfaces): `/box`. In a variable
-/// separated by colons, as in PATH.
+/// Cgroups below the root of the memory controller's hierarchy: `/box`. In a variable a colon separates two paths if
+/// the next one begins after it with its slash; names of cgroups may have colons too.
 pub(crate) struct Cgroups;
 
 impl Form for Cgroups {
@@ -192,9 +208,7 @@ impl Form for Cgroups {
 
     fn read(&self, given: &Given) -> Result<Self::Value, Refusal> {
         let paths: Vec<OsString> = match given {
-            Given::Text(text) => {
-                text.as_bytes().split(|byte| *byte == b':').map(|p| OsString::from_vec(p.to_vec())).collect()
-            }
+            Given::Text(text) => split(text.as_bytes()),
             Given::Texts(texts) => texts.clone(),
             Given::Strings(texts) => texts.iter().map(OsString::from).collect(),
             Given::Integer(_) | Given::Float(_) | Given::Boolean(_) | Given::String(_) | Given::Other(_) => {
@@ -212,8 +226,46 @@ impl Form for Cgroups {
         if value.is_empty() {
             return "none".to_owned();
         }
-        value.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(":")
+        value.iter().map(|path| escape(&path.to_string_lossy())).collect::<Vec<_>>().join(":")
     }
+}
+
+/// The paths in a variable: apart at each colon before a slash or the end. A backslash takes its meaning from a colon or
+/// a backslash after it.
+fn split(text: &[u8]) -> Vec<OsString> {
+    let (mut paths, mut path) = (Vec::new(), Vec::new());
+    let mut rest = text;
+    while let Some((first, tail)) = rest.split_first() {
+        rest = tail;
+        match (*first, tail.first()) {
+            (b'\\', Some(next @ (b':' | b'\\'))) => {
+                path.push(*next);
+                rest = &tail[1..];
+            }
+            (b':', Some(b'/') | None) => paths.push(OsString::from_vec(std::mem::take(&mut path))),
+            (byte, _) => path.push(byte),
+        }
+    }
+    paths.push(OsString::from_vec(path));
+    paths
+}
+
+/// The path so that [`split`] gives it back, in whatever company.
+fn escape(path: &str) -> String {
+    let mut escaped = String::with_capacity(path.len());
+    let mut characters = path.chars().peekable();
+    while let Some(character) = characters.next() {
+        let special = match character {
+            ':' => matches!(characters.peek(), Some('/') | None),
+            '\\' => matches!(characters.peek(), Some(':' | '\\') | None),
+            _ => false,
+        };
+        if special {
+            escaped.push('\\');
+        }
+        escaped.push(character);
+    }
+    escaped
 }
 
 /// Names of presets of rules. In a variable separated by commas.

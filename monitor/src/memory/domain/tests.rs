@@ -8,7 +8,7 @@ use super::super::fixture::{MIB, Tree};
 use super::*;
 
 fn limited(total: u64, used: u64, source: Source) -> Level {
-    Level::Limited(Reading { total: Bytes(total * MIB), used: Bytes(used * MIB), source })
+    Level::Limited(Reading::new(Bytes(total * MIB), Bytes(used * MIB), source))
 }
 
 #[rstest]
@@ -302,13 +302,55 @@ fn the_node_is_unknown_without_meminfo() {
     tree.remove("proc/meminfo");
     let path = tree.path("proc/meminfo").into();
     assert_eq!(tree.node(false).unwrap().read(), Err(ReadError::Missing { path, key: None }));
+    for cgroup in ["/box", "/box/inner/small"] {
+        let error = tree.read(cgroup, true).unwrap_err();
+        assert!(error.is_missing_file(), "how much swap there is limits {cgroup} too: {error}");
+    }
+    tree.write("cgroup/memory/box/memory.memsw.limit_in_bytes", format!("{}\n", 100 * MIB));
+    assert_eq!(tree.read("/box", true), Ok(limited(100, 95, Source::CgroupV1)), "it may have no swap");
+}
+
+#[rstest]
+#[case::none("v1", "0 kB", 100)]
+#[case::none("v2", "0 kB", 100)]
+#[case::some("v1", "20480 kB", 120)]
+#[case::some("v2", "20480 kB", 120)]
+#[case::enough("v1", "1048576 kB", 200)]
+#[case::enough("v2", "1048576 kB", 150)]
+fn swap_that_the_host_does_not_have_is_no_memory(#[case] tree: &str, #[case] swap: &str, #[case] total: u64) {
+    let fixture = Tree::of(tree);
+    fixture.edit("proc/meminfo", "SwapTotal:        524288 kB", &format!("SwapTotal: {swap}"));
+    fixture.edit("proc/meminfo", "SwapFree:         393216 kB", "SwapFree: 0 kB");
+    let Ok(Level::Limited(reading)) = fixture.read("/box", true) else { panic!("it has a limit") };
+    assert_eq!(reading.total, Bytes(total * MIB));
+    let Ok(Level::Limited(plain)) = fixture.read("/box", false) else { panic!("it has a limit") };
+    assert_eq!(plain.total, Bytes(100 * MIB), "nothing of it matters where swap does not count");
+}
+
+#[test]
+fn the_swap_of_a_root_with_a_limit_is_at_most_the_hosts_too() {
+    let tree = Tree::of("v2");
+    tree.edit("proc/meminfo", "SwapTotal:        524288 kB", "SwapTotal: 0 kB");
+    tree.edit("proc/meminfo", "SwapFree:         393216 kB", "SwapFree: 0 kB");
+    for (file, mib) in [("max", 800), ("current", 700), ("swap.max", 500), ("swap.current", 0)] {
+        tree.write(&format!("cgroup/memory.{file}"), format!("{}\n", mib * MIB));
+    }
+    tree.write("cgroup/memory.stat", "inactive_file 0\nactive_file 0\nswapcached 0\n");
+    assert_eq!(tree.node(true).unwrap().read(), Ok(limited(800, 700, Source::CgroupV2)));
+}
+
+#[test]
+fn reserved_huge_pages_are_left_out_of_the_node_and_named() {
+    let tree = Tree::of("v1");
+    tree.edit("proc/meminfo", "Hugepagesize:", "Hugetlb:          524288 kB\nHugepagesize:");
+    let Ok(Level::Limited(reading)) = tree.node(false).unwrap().read() else { panic!("no domain") };
     assert_eq!(
-        tree.read("/box", true),
-        Ok(limited(200, 95, Source::CgroupV1)),
-        "its own swap limit is known"
+        (reading.total, reading.used, reading.huge_pages),
+        (Bytes(512 * MIB), Bytes(256 * MIB), Bytes(512 * MIB))
     );
-    let error = tree.read("/box/inner/small", true).unwrap_err();
-    assert!(error.is_missing_file(), "its swap is limited by the host's alone: {error}");
+    // 600 MiB are more than the rest: the root's limit is none that matters.
+    tree.write("cgroup/memory/memory.limit_in_bytes", format!("{}\n", 600 * MIB));
+    assert_eq!(tree.node(false).unwrap().read(), Ok(Level::Limited(reading)));
 }
 
 #[test]
@@ -317,7 +359,7 @@ fn a_cgroup_needs_no_procfs_but_for_the_hosts_swap() {
     std::fs::remove_dir_all(tree.path("proc")).unwrap();
     assert!(tree.node(false).unwrap_err().is_missing_file());
     assert_eq!(tree.read("/box", false), Ok(limited(100, 75, Source::CgroupV1)));
-    assert_eq!(tree.read("/box", true), Ok(limited(200, 95, Source::CgroupV1)));
+    assert!(tree.read("/box", true).unwrap_err().is_missing_file());
     assert!(tree.read("/box/inner/small", true).unwrap_err().is_missing_file());
 }
 

@@ -114,6 +114,7 @@ fn paths_in_namespaces(#[case] mounted: &str, #[case] text: &str, #[case] expect
     let tree = Tree::of("v2");
     let mut hierarchy = tree.hierarchy().unwrap();
     hierarchy.mounted = mounted.into();
+    assert_eq!(hierarchy.namespace, None, "nothing is mounted there");
     tree.write("proc/7/cgroup", text);
     match (hierarchy.cgroup_of(&tree.roots.procfs, Pid(7)), expected) {
         (found, Some(expected)) => assert_eq!(found, Ok(cgroup(expected))),

@@ -39,7 +39,20 @@ fn no_more_than_asked_for_and_only_of_the_cgroup() {
 fn out_of_time_is_said() {
     let tree = Tree::of("v1");
     let users = top(&tree.roots.procfs, None, 10, Duration::ZERO, &[]).unwrap();
-    assert_eq!(users, Users { top: vec![], complete: false });
+    assert_eq!((users.top, users.complete), (vec![], false));
+}
+
+#[test]
+fn reserved_huge_pages_are_named_for_the_node_only() {
+    let tree = Tree::of("v1");
+    tree.edit("proc/meminfo", "HugePages_Total:       0", "HugePages_Total:       3");
+    let huge = |within| top(&tree.roots.procfs, within, 1, LONG, &[]).unwrap().huge_pages;
+    assert_eq!(huge(None), Some(Bytes(6 << 20)));
+    let hierarchy = tree.hierarchy().unwrap();
+    let path = cgroup("/box");
+    assert_eq!(huge(Some((&hierarchy, &path))), None);
+    tree.remove("proc/meminfo");
+    assert_eq!(huge(None), None);
 }
 
 #[test]

@@ -172,12 +172,17 @@ impl Keeper {
         }
         let client =
             self.client.as_mut().ok_or_else(|| ClientError::Closed { path: self.reach.path().into() })?;
+        // Of a retry it is as true, and known.
+        let first = register.attempt == 0 && register.worker.is_none();
         let answer = client.ask::<Registered>(Op::Register(register)).await;
         if !matches!(answer, Ok(_) | Err(ClientError::Refused(_))) {
             self.client = None;
         }
         let registered = answer?;
         self.in_process = registered.in_process;
+        if let Some(notice) = registered.notice.filter(|_| first) {
+            say::line(format_args!("{notice}"));
+        }
         Ok(registered.worker)
     }
 
