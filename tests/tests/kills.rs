@@ -2,8 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
-use std::time::Duration;
-
 use monitor_tests::agent::Agent;
 use monitor_tests::clock::{PATIENCE, now_ns, wait_for};
 use monitor_tests::freezer::Freezer;
@@ -77,7 +75,7 @@ fn a_crossing_leads_to_exactly_one_kill() {
 }
 
 #[test]
-fn the_second_victim_is_picked_only_after_the_first_is_confirmed() {
+fn a_victim_that_cannot_die_gives_way_and_stays_on_the_books() {
     let sandbox = sandbox!(300);
     let agent = Agent::guard(&sandbox, HALF).unwrap();
     let owned = ["--owner", "a", "--max-retries", "0"];
@@ -100,20 +98,14 @@ fn the_second_victim_is_picked_only_after_the_first_is_confirmed() {
     assert_eq!(first, (1, "newest".into()));
     assert!(sandbox.used().unwrap().0 > 150 * MIB, "still above");
 
-    assert!(after_readings(&agent, 10), "ten more readings find it above, and nobody else is picked");
-    while let Some(note) = watch.next(Duration::ZERO).unwrap() {
-        assert_eq!(decided(&note), None, "picked while the first was in flight");
-    }
-    assert_eq!(agent.kills().unwrap().len(), 1);
-
-    freezer.release().unwrap();
     let second = watch.wait_for("the second victim", PATIENCE, decided).unwrap();
+    assert!(sandbox.members().unwrap().contains(&worker.pid), "the first did not die");
+    freezer.release().unwrap();
     assert_eq!(second, (2, "middle".into()));
-    let kills = wait_for("both to be confirmed", PATIENCE, || {
-        Ok(Some(agent.kills()?).filter(|kills| kills.iter().all(|kill| kill.confirmed)))
+    wait_for("both to be over", PATIENCE, || {
+        Ok(Some(agent.kills()?).filter(|kills| kills.len() == 2 && kills[1].confirmed))
     })
     .unwrap();
-    assert!(kills[0].times.memory_back.unwrap() <= kills[1].times.decision.unwrap(), "{kills:#?}");
     wait_for("the sandbox to be below", PATIENCE, || Ok((sandbox.used()?.0 < 150 * MIB).then_some(())))
         .unwrap();
     assert_eq!(agent.kills().unwrap().len(), 2, "the oldest lives");

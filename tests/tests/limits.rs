@@ -93,7 +93,7 @@ fn a_worker_with_more_processes_than_descriptors_dies_whole() {
             let counts = processes(&mut root);
             Ok((counts["without_pidfd"] == 0).then_some(counts))
         });
-        assert_eq!(counts.unwrap()["held"], 1);
+        assert_eq!(counts.unwrap()["with_pidfd"], 1);
         assert_eq!(root.call(&json!("kills")).unwrap().as_array().unwrap().len(), 1);
     }
 }

@@ -102,7 +102,7 @@ fn a_leaking_task_fails_with_the_report_though_it_may_be_retried_for_ever() {
     assert_eq!(victims(&agent), [("leak".to_owned(), false)]);
     for part in [
         &format!("Out of memory in {}: kill 1", sandbox.domain())[..],
-        "above the threshold of 128.0 MiB",
+        "over the threshold of 128.0 MiB",
         "the last retriable worker of owner \"driver\"",
         "Times from the crossing: decision +",
         "Top memory users in",

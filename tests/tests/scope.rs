@@ -145,7 +145,7 @@ fn a_setting_for_the_node_does_not_unguard_a_small_cgroup() {
 fn a_node_that_is_smaller_than_what_should_stay_free_is_an_error_at_start() {
     let small = sandbox!(150);
     let started = Agent::guard(&small, ["--node", "--min-memory-free=1PiB"]);
-    let error = format!("{:#}", started.err().expect("it must not start"));
+    let error = format!("{:#}", started.expect_err("it must not start"));
     assert!(error.contains("min_memory_free") && error.contains("more than the total"), "{error}");
 }
 

@@ -347,7 +347,7 @@ mod tests {
         );
         let failure = Failure::Crashed { exit: Exit::Signal(11), allowed: Times::AtMost(1), actor: false };
         assert_eq!(retry.on_exit(CRASHED), Next::Fail(failure));
-        assert_eq!(failure.to_string(), "crashed with signal 11, with 1 retries allowed");
+        assert_eq!(failure.to_string(), "crashed with signal 11: no retries are left (max_retries is 1)");
         assert!(!failure.out_of_memory());
     }
 

@@ -262,8 +262,11 @@ fn every_setting_is_in_the_table_above_and_named_by_one_rule() {
             "{key}"
         );
         assert_eq!(setting.env, format!("MONITOR_{}", key.to_uppercase()));
-        // docs/behavior.md#interfaces fixes `--cgroup`, which is repeated.
-        let flag = if key == "cgroups" { "cgroup".to_owned() } else { key.replace('_', "-") };
+        // A flag that may be repeated names one of them (docs/behavior.md#interfaces).
+        let flag = match key {
+            "cgroups" | "presets" => key.trim_end_matches('s').to_owned(),
+            key => key.replace('_', "-"),
+        };
         assert_eq!(setting.flag, flag);
         assert_eq!(SETTINGS.iter().filter(|other| other.key == key).count(), 1, "{key}");
     }

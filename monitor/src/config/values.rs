@@ -46,6 +46,7 @@ impl Choice for PolicyName {
         (Self::RetriableLifo, Self::RetriableLifo.as_str()),
         (Self::RetriableFifo, Self::RetriableFifo.as_str()),
         (Self::ByTime, Self::ByTime.as_str()),
+        (Self::ByMemory, Self::ByMemory.as_str()),
     ];
 }
 

@@ -9,8 +9,8 @@ use super::{CgroupPath, DomainReader, Hierarchy, Level, Roots, users};
 use crate::units::{Bytes, MemoryKind, Pid};
 
 /// What is charged to `cgroup` if it is the own one of the worker with these processes, its first one first: nobody
-/// else is in it or below it, and none of them elsewhere. Its `monitor run`, which is small and would not be there
-/// without it, does not count as somebody else. `None`: it is not its own, or could not be read.
+/// else is in it or below it, and none of them elsewhere. Its `monitor run` and what that starts beside it, which
+/// are small and would not be there without it, do not count as somebody else. `None`: it is not its own, or could not be read.
 #[must_use]
 pub fn memory(
     roots: &Roots,
@@ -23,7 +23,8 @@ pub fn memory(
     }
     let members = users::members(&hierarchy.dir(cgroup)).ok()?;
     let runner = worker.first().and_then(|first| runner_of(&roots.procfs, *first));
-    let known = |pid: &Pid| worker.contains(pid) || Some(*pid) == runner;
+    let runners = |pid: Pid| Some(pid) == runner || helper_of(&roots.procfs, pid, runner);
+    let known = |pid: &Pid| worker.contains(pid) || runners(*pid);
     // One that is not in it has ended, or holds memory elsewhere.
     let elsewhere = |pid: &&Pid| {
         !members.contains(pid) && process::rss(&roots.procfs, **pid).is_ok_and(|held| held > Bytes(0))
@@ -40,12 +41,20 @@ pub fn memory(
 
 /// The parent of a process if it runs this program.
 fn runner_of(procfs: &Path, pid: Pid) -> Option<Pid> {
-    let parent = parent_of(procfs, pid)?;
+    parent_of(procfs, pid).filter(|parent| runs_this_program(procfs, *parent))
+}
+
+/// Whether a process is the one that the runner starts beside its command (`runner/witness`).
+fn helper_of(procfs: &Path, pid: Pid, runner: Option<Pid>) -> bool {
+    runner.is_some() && parent_of(procfs, pid) == runner && runs_this_program(procfs, pid)
+}
+
+fn runs_this_program(procfs: &Path, pid: Pid) -> bool {
     let program = |pid: &str| {
         let found = std::fs::metadata(procfs.join(pid).join("exe")).ok()?;
         Some((found.dev(), found.ino()))
     };
-    (program("self")? == program(&parent.to_string())?).then_some(parent)
+    program("self").is_some_and(|own| program(&pid.to_string()) == Some(own))
 }
 
 #[cfg(test)]

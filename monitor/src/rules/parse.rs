@@ -57,7 +57,7 @@ pub fn rules(file: &Arc<str>, text: &str) -> Result<Vec<RuleSpec>, Vec<ParseErro
             }
         }
     }
-    if reader.errors.is_empty() { Ok(specs) } else { Err(reader.errors) }
+    reader.end(specs)
 }
 
 /// The rules in a configuration file: its `[[rule]]` tables. What else is in it is not looked at, and neither are faults
@@ -70,7 +70,7 @@ pub fn rules_in_configuration(file: &Arc<str>, text: &str) -> Result<Vec<RuleSpe
     let (table, _) = DeTable::parse_recoverable(text);
     let rules = table.get_ref().iter().find(|(key, _)| key.get_ref() == "rule");
     let specs = rules.map(|(key, value)| reader.list(key, value)).unwrap_or_default();
-    if reader.errors.is_empty() { Ok(specs) } else { Err(reader.errors) }
+    reader.end(specs)
 }
 
 struct Reader<'t> {
@@ -87,6 +87,12 @@ impl Reader<'_> {
     fn line(&self, span: &Range<usize>) -> u32 {
         let before = self.text.as_bytes().iter().take(span.start);
         u32::try_from(1 + before.filter(|byte| **byte == b'\n').count()).unwrap_or(u32::MAX)
+    }
+
+    /// What was read, or all faults in the order of the file.
+    fn end(mut self, specs: Vec<RuleSpec>) -> Result<Vec<RuleSpec>, Vec<ParseError>> {
+        self.errors.sort_by_key(|error| error.line);
+        if self.errors.is_empty() { Ok(specs) } else { Err(self.errors) }
     }
 
     fn wrong(&mut self, line: u32, key: &str, what: impl Into<String>) {

@@ -38,7 +38,10 @@ impl Orphans {
     pub(super) fn reap(&self, own: &[Option<Pid>]) {
         // Not those of the threads of an agent in this process: they wait for theirs themselves.
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::__WNOTHREAD;
-        while self.ours {
+        if !self.ours {
+            return;
+        }
+        loop {
             let Ok(Some(pid)) = waitid(Id::All, look | WaitPidFlag::WNOWAIT).map(|status| status.pid())
             else {
                 return;

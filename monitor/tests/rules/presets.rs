@@ -6,7 +6,10 @@ const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd
 const ID2: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
 const SESSION: &str = "/user.slice/user-1000.slice/session-4.scope";
 
-fn preset(node: &Node, name: &str) -> (Vec<(String, String, String, u64, u64)>, Value) {
+/// Rule, cgroup, owner, priority and processes of a worker.
+type Row = (String, String, String, u64, u64);
+
+fn preset(node: &Node, name: &str) -> (Vec<Row>, Value) {
     let answer = answer(node, &["--preset", name]);
     (workers(&answer), answer)
 }

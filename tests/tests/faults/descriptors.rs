@@ -97,7 +97,10 @@ fn a_kill_is_no_success_while_a_child_cannot_be_opened() {
     assert!(kill["refused"].as_str().unwrap().contains("could not be opened"), "{kill}");
     // There was room for it: that is not why.
     let said = scene.agent.said().join("\n");
-    assert!(said.contains("cannot open a child of it") && !said.contains("more processes than"), "{said}");
+    assert!(
+        said.contains("cannot open a child of this worker") && !said.contains("more processes than"),
+        "{said}"
+    );
     scene.status("it to be counted", |status| status["counters"]["refused"].as_u64() > Some(0));
 }
 

@@ -91,7 +91,7 @@ fn on_a_disk_that_is_full_lines_are_lost_and_counted_and_none_is_half() {
             lost = journal["lost"].as_u64().unwrap();
         }
         assert_eq!(lost_in_metrics(&agent), lost);
-        assert!(said(&agent, "decisions are not written down") > 0);
+        assert!(said(&agent, "the journal is not written") > 0);
         disk.make_room().unwrap();
         let journal = kill_one(&agent, &sandbox);
         assert_eq!((&journal["lost"], &journal["error"]), (&lost.into(), &Value::Null));

@@ -275,7 +275,7 @@ impl Compiler {
                 Some(Fault::CaptureReserved(captured.clone()))
             } else {
                 let twice = captures.insert(captured.clone(), times == given.value.len()).is_some();
-                twice.then(|| Fault::CapturedTwice(captured))
+                twice.then_some(Fault::CapturedTwice(captured))
             };
             if let Some(fault) = fault {
                 self.at(spec, given.line, &name, fault);

@@ -190,7 +190,7 @@ fn everything_malformed_names_its_place_and_its_field() {
         ),
         (
             format!("{{\"policy\": \"lifo\", \"domain\": {domain}, \"workers\": []}}"),
-            "line 1, column 17: policy: unknown variant `lifo`, expected one of `group_by_owner`, `retriable_lifo`, `retriable_fifo`, `by_time`",
+            "line 1, column 17: policy: unknown variant `lifo`, expected one of `group_by_owner`, `retriable_lifo`, `retriable_fifo`, `by_time`, `by_memory`",
         ),
         (format!("{{\"domain\": {domain}}}"), "line 1, column 38: missing field `workers`"),
         (format!("{} x", with_domain(r#""total": 1, "used": 1"#)), "line 1, column 52: trailing characters"),

@@ -96,7 +96,7 @@ fn paths_need_not_be_utf_8_and_everything_else_does() {
     for setting in SETTINGS {
         let mut config = Config::defaults(0, None);
         let taken = setting.field.set(&mut config, &Given::Text(odd.clone()));
-        let is_path = ["socket", "journal", "procfs", "cgroupfs", "cgroups"].contains(&setting.key);
+        let is_path = ["socket", "journal", "procfs", "cgroupfs", "cgroups", "rules"].contains(&setting.key);
         assert_eq!(taken.is_ok(), is_path, "{}", setting.key);
     }
 }

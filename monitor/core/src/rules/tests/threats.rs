@@ -19,7 +19,7 @@ fn a_process_that_renames_itself_is_not_protected() {
     }
     // The path is right, and another file lies there.
     let disguised = Process { exe: "/usr/sbin/sshd".into(), exe_trusted: false, ..named("sshd") };
-    assert_eq!(workers(&rules, &[disguised.clone()]).len(), 1);
+    assert_eq!(workers(&rules, std::slice::from_ref(&disguised)).len(), 1);
     assert_eq!(workers(&rules, &[Process { exe_trusted: true, ..disguised }]).len(), 0);
 }
 
