@@ -356,7 +356,15 @@ fn killed_at_any_instant_it_finds_its_workers_again_and_strikes_nobody_twice() {
         actors.iter().map(|(running, _)| running.pid()).chain([anchor.pid(), anchored.pid]).collect();
     wait_for("only the others to be left", PATIENCE, || {
         let left = sandbox.members()?;
-        let known = |pid: &u32| runners.contains(pid) || actors.iter().any(|(_, actor)| actor == pid);
+        // A runner has a process of its own beside its command.
+        let of_a_runner = |pid: &u32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split(' ').nth(2)?.parse().ok());
+            parent.is_some_and(|parent| runners.contains(&parent))
+        };
+        let known = |pid: &u32| {
+            runners.contains(pid) || of_a_runner(pid) || actors.iter().any(|(_, actor)| actor == pid)
+        };
         Ok(left.iter().all(known).then_some(()))
     })
     .unwrap();
