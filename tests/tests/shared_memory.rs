@@ -33,9 +33,11 @@ fn the_older_worker_survives_a_newer_one_that_holds_shared_memory() {
                 .unwrap();
                 assert_eq!(kills.len(), 1, "{kills:#?}");
                 assert_eq!(kills[0]["victims"][0]["worker"], id.as_str(), "{kills:#?}");
-                // What is said to be back is: 180 MiB and more.
-                let after = kills[0]["used_after"].as_u64().unwrap();
-                assert!(kills[0]["times"]["memory_back"].is_u64() && after < 100 << 20, "{kills:#?}");
+                wait_for("its memory to be back", PATIENCE, || {
+                    Ok((sandbox.used()?.0 < 100 << 20).then_some(()))
+                })
+                .unwrap();
+                assert_eq!(agent.kills().unwrap().len(), 1, "nobody dies for what was on its way back");
                 assert_eq!(sandbox.oom_kills().unwrap(), 0, "{kills:#?}");
                 let lives = agent.workers().unwrap().into_iter().any(|worker| worker.pid == older.pid());
                 assert!(lives, "{kills:#?}");
