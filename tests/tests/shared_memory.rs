@@ -17,7 +17,8 @@ fn the_older_worker_survives_a_newer_one_that_holds_shared_memory() {
     for kind in [Kind::Shared, Kind::Shmem] {
         for unhelpful in ["kill", "skip"] {
             for _ in 0..ROUNDS {
-                let agent = Agent::guard(&sandbox, ["--unhelpful-kills", unhelpful]).unwrap();
+                let agent = Agent::guard(&sandbox, ["--usage-threshold=0.7", "--unhelpful-kills", unhelpful])
+                    .unwrap();
                 let mut caller = Caller::connect(agent.socket()).unwrap();
                 let older = Hog::new(20).spawn_in(&sandbox).unwrap();
                 older.wait_holding(PATIENCE).unwrap();
