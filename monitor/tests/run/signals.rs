@@ -15,6 +15,18 @@ fn send(child: &Child, number: i32) {
     send_to(pid, number);
 }
 
+/// Waits until the runner has taken the signals that reached it: the kernel keeps one of each number only.
+async fn taken(child: &Child) {
+    let status = format!("/proc/{}/status", child.id().unwrap());
+    let waits = |line: &str| {
+        let mask = line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:"));
+        mask.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() != 0)
+    };
+    while std::fs::read_to_string(&status).unwrap().lines().any(waits) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 fn send_to_group(child: &Child, number: i32) {
     let pid = i32::try_from(child.id().unwrap()).unwrap();
     send_to(-pid, number);
@@ -85,6 +97,7 @@ async fn a_signal_to_the_whole_group_reaches_the_command_once() {
         send_to_group(&child, number);
         expected.push(number.to_string());
         assert_eq!(soon("to the group", said.next_line()).await.unwrap(), expected.last().cloned());
+        soon("the runner to have it", taken(&child)).await;
         send(&child, number);
         expected.push(number.to_string());
         assert_eq!(soon("to the runner", said.next_line()).await.unwrap(), expected.last().cloned());

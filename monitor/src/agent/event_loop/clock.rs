@@ -7,9 +7,11 @@ use crate::units::Nanos;
 /// Nanoseconds in a clock tick of /proc (`USER_HZ` is 100 on every architecture that this project is built for).
 const TICK: u64 = 10_000_000;
 
-/// A time of /proc/PID/stat, in clock ticks since boot, on this clock, which does not count suspensions.
+/// A time of /proc/PID/stat, in clock ticks since boot, on this clock, which does not count suspensions. In whole
+/// milliseconds: the two clocks are read one after the other, and the same tick must be the same time whenever it is asked.
 pub(in crate::agent) fn of_ticks(ticks: u64) -> Nanos {
-    Clocks::read().of_ticks(ticks)
+    let exact = Clocks::read().of_ticks(ticks).0;
+    Nanos(exact.saturating_add(Nanos::PER_MS / 2) / Nanos::PER_MS * Nanos::PER_MS)
 }
 
 /// A time of this clock as /proc/PID/stat has it, rounded down. Machines that were suspended count that there.
