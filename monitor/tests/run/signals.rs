@@ -1,6 +1,7 @@
 //! Every signal reaches the command once: those to the runner alone, and those to the whole process group.
 
 use std::os::unix::process::CommandExt as _;
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal as Name};
 
