@@ -100,7 +100,7 @@ def test_refusals_are_typed(box: Box, agent: StartAgent, programs: list[Program]
         assert malformed.value.field == "op.register.max_retries"
         with pytest.raises(NotFoundError) as missing:
             client.explain("cgroup:/none")
-        assert "there are" in missing.value.message
+        assert "guarded are" in missing.value.message
         with pytest.raises(NotFoundError):
             client.report(99)
 
