@@ -153,7 +153,8 @@ def test_the_agent_is_told_which_processes_wait_for_work(box: Box, agent: StartA
         assert (busy["owner"], busy["name"], busy["retriable"]) == (executor.owner, "crunch#1", True)
         assert busy["kind"] == "task"
         assert [busy["pid"]] == wait_for("it to be in the box", box.members)
-        assert client.explain()["ranking"][0]["id"] == busy["id"]
+        ranking = wait_for("the agent to see it moved there", lambda: client.explain()["ranking"])
+        assert ranking[0]["id"] == busy["id"]
         until.touch()
         assert task.result(60) == 1
         (idle,) = wait_for("it to be idle", lambda: row("idle"))
@@ -183,7 +184,7 @@ def test_an_idle_process_that_is_killed_costs_nothing(box: Box, agent: StartAgen
         with pytest.raises(OutOfMemoryError):
             future.result(timeout=90)
         first = client.kills()[0]
-        assert first["victims"][0]["why"].startswith("idle")
+        assert "idle" in first["victims"][0]["why"]
         assert list(executor.map(jobs.square, range(4))) == [0, 1, 4, 9]
 
 
