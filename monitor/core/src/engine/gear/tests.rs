@@ -1,4 +1,4 @@
-//! When the hot hook is attached, and how often it is looked instead.
+//! When the hot hook is attached, and how often the domain is read instead.
 
 use super::*;
 use crate::engine::{Event, Measured, Settings};
