@@ -12,6 +12,7 @@ mod explain;
 mod kills;
 mod man;
 mod metrics;
+mod page;
 mod past;
 mod releaser;
 mod replay;
@@ -21,6 +22,7 @@ mod run;
 mod self_test;
 mod status;
 mod table;
+mod top;
 mod watch;
 mod witness;
 mod workers;
@@ -58,6 +60,7 @@ enum Command {
     Rules(rules::Args),
     Run(run::Args),
     Status(status::Args),
+    Top(top::Args),
     Watch(watch::Args),
     #[command(name = crate::agent::RELEASER, hide = true)]
     Releaser(releaser::Args),
@@ -85,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => Ok(replay::run(&args)),
         Command::Rules(args) => rules::run(&args),
         Command::Run(args) => Ok(run::run(args)),
+        Command::Top(args) => Ok(top::run(args)),
         Command::Status(args) => Ok(status::run(&args)),
         Command::Watch(args) => Ok(watch::run(&args)),
         Command::Releaser(args) => Ok(releaser::run(&args)),

@@ -12,12 +12,14 @@ pub mod journal;
 pub mod kernel;
 pub mod kill;
 pub mod memory;
+pub mod page;
 pub mod printable;
 pub mod proc_stat;
 pub mod recording;
 pub mod report;
 pub mod rules;
 pub mod runner;
+pub mod series;
 pub mod trusted_file;
 
 pub use monitor_core::{engine, policy, retry, snapshot, threshold, units, worker};

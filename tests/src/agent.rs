@@ -153,6 +153,17 @@ impl Agent {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Where it serves HTTP: host and port.
+    ///
+    /// # Errors
+    /// It does not say that it does.
+    pub fn http(&self) -> Result<String> {
+        let said = self.said();
+        let line = said.iter().find_map(|line| line.split_once("the live page is at http://"));
+        let address = line.and_then(|(_, rest)| rest.split_once('/')).context("no HTTP address was said")?;
+        Ok(address.0.to_owned())
+    }
+
     /// `monitor SUBCOMMAND --socket SOCKET`, to be completed.
     ///
     /// # Errors

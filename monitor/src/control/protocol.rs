@@ -72,6 +72,12 @@ pub enum Op {
         /// Its number.
         kill: u64,
     },
+    /// What domains and the largest workers held in the last ten minutes. Answer: a `Series`.
+    Samples {
+        /// Around this kill only; none: all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kill: Option<u64>,
+    },
     /// Push everything that happens to this connection. Answer: `null`.
     Watch,
     /// Another agent is ready to listen in this one's place: end. For root and the agent's own user, and for an agent that

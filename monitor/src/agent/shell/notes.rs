@@ -7,8 +7,14 @@ use crate::engine::Note;
 impl Shell {
     pub(super) fn pass_on(&mut self, note: &Note) {
         log(note);
-        let Components { domains, workers, reports, api, .. } = &mut self.parts;
+        let Components { domains, workers, reports, samples, api, .. } = &mut self.parts;
         reports.noted(&self.engine, domains, &workers.registry, note);
+        if let Note::Killed(record) = note {
+            api.latencies.observe(record);
+            samples.killed(record);
+        } else if let Note::Continued(release) = note {
+            samples.released(release);
+        }
         api.watchers.tell(note, &workers.registry);
         launchers::tell_of_hold(&workers.registry, note);
     }

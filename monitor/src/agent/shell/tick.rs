@@ -55,6 +55,7 @@ impl Shell {
         self.step(|parts, turn| parts.domains.recheck(turn));
         self.nominate();
         let now = clock::now();
+        self.parts.samples.tick(&self.engine, now);
         self.parts.upkeep.tick(now);
         self.parts.api.look_after_the_socket(now);
     }
@@ -103,12 +104,20 @@ impl Shell {
     }
 
     pub(in crate::agent) fn later(&mut self, later: Later) {
-        let Components { domains, workers, measuring, reports, .. } = &mut self.parts;
+        let Components { domains, workers, measuring, reports, samples, .. } = &mut self.parts;
         match later {
             Later::Measure => measuring.by_timer(&self.engine, domains, &workers.registry),
-            Later::Measured(measurement) => measuring.measured(turn!(self), measurement),
+            Later::Measured(measurement) => {
+                samples.measured(&self.engine, clock::now(), &measurement.samples);
+                measuring.measured(turn!(self), measurement);
+            }
             Later::Report(report) => reports.complete(&workers.registry, *report),
             Later::Summary => reports.summarize(&self.engine),
+            Later::Chart(kill) => {
+                if let Some(chart) = samples.cut_out(&self.engine, kill) {
+                    reports.chart(chart);
+                }
+            }
         }
         self.settle();
     }
