@@ -50,7 +50,7 @@ enum Command {
     Domains(domains::Domains),
     #[command(name = crate::agent::survival::VICTIM, hide = true)]
     SelfTestVictim,
-    #[command(name = crate::runner::gate::STUB, hide = true)]
+    #[command(name = crate::runner::held_start::STUB, hide = true)]
     Exec(exec::Args),
     Explain(explain::Args),
     Kills(kills::Args),

@@ -104,8 +104,6 @@ pub struct Config {
     pub dry_run: bool,
     /// The kernel programs log what they push.
     pub kernel_log: bool,
-    /// `debug_delay_ms`; zero except in experiments.
-    pub debug_delay: Duration,
     /// Control socket.
     pub socket: PathBuf,
     /// Name or number of the group that may connect; `None`: everyone.
@@ -161,7 +159,6 @@ impl Config {
             rules: None,
             dry_run: false,
             kernel_log: false,
-            debug_delay: Duration::ZERO,
             socket: if root { PathBuf::from(SYSTEM_SOCKET) } else { user_socket(uid, runtime_dir) },
             socket_group: None,
             http_listen: None,

@@ -9,6 +9,7 @@ use crate::worker::WorkerId;
 
 /// A stretch of time, with what is known of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Series {
     /// Around this kill; null: all that the agent has.
     #[serde(default)]
@@ -23,6 +24,7 @@ pub struct Series {
 
 /// A domain over time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DomainSeries {
     /// Its name.
     pub domain: String,
@@ -32,6 +34,7 @@ pub struct DomainSeries {
 
 /// `[at, used, threshold]`: what a memory check found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(from = "(Nanos, Bytes, Bytes)", into = "(Nanos, Bytes, Bytes)")]
 pub struct Level {
     /// When.
@@ -56,6 +59,7 @@ impl From<Level> for (Nanos, Bytes, Bytes) {
 
 /// A worker over time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WorkerSeries {
     /// Which.
     pub worker: WorkerId,
@@ -71,6 +75,7 @@ pub struct WorkerSeries {
 
 /// The brake paused a process of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Pause {
     /// Whose.
     pub worker: WorkerId,

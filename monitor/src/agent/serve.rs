@@ -267,7 +267,7 @@ pub(super) fn build(
         workers: Workers::new(registry, map, numbers, ended.clone(), roots.procfs.clone(), started),
         measuring: Measuring::new(dying.clone(), reports.to_loop()),
         hooks: Hooks::new(links, events, gears(config, true)),
-        killing: Killing::new(&roots, dying, config.debug_delay, ended),
+        killing: Killing::new(&roots, dying, ended),
         previous_agent: PreviousAgent::new(role, started),
         brake: Brake::Off,
         watchdog,

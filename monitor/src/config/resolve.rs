@@ -68,6 +68,7 @@ impl Resolved {
 
 /// A value in effect, as `monitor config` prints it and a running agent answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Shown {
     /// The setting.
     pub key: String,

@@ -288,15 +288,6 @@ pub static SETTINGS: &[Setting] = &[
         field: at!(kernel_log, Switch),
     },
     Setting {
-        key: "debug_delay_ms",
-        flag: "debug-delay-ms",
-        env: "MONITOR_DEBUG_DELAY_MS",
-        ray: &[],
-        doc: "For experiments: wait this long between a decision and its signal, in milliseconds, as if the agent got no \
-              processor.",
-        field: at!(debug_delay, Millis { min: 0, max: TEN_MINUTES }),
-    },
-    Setting {
         key: "socket",
         flag: "socket",
         env: "MONITOR_SOCKET",

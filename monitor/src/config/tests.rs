@@ -201,7 +201,6 @@ const ROWS: &[Row] = &[
     ("rules", &[("auto", "auto"), ("/etc/rules", "/etc/rules")], NOT_A_PATH),
     ("dry_run", SWITCH, NOT_A_SWITCH),
     ("kernel_log", SWITCH, NOT_A_SWITCH),
-    ("debug_delay_ms", &[("0", "0"), ("600000", "600000")], NOT_WHOLE),
     ("socket", &[("/run/m.sock", "/run/m.sock"), ("m.sock", "m.sock")], NOT_A_PATH),
     (
         "http_listen",

@@ -26,6 +26,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// The journal in `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JournalView {
     /// The file.
     pub path: PathBuf,

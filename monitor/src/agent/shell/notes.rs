@@ -22,14 +22,13 @@ impl Shell {
 
 /// What operators read.
 fn log(note: &Note) {
-    let text = serde_json::to_string(note).unwrap_or_default();
     match note {
         Note::Registered { .. }
         | Note::Ended { .. }
         | Note::DiedLate { .. }
         | Note::Known { .. }
         | Note::Below { .. } => {
-            tracing::debug!(target: "note", "{text}");
+            tracing::debug!(target: "note", "{note}");
         }
         Note::Above { .. }
         | Note::Decided { .. }
@@ -37,7 +36,7 @@ fn log(note: &Note) {
         | Note::Gear { .. }
         | Note::Stopped { .. }
         | Note::Continued(_) => {
-            tracing::info!(target: "note", "{text}")
+            tracing::info!(target: "note", "{note}")
         }
         Note::Stuck { .. }
         | Note::Stray { .. }
@@ -46,7 +45,7 @@ fn log(note: &Note) {
         | Note::Unhelpful { .. }
         | Note::Unknown { .. }
         | Note::Lost { .. } => {
-            tracing::warn!(target: "note", "{text}");
+            tracing::warn!(target: "note", "{note}");
         }
     }
 }
