@@ -49,8 +49,8 @@ impl Shell {
         // A reading, its line and a note or two for each domain.
         self.todo.reserve(WAITING + 4 * self.parts.domains.len());
         self.parts.workers.follow_again();
-        for worker in self.parts.workers.due_for_a_look(self.engine.kills_in_flight()) {
-            self.step(|parts, turn| parts.workers.recheck(turn, &mut parts.domains, worker));
+        for look in self.parts.workers.due_for_a_look(self.engine.kills_in_flight()) {
+            self.step(|parts, turn| parts.workers.recheck(turn, &mut parts.domains, look));
         }
         self.step(|parts, turn| parts.domains.recheck(turn));
         self.nominate();
