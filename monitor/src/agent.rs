@@ -10,6 +10,7 @@ mod event_loop;
 mod hooks;
 mod killing;
 mod node;
+mod raylets;
 mod reports;
 mod serve;
 mod shell;

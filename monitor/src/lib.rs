@@ -14,6 +14,7 @@ pub mod kill;
 pub mod memory;
 pub mod printable;
 pub mod proc_stat;
+pub mod ray;
 pub mod recording;
 pub mod report;
 pub mod rules;
