@@ -3,6 +3,7 @@
 mod clock;
 mod endings;
 mod forgets;
+mod left;
 mod machine;
 mod overlap;
 mod waiting;

@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeMap;
 
-use super::facts::{DomainId, KillId, Sample, Seen};
+use super::facts::{DomainId, ExecutorId, KillId, Sample, Seen};
 use super::pending::{Pending, Process};
 use super::view::{WorkerState, WorkerView};
 use crate::prelude::*;
@@ -34,6 +34,8 @@ pub(super) struct Worker {
     /// The domains it charges, innermost first.
     pub(super) domains: Vec<DomainId>,
     pub(super) life: Life,
+    /// Who ends it in place of the engine.
+    pub(super) executor: Option<ExecutorId>,
     processes: BTreeMap<Pid, Process>,
     pending: Pending,
     /// wait(2) status of the registered process, once seen.
@@ -58,6 +60,7 @@ impl Worker {
             sample: None,
             domains,
             life: Life::Running,
+            executor: None,
             processes: BTreeMap::new(),
             pending: Pending::default(),
             status: None,

@@ -7,6 +7,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::engine::{DomainId, KillId};
 use crate::memory::process::ProcessMemory;
+use crate::ray::News;
 use crate::report::Report;
 use crate::units::Bytes;
 use crate::worker::WorkerId;
@@ -23,6 +24,8 @@ pub(in crate::agent) enum Later {
     Summary,
     /// Time to cut out the chart of a kill.
     Chart(KillId),
+    /// The thread that feeds raylets found something.
+    Ray(News),
 }
 
 /// What workers were measured to hold.

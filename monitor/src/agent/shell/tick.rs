@@ -23,6 +23,7 @@ impl Shell {
         if let Some(watchdog) = &self.parts.watchdog {
             watchdog.beat();
         }
+        self.parts.raylets.beat();
         self.parts.upkeep.turn();
     }
 
@@ -45,6 +46,7 @@ impl Shell {
         self.step(|parts, turn| parts.workers.look(turn, parts.hooks.told()));
         self.step(|parts, turn| parts.workers.sweep_victims(turn));
         self.step(|parts, turn| parts.previous_agent.look_after_the_dying(turn));
+        self.step(|parts, turn| parts.raylets.look(turn, &parts.workers.registry));
         self.happen(Event::Tick);
         // A reading, its line and a note or two for each domain.
         self.todo.reserve(WAITING + 4 * self.parts.domains.len());
@@ -104,7 +106,7 @@ impl Shell {
     }
 
     pub(in crate::agent) fn later(&mut self, later: Later) {
-        let Components { domains, workers, measuring, reports, samples, .. } = &mut self.parts;
+        let Components { domains, workers, measuring, reports, samples, raylets, .. } = &mut self.parts;
         match later {
             Later::Measure => measuring.by_timer(&self.engine, domains, &workers.registry),
             Later::Measured(measurement) => {
@@ -112,6 +114,7 @@ impl Shell {
                 measuring.measured(turn!(self), measurement);
             }
             Later::Report(report) => reports.complete(&workers.registry, *report),
+            Later::Ray(news) => raylets.heard(turn!(self), &workers.registry, news),
             Later::Summary => reports.summarize(&self.engine),
             Later::Chart(kill) => {
                 if let Some(chart) = samples.cut_out(&self.engine, kill) {
