@@ -5,11 +5,14 @@
 
 mod api;
 mod brake;
+mod callbacks;
 mod domains;
 mod event_loop;
 mod hooks;
 mod killing;
 mod node;
+mod oom_counters;
+mod reload;
 mod reports;
 mod serve;
 mod shell;

@@ -3,6 +3,7 @@
 
 mod agent;
 mod ask;
+mod callbacks;
 mod completions;
 mod config;
 mod doctor;
@@ -14,6 +15,7 @@ mod man;
 mod metrics;
 mod past;
 mod releaser;
+mod reload;
 mod replay;
 pub mod roots;
 mod rules;
@@ -22,6 +24,7 @@ mod self_test;
 mod status;
 mod table;
 mod watch;
+mod why;
 mod witness;
 mod workers;
 
@@ -42,6 +45,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Agent(agent::AgentArgs),
+    #[command(name = crate::callbacks::SUBCOMMAND, hide = true)]
+    Callbacks(callbacks::Args),
     Completions(completions::Args),
     Config(config::ConfigArgs),
     Doctor(doctor::Args),
@@ -54,11 +59,13 @@ enum Command {
     Kills(kills::Args),
     Man(man::Args),
     Metrics(metrics::Args),
+    Reload(reload::Args),
     Replay(replay::Args),
     Rules(rules::Args),
     Run(run::Args),
     Status(status::Args),
     Watch(watch::Args),
+    Why(why::Args),
     #[command(name = crate::agent::RELEASER, hide = true)]
     Releaser(releaser::Args),
     #[command(name = crate::runner::witness::WITNESS, hide = true)]
@@ -72,6 +79,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Agent(args) => agent::run(&args),
+        Command::Callbacks(args) => Ok(callbacks::run(&args)),
         Command::Completions(args) => Ok(completions::run(&args)),
         Command::Config(args) => Ok(config::run(&args)),
         Command::Doctor(args) => Ok(doctor::run(&args)),
@@ -82,11 +90,13 @@ pub fn main() -> ExitCode {
         Command::Kills(args) => Ok(kills::run(&args)),
         Command::Man(args) => man::run(&args),
         Command::Metrics(args) => Ok(metrics::run(&args)),
+        Command::Reload(args) => Ok(reload::run(&args)),
         Command::Replay(args) => Ok(replay::run(&args)),
         Command::Rules(args) => rules::run(&args),
         Command::Run(args) => Ok(run::run(args)),
         Command::Status(args) => Ok(status::run(&args)),
         Command::Watch(args) => Ok(watch::run(&args)),
+        Command::Why(args) => Ok(why::run(&args)),
         Command::Releaser(args) => Ok(releaser::run(&args)),
         Command::Witness(args) => Ok(witness::run(&args)),
         Command::Workers(args) => Ok(workers::run(&args)),

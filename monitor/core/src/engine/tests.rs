@@ -3,8 +3,10 @@
 mod clock;
 mod endings;
 mod forgets;
+mod kernel_kills;
 mod machine;
 mod overlap;
+mod settings;
 mod waiting;
 
 use std::collections::VecDeque;

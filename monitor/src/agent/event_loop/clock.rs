@@ -47,6 +47,13 @@ pub(in crate::agent) fn now() -> Nanos {
     Nanos(read(ClockId::Monotonic))
 }
 
+/// What the wall clock says now of a time of this one, for people.
+pub(in crate::agent) fn wall(at: Nanos) -> String {
+    let ago = now().since(at);
+    let wall = std::time::SystemTime::now();
+    crate::wall_clock::rfc3339(wall.checked_sub(ago).unwrap_or(wall))
+}
+
 /// A clock in nanoseconds; neither of its parts is ever negative on the clocks that are read here.
 fn read(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);

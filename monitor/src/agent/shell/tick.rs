@@ -54,8 +54,12 @@ impl Shell {
         }
         self.step(|parts, turn| parts.domains.recheck(turn));
         self.nominate();
-        let now = clock::now();
+        let (engine, now) = (&self.engine, clock::now());
+        self.parts.callbacks.tick(|| engine.domains(), engine.kills_in_flight());
         self.parts.upkeep.tick(now);
+        if !self.parts.hooks.tell_oom_victims() {
+            self.parts.oom_counters.look(&self.parts.domains, now);
+        }
         self.parts.api.look_after_the_socket(now);
     }
 
@@ -84,6 +88,7 @@ impl Shell {
                     }
                 }
                 Hook::Lineage => self.parts.workers.look_after_all(),
+                Hook::MarkVictim => {}
                 Hook::Memcg | Hook::RssStat => {
                     self.parts.hooks.usage_is_back(turn!(self), hook);
                     self.settle();
@@ -103,12 +108,15 @@ impl Shell {
     }
 
     pub(in crate::agent) fn later(&mut self, later: Later) {
-        let Components { domains, workers, measuring, reports, .. } = &mut self.parts;
+        let Components { domains, workers, measuring, reports, past, .. } = &mut self.parts;
         match later {
             Later::Measure => measuring.by_timer(&self.engine, domains, &workers.registry),
             Later::Measured(measurement) => measuring.measured(turn!(self), measurement),
             Later::Report(report) => reports.complete(&workers.registry, *report),
             Later::Summary => reports.summarize(&self.engine),
+            Later::Before(kills) => past.know(kills),
+            Later::Found(found) => self.found(found),
+            Later::Reloaded(again) => self.reloaded(*again),
         }
         self.settle();
     }

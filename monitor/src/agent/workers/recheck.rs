@@ -4,6 +4,7 @@
 use super::Workers;
 use crate::agent::domains::Domains;
 use crate::agent::turn::Turn;
+use crate::diagnostics::says;
 use crate::engine::Event;
 use crate::worker::WorkerId;
 
@@ -37,7 +38,9 @@ impl Workers {
         if member.process.ended() || domains.cgroup_of_worker(worker) == cgroup.as_ref() {
             return;
         }
-        if let Err(why) = domains.guard_around(turn, cgroup.as_ref(), entry.uid) {
+        if let Err(why) = domains.guard_around(turn, cgroup.as_ref(), entry.uid)
+            && says(Some(entry.uid))
+        {
             tracing::warn!(%worker, %why, "a worker was moved to a cgroup whose limit is not guarded");
         }
         let charged = domains.charged_by(cgroup.as_ref());
@@ -46,7 +49,9 @@ impl Workers {
             domains.enter(worker, cgroup, entry.uid);
         }
         if turn.engine.charged_by(worker).is_some_and(|known| known != charged) {
-            tracing::info!(%worker, %pid, "a worker was moved to another cgroup");
+            if says(Some(entry.uid)) {
+                tracing::info!(%worker, %pid, "a worker was moved to another cgroup");
+            }
             turn.tell(Event::Moved { worker, domains: charged });
         }
     }
