@@ -5,13 +5,16 @@
 
 mod api;
 mod brake;
+mod callbacks;
 mod domains;
 mod event_loop;
 mod hooks;
 mod http;
 mod killing;
 mod node;
+mod oom_counters;
 mod raylets;
+mod reload;
 mod reports;
 mod samples;
 mod serve;

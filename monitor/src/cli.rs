@@ -3,6 +3,7 @@
 
 mod agent;
 mod ask;
+mod callbacks;
 mod completions;
 mod config;
 mod doctor;
@@ -17,6 +18,7 @@ mod past;
 mod ray;
 mod ray_helper;
 mod releaser;
+mod reload;
 mod replay;
 pub mod roots;
 mod rules;
@@ -26,6 +28,7 @@ mod status;
 mod table;
 mod top;
 mod watch;
+mod why;
 mod witness;
 mod workers;
 
@@ -46,6 +49,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Agent(agent::AgentArgs),
+    #[command(name = crate::callbacks::SUBCOMMAND, hide = true)]
+    Callbacks(callbacks::Args),
     Completions(completions::Args),
     Config(config::ConfigArgs),
     Doctor(doctor::Args),
@@ -63,12 +68,14 @@ enum Command {
     RayHelper(ray_helper::Args),
     #[command(name = crate::ray::ENTER, hide = true)]
     RayEnter(crate::ray::EnterArguments),
+    Reload(reload::Args),
     Replay(replay::Args),
     Rules(rules::Args),
     Run(run::Args),
     Status(status::Args),
     Top(top::Args),
     Watch(watch::Args),
+    Why(why::Args),
     #[command(name = crate::agent::RELEASER, hide = true)]
     Releaser(releaser::Args),
     #[command(name = crate::runner::witness::WITNESS, hide = true)]
@@ -82,6 +89,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Agent(args) => agent::run(&args),
+        Command::Callbacks(args) => Ok(callbacks::run(&args)),
         Command::Completions(args) => Ok(completions::run(&args)),
         Command::Config(args) => Ok(config::run(&args)),
         Command::Doctor(args) => Ok(doctor::run(&args)),
@@ -95,12 +103,14 @@ pub fn main() -> ExitCode {
         Command::Ray(args) => Ok(ray::run(&args)),
         Command::RayHelper(args) => Ok(ray_helper::help(&args)),
         Command::RayEnter(args) => Ok(ray_helper::enter(&args)),
+        Command::Reload(args) => Ok(reload::run(&args)),
         Command::Replay(args) => Ok(replay::run(&args)),
         Command::Rules(args) => rules::run(&args),
         Command::Run(args) => Ok(run::run(args)),
         Command::Top(args) => Ok(top::run(args)),
         Command::Status(args) => Ok(status::run(&args)),
         Command::Watch(args) => Ok(watch::run(&args)),
+        Command::Why(args) => Ok(why::run(&args)),
         Command::Releaser(args) => Ok(releaser::run(&args)),
         Command::Witness(args) => Ok(witness::run(&args)),
         Command::Workers(args) => Ok(workers::run(&args)),

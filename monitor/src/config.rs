@@ -29,7 +29,7 @@ pub use self::resolve::{Effective, Resolved, Shown, check, resolve};
 pub use self::setting::{RayMeaning, RayName, Setting};
 pub use self::source::Source;
 pub use self::table::SETTINGS;
-use self::values::{BrakeMode, GearChoice, OwnerTieBreak, PolicyName, ProbeChoice, UnhelpfulKills};
+use self::values::{BrakeMode, GearChoice, LogForm, OwnerTieBreak, PolicyName, ProbeChoice, UnhelpfulKills};
 pub use self::values::{DEFAULT_FILE, FILE_ENV};
 pub use self::warning::{LOG_ENV, Warning};
 use crate::policy::MinVictimMemory;
@@ -108,6 +108,14 @@ pub struct Config {
     pub dry_run: bool,
     /// The kernel programs log what they push.
     pub kernel_log: bool,
+    /// What is run after each kill: a program and its arguments.
+    pub on_kill: Option<Vec<String>>,
+    /// What is run when a domain comes near its threshold.
+    pub on_approach: Option<Vec<String>>,
+    /// Near is this share of the threshold.
+    pub approach: f64,
+    /// How the log is written.
+    pub log_format: LogForm,
     /// Control socket.
     pub socket: PathBuf,
     /// Name or number of the group that may connect; `None`: everyone.
@@ -180,6 +188,10 @@ impl Config {
             rules: None,
             dry_run: false,
             kernel_log: false,
+            on_kill: None,
+            on_approach: None,
+            approach: 0.9,
+            log_format: LogForm::Human,
             socket: if root { PathBuf::from(SYSTEM_SOCKET) } else { user_socket(uid, runtime_dir) },
             socket_group: None,
             http_listen: None,

@@ -20,7 +20,7 @@ use crate::series::Series;
 use crate::snapshot::Ranked;
 use crate::worker::WorkerId;
 
-pub use self::read::{JournalError, Last, Past, Skipped, last_numbers, read};
+pub use self::read::{JournalError, Last, Past, Skipped, Wanted, find, last_kills, last_numbers, read};
 pub use self::write::{JournalView, Writer};
 
 /// The version of the lines.
@@ -42,7 +42,7 @@ pub struct Line {
 }
 
 /// What a line says: `{"decision": {..}}`, `{"killed": {..}}`, `{"report": {..}}`,
-/// `{"continued": [..]}` or `{"workers": "w1000"}`.
+/// `{"continued": [..]}`, `{"workers": "w1000"}` or `{"lost": 3}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
@@ -58,6 +58,8 @@ pub enum Entry {
     Continued(Vec<Release>),
     /// Workers have numbers up to this one, or to the next multiple of 1000.
     Workers(WorkerId),
+    /// So many lines before this one could not be written.
+    Lost(u64),
 }
 
 /// A decision, and the front of the ranking that follows from it.

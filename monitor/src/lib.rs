@@ -3,6 +3,7 @@
 //! See ARCHITECTURE.md for the rooms of this crate and what each must not do.
 
 pub mod agent;
+mod callbacks;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -23,5 +24,6 @@ pub mod rules;
 pub mod runner;
 pub mod series;
 pub mod trusted_file;
+pub mod wall_clock;
 
 pub use monitor_core::{engine, policy, retry, snapshot, threshold, units, worker};

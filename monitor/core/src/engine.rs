@@ -16,6 +16,7 @@ mod flight;
 mod follow_up;
 mod gear;
 mod hierarchy;
+mod kernel_kills;
 mod kills;
 mod left;
 mod memory_return;
@@ -123,7 +124,7 @@ impl Engine {
                     // A hot hook that comes now is not attached yet.
                     self.gear = Shift::default();
                 }
-                self.settings = settings;
+                self.adopt(settings, now);
                 self.read_all(todo);
             }
             Event::Resumed { last_kill } => self.last_kill = self.last_kill.max(last_kill),
@@ -169,11 +170,13 @@ impl Engine {
             Event::Unregistered { worker } => self.unregister(worker, now, todo),
             Event::Forked { worker, pid } => self.forked(worker, pid, todo),
             Event::Stopped { worker, pid, at } => self.stopped(worker, pid, at, now, todo),
+            Event::OomVictim { worker, pid, at } => self.oom_victim(worker, pid, at, now, todo),
             Event::Ended { worker, pid, seen, status, at } => {
                 self.held_ends(pid, at, todo);
                 if let Some(found) = self.workers.get_mut(&worker) {
                     found.end(pid, seen, status, at);
                     self.taken_by_executor(worker, (pid, seen), at, now, todo);
+                    self.count_kernel_kill(worker, pid, at, now, todo);
                     self.after_an_end(worker, now, todo);
                 }
             }
@@ -244,6 +247,24 @@ impl Engine {
             self.next_refresh = next;
             self.read_all(todo);
         }
+    }
+
+    /// Other settings are in force: the order of the candidates and the thresholds follow them.
+    fn adopt(&mut self, settings: Settings, now: Nanos) {
+        let old = core::mem::replace(&mut self.settings, settings);
+        let new = &self.settings;
+        let reorder = old.policy() != new.policy() || old.min_victim_memory != new.min_victim_memory;
+        for domain in self.domains.values_mut() {
+            domain.forget_threshold();
+            if reorder {
+                let before = core::mem::replace(&mut domain.roster, new.roster());
+                before.iter().cloned().for_each(|candidate| drop(domain.roster.insert(candidate)));
+            }
+        }
+        if reorder {
+            self.spare.reserve(self.workers.len());
+        }
+        self.next_refresh = self.next_refresh.min(now.after(self.pace()));
     }
 
     fn threshold(&self) -> Threshold {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use self::latencies::Latencies;
 use self::watchers::Watchers;
-use crate::config;
+use crate::config::{self, ConfigFlags};
 use crate::control::listener::{ListenerHandle, ListenerView};
 use crate::units::Nanos;
 
@@ -31,16 +31,18 @@ pub(in crate::agent) struct Api {
     looked: Nanos,
     /// The settings that the agent works with, as `monitor config --running` shows them.
     in_force: Vec<config::Shown>,
+    /// The flags that this agent was started with.
+    flags: ConfigFlags,
 }
 
 impl Api {
     pub(in crate::agent) fn new(
         listener: Arc<ListenerHandle>,
-        in_force: Vec<config::Shown>,
+        (in_force, flags): (Vec<config::Shown>, ConfigFlags),
         now: Nanos,
     ) -> Self {
         let (watchers, latencies) = (Watchers::default(), Latencies::default());
-        Self { watchers, latencies, listener, looked: now, in_force }
+        Self { watchers, latencies, listener, looked: now, in_force, flags }
     }
 
     /// At each tick; no tick comes for this alone.
@@ -49,6 +51,16 @@ impl Api {
             self.looked = now;
             self.listener.look();
         }
+    }
+
+    /// The flags that this agent was started with.
+    pub(in crate::agent) fn flags(&self) -> ConfigFlags {
+        self.flags.clone()
+    }
+
+    /// From now on the agent works with these.
+    pub(in crate::agent) fn set_settings(&mut self, in_force: Vec<config::Shown>) {
+        self.in_force = in_force;
     }
 
     pub(in crate::agent) fn settings(&self) -> Vec<config::Shown> {

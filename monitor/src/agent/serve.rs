@@ -6,12 +6,13 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::api::Api;
-use crate::agent::api::visible::Shown;
 use crate::agent::brake::Brake;
+use crate::agent::callbacks::Callbacks;
 use crate::agent::domains::{Domains, cpus};
 use crate::agent::event_loop::alarm::Alarm;
 use crate::agent::event_loop::clock;
@@ -21,7 +22,10 @@ use crate::agent::hooks::{Hooks, namespace};
 use crate::agent::http;
 use crate::agent::killing::Killing;
 use crate::agent::killing::previous_agent::{PreviousAgent, Role};
+use crate::agent::oom_counters::OomCounters;
 use crate::agent::raylets::Raylets;
+use crate::agent::reload;
+use crate::agent::reports::past::Past;
 use crate::agent::reports::{Reports, last_numbers};
 use crate::agent::samples::Samples;
 use crate::agent::shell::{Components, Inbox, Shell};
@@ -32,11 +36,11 @@ use crate::agent::workers::measure::{Dying, Measuring};
 use crate::agent::workers::numbering::Numbers;
 use crate::agent::workers::registry::Registry;
 use crate::config::values::GearChoice;
-use crate::config::{Config, Resolved};
+use crate::config::{Config, ConfigFlags, Resolved};
 use crate::control::listener::{Listener, ListenerHandle};
 use crate::control::request::{Request, Requests};
 use crate::control::server::{self, Limits};
-use crate::engine::{Engine, Event, Gears, Settings};
+use crate::engine::{Engine, Event, Gears, KillId, Settings};
 use crate::journal::Last;
 use crate::kernel::hook::Hook;
 use crate::kernel::links::{Links, Probes};
@@ -81,13 +85,13 @@ const LEAST_WAIT: Duration = Duration::from_micros(100);
 /// Calls that wait for the loop.
 const WAITING_CALLS: usize = 1024;
 
-/// Runs the agent until `shutdown`; a `recorder` is told all that the engine is told. `ready` is called when everything
+/// Runs the agent until `shutdown`; the flags are those that its settings came from, to read them again. A `recorder` is told all that the engine is told. `ready` is called when everything
 /// is guarded and the socket is served.
 ///
 /// # Errors
 /// If what was asked for cannot be guarded. Missing kernel hooks are no error: they show in `status`.
 pub async fn serve(
-    resolved: Resolved,
+    (resolved, flags): (Resolved, ConfigFlags),
     listener: Listener,
     shutdown: CancellationToken,
     recorder: Option<Recorder>,
@@ -95,7 +99,8 @@ pub async fn serve(
     ready: impl FnOnce(),
 ) -> Result<(), AgentError> {
     let (requests, mut calls) = mpsc::channel(WAITING_CALLS);
-    let (mut shell, Inbox { mut ends, mut later }) = start(&resolved, role, listener.handle(), recorder)?;
+    let (mut shell, Inbox { mut ends, mut later }) =
+        start((&resolved, flags), role, listener.handle(), recorder)?;
     let config = resolved.config;
     let ring = shell.parts().hooks.records_fd().transpose().map_err(AgentError::Poller)?;
     let ring = ring.map(readiness::readable);
@@ -108,6 +113,10 @@ pub async fn serve(
         shutdown.clone(),
     ));
     let mut alarm = Alarm::new().map_err(AgentError::Poller)?;
+    // Inside a `monitor run` it is the command's signal.
+    let in_process = shell.parts().previous_agent.is_in_process();
+    let hangups = (!in_process).then(|| signal(SignalKind::hangup())).transpose();
+    let mut hangups = hangups.map_err(AgentError::Poller)?;
     ready();
     let mut ticked = clock::now();
     // Whether records are left that the last turn did not get to: no new readiness will tell of them.
@@ -137,10 +146,13 @@ pub async fn serve(
             Some(end) = ends.recv() => shell.ended(end),
             Some(late) = later.recv() => shell.later(late),
             () = alarm.rings() => {}
+            () = async { match &mut hangups {
+                Some(hangups) => drop(hangups.recv().await),
+                None => pending().await,
+            } } => shell.reload(None),
             Some(request) = calls.recv() => match request {
                 Request::Call { peer, op, reply } => {
-                    // A client that went away needs no answer.
-                    let _ = reply.send(shell.answer(peer, op).map(Shown::into_text));
+                    shell.call(peer, op, reply);
                     if shell.parts().previous_agent.gives_way() {
                         shutdown.cancel();
                     }
@@ -187,7 +199,7 @@ fn load(config: &Config) -> Result<Programs, Box<Probes>> {
 
 /// Builds the shell with all its components, and tells the engine what there is at the start.
 fn start(
-    resolved: &Resolved,
+    (resolved, flags): (&Resolved, ConfigFlags),
     role: Role,
     listener: Arc<ListenerHandle>,
     recorder: Option<Recorder>,
@@ -207,7 +219,8 @@ fn start(
     let settings = settings(config, &programs);
     let numbers = Numbers::after(last, follows);
     let threshold = settings.threshold();
-    let (mut shell, inbox) = build(resolved, role, &settings, programs, numbers, listener, recorder);
+    let built = build((resolved, flags, last_kill), role, &settings, programs, numbers, listener, recorder);
+    let (mut shell, inbox) = built;
     shell.happen(Event::Settings(settings));
     if let Some(last_kill) = last_kill {
         shell.happen(Event::Resumed { last_kill });
@@ -237,7 +250,7 @@ fn start(
 
 /// The shell, complete; the engine knows of nothing yet.
 pub(super) fn build(
-    resolved: &Resolved,
+    (resolved, flags, last_kill): (&Resolved, ConfigFlags, Option<KillId>),
     role: Role,
     settings: &Settings,
     programs: Result<Programs, Box<Probes>>,
@@ -267,6 +280,7 @@ pub(super) fn build(
         domains: Domains::new(roots.clone(), config.count_swap, config.node, &shares, cells),
         workers: Workers::new(registry, map, numbers, ended.clone(), roots.procfs.clone(), started),
         measuring: Measuring::new(dying.clone(), reports.to_loop()),
+        past: Past::begin(config.journal.as_deref(), last_kill, reports.to_loop()),
         hooks: Hooks::new(links, events, gears(config, true)),
         killing: Killing::new(&roots, dying, ended),
         previous_agent: PreviousAgent::new(role, started),
@@ -275,10 +289,12 @@ pub(super) fn build(
         watchdog,
         samples: Samples::new(reports.to_loop()),
         reports,
-        api: Api::new(listener, resolved.shown(), started),
+        api: Api::new(listener, (resolved.shown(), flags), started),
         upkeep: Upkeep::default(),
+        oom_counters: OomCounters::default(),
+        callbacks: Callbacks::start(config),
     };
-    let shell = Shell::new(Engine::new(settings.clone()), recorder, started, parts);
+    let shell = Shell::new(Engine::new(settings.clone()), recorder, (started, config.watchdog), parts);
     (shell, Inbox { ends, later })
 }
 
@@ -312,27 +328,15 @@ fn gears(config: &Config, hook: bool) -> Gears {
 
 fn settings(config: &Config, programs: &Result<Programs, Box<Probes>>) -> Settings {
     let usage = programs.as_ref().ok().and_then(|programs| programs.links.usage());
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    Settings {
-        refresh_ms: config.refresh.map_or(0, millis),
-        usage_threshold: config.usage_threshold,
-        min_memory_free: config.min_memory_free,
-        policy: config.policy,
-        owner_tie_break: config.owner_tie_break,
-        kill_buffer: config.kill_buffer,
-        idle_threshold: config.idle_threshold,
-        min_victim_memory: config.min_victim_memory,
-        kill_timeout_ms: millis(config.kill_timeout),
-        memory_wait_ms: millis(config.memory_wait),
-        unhelpful_kills: config.unhelpful_kills,
-        grace_ms: millis(config.grace),
-        dry_run: config.dry_run,
+    let of_this_machine = Settings {
         // Once it is known to be possible.
         brake: false,
-        brake_max_ms: millis(config.brake_max),
-        ray_timeout_ms: millis(config.ray_timeout),
+        brake_max_ms: reload::millis(config.brake_max),
+        ray_timeout_ms: reload::millis(config.ray_timeout),
         gears: gears(config, usage.is_some()),
         inexact: usage == Some(Hook::RssStat),
         cpus: cpus(),
-    }
+        ..Settings::default()
+    };
+    reload::settings(config, &of_this_machine)
 }

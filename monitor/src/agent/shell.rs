@@ -8,7 +8,9 @@ mod actions;
 mod calls;
 mod notes;
 mod records;
+mod reload;
 mod tick;
+mod why;
 
 use std::collections::VecDeque;
 
@@ -16,14 +18,17 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::agent::api::Api;
 use crate::agent::brake::Brake;
+use crate::agent::callbacks::Callbacks;
 use crate::agent::domains::Domains;
 use crate::agent::event_loop::clock;
 use crate::agent::event_loop::later::Later;
 use crate::agent::hooks::Hooks;
 use crate::agent::killing::Killing;
 use crate::agent::killing::previous_agent::PreviousAgent;
+use crate::agent::oom_counters::OomCounters;
 use crate::agent::raylets::Raylets;
 use crate::agent::reports::Reports;
+use crate::agent::reports::past::Past;
 use crate::agent::samples::Samples;
 use crate::agent::survival::Upkeep;
 use crate::agent::turn::Turn;
@@ -57,6 +62,9 @@ pub(super) struct Components {
     pub(super) samples: Samples,
     pub(super) api: Api,
     pub(super) upkeep: Upkeep,
+    pub(super) oom_counters: OomCounters,
+    pub(super) past: Past,
+    pub(super) callbacks: Callbacks,
 }
 
 /// What other threads and timers send to the loop.
@@ -77,6 +85,8 @@ pub(super) struct Shell {
     /// What went wrong around decisions.
     faults: Faults,
     started: Nanos,
+    /// How long the loop may hang before somebody acts in its place; `None`: for ever.
+    watchdog_patience: Option<std::time::Duration>,
     parts: Components,
 }
 
@@ -90,7 +100,12 @@ use turn;
 
 impl Shell {
     /// Complete: nothing is added later.
-    pub(super) fn new(engine: Engine, recorder: Option<Recorder>, started: Nanos, parts: Components) -> Self {
+    pub(super) fn new(
+        engine: Engine,
+        recorder: Option<Recorder>,
+        (started, watchdog_patience): (Nanos, Option<std::time::Duration>),
+        parts: Components,
+    ) -> Self {
         Self {
             engine,
             todo: VecDeque::with_capacity(WAITING),
@@ -98,6 +113,7 @@ impl Shell {
             recorder,
             faults: Faults::default(),
             started,
+            watchdog_patience,
             parts,
         }
     }
@@ -131,6 +147,11 @@ impl Shell {
     /// before everything that followed from it.
     fn tell(&mut self, event: Event) {
         self.hear_of_the_watchdog();
+        let Components { hooks, domains, workers, oom_counters, .. } = &mut self.parts;
+        let killed = oom_counters.killed(&event, (hooks, domains, &workers.registry), clock::now());
+        if let Some(killed) = killed {
+            self.tell_this(killed);
+        }
         self.tell_this(event);
     }
 

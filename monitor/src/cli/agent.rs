@@ -23,7 +23,8 @@ use crate::worker::WorkerId;
 ///
 /// Without --cgroup, the agent guards the node and every cgroup with a limit around a worker. With --cgroup, it guards
 /// the named cgroups and what lies inside them, and the node only if --node is given too. It waits for a cgroup that does
-/// not exist yet. It runs in the foreground until SIGTERM or SIGINT.
+/// not exist yet. It runs in the foreground until SIGTERM or SIGINT; SIGHUP, as
+/// `monitor reload`, has it read its configuration again.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit status: 0 ended by SIGTERM or SIGINT; 1 it cannot guard what it should, or cannot listen; 2 a wrong setting."
@@ -63,17 +64,17 @@ pub(super) fn run(args: &AgentArgs) -> anyhow::Result<u8> {
     // Before any thread is started.
     agent::survival::heap::bound();
     // Dropped last: then it writes what waits.
-    let _log = crate::diagnostics::start();
+    let _log = crate::diagnostics::start(resolved.config.log_format);
     for warning in &resolved.warnings {
         tracing::warn!("{warning}");
     }
     agent::survival::prepare(&resolved.config.socket);
     let runtime = agent::runtime()?;
-    runtime.block_on(guard(resolved, args.record.as_deref()))?;
+    runtime.block_on(guard(resolved, args.config.clone(), args.record.as_deref()))?;
     Ok(exit::OK)
 }
 
-async fn guard(resolved: Resolved, record: Option<&Path>) -> anyhow::Result<()> {
+async fn guard(resolved: Resolved, flags: ConfigFlags, record: Option<&Path>) -> anyhow::Result<()> {
     let config = &resolved.config;
     let recorder = record
         .map(|path| Recorder::start(path).with_context(|| format!("cannot record to {}", path.display())));
@@ -100,7 +101,7 @@ async fn guard(resolved: Resolved, record: Option<&Path>) -> anyhow::Result<()> 
             tokio::spawn(earlier.end());
         }
     };
-    agent::serve(resolved, listener, shutdown, recorder, role, ready).await?;
+    agent::serve((resolved, flags), listener, shutdown, recorder, role, ready).await?;
     Ok(())
 }
 

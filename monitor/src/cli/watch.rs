@@ -12,6 +12,9 @@ use crate::control::client::ClientError;
 use crate::control::protocol::{Op, Push};
 use crate::engine::Note;
 use crate::printable::output;
+use crate::report::line;
+use crate::units::Nanos;
+use crate::wall_clock;
 
 /// Show events as they happen
 #[derive(Debug, clap::Args)]
@@ -120,27 +123,14 @@ fn note_line(note: &Value) -> String {
         [at, &times["memory_back"], &times["dead"], &times["decision"]].into_iter().find_map(Value::as_u64);
     let time = at.map_or_else(|| "-".to_owned(), time_of_day);
     match serde_json::from_value::<Note>(note.clone()) {
-        Ok(note) => format!("{time}  {note}"),
+        Ok(note) => format!("{time}  {}", line::of(&note)),
         Err(_) => format!("{time}  {}", text(note)),
     }
 }
 
-/// What a clock on the wall showed, in UTC, to the millisecond, when the agent's clock showed this.
+/// What a clock on the wall showed when the agent's clock showed this.
 fn time_of_day(nanos: u64) -> String {
-    use rustix::time::{ClockId, clock_gettime};
-    let millis = |clock| {
-        let now = clock_gettime(clock);
-        i128::from(now.tv_sec) * 1000 + i128::from(now.tv_nsec) / 1_000_000
-    };
-    let since_boot = i128::from(nanos / 1_000_000);
-    clock_text(millis(ClockId::Realtime) - millis(ClockId::Monotonic) + since_boot)
-}
-
-/// The time of day of so many milliseconds since 1970.
-fn clock_text(millis: i128) -> String {
-    let of_day = millis.rem_euclid(24 * 60 * 60 * 1000);
-    let (seconds, millis) = (of_day / 1000, of_day % 1000);
-    format!("{:02}:{:02}:{:02}.{millis:03}Z", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    wall_clock::of_monotonic(Nanos(nanos))
 }
 
 #[cfg(test)]
@@ -154,8 +144,8 @@ mod tests {
         let note = json!({"note": "below", "at": 1_234_567_890, "domain": "node", "used": 1 << 30, "threshold": 2 << 30});
         let line = human(&Push::Note { note });
         let (time, said) = line.split_once("  ").unwrap();
-        assert_eq!(said, "node is below its threshold again: 1.0 GiB used, threshold 2.0 GiB");
-        assert!(time.ends_with('Z') && time.len() == "00:00:00.000Z".len(), "{time}");
+        assert_eq!(said, "node is back below its threshold: 1.0 GiB used, threshold 2.0 GiB");
+        assert!(time.ends_with('Z') && time.len() == "2026-01-01T00:00:00.000Z".len(), "{time}");
         assert_eq!(human(&Push::Note { note: json!("x\n") }), "-  x\\n");
         assert_eq!(human(&Push::Lost { notes: 2 }), "-  2 events were lost: this reader was too slow");
     }
@@ -164,11 +154,5 @@ mod tests {
     fn an_event_that_is_not_known_is_shown_as_it_came() {
         let line = human(&Push::Note { note: json!({"note": "weather", "of": "node"}) });
         assert!(line.starts_with("-  ") && line.contains("weather"), "{line}");
-    }
-
-    #[test]
-    fn a_time_of_day_is_that_of_utc() {
-        assert_eq!(clock_text(0), "00:00:00.000Z");
-        assert_eq!(clock_text(86_400_000 + 3_723_004), "01:02:03.004Z");
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::config::form::{
     Absent, Address, Cgroups, Count, FilePath, Fraction, GroupName, HostNames, Millis, OneOf, Or, PATH_MOST,
-    Presets, SOCKET_PATH_MOST, Size, SizeOrShare, Switch,
+    Presets, Program, SOCKET_PATH_MOST, Size, SizeOrShare, Switch,
 };
 use crate::config::setting::{At, RayMeaning, RayName, Setting};
 
@@ -298,12 +298,46 @@ pub static SETTINGS: &[Setting] = &[
         field: at!(dry_run, Switch),
     },
     Setting {
+        key: "on_kill",
+        flag: "on-kill",
+        env: "MONITOR_ON_KILL",
+        ray: &[],
+        doc: "Run this command after each kill, with the facts as JSON on its standard input and as MONITOR_ variables. No \
+              shell is used; only root may be able to change the program. It has 10 s.",
+        field: at!(on_kill, Or(NONE, Program)),
+    },
+    Setting {
+        key: "on_approach",
+        flag: "on-approach",
+        env: "MONITOR_ON_APPROACH",
+        ray: &[],
+        doc: "Run this command, in the same way, when memory use comes near the threshold (approach), at most once a minute \
+              for each domain.",
+        field: at!(on_approach, Or(NONE, Program)),
+    },
+    Setting {
+        key: "approach",
+        flag: "approach",
+        env: "MONITOR_APPROACH",
+        ray: &[],
+        doc: "on_approach: this fraction of the threshold is near.",
+        field: at!(approach, Fraction),
+    },
+    Setting {
         key: "kernel_log",
         flag: "kernel-log",
         env: "MONITOR_KERNEL_LOG",
         ray: &[],
         doc: "For debugging: log each record of the kernel programs, at level debug (MONITOR_LOG=debug).",
         field: at!(kernel_log, Switch),
+    },
+    Setting {
+        key: "log_format",
+        flag: "log-format",
+        env: "MONITOR_LOG_FORMAT",
+        ray: &[],
+        doc: "Write the agent's log as sentences for people (human), or as one JSON object a line (json).",
+        field: at!(log_format, OneOf::NEW),
     },
     Setting {
         key: "socket",

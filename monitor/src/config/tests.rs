@@ -68,6 +68,9 @@ const NOT_A_SIZE: &[(&str, &str)] = &[
         "\"9999999999999999999999999999999999999999\" is out of range",
     ),
 ];
+const NOT_A_PROGRAM: &[(&str, &str)] =
+    &[("", "it is empty"), ("mail root", "\"mail root\" is not an absolute path with arguments")];
+
 const NOT_A_WORD: &[(&str, &str)] = &[
     ("", "it is empty"),
     ("AUTO", "\"AUTO\" is not one of the allowed words"),
@@ -204,6 +207,10 @@ const ROWS: &[Row] = &[
     ("rules", &[("auto", "auto"), ("/etc/rules", "/etc/rules")], NOT_A_PATH),
     ("dry_run", SWITCH, NOT_A_SWITCH),
     ("kernel_log", SWITCH, NOT_A_SWITCH),
+    ("log_format", &[("human", "human"), ("json", "json")], NOT_A_WORD),
+    ("on_kill", &[("none", "none"), ("/bin/x  -a", "/bin/x -a")], NOT_A_PROGRAM),
+    ("on_approach", &[("/bin/x", "/bin/x")], NOT_A_PROGRAM),
+    ("approach", &[("0.9", "0.9"), ("0.5", "0.5")], &[("1.5", "1.5 is out of range")]),
     ("socket", &[("/run/m.sock", "/run/m.sock"), ("m.sock", "m.sock")], NOT_A_PATH),
     (
         "http_listen",

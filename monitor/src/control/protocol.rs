@@ -17,6 +17,9 @@ pub const VERSION: u32 = 1;
 /// The longest line of a client, newline included.
 pub const MAX_LINE: usize = 64 * 1024;
 
+/// The longest name and owner of a worker, in bytes.
+pub const NAME_MOST: usize = 256;
+
 /// The longest line of the agent that a client accepts, newline included: ten thousand workers fit.
 pub const MAX_REPLY: usize = 64 * 1024 * 1024;
 
@@ -80,6 +83,10 @@ pub enum Op {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         kill: Option<u64>,
     },
+    /// Why a process or worker is gone, as far as its user may know. Answer: a [`Why`](super::answers::Why).
+    Why(Asked),
+    /// Read configuration again. For root and the agent's own user. Answer: a [`Reloaded`](super::answers::Reloaded).
+    Reload,
     /// Push everything that happens to this connection. Answer: `null`.
     Watch,
     /// The raylets of this machine. Answer: a list of `RayletView`, or null if the agent does not look for them.
@@ -93,6 +100,18 @@ pub enum Op {
     /// Another agent is ready to listen in this one's place: end. For root and the agent's own user, and for an agent that
     /// lives inside a `monitor run` only. Answer: `null`.
     GiveWay,
+}
+
+/// Of whom `why` asks: one of the three.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Asked {
+    /// A registered process, dead or alive.
+    Pid(Pid),
+    /// A worker.
+    Worker(WorkerId),
+    /// A kill.
+    Kill(u64),
 }
 
 /// What a launcher says of a worker (docs/behavior.md#words).

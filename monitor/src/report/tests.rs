@@ -42,6 +42,8 @@ pub(crate) fn record() -> KillRecord {
     let ms = |ms: u64| Some(Nanos(2_000_000_000 + ms * 1_000_000));
     KillRecord {
         id: KillId(7),
+        at: Some("2026-11-29T03:12:44.000Z".to_owned()),
+        by: crate::retry::KilledBy::Monitor,
         domain: "cgroup:/box".to_owned(),
         policy: "group_by_owner".to_owned(),
         trigger: Trigger::Crossing,

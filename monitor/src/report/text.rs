@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Report;
 use crate::engine::{KillRecord, Trigger, VictimRecord};
 use crate::printable::printable;
+use crate::retry::KilledBy;
 use crate::units::MemoryKind;
 use crate::units::{Bytes, Nanos};
 
@@ -40,6 +41,12 @@ fn head(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
     let domain = kill.domain.escape_debug();
     if kill.dry_run {
         writeln!(f, "Over the threshold in {domain}: would kill {id} (dry run: nobody was signalled)")?;
+    } else if kill.by == KilledBy::Kernel {
+        writeln!(f, "Out of memory in {domain}: kill {id}, by the kernel")?;
+        if *total > Bytes(0) {
+            writeln!(f, "Memory: {used} of {total} used when it was last checked; threshold {threshold}")?;
+        }
+        return Ok(());
     } else {
         writeln!(f, "Out of memory in {domain}: kill {id}")?;
     }
@@ -53,6 +60,7 @@ fn head(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
             Trigger::Delta => "the changes that a kernel hook counted added up to it",
             Trigger::Tick => "the regular check found it",
             Trigger::AfterKill => "still over it after the kill before",
+            Trigger::Kernel => "the kernel acted",
             Trigger::Watchdog => "the agent hung, and its watchdog checked and killed in its place",
         }
     )?;
@@ -77,11 +85,22 @@ fn head(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
 
 /// What is said of a victim, and of the kill.
 fn verb(kill: &KillRecord) -> &'static str {
-    if kill.dry_run { "Would kill" } else { "Killed" }
+    match (kill.dry_run, kill.by) {
+        (true, _) => "Would kill",
+        (false, KilledBy::Monitor) => "Killed",
+        (false, KilledBy::Kernel) => "Killed by the kernel",
+    }
 }
 
 fn times(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
     let times = kill.times;
+    if kill.by == KilledBy::Kernel {
+        let dead = times
+            .signal
+            .zip(times.dead)
+            .map(|(from, to)| format!(", {} after it was chosen", span(to.since(from))));
+        return writeln!(f, "Dead: seen{}", dead.unwrap_or_default());
+    }
     let after = |stage: Option<Nanos>| match (times.crossing, stage) {
         (Some(from), Some(to)) => format!("+{}", span(to.since(from))),
         _ => "not seen".to_owned(),
@@ -114,7 +133,8 @@ impl Report {
         writeln!(f, "  why: {}", printable(why))?;
         match victim.sample {
             Some(sample) => {
-                let before = self.kill.times.decision.map_or(Duration::ZERO, |at| at.since(sample.at));
+                let decided = self.kill.times.decision.or(self.kill.times.signal);
+                let before = decided.map_or(Duration::ZERO, |at| at.since(sample.at));
                 let what = match sample.measured {
                     Some(MemoryKind::Cgroup) => "charged to its cgroup",
                     Some(MemoryKind::Pss) => "PSS, child processes included",
@@ -123,9 +143,10 @@ impl Report {
                 };
                 writeln!(
                     f,
-                    "  memory: {}, {what}, measured {} before the decision",
+                    "  memory: {}, {what}, measured {} before {}",
                     sample.bytes,
-                    span(before)
+                    span(before),
+                    if self.kill.by == KilledBy::Kernel { "the kill" } else { "the decision" }
                 )?;
             }
             None => writeln!(f, "  memory: not measured before it was killed")?,

@@ -20,6 +20,12 @@ use crate::worker::{Kind, WorkerId};
 /// How long after a death by SIGKILL the verdict may come, and how long the list of kills may take.
 const VERDICT_PATIENCE: Duration = Duration::from_secs(2);
 
+/// The same if a command says that a child of it died of SIGKILL, as shells do: the kernel may have killed that.
+const CHILD_PATIENCE: Duration = Duration::from_millis(300);
+
+/// How it says so.
+const CHILD_KILLED: u8 = 128 + SIGKILL;
+
 /// An end this soon after a signal that asks for it counts as its effect, whatever the exit code.
 const STOP_WINDOW: Duration = Duration::from_secs(10);
 
@@ -115,8 +121,8 @@ impl Attempt<'_> {
             }
             End::Ran(exit) => exit,
         };
-        if heard.unclear(exit) {
-            self.await_verdict(held.pid(), &mut heard).await;
+        if let Some(patience) = heard.unclear(exit) {
+            self.await_verdict(held.pid(), patience, &mut heard).await;
         }
         self.link.over().await;
         let told = heard.told(exit);
@@ -127,7 +133,7 @@ impl Attempt<'_> {
             }
             Some(verdict) => {
                 let report = heard.report.filter(|(kill, _)| *kill == verdict.kill).map(|(_, text)| text);
-                Ended::Killed { by: KilledBy::Monitor, pid, verdict, told, report }
+                Ended::Killed { by: verdict.by, pid, verdict, told, report }
             }
             None if heard.owner_died && exit != Exit::Code(0) => Ended::OwnerDied,
             None => Ended::Otherwise { exit, ran, told },
@@ -224,8 +230,8 @@ impl Attempt<'_> {
 
     /// The verdict of a process that died by SIGKILL: on its way, or lost with the connection and in the list
     /// of kills, or there is none and somebody else killed it.
-    async fn await_verdict(&mut self, pid: Pid, heard: &mut Heard) {
-        let _ = timeout(VERDICT_PATIENCE, async {
+    async fn await_verdict(&mut self, pid: Pid, patience: Duration, heard: &mut Heard) {
+        let _ = timeout(patience, async {
             while heard.verdict.is_none() {
                 let Some(news) = self.link.news.recv().await else { break };
                 self.hear(news, pid, heard);
@@ -265,9 +271,15 @@ impl Heard {
         }
     }
 
-    /// Killed, and not yet known by whom: a verdict may be on its way.
-    fn unclear(&self, exit: Exit) -> bool {
-        exit == Exit::Signal(SIGKILL) && self.verdict.is_none() && !self.owner_died && !self.ids.is_empty()
+    /// Killed, or it says that a child of it was, and not yet known by whom: a verdict may be on its way, so long.
+    fn unclear(&self, exit: Exit) -> Option<Duration> {
+        let patience = match exit {
+            Exit::Signal(SIGKILL) => VERDICT_PATIENCE,
+            Exit::Code(CHILD_KILLED) => CHILD_PATIENCE,
+            Exit::Code(_) | Exit::Signal(_) => return None,
+        };
+        let unknown = self.verdict.is_none() && !self.owner_died && !self.ids.is_empty();
+        unknown.then_some(patience)
     }
 
     /// Whether this end is the effect of a signal that the runner got. A Ctrl-C that an interactive command

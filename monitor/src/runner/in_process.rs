@@ -67,7 +67,7 @@ pub(super) async fn start(
     let stop = shutdown.clone();
     let thread = std::thread::Builder::new()
         .name("agent".to_owned())
-        .spawn(move || serve(resolved, last, stop, ready))
+        .spawn(move || serve((resolved, flags), last, stop, ready))
         .map_err(|error| impossible(error.to_string()))?;
     let agent = InProcessAgent { shutdown, thread: Some(thread) };
     let failed = match started.await {
@@ -88,7 +88,7 @@ pub(super) async fn start(
 
 /// The thread. Tells through `ready` that it serves, or why it does not.
 fn serve(
-    resolved: Resolved,
+    (resolved, flags): (Resolved, ConfigFlags),
     last: Option<WorkerId>,
     shutdown: CancellationToken,
     ready: oneshot::Sender<Result<(), String>>,
@@ -107,7 +107,7 @@ fn serve(
             let access = Access::of(config.socket_group.as_deref())?;
             let listener = Listener::open(&config.socket, access)?;
             let role = Role::InProcess { last };
-            agent::serve(resolved, listener, shutdown, None, role, || tell(Ok(()))).await?;
+            agent::serve((resolved, flags), listener, shutdown, None, role, || tell(Ok(()))).await?;
             anyhow::Ok(())
         })
     })();

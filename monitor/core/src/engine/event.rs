@@ -121,6 +121,15 @@ pub enum Event {
         /// When.
         at: Nanos,
     },
+    /// The kernel's own out-of-memory killer chose a process of a worker, or found it dying.
+    OomVictim {
+        /// Whose.
+        worker: WorkerId,
+        /// The process.
+        pid: Pid,
+        /// When.
+        at: Nanos,
+    },
     /// A process of a worker ends.
     Ended {
         /// Whose.

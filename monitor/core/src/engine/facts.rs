@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::prelude::*;
+use crate::retry::KilledBy;
 use crate::units::{Bytes, MemoryKind, Nanos, Pid};
 use crate::worker::WorkerId;
 
@@ -89,6 +90,8 @@ pub enum Trigger {
     AfterKill,
     /// The loop hung, and its deputy looked.
     Watchdog,
+    /// Nothing: the kernel's own out-of-memory killer killed.
+    Kernel,
 }
 
 /// Why a process that the brake stopped was continued.
@@ -241,6 +244,9 @@ pub struct Verdict {
     pub worker: WorkerId,
     /// The kill's number, as in `monitor kills`.
     pub kill: u64,
+    /// Whose kill it is.
+    #[serde(default)]
+    pub by: KilledBy,
     /// Whether it should be started again (docs/behavior.md#policies).
     pub should_retry: bool,
     /// Why it should or should not, for people.

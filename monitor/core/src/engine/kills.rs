@@ -10,6 +10,7 @@ use super::{
 };
 use crate::policy::Choice;
 use crate::prelude::*;
+use crate::retry::KilledBy;
 use crate::threshold::Usage;
 use crate::units::Nanos;
 use crate::worker::WorkerId;
@@ -90,6 +91,8 @@ impl Engine {
         victims.extend(chosen.iter().map(|choice| choice.id));
         let record = KillRecord {
             id: self.last_kill,
+            at: None,
+            by: KilledBy::Monitor,
             domain: String::new(),
             policy: String::new(),
             trigger,
@@ -230,6 +233,7 @@ fn tell_of_decision(record: &KillRecord, todo: &mut VecDeque<Action>) -> Note {
             todo.push_back(Action::Tell(Box::new(Verdict {
                 worker: victim.worker,
                 kill: record.id.0,
+                by: record.by,
                 should_retry: victim.should_retry,
                 why: victim.why.clone(),
                 domain: record.domain.clone(),

@@ -1,7 +1,5 @@
 //! What people and programs are told of what happens: log, `watch`, journal.
 
-mod line;
-
 use serde::{Deserialize, Serialize};
 
 use super::facts::{Chosen, ExecutorId, Gear, KillId, Release, Remains, Trigger};

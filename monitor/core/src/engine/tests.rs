@@ -3,9 +3,11 @@
 mod clock;
 mod endings;
 mod forgets;
+mod kernel_kills;
 mod left;
 mod machine;
 mod overlap;
+mod settings;
 mod waiting;
 
 use std::collections::VecDeque;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::facts::{Chosen, ExecutorId, Gear, KillId, Remains, Sample, Trigger};
 use crate::prelude::*;
+use crate::retry::KilledBy;
 use crate::snapshot::Answer;
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::WorkerId;
@@ -150,9 +151,15 @@ pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 pub struct KillRecord {
     /// Its number.
     pub id: KillId,
+    /// When it was decided, or the kernel chose, by the wall clock (RFC 3339). The core knows none: whoever shows it says it.
+    #[serde(default)]
+    pub at: Option<String>,
+    /// Whose kill it is.
+    #[serde(default)]
+    pub by: KilledBy,
     /// The domain's name.
     pub domain: String,
-    /// The policy's name.
+    /// The policy's name; empty: the kernel chose.
     pub policy: String,
     /// What made the agent look.
     pub trigger: Trigger,
@@ -205,6 +212,15 @@ pub struct LeftTo {
     pub ours: Option<Chosen>,
 }
 
+impl KillRecord {
+    /// The moment that it is known by: the decision, or the kernel's choice.
+    #[must_use]
+    pub fn moment(&self) -> Option<Nanos> {
+        let Times { decision, signal, dead, .. } = self.times;
+        decision.or(signal).or(dead)
+    }
+}
+
 /// A victim in a [`KillRecord`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -241,6 +257,9 @@ pub struct Counters {
     pub registered: u64,
     /// Workers killed for memory.
     pub killed: u64,
+    /// Workers that the kernel's own out-of-memory killer killed.
+    #[serde(default)]
+    pub killed_by_kernel: u64,
     /// Workers that ended with exit code 0, or with a status the kernel did not tell.
     pub exited: u64,
     /// Workers that ended otherwise.

@@ -48,6 +48,10 @@ pub(super) struct Worker {
     pub(super) backoffs: u32,
     /// Each of its processes that live was seen in a state in which it cannot die.
     immovable: bool,
+    /// The process of it that the kernel's own killer chose first, and when.
+    pub(super) oom_victim: Option<(Pid, Nanos)>,
+    /// As which kill its death by the kernel is listed.
+    pub(super) killed_by_kernel: Option<KillId>,
 }
 
 impl Worker {
@@ -68,6 +72,8 @@ impl Worker {
             denied: false,
             backoffs: 0,
             immovable: false,
+            oom_victim: None,
+            killed_by_kernel: None,
         };
         new.add(pid);
         new

@@ -88,8 +88,9 @@ impl Engine {
         let Some(worker) = self.workers.get(&id) else { return };
         match worker.life {
             Life::Running | Life::Refused { .. } if worker.gone() => {
-                let status = worker.status;
+                let (status, by_kernel) = (worker.status, worker.killed_by_kernel);
                 match status {
+                    _ if by_kernel.is_some() => {}
                     None | Some(0) => self.counters.exited += 1,
                     Some(_) => self.counters.crashed += 1,
                 }

@@ -66,6 +66,11 @@ pub(in crate::agent) fn text(status: &Status, latencies: &Latencies) -> String {
     let (written, lost) = status.journal.as_ref().map_or((0, 0), |journal| (journal.written, journal.lost));
     counter(&mut all, "journal_lines", "Lines written to the journal", written);
     counter(&mut all, "journal_lost", "Lines that the journal could not take", lost);
+    let callbacks = status.callbacks.clone().unwrap_or_default();
+    counter(&mut all, "callbacks_run", "Commands of on_kill and on_approach that were run", callbacks.ran);
+    counter(&mut all, "callbacks_failed", "Of them those that failed", callbacks.failed);
+    counter(&mut all, "callbacks_timed_out", "Of them those that took too long", callbacks.timed_out);
+    counter(&mut all, "callbacks_lost", "Calls that never came to it", callbacks.lost);
     let mut out = String::new();
     // Writing to a string does not fail.
     let _ = encoding::text::encode(&mut out, &all);
@@ -159,6 +164,11 @@ fn counters(all: &mut Registry, counters: &Counters) {
     let mut count = |name: &str, help: &str, value: u64| counter(all, name, help, value);
     count("workers_registered", "Workers registered", counters.registered);
     count("workers_killed", "Workers killed for memory", counters.killed);
+    count(
+        "workers_killed_by_kernel",
+        "Workers killed by the kernel's own out-of-memory killer",
+        counters.killed_by_kernel,
+    );
     count("workers_exited", "Workers that ended with status 0", counters.exited);
     count("workers_crashed", "Workers that ended otherwise", counters.crashed);
     count("workers_unregistered", "Workers that were unregistered", counters.unregistered);

@@ -8,7 +8,7 @@ use crate::agent::turn::Turn;
 use crate::agent::watchdog::Watchdog;
 use crate::agent::workers::registry::NotTaken;
 use crate::agent::workers::{Enrollment, Workers};
-use crate::control::protocol::{KindName, Refusal, RefusalCode, Register, Registered};
+use crate::control::protocol::{KindName, NAME_MOST, Refusal, RefusalCode, Register, Registered};
 use crate::control::request::Peer;
 use crate::engine::Event;
 use crate::kernel::hook::Told;
@@ -37,6 +37,8 @@ impl Registrar<'_> {
         register: Register,
     ) -> Result<Registered, Refusal> {
         let kind = kind(&register)?;
+        short("op.register.name", register.name.as_deref())?;
+        short("op.register.owner", register.owner.as_deref())?;
         if peer.uid != 0 && register.priority > 0 {
             return Err(Refusal::new(
                 RefusalCode::Denied,
@@ -71,7 +73,7 @@ impl Registrar<'_> {
         let (cgroup, notice) = match self.domains.cgroup_of(pid) {
             Ok(cgroup) => (cgroup, None),
             // It is no job's fault where the agent's hierarchy is mounted from.
-            Err(error @ ReadError::Outside { .. }) => (None, Some(self.without_cgroup(&error))),
+            Err(error @ ReadError::Outside { .. }) => (None, Some(self.without_cgroup(uid, &error))),
             Err(error) => return Err(of_read(pid, &error)),
         };
         self.domains.guard_around(turn, cgroup.as_ref(), uid).map_err(busy)?;
@@ -114,10 +116,12 @@ impl Registrar<'_> {
     }
 
     /// What is said of a worker whose cgroup the agent cannot see.
-    fn without_cgroup(&self, error: &ReadError) -> String {
+    fn without_cgroup(&self, uid: u32, error: &ReadError) -> String {
         let guard = if self.domains.charged_by(None).is_empty() { "nothing" } else { "the node alone" };
         let notice = format!("{error}: {guard} guards this worker, no limit of a cgroup does");
-        tracing::warn!("{notice}");
+        if crate::diagnostics::says(Some(uid)) {
+            tracing::warn!("{notice}");
+        }
         notice
     }
 
@@ -144,6 +148,17 @@ impl Registrar<'_> {
             }
         };
         Err(Refusal::new(code, Some("op.register.pid"), message))
+    }
+}
+
+/// Names are in every note, answer and report, and in locked memory.
+fn short(field: &'static str, text: Option<&str>) -> Result<(), Refusal> {
+    match text.map(str::len) {
+        Some(length) if length > NAME_MOST => {
+            let message = format!("{length} bytes are too long: at most {NAME_MOST}");
+            Err(Refusal::new(RefusalCode::Invalid, Some(field), message))
+        }
+        _ => Ok(()),
     }
 }
 

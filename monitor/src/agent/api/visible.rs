@@ -10,7 +10,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::agent::api::metrics::Metrics;
 use crate::agent::workers::registry::Registry;
 use crate::config;
-use crate::control::answers::Status;
+use crate::control::answers::{Reloaded, Status, Why};
 use crate::control::protocol::{Refusal, RefusalCode, Registered};
 use crate::engine::{Explanation, KillRecord, Note, Release, WorkerView};
 use crate::memory::users::User;
@@ -67,8 +67,13 @@ impl<'a> Viewer<'a> {
         Self { uid, registry }
     }
 
+    /// Whether what is of this user is theirs to see.
+    pub(in crate::agent) fn sees_user(&self, uid: Option<u32>) -> bool {
+        self.sees_all() || uid == Some(self.uid)
+    }
+
     /// Root, or the user who started this agent and could look into its memory.
-    fn sees_all(&self) -> bool {
+    pub(in crate::agent) fn sees_all(&self) -> bool {
         self.uid == 0 || self.uid == rustix::process::geteuid().as_raw()
     }
 
@@ -133,6 +138,20 @@ impl Visible for Registered {
 
 /// What the agent's file, flags and environment say, which are nobody's secrets: no setting is one.
 impl Visible for config::Shown {
+    fn seen_by(self, _: &Viewer<'_>) -> Option<Self> {
+        Some(self)
+    }
+}
+
+/// It was made of what its caller may see.
+impl Visible for Why {
+    fn seen_by(self, _: &Viewer<'_>) -> Option<Self> {
+        Some(self)
+    }
+}
+
+/// Names of settings.
+impl Visible for Reloaded {
     fn seen_by(self, _: &Viewer<'_>) -> Option<Self> {
         Some(self)
     }

@@ -3,9 +3,21 @@
 
 use super::{Components, Shell, turn};
 use crate::agent::api::launchers;
+use crate::agent::reports::past::date;
 use crate::agent::{brake, killing};
-use crate::engine::Action;
+use crate::engine::{Action, Note};
 use crate::worker::WorkerId;
+
+/// A kill is told with its time by the wall clock.
+fn dated(note: Note) -> Note {
+    match note {
+        Note::Killed(mut record) => {
+            date(&mut record);
+            Note::Killed(record)
+        }
+        other => other,
+    }
+}
 
 impl Shell {
     pub(super) fn carry_out(&mut self) {
@@ -52,7 +64,7 @@ impl Shell {
             Action::Record(kill) => reports.record(&self.engine, domains, &workers.registry, kill),
             Action::Measure => measuring.at_once(&self.engine, domains, &workers.registry),
             Action::Forget(worker) => self.forget(worker),
-            Action::Note(note) => self.pass_on(&note),
+            Action::Note(note) => self.pass_on(dated(note)),
         }
         self.tell_heard();
         if let Some(domain) = read {
@@ -61,7 +73,7 @@ impl Shell {
     }
 
     fn forget(&mut self, worker: WorkerId) {
-        let Components { domains, workers, killing, watchdog, raylets, .. } = &mut self.parts;
+        let Components { domains, workers, killing, watchdog, raylets, oom_counters, .. } = &mut self.parts;
         // Of one that ended there is nobody left whom the watchdog could strike.
         if let Some(watchdog) = watchdog
             && workers.registry.get(worker).is_some_and(|entry| !entry.is_empty())
@@ -71,6 +83,7 @@ impl Shell {
         domains.leave(worker);
         killing.forget(worker);
         raylets.forget(worker);
+        oom_counters.leave(worker);
         workers.forget(turn!(self), worker);
     }
 }

@@ -56,9 +56,13 @@ impl Shell {
         }
         self.step(|parts, turn| parts.domains.recheck(turn));
         self.nominate();
-        let now = clock::now();
-        self.parts.samples.tick(&self.engine, now);
+        let (engine, now) = (&self.engine, clock::now());
+        self.parts.samples.tick(engine, now);
+        self.parts.callbacks.tick(|| engine.domains(), engine.kills_in_flight());
         self.parts.upkeep.tick(now);
+        if !self.parts.hooks.tell_oom_victims() {
+            self.parts.oom_counters.look(&self.parts.domains, now);
+        }
         self.parts.api.look_after_the_socket(now);
     }
 
@@ -87,6 +91,7 @@ impl Shell {
                     }
                 }
                 Hook::Lineage => self.parts.workers.look_after_all(),
+                Hook::MarkVictim => {}
                 Hook::Memcg | Hook::RssStat => {
                     self.parts.hooks.usage_is_back(turn!(self), hook);
                     self.settle();
@@ -106,7 +111,7 @@ impl Shell {
     }
 
     pub(in crate::agent) fn later(&mut self, later: Later) {
-        let Components { domains, workers, measuring, reports, samples, raylets, .. } = &mut self.parts;
+        let Components { domains, workers, measuring, reports, samples, raylets, past, .. } = &mut self.parts;
         match later {
             Later::Measure => measuring.by_timer(&self.engine, domains, &workers.registry),
             Later::Measured(measurement) => {
@@ -121,6 +126,9 @@ impl Shell {
                     reports.chart(chart);
                 }
             }
+            Later::Before(kills) => past.know(kills),
+            Later::Found(found) => self.found(found),
+            Later::Reloaded(again) => self.reloaded(*again),
         }
         self.settle();
     }

@@ -167,7 +167,50 @@ impl Form for FilePath {
     }
 }
 
-/// An address to listen at; a port alone is one of the loopback address.
+/// A program by its absolute path, with its arguments: an array, or a text that is split at its spaces. No shell reads it.
+pub(crate) struct Program;
+
+impl Form for Program {
+    type Value = Vec<String>;
+
+    fn shape(&self) -> Shape {
+        Shape::One("COMMAND")
+    }
+
+    fn range(&self) -> String {
+        "an absolute path and arguments, as an array of strings or separated by spaces".to_owned()
+    }
+
+    fn read(&self, given: &Given) -> Result<Self::Value, Refusal> {
+        let words: Vec<String> = match given {
+            Given::Strings(texts) => texts.clone(),
+            Given::Text(_) | Given::String(_) => {
+                string(given)?.split_whitespace().map(str::to_owned).collect()
+            }
+            Given::Texts(_) | Given::Integer(_) | Given::Float(_) | Given::Boolean(_) | Given::Other(_) => {
+                return Err(wrong_type("an array of strings", given));
+            }
+        };
+        let Some(program) = words.first() else { return Err(Refusal::Empty) };
+        if !program.starts_with('/') || words.iter().any(|word| word.contains('\0')) {
+            return Err(Refusal::NotA {
+                given: quote(&words.join(" ")),
+                expected: "an absolute path with arguments",
+            });
+        }
+        Ok(words)
+    }
+
+    fn json(&self, value: &Self::Value) -> Json {
+        json!(value)
+    }
+
+    fn text(&self, value: &Self::Value) -> String {
+        value.join(" ")
+    }
+}
+
+/// An address to listen at.
 pub(crate) struct Address;
 
 impl Form for Address {
