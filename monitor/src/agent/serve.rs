@@ -271,7 +271,7 @@ pub(super) fn build(
         previous_agent: PreviousAgent::new(role, started),
         brake: Brake::Off,
         watchdog,
-        samples: Samples::new(reports.to_loop()),
+        samples: Samples::new(),
         reports,
         api: Api::new(listener, resolved.shown(), started),
         upkeep: Upkeep::default(),

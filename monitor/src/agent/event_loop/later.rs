@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::engine::{DomainId, KillId};
+use crate::engine::DomainId;
 use crate::memory::process::ProcessMemory;
 use crate::report::Report;
 use crate::units::Bytes;
@@ -21,8 +21,6 @@ pub(in crate::agent) enum Later {
     Report(Box<Report>),
     /// Time for a summary.
     Summary,
-    /// Time to cut out the chart of a kill.
-    Chart(KillId),
 }
 
 /// What workers were measured to hold.

@@ -2,6 +2,7 @@
 
 use super::{Components, Shell};
 use crate::agent::api::launchers;
+use crate::agent::event_loop::clock;
 use crate::engine::Note;
 
 impl Shell {
@@ -11,7 +12,7 @@ impl Shell {
         reports.noted(&self.engine, domains, &workers.registry, note);
         if let Note::Killed(record) = note {
             api.latencies.observe(record);
-            samples.killed(record);
+            samples.killed(record, clock::now());
         } else if let Note::Continued(release) = note {
             samples.released(release);
         }

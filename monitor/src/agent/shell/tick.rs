@@ -55,7 +55,11 @@ impl Shell {
         self.step(|parts, turn| parts.domains.recheck(turn));
         self.nominate();
         let now = clock::now();
-        self.parts.samples.tick(&self.engine, now);
+        let Components { samples, reports, .. } = &mut self.parts;
+        samples.tick(&self.engine, now);
+        while let Some(chart) = samples.cut_out(&self.engine, now) {
+            reports.chart(chart);
+        }
         self.parts.upkeep.tick(now);
         self.parts.api.look_after_the_socket(now);
     }
@@ -113,11 +117,6 @@ impl Shell {
             }
             Later::Report(report) => reports.complete(&workers.registry, *report),
             Later::Summary => reports.summarize(&self.engine),
-            Later::Chart(kill) => {
-                if let Some(chart) = samples.cut_out(&self.engine, kill) {
-                    reports.chart(chart);
-                }
-            }
         }
         self.settle();
     }
