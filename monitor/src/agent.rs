@@ -11,6 +11,7 @@ mod hooks;
 mod http;
 mod killing;
 mod node;
+mod raylets;
 mod reports;
 mod samples;
 mod serve;

@@ -14,6 +14,8 @@ mod man;
 mod metrics;
 mod page;
 mod past;
+mod ray;
+mod ray_helper;
 mod releaser;
 mod replay;
 pub mod roots;
@@ -56,6 +58,11 @@ enum Command {
     Kills(kills::Args),
     Man(man::Args),
     Metrics(metrics::Args),
+    Ray(ray::Args),
+    #[command(name = crate::ray::HELPER, hide = true)]
+    RayHelper(ray_helper::Args),
+    #[command(name = crate::ray::ENTER, hide = true)]
+    RayEnter(crate::ray::EnterArguments),
     Replay(replay::Args),
     Rules(rules::Args),
     Run(run::Args),
@@ -85,6 +92,9 @@ pub fn main() -> ExitCode {
         Command::Kills(args) => Ok(kills::run(&args)),
         Command::Man(args) => man::run(&args),
         Command::Metrics(args) => Ok(metrics::run(&args)),
+        Command::Ray(args) => Ok(ray::run(&args)),
+        Command::RayHelper(args) => Ok(ray_helper::help(&args)),
+        Command::RayEnter(args) => Ok(ray_helper::enter(&args)),
         Command::Replay(args) => Ok(replay::run(&args)),
         Command::Rules(args) => rules::run(&args),
         Command::Run(args) => Ok(run::run(args)),

@@ -94,6 +94,10 @@ pub struct Config {
     pub node: bool,
     /// Cgroups guarded as domains, each beginning with `/`, the root of the memory controller's hierarchy.
     pub cgroups: Vec<PathBuf>,
+    /// `ray_brake`.
+    pub ray_brake: BrakeMode,
+    /// `ray_timeout_ms`.
+    pub ray_timeout: Duration,
     /// Names of presets of rules; `system` is in force without being named.
     pub presets: Vec<String>,
     /// What is set for all rules; `None`: each says for itself, else observe.
@@ -125,6 +129,21 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether raylets are looked for and asked to kill: with the preset `ray`.
+    #[must_use]
+    pub fn follows_raylets(&self) -> bool {
+        self.presets.iter().any(|preset| preset == "ray")
+    }
+
+    /// Whether workers are paused at the threshold: if that is said, or because a raylet takes its time to kill.
+    #[must_use]
+    pub fn brake_in_force(&self) -> BrakeMode {
+        match (self.brake, self.ray_brake) {
+            (BrakeMode::Off, BrakeMode::On) if self.follows_raylets() => BrakeMode::On,
+            (brake, _) => brake,
+        }
+    }
+
     /// The defaults for a user. `runtime_dir` is the value of `XDG_RUNTIME_DIR`; root does not use it.
     #[must_use]
     pub fn defaults(uid: u32, runtime_dir: Option<&OsStr>) -> Self {
@@ -154,6 +173,8 @@ impl Config {
             probe: ProbeChoice::Auto,
             node: true,
             cgroups: Vec::new(),
+            ray_brake: BrakeMode::On,
+            ray_timeout: Duration::from_secs(2),
             presets: Vec::new(),
             rules_mode: None,
             rules: None,

@@ -15,6 +15,8 @@ pub mod memory;
 pub mod page;
 pub mod printable;
 pub mod proc_stat;
+pub mod proc_threads;
+pub mod ray;
 pub mod recording;
 pub mod report;
 pub mod rules;

@@ -14,6 +14,7 @@ mod fuzz;
 mod install;
 mod program;
 mod python;
+mod ray_test;
 mod release;
 mod setup;
 mod soak;
@@ -57,6 +58,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Install the packages of `dist` into systems of their own, upgrade and remove them; needs root
     Install,
+    /// Try Ray's promises under memory pressure, with a real Ray from PyPI; needs root
+    RayTest(ray_test::Options),
     /// See whether everything that a release needs is there
     Release(release::Options),
     /// Let workers come and go, leak and crash for a while, and see whether the books balance; needs root
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Task::Dist(options) => dist::run_dist(&options),
         Task::Fuzz(options) => fuzz::run_fuzz(&options),
         Task::Install => install::run_install(),
+        Task::RayTest(options) => ray_test::run_ray_test(&options),
         Task::Release(options) => release::run_release(&options),
         Task::Soak(options) => soak::run_soak(&options),
         Task::Test => test::run_tests(),

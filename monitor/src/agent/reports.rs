@@ -179,6 +179,7 @@ impl Reports {
             | Note::Above { .. }
             | Note::Below { .. }
             | Note::Decided { .. }
+            | Note::Left { .. }
             | Note::Stuck { .. }
             | Note::DiedLate { .. }
             | Note::Stray { .. }

@@ -21,6 +21,7 @@ use crate::agent::hooks::{Hooks, namespace};
 use crate::agent::http;
 use crate::agent::killing::Killing;
 use crate::agent::killing::previous_agent::{PreviousAgent, Role};
+use crate::agent::raylets::Raylets;
 use crate::agent::reports::{Reports, last_numbers};
 use crate::agent::samples::Samples;
 use crate::agent::shell::{Components, Inbox, Shell};
@@ -174,7 +175,7 @@ fn load(config: &Config) -> Result<Programs, Box<Probes>> {
     let usage: &[Hook] = match config.probe {
         ProbeChoice::Poll => return Err(Programs::off("switched off: probe = poll")),
         // Who is stopped at the line wants it to be the line.
-        ProbeChoice::Auto if config.brake == BrakeMode::On => &[Hook::Memcg, Hook::RssStat],
+        ProbeChoice::Auto if config.brake_in_force() == BrakeMode::On => &[Hook::Memcg, Hook::RssStat],
         ProbeChoice::Auto => &Hook::USAGE,
         ProbeChoice::Memcg => &[Hook::Memcg],
         ProbeChoice::RssStat => &[Hook::RssStat],
@@ -228,7 +229,7 @@ fn start(
         let path = CgroupPath::new(cgroup.as_os_str()).map_err(|error| name(&error))?;
         shell.step(|parts, turn| parts.domains.guard_named(turn, &path)).map_err(|error| name(&error))?;
     }
-    shell.prepare_brake(config.brake, config.brake_max);
+    shell.prepare_brake(config.brake_in_force(), config.brake_max);
     shell.parts().hooks.warn();
     shell.happen(Event::Tick);
     Ok((shell, inbox))
@@ -270,6 +271,7 @@ pub(super) fn build(
         killing: Killing::new(&roots, dying, ended),
         previous_agent: PreviousAgent::new(role, started),
         brake: Brake::Off,
+        raylets: Raylets::start(config, reports.to_loop()),
         watchdog,
         samples: Samples::new(),
         reports,
@@ -328,6 +330,7 @@ fn settings(config: &Config, programs: &Result<Programs, Box<Probes>>) -> Settin
         // Once it is known to be possible.
         brake: false,
         brake_max_ms: millis(config.brake_max),
+        ray_timeout_ms: millis(config.ray_timeout),
         gears: gears(config, usage.is_some()),
         inexact: usage == Some(Hook::RssStat),
         cpus: cpus(),

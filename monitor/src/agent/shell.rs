@@ -22,6 +22,7 @@ use crate::agent::event_loop::later::Later;
 use crate::agent::hooks::Hooks;
 use crate::agent::killing::Killing;
 use crate::agent::killing::previous_agent::PreviousAgent;
+use crate::agent::raylets::Raylets;
 use crate::agent::reports::Reports;
 use crate::agent::samples::Samples;
 use crate::agent::survival::Upkeep;
@@ -49,6 +50,7 @@ pub(super) struct Components {
     pub(super) killing: Killing,
     pub(super) previous_agent: PreviousAgent,
     pub(super) brake: Brake,
+    pub(super) raylets: Raylets,
     /// `None`: nobody is to be killed in the loop's place.
     pub(super) watchdog: Option<Watchdog>,
     pub(super) reports: Reports,

@@ -105,6 +105,7 @@ pub fn resolve(
         settled.push((setting, settle(setting, candidates, &mut config, &mut errors)));
     }
     guard_something(&mut config, &mut settled, &mut errors);
+    leave_rays_switch_to_ray(&mut config, &mut settled);
     let warnings = warning::of(&config);
     let settings: Vec<Effective> = settled
         .into_iter()
@@ -212,6 +213,24 @@ fn guard_something(
     let refused = errors.iter().any(|e| matches!(e, ConfigError::Refused { key: "cgroups", .. }));
     if !config.node && config.cgroups.is_empty() && !refused {
         errors.push(ConfigError::NothingGuarded { from: source.clone() });
+    }
+}
+
+/// Ray's own monitor is switched off by a variable that this program understands too. With the preset `ray` it is meant for
+/// Ray alone.
+fn leave_rays_switch_to_ray(
+    config: &mut Config,
+    settled: &mut [(&'static Setting, (Source, Option<String>))],
+) {
+    const VARIABLE: &str = "RAY_memory_monitor_refresh_ms";
+    let Some((_, (source, note))) = settled.iter_mut().find(|(setting, _)| setting.key == "refresh_ms")
+    else {
+        return;
+    };
+    if config.refresh.is_none() && config.follows_raylets() && *source == Source::Environment(VARIABLE) {
+        config.refresh = Config::defaults(0, None).refresh;
+        *source = Source::Default;
+        *note = Some(format!("{VARIABLE}=0 switches off Ray's own monitor, not this agent (preset ray)"));
     }
 }
 

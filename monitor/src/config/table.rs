@@ -254,6 +254,24 @@ pub static SETTINGS: &[Setting] = &[
         field: at!(presets, Presets),
     },
     Setting {
+        key: "ray_brake",
+        flag: "ray-brake",
+        env: "MONITOR_RAY_BRAKE",
+        ray: &[],
+        doc: "With --preset ray: pause workers at the threshold also where brake is off, since a raylet takes some hundred \
+              milliseconds to kill (docs/ray.md).",
+        field: at!(ray_brake, OneOf::NEW),
+    },
+    Setting {
+        key: "ray_timeout_ms",
+        flag: "ray-timeout-ms",
+        env: "MONITOR_RAY_TIMEOUT_MS",
+        ray: &[],
+        doc: "With --preset ray: kill in a raylet's place if none of its workers died this long after it was asked, in \
+              milliseconds (docs/ray.md).",
+        field: at!(ray_timeout, Millis { min: 1, max: TEN_MINUTES }),
+    },
+    Setting {
         key: "rules_mode",
         flag: "rules-mode",
         env: "MONITOR_RULES_MODE",

@@ -82,6 +82,14 @@ pub enum Op {
     },
     /// Push everything that happens to this connection. Answer: `null`.
     Watch,
+    /// The raylets of this machine. Answer: a list of `RayletView`, or null if the agent does not look for them.
+    RayStatus,
+    /// Raylets read the kernel's own files again. For root. Answer: `null`.
+    RayDetach {
+        /// Which; none: all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pid: Option<Pid>,
+    },
     /// Another agent is ready to listen in this one's place: end. For root and the agent's own user, and for an agent that
     /// lives inside a `monitor run` only. Answer: `null`.
     GiveWay,

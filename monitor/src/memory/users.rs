@@ -11,6 +11,7 @@ use super::meminfo;
 use super::process::{self, ProcessMemory};
 use super::{CgroupPath, Hierarchy, ReadError};
 use crate::printable::is_hidden;
+use crate::proc_threads;
 use crate::units::{Bytes, MemoryKind, Pid};
 
 /// docs/behavior.md#records: commands are cut at this many characters.
@@ -159,8 +160,14 @@ pub fn members(dir: &Path) -> Result<Vec<Pid>, ReadError> {
 
 /// What to call a process; `None` if it has ended.
 fn command(procfs: &Path, pid: Pid) -> Option<String> {
-    let dir = procfs.join(pid.to_string());
-    let line = std::fs::read(dir.join("cmdline")).unwrap_or_default();
+    let mut dir = procfs.join(pid.to_string());
+    let mut line = std::fs::read(dir.join("cmdline")).unwrap_or_default();
+    if line.is_empty()
+        && let Some(thread) = proc_threads::another_speaks(procfs, pid)
+    {
+        line = std::fs::read(thread.join("cmdline")).unwrap_or_default();
+        dir = thread;
+    }
     let line = line.strip_suffix(b"\0").unwrap_or(&line);
     if !line.is_empty() {
         return Some(printable(line, COMMAND_LENGTH));

@@ -25,6 +25,18 @@ impl core::fmt::Display for KillId {
     }
 }
 
+/// Somebody else who ends workers when asked and chooses which: a raylet, by its process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(transparent)]
+pub struct ExecutorId(pub Pid);
+
+impl core::fmt::Display for ExecutorId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "raylet {}", self.0)
+    }
+}
+
 /// An authoritative reading of a domain, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -193,6 +205,20 @@ impl Remains {
     pub fn cannot_die(&self) -> bool {
         matches!(self.state, Some('t' | 'T' | 'D'))
     }
+}
+
+/// A victim, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Chosen {
+    /// Whom.
+    pub worker: WorkerId,
+    /// Its name.
+    pub name: Option<String>,
+    /// Whether its owner should retry it.
+    pub should_retry: bool,
+    /// The policy's reason, for people.
+    pub why: String,
 }
 
 /// A measurement of a worker's memory, its descendants included (docs/behavior.md#accounting).

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::{Gear, KillId, Remains, Sample, Trigger};
+use super::facts::{Chosen, ExecutorId, Gear, KillId, Remains, Sample, Trigger};
 use crate::prelude::*;
 use crate::snapshot::Answer;
 use crate::units::{Bytes, Nanos, Pid};
@@ -186,10 +186,23 @@ pub struct KillRecord {
     /// The processes that did not die in time, and what they were waiting for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stuck: Vec<Remains>,
+    /// Somebody else chose the victim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_to: Option<LeftTo>,
     /// The first authoritative reading after the kill was over: whether the memory is back by the domain's own
     /// counter.
     #[serde(default)]
     pub used_after: Option<Bytes>,
+}
+
+/// A kill whose victim an executor chose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LeftTo {
+    /// Who.
+    pub executor: ExecutorId,
+    /// Whom the agent's policy would have chosen. Null: another user's worker.
+    pub ours: Option<Chosen>,
 }
 
 /// A victim in a [`KillRecord`].
@@ -253,6 +266,15 @@ pub struct Counters {
     /// Kills that were decided and not carried out, because of `dry_run`. Not among `kills`.
     #[serde(default)]
     pub would_kill: u64,
+    /// Of the kills, those that were left to a raylet.
+    #[serde(default)]
+    pub left: u64,
+    /// Of those, the ones for which it ended nobody in time.
+    #[serde(default)]
+    pub left_late: u64,
+    /// Of those, the ones that were withdrawn before it took note: there was room again.
+    #[serde(default)]
+    pub left_withdrawn: u64,
     /// Of the kills, the ones whose memory was not seen back within the wait for it.
     #[serde(default)]
     pub memory_late: u64,

@@ -7,6 +7,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::engine::DomainId;
 use crate::memory::process::ProcessMemory;
+use crate::ray::News;
 use crate::report::Report;
 use crate::units::Bytes;
 use crate::worker::WorkerId;
@@ -21,6 +22,8 @@ pub(in crate::agent) enum Later {
     Report(Box<Report>),
     /// Time for a summary.
     Summary,
+    /// The thread that feeds raylets found something.
+    Ray(News),
 }
 
 /// What workers were measured to hold.

@@ -16,7 +16,8 @@ impl Shell {
     }
 
     pub(super) fn act(&mut self, action: Action) {
-        let Components { domains, workers, measuring, hooks, killing, reports, .. } = &mut self.parts;
+        let Components { domains, workers, measuring, hooks, killing, reports, raylets, .. } =
+            &mut self.parts;
         let read = if let Action::Read(domain) = &action { Some(*domain) } else { None };
         match action {
             Action::Read(domain) => domains.read(turn!(self), domain),
@@ -39,6 +40,8 @@ impl Shell {
             Action::KillProcess { kill, worker, pid } => {
                 killing.kill_late(turn!(self), workers, kill, worker, pid);
             }
+            Action::Ask { kill, executor } => raylets.ask(turn!(self), kill, executor),
+            Action::Withdraw { executor } => raylets.withdraw(executor),
             Action::SetLine { domain, line, rearm, brake } => domains.set_line(domain, line, rearm, brake),
             Action::Attach => hooks.attach(turn!(self), domains),
             Action::Detach => hooks.detach(),
@@ -58,7 +61,7 @@ impl Shell {
     }
 
     fn forget(&mut self, worker: WorkerId) {
-        let Components { domains, workers, killing, watchdog, .. } = &mut self.parts;
+        let Components { domains, workers, killing, watchdog, raylets, .. } = &mut self.parts;
         // Of one that ended there is nobody left whom the watchdog could strike.
         if let Some(watchdog) = watchdog
             && workers.registry.get(worker).is_some_and(|entry| !entry.is_empty())
@@ -67,6 +70,7 @@ impl Shell {
         }
         domains.leave(worker);
         killing.forget(worker);
+        raylets.forget(worker);
         workers.forget(turn!(self), worker);
     }
 }

@@ -5,7 +5,7 @@ use super::{Components, Shell, turn};
 use crate::agent::api::changes;
 use crate::agent::api::metrics::{self, Metrics};
 use crate::agent::api::register::Registrar;
-use crate::agent::api::visible::{Shown, Viewer};
+use crate::agent::api::visible::{Raylets, Shown, Viewer};
 use crate::agent::event_loop::clock;
 use crate::agent::reports::KEPT;
 use crate::agent::survival;
@@ -41,6 +41,12 @@ impl Shell {
             }
             Op::GiveWay => {
                 self.parts.previous_agent.give_way(&peer)?;
+                self.viewer(uid).show(())
+            }
+            Op::RayStatus => self.viewer(uid).show(Raylets(self.parts.raylets.views())),
+            Op::RayDetach { pid } => {
+                changes::only_root(&peer)?;
+                self.parts.raylets.detach(pid);
                 self.viewer(uid).show(())
             }
             Op::Status => self.viewer(uid).show(self.status()),

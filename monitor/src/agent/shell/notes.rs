@@ -33,6 +33,7 @@ fn log(note: &Note) {
         }
         Note::Above { .. }
         | Note::Decided { .. }
+        | Note::Left { .. }
         | Note::Killed(_)
         | Note::Gear { .. }
         | Note::Stopped { .. }

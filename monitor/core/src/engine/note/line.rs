@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use super::{Chosen, Note};
-use crate::engine::facts::{Freed, Gear, Release, Remains, Trigger};
+use super::Note;
+use crate::engine::facts::{Chosen, Freed, Gear, Release, Remains, Trigger};
 use crate::engine::view::KillRecord;
 use crate::units::{Nanos, Pid};
 use crate::worker::WorkerId;
@@ -28,6 +28,12 @@ impl fmt::Display for Note {
             }
             Self::Decided { kill, domain, victims, others, dry_run, .. } => {
                 decided(f, kill.0, domain, victims, *others, *dry_run)
+            }
+            Self::Left { kill, domain, executor, ours, .. } => {
+                write!(f, "kill {} in {domain}: left to {executor}", kill.0)?;
+                ours.as_ref().map_or(Ok(()), |ours| {
+                    write!(f, "; by our policy it would be {}", Named(ours.worker, ours.name.as_deref()))
+                })
             }
             Self::Killed(kill) => killed(f, kill),
             Self::Stuck { kill, worker, pids, remains, .. } => {
