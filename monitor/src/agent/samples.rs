@@ -9,10 +9,7 @@ mod ring;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use tokio::sync::mpsc::UnboundedSender;
-
 use self::ring::{Ring, Timed};
-use crate::agent::event_loop::later::{Later, after};
 use crate::engine::{DomainId, Engine, KillId, KillRecord, Release};
 use crate::memory::process::ProcessMemory;
 use crate::series::{DomainSeries, Level, Pause, Series, WorkerSeries};
@@ -84,11 +81,12 @@ pub(super) struct Samples {
     /// When each domain was last sampled by the clock.
     sampled: Nanos,
     charts: VecDeque<Series>,
-    to_loop: UnboundedSender<Later>,
+    /// Kills that are over and whose charts are not cut out yet, and when that is due.
+    due: VecDeque<(KillId, Nanos)>,
 }
 
 impl Samples {
-    pub(super) fn new(to_loop: UnboundedSender<Later>) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             domains: Ring::new(ROOM.0, AGE),
             workers: Ring::new(ROOM.1, AGE),
@@ -97,14 +95,15 @@ impl Samples {
             names: BTreeMap::new(),
             sampled: Nanos(0),
             charts: VecDeque::new(),
-            to_loop,
+            due: VecDeque::new(),
         }
     }
 
     /// At each tick: what each domain used at its last memory check, once a second, or as often as ten minutes fit.
     pub(super) fn tick(&mut self, engine: &Engine, now: Nanos) {
         let domains = engine.levels().count();
-        let seconds = u64::try_from(AGE.as_secs() as usize * domains / self.domains.most()).unwrap_or(0);
+        let (domains, most) = (domains as u64, self.domains.most() as u64);
+        let seconds = AGE.as_secs() * domains / most;
         let every = EVERY.max(Duration::from_secs(seconds.saturating_add(1)));
         // A tick comes a little early or late.
         if now.since(self.sampled) + Duration::from_millis(20) < every {
@@ -118,7 +117,7 @@ impl Samples {
                 self.names.insert(domain, name.to_owned());
             }
         }
-        if self.names.len() > domains {
+        if self.names.len() as u64 > domains {
             self.forget_names();
         }
     }
@@ -166,16 +165,26 @@ impl Samples {
     }
 
     /// A kill is over: its chart is cut out when what follows it is there too.
-    pub(super) fn killed(&self, record: &KillRecord) {
-        after(AROUND.1 + EVERY, Later::Chart(record.id), self.to_loop.clone());
+    pub(super) fn killed(&mut self, record: &KillRecord, now: Nanos) {
+        // Of very many at once the first have charts.
+        if self.due.len() < CHARTS {
+            self.due.push_back((record.id, now.after(AROUND.1 + EVERY)));
+        }
     }
 
-    /// Time to cut it out. `None`: there is nothing to draw.
-    pub(super) fn cut_out(&mut self, engine: &Engine, kill: KillId) -> Option<&Series> {
-        let chart = thin(self.around(engine.kill(kill)?));
-        if chart.is_empty() {
-            return None;
-        }
+    /// The next chart that it is time to cut out.
+    pub(super) fn cut_out(&mut self, engine: &Engine, now: Nanos) -> Option<&Series> {
+        let chart = loop {
+            let (kill, due) = *self.due.front()?;
+            if due > now {
+                return None;
+            }
+            self.due.pop_front();
+            let chart = engine.kill(kill).map(|record| thin(self.around(record)));
+            if let Some(chart) = chart.filter(|chart| !chart.is_empty()) {
+                break chart;
+            }
+        };
         if self.charts.len() == CHARTS {
             self.charts.pop_front();
         }
@@ -196,7 +205,7 @@ impl Samples {
         let times = record.times;
         let begin = times.crossing.or(times.decision).unwrap_or(Nanos(0));
         let stages = [times.memory_back, times.dead, times.signal, times.decision];
-        let end = stages.into_iter().flatten().max().unwrap_or(begin);
+        let end = stages.into_iter().flatten().fold(begin, Nanos::max);
         let before = u64::try_from(AROUND.0.as_nanos()).unwrap_or(u64::MAX);
         let from = Nanos(begin.0.saturating_sub(before));
         let mut series = self.between(from, end.after(AROUND.1), Some(&record.domain));

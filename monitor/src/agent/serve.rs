@@ -287,7 +287,7 @@ pub(super) fn build(
         brake: Brake::Off,
         raylets: Raylets::start(config, reports.to_loop()),
         watchdog,
-        samples: Samples::new(reports.to_loop()),
+        samples: Samples::new(),
         reports,
         api: Api::new(listener, (resolved.shown(), flags), started),
         upkeep: Upkeep::default(),

@@ -289,7 +289,7 @@ fn every_setting_is_in_the_table_above_and_named_by_one_rule() {
         assert_eq!(setting.env, format!("MONITOR_{}", key.to_uppercase()));
         // A flag that may be repeated names one of them (docs/behavior.md#interfaces).
         let flag = match key {
-            "cgroups" | "presets" | "http_hosts" => key.trim_end_matches('s').to_owned(),
+            "cgroups" | "presets" | "http_hosts" => key.trim_end_matches('s').replace('_', "-"),
             key => key.replace('_', "-"),
         };
         assert_eq!(setting.flag, flag);

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::config::Resolved;
 use crate::control::protocol::Op;
 use crate::control::request::{Peer, Reply};
-use crate::engine::{DomainId, KillId, KillRecord};
+use crate::engine::{DomainId, KillRecord};
 use crate::journal;
 use crate::memory::process::ProcessMemory;
 use crate::ray::News;
@@ -27,8 +27,6 @@ pub(in crate::agent) enum Later {
     Report(Box<Report>),
     /// Time for a summary.
     Summary,
-    /// Time to cut out the chart of a kill.
-    Chart(KillId),
     /// The thread that feeds raylets found something.
     Ray(News),
     /// The kills of agents before this one are read.

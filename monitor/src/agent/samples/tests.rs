@@ -4,7 +4,6 @@ use super::*;
 use crate::engine::{Action, Event, Measured, Settings};
 use crate::report::tests::record;
 use crate::units::MemoryKind;
-use tokio::sync::mpsc::unbounded_channel;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -25,7 +24,7 @@ fn engine(domains: u32) -> Engine {
 }
 
 fn samples() -> Samples {
-    Samples::new(unbounded_channel().0)
+    Samples::new()
 }
 
 fn memory(bytes: u64) -> Option<ProcessMemory> {
@@ -157,4 +156,18 @@ fn a_name_is_cut_between_its_characters() {
     assert_eq!(cut("short"), "short");
     assert_eq!(cut(&"ä".repeat(40)), "ä".repeat(20));
     assert_eq!(cut(&format!("x{}", "ä".repeat(40))), format!("x{}", "ä".repeat(19)));
+}
+
+#[test]
+fn however_many_kills_there_are_only_so_many_wait_for_their_chart() {
+    let (engine, mut samples) = (engine(1), samples());
+    for _ in 0..1000 {
+        samples.killed(&record(), Nanos(SECOND));
+    }
+    assert_eq!(samples.due.len(), CHARTS);
+    assert!(samples.cut_out(&engine, Nanos(5 * SECOND)).is_none());
+    assert_eq!(samples.due.len(), CHARTS, "it is too early");
+    // The engine knows none of them.
+    assert!(samples.cut_out(&engine, Nanos(60 * SECOND)).is_none());
+    assert_eq!(samples.due.len(), 0);
 }

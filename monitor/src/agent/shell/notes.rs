@@ -4,6 +4,7 @@ use super::{Components, Shell};
 use crate::agent::api::launchers;
 use crate::config::values::LogForm;
 use crate::diagnostics;
+use crate::agent::event_loop::clock;
 use crate::engine::Note;
 use crate::report::line;
 
@@ -15,8 +16,8 @@ impl Shell {
         reports.noted(&self.engine, domains, &workers.registry, note);
         if let Note::Killed(record) = note {
             api.latencies.observe(record);
-            samples.killed(record);
             callbacks.killed(record);
+            samples.killed(record, clock::now());
         } else if let Note::Continued(release) = note {
             samples.released(release);
         }

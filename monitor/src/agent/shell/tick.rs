@@ -56,9 +56,13 @@ impl Shell {
         }
         self.step(|parts, turn| parts.domains.recheck(turn));
         self.nominate();
-        let (engine, now) = (&self.engine, clock::now());
-        self.parts.samples.tick(engine, now);
-        self.parts.callbacks.tick(|| engine.domains(), engine.kills_in_flight());
+        let now = clock::now();
+        let Components { samples, reports, callbacks, .. } = &mut self.parts;
+        samples.tick(&self.engine, now);
+        while let Some(chart) = samples.cut_out(&self.engine, now) {
+            reports.chart(chart);
+        }
+        callbacks.tick(|| self.engine.domains(), self.engine.kills_in_flight());
         self.parts.upkeep.tick(now);
         if !self.parts.hooks.tell_oom_victims() {
             self.parts.oom_counters.look(&self.parts.domains, now);
@@ -121,11 +125,6 @@ impl Shell {
             Later::Report(report) => reports.complete(&workers.registry, *report),
             Later::Ray(news) => raylets.heard(turn!(self), &workers.registry, news),
             Later::Summary => reports.summarize(&self.engine),
-            Later::Chart(kill) => {
-                if let Some(chart) = samples.cut_out(&self.engine, kill) {
-                    reports.chart(chart);
-                }
-            }
             Later::Before(kills) => past.know(kills),
             Later::Found(found) => self.found(found),
             Later::Reloaded(again) => self.reloaded(*again),

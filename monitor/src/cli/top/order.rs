@@ -64,6 +64,9 @@ impl Row {
     }
 }
 
+/// A worker that is shown: its index among all, itself, and its place in the order of the policy.
+type Found<'a> = (usize, &'a Worker, Option<usize>);
+
 /// All rows, filtered and in order.
 pub(super) fn rows(
     workers: &[Worker],
@@ -73,7 +76,7 @@ pub(super) fn rows(
     filter: &str,
 ) -> Vec<Row> {
     let ranks: HashMap<&str, usize> = ranking.iter().map(|ranked| (&ranked.id[..], ranked.rank)).collect();
-    let mut found: Vec<(usize, &Worker, Option<usize>)> = workers
+    let mut found: Vec<Found<'_>> = workers
         .iter()
         .enumerate()
         .filter(|(_, worker)| matches(worker, filter))
@@ -91,10 +94,10 @@ pub(super) fn rows(
 }
 
 /// The owner whose worker would be killed first comes first. Those that are no candidates come last.
-fn by_owner(mut found: Vec<(usize, &Worker, Option<usize>)>) -> Vec<Row> {
+fn by_owner(mut found: Vec<Found<'_>>) -> Vec<Row> {
     let place = |rank: Option<usize>| rank.unwrap_or(usize::MAX);
     found.sort_by_key(|(at, _, rank)| (place(*rank), *at));
-    let mut groups: Vec<(Option<&str>, Vec<(usize, &Worker, Option<usize>)>)> = Vec::new();
+    let mut groups: Vec<(Option<&str>, Vec<Found<'_>>)> = Vec::new();
     let mut known: HashMap<Option<&str>, usize> = HashMap::new();
     for one in found {
         let owner = one.1.owner.as_deref();

@@ -43,8 +43,8 @@ fn line(view: &DomainView, chosen: bool, width: usize, look: Look) -> Line<'stat
     let share = view.used.zip(view.threshold).and_then(|(used, threshold)| percent(used, threshold));
     let share = share.map_or_else(|| "  -".to_owned(), |share| format!("{share:>3}%"));
     let state = match (over, view.kill) {
-        (_, Some(kill)) => format!(" kill {kill}"),
-        (true, None) => " OVER THE THRESHOLD".to_owned(),
+        (_, Some(kill)) => format!(" kill {kill} "),
+        (true, None) => " OVER THE THRESHOLD ".to_owned(),
         (false, None) => String::new(),
     };
     let numbers = if width >= 60 {
@@ -53,7 +53,7 @@ fn line(view: &DomainView, chosen: bool, width: usize, look: Look) -> Line<'stat
         format!("{} of {}", memory(view.used), memory(view.threshold))
     };
     let bar = if width >= 70 { bar(view.used, view.threshold) + " " } else { String::new() };
-    let rest = format!("{bar}{share}  {numbers}{state}");
+    let rest = format!("{bar}{share} {state} {numbers}");
     let name = width.saturating_sub(Span::raw(&rest[..]).width() + mark.len() + 1).max(8);
     Line::from(vec![
         Span::styled(

@@ -38,7 +38,7 @@ impl Columns {
         let always = RANK + ID + NUMBER + 3;
         let mut left = width.saturating_sub(always + 8);
         let mut take = |wanted: bool, cells: usize| {
-            let fits = wanted && left >= cells + 1;
+            let fits = wanted && left > cells;
             if fits {
                 left -= cells + 1;
             }
