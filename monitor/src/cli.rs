@@ -12,6 +12,7 @@ mod explain;
 mod kills;
 mod man;
 mod metrics;
+mod page;
 mod past;
 mod ray;
 mod ray_helper;
@@ -23,6 +24,7 @@ mod run;
 mod self_test;
 mod status;
 mod table;
+mod top;
 mod watch;
 mod witness;
 mod workers;
@@ -50,7 +52,7 @@ enum Command {
     Domains(domains::Domains),
     #[command(name = crate::agent::survival::VICTIM, hide = true)]
     SelfTestVictim,
-    #[command(name = crate::runner::gate::STUB, hide = true)]
+    #[command(name = crate::runner::held_start::STUB, hide = true)]
     Exec(exec::Args),
     Explain(explain::Args),
     Kills(kills::Args),
@@ -65,6 +67,7 @@ enum Command {
     Rules(rules::Args),
     Run(run::Args),
     Status(status::Args),
+    Top(top::Args),
     Watch(watch::Args),
     #[command(name = crate::agent::RELEASER, hide = true)]
     Releaser(releaser::Args),
@@ -95,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => Ok(replay::run(&args)),
         Command::Rules(args) => rules::run(&args),
         Command::Run(args) => Ok(run::run(args)),
+        Command::Top(args) => Ok(top::run(args)),
         Command::Status(args) => Ok(status::run(&args)),
         Command::Watch(args) => Ok(watch::run(&args)),
         Command::Releaser(args) => Ok(releaser::run(&args)),

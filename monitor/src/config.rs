@@ -108,14 +108,16 @@ pub struct Config {
     pub dry_run: bool,
     /// The kernel programs log what they push.
     pub kernel_log: bool,
-    /// `debug_delay_ms`; zero except in experiments.
-    pub debug_delay: Duration,
     /// Control socket.
     pub socket: PathBuf,
     /// Name or number of the group that may connect; `None`: everyone.
     pub socket_group: Option<String>,
-    /// Where metrics are served over HTTP; `None`: nowhere.
-    pub metrics_listen: Option<SocketAddr>,
+    /// Where HTTP is served; `None`: nowhere.
+    pub http_listen: Option<SocketAddr>,
+    /// What is private on the socket is shown over HTTP too.
+    pub http_details: bool,
+    /// Host names that HTTP requests may name, in small letters.
+    pub http_hosts: Vec<String>,
     /// Decision journal; `None`: not kept.
     pub journal: Option<PathBuf>,
     /// `journal_max_bytes`.
@@ -178,10 +180,11 @@ impl Config {
             rules: None,
             dry_run: false,
             kernel_log: false,
-            debug_delay: Duration::ZERO,
             socket: if root { PathBuf::from(SYSTEM_SOCKET) } else { user_socket(uid, runtime_dir) },
             socket_group: None,
-            metrics_listen: None,
+            http_listen: None,
+            http_details: false,
+            http_hosts: Vec::new(),
             journal: root.then(|| PathBuf::from(SYSTEM_JOURNAL)),
             journal_max: Bytes(64 << 20),
             procfs: PathBuf::from("/proc"),

@@ -20,6 +20,7 @@ mod setup;
 mod soak;
 mod test;
 mod toolchain;
+mod tools;
 mod vm;
 
 use std::env;
@@ -65,6 +66,8 @@ enum Task {
     Soak(soak::Options),
     /// Check and test everything; the tests on the real kernel need root
     Test,
+    /// Fetch what the tests of metrics and pages need: Prometheus, its parser, a browser
+    Tools,
     /// Run the tests on the real kernel on other kernels, in virtual machines
     Vm(vm::Options),
 }
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Task::Release(options) => release::run_release(&options),
         Task::Soak(options) => soak::run_soak(&options),
         Task::Test => test::run_tests(),
+        Task::Tools => tools::run_tools(),
         Task::Vm(options) => vm::run_machines(&options),
     });
     match done {

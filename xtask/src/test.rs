@@ -28,10 +28,13 @@ pub(crate) fn run_tests() -> Result<()> {
     run(
         "Unit, property and command-line tests",
         skips.watch(
-            cargo()
-                .args(["test", "--workspace", "--exclude", "monitor-tests"])
-                .args(NOT_FOR_HOST)
-                .args(["--lib", "--bins", "--tests"]),
+            cargo().args(["test", "--workspace", "--exclude", "monitor-tests"]).args(NOT_FOR_HOST).args([
+                "--lib",
+                "--bins",
+                "--tests",
+                "--features",
+                "monitor/schema",
+            ]),
         ),
     )?;
     run(

@@ -25,6 +25,7 @@ use crate::journal::{self, JournalView, Last, Writer};
 use crate::memory::users::{self, Users};
 use crate::report::Report;
 use crate::report::summary::{Node, Period};
+use crate::series::Series;
 use crate::units::Pid;
 use crate::worker::WorkerId;
 
@@ -110,6 +111,13 @@ impl Reports {
             if let Some(journal) = &self.journal {
                 journal.continued(released);
             }
+        }
+    }
+
+    /// The chart of a kill, for the journal.
+    pub(super) fn chart(&self, chart: &Series) {
+        if let Some(journal) = &self.journal {
+            journal.chart(chart.clone());
         }
     }
 

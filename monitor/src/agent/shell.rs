@@ -24,6 +24,7 @@ use crate::agent::killing::Killing;
 use crate::agent::killing::previous_agent::PreviousAgent;
 use crate::agent::raylets::Raylets;
 use crate::agent::reports::Reports;
+use crate::agent::samples::Samples;
 use crate::agent::survival::Upkeep;
 use crate::agent::turn::Turn;
 use crate::agent::watchdog::Watchdog;
@@ -53,6 +54,7 @@ pub(super) struct Components {
     /// `None`: nobody is to be killed in the loop's place.
     pub(super) watchdog: Option<Watchdog>,
     pub(super) reports: Reports,
+    pub(super) samples: Samples,
     pub(super) api: Api,
     pub(super) upkeep: Upkeep,
 }

@@ -34,8 +34,8 @@ pub(in crate::agent) struct Workers {
     looked_after: BTreeSet<WorkerId>,
     /// The last look at all processes failed.
     look_again: bool,
-    /// The worker that was looked at last (`recheck`).
-    rechecked: WorkerId,
+    /// Whose place was looked at last (`recheck`).
+    round: recheck::Round,
     /// Where the tasks that wait for pidfds report.
     ended: UnboundedSender<Ended>,
     procfs: PathBuf,
@@ -58,7 +58,7 @@ impl Workers {
             numbers,
             looked_after: BTreeSet::new(),
             look_again: false,
-            rechecked: WorkerId(0),
+            round: recheck::Round::default(),
             ended,
             procfs,
             started,

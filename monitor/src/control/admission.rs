@@ -83,7 +83,7 @@ pub(super) fn weight(op: &Op) -> u32 {
         // Looks for the process's descendants in all of /proc.
         Op::Register(_) => 5,
         Op::Workers | Op::Kills | Op::Report { .. } => 10,
-        Op::Explain { .. } => 50,
+        Op::Explain { .. } | Op::Samples { .. } => 50,
     }
 }
 

@@ -6,6 +6,7 @@ use crate::units::{Bytes, Pid};
 
 /// A raylet in the answer of `ray_status`. Null: not known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RayletView {
     /// Its process.
     pub pid: Pid,

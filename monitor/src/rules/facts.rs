@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use super::{Facts, Never, Place, Profile, Rules, trust};
 use crate::memory::{CgroupPath, Hierarchy, ReadError, Roots, process};
+use crate::proc_threads;
 use crate::units::{Bytes, Pid};
 
 /// The most of a command line that is read: those of Java have their class path before what matters.
@@ -22,6 +23,9 @@ const TITLE_LENGTH: u64 = 32 << 10;
 
 /// Set for kernel threads (include/linux/sched.h).
 const PF_KTHREAD: u64 = 0x0020_0000;
+
+/// Set for threads that exit (include/linux/sched.h).
+const PF_EXITING: u64 = 0x4;
 
 /// Root excludes a process from the kernel's own killer by this or less.
 const EXCLUDED: i32 = -999;
@@ -192,11 +196,14 @@ impl Looker<'_> {
     /// `None`: it has ended.
     fn process(&mut self, pid: Pid) -> Option<Seen> {
         let dir = self.roots.procfs.join(pid.to_string());
-        let status = Status::read(&dir)?;
         let stat = fs::read(dir.join("stat")).ok().and_then(|text| Stat::parse(&text)).unwrap_or_default();
         if stat.ended {
             return None;
         }
+        // What its first thread does not say any more, one that lives does.
+        let dir =
+            if stat.flags & PF_EXITING == 0 { dir } else { proc_threads::speaker(&self.roots.procfs, pid) };
+        let status = Status::read(&dir)?;
         let kernel = stat.flags & PF_KTHREAD != 0;
         let (exe, exe_trusted) = if kernel { (None, false) } else { self.executable(&dir) };
         let never = self.never(pid, kernel, &dir, &status);

@@ -9,11 +9,13 @@ use crate::worker::WorkerId;
 
 /// A domain's number, given once. 0 is the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct DomainId(pub u32);
 
 /// A kill's number, as in `monitor kills`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct KillId(pub u64);
 
@@ -25,6 +27,7 @@ impl core::fmt::Display for KillId {
 
 /// Somebody else who ends workers when asked and chooses which: a raylet, by its process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct ExecutorId(pub Pid);
 
@@ -73,6 +76,7 @@ pub enum Seen {
 
 /// What made the agent look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
     /// The kernel saw the line crossed.
@@ -89,6 +93,7 @@ pub enum Trigger {
 
 /// Why a process that the brake stopped was continued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Freed {
     /// By authoritative readings no domain that it charges is above (any more).
@@ -107,6 +112,7 @@ pub enum Freed {
 
 /// A process that is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HeldView {
     /// Whose.
     pub worker: WorkerId,
@@ -118,6 +124,7 @@ pub struct HeldView {
 
 /// One that the brake held and holds no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Release {
     /// When it went on, or ended.
     pub at: Nanos,
@@ -146,6 +153,7 @@ pub enum Gears {
 
 /// The gear that the agent is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Gear {
     /// The hot hook is attached.
@@ -178,6 +186,7 @@ impl UnhelpfulKills {
 
 /// A process that was killed and does not die, as /proc shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Remains {
     /// Which.
     pub pid: Pid,
@@ -200,6 +209,7 @@ impl Remains {
 
 /// A victim, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Chosen {
     /// Whom.
     pub worker: WorkerId,
@@ -213,6 +223,7 @@ pub struct Chosen {
 
 /// A measurement of a worker's memory, its descendants included (docs/behavior.md#accounting).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Sample {
     /// How much.
     pub bytes: Bytes,
@@ -224,6 +235,7 @@ pub struct Sample {
 
 /// What the owner of a victim is told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Verdict {
     /// The victim.
     pub worker: WorkerId,

@@ -1,5 +1,7 @@
 //! What people and programs are told of what happens: log, `watch`, journal.
 
+mod line;
+
 use serde::{Deserialize, Serialize};
 
 use super::facts::{Chosen, ExecutorId, Gear, KillId, Release, Remains, Trigger};
@@ -10,6 +12,7 @@ use crate::worker::WorkerId;
 
 /// Something happened. `at` is in nanoseconds of `CLOCK_MONOTONIC`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "note", rename_all = "snake_case")]
 pub enum Note {
     /// A process became a worker.

@@ -11,6 +11,7 @@ use crate::worker::WorkerId;
 
 /// A domain in `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DomainView {
     /// `node` or `cgroup:PATH`.
     pub domain: String,
@@ -52,6 +53,7 @@ pub struct DomainView {
 
 /// A worker in `workers`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WorkerView {
     /// Its id.
     pub id: WorkerId,
@@ -95,6 +97,7 @@ pub struct WorkerView {
 
 /// Where a worker is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum WorkerState {
     /// A candidate.
@@ -111,6 +114,7 @@ pub enum WorkerState {
 
 /// Whom the agent would kill now, for one domain: the answer of a snapshot, and of which domain it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Explanation {
     /// The domain's name.
     pub domain: String,
@@ -121,6 +125,7 @@ pub struct Explanation {
 
 /// When a kill came to its stages. Null: not seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Times {
     /// The record that crossed the line was pushed; without one, the reading that found it above.
     pub crossing: Option<Nanos>,
@@ -141,6 +146,7 @@ pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 /// A kill in `kills` (docs/behavior.md#interfaces).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KillRecord {
     /// Its number.
     pub id: KillId,
@@ -191,6 +197,7 @@ pub struct KillRecord {
 
 /// A kill whose victim an executor chose.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LeftTo {
     /// Who.
     pub executor: ExecutorId,
@@ -200,6 +207,7 @@ pub struct LeftTo {
 
 /// A victim in a [`KillRecord`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct VictimRecord {
     /// Whom.
     pub worker: WorkerId,
@@ -227,6 +235,7 @@ pub struct VictimRecord {
 
 /// What the engine counted since it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Counters {
     /// Workers registered.
     pub registered: u64,

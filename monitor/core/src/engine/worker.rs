@@ -48,8 +48,6 @@ pub(super) struct Worker {
     pub(super) backoffs: u32,
     /// Each of its processes that live was seen in a state in which it cannot die.
     immovable: bool,
-    /// Since it is being killed a process of it went whose memory nobody saw taken.
-    unproven: bool,
 }
 
 impl Worker {
@@ -70,7 +68,6 @@ impl Worker {
             denied: false,
             backoffs: 0,
             immovable: false,
-            unproven: false,
         };
         new.add(pid);
         new
@@ -102,7 +99,6 @@ impl Worker {
             Seen::Gone => {
                 if let Some(gone) = self.processes.remove(&pid) {
                     self.pending.remove(gone.pending());
-                    self.unproven |= !gone.released;
                 }
             }
             Seen::Exit => self.change(pid, |process| process.dying = true),
@@ -160,11 +156,6 @@ impl Worker {
         self.dead_at.is_some() && self.pending.memory == 0
     }
 
-    /// Whether a process of a victim went without `process_mrelease`'s word for its memory.
-    pub(super) fn unproven(&self) -> bool {
-        self.unproven
-    }
-
     /// Whether all that its processes held was taken, dead or not.
     pub(super) fn memory_is_taken(&self) -> bool {
         self.pending.memory == 0
@@ -188,7 +179,7 @@ impl Worker {
 
     /// It is a victim from now on.
     pub(super) fn be_killed(&mut self, kill: KillId) {
-        (self.life, self.unproven, self.immovable) = (Life::BeingKilled(kill), false, false);
+        (self.life, self.immovable) = (Life::BeingKilled(kill), false);
     }
 
     /// Whether none of its processes is left.

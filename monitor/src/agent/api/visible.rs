@@ -16,6 +16,7 @@ use crate::engine::{Explanation, KillRecord, Note, Release, WorkerView};
 use crate::memory::users::User;
 use crate::ray::RayletView;
 use crate::report::Report;
+use crate::series::Series;
 use crate::snapshot::{Ranked, in_flight_reason};
 use crate::worker::WorkerId;
 
@@ -223,6 +224,15 @@ impl Visible for Report {
         }
         let runners_up = self.runners_up.into_iter().map(|next| viewer.ranked(next)).collect();
         Some(Self { kill, users, runners_up, ..self })
+    }
+}
+
+/// Domains are everybody's, as in `status`; workers their users'.
+impl Visible for Series {
+    fn seen_by(mut self, viewer: &Viewer<'_>) -> Option<Self> {
+        self.workers.retain(|worker| worker.uid == Some(viewer.uid));
+        self.pauses.retain(|pause| viewer.owns(pause.worker));
+        Some(self)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::engine::DomainId;
+use crate::engine::{DomainId, KillId};
 use crate::memory::process::ProcessMemory;
 use crate::ray::News;
 use crate::report::Report;
@@ -22,6 +22,8 @@ pub(in crate::agent) enum Later {
     Report(Box<Report>),
     /// Time for a summary.
     Summary,
+    /// Time to cut out the chart of a kill.
+    Chart(KillId),
     /// The thread that feeds raylets found something.
     Ray(News),
 }

@@ -18,6 +18,7 @@ impl Shell {
     pub(super) fn act(&mut self, action: Action) {
         let Components { domains, workers, measuring, hooks, killing, reports, raylets, .. } =
             &mut self.parts;
+        let read = if let Action::Read(domain) = &action { Some(*domain) } else { None };
         match action {
             Action::Read(domain) => domains.read(turn!(self), domain),
             Action::Examine { kill, worker, pids } => {
@@ -54,6 +55,9 @@ impl Shell {
             Action::Note(note) => self.pass_on(&note),
         }
         self.tell_heard();
+        if let Some(domain) = read {
+            self.parts.samples.read(&self.engine, domain);
+        }
     }
 
     fn forget(&mut self, worker: WorkerId) {

@@ -51,12 +51,13 @@ impl Shell {
         // A reading, its line and a note or two for each domain.
         self.todo.reserve(WAITING + 4 * self.parts.domains.len());
         self.parts.workers.follow_again();
-        for worker in self.parts.workers.due_for_a_look(self.engine.kills_in_flight()) {
-            self.step(|parts, turn| parts.workers.recheck(turn, &mut parts.domains, worker));
+        for look in self.parts.workers.due_for_a_look(self.engine.kills_in_flight()) {
+            self.step(|parts, turn| parts.workers.recheck(turn, &mut parts.domains, look));
         }
         self.step(|parts, turn| parts.domains.recheck(turn));
         self.nominate();
         let now = clock::now();
+        self.parts.samples.tick(&self.engine, now);
         self.parts.upkeep.tick(now);
         self.parts.api.look_after_the_socket(now);
     }
@@ -105,13 +106,21 @@ impl Shell {
     }
 
     pub(in crate::agent) fn later(&mut self, later: Later) {
-        let Components { domains, workers, measuring, reports, raylets, .. } = &mut self.parts;
+        let Components { domains, workers, measuring, reports, samples, raylets, .. } = &mut self.parts;
         match later {
             Later::Measure => measuring.by_timer(&self.engine, domains, &workers.registry),
-            Later::Measured(measurement) => measuring.measured(turn!(self), measurement),
+            Later::Measured(measurement) => {
+                samples.measured(&self.engine, clock::now(), &measurement.samples);
+                measuring.measured(turn!(self), measurement);
+            }
             Later::Report(report) => reports.complete(&workers.registry, *report),
             Later::Ray(news) => raylets.heard(turn!(self), &workers.registry, news),
             Later::Summary => reports.summarize(&self.engine),
+            Later::Chart(kill) => {
+                if let Some(chart) = samples.cut_out(&self.engine, kill) {
+                    reports.chart(chart);
+                }
+            }
         }
         self.settle();
     }
