@@ -7,7 +7,10 @@ import time
 import ray
 
 MIB = 1 << 20
-COUNTS = tempfile.mkdtemp(prefix="ray-test-")
+# Ray's workers inherit it.
+if "RAY_TEST_COUNTS" not in os.environ:
+    os.environ["RAY_TEST_COUNTS"] = tempfile.mkdtemp(prefix="counts-")
+COUNTS = os.environ["RAY_TEST_COUNTS"]
 
 
 def start(cpus: int, **more) -> None:

@@ -118,13 +118,8 @@ impl Drop for Raylet {
 }
 
 fn status(agent: &Agent) -> Vec<Value> {
-    let mut command = agent.command("ray").unwrap();
-    // `monitor ray --socket` does not exist: the subcommand has it.
-    command = {
-        let mut whole = Command::new(command.get_program());
-        whole.args(["ray", "status", "--json", "--socket"]).arg(agent.socket());
-        whole
-    };
+    let mut command = Command::new(binary::monitor().unwrap());
+    command.args(["ray", "status", "--json", "--socket"]).arg(agent.socket());
     let out = command.output().unwrap();
     serde_json::from_slice::<Option<Vec<Value>>>(&out.stdout).unwrap().unwrap_or_default()
 }
@@ -192,7 +187,7 @@ fn a_raylet_that_reads_nothing_is_not_attached_and_the_agent_kills() {
     let agent = Agent::guard(&sandbox, FLAGS).unwrap();
     let raylet = Raylet::start(&sandbox, How { sizes: "260", reads: false, ..USUAL });
     refused(&agent, &raylet, "did not read our files");
-    assert!(!raylet.is_fed(file(&sandbox)));
+    until_unfed(&raylet, &sandbox);
     let pids = raylet.workers(1);
     let _caller = register(&agent, &pids);
     let kill = &agent.kills_over(1).unwrap()[0];
@@ -257,8 +252,8 @@ fn an_agent_that_is_killed_or_stopped_or_hangs_leaves_the_kernels_own_files() {
     agent.process().signal(Signal::STOP).unwrap();
     until_unfed(&raylet, &sandbox);
     agent.process().signal(Signal::CONT).unwrap();
-    shown(&agent, &raylet, "it to be attached anew", |view| view["attached"] == true);
-    assert!(raylet.is_fed(file(&sandbox)));
+    let fed = || Ok(raylet.is_fed(file(&sandbox)).then_some(()));
+    wait_for("our files to lie there anew", PATIENCE, fed).unwrap();
     assert!(agent.stop().unwrap().success());
     until_unfed(&raylet, &sandbox);
     // Nothing but the truth was ever shown.
@@ -279,7 +274,7 @@ fn detached_by_hand_it_reads_the_kernels_own_files() {
 }
 
 #[test]
-fn two_raylets_of_one_namespace_see_the_same_files_and_an_agent_that_comes_second_takes_nothing() {
+fn an_agent_that_comes_second_takes_nothing_and_takes_nothing_away() {
     let sandbox = sandbox!(300);
     let agent = Agent::guard(&sandbox, FLAGS).unwrap();
     let raylet = Raylet::start(&sandbox, USUAL);

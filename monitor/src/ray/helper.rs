@@ -2,21 +2,26 @@
 //! raylet reads, and takes them away when it is told to, when the agent is gone, and when the agent is silent. It decides
 //! nothing about kills. One thread: what happens in another namespace is done by a child with a time limit.
 
-use std::ffi::OsStr;
+mod errand;
+mod mounted;
+mod own;
+
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, OpenTreeFlags, mount, mount_change, open_tree};
+use rustix::mount::{OpenTreeFlags, open_tree};
 
+use self::errand::{Errand, enter_with};
+use self::mounted::{Files, Mounted};
+use self::own::{end_signals, own_folder, owner_of};
 use super::feed::Kind;
 use super::settings::Settings;
 use super::wire::{self, Answer, Entered, Request};
@@ -28,34 +33,10 @@ use crate::units::{Bytes, Pid};
 /// The hidden subcommand.
 pub(crate) const SUBCOMMAND: &str = "__ray-helper";
 
-/// Where the helper keeps the files, in a mount namespace that is its own.
-const FOLDER: &str = "/tmp";
-
-/// A child that takes longer is killed.
-const LONGEST: Duration = Duration::from_secs(2);
-
 /// An agent that says nothing for so long hangs. Shorter is no hang on a busy machine.
 const SILENCE: Duration = Duration::from_secs(2);
 
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
-
-/// A namespace in which files of ours are in place.
-struct Mounted {
-    /// The raylets that read them, and since when they run.
-    raylets: Vec<(Process, u64)>,
-    id: u64,
-    namespace: OwnedFd,
-    root: OwnedFd,
-    files: Files,
-    kind: Kind,
-    total: Bytes,
-}
-
-/// The files, open to write. Locked as long as this process lives.
-struct Files {
-    usage: OwnedFd,
-    stat: OwnedFd,
-}
 
 /// See the module.
 struct Helper {
@@ -83,7 +64,7 @@ pub(crate) fn run(procfs: &Path, listen: Option<&Path>) -> io::Result<()> {
     let _ = rustix::thread::set_name(c"monitor-ray");
     let end = end_signals(listen.is_some())?;
     // Bound before the folder is made: in the mount namespace that others share.
-    let listener = listen.map(super::wire::listener).transpose()?;
+    let listener = listen.map(wire::listener).transpose()?;
     let hosts = ["1", "self"].map(|pid| procfs.join(pid).join("ns/mnt"));
     let hosts =
         hosts.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|found| found.ino()).collect();
@@ -107,38 +88,6 @@ pub(crate) fn run(procfs: &Path, listen: Option<&Path>) -> io::Result<()> {
         helper.serve();
     }
     Ok(())
-}
-
-/// A descriptor that becomes readable when the helper is to end, of a service; one of an agent ends with that alone: what
-/// a service manager or a shell sends to all processes of the agent must not end it before it has cleaned up.
-fn end_signals(service: bool) -> io::Result<Option<SignalFd>> {
-    let ends = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
-    for number in ends.into_iter().chain([Signal::SIGPIPE]) {
-        // SAFETY: no handler is installed: the signal is ignored.
-        unsafe { signal(number, SigHandler::SigIgn)? };
-    }
-    if !service {
-        return Ok(None);
-    }
-    let mut set = SigSet::empty();
-    for number in ends {
-        // An ignored signal would not be kept for the descriptor.
-        // SAFETY: no handler is installed.
-        unsafe { signal(number, SigHandler::SigDfl)? };
-        set.add(number);
-    }
-    set.thread_block()?;
-    Ok(Some(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
-}
-
-/// A file system in memory in a mount namespace of this process's own: no path of anybody else leads there.
-fn own_folder() -> io::Result<OwnedFd> {
-    // SAFETY: this process has one thread, which shares its mount namespace with nobody afterwards.
-    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS)? };
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount("monitor-ray", FOLDER, "tmpfs", flags, Some(c"size=1m,mode=0755"))?;
-    Ok(rustix::fs::open(FOLDER, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 impl Helper {
@@ -429,93 +378,8 @@ impl Helper {
     }
 }
 
-/// What a child is sent for.
-enum Errand<'a> {
-    Attach {
-        usage: &'a OwnedFd,
-        stat: &'a OwnedFd,
-        /// The kinds whose files are mounted where others would see ours too.
-        shared: &'a str,
-        log: Option<&'a Path>,
-    },
-    /// Of which kind, or `all`.
-    Detach(&'a str),
-    /// Only the log is read.
-    Look(&'a Path),
-}
-
-/// Starts a child in the namespace and waits for what it says.
-fn enter_with(
-    late: &mut Vec<Child>,
-    mounted: &Mounted,
-    errand: Errand<'_>,
-) -> io::Result<(Entered, Vec<OwnedFd>)> {
-    let (ours, theirs) = wire::pair()?;
-    let mut command = Command::new("/proc/self/exe");
-    command.arg(enter::SUBCOMMAND);
-    let Mounted { namespace, root, files, .. } = mounted;
-    // Open across exec in the child alone: this process has one thread, and these are closed again before the next one.
-    let mut fds = vec![
-        ("--namespace", namespace),
-        ("--root", root),
-        ("--usage", &files.usage),
-        ("--stat", &files.stat),
-        ("--reply", &theirs),
-    ];
-    match errand {
-        Errand::Attach { usage, stat, shared, log } => {
-            fds.extend([("--usage-mount", usage), ("--stat-mount", stat)]);
-            command.arg("--shared").arg(shared);
-            command.args(log.iter().flat_map(|log| [OsStr::new("--log"), log.as_os_str()]));
-        }
-        Errand::Detach(kind) => {
-            command.arg("--detach").arg(kind);
-        }
-        Errand::Look(log) => {
-            command.arg("--look").arg("--log").arg(log);
-        }
-    }
-    let mut inherited = Vec::new();
-    for (flag, fd) in fds {
-        let fd = rustix::io::dup(fd)?;
-        command.arg(flag).arg(fd.as_raw_fd().to_string());
-        inherited.push(fd);
-    }
-    command.stdin(Stdio::null()).stdout(Stdio::null()).env_clear().current_dir("/");
-    let mut child = command.spawn()?;
-    drop((inherited, theirs));
-    let limit = Timespec::try_from(LONGEST).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let said = loop {
-        match poll(&mut [PollFd::new(&ours, PollFlags::IN)], Some(&limit)) {
-            Err(Errno::INTR) => {}
-            Ok(0) | Err(_) => break None,
-            Ok(_) => break wire::receive::<Entered>(&ours)?,
-        }
-    };
-    if said.is_none() {
-        let _ = child.kill();
-    }
-    // It ends by itself now, or at its next return from the kernel: nobody waits for that.
-    late.push(child);
-    late.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-    said.ok_or_else(|| io::Error::new(io::ErrorKind::TimedOut, "its mount namespace did not answer in time"))
-}
-
 fn file_name(pid: Pid, made: u64, what: &str) -> String {
     format!("{pid}-{made}-{what}")
-}
-
-/// The user namespace that owns another namespace (ioctl_ns(2)).
-fn owner_of(namespace: &OwnedFd) -> io::Result<u64> {
-    const NS_GET_USERNS: libc::Ioctl = 0xb701;
-    // SAFETY: the request takes no pointer; it returns a descriptor.
-    let fd = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel just made it, and nobody else has it.
-    let owner = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) };
-    Ok(rustix::fs::fstat(&owner)?.st_ino)
 }
 
 /// stderr may be the dead agent's closed pipe.

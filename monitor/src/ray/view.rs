@@ -124,8 +124,11 @@ pub(super) fn is_ours(spot: impl AsFd) -> io::Result<bool> {
 
 fn magic(file: impl AsFd) -> io::Result<i64> {
     let magic = fstatfs(file)?.f_type;
-    #[expect(clippy::allow_attributes, reason = "its type differs from machine to machine")]
-    #[allow(clippy::useless_conversion, clippy::unnecessary_fallible_conversions)]
+    #[allow(
+        clippy::useless_conversion,
+        clippy::unnecessary_fallible_conversions,
+        reason = "its type differs from machine to machine"
+    )]
     i64::try_from(magic).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 

@@ -5,6 +5,7 @@
 mod cases;
 mod node;
 mod play;
+mod registrar;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,6 +1,8 @@
 //! The engine against a simulated node: random workers, readings, deaths, refusals and clocks, and after every step what
 //! must hold whatever happens. The simulation answers the engine's orders as the shell does, sooner, later, or never.
 
+mod executors;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::super::*;
@@ -47,8 +49,6 @@ const CHARGES: [&[DomainId]; 4] = [
     &[DomainId(2), DomainId(0)],
     &[DomainId(3), DomainId(1), DomainId(0)],
 ];
-
-const EXECUTORS: [ExecutorId; 2] = [ExecutorId(Pid(1_000_001)), ExecutorId(Pid(1_000_002))];
 
 struct Node {
     engine: Engine,
@@ -197,20 +197,9 @@ impl Node {
                 }
                 None
             }
-            Action::Ask { kill, executor } => {
-                assert!(EXECUTORS.contains(&executor));
-                let refused = self.dice.one_in(8).then(|| "it cannot be asked".to_owned());
-                if refused.is_none() {
-                    self.asked.push(kill);
-                }
-                Some(Event::Asked { kill, refused })
-            }
+            Action::Ask { kill, executor } => Some(self.asks(kill, executor)),
             Action::Note(Note::Left { kill, .. }) => {
-                let longest = self.engine.settings().ray_timeout_ms;
-                let until = self.now.after(std::time::Duration::from_millis(longest + 300));
-                if !self.ended.contains(&kill) {
-                    self.open.insert(kill, until);
-                }
+                self.left(kill);
                 None
             }
             Action::Note(Note::Killed(record)) => {
@@ -280,28 +269,6 @@ impl Node {
             priority: 0,
             memory_declared: None,
         });
-    }
-
-    /// Half of the workers are those of executors, until these are lost.
-    fn give_to_an_executor(&mut self) {
-        let Some(worker) = self.anyone() else { return };
-        let executor = self.dice.pick(&EXECUTORS);
-        self.happen(Event::Executor { worker, executor });
-    }
-
-    fn executors(&mut self) {
-        match self.dice.below(8) {
-            0 => {
-                let executor = self.dice.pick(&EXECUTORS).unwrap();
-                self.happen(Event::ExecutorLost { executor });
-            }
-            1..4 => {
-                if let Some(kill) = self.asked.pop() {
-                    self.happen(Event::Heard { kill, at: self.now });
-                }
-            }
-            4.. => self.give_to_an_executor(),
-        }
     }
 
     /// What a worker may charge now.
