@@ -23,6 +23,7 @@ use crate::agent::hooks::Hooks;
 use crate::agent::killing::Killing;
 use crate::agent::killing::previous_agent::PreviousAgent;
 use crate::agent::reports::Reports;
+use crate::agent::rules::RuleBook;
 use crate::agent::survival::Upkeep;
 use crate::agent::turn::Turn;
 use crate::agent::watchdog::Watchdog;
@@ -52,6 +53,7 @@ pub(super) struct Components {
     pub(super) watchdog: Option<Watchdog>,
     pub(super) reports: Reports,
     pub(super) api: Api,
+    pub(super) rules: RuleBook,
     pub(super) upkeep: Upkeep,
 }
 

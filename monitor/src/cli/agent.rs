@@ -9,13 +9,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit;
 use crate::agent::survival::service;
-use crate::agent::{self, Role};
+use crate::agent::{self, Begin, Role};
 use crate::config::{self, ConfigFlags, Resolved};
 use crate::control::client::{Client, ClientError};
 use crate::control::listen::{Access, ListenError};
 use crate::control::listener::Listener;
 use crate::control::protocol::Op;
 use crate::recording::Recorder;
+use crate::rules::Rules;
 use crate::rules::files::Sources;
 use crate::worker::WorkerId;
 
@@ -48,18 +49,13 @@ pub(super) fn run(args: &AgentArgs) -> anyhow::Result<u8> {
             return Ok(exit::USAGE);
         }
     };
-    match Sources::of(&resolved).load() {
-        Ok(rules) if rules.any_workers() => {
-            eprintln!(
-                "monitor: this version of the agent does not act on rules: they kill nobody; `monitor rules` shows what they match"
-            );
-        }
-        Ok(_) => {}
+    let rules = match Sources::of(&resolved).load() {
+        Ok(rules) => rules,
         Err(faults) => {
             eprintln!("{faults}");
             return Ok(exit::USAGE);
         }
-    }
+    };
     // Before any thread is started.
     agent::survival::heap::bound();
     // Dropped last: then it writes what waits.
@@ -69,11 +65,11 @@ pub(super) fn run(args: &AgentArgs) -> anyhow::Result<u8> {
     }
     agent::survival::prepare(&resolved.config.socket);
     let runtime = agent::runtime()?;
-    runtime.block_on(guard(resolved, args.record.as_deref()))?;
+    runtime.block_on(guard(resolved, rules, args.record.as_deref()))?;
     Ok(exit::OK)
 }
 
-async fn guard(resolved: Resolved, record: Option<&Path>) -> anyhow::Result<()> {
+async fn guard(resolved: Resolved, rules: Rules, record: Option<&Path>) -> anyhow::Result<()> {
     let config = &resolved.config;
     let recorder = record
         .map(|path| Recorder::start(path).with_context(|| format!("cannot record to {}", path.display())));
@@ -100,7 +96,7 @@ async fn guard(resolved: Resolved, record: Option<&Path>) -> anyhow::Result<()> 
             tokio::spawn(earlier.end());
         }
     };
-    agent::serve(resolved, listener, shutdown, recorder, role, ready).await?;
+    agent::serve(resolved, listener, shutdown, Begin { role, rules, recorder }, ready).await?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use super::table::{maybe, table, word, yes};
 use crate::control::protocol::Op;
 use crate::engine::WorkerView;
 use crate::printable::printable;
+use crate::rules::Mode;
 
 /// List the registered workers
 #[derive(Debug, clap::Args)]
@@ -18,7 +19,7 @@ pub(super) fn run(args: &Args) -> u8 {
     args.ask.ask(Op::Workers, |workers: &Vec<WorkerView>| human(workers))
 }
 
-const HEADER: [&str; 12] = [
+const HEADER: [&str; 14] = [
     "ID",
     "KIND",
     "RETRIABLE",
@@ -30,6 +31,8 @@ const HEADER: [&str; 12] = [
     "STATE",
     "MEMORY",
     "MEASURED",
+    "PRIORITY",
+    "RULE",
     "DOMAINS",
 ];
 
@@ -50,10 +53,20 @@ fn human(workers: &[WorkerView]) -> String {
             word(&worker.state),
             maybe(worker.memory),
             word(&worker.sample.and_then(|sample| sample.measured)),
+            worker.priority.to_string(),
+            rule(worker),
             printable(&worker.domains.join(", ")),
         ]
     });
     table(HEADER, rows, &["MEMORY"])
+}
+
+/// The rule that made it, and whether that only observes.
+fn rule(worker: &WorkerView) -> String {
+    match (&worker.rule, worker.mode) {
+        (Some(rule), Some(Mode::Observe)) => format!("{} (observe)", printable(rule)),
+        (rule, _) => maybe(rule.as_deref()),
+    }
 }
 
 #[cfg(test)]
@@ -69,7 +82,8 @@ mod tests {
              "state": "running", "started": 1, "retriable": true, "memory": 1_048_576, "uid": 0,
              "sample": {"bytes": 1_048_576, "measured": "pss", "at": 1}, "domains": ["cgroup:/a", "node"]},
             {"id": "w2", "kind": "actor", "owner": null, "name": "b", "pid": 18, "processes": [18], "attempt": 1,
-             "state": "being_killed", "started": 2, "retriable": false, "memory": null, "domains": [], "uid": 7},
+             "state": "being_killed", "started": 2, "retriable": false, "memory": null, "domains": [], "uid": 7,
+             "priority": -1, "rule": "ray:worker", "mode": "observe"},
         ]);
         let workers: Vec<WorkerView> = serde_json::from_value(answer).unwrap();
         insta::assert_snapshot!(human(&workers), @"

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::agent::rules::sighting::Sightings;
 use crate::engine::DomainId;
 use crate::memory::process::ProcessMemory;
 use crate::report::Report;
@@ -17,6 +18,10 @@ pub(in crate::agent) enum Later {
     Measure,
     /// They are measured.
     Measured(Measurement),
+    /// Time to look for what the rules match.
+    Look,
+    /// That look is over.
+    Looked(Box<Sightings>),
     /// A report is complete.
     Report(Box<Report>),
     /// Time for a summary.

@@ -4,7 +4,7 @@
 use super::{Components, Shell, turn};
 use crate::agent::api::launchers;
 use crate::agent::{brake, killing};
-use crate::engine::Action;
+use crate::engine::{Action, KillId};
 use crate::worker::WorkerId;
 
 impl Shell {
@@ -16,7 +16,7 @@ impl Shell {
     }
 
     pub(super) fn act(&mut self, action: Action) {
-        let Components { domains, workers, measuring, hooks, killing, reports, .. } = &mut self.parts;
+        let Components { domains, workers, measuring, hooks, killing, reports, rules, .. } = &mut self.parts;
         match action {
             Action::Read(domain) => domains.read(turn!(self), domain),
             Action::Examine { kill, worker, pids } => {
@@ -24,19 +24,24 @@ impl Shell {
             }
             Action::Kill { kill, worker } => {
                 killing.wait();
-                if self.may_strike(worker) {
-                    let Components { workers, hooks, killing, .. } = &mut self.parts;
-                    killing.kill(turn!(self), workers, hooks.told(), kill, worker);
+                if self.may_strike(worker) && self.is_still_its_rules(kill, worker) {
+                    let Components { domains, workers, hooks, killing, rules, .. } = &mut self.parts;
+                    let turn = turn!(self);
+                    killing.kill(turn, workers, hooks.told(), kill, worker);
+                    rules.sweep(turn, workers, domains, worker);
                 }
             }
             Action::Terminate { kill, worker } => {
-                if self.may_strike(worker) {
+                if self.may_strike(worker) && self.is_still_its_rules(kill, worker) {
                     let Components { workers, killing, .. } = &mut self.parts;
                     killing.terminate(turn!(self), workers, kill, worker);
                 }
             }
             Action::KillProcess { kill, worker, pid } => {
-                killing.kill_late(turn!(self), workers, kill, worker, pid);
+                let turn = turn!(self);
+                if rules.may_signal(turn, workers, worker, pid) {
+                    killing.kill_late(turn, workers, kill, worker, pid);
+                }
             }
             Action::SetLine { domain, line, rearm, brake } => domains.set_line(domain, line, rearm, brake),
             Action::Attach => hooks.attach(turn!(self), domains),
@@ -53,8 +58,16 @@ impl Shell {
         self.tell_heard();
     }
 
+    /// Before a signal to a worker that a rule made: what is protected by now leaves it. False: it must not be signalled,
+    /// which the engine is told.
+    fn is_still_its_rules(&mut self, kill: KillId, worker: WorkerId) -> bool {
+        let Components { workers, rules, .. } = &mut self.parts;
+        rules.check(turn!(self), workers, kill, worker)
+    }
+
     fn forget(&mut self, worker: WorkerId) {
-        let Components { domains, workers, killing, watchdog, .. } = &mut self.parts;
+        let Components { domains, workers, killing, watchdog, rules, .. } = &mut self.parts;
+        rules.forget(worker);
         // Of one that ended there is nobody left whom the watchdog could strike.
         if let Some(watchdog) = watchdog
             && workers.registry.get(worker).is_some_and(|entry| !entry.is_empty())

@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::{Components, Shell, WAITING, turn};
 use crate::agent::event_loop::clock;
 use crate::agent::event_loop::later::Later;
+use crate::agent::rules::adopting::Around;
+use crate::agent::rules::sighting::Sightings;
 use crate::agent::survival::service;
 use crate::agent::watchdog::Watchdog;
 use crate::agent::workers::members::Ended;
@@ -44,6 +46,7 @@ impl Shell {
         self.try_hooks_again();
         self.step(|parts, turn| parts.workers.look(turn, parts.hooks.told()));
         self.step(|parts, turn| parts.workers.sweep_victims(turn));
+        self.step(|parts, turn| parts.rules.sweep_victims(turn, &mut parts.workers, &parts.domains));
         self.step(|parts, turn| parts.previous_agent.look_after_the_dying(turn));
         self.happen(Event::Tick);
         // A reading, its line and a note or two for each domain.
@@ -102,11 +105,24 @@ impl Shell {
         self.step(|parts, turn| parts.workers.ended(turn, end));
     }
 
+    /// A look for what the rules match is over.
+    fn looked(&mut self, found: Sightings) {
+        let Components { domains, workers, reports, watchdog, rules, .. } = &mut self.parts;
+        let mut around = Around { domains, workers, reports, watchdog: watchdog.as_ref() };
+        let new = rules.looked(turn!(self), &mut around, found);
+        self.settle();
+        for worker in new {
+            self.parts.killing.find_own_cgroup(&self.parts.workers, worker);
+        }
+    }
+
     pub(in crate::agent) fn later(&mut self, later: Later) {
         let Components { domains, workers, measuring, reports, .. } = &mut self.parts;
         match later {
             Later::Measure => measuring.by_timer(&self.engine, domains, &workers.registry),
             Later::Measured(measurement) => measuring.measured(turn!(self), measurement),
+            Later::Look => self.parts.rules.look_by_timer(),
+            Later::Looked(found) => return self.looked(*found),
             Later::Report(report) => reports.complete(&workers.registry, *report),
             Later::Summary => reports.summarize(&self.engine),
         }
