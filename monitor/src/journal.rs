@@ -8,6 +8,7 @@
 
 mod file;
 mod read;
+mod since;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use crate::snapshot::Ranked;
 use crate::worker::WorkerId;
 
 pub use self::read::{JournalError, Last, Past, Skipped, last_numbers, read};
+pub use self::since::since;
 pub use self::write::{JournalView, Writer};
 
 /// The version of the lines.
