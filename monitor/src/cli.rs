@@ -12,7 +12,10 @@ mod explain;
 mod kills;
 mod man;
 mod metrics;
+mod page;
 mod past;
+mod ray;
+mod ray_helper;
 mod releaser;
 mod replay;
 pub mod roots;
@@ -21,6 +24,7 @@ mod run;
 mod self_test;
 mod status;
 mod table;
+mod top;
 mod watch;
 mod witness;
 mod workers;
@@ -48,16 +52,22 @@ enum Command {
     Domains(domains::Domains),
     #[command(name = crate::agent::survival::VICTIM, hide = true)]
     SelfTestVictim,
-    #[command(name = crate::runner::gate::STUB, hide = true)]
+    #[command(name = crate::runner::held_start::STUB, hide = true)]
     Exec(exec::Args),
     Explain(explain::Args),
     Kills(kills::Args),
     Man(man::Args),
     Metrics(metrics::Args),
+    Ray(ray::Args),
+    #[command(name = crate::ray::HELPER, hide = true)]
+    RayHelper(ray_helper::Args),
+    #[command(name = crate::ray::ENTER, hide = true)]
+    RayEnter(crate::ray::EnterArguments),
     Replay(replay::Args),
     Rules(rules::Args),
     Run(run::Args),
     Status(status::Args),
+    Top(top::Args),
     Watch(watch::Args),
     #[command(name = crate::agent::RELEASER, hide = true)]
     Releaser(releaser::Args),
@@ -82,9 +92,13 @@ pub fn main() -> ExitCode {
         Command::Kills(args) => Ok(kills::run(&args)),
         Command::Man(args) => man::run(&args),
         Command::Metrics(args) => Ok(metrics::run(&args)),
+        Command::Ray(args) => Ok(ray::run(&args)),
+        Command::RayHelper(args) => Ok(ray_helper::help(&args)),
+        Command::RayEnter(args) => Ok(ray_helper::enter(&args)),
         Command::Replay(args) => Ok(replay::run(&args)),
         Command::Rules(args) => rules::run(&args),
         Command::Run(args) => Ok(run::run(args)),
+        Command::Top(args) => Ok(top::run(args)),
         Command::Status(args) => Ok(status::run(&args)),
         Command::Watch(args) => Ok(watch::run(&args)),
         Command::Releaser(args) => Ok(releaser::run(&args)),

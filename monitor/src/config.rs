@@ -94,6 +94,10 @@ pub struct Config {
     pub node: bool,
     /// Cgroups guarded as domains, each beginning with `/`, the root of the memory controller's hierarchy.
     pub cgroups: Vec<PathBuf>,
+    /// `ray_brake`.
+    pub ray_brake: BrakeMode,
+    /// `ray_timeout_ms`.
+    pub ray_timeout: Duration,
     /// Names of presets of rules; `system` is in force without being named.
     pub presets: Vec<String>,
     /// What is set for all rules; `None`: each says for itself, else observe.
@@ -104,14 +108,16 @@ pub struct Config {
     pub dry_run: bool,
     /// The kernel programs log what they push.
     pub kernel_log: bool,
-    /// `debug_delay_ms`; zero except in experiments.
-    pub debug_delay: Duration,
     /// Control socket.
     pub socket: PathBuf,
     /// Name or number of the group that may connect; `None`: everyone.
     pub socket_group: Option<String>,
-    /// Where metrics are served over HTTP; `None`: nowhere.
-    pub metrics_listen: Option<SocketAddr>,
+    /// Where HTTP is served; `None`: nowhere.
+    pub http_listen: Option<SocketAddr>,
+    /// What is private on the socket is shown over HTTP too.
+    pub http_details: bool,
+    /// Host names that HTTP requests may name, in small letters.
+    pub http_hosts: Vec<String>,
     /// Decision journal; `None`: not kept.
     pub journal: Option<PathBuf>,
     /// `journal_max_bytes`.
@@ -123,6 +129,21 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether raylets are looked for and asked to kill: with the preset `ray`.
+    #[must_use]
+    pub fn follows_raylets(&self) -> bool {
+        self.presets.iter().any(|preset| preset == "ray")
+    }
+
+    /// Whether workers are paused at the threshold: if that is said, or because a raylet takes its time to kill.
+    #[must_use]
+    pub fn brake_in_force(&self) -> BrakeMode {
+        match (self.brake, self.ray_brake) {
+            (BrakeMode::Off, BrakeMode::On) if self.follows_raylets() => BrakeMode::On,
+            (brake, _) => brake,
+        }
+    }
+
     /// The defaults for a user. `runtime_dir` is the value of `XDG_RUNTIME_DIR`; root does not use it.
     #[must_use]
     pub fn defaults(uid: u32, runtime_dir: Option<&OsStr>) -> Self {
@@ -152,15 +173,18 @@ impl Config {
             probe: ProbeChoice::Auto,
             node: true,
             cgroups: Vec::new(),
+            ray_brake: BrakeMode::On,
+            ray_timeout: Duration::from_secs(2),
             presets: Vec::new(),
             rules_mode: None,
             rules: None,
             dry_run: false,
             kernel_log: false,
-            debug_delay: Duration::ZERO,
             socket: if root { PathBuf::from(SYSTEM_SOCKET) } else { user_socket(uid, runtime_dir) },
             socket_group: None,
-            metrics_listen: None,
+            http_listen: None,
+            http_details: false,
+            http_hosts: Vec::new(),
             journal: root.then(|| PathBuf::from(SYSTEM_JOURNAL)),
             journal_max: Bytes(64 << 20),
             procfs: PathBuf::from("/proc"),

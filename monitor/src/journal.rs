@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Decision, KillRecord, Release};
 use crate::report::Report;
+use crate::series::Series;
 use crate::snapshot::Ranked;
 use crate::worker::WorkerId;
 
@@ -53,6 +54,8 @@ pub enum Entry {
     Killed(Box<KillRecord>),
     /// All that is known of a kill.
     Report(Box<Report>),
+    /// What was used over time around a kill.
+    Chart(Box<Series>),
     /// The brake held these, so long, and let them go for these reasons.
     Continued(Vec<Release>),
     /// Workers have numbers up to this one, or to the next multiple of 1000.

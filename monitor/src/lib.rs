@@ -12,12 +12,16 @@ pub mod journal;
 pub mod kernel;
 pub mod kill;
 pub mod memory;
+pub mod page;
 pub mod printable;
 pub mod proc_stat;
+pub mod proc_threads;
+pub mod ray;
 pub mod recording;
 pub mod report;
 pub mod rules;
 pub mod runner;
+pub mod series;
 pub mod trusted_file;
 
 pub use monitor_core::{engine, policy, retry, snapshot, threshold, units, worker};

@@ -20,6 +20,7 @@ const RUNNERS_UP: usize = 5;
 
 /// All that is known of a kill. As JSON: the keys of `monitor kills` (docs/behavior.md#interfaces) and these.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Report {
     /// Whom, where, when.
     #[serde(flatten)]

@@ -63,6 +63,9 @@ pub struct Hog {
     /// Lock what was touched, so that it cannot be reclaimed
     #[arg(long)]
     pub lock: bool,
+    /// End the first thread at once; another does all the rest
+    #[arg(long)]
+    pub leader_exits: bool,
     /// Die when the process that started this one dies
     #[arg(long)]
     pub with_parent: bool,
@@ -135,6 +138,7 @@ impl Hog {
             copy: false,
             ignore_term: false,
             lock: false,
+            leader_exits: false,
             with_parent: false,
             report: true,
         }
@@ -189,6 +193,13 @@ impl Hog {
         self
     }
 
+    /// In a process whose first thread has exited.
+    #[must_use]
+    pub fn leader_exits(mut self) -> Self {
+        self.leader_exits = true;
+        self
+    }
+
     /// The arguments that say this.
     #[must_use]
     pub fn args(&self) -> Vec<String> {
@@ -212,6 +223,7 @@ impl Hog {
         }
         args.extend(self.ignore_term.then(|| "--ignore-term".into()));
         args.extend(self.lock.then(|| "--lock".into()));
+        args.extend(self.leader_exits.then(|| "--leader-exits".into()));
         args.extend(self.with_parent.then(|| "--with-parent".into()));
         args.extend(self.report.then(|| "--report".into()));
         args
@@ -275,6 +287,7 @@ mod tests {
         all.ignore_term = true;
         all.with_parent = true;
         all.lock = true;
+        all.leader_exits = true;
         all.then_exit = 7;
         for hog in [Hog::new(1), Hog::new(2).on_line(), Hog::new(3).copy(), all] {
             let args = std::iter::once("hog".to_owned()).chain(hog.args());

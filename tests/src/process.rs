@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use crate::clock::{PATIENCE, wait_for};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{
@@ -98,6 +99,17 @@ pub fn die_with_parent(command: &mut Command) {
     unsafe {
         command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
     }
+}
+
+/// Waits until the first thread of a process has exited, while others live.
+///
+/// # Errors
+/// It does not exit, or the process is gone.
+pub fn wait_for_zombie_leader(pid: u32) -> anyhow::Result<()> {
+    wait_for("its first thread to exit", PATIENCE, || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        Ok(stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')).then_some(()))
+    })
 }
 
 /// Whether there is such a process, and it is not dead. For children that were not waited for, and what else keeps its

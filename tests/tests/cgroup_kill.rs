@@ -8,7 +8,7 @@ use monitor_tests::caller::Caller;
 use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::hog::{Hog, Running};
-use monitor_tests::process::{Bystander, lives, sleep};
+use monitor_tests::process::{Bystander, lives, sleep, wait_for_zombie_leader};
 use monitor_tests::skip::Lacks;
 use monitor_tests::unified::Unified;
 use monitor_tests::{sandbox, skip};
@@ -53,6 +53,15 @@ fn a_worker_that_forks_without_end_dies_whole_in_a_cgroup_of_its_own() {
 
 #[test]
 fn a_stranger_in_the_workers_cgroup_lives_and_the_report_says_why() {
+    the_stranger_lives(false);
+}
+
+#[test]
+fn so_does_one_whose_first_thread_has_exited() {
+    the_stranger_lives(true);
+}
+
+fn the_stranger_lives(leader_exits: bool) {
     let sandbox = sandbox!(256);
     let Some(cgroup) = Unified::new().unwrap() else {
         return skip!(Lacks::Kernel, "no cgroup.kill");
@@ -60,9 +69,12 @@ fn a_stranger_in_the_workers_cgroup_lives_and_the_report_says_why() {
     let agent = Agent::guard(&sandbox, ["--usage-threshold", "0.5"]).unwrap();
     let mut hog = forking_hog(&sandbox, &cgroup, 0);
     Caller::connect(agent.socket()).unwrap().register(hog.pid(), "grows").unwrap();
-    let mut command = sleep();
+    let mut command = if leader_exits { Hog::new(1).leader_exits().command().unwrap() } else { sleep() };
     cgroup.enter(&mut command).unwrap();
     let stranger = Bystander::spawn(command).unwrap();
+    if leader_exits {
+        wait_for_zombie_leader(stranger.pid()).unwrap();
+    }
     hog.start().unwrap();
     hog.wait(PATIENCE).unwrap();
     let kill = the_kill(&agent);

@@ -131,6 +131,42 @@ fn a_worker_that_was_moved_is_a_candidate_where_it_charges_now() {
     assert_eq!((&kill["domain"], &kill["confirmed"]), (&to.domain().into(), &true.into()), "{kill}");
 }
 
+/// Its user moves the small registered process away; the child that grows stays.
+#[test]
+fn a_worker_of_which_one_process_was_moved_out_is_a_candidate_where_the_others_are() {
+    let outer = sandbox!(512);
+    let inside = outer.child("box", Some(monitor::units::Bytes(128 << 20))).unwrap();
+    let elsewhere = outer.child("elsewhere", None).unwrap();
+    for policy in ["group_by_owner", "retriable_lifo"] {
+        let flags = ["--usage-threshold", "0.7", "--refresh-ms", "50", "--policy", policy];
+        let agent = Agent::guard(&inside, flags).unwrap();
+        let others = Hog::new(2).spawn_in(&inside).unwrap();
+        others.wait_holding(PATIENCE).unwrap();
+        register(&agent, others.pid(), "anothers");
+        let hog = Hog::new(110).on_line();
+        let mut worker = script(&inside, r#"exec 3<&0; "$@" <&3 & wait"#, &hog);
+        let child = wait_for("the child", PATIENCE, || Ok(children(worker.pid()).first().copied())).unwrap();
+        let id = register(&agent, worker.pid(), "split");
+        elsewhere.add(worker.pid()).unwrap();
+        // A round of looks and more.
+        let looked = agent.ask::<Value>("status").unwrap()["now"].as_u64().unwrap() + 1_000_000_000;
+        wait_for("some ticks", PATIENCE, || {
+            let status: Value = agent.ask("status")?;
+            Ok((status["now"].as_u64() > Some(looked)).then_some(()))
+        })
+        .unwrap();
+        let workers: Vec<Value> = agent.ask("workers").unwrap();
+        let row = workers.iter().find(|row| row["id"] == id.as_str()).unwrap();
+        assert!(row["domains"].as_array().unwrap().contains(&inside.domain().into()), "{row}");
+        worker.start().unwrap();
+        let kill = first_kill(&agent);
+        assert_eq!(kill["victims"][0]["worker"], id.as_str(), "{policy}: {kill}");
+        wait_for("its child to be dead", PATIENCE, || Ok(is_dead(child).then_some(()))).unwrap();
+        assert!(!is_dead(others.pid()));
+        assert_eq!(inside.oom_kills().unwrap(), 0);
+    }
+}
+
 #[test]
 fn what_is_never_a_worker_is_refused() {
     let sandbox = sandbox!(64);

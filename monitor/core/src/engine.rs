@@ -18,6 +18,7 @@ mod follow_up;
 mod gear;
 mod hierarchy;
 mod kills;
+mod left;
 mod memory_return;
 mod memory_wait;
 mod note;
@@ -44,17 +45,17 @@ pub use self::decision::{Decision, Input};
 use self::domain::Domain;
 pub use self::event::Event;
 pub use self::facts::{
-    DomainId, Freed, Gear, Gears, HeldView, KillId, Measured, Release, Remains, Sample, Seen, Trigger,
-    UnhelpfulKills, Verdict,
+    Chosen, DomainId, ExecutorId, Freed, Gear, Gears, HeldView, KillId, Measured, Release, Remains, Sample,
+    Seen, Trigger, UnhelpfulKills, Verdict,
 };
 use self::flight::{Flight, Spare};
 use self::gear::Shift;
-pub use self::note::{Chosen, Note};
+pub use self::note::Note;
 use self::patience::Patience;
 pub use self::settings::Settings;
 pub use self::unhelpful::Unhelpful;
 pub use self::view::{
-    Counters, DomainView, Explanation, KillRecord, Times, VictimRecord, WorkerState, WorkerView,
+    Counters, DomainView, Explanation, KillRecord, LeftTo, Times, VictimRecord, WorkerState, WorkerView,
 };
 use self::worker::Worker;
 use crate::prelude::*;
@@ -87,6 +88,8 @@ pub struct Engine {
     brake: Brake,
     gear: Shift,
     patience: Patience,
+    /// Those that kills can be left to, by until when they are not asked.
+    executors: BTreeMap<ExecutorId, Nanos>,
     counters: Counters,
 }
 
@@ -108,6 +111,7 @@ impl Engine {
             brake: Brake::default(),
             gear: Shift::default(),
             patience: Patience::default(),
+            executors: BTreeMap::new(),
             counters: Counters::default(),
         }
     }
@@ -173,6 +177,7 @@ impl Engine {
                 self.held_ends(pid, at, todo);
                 if let Some(found) = self.workers.get_mut(&worker) {
                     found.end(pid, seen, status, at);
+                    self.taken_by_executor(worker, (pid, seen), at, now, todo);
                     self.after_an_end(worker, now, todo);
                 }
             }
@@ -200,6 +205,10 @@ impl Engine {
             }
             Event::Leased { worker } => self.set_activity(worker, Activity::Busy, now),
             Event::Started { worker, at } => self.started(worker, at),
+            Event::Executor { worker, executor } => self.set_executor(worker, executor),
+            Event::ExecutorLost { executor } => self.lose_executor(executor, now, todo),
+            Event::Asked { kill, refused } => self.asked(kill, refused, now, todo),
+            Event::Heard { kill, at } => self.heard(kill, at),
             Event::Settle { until } => self.settle_until = until,
             Event::Tick => self.tick(now, todo),
         }

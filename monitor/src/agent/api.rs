@@ -1,7 +1,7 @@
 //! What others ask of the agent and are told by it: changes to workers, who sees what, pushes, metrics.
 
 pub(in crate::agent) mod changes;
-pub(in crate::agent) mod exporter;
+pub(in crate::agent) mod latencies;
 pub(in crate::agent) mod launchers;
 pub(in crate::agent) mod metrics;
 pub(in crate::agent) mod register;
@@ -11,6 +11,7 @@ pub(in crate::agent) mod watchers;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::latencies::Latencies;
 use self::watchers::Watchers;
 use crate::config;
 use crate::control::listener::{ListenerHandle, ListenerView};
@@ -22,6 +23,8 @@ const SOCKET_LOOKS: Duration = Duration::from_secs(2);
 /// The component's state.
 pub(in crate::agent) struct Api {
     pub(in crate::agent) watchers: Watchers,
+    /// How long kills took.
+    pub(in crate::agent) latencies: Latencies,
     /// Has the server look after the socket's file.
     listener: Arc<ListenerHandle>,
     /// When it was last told to.
@@ -36,7 +39,8 @@ impl Api {
         in_force: Vec<config::Shown>,
         now: Nanos,
     ) -> Self {
-        Self { watchers: Watchers::default(), listener, looked: now, in_force }
+        let (watchers, latencies) = (Watchers::default(), Latencies::default());
+        Self { watchers, latencies, listener, looked: now, in_force }
     }
 
     /// At each tick; no tick comes for this alone.

@@ -247,10 +247,17 @@ impl Domains {
 
     /// The guarded domains that a process in this cgroup charges, innermost first.
     pub(super) fn charged_by(&self, cgroup: Option<&CgroupPath>) -> Vec<DomainId> {
-        let around = |entry: &Guarded| match (&entry.cgroup, cgroup) {
-            (None, _) => Some(0),
-            (Some(path), Some(cgroup)) if path.contains(cgroup) => Some(path.ancestors().count()),
-            (Some(_), _) => None,
+        self.charged_by_all(cgroup)
+    }
+
+    /// The same of processes in these cgroups together.
+    fn charged_by_all<'c>(&self, cgroups: impl IntoIterator<Item = &'c CgroupPath> + Clone) -> Vec<DomainId> {
+        let around = |entry: &Guarded| match &entry.cgroup {
+            None => Some(0),
+            Some(path) => {
+                let mut cgroups = cgroups.clone().into_iter();
+                cgroups.any(|cgroup| path.contains(cgroup)).then(|| path.ancestors().count())
+            }
         };
         let mut charged: Vec<(usize, DomainId)> =
             self.entries.iter().filter_map(|(id, entry)| Some((around(entry)?, *id))).collect();

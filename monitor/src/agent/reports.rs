@@ -25,6 +25,7 @@ use crate::journal::{self, JournalView, Last, Writer};
 use crate::memory::users::{self, Users};
 use crate::report::Report;
 use crate::report::summary::{Node, Period};
+use crate::series::Series;
 use crate::units::Pid;
 use crate::worker::WorkerId;
 
@@ -113,6 +114,13 @@ impl Reports {
         }
     }
 
+    /// The chart of a kill, for the journal.
+    pub(super) fn chart(&self, chart: &Series) {
+        if let Some(journal) = &self.journal {
+            journal.chart(chart.clone());
+        }
+    }
+
     /// A complete report.
     pub(super) fn get(&self, kill: KillId) -> Option<&Report> {
         self.kept.iter().rev().find(|report| report.kill.id == kill)
@@ -171,6 +179,7 @@ impl Reports {
             | Note::Above { .. }
             | Note::Below { .. }
             | Note::Decided { .. }
+            | Note::Left { .. }
             | Note::Stuck { .. }
             | Note::DiedLate { .. }
             | Note::Stray { .. }

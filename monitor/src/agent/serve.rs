@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::api::Api;
 use crate::agent::api::visible::Shown;
-use crate::agent::api::{Api, exporter};
 use crate::agent::brake::Brake;
 use crate::agent::domains::{Domains, cpus};
 use crate::agent::event_loop::alarm::Alarm;
@@ -18,10 +18,13 @@ use crate::agent::event_loop::clock;
 use crate::agent::event_loop::descriptors::Shares;
 use crate::agent::event_loop::readiness;
 use crate::agent::hooks::{Hooks, namespace};
+use crate::agent::http;
 use crate::agent::killing::Killing;
 use crate::agent::killing::previous_agent::{PreviousAgent, Role};
+use crate::agent::raylets::Raylets;
 use crate::agent::reports::{Reports, last_numbers};
 use crate::agent::rules::RuleBook;
+use crate::agent::samples::Samples;
 use crate::agent::shell::{Components, Inbox, Shell};
 use crate::agent::survival::{self, Upkeep};
 use crate::agent::watchdog::Watchdog;
@@ -32,7 +35,7 @@ use crate::agent::workers::registry::Registry;
 use crate::config::values::GearChoice;
 use crate::config::{Config, Resolved};
 use crate::control::listener::{Listener, ListenerHandle};
-use crate::control::request::Request;
+use crate::control::request::{Request, Requests};
 use crate::control::server::{self, Limits};
 use crate::engine::{Engine, Event, Gears, Settings};
 use crate::journal::Last;
@@ -61,9 +64,9 @@ pub enum AgentError {
     /// The node's files can't be read.
     #[error("cannot guard the node: {0}")]
     Node(ReadError),
-    /// The address for metrics can't be had.
-    #[error("cannot serve metrics at {address} (metrics_listen): {error}")]
-    Metrics {
+    /// The address for HTTP can't be had.
+    #[error("cannot serve HTTP at {address} (http_listen): {error}")]
+    Http {
         /// As configured.
         address: std::net::SocketAddr,
         /// Why.
@@ -107,13 +110,7 @@ pub async fn serve(
     let ring = shell.parts().hooks.records_fd().transpose().map_err(AgentError::Poller)?;
     let ring = ring.map(readiness::readable);
     let ring = ring.transpose().map_err(AgentError::Poller)?;
-    if let Some(address) = config.metrics_listen {
-        let scrapes = exporter::bind(address).map_err(|error| AgentError::Metrics { address, error })?;
-        // With port 0 the kernel chose one.
-        let address = scrapes.local_addr().unwrap_or(address);
-        tracing::info!("metrics at http://{address}/metrics");
-        tokio::spawn(exporter::serve(scrapes, requests.clone(), shutdown.clone()));
-    }
+    serve_http(&config, &requests, &shutdown)?;
     let server = tokio::spawn(server::serve(
         listener,
         requests,
@@ -168,6 +165,17 @@ pub async fn serve(
     Ok(())
 }
 
+/// Serves over HTTP, where that is asked for.
+fn serve_http(config: &Config, requests: &Requests, shutdown: &CancellationToken) -> Result<(), AgentError> {
+    let Some(address) = config.http_listen else { return Ok(()) };
+    let refused = |error| AgentError::Http { address, error };
+    let listener = http::bind(address).map_err(refused)?;
+    // With port 0 the kernel chose one.
+    let address = listener.local_addr().unwrap_or(address);
+    tracing::info!("the live page is at http://{address}/, the metrics at http://{address}/metrics");
+    http::start(listener, config, requests.clone(), shutdown.clone()).map_err(refused)
+}
+
 fn load(config: &Config) -> Result<Programs, Box<Probes>> {
     use crate::config::values::{BrakeMode, ProbeChoice};
     if let Some(why) = namespace::foreign(&config.procfs) {
@@ -177,7 +185,7 @@ fn load(config: &Config) -> Result<Programs, Box<Probes>> {
     let usage: &[Hook] = match config.probe {
         ProbeChoice::Poll => return Err(Programs::off("switched off: probe = poll")),
         // Who is stopped at the line wants it to be the line.
-        ProbeChoice::Auto if config.brake == BrakeMode::On => &[Hook::Memcg, Hook::RssStat],
+        ProbeChoice::Auto if config.brake_in_force() == BrakeMode::On => &[Hook::Memcg, Hook::RssStat],
         ProbeChoice::Auto => &Hook::USAGE,
         ProbeChoice::Memcg => &[Hook::Memcg],
         ProbeChoice::RssStat => &[Hook::RssStat],
@@ -231,7 +239,7 @@ fn start(
         let path = CgroupPath::new(cgroup.as_os_str()).map_err(|error| name(&error))?;
         shell.step(|parts, turn| parts.domains.guard_named(turn, &path)).map_err(|error| name(&error))?;
     }
-    shell.prepare_brake(config.brake, config.brake_max);
+    shell.prepare_brake(config.brake_in_force(), config.brake_max);
     if !matches!(role, Role::InProcess { .. }) {
         shell.step(|parts, _| parts.rules.begin());
     }
@@ -275,10 +283,12 @@ pub(super) fn build(
         workers: Workers::new(registry, map, numbers, ended.clone(), roots.procfs.clone(), started),
         measuring: Measuring::new(dying.clone(), reports.to_loop()),
         hooks: Hooks::new(links, events, gears(config, true)),
-        killing: Killing::new(&roots, dying, config.debug_delay, ended),
+        killing: Killing::new(&roots, dying, ended),
         previous_agent: PreviousAgent::new(role, started),
         brake: Brake::Off,
+        raylets: Raylets::start(config, reports.to_loop()),
         watchdog,
+        samples: Samples::new(reports.to_loop()),
         reports,
         api: Api::new(listener, resolved.shown(), started),
         upkeep: Upkeep::default(),
@@ -335,6 +345,7 @@ fn settings(config: &Config, programs: &Result<Programs, Box<Probes>>) -> Settin
         // Once it is known to be possible.
         brake: false,
         brake_max_ms: millis(config.brake_max),
+        ray_timeout_ms: millis(config.ray_timeout),
         gears: gears(config, usage.is_some()),
         inexact: usage == Some(Hook::RssStat),
         cpus: cpus(),

@@ -22,8 +22,10 @@ use crate::agent::event_loop::later::Later;
 use crate::agent::hooks::Hooks;
 use crate::agent::killing::Killing;
 use crate::agent::killing::previous_agent::PreviousAgent;
+use crate::agent::raylets::Raylets;
 use crate::agent::reports::Reports;
 use crate::agent::rules::RuleBook;
+use crate::agent::samples::Samples;
 use crate::agent::survival::Upkeep;
 use crate::agent::turn::Turn;
 use crate::agent::watchdog::Watchdog;
@@ -49,9 +51,11 @@ pub(super) struct Components {
     pub(super) killing: Killing,
     pub(super) previous_agent: PreviousAgent,
     pub(super) brake: Brake,
+    pub(super) raylets: Raylets,
     /// `None`: nobody is to be killed in the loop's place.
     pub(super) watchdog: Option<Watchdog>,
     pub(super) reports: Reports,
+    pub(super) samples: Samples,
     pub(super) api: Api,
     pub(super) rules: RuleBook,
     pub(super) upkeep: Upkeep,

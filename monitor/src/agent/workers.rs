@@ -37,8 +37,8 @@ pub(in crate::agent) struct Workers {
     barred: HashSet<Pid>,
     /// The last look at all processes failed.
     look_again: bool,
-    /// The worker that was looked at last (`recheck`).
-    rechecked: WorkerId,
+    /// Whose place was looked at last (`recheck`).
+    round: recheck::Round,
     /// Where the tasks that wait for pidfds report.
     ended: UnboundedSender<Ended>,
     procfs: PathBuf,
@@ -62,7 +62,7 @@ impl Workers {
             looked_after: BTreeSet::new(),
             barred: HashSet::new(),
             look_again: false,
-            rechecked: WorkerId(0),
+            round: recheck::Round::default(),
             ended,
             procfs,
             started,

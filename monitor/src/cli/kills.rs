@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::ask::{self, Ask};
 use super::table::{UNKNOWN, between, maybe, table, yes};
-use super::{exit, past};
+use super::{exit, page, past};
 use crate::control::protocol::Op;
 use crate::engine::{KillId, KillRecord};
 use crate::journal::Past;
@@ -26,11 +26,17 @@ pub(super) struct Args {
     /// Read this journal (and FILE.1, the part before it) instead of asking the agent
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
+    /// Write the report to FILE as a page with charts, for a browser; - is stdout
+    #[arg(long, value_name = "FILE", requires = "kill", conflicts_with = "json")]
+    html: Option<PathBuf>,
     #[command(flatten)]
     ask: Ask,
 }
 
 pub(super) fn run(args: &Args) -> u8 {
+    if let (Some(kill), Some(file)) = (args.kill, &args.html) {
+        return page::write(&args.ask, kill, args.journal.as_deref(), file);
+    }
     match (args.kill, &args.journal) {
         (None, None) => args.ask.ask(Op::Kills, |kills: &Vec<KillRecord>| of_agent(kills)),
         (Some(kill), None) => args.ask.ask(Op::Report { kill }, Report::to_string),

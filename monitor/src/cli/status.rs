@@ -161,7 +161,7 @@ mod tests {
         serde_json::from_value(json!({
             "version": "0.1.0", "pid": 42, "now": 5_000_000, "uptime_ms": 61_000, "policy": "group_by_owner",
             "refresh_ms": 250, "kills": true, "dry_run": true, "protects": false,
-            "survival": [{"name": "drill", "state": "done", "why": "a child was killed in 80 us"}],
+            "survival": [{"name": "self_test", "state": "done", "why": "a child was killed in 80 us"}],
             "probes": [{"name": "memcg", "tracepoint": "a:b", "state": "attached", "counts": true}],
             "domains": [{"domain": "node", "total": 17_179_869_184_u64, "used": 1_073_741_824, "threshold": null,
                          "above": false, "estimate": null, "read_at": null, "error": null, "workers": 1, "kill": null,
@@ -201,8 +201,8 @@ mod tests {
         PROBE  STATE     WHY
         memcg  attached  -
 
-        SURVIVAL  STATE  WHY
-        drill     done   a child was killed in 80 us
+        SURVIVAL   STATE  WHY
+        self_test  done   a child was killed in 80 us
         ");
         assert!(counters.contains("killed: 3\n") && !counters.contains("not opened"), "{counters}");
     }

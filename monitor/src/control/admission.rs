@@ -78,12 +78,12 @@ impl Books {
 /// nothing else meanwhile. `explain` ranks them all.
 pub(super) fn weight(op: &Op) -> u32 {
     match op {
-        Op::Unregister { .. } | Op::SetIdle { .. } | Op::GiveWay => 1,
-        Op::Status | Op::Config | Op::Metrics | Op::Watch => 2,
+        Op::Unregister { .. } | Op::SetIdle { .. } | Op::RayDetach { .. } | Op::GiveWay => 1,
+        Op::Status | Op::Config | Op::Metrics | Op::Watch | Op::RayStatus => 2,
         // Looks for the process's descendants in all of /proc.
         Op::Register(_) => 5,
         Op::Workers | Op::Kills | Op::Report { .. } => 10,
-        Op::Explain { .. } => 50,
+        Op::Explain { .. } | Op::Samples { .. } => 50,
     }
 }
 

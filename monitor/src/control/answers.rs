@@ -13,6 +13,7 @@ use crate::units::{Nanos, Pid};
 
 /// The answer to `status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Status {
     /// The agent's version.
     pub version: String,
@@ -65,6 +66,7 @@ pub struct Status {
 
 /// The brake in `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BrakeView {
     /// As configured: `on` or `off`.
     pub mode: String,
@@ -81,6 +83,7 @@ pub struct BrakeView {
 
 /// The processes of workers in `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProcessesView {
     /// Those with a descriptor.
     pub with_pidfd: usize,
@@ -96,6 +99,7 @@ pub struct ProcessesView {
 /// What went wrong around a decision and did not stop it, counted since the agent started (docs/faults.md). What goes
 /// wrong with a decision itself the engine counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Faults {
     /// Readings of a domain that took longer than 100 ms. Meanwhile nothing else is done.
     pub slow_readings: u64,
@@ -134,6 +138,7 @@ impl Faults {
 
 /// What came of a step towards survival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StepState {
     /// As it should be.
@@ -146,8 +151,9 @@ pub enum StepState {
 
 /// A step and what came of it: a row of `survival` in `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Step {
-    /// `drill`, `descriptors`, `oom_score_adj`, `priority`, `memory_lock` or `real_time`.
+    /// `self_test`, `descriptors`, `oom_score_adj`, `priority`, `memory_lock` or `real_time`.
     pub name: String,
     /// What came of it.
     pub state: StepState,

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::{Decided, Entry, Line, VERSION, older};
 use crate::engine::{KillId, KillRecord};
 use crate::report::Report;
+use crate::series::Series;
 use crate::worker::WorkerId;
 
 /// The most that is read of a file: four times what a journal has by default, and an end for what has none.
@@ -47,6 +48,8 @@ pub struct Past {
     pub killed: Option<Box<KillRecord>>,
     /// Its report.
     pub report: Option<Box<Report>>,
+    /// What was used over time around it.
+    pub chart: Option<Box<Series>>,
 }
 
 impl Past {
@@ -92,6 +95,11 @@ pub fn read(path: &Path) -> Result<(BTreeMap<KillId, Past>, Vec<Skipped>), Journ
         Ok(Entry::Report(report)) => {
             let id = report.kill.id;
             kills.entry(id).or_default().report = Some(report);
+        }
+        Ok(Entry::Chart(chart)) => {
+            if let Some(id) = chart.kill {
+                kills.entry(id).or_default().chart = Some(chart);
+            }
         }
         Ok(Entry::Continued(_) | Entry::Workers(_)) => {}
         Err(why) => skipped.push(Skipped { path: file.to_owned(), number, why }),

@@ -14,6 +14,7 @@ use super::file::{Output, WriteError};
 use super::{Decided, Entry, Line, VERSION};
 use crate::engine::{Decision, KillRecord, Release};
 use crate::report::Report;
+use crate::series::Series;
 use crate::units::Bytes;
 use crate::worker::WorkerId;
 
@@ -25,6 +26,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// The journal in `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JournalView {
     /// The file.
     pub path: PathBuf,
@@ -42,6 +44,7 @@ enum Order {
     Decision(Arc<Decision>),
     Killed(Box<KillRecord>),
     Report(Box<Report>),
+    Chart(Box<Series>),
     Continued(Vec<Release>),
     Workers(WorkerId),
 }
@@ -86,6 +89,11 @@ impl Writer {
     /// Hands a report over. Never waits.
     pub fn report(&self, report: Report) {
         self.hand_over(Order::Report(Box::new(report)));
+    }
+
+    /// Hands the chart of a kill over. Never waits.
+    pub fn chart(&self, chart: Series) {
+        self.hand_over(Order::Chart(Box::new(chart)));
     }
 
     /// Hands over whom the brake let go: all of a moment at once, because decisions wait in the same queue. Never
@@ -185,6 +193,7 @@ impl Scribe {
             }
             Order::Killed(record) => Entry::Killed(record),
             Order::Report(report) => Entry::Report(report),
+            Order::Chart(chart) => Entry::Chart(chart),
             Order::Continued(released) => Entry::Continued(released),
             Order::Workers(last) => Entry::Workers(last),
         };

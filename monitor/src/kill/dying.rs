@@ -5,6 +5,7 @@ use std::path::Path;
 use super::process::Process;
 use crate::memory::process::all;
 use crate::proc_stat::Stat;
+use crate::proc_threads;
 use crate::units::Pid;
 
 /// All processes that are. Who cannot be looked at is not among them.
@@ -15,12 +16,14 @@ pub fn dying(procfs: &Path) -> Vec<Process> {
 }
 
 fn open(procfs: &Path, pid: Pid) -> Option<Process> {
-    // Of a process whose first thread is a zombie others may live. Its pidfd says when the last is gone.
+    // Its pidfd says when the last of its threads is gone.
     Process::open_proven(pid, || dies(procfs, pid)).ok().flatten()
 }
 
+/// Of one whose first thread has exited others may live.
 fn dies(procfs: &Path, pid: Pid) -> bool {
-    Stat::of(procfs, pid).is_ok_and(|stat| stat.exits() || stat.killed())
+    let dies = |thread: &Stat| thread.exits() || thread.killed();
+    Stat::of(procfs, pid).is_ok_and(|first| dies(&first)) && proc_threads::all(procfs, pid, dies)
 }
 
 #[cfg(test)]

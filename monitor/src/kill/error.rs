@@ -22,9 +22,6 @@ pub enum OpenError {
         /// The start time of the process that has the pid.
         found: u64,
     },
-    /// It has ended and waits to be reaped: it holds no memory.
-    #[error("process {0} is a zombie: it has ended already")]
-    Zombie(Pid),
     /// A kernel thread, pid 1 or the agent itself.
     #[error("process {pid} is {what}, which is never a worker")]
     Never {
@@ -80,7 +77,7 @@ impl OpenError {
     pub fn errno(&self) -> Errno {
         match self {
             Self::Broken { error, .. } => Errno::from_io_error(error).unwrap_or(Errno::IO),
-            Self::Gone(_) | Self::Another { .. } | Self::Zombie(_) => Errno::SRCH,
+            Self::Gone(_) | Self::Another { .. } => Errno::SRCH,
             Self::Never { .. } => Errno::PERM,
         }
     }

@@ -12,6 +12,7 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::credentials;
 use super::error::{OpenError, SignalError};
 use crate::proc_stat::Stat;
+use crate::proc_threads;
 use crate::units::Pid;
 
 /// A process that can be signalled without mistaking it.
@@ -26,7 +27,7 @@ impl Process {
     /// since boot, field 22 of /proc/PID/stat), if given.
     ///
     /// # Errors
-    /// If there is none, it is another one, a zombie, or one that is never a worker.
+    /// If there is none (a zombie is none), it is another one, or one that is never a worker.
     pub fn open(procfs: &Path, pid: Pid, start_time: Option<u64>) -> Result<Self, OpenError> {
         if pid.0 == 1 || pid.0 == std::process::id() {
             let what = if pid.0 == 1 { "the init process" } else { "the agent itself" };
@@ -34,7 +35,8 @@ impl Process {
         }
         let process = Self::open_unchecked(pid)?;
         let stat = stat(procfs, pid)?;
-        // It lives now, after its file was read: so it was the one the file told of.
+        // It lives now, after its file was read: so it was the one the file told of. It may be its first thread alone that
+        // the file calls a zombie.
         if process.signal_zero().is_err() {
             return Err(OpenError::Gone(pid));
         }
@@ -45,9 +47,6 @@ impl Process {
             && expected != stat.start_time
         {
             return Err(OpenError::Another { pid, expected, found: stat.start_time });
-        }
-        if stat.has_ended() {
-            return Err(OpenError::Zombie(pid));
         }
         Ok(process)
     }
@@ -191,11 +190,12 @@ pub fn start_time(procfs: &Path, pid: Pid) -> Result<u64, OpenError> {
     stat(procfs, pid).map(|stat| stat.start_time)
 }
 
-/// Whether a process has begun to exit, or is gone: no signal changes anything for it.
+/// Whether all threads of a process have begun to exit, or it is gone: no signal changes anything for it.
 #[must_use]
 pub fn ending(procfs: &Path, pid: Pid) -> bool {
-    match stat(procfs, pid) {
-        Ok(stat) => stat.ends(),
+    match Process::open_unchecked(pid) {
+        // What ends while it is looked at, and whatever gets its pid then, is not told apart: both are looked at again.
+        Ok(process) => process.ended() || proc_threads::all(procfs, pid, Stat::ends),
         Err(error) => matches!(error, OpenError::Gone(_)),
     }
 }
@@ -230,10 +230,7 @@ mod tests {
         let fd = process.fd();
         rustix::event::poll(&mut [rustix::event::PollFd::new(&*fd, rustix::event::PollFlags::IN)], None)
             .unwrap();
-        assert!(matches!(
-            Process::open(procfs, pid, Some(started)),
-            Err(OpenError::Gone(_) | OpenError::Zombie(_))
-        ));
+        assert!(matches!(Process::open(procfs, pid, Some(started)), Err(OpenError::Gone(_))));
         child.wait().unwrap();
         assert_eq!(process.kill(), Err(SignalError::Gone));
     }

@@ -136,10 +136,17 @@ impl Hierarchy {
     /// mount does not show its cgroup; missing if the file names no cgroup of this hierarchy.
     pub fn cgroup_of(&self, procfs: &Path, pid: Pid) -> Result<CgroupPath, ReadError> {
         let file = procfs.join(pid.to_string()).join("cgroup");
-        let text = std::fs::read(&file).map_err(|error| match ReadError::from_io(&file, &error) {
-            missing if missing.is_missing_file() => ReadError::Gone { path: file.as_path().into() },
-            other => other,
-        })?;
+        let text = cgroup_file(&file)?;
+        // A thread that has exited is in the root (v1), or where it was when it did (v2).
+        let may_be_dead = || match self.version {
+            Version::V1 => listed_path(&text, self.version, MEMORY) == Some(b"/".as_slice()),
+            Version::V2 => true,
+        };
+        let speaks = if may_be_dead() { crate::proc_threads::another_speaks(procfs, pid) } else { None };
+        let (file, text) = match speaks.map(|thread| thread.join("cgroup")) {
+            Some(file) => (file.clone(), cgroup_file(&file)?),
+            None => (file, text),
+        };
         let key = match self.version {
             Version::V1 => MEMORY,
             Version::V2 => "0::",
@@ -250,6 +257,13 @@ fn exists(path: &Path) -> Result<bool, ReadError> {
 
 /// The path in the line of a PROCFS/PID/cgroup file that belongs to a controller:
 /// `4:memory:/path` (v1; several controllers may share a line) or `0::/path` (v2).
+fn cgroup_file(file: &Path) -> Result<Vec<u8>, ReadError> {
+    std::fs::read(file).map_err(|error| match ReadError::from_io(file, &error) {
+        missing if missing.is_missing_file() => ReadError::Gone { path: file.into() },
+        other => other,
+    })
+}
+
 fn listed_path<'a>(text: &'a [u8], version: Version, controller: &str) -> Option<&'a [u8]> {
     text.split(|byte| *byte == b'\n').find_map(|line| {
         let mut fields = line.splitn(3, |byte| *byte == b':');

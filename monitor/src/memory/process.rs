@@ -3,12 +3,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::error::Flaw;
 use super::{Defect, ReadError};
+use crate::proc_threads;
 use crate::units::{Bytes, MemoryKind, Pid};
 
 /// What processes hold.
@@ -25,7 +26,15 @@ pub struct ProcessMemory {
 /// # Errors
 /// Gone if it has ended.
 pub fn memory(procfs: &Path, pid: Pid) -> Result<ProcessMemory, ReadError> {
-    match pss(procfs, pid) {
+    let pss = match pss(procfs.join(pid.to_string())) {
+        Ok(bytes) => Ok(bytes),
+        // Its first thread has exited, it is not ours to look into, or it is gone.
+        Err(error) => match proc_threads::another_speaks(procfs, pid) {
+            Some(thread) => pss(thread),
+            None => Err(error),
+        },
+    };
+    match pss {
         Ok(bytes) => Ok(ProcessMemory { bytes, measured: MemoryKind::Pss }),
         Err(_) => rss(procfs, pid).map(|bytes| ProcessMemory { bytes, measured: MemoryKind::Rss }),
     }
@@ -111,7 +120,7 @@ pub(super) fn parent_of(procfs: &Path, pid: Pid) -> Option<Pid> {
 
 /// None if its file does not say.
 fn parent(procfs: &Path, pid: Pid) -> Result<Option<Pid>, ReadError> {
-    let parent = status(procfs, pid)?.number("PPid:", b"")?;
+    let parent = read(procfs.join(pid.to_string()), "status")?.number("PPid:", b"")?;
     Ok(parent.and_then(|parent| u32::try_from(parent).ok()).map(Pid))
 }
 
@@ -131,22 +140,35 @@ pub(super) fn pids(text: &str) -> Vec<Pid> {
 
 /// VmRSS of PROCFS/PID/status; 0 for a process that has no memory (a kernel thread, a zombie).
 pub(super) fn rss(procfs: &Path, pid: Pid) -> Result<Bytes, ReadError> {
-    kib(status(procfs, pid)?, "VmRSS:").map(Option::unwrap_or_default)
+    of_status(procfs, pid, "VmRSS:")
 }
 
 /// The private memory of a process (RssAnon), which is nobody else's: cheap, and less than what it holds.
 pub(crate) fn private(procfs: &Path, pid: Pid) -> Result<Bytes, ReadError> {
-    kib(status(procfs, pid)?, "RssAnon:").map(Option::unwrap_or_default)
+    of_status(procfs, pid, "RssAnon:")
 }
 
-/// Pss of PROCFS/PID/smaps_rollup.
-fn pss(procfs: &Path, pid: Pid) -> Result<Bytes, ReadError> {
-    let file = read(procfs, pid, "smaps_rollup")?;
+/// The status file of a thread that has exited says nothing of memory: then another speaks for the process.
+fn of_status(procfs: &Path, pid: Pid, key: &'static str) -> Result<Bytes, ReadError> {
+    let first = read(procfs.join(pid.to_string()), "status")?;
+    let held = match kib(&first, key)? {
+        None if first.has_other_threads() => match proc_threads::another_speaks(procfs, pid) {
+            Some(thread) => kib(&read(thread, "status")?, key)?,
+            None => None,
+        },
+        held => held,
+    };
+    Ok(held.unwrap_or_default())
+}
+
+/// Pss of a smaps_rollup.
+fn pss(dir: PathBuf) -> Result<Bytes, ReadError> {
+    let file = read(dir, "smaps_rollup")?;
     let missing = Flaw::Missing("Pss").at(&file.path.as_path().into());
-    kib(file, "Pss:")?.ok_or(missing)
+    kib(&file, "Pss:")?.ok_or(missing)
 }
 
-fn kib(file: File, key: &'static str) -> Result<Option<Bytes>, ReadError> {
+fn kib(file: &File, key: &'static str) -> Result<Option<Bytes>, ReadError> {
     match file.number(key, b" kB")? {
         None => Ok(None),
         Some(kib) => match kib.checked_mul(1024) {
@@ -156,19 +178,14 @@ fn kib(file: File, key: &'static str) -> Result<Option<Bytes>, ReadError> {
     }
 }
 
-fn status(procfs: &Path, pid: Pid) -> Result<File, ReadError> {
-    read(procfs, pid, "status")
-}
-
 /// A file of a process, read whole.
 struct File {
-    path: std::path::PathBuf,
+    path: PathBuf,
     text: Vec<u8>,
 }
 
 /// A file that is not there while its process is, is missing; without the process it is gone.
-fn read(procfs: &Path, pid: Pid, name: &str) -> Result<File, ReadError> {
-    let dir = procfs.join(pid.to_string());
+fn read(dir: PathBuf, name: &str) -> Result<File, ReadError> {
     let path = dir.join(name);
     match fs::read(&path) {
         Ok(text) => Ok(File { path, text }),
@@ -182,6 +199,11 @@ fn read(procfs: &Path, pid: Pid, name: &str) -> Result<File, ReadError> {
 }
 
 impl File {
+    /// Of a status file: whether the process has threads besides the first.
+    fn has_other_threads(&self) -> bool {
+        self.number("Threads:", b"").is_ok_and(|threads| threads > Some(1))
+    }
+
     /// The number after `key` (with its colon) and before `unit`; `None` if no line has the key.
     fn number(&self, key: &'static str, unit: &[u8]) -> Result<Option<u64>, ReadError> {
         let Some(value) =

@@ -11,6 +11,7 @@ use super::meminfo;
 use super::process::{self, ProcessMemory};
 use super::{CgroupPath, Hierarchy, ReadError};
 use crate::printable::is_hidden;
+use crate::proc_threads;
 use crate::units::{Bytes, MemoryKind, Pid};
 
 /// docs/behavior.md#records: commands are cut at this many characters.
@@ -18,6 +19,7 @@ pub const COMMAND_LENGTH: usize = 100;
 
 /// A process and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct User {
     /// The process; null: another user's, whom whoever asked may not see.
     pub pid: Option<Pid>,
@@ -42,6 +44,7 @@ impl User {
 
 /// The largest users found.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Users {
     /// Largest first; equal ones by pid.
     pub top: Vec<User>,
@@ -157,8 +160,14 @@ pub fn members(dir: &Path) -> Result<Vec<Pid>, ReadError> {
 
 /// What to call a process; `None` if it has ended.
 fn command(procfs: &Path, pid: Pid) -> Option<String> {
-    let dir = procfs.join(pid.to_string());
-    let line = std::fs::read(dir.join("cmdline")).unwrap_or_default();
+    let mut dir = procfs.join(pid.to_string());
+    let mut line = std::fs::read(dir.join("cmdline")).unwrap_or_default();
+    if line.is_empty()
+        && let Some(thread) = proc_threads::another_speaks(procfs, pid)
+    {
+        line = std::fs::read(thread.join("cmdline")).unwrap_or_default();
+        dir = thread;
+    }
     let line = line.strip_suffix(b"\0").unwrap_or(&line);
     if !line.is_empty() {
         return Some(printable(line, COMMAND_LENGTH));

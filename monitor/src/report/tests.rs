@@ -74,6 +74,7 @@ pub(crate) fn record() -> KillRecord {
         dry_run: false,
         refused: None,
         stuck: Vec::new(),
+        left_to: None,
         used_after: None,
     }
 }

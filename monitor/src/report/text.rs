@@ -59,6 +59,15 @@ fn head(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
         }
     )?;
     writeln!(f, "Policy: {}", printable(policy))?;
+    if let Some(left) = &kill.left_to {
+        write!(f, "Left to {}, which chooses the victim", left.executor)?;
+        match &left.ours {
+            Some(ours) => {
+                writeln!(f, "; the agent would have chosen {}: {}", ours.worker, printable(&ours.why))?
+            }
+            None => writeln!(f)?,
+        }
+    }
     if let Some(cgroup) = &kill.cgroup_kill {
         writeln!(f, "Its own cgroup (cgroup.kill): {}", printable(cgroup))?;
     }

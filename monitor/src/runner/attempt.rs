@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use tokio::time::{Instant, timeout};
 
 use super::events::{Event, Events};
-use super::gate::{End, Held};
+use super::held_start::{End, HeldStart};
 use super::link::{Link, News};
 use super::signals::{Received, Signals};
 use super::{Plan, RunError, say};
@@ -80,7 +80,7 @@ impl Attempt<'_> {
     pub(super) async fn run(mut self) -> Result<Ended, RunError> {
         let setup = |step| move |source| RunError::Setup { step, source };
         let inherited = self.signals.inherited();
-        let mut held = Held::start(self.plan, inherited, self.input.take())
+        let mut held = HeldStart::start(self.plan, inherited, self.input.take())
             .map_err(setup("start a process for the command"))?;
         self.signals.command(Some(held.pid()));
         // What was said of the process before this one is nothing to this one.
@@ -136,7 +136,7 @@ impl Attempt<'_> {
 
     /// Makes the held process a worker; `None`: no agent is there, and it need not be. `Ok(Err)`: the runner was told to
     /// stop meanwhile.
-    async fn register(&self, held: &Held) -> Result<Result<Option<WorkerId>, Received>, RunError> {
+    async fn register(&self, held: &HeldStart) -> Result<Result<Option<WorkerId>, Received>, RunError> {
         let (kind, max_retries, max_restarts) = match self.plan.kind {
             Kind::Task { max_retries } => (KindName::Task, Some(max_retries), None),
             Kind::Actor { max_restarts } => (KindName::Actor, None, Some(max_restarts)),
@@ -169,7 +169,7 @@ impl Attempt<'_> {
         }
     }
 
-    async fn watch(&mut self, held: &mut Held, worker: Option<WorkerId>) -> io::Result<(End, Heard)> {
+    async fn watch(&mut self, held: &mut HeldStart, worker: Option<WorkerId>) -> io::Result<(End, Heard)> {
         let mut heard = Heard { ids: worker.into_iter().collect(), ..Heard::default() };
         let end = loop {
             tokio::select! {
@@ -243,7 +243,7 @@ impl Attempt<'_> {
 
 const SIGKILL: u8 = 9;
 
-fn pass_on(received: Received, held: &Held, signals: &Signals, heard: &mut Heard) {
+fn pass_on(received: Received, held: &HeldStart, signals: &Signals, heard: &mut Heard) {
     heard.note(received);
     // What the command sends to the process that started it is not meant for the command; and what the whole process
     // group was sent reached it without us.

@@ -1,13 +1,12 @@
 //! The agent inside the runner's process, for a first try and for machines without a service: on a thread of its
 //! own, where the service would listen, and gone with the runner.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::reach::Socket;
 use crate::agent::{self, Begin, Role};
 use crate::config::{self, ConfigFlags, Resolved};
 use crate::control::client::Client;
@@ -41,23 +40,25 @@ pub(super) struct InProcessAgent {
 }
 
 /// Connects to the agent of this user, or starts one inside this process, with the configuration that a service
-/// would have. `asked` is where none listens; `last` is a number that an agent gave that is gone.
+/// would have. `asked` is where none listens, and the place for one of our own too if it was `named`; `last` is a
+/// number that an agent gave that is gone.
 ///
 /// # Errors
 /// It is not possible; the error says why and names the remedy.
 pub(super) async fn start(
-    asked: &Socket,
+    asked: &Path,
+    named: bool,
     last: Option<WorkerId>,
 ) -> Result<(Client, Option<InProcessAgent>), NoInProcessAgent> {
-    let impossible = |why: String| NoInProcessAgent { socket: asked.path.clone(), why };
+    let impossible = |why: String| NoInProcessAgent { socket: asked.to_owned(), why };
     let mut flags = ConfigFlags::default();
-    if asked.named {
-        flags = flags.and("socket", &asked.path);
+    if named {
+        flags = flags.and("socket", asked);
     }
     let resolved = config::load(&flags).map_err(|errors| impossible(errors.to_string()))?;
     let socket = resolved.config.socket.clone();
     // A user's own agent listens elsewhere than root's.
-    if socket != asked.path
+    if socket != asked
         && let Ok(client) = Client::connect(&socket).await
     {
         return Ok((client, None));

@@ -23,6 +23,9 @@ const PAGES_PER_MIB: u64 = (1 << 20) / PAGE as u64;
 /// # Errors
 /// Memory cannot be mapped, a child cannot be started or fails, or standard output is closed.
 pub fn run(hog: &Hog) -> Result<u8> {
+    if hog.leader_exits {
+        leave_it_to_another_thread(Hog { leader_exits: false, ..hog.clone() });
+    }
     if hog.ignore_term {
         // A handler that does nothing, rather than SIG_IGN: children are told by their own argument.
         signal_hook::flag::register(SIGTERM, Arc::new(AtomicBool::new(false))).context("catching SIGTERM")?;
@@ -47,6 +50,20 @@ pub fn run(hog: &Hog) -> Result<u8> {
         }
     }
     Ok(hog.then_exit)
+}
+
+/// This thread exits, and the process lives on.
+fn leave_it_to_another_thread(hog: Hog) -> ! {
+    thread::spawn(move || match run(&hog) {
+        Ok(code) => std::process::exit(code.into()),
+        Err(error) => {
+            eprintln!("hog: {error:#}");
+            std::process::exit(1);
+        }
+    });
+    // SAFETY: takes a number only, and ends this thread alone. Nothing that it owns is needed by the other.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+    unreachable!("exit(2) does not return")
 }
 
 /// Sleeps it all, whatever signals come.

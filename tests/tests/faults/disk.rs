@@ -60,7 +60,7 @@ fn kill_until_lost(agent: &Agent, sandbox: &Sandbox) -> u64 {
 fn lost_in_metrics(agent: &Agent) -> u64 {
     let out = agent.command("metrics").unwrap().output().unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
-    let line = text.lines().find(|line| line.starts_with("monitor_journal_lost_total "));
+    let line = text.lines().find(|line| line.starts_with("memory_monitor_journal_lost_total "));
     line.and_then(|line| line.split(' ').nth(1)).unwrap_or_else(|| panic!("{text}")).parse().unwrap()
 }
 

@@ -3,7 +3,7 @@
 
 use alloc::collections::VecDeque;
 
-use super::facts::{DomainId, KillId, Verdict};
+use super::facts::{DomainId, ExecutorId, KillId, Verdict};
 use super::note::Note;
 use crate::prelude::*;
 use crate::units::Pid;
@@ -45,6 +45,18 @@ pub enum Action {
         worker: WorkerId,
         /// The process.
         pid: Pid,
+    },
+    /// Ask an executor to end one of its workers; answers: `Event::Asked`, and `Event::Heard` once it took note.
+    Ask {
+        /// For which kill.
+        kill: KillId,
+        /// Whom.
+        executor: ExecutorId,
+    },
+    /// It is not to end anybody any more, if it has not begun to.
+    Withdraw {
+        /// Whom that is told.
+        executor: ExecutorId,
     },
     /// Tell whoever registered the worker.
     Tell(Box<Verdict>),
@@ -92,10 +104,12 @@ impl Action {
     /// The kill for which it ends processes, if it does.
     pub(super) fn signals_for(&self) -> Option<KillId> {
         match self {
-            Self::Kill { kill, .. } | Self::Terminate { kill, .. } | Self::KillProcess { kill, .. } => {
-                Some(*kill)
-            }
+            Self::Kill { kill, .. }
+            | Self::Terminate { kill, .. }
+            | Self::KillProcess { kill, .. }
+            | Self::Ask { kill, .. } => Some(*kill),
             Self::Read(_)
+            | Self::Withdraw { .. }
             | Self::Examine { .. }
             | Self::Tell(_)
             | Self::SetLine { .. }

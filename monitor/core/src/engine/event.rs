@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::{DomainId, KillId, Measured, Remains, Seen};
+use super::facts::{DomainId, ExecutorId, KillId, Measured, Remains, Seen};
 use super::settings::Settings;
 use crate::prelude::*;
 use crate::rules::Mode;
@@ -229,6 +229,32 @@ pub enum Event {
     Settle {
         /// Nobody is killed before.
         until: Nanos,
+    },
+    /// Kills of a worker are left to an executor from now on; none: they are the engine's own.
+    Executor {
+        /// Which.
+        worker: WorkerId,
+        /// Who ends it.
+        executor: Option<ExecutorId>,
+    },
+    /// An executor is gone, or does not listen any more.
+    ExecutorLost {
+        /// Which.
+        executor: ExecutorId,
+    },
+    /// An executor was asked to end one of its workers.
+    Asked {
+        /// The order.
+        kill: KillId,
+        /// Why it cannot be asked.
+        refused: Option<String>,
+    },
+    /// It took note of that.
+    Heard {
+        /// For which kill.
+        kill: KillId,
+        /// When.
+        at: Nanos,
     },
     /// What a worker holds, descendants included.
     Memory {

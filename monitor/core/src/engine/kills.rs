@@ -67,6 +67,10 @@ impl Engine {
             return Relief::None(Some(self.pretend(flight, now, todo)));
         }
         self.counters.kills += 1;
+        if let Some(executor) = self.executor_for(&flight, now) {
+            self.leave(flight, executor, now, todo);
+            return Relief::Ordered;
+        }
         for victim in &flight.victims {
             self.order(self.last_kill, *victim, todo);
         }
@@ -102,6 +106,7 @@ impl Engine {
             looked: false,
             deadline: now.after(grace).after(patience.unwrap_or(whole)),
             memory_deadline: None,
+            left: None,
             wait: None,
             record,
         }
@@ -132,6 +137,7 @@ impl Engine {
             refused: None,
             stuck: Vec::new(),
             used_after: None,
+            left_to: None,
         }
     }
 

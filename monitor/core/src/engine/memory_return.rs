@@ -16,7 +16,7 @@ use crate::units::{Bytes, Nanos};
 const LONGEST: Duration = Duration::from_millis(200);
 
 /// The time from one reading to the next.
-const EVERY: Duration = Duration::from_millis(10);
+const EVERY: Duration = Duration::from_millis(2);
 
 impl Engine {
     /// All died, and nobody says that their memory is not back. Whether it is, the domain is asked, now and then: that
@@ -54,18 +54,18 @@ impl Engine {
         // Not while a process lives that was told of after the last death.
         let dead = victims.clone().all(|victim| victim.dead_at().is_some());
         let Some(wait) = flight.wait.as_mut().filter(|_| dead) else { return };
-        // Nothing of them is left, and all that was theirs alone was taken, whoever looks at them meanwhile.
-        let over = victims.clone().all(|victim| victim.gone() && !victim.unproven());
+        let gone = victims.clone().all(Worker::gone);
         let held = victims.map(Worker::memory).try_fold(Bytes(0), |sum, one| Some(sum.saturating_add(one?)));
-        // Not above, or not known to be: nobody else is in danger.
-        let usage = self.domains.get(&id).and_then(Domain::usage);
-        let above = usage.filter(|usage| usage.above());
-        match above.map_or(Answer::Back, |usage| wait.take(usage, flight.record.used, held, over)) {
-            Answer::Back => {
-                flight.record.times.memory_back = usage.map(|_| now);
+        // Not known to be above: nobody else is in danger, and nothing is proven.
+        let Some(usage) = self.domains.get(&id).and_then(Domain::usage) else {
+            return self.land(index, true, now, todo);
+        };
+        match wait.take(usage, flight.record.used, held, gone, now) {
+            Answer::Back(at) => {
+                flight.record.times.memory_back = Some(at);
                 self.land(index, true, now, todo);
             }
-            Answer::TooLate => self.land(index, true, now, todo),
+            Answer::TooLittle | Answer::TooLate => self.land(index, true, now, todo),
             Answer::Wait => {}
         }
     }

@@ -1,6 +1,8 @@
 //! The wait for the memory of victims that died: what readings of their domain say about it. Pure arithmetic; when to
 //! read, and what follows, is `memory_return`'s.
 
+use core::time::Duration;
+
 use crate::threshold::Usage;
 use crate::units::{Bytes, Nanos};
 
@@ -10,20 +12,38 @@ const TOO_SMALL: u64 = 4;
 /// Less than this is nothing: a stack, a table, what others do meanwhile.
 const NOTHING: Bytes = Bytes(1 << 20);
 
+/// Memory comes back in pieces: less than this is none.
+const PIECE: Bytes = Bytes(256 << 10);
+
+/// How long nothing more must have come back: of what was measured, and of what nobody knows how much it was. The kernel
+/// gives it back without a pause, unless it waits for a processor.
+const CALM: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(30));
+
 /// The wait for memory that no reading shows to be back. It ends with the flight's `memory_deadline`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wait {
     /// When the next reading is due.
     pub(super) next: Nanos,
-    /// What the readings since the deaths said: the first, and the last.
-    seen: Option<(Bytes, Bytes)>,
+    seen: Option<Seen>,
+}
+
+/// What the readings since the deaths said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    /// The first.
+    first: Bytes,
+    /// The lowest, and since when none was lower.
+    lowest: Bytes,
+    since: Nanos,
 }
 
 /// What a reading after the deaths says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// It is back, or there is nothing of it to wait for.
-    Back,
+    /// It is back since then.
+    Back(Nanos),
+    /// It is next to nothing beside what is too much: others must follow, whatever comes back.
+    TooLittle,
     /// It may be on its way.
     Wait,
     /// It may be, and there is no time to wait for it.
@@ -35,28 +55,38 @@ impl Wait {
         Self { next, seen: None }
     }
 
-    /// Takes a reading that is above. `before`: what was used at the decision; `held`: by the victims, if all were
-    /// measured. `over`: all that the kernel has to do for them is done, so that nothing more comes by itself.
-    pub(super) fn take(&mut self, usage: Usage, before: Bytes, held: Option<Bytes>, over: bool) -> Answer {
+    /// Takes a reading, above the threshold or not. `before`: what was used at the decision; `held`: by the victims, if
+    /// all were measured. `gone`: none of their processes is left, so that their files are closed; until then nothing is
+    /// proven. That their memory was taken proves nothing either: what they share is not taken.
+    pub(super) fn take(
+        &mut self,
+        usage: Usage,
+        before: Bytes,
+        held: Option<Bytes>,
+        gone: bool,
+        now: Nanos,
+    ) -> Answer {
         let used = usage.used;
-        let (first, last) = self.seen.unwrap_or((used, before));
-        self.seen = Some((first, used));
-        // Others take what is left.
-        if used.saturating_sub(first).0 > usage.total.saturating_sub(first).0 / 2 {
-            return Answer::TooLate;
+        let seen = self.seen.get_or_insert(Seen { first: used, lowest: used, since: now });
+        if used.saturating_add(PIECE) <= seen.lowest {
+            (seen.lowest, seen.since) = (used, now);
         }
         let excess = used.saturating_sub(usage.threshold);
-        let came_back = before.saturating_sub(used);
-        match held {
-            Some(held) if held.0.saturating_mul(TOO_SMALL) < excess.0 => Answer::Back,
-            // The measurement is older than the decision: most of it is all.
-            Some(held) if came_back.0 >= held.0 - held.0 / 4 => Answer::Back,
-            Some(_) => Answer::Wait,
-            // Nobody knows how much there is to come: as long as it becomes less, or nothing came or went.
-            None if used < last => Answer::Wait,
-            None if !over && used.0.abs_diff(before.0) < NOTHING.0 => Answer::Wait,
-            None => Answer::Back,
+        // Others take what is left.
+        if excess > Bytes(0)
+            && used.saturating_sub(seen.first).0 > usage.total.saturating_sub(seen.first).0 / 2
+        {
+            return Answer::TooLate;
         }
+        let (enough, calm) = match held {
+            Some(held) if held.0.saturating_mul(TOO_SMALL) < excess.0 => return Answer::TooLittle,
+            Some(held) if held < NOTHING => return Answer::Back(now),
+            // The measurement is older than the decision: most of it is all, if no more comes.
+            Some(held) => (Bytes(held.0 - held.0 / 4), CALM.0),
+            None => (NOTHING, CALM.1),
+        };
+        let back = before.saturating_sub(seen.lowest) >= enough;
+        if gone && back && now.since(seen.since) >= calm { Answer::Back(seen.since) } else { Answer::Wait }
     }
 }
 
@@ -64,31 +94,65 @@ impl Wait {
 mod tests {
     use super::*;
 
-    /// Readings of a domain of 100 MiB, threshold 50, at 60 when it was decided.
-    fn answers(held: Option<u64>, readings: &[u64]) -> Vec<Answer> {
-        let mib = |mib: u64| Bytes(mib << 20);
+    fn mib(mib: u64) -> Bytes {
+        Bytes(mib << 20)
+    }
+
+    /// Readings of a domain of 100 MiB, one each 10 ms, at 60 when it was decided.
+    fn answers(held: Option<u64>, threshold: u64, readings: &[u64]) -> Vec<Answer> {
         let mut wait = Wait::new(Nanos(0));
-        let usage = |used| Usage { total: mib(100), used: mib(used), threshold: mib(50) };
-        readings.iter().map(|used| wait.take(usage(*used), mib(60), held.map(mib), false)).collect()
+        let usage = |used| Usage { total: mib(100), used: mib(used), threshold: mib(threshold) };
+        let take = |(at, used): (u64, &u64)| {
+            wait.take(usage(*used), mib(60), held.map(mib), true, Nanos(at * 10_000_000))
+        };
+        (0..).zip(readings).map(take).collect()
+    }
+
+    fn back(reading: u64) -> Answer {
+        Answer::Back(Nanos(reading * 10_000_000))
     }
 
     #[test]
-    fn what_was_measured_is_waited_for() {
-        use Answer::{Back, TooLate, Wait};
-        assert_eq!(answers(Some(8), &[60, 60, 57, 54]), [Wait, Wait, Wait, Back]);
-        assert_eq!(answers(Some(8), &[54]), [Back], "at once, and others grew a little");
-        assert_eq!(answers(Some(2), &[60]), [Back], "a fifth of the excess: others must follow");
-        assert_eq!(answers(Some(8), &[60, 70, 80, 81]), [Wait, Wait, Wait, TooLate], "half of what was left");
+    fn what_was_measured_is_waited_for_until_no_more_comes() {
+        use Answer::{TooLate, TooLittle, Wait};
+        assert_eq!(answers(Some(8), 50, &[60, 57, 54, 54]), [Wait, Wait, Wait, back(2)]);
+        assert_eq!(answers(Some(8), 50, &[54, 55]), [Wait, back(0)], "at once, and others grow a little");
+        assert_eq!(
+            answers(Some(8), 50, &[54, 48, 46, 46]),
+            [Wait, Wait, Wait, back(2)],
+            "it held more by then"
+        );
+        assert_eq!(answers(Some(2), 50, &[60]), [TooLittle], "a fifth of the excess: others must follow");
+        assert_eq!(
+            answers(Some(8), 50, &[60, 70, 80, 81]),
+            [Wait, Wait, Wait, TooLate],
+            "half of what was left"
+        );
     }
 
     #[test]
-    fn of_the_unmeasured_only_what_comes_back_or_stands_still_is_waited_for() {
-        use Answer::{Back, Wait};
-        assert_eq!(answers(None, &[60, 60, 57, 54, 54]), [Wait, Wait, Wait, Wait, Back]);
-        assert_eq!(answers(None, &[61]), [Back], "others grow, and nobody knows what it held");
+    fn below_the_threshold_is_not_back() {
+        use Answer::Wait;
+        assert_eq!(answers(Some(40), 55, &[54, 40, 20, 20]), [Wait, Wait, Wait, back(2)]);
+        assert_eq!(answers(Some(40), 55, &[54, 54, 54]), [Wait, Wait, Wait]);
+        assert_eq!(answers(Some(0), 55, &[54]), [back(0)], "it held nothing");
+    }
+
+    #[test]
+    fn of_the_unmeasured_only_what_came_back_is_back() {
+        use Answer::Wait;
+        assert_eq!(answers(None, 50, &[60, 57, 54, 54, 54, 54]), [Wait, Wait, Wait, Wait, Wait, back(2)]);
+        assert_eq!(answers(None, 50, &[60, 60, 60, 61, 60]), [Wait; 5]);
+    }
+
+    #[test]
+    fn while_a_process_is_left_nothing_is_proven() {
         let mut wait = super::Wait::new(Nanos(0));
-        let (total, used, threshold) = (Bytes(100 << 20), Bytes(60 << 20), Bytes(50 << 20));
-        let answer = wait.take(Usage { total, used, threshold }, used, None, true);
-        assert_eq!(answer, Back, "it held next to nothing, and all of it was taken");
+        let usage = Usage { total: mib(100), used: mib(50), threshold: mib(50) };
+        for at in 0..10 {
+            let answer = wait.take(usage, mib(60), Some(mib(8)), false, Nanos(at * 10_000_000));
+            assert_eq!(answer, Answer::Wait);
+        }
+        assert_eq!(wait.take(usage, mib(60), Some(mib(8)), true, Nanos(100_000_000)), Answer::Back(Nanos(0)));
     }
 }

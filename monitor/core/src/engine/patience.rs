@@ -14,7 +14,7 @@ pub(super) const FIRST_LOOK: Duration = Duration::from_millis(200);
 const LAST_LOOK: Duration = Duration::from_millis(20);
 
 /// However much was waited for before: so long a wait for the deaths, and for the memory, remains.
-const LEAST: (Duration, Duration) = (Duration::from_millis(200), Duration::from_millis(100));
+const LEAST: (Duration, Duration) = (Duration::from_millis(200), Duration::from_millis(25));
 
 /// Waiting that counts at most, and how many times as long it takes to be forgotten.
 const MOST: (Duration, u32) = (Duration::from_secs(60), 10);
@@ -95,7 +95,7 @@ mod tests {
         patience.use_up(1, Duration::from_secs(10), now);
         assert_eq!((patience.look(1, now), patience.death(1, ms(10_000), now)), (ms(20), ms(200)));
         assert_eq!(patience.death(1, ms(100), now), ms(100), "never longer than asked for");
-        assert_eq!(patience.memory(1, ms(1_000), now), ms(100));
+        assert_eq!(patience.memory(1, ms(1_000), now), ms(25));
         let later = now.after(Duration::from_secs(200));
         assert_eq!(patience.look(1, later), ms(200));
         patience.use_up(2, ms(1), later);

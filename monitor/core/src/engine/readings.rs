@@ -53,6 +53,9 @@ impl Engine {
             (Relief::None(note), _) => self.finish_reading(follow_up, note, now, todo),
         }
         self.memory_was_read(id, now, todo);
+        if !above && !unknown {
+            self.withdraw_unheard(id, now, todo);
+        }
     }
 
     /// What is less urgent than an order to kill. Orders first; what is said of them comes in the order of cause: the

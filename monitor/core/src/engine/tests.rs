@@ -3,6 +3,7 @@
 mod clock;
 mod endings;
 mod forgets;
+mod left;
 mod machine;
 mod observed;
 mod overlap;
@@ -79,10 +80,12 @@ impl Bench {
         });
     }
 
-    /// One that is gone had its memory taken before; and a kill that asks whether it is back hears what was read last.
+    /// One that is gone held nothing; and a kill that asks whether its memory is back hears what was read last.
     fn ended(&mut self, id: u64, seen: Seen) -> Vec<Action> {
         let mut actions = Vec::new();
         if seen == Seen::Gone {
+            let (worker, memory) = (WorkerId(id), Some(Bytes(0)));
+            self.happen(Event::Memory { worker, memory, measured: None });
             actions.extend(self.told_of_end(id, Seen::Released));
         }
         actions.extend(self.told_of_end(id, seen));

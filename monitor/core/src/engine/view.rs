@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::{Gear, KillId, Remains, Sample, Trigger};
+use super::facts::{Chosen, ExecutorId, Gear, KillId, Remains, Sample, Trigger};
 use crate::prelude::*;
 use crate::rules::Mode;
 use crate::snapshot::Answer;
@@ -12,6 +12,7 @@ use crate::worker::WorkerId;
 
 /// A domain in `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DomainView {
     /// `node` or `cgroup:PATH`.
     pub domain: String,
@@ -53,6 +54,7 @@ pub struct DomainView {
 
 /// A worker in `workers`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WorkerView {
     /// Its id.
     pub id: WorkerId,
@@ -102,6 +104,7 @@ pub struct WorkerView {
 
 /// Where a worker is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum WorkerState {
     /// A candidate.
@@ -118,6 +121,7 @@ pub enum WorkerState {
 
 /// Whom the agent would kill now, for one domain: the answer of a snapshot, and of which domain it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Explanation {
     /// The domain's name.
     pub domain: String,
@@ -128,6 +132,7 @@ pub struct Explanation {
 
 /// When a kill came to its stages. Null: not seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Times {
     /// The record that crossed the line was pushed; without one, the reading that found it above.
     pub crossing: Option<Nanos>,
@@ -148,6 +153,7 @@ pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 /// A kill in `kills` (docs/behavior.md#interfaces).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KillRecord {
     /// Its number.
     pub id: KillId,
@@ -187,14 +193,28 @@ pub struct KillRecord {
     /// The processes that did not die in time, and what they were waiting for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stuck: Vec<Remains>,
+    /// Somebody else chose the victim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_to: Option<LeftTo>,
     /// The first authoritative reading after the kill was over: whether the memory is back by the domain's own
     /// counter.
     #[serde(default)]
     pub used_after: Option<Bytes>,
 }
 
+/// A kill whose victim an executor chose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LeftTo {
+    /// Who.
+    pub executor: ExecutorId,
+    /// Whom the agent's policy would have chosen. Null: another user's worker.
+    pub ours: Option<Chosen>,
+}
+
 /// A victim in a [`KillRecord`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct VictimRecord {
     /// Whom.
     pub worker: WorkerId,
@@ -228,6 +248,7 @@ pub struct VictimRecord {
 
 /// What the engine counted since it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Counters {
     /// Workers registered.
     pub registered: u64,
@@ -261,6 +282,15 @@ pub struct Counters {
     /// Workers that would have been killed, had their rule been in mode enforce. Not among `kills` and `would_kill`.
     #[serde(default)]
     pub would_have_killed: u64,
+    /// Of the kills, those that were left to a raylet.
+    #[serde(default)]
+    pub left: u64,
+    /// Of those, the ones for which it ended nobody in time.
+    #[serde(default)]
+    pub left_late: u64,
+    /// Of those, the ones that were withdrawn before it took note: there was room again.
+    #[serde(default)]
+    pub left_withdrawn: u64,
     /// Of the kills, the ones whose memory was not seen back within the wait for it.
     #[serde(default)]
     pub memory_late: u64,

@@ -4,6 +4,8 @@ use super::domain::State;
 use super::worker::Life;
 use super::{Counters, DomainId, DomainView, Engine, Explanation, KillRecord, WorkerView};
 use crate::prelude::*;
+use crate::threshold::Usage;
+use crate::units::Nanos;
 use crate::worker::{Activity, WorkerId};
 
 impl Engine {
@@ -42,6 +44,31 @@ impl Engine {
                 }
             })
             .collect()
+    }
+
+    /// What the last memory check of each domain found, and when it was; of those that could be read.
+    pub fn levels(&self) -> impl Iterator<Item = (DomainId, Nanos, Usage)> + '_ {
+        self.domains.iter().filter_map(|(id, domain)| Some((*id, domain.read_at?, domain.usage()?)))
+    }
+
+    /// The same of one domain.
+    #[must_use]
+    pub fn level(&self, id: DomainId) -> Option<(Nanos, Usage)> {
+        let domain = self.domains.get(&id)?;
+        Some((domain.read_at?, domain.usage()?))
+    }
+
+    /// A domain's name.
+    #[must_use]
+    pub fn domain_name(&self, id: DomainId) -> Option<&str> {
+        self.domains.get(&id).map(|domain| &domain.name[..])
+    }
+
+    /// Whose a worker is, its name, and its owner.
+    #[must_use]
+    pub fn label(&self, id: WorkerId) -> Option<(u32, Option<&str>, Option<&str>)> {
+        let worker = self.workers.get(&id)?;
+        Some((worker.candidate.uid, worker.name.as_deref(), worker.candidate.owner.as_deref()))
     }
 
     /// The workers, in registration order.

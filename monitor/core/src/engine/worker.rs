@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeMap;
 
-use super::facts::{DomainId, KillId, Sample, Seen};
+use super::facts::{DomainId, ExecutorId, KillId, Sample, Seen};
 use super::pending::{Pending, Process};
 use super::view::{WorkerState, WorkerView};
 use crate::prelude::*;
@@ -46,6 +46,8 @@ pub(super) struct Worker {
     /// The domains it charges, innermost first.
     pub(super) domains: Vec<DomainId>,
     pub(super) life: Life,
+    /// Who ends it in place of the engine.
+    pub(super) executor: Option<ExecutorId>,
     processes: BTreeMap<Pid, Process>,
     pending: Pending,
     /// wait(2) status of the registered process, once seen.
@@ -58,8 +60,6 @@ pub(super) struct Worker {
     pub(super) backoffs: u32,
     /// Each of its processes that live was seen in a state in which it cannot die.
     immovable: bool,
-    /// Since it is being killed a process of it went whose memory nobody saw taken.
-    unproven: bool,
 }
 
 impl Worker {
@@ -73,6 +73,7 @@ impl Worker {
             sample: None,
             domains,
             life: Life::Running,
+            executor: None,
             processes: BTreeMap::new(),
             pending: Pending::default(),
             status: None,
@@ -80,7 +81,6 @@ impl Worker {
             denied: false,
             backoffs: 0,
             immovable: false,
-            unproven: false,
         };
         new.add(pid);
         new
@@ -112,7 +112,6 @@ impl Worker {
             Seen::Gone => {
                 if let Some(gone) = self.processes.remove(&pid) {
                     self.pending.remove(gone.pending());
-                    self.unproven |= !gone.released;
                 }
             }
             Seen::Exit => self.change(pid, |process| process.dying = true),
@@ -170,11 +169,6 @@ impl Worker {
         self.dead_at.is_some() && self.pending.memory == 0
     }
 
-    /// Whether a process of a victim went without `process_mrelease`'s word for its memory.
-    pub(super) fn unproven(&self) -> bool {
-        self.unproven
-    }
-
     /// Whether all that its processes held was taken, dead or not.
     pub(super) fn memory_is_taken(&self) -> bool {
         self.pending.memory == 0
@@ -198,7 +192,7 @@ impl Worker {
 
     /// It is a victim from now on.
     pub(super) fn be_killed(&mut self, kill: KillId) {
-        (self.life, self.unproven, self.immovable) = (Life::BeingKilled(kill), false, false);
+        (self.life, self.immovable) = (Life::BeingKilled(kill), false);
     }
 
     /// Whether none of its processes is left.

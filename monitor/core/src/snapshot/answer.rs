@@ -14,6 +14,7 @@ use crate::worker::{Candidate, WorkerId};
 
 /// A domain as far as it is known; `None` is unknown and never above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Domain {
     /// What there is.
     pub total: Option<Bytes>,
@@ -34,6 +35,7 @@ impl Domain {
 /// The answer. The keys of docs/behavior.md#interfaces are `threshold`, `above`, `victims` and `ranking`; the others
 /// are ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Answer {
     /// The rule it was chosen by.
     pub policy: PolicyName,
@@ -63,6 +65,7 @@ pub struct Answer {
 
 /// A victim and what its owner is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Verdict {
     /// The worker.
     pub id: String,
@@ -72,6 +75,7 @@ pub struct Verdict {
 
 /// A candidate and its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Ranked {
     /// The worker.
     pub id: String,
@@ -94,6 +98,7 @@ pub struct Ranked {
 
 /// A worker that is no candidate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PassedOver {
     /// The worker.
     pub id: String,

@@ -38,6 +38,14 @@ pub(super) fn become_idle(turn: &mut Turn<'_>, worker: WorkerId, idle: bool) {
     }
 }
 
+/// What concerns all users.
+pub(in crate::agent) fn only_root(peer: &Peer) -> Result<(), Refusal> {
+    if peer.uid == 0 {
+        return Ok(());
+    }
+    Err(Refusal::new(RefusalCode::Denied, None, "only root may do this".to_owned()))
+}
+
 /// Who may change a worker: root, and whose process it is.
 fn check_owner(turn: &Turn<'_>, peer: &Peer, worker: WorkerId, field: &'static str) -> Result<(), Refusal> {
     let Some(uid) = turn.engine.owner_uid(worker) else {

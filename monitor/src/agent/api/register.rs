@@ -191,7 +191,7 @@ fn not_yours(pid: Pid, caller: u32) -> Refusal {
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn of_open(error: OpenError) -> Refusal {
     let (code, field) = match &error {
-        OpenError::Gone(_) | OpenError::Zombie(_) => (RefusalCode::NotFound, "op.register.pid"),
+        OpenError::Gone(_) => (RefusalCode::NotFound, "op.register.pid"),
         OpenError::Another { .. } => (RefusalCode::NotFound, "op.register.start_time"),
         OpenError::Never { .. } => (RefusalCode::Denied, "op.register.pid"),
         OpenError::Broken { .. } => (RefusalCode::Failed, "op.register.pid"),
@@ -202,7 +202,7 @@ fn of_open(error: OpenError) -> Refusal {
             "; the caller is in another pid namespace than the agent, where that number is another process"
         }
         OpenError::Another { .. } => ", or the caller is in another pid namespace than the agent",
-        OpenError::Never { .. } | OpenError::Gone(_) | OpenError::Zombie(_) | OpenError::Broken { .. } => "",
+        OpenError::Never { .. } | OpenError::Gone(_) | OpenError::Broken { .. } => "",
     };
     Refusal::new(code, Some(field), format!("{error}{hint}"))
 }

@@ -14,7 +14,9 @@ use crate::control::answers::Status;
 use crate::control::protocol::{Refusal, RefusalCode, Registered};
 use crate::engine::{Explanation, KillRecord, Note, Release, WorkerView};
 use crate::memory::users::User;
+use crate::ray::RayletView;
 use crate::report::Report;
+use crate::series::Series;
 use crate::snapshot::{Ranked, in_flight_reason};
 use crate::worker::WorkerId;
 
@@ -157,6 +159,17 @@ impl Visible for Status {
     }
 }
 
+/// The raylets; `None`: they are not looked for.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(in crate::agent) struct Raylets(pub(in crate::agent) Option<Vec<RayletView>>);
+
+impl Visible for Raylets {
+    fn seen_by(self, viewer: &Viewer<'_>) -> Option<Self> {
+        Some(Self(self.0.map(|views| views.into_iter().filter(|view| view.uid == viewer.uid).collect())))
+    }
+}
+
 impl Visible for WorkerView {
     fn seen_by(self, viewer: &Viewer<'_>) -> Option<Self> {
         (self.uid == viewer.uid).then_some(self)
@@ -184,6 +197,9 @@ impl Visible for Explanation {
 impl Visible for KillRecord {
     fn seen_by(mut self, viewer: &Viewer<'_>) -> Option<Self> {
         let all = self.victims.len();
+        if let Some(left_to) = &mut self.left_to {
+            left_to.ours.take_if(|ours| !viewer.owns(ours.worker));
+        }
         self.victims.retain(|victim| victim.uid == Some(viewer.uid));
         let hidden = all - self.victims.len();
         if hidden > 0 {
@@ -212,6 +228,15 @@ impl Visible for Report {
     }
 }
 
+/// Domains are everybody's, as in `status`; workers their users'.
+impl Visible for Series {
+    fn seen_by(mut self, viewer: &Viewer<'_>) -> Option<Self> {
+        self.workers.retain(|worker| worker.uid == Some(viewer.uid));
+        self.pauses.retain(|pause| viewer.owns(pause.worker));
+        Some(self)
+    }
+}
+
 impl Visible for Note {
     fn seen_by(self, viewer: &Viewer<'_>) -> Option<Self> {
         match self {
@@ -229,6 +254,10 @@ impl Visible for Note {
                     victims.into_iter().filter(|chosen| viewer.owns(chosen.worker)).collect();
                 let others = others + all - victims.len();
                 Some(Self::Decided { at, kill, domain, victims, others, dry_run })
+            }
+            Self::Left { at, kill, domain, executor, ours, used, threshold, total } => {
+                let ours = ours.filter(|ours| viewer.owns(ours.worker));
+                Some(Self::Left { at, kill, domain, executor, ours, used, threshold, total })
             }
             Self::Killed(record) => record.seen_by(viewer).map(|record| Self::Killed(Box::new(record))),
             Self::Above { .. }

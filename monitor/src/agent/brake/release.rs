@@ -42,7 +42,7 @@ fn release_held(workers: &mut WorkerMap, procfs: &Path) -> usize {
 /// Opens a process that started before `since`, when it was stopped: one that got the pid later is another.
 pub(super) fn open_stopped(procfs: &Path, pid: Pid, since: Nanos) -> Option<Process> {
     // The times are rounded down: who started before is not taken for later. A process that is not stopped (yet) takes no
-    // harm from SIGCONT, so nothing else is asked of its state.
-    let is_it = |stat: Stat| stat.start_time <= clock::to_ticks(since) && !stat.has_ended();
+    // harm from SIGCONT, so nothing is asked of its state: that is its first thread's, which may have exited before others.
+    let is_it = |stat: Stat| stat.start_time <= clock::to_ticks(since);
     Process::open_proven(pid, || Stat::of(procfs, pid).is_ok_and(is_it)).ok().flatten()
 }

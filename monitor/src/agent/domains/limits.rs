@@ -1,7 +1,7 @@
 //! Which cgroups have limits, as that changes: a cgroup around a worker becomes a domain when it gets one, and is none
 //! any more when it loses it or is removed. A few are looked at each tick.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Asked, Domains};
 use crate::agent::turn::Turn;
@@ -17,8 +17,8 @@ const A_TICK: usize = 256;
 #[derive(Default)]
 pub(super) struct LimitWatch {
     around: BTreeMap<CgroupPath, Watched>,
-    /// The cgroup that each worker charges, when it was last looked at (`workers/recheck.rs`).
-    of_workers: BTreeMap<WorkerId, CgroupPath>,
+    /// The cgroups that each worker's processes charge, when they were last looked at (`workers/recheck.rs`).
+    of_workers: BTreeMap<WorkerId, BTreeSet<CgroupPath>>,
     /// The one that was looked at last.
     last: Option<CgroupPath>,
     buffer: LimitBuffer,
@@ -82,22 +82,44 @@ impl LimitWatch {
 }
 
 impl Domains {
-    /// A worker of this user charges this cgroup from now on.
+    /// A worker of this user charges this cgroup too from now on.
     pub(in crate::agent) fn enter(&mut self, worker: WorkerId, cgroup: CgroupPath, uid: u32) {
-        self.limits.enter(&cgroup, uid);
-        self.limits.of_workers.insert(worker, cgroup);
+        if !self.is_in(worker, &cgroup) {
+            self.limits.enter(&cgroup, uid);
+            self.limits.of_workers.entry(worker).or_default().insert(cgroup);
+        }
     }
 
     /// It charges none any more.
     pub(in crate::agent) fn leave(&mut self, worker: WorkerId) {
-        if let Some(cgroup) = self.limits.of_workers.remove(&worker) {
+        for cgroup in self.limits.of_workers.remove(&worker).into_iter().flatten() {
             self.limits.leave(&cgroup);
         }
     }
 
-    /// The cgroup that a worker charges; `None`: there is no memory hierarchy.
+    /// It charges these only. False: that is no change.
+    pub(in crate::agent) fn stay_in(&mut self, worker: WorkerId, only: &BTreeSet<CgroupPath>) -> bool {
+        let Some(known) = self.limits.of_workers.get_mut(&worker) else { return false };
+        let left: Vec<CgroupPath> = known.difference(only).cloned().collect();
+        known.retain(|cgroup| only.contains(cgroup));
+        left.iter().for_each(|cgroup| self.limits.leave(cgroup));
+        !left.is_empty()
+    }
+
+    /// Whether a process of a worker was seen to charge this cgroup.
+    pub(in crate::agent) fn is_in(&self, worker: WorkerId, cgroup: &CgroupPath) -> bool {
+        self.limits.of_workers.get(&worker).is_some_and(|known| known.contains(cgroup))
+    }
+
+    /// The cgroup that a worker charges; `None`: its processes charge several, or there is no memory hierarchy.
     pub(in crate::agent) fn cgroup_of_worker(&self, worker: WorkerId) -> Option<&CgroupPath> {
-        self.limits.of_workers.get(&worker)
+        let known = self.limits.of_workers.get(&worker)?;
+        known.first().filter(|_| known.len() == 1)
+    }
+
+    /// The guarded domains that a worker's processes charge, innermost first.
+    pub(in crate::agent) fn charged_by_worker(&self, worker: WorkerId) -> Vec<DomainId> {
+        self.charged_by_all(self.limits.of_workers.get(&worker).into_iter().flatten())
     }
 
     /// Guards a cgroup that the user named, or waits for it: the rest is guarded meanwhile.
@@ -228,8 +250,9 @@ impl Domains {
         for event in self.add_cgroup(path, asked)? {
             turn.tell(event);
         }
-        for (worker, cgroup) in self.limits.of_workers.iter().filter(|(_, cgroup)| path.contains(cgroup)) {
-            let domains = self.charged_by(Some(cgroup));
+        let inside = |cgroups: &BTreeSet<CgroupPath>| cgroups.iter().any(|cgroup| path.contains(cgroup));
+        for (worker, _) in self.limits.of_workers.iter().filter(|(_, cgroups)| inside(cgroups)) {
+            let domains = self.charged_by_worker(*worker);
             if turn.engine.charged_by(*worker).is_some_and(|known| known != domains) {
                 turn.tell(Event::Moved { worker: *worker, domains });
             }
@@ -254,10 +277,9 @@ impl Domains {
 
     /// By our own books, which are ahead of the engine's within a turn.
     fn charged_by_nobody(&self, domain: DomainId) -> bool {
-        self.entries
-            .get(&domain)
-            .and_then(|entry| entry.cgroup.as_ref())
-            .is_some_and(|path| self.limits.of_workers.values().all(|cgroup| !path.contains(cgroup)))
+        self.entries.get(&domain).and_then(|entry| entry.cgroup.as_ref()).is_some_and(|path| {
+            self.limits.of_workers.values().flatten().all(|cgroup| !path.contains(cgroup))
+        })
     }
 }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::agent::rules::sighting::Sightings;
-use crate::engine::DomainId;
+use crate::engine::{DomainId, KillId};
 use crate::memory::process::ProcessMemory;
+use crate::ray::News;
 use crate::report::Report;
 use crate::units::Bytes;
 use crate::worker::WorkerId;
@@ -26,6 +27,10 @@ pub(in crate::agent) enum Later {
     Report(Box<Report>),
     /// Time for a summary.
     Summary,
+    /// Time to cut out the chart of a kill.
+    Chart(KillId),
+    /// The thread that feeds raylets found something.
+    Ray(News),
 }
 
 /// What workers were measured to hold.

@@ -16,7 +16,9 @@ impl Shell {
     }
 
     pub(super) fn act(&mut self, action: Action) {
-        let Components { domains, workers, measuring, hooks, killing, reports, rules, .. } = &mut self.parts;
+        let Components { domains, workers, measuring, hooks, killing, reports, raylets, rules, .. } =
+            &mut self.parts;
+        let read = if let Action::Read(domain) = &action { Some(*domain) } else { None };
         match action {
             Action::Read(domain) => domains.read(turn!(self), domain),
             Action::Examine { kill, worker, pids } => {
@@ -43,6 +45,8 @@ impl Shell {
                     killing.kill_late(turn, workers, kill, worker, pid);
                 }
             }
+            Action::Ask { kill, executor } => raylets.ask(turn!(self), kill, executor),
+            Action::Withdraw { executor } => raylets.withdraw(executor),
             Action::SetLine { domain, line, rearm, brake } => domains.set_line(domain, line, rearm, brake),
             Action::Attach => hooks.attach(turn!(self), domains),
             Action::Detach => hooks.detach(),
@@ -56,6 +60,9 @@ impl Shell {
             Action::Note(note) => self.pass_on(&note),
         }
         self.tell_heard();
+        if let Some(domain) = read {
+            self.parts.samples.read(&self.engine, domain);
+        }
     }
 
     /// Before a signal to a worker that a rule made: what is protected by now leaves it. False: it must not be signalled,
@@ -66,7 +73,7 @@ impl Shell {
     }
 
     fn forget(&mut self, worker: WorkerId) {
-        let Components { domains, workers, killing, watchdog, rules, .. } = &mut self.parts;
+        let Components { domains, workers, killing, watchdog, raylets, rules, .. } = &mut self.parts;
         rules.forget(worker);
         // Of one that ended there is nobody left whom the watchdog could strike.
         if let Some(watchdog) = watchdog
@@ -76,6 +83,7 @@ impl Shell {
         }
         domains.leave(worker);
         killing.forget(worker);
+        raylets.forget(worker);
         workers.forget(turn!(self), worker);
     }
 }

@@ -5,7 +5,7 @@ use super::{Components, Shell, turn};
 use crate::agent::api::changes;
 use crate::agent::api::metrics::{self, Metrics};
 use crate::agent::api::register::Registrar;
-use crate::agent::api::visible::{Shown, Viewer};
+use crate::agent::api::visible::{Raylets, Shown, Viewer};
 use crate::agent::event_loop::clock;
 use crate::agent::reports::KEPT;
 use crate::agent::survival;
@@ -16,6 +16,7 @@ use crate::diagnostics;
 use crate::engine::{Explanation, KillId};
 use crate::journal::JournalView;
 use crate::report::Report;
+use crate::series::Series;
 
 impl Shell {
     /// Answers a call.
@@ -42,12 +43,21 @@ impl Shell {
                 self.parts.previous_agent.give_way(&peer)?;
                 self.viewer(uid).show(())
             }
+            Op::RayStatus => self.viewer(uid).show(Raylets(self.parts.raylets.views())),
+            Op::RayDetach { pid } => {
+                changes::only_root(&peer)?;
+                self.parts.raylets.detach(pid);
+                self.viewer(uid).show(())
+            }
             Op::Status => self.viewer(uid).show(self.status()),
             Op::Config => self.viewer(uid).show(self.parts.api.settings()),
-            Op::Metrics => self.viewer(uid).show(Metrics(metrics::text(&self.status()))),
+            Op::Metrics => {
+                self.viewer(uid).show(Metrics(metrics::text(&self.status(), &self.parts.api.latencies)))
+            }
             Op::Workers => self.viewer(uid).show(self.engine.workers()),
             Op::Explain { domain } => self.viewer(uid).show(self.explain(domain.as_deref())?),
             Op::Kills => self.viewer(uid).show_each(|| self.engine.kills().cloned()),
+            Op::Samples { kill } => self.viewer(uid).show(self.samples(kill)?),
             Op::Report { kill } => self.viewer(uid).show(self.report(kill)?),
         }
     }
@@ -115,6 +125,13 @@ impl Shell {
             journal: reports.journal(),
             socket: api.socket(),
         }
+    }
+
+    fn samples(&self, kill: Option<u64>) -> Result<Series, Refusal> {
+        self.parts.samples.series(&self.engine, kill.map(KillId)).ok_or_else(|| {
+            let message = "this agent knows no such kill".to_owned();
+            Refusal::new(RefusalCode::NotFound, Some("op.samples.kill"), message)
+        })
     }
 
     fn report(&self, kill: u64) -> Result<Report, Refusal> {

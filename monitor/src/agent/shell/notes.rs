@@ -7,8 +7,14 @@ use crate::engine::Note;
 impl Shell {
     pub(super) fn pass_on(&mut self, note: &Note) {
         log(note);
-        let Components { domains, workers, reports, api, .. } = &mut self.parts;
+        let Components { domains, workers, reports, samples, api, .. } = &mut self.parts;
         reports.noted(&self.engine, domains, &workers.registry, note);
+        if let Note::Killed(record) = note {
+            api.latencies.observe(record);
+            samples.killed(record);
+        } else if let Note::Continued(release) = note {
+            samples.released(release);
+        }
         api.watchers.tell(note, &workers.registry);
         launchers::tell_of_hold(&workers.registry, note);
     }
@@ -16,22 +22,22 @@ impl Shell {
 
 /// What operators read.
 fn log(note: &Note) {
-    let text = serde_json::to_string(note).unwrap_or_default();
     match note {
         Note::Registered { .. }
         | Note::Ended { .. }
         | Note::DiedLate { .. }
         | Note::Known { .. }
         | Note::Below { .. } => {
-            tracing::debug!(target: "note", "{text}");
+            tracing::debug!(target: "note", "{note}");
         }
         Note::Above { .. }
         | Note::Decided { .. }
+        | Note::Left { .. }
         | Note::Killed(_)
         | Note::Gear { .. }
         | Note::Stopped { .. }
         | Note::Continued(_) => {
-            tracing::info!(target: "note", "{text}")
+            tracing::info!(target: "note", "{note}")
         }
         Note::Stuck { .. }
         | Note::Stray { .. }
@@ -40,7 +46,7 @@ fn log(note: &Note) {
         | Note::Unhelpful { .. }
         | Note::Unknown { .. }
         | Note::Lost { .. } => {
-            tracing::warn!(target: "note", "{text}");
+            tracing::warn!(target: "note", "{note}");
         }
     }
 }

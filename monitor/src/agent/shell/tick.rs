@@ -25,6 +25,7 @@ impl Shell {
         if let Some(watchdog) = &self.parts.watchdog {
             watchdog.beat();
         }
+        self.parts.raylets.beat();
         self.parts.upkeep.turn();
     }
 
@@ -48,16 +49,18 @@ impl Shell {
         self.step(|parts, turn| parts.workers.sweep_victims(turn));
         self.step(|parts, turn| parts.rules.sweep_victims(turn, &mut parts.workers, &parts.domains));
         self.step(|parts, turn| parts.previous_agent.look_after_the_dying(turn));
+        self.step(|parts, turn| parts.raylets.look(turn, &parts.workers.registry));
         self.happen(Event::Tick);
         // A reading, its line and a note or two for each domain.
         self.todo.reserve(WAITING + 4 * self.parts.domains.len());
         self.parts.workers.follow_again();
-        for worker in self.parts.workers.due_for_a_look(self.engine.kills_in_flight()) {
-            self.step(|parts, turn| parts.workers.recheck(turn, &mut parts.domains, worker));
+        for look in self.parts.workers.due_for_a_look(self.engine.kills_in_flight()) {
+            self.step(|parts, turn| parts.workers.recheck(turn, &mut parts.domains, look));
         }
         self.step(|parts, turn| parts.domains.recheck(turn));
         self.nominate();
         let now = clock::now();
+        self.parts.samples.tick(&self.engine, now);
         self.parts.upkeep.tick(now);
         self.parts.api.look_after_the_socket(now);
     }
@@ -117,14 +120,23 @@ impl Shell {
     }
 
     pub(in crate::agent) fn later(&mut self, later: Later) {
-        let Components { domains, workers, measuring, reports, .. } = &mut self.parts;
+        let Components { domains, workers, measuring, reports, samples, raylets, .. } = &mut self.parts;
         match later {
             Later::Measure => measuring.by_timer(&self.engine, domains, &workers.registry),
-            Later::Measured(measurement) => measuring.measured(turn!(self), measurement),
+            Later::Measured(measurement) => {
+                samples.measured(&self.engine, clock::now(), &measurement.samples);
+                measuring.measured(turn!(self), measurement);
+            }
             Later::Look => self.parts.rules.look_by_timer(),
             Later::Looked(found) => return self.looked(*found),
             Later::Report(report) => reports.complete(&workers.registry, *report),
+            Later::Ray(news) => raylets.heard(turn!(self), &workers.registry, news),
             Later::Summary => reports.summarize(&self.engine),
+            Later::Chart(kill) => {
+                if let Some(chart) = samples.cut_out(&self.engine, kill) {
+                    reports.chart(chart);
+                }
+            }
         }
         self.settle();
     }

@@ -242,8 +242,6 @@ pub(super) fn refused(error: OpenError) -> Option<OpenError> {
     match error {
         OpenError::Broken { .. } => Some(error),
         // Nothing to adopt.
-        OpenError::Gone(_) | OpenError::Zombie(_) | OpenError::Another { .. } | OpenError::Never { .. } => {
-            None
-        }
+        OpenError::Gone(_) | OpenError::Another { .. } | OpenError::Never { .. } => None,
     }
 }

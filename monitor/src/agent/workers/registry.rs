@@ -204,6 +204,12 @@ impl Registry {
         true
     }
 
+    /// All of them.
+    pub(in crate::agent) fn iter(&self) -> impl Iterator<Item = (WorkerId, &WorkerProcesses)> {
+        self.workers.iter().map(|(worker, entry)| (*worker, entry))
+    }
+
+    /// One of them.
     pub(in crate::agent) fn get(&self, worker: WorkerId) -> Option<&WorkerProcesses> {
         self.workers.get(&worker)
     }

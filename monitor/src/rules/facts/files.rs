@@ -9,6 +9,9 @@ use crate::units::{Bytes, Pid};
 /// The most of a command line that is read: those of Java have their class path before what matters.
 const TITLE_LENGTH: u64 = 32 << 10;
 
+/// Set for threads that exit (include/linux/sched.h).
+const PF_EXITING: u64 = 0x4;
+
 /// Set for kernel threads (include/linux/sched.h).
 const PF_KTHREAD: u64 = 0x0020_0000;
 
@@ -58,6 +61,11 @@ impl Stat {
     /// `None`: there is no such file, or it is no such file.
     pub(super) fn read(dir: &Path) -> Option<Self> {
         fs::read(dir.join("stat")).ok().and_then(|text| Self::parse(&text))
+    }
+
+    /// It is on its way out.
+    pub(super) fn exits(&self) -> bool {
+        self.flags & PF_EXITING != 0
     }
 
     /// It is a thread of the kernel.

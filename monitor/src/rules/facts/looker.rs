@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::files::{Stat, Status, title};
 use super::{Machine, Never, Seen, SeenCgroup, users};
 use crate::memory::{CgroupPath, Hierarchy, ReadError, Roots, process};
+use crate::proc_threads;
 use crate::rules::trust;
 use crate::units::Pid;
 
@@ -167,11 +168,13 @@ impl Looker {
     /// `None`: it has ended.
     fn process(&mut self, pid: Pid) -> Option<Seen> {
         let dir = self.roots.procfs.join(pid.to_string());
-        let status = Status::read(&dir)?;
         let stat = Stat::read(&dir).unwrap_or_default();
         if stat.ended {
             return None;
         }
+        // What its first thread does not say any more, one that lives does.
+        let dir = if stat.exits() { proc_threads::speaker(&self.roots.procfs, pid) } else { dir };
+        let status = Status::read(&dir)?;
         let kernel = stat.of_the_kernel();
         let (exe, runs, exe_trusted) = if kernel { (None, None, false) } else { self.executable(&dir) };
         let serves = self.program.is_some() && runs == self.program && status.uid == Some(0);

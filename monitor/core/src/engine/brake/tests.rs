@@ -63,6 +63,8 @@ impl World {
                 Action::KillProcess { .. }
                 | Action::Terminate { .. }
                 | Action::Examine { .. }
+                | Action::Ask { .. }
+                | Action::Withdraw { .. }
                 | Action::Measure
                 | Action::Tell(_)
                 | Action::Record(_)
@@ -101,6 +103,8 @@ impl World {
 
     fn dies(&mut self, number: u64) {
         let (worker, at) = (WorkerId(number), self.now);
+        // There is nothing of it to wait for.
+        self.tell(Event::Memory { worker, memory: Some(Bytes(0)), measured: None });
         for seen in [Seen::Released, Seen::Gone] {
             self.tell(Event::Ended { worker, pid: pid(number), seen, status: Some(9), at });
         }

@@ -40,10 +40,15 @@ fn a_dead_victims_memory_is_waited_for_before_the_next_is_picked() {
     bench.now = bench.now.after(Duration::from_millis(10));
     assert!(bench.engine.next_deadline() <= bench.now);
     assert_eq!(reads(&bench.happen(Event::Tick))[0], 1, "and again");
+    assert_eq!(killed(&bench.reading(BOX, 90)), NOBODY, "below its threshold, and there may be more to come");
+    assert_eq!(killed(&bench.reading(BOX, 60)), NOBODY);
+    let back = bench.now;
+    assert_eq!((killed(&bench.reading(BOX, 98)), bench.engine.kills_in_flight()), (vec![], 1));
+    bench.now = bench.now.after(Duration::from_millis(30));
     let over = bench.reading(BOX, 90);
     assert_eq!((killed(&over), reads(&over), bench.engine.kills_in_flight()), (vec![], vec![1], 0));
     let record = bench.engine.kill(KillId(1)).unwrap();
-    assert!(record.confirmed && record.times.memory_back.is_some() && !record.memory_late, "{record:?}");
+    assert!(record.confirmed && record.times.memory_back == Some(back) && !record.memory_late, "{record:?}");
     assert_eq!(killed(&bench.reading(BOX, 90)), NOBODY);
 }
 
@@ -184,7 +189,11 @@ fn taken_memory_is_no_proof_that_all_of_it_is_back() {
     assert_eq!(killed(&bench.reading(BOX, 99)), NOBODY, "its files are not closed yet");
     assert_eq!(bench.engine.kill(KillId(1)).unwrap().times.memory_back, None);
     bench.told_of_end(2, Seen::Gone);
+    assert_eq!(killed(&bench.reading(BOX, 99)), NOBODY, "who reads a file of it in /proc holds its memory");
+    assert_eq!(killed(&bench.reading(BOX, 60)), NOBODY);
+    let back = bench.now;
+    bench.now = bench.now.after(Duration::from_millis(30));
     assert_eq!(killed(&bench.reading(BOX, 60)), NOBODY);
     let record = bench.engine.kill(KillId(1)).unwrap();
-    assert!(record.confirmed && record.times.memory_back.is_some(), "{record:?}");
+    assert!(record.confirmed && record.times.memory_back == Some(back), "{record:?}");
 }

@@ -48,6 +48,8 @@ const CHARGES: [&[DomainId]; 4] = [
     &[DomainId(3), DomainId(1), DomainId(0)],
 ];
 
+const EXECUTORS: [ExecutorId; 2] = [ExecutorId(Pid(1_000_001)), ExecutorId(Pid(1_000_002))];
+
 struct Node {
     engine: Engine,
     dice: Dice,
@@ -67,6 +69,8 @@ struct Node {
     /// When each process that the brake stopped must have been let go, unless it ended.
     held: BTreeMap<Pid, Nanos>,
     stopped: u64,
+    /// Kills that executors were asked for and have not taken note of.
+    asked: Vec<KillId>,
 }
 
 impl Node {
@@ -79,6 +83,7 @@ impl Node {
             memory_wait_ms: 100,
             brake: dice.one_in(2),
             brake_max_ms: 500,
+            ray_timeout_ms: 200,
             idle_threshold: Bytes(0),
             ..Settings::default()
         };
@@ -96,6 +101,7 @@ impl Node {
             kill_of_unregistered: None,
             held: BTreeMap::new(),
             stopped: 0,
+            asked: Vec::new(),
         };
         for (domain, parent) in DOMAINS {
             node.happen(Event::DomainAdded { domain, name: domain.0.to_string(), parent });
@@ -191,6 +197,22 @@ impl Node {
                 }
                 None
             }
+            Action::Ask { kill, executor } => {
+                assert!(EXECUTORS.contains(&executor));
+                let refused = self.dice.one_in(8).then(|| "it cannot be asked".to_owned());
+                if refused.is_none() {
+                    self.asked.push(kill);
+                }
+                Some(Event::Asked { kill, refused })
+            }
+            Action::Note(Note::Left { kill, .. }) => {
+                let longest = self.engine.settings().ray_timeout_ms;
+                let until = self.now.after(std::time::Duration::from_millis(longest + 300));
+                if !self.ended.contains(&kill) {
+                    self.open.insert(kill, until);
+                }
+                None
+            }
             Action::Note(Note::Killed(record)) => {
                 assert!(self.ended.insert(record.id), "kill {} ends twice", record.id);
                 self.open.remove(&record.id);
@@ -200,6 +222,7 @@ impl Node {
             | Action::SetLine { .. }
             | Action::Tell(_)
             | Action::Record(_)
+            | Action::Withdraw { .. }
             | Action::Measure
             | Action::Attach
             | Action::Detach => None,
@@ -257,6 +280,28 @@ impl Node {
             priority: 0,
             memory_declared: None,
         });
+    }
+
+    /// Half of the workers are those of executors, until these are lost.
+    fn give_to_an_executor(&mut self) {
+        let Some(worker) = self.anyone() else { return };
+        let executor = self.dice.pick(&EXECUTORS);
+        self.happen(Event::Executor { worker, executor });
+    }
+
+    fn executors(&mut self) {
+        match self.dice.below(8) {
+            0 => {
+                let executor = self.dice.pick(&EXECUTORS).unwrap();
+                self.happen(Event::ExecutorLost { executor });
+            }
+            1..4 => {
+                if let Some(kill) = self.asked.pop() {
+                    self.happen(Event::Heard { kill, at: self.now });
+                }
+            }
+            4.. => self.give_to_an_executor(),
+        }
     }
 
     /// What a worker may charge now.
@@ -331,7 +376,7 @@ impl Node {
         if self.now >= self.engine.next_deadline() {
             self.happen(Event::Tick);
         }
-        match self.dice.below(20) {
+        match self.dice.below(22) {
             0..3 if self.workers.len() < 40 => self.register(),
             3..10 => self.end(),
             10 => {
@@ -378,6 +423,7 @@ impl Node {
                 }
             }
             18 => self.change_a_limit(),
+            20 => self.executors(),
             19 if self.engine.settings().brake => self.stop(),
             _ => self.happen(Event::Tick),
         }
@@ -454,10 +500,17 @@ fn whatever_happens_kills_do_not_overlap_end_and_strike_only_the_registered_and_
         seen.tried_again += counters.tried_again;
         seen.crashed += counters.crashed;
         seen.stopped += counters.stopped;
+        seen.left += counters.left;
+        seen.left_late += counters.left_late;
+        seen.left_withdrawn += counters.left_withdrawn;
     }
     // The simulation came everywhere.
     let Counters { killed, stuck, died_late, refused, tried_again, crashed, stopped, .. } = seen;
-    for number in [killed, stuck, died_late, refused, tried_again, crashed, stopped] {
+    let Counters { left, left_late, left_withdrawn, .. } = seen;
+    assert!(left > left_late + left_withdrawn, "some were carried out: {seen:?}");
+    let numbers =
+        [killed, stuck, died_late, refused, tried_again, crashed, stopped, left_late, left_withdrawn];
+    for number in numbers {
         assert!(number > 50, "{seen:?}");
     }
 }
