@@ -8,6 +8,7 @@
 
 mod file;
 mod read;
+mod since;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use crate::snapshot::Ranked;
 use crate::worker::WorkerId;
 
 pub use self::read::{JournalError, Last, Past, Skipped, Wanted, find, last_kills, last_numbers, read};
+pub use self::since::since;
 pub use self::write::{JournalView, Writer};
 
 /// The version of the lines.

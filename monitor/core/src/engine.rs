@@ -7,6 +7,7 @@
 mod action;
 mod blocking;
 mod brake;
+mod by_rule;
 mod confirm;
 mod decision;
 mod domain;
@@ -166,6 +167,9 @@ impl Engine {
                 let mut new = Worker::new(candidate, pid, domains);
                 (new.name, new.attempt) = (name, attempt);
                 self.register(new, now, todo);
+            }
+            Event::ByRule { worker, rule, mode, name } => {
+                self.by_rule(worker, self::worker::OfRule { name: rule, mode }, name, todo);
             }
             Event::Unregistered { worker } => self.unregister(worker, now, todo),
             Event::Forked { worker, pid } => self.forked(worker, pid, todo),

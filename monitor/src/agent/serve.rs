@@ -27,6 +27,7 @@ use crate::agent::raylets::Raylets;
 use crate::agent::reload;
 use crate::agent::reports::past::Past;
 use crate::agent::reports::{Reports, last_numbers};
+use crate::agent::rules::RuleBook;
 use crate::agent::samples::Samples;
 use crate::agent::shell::{Components, Inbox, Shell};
 use crate::agent::survival::{self, Upkeep};
@@ -47,6 +48,7 @@ use crate::kernel::links::{Links, Probes};
 use crate::kernel::programs::{KernelLog, Programs};
 use crate::memory::{CgroupPath, ReadError, Roots};
 use crate::recording::Recorder;
+use crate::rules::Rules;
 use crate::threshold::ThresholdError;
 
 /// Why the agent cannot start.
@@ -85,8 +87,17 @@ const LEAST_WAIT: Duration = Duration::from_micros(100);
 /// Calls that wait for the loop.
 const WAITING_CALLS: usize = 1024;
 
-/// Runs the agent until `shutdown`; the flags are those that its settings came from, to read them again. A `recorder` is told all that the engine is told. `ready` is called when everything
-/// is guarded and the socket is served.
+/// As what an agent begins.
+pub struct Begin {
+    /// The daemon, or inside a `monitor run`; and whom it follows.
+    pub role: Role,
+    /// What makes workers of what runs.
+    pub rules: Rules,
+    /// Is told all that the engine is told.
+    pub recorder: Option<Recorder>,
+}
+
+/// Runs the agent until `shutdown`; the flags are those that its settings came from, to read them again. `ready` is called when everything is guarded and the socket is served.
 ///
 /// # Errors
 /// If what was asked for cannot be guarded. Missing kernel hooks are no error: they show in `status`.
@@ -94,13 +105,11 @@ pub async fn serve(
     (resolved, flags): (Resolved, ConfigFlags),
     listener: Listener,
     shutdown: CancellationToken,
-    recorder: Option<Recorder>,
-    role: Role,
+    begin: Begin,
     ready: impl FnOnce(),
 ) -> Result<(), AgentError> {
     let (requests, mut calls) = mpsc::channel(WAITING_CALLS);
-    let (mut shell, Inbox { mut ends, mut later }) =
-        start((&resolved, flags), role, listener.handle(), recorder)?;
+    let (mut shell, Inbox { mut ends, mut later }) = start((&resolved, flags), begin, listener.handle())?;
     let config = resolved.config;
     let ring = shell.parts().hooks.records_fd().transpose().map_err(AgentError::Poller)?;
     let ring = ring.map(readiness::readable);
@@ -200,10 +209,10 @@ fn load(config: &Config) -> Result<Programs, Box<Probes>> {
 /// Builds the shell with all its components, and tells the engine what there is at the start.
 fn start(
     (resolved, flags): (&Resolved, ConfigFlags),
-    role: Role,
+    begin: Begin,
     listener: Arc<ListenerHandle>,
-    recorder: Option<Recorder>,
 ) -> Result<(Shell, Inbox), AgentError> {
+    let role = begin.role;
     let config = &resolved.config;
     let mut programs = load(config);
     if let (true, Ok(programs)) = (config.kernel_log, &mut programs) {
@@ -219,7 +228,7 @@ fn start(
     let settings = settings(config, &programs);
     let numbers = Numbers::after(last, follows);
     let threshold = settings.threshold();
-    let built = build((resolved, flags, last_kill), role, &settings, programs, numbers, listener, recorder);
+    let built = build((resolved, flags, last_kill), begin, &settings, programs, numbers, listener);
     let (mut shell, inbox) = built;
     shell.happen(Event::Settings(settings));
     if let Some(last_kill) = last_kill {
@@ -243,6 +252,9 @@ fn start(
         shell.step(|parts, turn| parts.domains.guard_named(turn, &path)).map_err(|error| name(&error))?;
     }
     shell.prepare_brake(config.brake_in_force(), config.brake_max);
+    if !matches!(role, Role::InProcess { .. }) {
+        shell.step(|parts, _| parts.rules.begin());
+    }
     shell.parts().hooks.warn();
     shell.happen(Event::Tick);
     Ok((shell, inbox))
@@ -251,13 +263,13 @@ fn start(
 /// The shell, complete; the engine knows of nothing yet.
 pub(super) fn build(
     (resolved, flags, last_kill): (&Resolved, ConfigFlags, Option<KillId>),
-    role: Role,
+    begin: Begin,
     settings: &Settings,
     programs: Result<Programs, Box<Probes>>,
     numbers: Numbers,
     listener: Arc<ListenerHandle>,
-    recorder: Option<Recorder>,
 ) -> (Shell, Inbox) {
+    let Begin { role, rules, recorder } = begin;
     let config = &resolved.config;
     let (ended, ends) = mpsc::unbounded_channel();
     let (reports, later) = Reports::start(config);
@@ -276,7 +288,9 @@ pub(super) fn build(
         None
     });
     let registry = Registry::new(shares.processes);
+    let rules = RuleBook::new(rules, roots.clone(), reports.to_loop());
     let parts = Components {
+        rules,
         domains: Domains::new(roots.clone(), config.count_swap, config.node, &shares, cells),
         workers: Workers::new(registry, map, numbers, ended.clone(), roots.procfs.clone(), started),
         measuring: Measuring::new(dying.clone(), reports.to_loop()),

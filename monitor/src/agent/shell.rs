@@ -29,6 +29,7 @@ use crate::agent::oom_counters::OomCounters;
 use crate::agent::raylets::Raylets;
 use crate::agent::reports::Reports;
 use crate::agent::reports::past::Past;
+use crate::agent::rules::RuleBook;
 use crate::agent::samples::Samples;
 use crate::agent::survival::Upkeep;
 use crate::agent::turn::Turn;
@@ -61,6 +62,7 @@ pub(super) struct Components {
     pub(super) reports: Reports,
     pub(super) samples: Samples,
     pub(super) api: Api,
+    pub(super) rules: RuleBook,
     pub(super) upkeep: Upkeep,
     pub(super) oom_counters: OomCounters,
     pub(super) past: Past,

@@ -5,6 +5,7 @@ use super::table::{cut, cut_front, maybe, table, word, yes};
 use crate::control::protocol::Op;
 use crate::engine::WorkerView;
 use crate::printable::printable;
+use crate::rules::Mode;
 
 /// List the registered workers
 #[derive(Debug, clap::Args)]
@@ -39,7 +40,7 @@ fn overview(workers: &[WorkerView]) -> String {
             cut(&maybe(worker.owner.as_deref()), 12),
             worker.pid.to_string(),
             maybe(worker.memory),
-            word(&worker.state),
+            if worker.mode == Some(Mode::Observe) { "observed".to_owned() } else { word(&worker.state) },
             cut(&printable(&kind), 15),
             cut_front(&maybe(domain), 12),
         ]
@@ -62,6 +63,7 @@ fn details(workers: &[WorkerView]) -> String {
         "MEMORY",
         "MEASURED",
         "DECLARED",
+        "RULE",
         "DOMAINS",
     ];
     let rows = workers.iter().map(|worker| {
@@ -79,10 +81,19 @@ fn details(workers: &[WorkerView]) -> String {
             maybe(worker.memory),
             word(&worker.sample.and_then(|sample| sample.measured)),
             maybe(worker.memory_declared),
+            rule(worker),
             printable(&worker.domains.join(", ")),
         ]
     });
     table(header, rows, &["MEMORY"])
+}
+
+/// The rule that made it, and whether that only observes.
+fn rule(worker: &WorkerView) -> String {
+    match (&worker.rule, worker.mode) {
+        (Some(rule), Some(Mode::Observe)) => format!("{} (observe)", printable(rule)),
+        (rule, _) => maybe(rule.as_deref()),
+    }
 }
 
 #[cfg(test)]
@@ -98,7 +109,8 @@ mod tests {
              "state": "running", "started": 1, "retriable": true, "memory": 1_048_576, "uid": 0,
              "sample": {"bytes": 1_048_576, "measured": "pss", "at": 1}, "domains": ["cgroup:/a", "node"]},
             {"id": "w2", "kind": "actor", "owner": null, "name": "b", "pid": 18, "processes": [18], "attempt": 1,
-             "state": "being_killed", "started": 2, "retriable": false, "memory": null, "domains": [], "uid": 7},
+             "state": "being_killed", "started": 2, "retriable": false, "memory": null, "domains": [], "uid": 7,
+             "priority": -1, "rule": "ray:worker", "mode": "observe"},
         ]);
         let workers: Vec<WorkerView> = serde_json::from_value(answer).unwrap();
         insta::assert_snapshot!(human(&workers, false), @r"

@@ -343,7 +343,7 @@ fn dated(line: Line) -> Entry {
 }
 
 /// Calls `see` with each line, its newline included, of the older file, if there is one, and of the file.
-fn each(path: &Path, mut see: impl FnMut(&Path, usize, &[u8])) -> Result<(), JournalError> {
+pub(super) fn each(path: &Path, mut see: impl FnMut(&Path, usize, &[u8])) -> Result<(), JournalError> {
     let before = older(path);
     let mut found = false;
     for file in [before.as_path(), path] {

@@ -62,6 +62,8 @@ pub(crate) fn record() -> KillRecord {
                 measured: Some(MemoryKind::Pss),
                 at: Nanos(500_000_000),
             }),
+            rule: None,
+            observed: false,
         }],
         others: 0,
         used: Bytes(960),

@@ -40,7 +40,9 @@ fn head(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
     let KillRecord { id, used, total, threshold, policy, .. } = kill;
     let domain = kill.domain.escape_debug();
     if kill.dry_run {
-        writeln!(f, "Over the threshold in {domain}: would kill {id} (dry run: nobody was signalled)")?;
+        let observes = kill.victims.iter().any(|victim| victim.observed);
+        let why = if observes { "a rule only observes" } else { "dry run" };
+        writeln!(f, "Over the threshold in {domain}: would kill {id} ({why}: nobody was signalled)")?;
     } else if kill.by == KilledBy::Kernel {
         writeln!(f, "Out of memory in {domain}: kill {id}, by the kernel")?;
         if *total > Bytes(0) {
@@ -130,6 +132,10 @@ impl Report {
             None => write!(f, ", {kind} without owner, pid {pid}")?,
         }
         writeln!(f)?;
+        if let Some(rule) = &victim.rule {
+            let observes = if victim.observed { ", in mode observe" } else { "" };
+            writeln!(f, "  rule: {}{observes}", printable(rule))?;
+        }
         writeln!(f, "  why: {}", printable(why))?;
         match victim.sample {
             Some(sample) => {

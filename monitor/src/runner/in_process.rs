@@ -7,11 +7,12 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{self, Role};
+use crate::agent::{self, Begin, Role};
 use crate::config::{self, ConfigFlags, Resolved};
 use crate::control::client::Client;
 use crate::control::listen::Access;
 use crate::control::listener::Listener;
+use crate::rules::Rules;
 use crate::worker::WorkerId;
 
 /// Why no agent can be started inside this process.
@@ -107,7 +108,9 @@ fn serve(
             let access = Access::of(config.socket_group.as_deref())?;
             let listener = Listener::open(&config.socket, access)?;
             let role = Role::InProcess { last };
-            agent::serve((resolved, flags), listener, shutdown, None, role, || tell(Ok(()))).await?;
+            // It guards what is started under it; rules are the daemon's.
+            let begin = Begin { role, rules: Rules::none(), recorder: None };
+            agent::serve((resolved, flags), listener, shutdown, begin, || tell(Ok(()))).await?;
             anyhow::Ok(())
         })
     })();

@@ -66,6 +66,10 @@ pub(super) struct Domain {
     pub(super) before: Before,
     /// The workers that charge it and can be killed.
     pub(super) roster: Roster,
+    /// The same with the workers that are only observed; none while there are none of these (`by_rule`).
+    pub(super) all: Option<Roster>,
+    /// It is not written down again before whom the policy would have taken of all.
+    pub(super) would_quiet_until: Nanos,
     /// Since when it is above and waits for kills in flight.
     pub(super) held_up: Option<Nanos>,
     /// Nothing is decided here before this: after a dry run, and for a moment after a kill by the kernel.
@@ -98,6 +102,8 @@ impl Domain {
             others: None,
             before: Before::default(),
             roster,
+            all: None,
+            would_quiet_until: Nanos(0),
             held_up: None,
             quiet_until: Nanos(0),
             kernel_killed: None,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::facts::{DomainId, ExecutorId, KillId, Measured, Remains, Seen};
 use super::settings::Settings;
 use crate::prelude::*;
+use crate::rules::Mode;
 use crate::units::{Bytes, MemoryKind, Nanos, Pid};
 use crate::worker::{Kind, WorkerId};
 
@@ -99,6 +100,19 @@ pub enum Event {
         /// What one attempt needs, as it was said.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         memory_declared: Option<Bytes>,
+    },
+    /// A rule made this worker, and nobody registered it; told after `Registered`, and whenever its rule, the rule's mode or
+    /// its name changes.
+    ByRule {
+        /// Which.
+        worker: WorkerId,
+        /// The rule's name.
+        rule: String,
+        /// Whether the worker may be killed.
+        mode: Mode,
+        /// Its name from now on; none: as it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
     },
     /// A worker is forgotten; its processes live on.
     Unregistered {

@@ -74,6 +74,8 @@ impl Flight {
 pub(super) struct Spare {
     pub(super) chosen: Vec<Choice>,
     pub(super) victims: Vec<WorkerId>,
+    /// Whom the policy would take of all workers.
+    pub(super) would: Vec<Choice>,
 }
 
 impl Spare {
@@ -81,12 +83,17 @@ impl Spare {
     const FEW: usize = 16;
 
     pub(super) fn new() -> Self {
-        Self { chosen: Vec::with_capacity(Self::FEW), victims: Vec::with_capacity(Self::FEW) }
+        Self {
+            chosen: Vec::with_capacity(Self::FEW),
+            victims: Vec::with_capacity(Self::FEW),
+            would: Vec::with_capacity(Self::FEW),
+        }
     }
 
     /// Makes room for so many victims.
     pub(super) fn reserve(&mut self, victims: usize) {
         self.chosen.reserve(victims);
         self.victims.reserve(victims);
+        self.would.reserve(victims);
     }
 }

@@ -143,6 +143,8 @@ impl Engine {
                 why,
                 memory: worker.memory(),
                 sample: worker.sample,
+                rule: worker.rule.as_ref().map(|rule| rule.name.clone()),
+                observed: false,
             }],
             others: 0,
             used: known(|usage| usage.used),

@@ -46,6 +46,7 @@ impl Engine {
             return Relief::None(None);
         }
         self.make_way(id, now, todo);
+        self.choose_of_all(id, usage, now);
         if let ControlFlow::Break(note) = self.spares(id, usage, now, todo) {
             return Relief::None(note);
         }
@@ -83,13 +84,43 @@ impl Engine {
         &mut self,
         domain: DomainId,
         usage: Usage,
-        (crossing, trigger): (Nanos, Trigger),
+        crossed: (Nanos, Trigger),
         chosen: Vec<Choice>,
         now: Nanos,
     ) -> Flight {
         let mut victims = core::mem::take(&mut self.spare.victims);
         victims.extend(chosen.iter().map(|choice| choice.id));
-        let record = KillRecord {
+        let record = self.new_record(usage, crossed, now);
+        let grace = self.settings.grace();
+        let whole = Duration::from_millis(self.settings.kill_timeout_ms);
+        let patience = self.uids_of(&victims).map(|uid| self.patience.death(uid, whole, now)).min();
+        let look_at = self.next_look(&victims, now).after(grace);
+        Flight {
+            id: record.id,
+            domain,
+            victims,
+            chosen,
+            follow_up: None,
+            taken: Vec::new(),
+            grace_until: (!grace.is_zero()).then(|| now.after(grace)),
+            look_at,
+            looked: false,
+            deadline: now.after(grace).after(patience.unwrap_or(whole)),
+            memory_deadline: None,
+            left: None,
+            wait: None,
+            record,
+        }
+    }
+
+    /// The record of the last kill, with what costs nothing to note.
+    pub(super) fn new_record(
+        &self,
+        usage: Usage,
+        (crossing, trigger): (Nanos, Trigger),
+        now: Nanos,
+    ) -> KillRecord {
+        KillRecord {
             id: self.last_kill,
             at: None,
             by: KilledBy::Monitor,
@@ -110,26 +141,6 @@ impl Engine {
             stuck: Vec::new(),
             used_after: None,
             left_to: None,
-        };
-        let grace = self.settings.grace();
-        let whole = Duration::from_millis(self.settings.kill_timeout_ms);
-        let patience = self.uids_of(&victims).map(|uid| self.patience.death(uid, whole, now)).min();
-        let look_at = self.next_look(&victims, now).after(grace);
-        Flight {
-            id: record.id,
-            domain,
-            victims,
-            chosen,
-            follow_up: None,
-            taken: Vec::new(),
-            grace_until: (!grace.is_zero()).then(|| now.after(grace)),
-            look_at,
-            looked: false,
-            deadline: now.after(grace).after(patience.unwrap_or(whole)),
-            memory_deadline: None,
-            left: None,
-            wait: None,
-            record,
         }
     }
 
@@ -168,7 +179,7 @@ impl Engine {
             let Some(worker) = self.workers.get(victim) else { continue };
             for charged in &worker.domains {
                 let Some(domain) = self.domains.get_mut(charged) else { continue };
-                flight.taken.extend(domain.roster.remove(*victim).filter(|_| *charged == flight.domain));
+                flight.taken.extend(domain.dismiss(*victim).filter(|_| *charged == flight.domain));
             }
         }
     }
@@ -210,6 +221,8 @@ impl Engine {
             why: choice.reason(),
             memory: worker.memory(),
             sample: worker.sample,
+            rule: worker.rule.as_ref().map(|rule| rule.name.clone()),
+            observed: worker.observed(),
         })
     }
 
@@ -226,7 +239,7 @@ impl Engine {
 }
 
 /// Tells the victims' launchers; the note for everyone else is returned.
-fn tell_of_decision(record: &KillRecord, todo: &mut VecDeque<Action>) -> Note {
+pub(super) fn tell_of_decision(record: &KillRecord, todo: &mut VecDeque<Action>) -> Note {
     let at = record.times.decision.unwrap_or_default();
     if !record.dry_run {
         for victim in &record.victims {

@@ -6,6 +6,7 @@ mod forgets;
 mod kernel_kills;
 mod left;
 mod machine;
+mod observed;
 mod overlap;
 mod settings;
 mod waiting;

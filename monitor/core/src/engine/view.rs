@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::facts::{Chosen, ExecutorId, Gear, KillId, Remains, Sample, Trigger};
 use crate::prelude::*;
 use crate::retry::KilledBy;
+use crate::rules::Mode;
 use crate::snapshot::Answer;
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::WorkerId;
@@ -94,6 +95,12 @@ pub struct WorkerView {
     /// What it said that one attempt needs.
     #[serde(default)]
     pub memory_declared: Option<Bytes>,
+    /// The rule that made it; null: it was registered.
+    #[serde(default)]
+    pub rule: Option<String>,
+    /// That rule's mode.
+    #[serde(default)]
+    pub mode: Option<Mode>,
 }
 
 /// Where a worker is on its way.
@@ -247,6 +254,12 @@ pub struct VictimRecord {
     /// That measurement: always one from before the decision.
     #[serde(default)]
     pub sample: Option<Sample>,
+    /// The rule that made it a worker; null: it was registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// That rule was in mode observe: nobody was signalled.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub observed: bool,
 }
 
 /// What the engine counted since it started.
@@ -285,6 +298,9 @@ pub struct Counters {
     /// Kills that were decided and not carried out, because of `dry_run`. Not among `kills`.
     #[serde(default)]
     pub would_kill: u64,
+    /// Workers that would have been killed, had their rule been in mode enforce. Not among `kills` and `would_kill`.
+    #[serde(default)]
+    pub would_have_killed: u64,
     /// Of the kills, those that were left to a raylet.
     #[serde(default)]
     pub left: u64,

@@ -4,7 +4,6 @@ use super::domain::State;
 use super::worker::Life;
 use super::{Counters, DomainId, DomainView, Engine, Explanation, KillRecord, WorkerView};
 use crate::prelude::*;
-use crate::snapshot;
 use crate::threshold::Usage;
 use crate::units::Nanos;
 use crate::worker::{Activity, WorkerId};
@@ -35,7 +34,7 @@ impl Engine {
                         State::New => Some("not read yet".to_owned()),
                         State::Known(_) | State::NoLimit(_) => None,
                     },
-                    workers: domain.roster.len(),
+                    workers: domain.workers(),
                     kill: self.flights.iter().find(|flight| self.overlap(flight.domain, *id)).map(|f| f.id),
                     gear,
                     gear_why,
@@ -99,10 +98,7 @@ impl Engine {
             .filter(|worker| worker.domains.iter().any(|charged| self.overlap(*charged, *id)))
             .map(|worker| worker.id().to_string())
             .collect();
-        let answer = snapshot::answer(&domain.roster, domain.for_answer(), &in_flight, |worker: WorkerId| {
-            worker.to_string()
-        });
-        Some(Explanation { domain: domain.name.clone(), answer })
+        Some(self.explanation(domain, &in_flight))
     }
 
     /// Past kills, the newest last; those in flight come after them.

@@ -6,6 +6,7 @@ use super::facts::{DomainId, ExecutorId, KillId, Sample, Seen};
 use super::pending::{Pending, Process};
 use super::view::{WorkerState, WorkerView};
 use crate::prelude::*;
+use crate::rules::Mode;
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::{Activity, Candidate, WorkerId};
 
@@ -22,12 +23,23 @@ pub(super) enum Life {
     },
 }
 
+/// The rule that has a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OfRule {
+    /// Its name.
+    pub(super) name: String,
+    /// Whether the worker may be killed.
+    pub(super) mode: Mode,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) candidate: Candidate,
     pub(super) pid: Pid,
     pub(super) name: Option<String>,
+    /// The rule that made it; none: it was registered.
+    pub(super) rule: Option<OfRule>,
     pub(super) attempt: u32,
     /// The last measurement of its memory.
     pub(super) sample: Option<Sample>,
@@ -60,6 +72,7 @@ impl Worker {
             candidate,
             pid,
             name: None,
+            rule: None,
             attempt: 0,
             sample: None,
             domains,
@@ -229,6 +242,8 @@ impl Worker {
             domains: self.domains.iter().map(|domain| domain_name(*domain)).collect(),
             priority: self.candidate.priority,
             memory_declared: self.candidate.declared,
+            rule: self.rule.as_ref().map(|rule| rule.name.clone()),
+            mode: self.rule.as_ref().map(|rule| rule.mode),
         }
     }
 }

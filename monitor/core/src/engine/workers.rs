@@ -14,7 +14,7 @@ impl Engine {
     pub(super) fn register(&mut self, worker: Worker, at: Nanos, todo: &mut VecDeque<Action>) {
         for domain in &worker.domains {
             if let Some(domain) = self.domains.get_mut(domain) {
-                domain.roster.insert(worker.candidate.clone());
+                domain.admit(worker.candidate.clone(), worker.observed());
             }
         }
         self.counters.registered += 1;
@@ -78,7 +78,7 @@ impl Engine {
         worker.candidate.memory = memory;
         for domain in &worker.domains {
             if let Some(domain) = self.domains.get_mut(domain) {
-                domain.roster.set_memory(id, memory);
+                domain.set_memory(id, memory);
             }
         }
     }
@@ -121,7 +121,7 @@ impl Engine {
         let since = worker.candidate.started;
         for domain in &worker.domains {
             if let Some(domain) = self.domains.get_mut(domain) {
-                domain.roster.set_activity(id, activity, since);
+                domain.set_activity(id, activity, since);
             }
         }
     }
@@ -135,8 +135,8 @@ impl Engine {
         }
         for domain in &worker.domains {
             if let Some(domain) = self.domains.get_mut(domain) {
-                domain.roster.remove(id);
-                domain.roster.insert(worker.candidate.clone());
+                domain.dismiss(id);
+                domain.admit(worker.candidate.clone(), worker.observed());
             }
         }
     }
@@ -146,7 +146,7 @@ impl Engine {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         for domain in &worker.domains {
             if let Some(domain) = self.domains.get_mut(domain) {
-                domain.roster.remove(id);
+                domain.dismiss(id);
             }
         }
         worker.domains = domains;
@@ -155,7 +155,7 @@ impl Engine {
         }
         for charged in &worker.domains {
             let Some(domain) = self.domains.get_mut(charged) else { continue };
-            domain.roster.insert(worker.candidate.clone());
+            domain.admit(worker.candidate.clone(), worker.observed());
             // One that is above and had nobody to kill has somebody now.
             if domain.above() {
                 todo.push_back(Action::Read(*charged));
@@ -169,7 +169,7 @@ impl Engine {
         if let Some(worker) = self.workers.remove(&id) {
             for domain in &worker.domains {
                 if let Some(domain) = self.domains.get_mut(domain) {
-                    domain.roster.remove(id);
+                    domain.dismiss(id);
                 }
             }
             todo.push_back(Action::Forget(id));

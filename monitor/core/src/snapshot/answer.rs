@@ -49,6 +49,9 @@ pub struct Answer {
     pub above: bool,
     /// Whom it would kill now.
     pub victims: Vec<Verdict>,
+    /// Whom it would have killed, were no rule in mode observe; empty unless one of them is only observed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub would_have: Vec<Verdict>,
     /// The workers that were signalled and still live.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub in_flight: Vec<String>,
@@ -88,6 +91,9 @@ pub struct Ranked {
     pub should_retry: bool,
     /// Why it is at this place.
     pub why: String,
+    /// A rule in mode observe made it: it is never a victim.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub observed: bool,
 }
 
 /// A worker that is no candidate.
@@ -148,6 +154,7 @@ pub fn answer(
         threshold: domain.threshold,
         above: domain.usage().is_some_and(Usage::above),
         victims,
+        would_have: Vec::new(),
         in_flight: in_flight.to_vec(),
         reason,
         passed_over: passed_over(roster, &order, in_flight, &name),
@@ -194,6 +201,7 @@ fn ranked(
         memory: *memory,
         should_retry: choice.should_retry,
         why: choice.reason(),
+        observed: false,
     })
 }
 

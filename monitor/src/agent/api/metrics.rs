@@ -178,6 +178,11 @@ fn counters(all: &mut Registry, counters: &Counters) {
     count("workers_tried_again", "Of them, those that became candidates again", counters.tried_again);
     count("kills", "Kills decided", counters.kills);
     count("would_kill", "Kills decided and not carried out, because of dry_run", counters.would_kill);
+    count(
+        "would_have_killed",
+        "Workers that would have been killed, had their rule been in mode enforce",
+        counters.would_have_killed,
+    );
     count("memory_late", "Kills whose memory was not seen free in time", counters.memory_late);
     let help = "Memory checks over the threshold at which nobody was killed because it could not have helped";
     count("spared", help, counters.spared);

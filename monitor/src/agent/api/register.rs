@@ -4,6 +4,7 @@ use super::changes::become_idle;
 use crate::agent::domains::Domains;
 use crate::agent::killing::previous_agent::PreviousAgent;
 use crate::agent::reports::Reports;
+use crate::agent::rules::RuleBook;
 use crate::agent::turn::Turn;
 use crate::agent::watchdog::Watchdog;
 use crate::agent::workers::registry::NotTaken;
@@ -24,6 +25,7 @@ pub(in crate::agent) struct Registrar<'a> {
     pub(in crate::agent) previous_agent: &'a mut PreviousAgent,
     pub(in crate::agent) watchdog: Option<&'a Watchdog>,
     pub(in crate::agent) reports: &'a Reports,
+    pub(in crate::agent) rules: &'a mut RuleBook,
     /// What the kernel tells of processes.
     pub(in crate::agent) kernel: Told,
 }
@@ -54,14 +56,29 @@ impl Registrar<'_> {
         if caller != 0 && uid != Some(caller) {
             return Err(not_yours(pid, caller));
         }
+        if caller != 0
+            && let Some(rule) = self.rules.protection_of(pid)
+        {
+            let message = format!("process {pid} is protected by rule {rule}: only root may register it");
+            return Err(Refusal::new(RefusalCode::Denied, Some("op.register.pid"), message));
+        }
         if let Some(worker) = self.workers.registry.worker_of(pid)
             && self.workers.registry.get(worker).is_some_and(|entry| entry.root == pid)
         {
-            return self.take_over(turn, peer, worker, &register);
+            if !self.workers.is_by_rule(worker) || turn.engine.in_flight(worker) {
+                return self.take_over(turn, peer, worker, &register);
+            }
+            // A registration wins over a rule.
+            self.rules.forget(worker);
+            if let Some(watchdog) = self.watchdog {
+                watchdog.unname(worker);
+            }
+            self.workers.give_up(turn, worker);
         }
         let outer = self.workers.outer_of(self.kernel, pid);
         if let Some(outer) = outer
             && caller != 0
+            && !self.workers.is_by_rule(outer)
             && turn.engine.owner_uid(outer) != Some(caller)
         {
             let message = format!("process {pid} is part of another user's worker, and dies with it");

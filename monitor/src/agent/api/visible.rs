@@ -198,6 +198,7 @@ impl Visible for WorkerView {
 impl Visible for Explanation {
     fn seen_by(mut self, viewer: &Viewer<'_>) -> Option<Self> {
         let answer = &mut self.answer;
+        answer.would_have.iter_mut().for_each(|victim| victim.id = viewer.named(&victim.id));
         answer.victims.iter_mut().for_each(|victim| victim.id = viewer.named(&victim.id));
         answer.ranking = answer.ranking.drain(..).map(|ranked| viewer.ranked(ranked)).collect();
         let in_flight: Vec<String> = answer.in_flight.iter().map(|id| viewer.named(id)).collect();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::agent::rules::sighting::Sightings;
 use crate::config::Resolved;
 use crate::control::protocol::Op;
 use crate::control::request::{Peer, Reply};
@@ -23,6 +24,10 @@ pub(in crate::agent) enum Later {
     Measure,
     /// They are measured.
     Measured(Measurement),
+    /// Time to look for what the rules match.
+    Look,
+    /// That look is over.
+    Looked(Box<Sightings>),
     /// A report is complete.
     Report(Box<Report>),
     /// Time for a summary.

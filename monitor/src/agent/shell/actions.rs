@@ -5,7 +5,7 @@ use super::{Components, Shell, turn};
 use crate::agent::api::launchers;
 use crate::agent::reports::past::date;
 use crate::agent::{brake, killing};
-use crate::engine::{Action, Note};
+use crate::engine::{Action, KillId, Note};
 use crate::worker::WorkerId;
 
 /// A kill is told with its time by the wall clock.
@@ -28,7 +28,7 @@ impl Shell {
     }
 
     pub(super) fn act(&mut self, action: Action) {
-        let Components { domains, workers, measuring, hooks, killing, reports, raylets, .. } =
+        let Components { domains, workers, measuring, hooks, killing, reports, raylets, rules, .. } =
             &mut self.parts;
         let read = if let Action::Read(domain) = &action { Some(*domain) } else { None };
         match action {
@@ -38,19 +38,24 @@ impl Shell {
             }
             Action::Kill { kill, worker } => {
                 killing.wait();
-                if self.may_strike(worker) {
-                    let Components { workers, hooks, killing, .. } = &mut self.parts;
-                    killing.kill(turn!(self), workers, hooks.told(), kill, worker);
+                if self.may_strike(worker) && self.is_still_its_rules(kill, worker) {
+                    let Components { domains, workers, hooks, killing, rules, .. } = &mut self.parts;
+                    let turn = turn!(self);
+                    killing.kill(turn, workers, hooks.told(), kill, worker);
+                    rules.sweep(turn, workers, domains, worker);
                 }
             }
             Action::Terminate { kill, worker } => {
-                if self.may_strike(worker) {
+                if self.may_strike(worker) && self.is_still_its_rules(kill, worker) {
                     let Components { workers, killing, .. } = &mut self.parts;
                     killing.terminate(turn!(self), workers, kill, worker);
                 }
             }
             Action::KillProcess { kill, worker, pid } => {
-                killing.kill_late(turn!(self), workers, kill, worker, pid);
+                let turn = turn!(self);
+                if rules.may_signal(turn, workers, worker, pid) {
+                    killing.kill_late(turn, workers, kill, worker, pid);
+                }
             }
             Action::Ask { kill, executor } => raylets.ask(turn!(self), kill, executor),
             Action::Withdraw { executor } => raylets.withdraw(executor),
@@ -72,8 +77,17 @@ impl Shell {
         }
     }
 
+    /// Before a signal to a worker that a rule made: what is protected by now leaves it. False: it must not be signalled,
+    /// which the engine is told.
+    fn is_still_its_rules(&mut self, kill: KillId, worker: WorkerId) -> bool {
+        let Components { workers, rules, .. } = &mut self.parts;
+        rules.check(turn!(self), workers, kill, worker)
+    }
+
     fn forget(&mut self, worker: WorkerId) {
-        let Components { domains, workers, killing, watchdog, raylets, oom_counters, .. } = &mut self.parts;
+        let Components { domains, workers, killing, watchdog, raylets, oom_counters, rules, .. } =
+            &mut self.parts;
+        rules.forget(worker);
         // Of one that ended there is nobody left whom the watchdog could strike.
         if let Some(watchdog) = watchdog
             && workers.registry.get(worker).is_some_and(|entry| !entry.is_empty())

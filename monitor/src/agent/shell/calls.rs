@@ -81,9 +81,10 @@ impl Shell {
     }
 
     fn register(&mut self, peer: Peer, register: Register) -> Result<Registered, Refusal> {
-        let Components { domains, workers, hooks, previous_agent, watchdog, reports, .. } = &mut self.parts;
+        let Components { domains, workers, hooks, previous_agent, watchdog, reports, rules, .. } =
+            &mut self.parts;
         let (kernel, watchdog) = (hooks.told(), watchdog.as_ref());
-        let mut registrar = Registrar { domains, workers, previous_agent, watchdog, reports, kernel };
+        let mut registrar = Registrar { domains, workers, previous_agent, watchdog, reports, rules, kernel };
         let registered = registrar.register(turn!(self), peer, register);
         self.settle();
         let registered = registered?;

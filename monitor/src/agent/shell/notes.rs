@@ -2,9 +2,9 @@
 
 use super::{Components, Shell};
 use crate::agent::api::launchers;
+use crate::agent::event_loop::clock;
 use crate::config::values::LogForm;
 use crate::diagnostics;
-use crate::agent::event_loop::clock;
 use crate::engine::Note;
 use crate::report::line;
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::{Components, Shell, WAITING, turn};
 use crate::agent::event_loop::clock;
 use crate::agent::event_loop::later::Later;
+use crate::agent::rules::adopting::Around;
+use crate::agent::rules::sighting::Sightings;
 use crate::agent::survival::service;
 use crate::agent::watchdog::Watchdog;
 use crate::agent::workers::members::Ended;
@@ -45,6 +47,7 @@ impl Shell {
         self.try_hooks_again();
         self.step(|parts, turn| parts.workers.look(turn, parts.hooks.told()));
         self.step(|parts, turn| parts.workers.sweep_victims(turn));
+        self.step(|parts, turn| parts.rules.sweep_victims(turn, &mut parts.workers, &parts.domains));
         self.step(|parts, turn| parts.previous_agent.look_after_the_dying(turn));
         self.step(|parts, turn| parts.raylets.look(turn, &parts.workers.registry));
         self.happen(Event::Tick);
@@ -114,6 +117,17 @@ impl Shell {
         self.step(|parts, turn| parts.workers.ended(turn, end));
     }
 
+    /// A look for what the rules match is over.
+    fn looked(&mut self, found: Sightings) {
+        let Components { domains, workers, reports, watchdog, rules, .. } = &mut self.parts;
+        let mut around = Around { domains, workers, reports, watchdog: watchdog.as_ref() };
+        let new = rules.looked(turn!(self), &mut around, found);
+        self.settle();
+        for worker in new {
+            self.parts.killing.find_own_cgroup(&self.parts.workers, worker);
+        }
+    }
+
     pub(in crate::agent) fn later(&mut self, later: Later) {
         let Components { domains, workers, measuring, reports, samples, raylets, past, .. } = &mut self.parts;
         match later {
@@ -122,6 +136,8 @@ impl Shell {
                 samples.measured(&self.engine, clock::now(), &measurement.samples);
                 measuring.measured(turn!(self), measurement);
             }
+            Later::Look => self.parts.rules.look_by_timer(),
+            Later::Looked(found) => return self.looked(*found),
             Later::Report(report) => reports.complete(&workers.registry, *report),
             Later::Ray(news) => raylets.heard(turn!(self), &workers.registry, news),
             Later::Summary => reports.summarize(&self.engine),
