@@ -116,7 +116,7 @@ fn why_tells_a_user_of_their_own_dead_and_nobody_of_others() {
         if restart {
             agent.restart().unwrap();
         }
-        let mut why = |uid: u32, asked: &Value| -> Value {
+        let why = |uid: u32, asked: &Value| -> Value {
             Caller::connect_as(agent.socket(), uid).unwrap().call(&json!({"why": asked})).unwrap()
         };
         for asked in [json!({"pid": pid}), json!({"worker": worker}), json!({"kill": 1})] {
