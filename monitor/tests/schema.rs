@@ -5,10 +5,12 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
 use monitor::config::Shown;
-use monitor::control::answers::Status;
+use monitor::control::answers::{Reloaded, Status, Why};
 use monitor::control::protocol::{Call, Push, Registered, Reply};
 use monitor::engine::{Explanation, KillRecord, Note, WorkerView};
+use monitor::ray::RayletView;
 use monitor::report::Report;
+use monitor::series::Series;
 use monitor::series::Series;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
@@ -44,6 +46,11 @@ struct Answers {
     kills: Vec<KillRecord>,
     report: Report,
     samples: Series,
+    samples: Series,
+    why: Why,
+    reload: Reloaded,
+    ray_status: Option<Vec<RayletView>>,
+    ray_detach: (),
     watch: (),
     give_way: (),
 }

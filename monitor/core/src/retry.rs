@@ -57,6 +57,7 @@ impl fmt::Display for Exit {
 
 /// Whose kill it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum KilledBy {
     /// The agent, by its policy.

@@ -71,6 +71,7 @@ pub struct Status {
 
 /// `on_kill` and `on_approach` in `status`, counted since the agent started.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CallbacksView {
     /// Commands that were run.
     pub ran: u64,
@@ -89,6 +90,7 @@ pub struct CallbacksView {
 
 /// The answer to `why`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Why {
     /// The process that was registered; null: not known.
     pub pid: Option<Pid>,
@@ -112,6 +114,7 @@ pub struct Why {
 
 /// The answer to `reload`: the settings that differ from those in force.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Reloaded {
     /// They are in force now.
     pub applied: Vec<String>,

@@ -104,6 +104,7 @@ pub enum Op {
 
 /// Of whom `why` asks: one of the three.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Asked {
     /// A registered process, dead or alive.

@@ -166,6 +166,7 @@ fn processes() -> impl Strategy<Value = Vec<Process>> {
                 exe,
                 exe_trusted,
                 cgroup,
+                kept: None,
             })
             .collect()
     })
