@@ -20,6 +20,7 @@ mod kills;
 mod memory_return;
 mod memory_wait;
 mod note;
+mod owned;
 mod patience;
 mod pending;
 mod readings;
@@ -162,6 +163,7 @@ impl Engine {
                 (new.name, new.attempt) = (name, attempt);
                 self.register(new, now, todo);
             }
+            Event::Owned { worker, by } => self.owned_by(worker, by, todo),
             Event::Unregistered { worker } => self.unregister(worker, now, todo),
             Event::Forked { worker, pid } => self.forked(worker, pid, todo),
             Event::Stopped { worker, pid, at } => self.stopped(worker, pid, at, now, todo),

@@ -46,6 +46,13 @@ pub enum Action {
         /// The process.
         pid: Pid,
     },
+    /// A worker ends because the one that owns it was killed, or is gone: tell whoever registered it, and kill it.
+    EndOwned {
+        /// Which.
+        worker: WorkerId,
+        /// Of whom it was.
+        owner: WorkerId,
+    },
     /// Tell whoever registered the worker.
     Tell(Box<Verdict>),
     /// The domain reaches its threshold when its cell's counter reaches this.
@@ -99,6 +106,7 @@ impl Action {
             | Self::Examine { .. }
             | Self::Tell(_)
             | Self::SetLine { .. }
+            | Self::EndOwned { .. }
             | Self::Attach
             | Self::Detach
             | Self::Continue { .. }

@@ -100,6 +100,13 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         memory_declared: Option<Bytes>,
     },
+    /// A worker ends with another.
+    Owned {
+        /// Which.
+        worker: WorkerId,
+        /// The other.
+        by: WorkerId,
+    },
     /// A worker is forgotten; its processes live on.
     Unregistered {
         /// Which.

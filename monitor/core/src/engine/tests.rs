@@ -5,6 +5,7 @@ mod endings;
 mod forgets;
 mod machine;
 mod overlap;
+mod owned;
 mod waiting;
 
 use std::collections::VecDeque;

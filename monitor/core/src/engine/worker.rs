@@ -44,6 +44,10 @@ pub(super) struct Worker {
     denied: bool,
     /// How often a kill of it ended because it could not be signalled for the moment.
     pub(super) backoffs: u32,
+    /// The worker that it ends with.
+    pub(super) owned_by: Option<WorkerId>,
+    /// That one is gone, and this one is being ended: no victim, and no candidate for less.
+    pub(super) ends: bool,
     /// Each of its processes that live was seen in a state in which it cannot die.
     immovable: bool,
 }
@@ -64,6 +68,8 @@ impl Worker {
             dead_at: None,
             denied: false,
             backoffs: 0,
+            owned_by: None,
+            ends: false,
             immovable: false,
         };
         new.add(pid);

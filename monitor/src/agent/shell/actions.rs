@@ -38,6 +38,10 @@ impl Shell {
             Action::KillProcess { kill, worker, pid } => {
                 killing.kill_late(turn!(self), workers, kill, worker, pid);
             }
+            Action::EndOwned { worker, owner } => {
+                launchers::tell_of_dead_owner(&workers.registry, &mut self.faults, worker);
+                killing.end(turn!(self), workers, hooks.told(), worker, owner);
+            }
             Action::SetLine { domain, line, rearm, brake } => domains.set_line(domain, line, rearm, brake),
             Action::Attach => hooks.attach(turn!(self), domains),
             Action::Detach => hooks.detach(),

@@ -66,6 +66,7 @@ impl World {
                 | Action::Measure
                 | Action::Tell(_)
                 | Action::Record(_)
+                | Action::EndOwned { .. }
                 | Action::Forget(_) => {}
             }
         }
