@@ -19,6 +19,7 @@ mod hierarchy;
 mod kills;
 mod memory_return;
 mod memory_wait;
+mod near;
 mod note;
 mod owned;
 mod patience;
@@ -210,6 +211,7 @@ impl Engine {
         flights
             .chain(self.brake_deadline())
             .chain(self.next_after_backoff())
+            .chain(self.next_near_reading())
             .fold(self.next_refresh, Nanos::min)
     }
 
@@ -236,6 +238,8 @@ impl Engine {
         if now >= self.next_refresh || self.next_refresh > next {
             self.next_refresh = next;
             self.read_all(todo);
+        } else {
+            todo.extend(self.near_and_due(now).map(Action::Read));
         }
     }
 

@@ -73,6 +73,8 @@ pub(super) struct Shell {
     /// What went wrong around decisions.
     faults: Faults,
     started: Nanos,
+    /// When a tick does all that it can do at the latest.
+    whole_tick: Nanos,
     parts: Components,
 }
 
@@ -94,6 +96,7 @@ impl Shell {
             recorder,
             faults: Faults::default(),
             started,
+            whole_tick: Nanos(0),
             parts,
         }
     }

@@ -4,6 +4,7 @@ mod clock;
 mod endings;
 mod forgets;
 mod machine;
+mod near;
 mod overlap;
 mod owned;
 mod waiting;
