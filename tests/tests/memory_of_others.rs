@@ -123,6 +123,13 @@ fn three_small_jobs_live_beside_an_unregistered_hog_and_it_is_named() {
             job
         })
         .collect();
+    // What is not known of a job might help.
+    wait_for("the jobs to be measured", PATIENCE, || {
+        let workers: Vec<Value> = agent.ask("workers")?;
+        let measured = workers.iter().filter(|row| row["memory"].is_u64()).count();
+        Ok((measured == jobs.len()).then_some(()))
+    })
+    .unwrap();
     let hog = Hog::new(236).spawn_in(&sandbox).unwrap();
     hog.wait_holding(PATIENCE).unwrap();
     wait_for("the hog to be named", PATIENCE, || {
