@@ -27,17 +27,11 @@ fn oldest_first() -> Settings {
     Settings { policy: crate::policy::PolicyName::RetriableFifo, ..Settings::default() }
 }
 
-/// What follows from the signal that an order to kill was answered with.
-fn signalled(bench: &mut Bench, kill: u64, worker: u64) -> Vec<Action> {
-    let (kill, worker, at) = (KillId(kill), WorkerId(worker), bench.now);
-    bench.happen(Event::Signalled { kill, worker, at, refused: None, cgroup: None })
-}
-
 #[test]
 fn all_that_a_victim_owns_ends_after_its_signal_and_once() {
     let mut bench = family(oldest_first());
-    assert_eq!(killed(&bench.reading(BOX, 99)), [1]);
-    assert_eq!(ends(&signalled(&mut bench, 1, 1)), [(2, 1), (3, 2)]);
+    let actions = bench.reading(BOX, 99);
+    assert_eq!((killed(&actions), ends(&actions)), (vec![1], vec![(2, 1), (3, 2)]));
     // A child of one of them, made before it was signalled.
     let forked = bench.happen(Event::Forked { worker: WorkerId(3), pid: Pid(9) });
     let (kill, worker, pid) = (KillId(1), WorkerId(3), Pid(9));
@@ -68,7 +62,6 @@ fn a_worker_that_is_gone_takes_those_that_it_owns_with_it_whatever_it_ended_with
 fn one_that_comes_to_a_victim_ends_at_once() {
     let mut bench = family(oldest_first());
     assert_eq!(killed(&bench.reading(BOX, 99)), [1]);
-    signalled(&mut bench, 1, 1);
     let (worker, by) = (WorkerId(4), WorkerId(1));
     assert_eq!(ends(&bench.happen(Event::Owned { worker, by })), [(4, 1)]);
 }
@@ -76,8 +69,7 @@ fn one_that_comes_to_a_victim_ends_at_once() {
 #[test]
 fn asked_to_end_a_victim_keeps_them_until_it_is_killed() {
     let mut bench = family(Settings { grace_ms: 100, ..oldest_first() });
-    bench.reading(BOX, 99);
-    assert_eq!(ends(&signalled(&mut bench, 1, 1)), []);
+    assert_eq!(ends(&bench.reading(BOX, 99)), []);
     assert_eq!(ends(&bench.ended(1, Seen::Gone)), [(2, 1), (3, 2)]);
 }
 
