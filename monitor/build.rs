@@ -8,10 +8,11 @@
 #[path = "../xtask/src/toolchain/record.rs"]
 mod record;
 
-use std::env;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs, io};
 
 use aya_build::{Package, Toolchain};
 use record::{CACHE_VARIABLES, EbpfToolchain, LINKER_VARIABLE, TOOLCHAIN_VARIABLE};
@@ -86,11 +87,31 @@ fn build(found: &EbpfToolchain) {
         set("RUSTC_BOOTSTRAP", "1");
     }
     println!("cargo::rerun-if-changed=../monitor-common");
+    if let Err(error) = share_target() {
+        println!("cargo::warning=the kernel side is built once more for this variant: {error}");
+    }
     let package = Package { name: "monitor-ebpf", root_dir: "../monitor-ebpf", ..Package::default() };
     match aya_build::build_ebpf([package], Toolchain::Custom(&found.toolchain)) {
         Ok(()) => println!("cargo::rustc-cfg=ebpf_object"),
         Err(error) => println!("cargo::error=the kernel side did not build: {error:#}"),
     }
+}
+
+/// Cargo gives each variant of this package (features, profiles, clippy) an `OUT_DIR` of its own, and aya-build builds in
+/// there. The kernel side is the same for all, so that all are led to one target folder beside theirs.
+fn share_target() -> io::Result<()> {
+    let out = env::var_os("OUT_DIR").map(PathBuf::from).unwrap_or_default();
+    // It is TARGET/PROFILE/build/PACKAGE/out.
+    let Some(target) = out.ancestors().nth(4) else { return Ok(()) };
+    let (shared, own) = (target.join("ebpf"), out.join("aya-build"));
+    fs::create_dir_all(&shared)?;
+    if own.is_symlink() {
+        return Ok(());
+    }
+    if own.exists() {
+        fs::remove_dir_all(&own)?;
+    }
+    symlink(shared, own)
 }
 
 fn set(name: &str, value: impl AsRef<OsStr>) {

@@ -12,7 +12,7 @@ pub fn holds(data: &[u8]) {
     for (_, _, number) in NUMBERS {
         // What it is made of; of the counters' two layouts one, which is not said.
         let (paths, closed) = match number {
-            Number::Enumerator(path) | Number::Offset(path) => (vec![path], true),
+            Number::Enumerator(path) | Number::Offset(path) | Number::Arguments(path) => (vec![path], true),
             Number::Element(array, index) => (vec![array, index], true),
             Number::Rss(member) => (vec![member], false),
         };

@@ -32,6 +32,7 @@ fn encoded(record: &Record) -> (Header, &[u8]) {
         Record::Exit(exit) => (exit.header, exit.as_bytes()),
         Record::Fork(fork) => (fork.header, fork.as_bytes()),
         Record::Stopped(stopped) => (stopped.header, stopped.as_bytes()),
+        Record::OomVictim(victim) => (victim.header, victim.as_bytes()),
     }
 }
 
@@ -42,5 +43,6 @@ fn kind(record: &Record) -> RecordKind {
         Record::Exit(_) => RecordKind::Exit,
         Record::Fork(_) => RecordKind::Fork,
         Record::Stopped(_) => RecordKind::Stopped,
+        Record::OomVictim(_) => RecordKind::OomVictim,
     }
 }

@@ -9,5 +9,5 @@ mod record;
 mod worker;
 
 pub use cell::{Cell, MAX_CELLS, NO_PARENT, NODE_CELL, PAGE, brake, quantum};
-pub use record::{Crossing, Delta, Exit, Fork, Header, RECORD_LEN, RecordKind, Stopped};
+pub use record::{Crossing, Delta, Exit, Fork, Header, OomVictim, RECORD_LEN, RecordKind, Stopped};
 pub use worker::{Drops, MAX_WORKER_PROCESSES, ON_ITS_WAY, WorkerEntry, holds};

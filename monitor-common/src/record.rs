@@ -21,6 +21,8 @@ pub enum RecordKind {
     Fork = 4,
     /// [`Stopped`]: the brake stopped a worker's process.
     Stopped = 5,
+    /// [`OomVictim`]: the kernel's own out-of-memory killer chose a worker's process.
+    OomVictim = 6,
 }
 
 impl RecordKind {
@@ -33,6 +35,7 @@ impl RecordKind {
             3 => Some(Self::Exit),
             4 => Some(Self::Fork),
             5 => Some(Self::Stopped),
+            6 => Some(Self::OomVictim),
             _ => None,
         }
     }
@@ -151,6 +154,21 @@ pub struct Stopped {
     pub reserved: [u64; 3],
 }
 
+/// The kernel's own out-of-memory killer chose a worker's process, or found it dying already: its end follows
+/// (`mark_oom_victim` in mm/oom_kill.c, kernel 6.18).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct OomVictim {
+    /// `kind` is [`RecordKind::OomVictim`].
+    pub header: Header,
+    /// The worker it belongs to.
+    pub worker: u64,
+    /// Which process.
+    pub pid: u32,
+    /// Not used.
+    pub reserved: [u32; 9],
+}
+
 const _: () = {
     assert!(size_of::<Header>() == 16);
     assert!(size_of::<Delta>() == RECORD_LEN);
@@ -158,4 +176,5 @@ const _: () = {
     assert!(size_of::<Exit>() == RECORD_LEN);
     assert!(size_of::<Fork>() == RECORD_LEN);
     assert!(size_of::<Stopped>() == RECORD_LEN);
+    assert!(size_of::<OomVictim>() == RECORD_LEN);
 };

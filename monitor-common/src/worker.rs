@@ -32,7 +32,7 @@ pub const ON_ITS_WAY: u64 = 1;
 pub struct Drops {
     /// Usage records (deltas and crossings) that found the ring buffer full.
     pub usage: u64,
-    /// Exit records that found it full.
+    /// Exit records, and those of the kernel's own victims, that found it full.
     pub exit: u64,
     /// Fork records that found it full.
     pub fork: u64,

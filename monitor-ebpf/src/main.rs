@@ -11,6 +11,7 @@ mod brake;
 mod exit;
 mod lineage;
 mod maps;
+mod mark_victim;
 mod memcg;
 mod offsets;
 mod ring;

@@ -56,6 +56,8 @@ globals! {
     TASK_START: u32,
     /// `signal_struct.live`.
     SIGNAL_LIVE: u32,
+    /// How many arguments the tracepoint `mark_victim` has.
+    MARK_VICTIM_ARGUMENTS: u32,
 }
 
 /// The value of a global as the loader set it; the compiler must not take the 0 for it.

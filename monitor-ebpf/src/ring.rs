@@ -38,7 +38,8 @@ fn wake(kind: RecordKind, urgent: bool) -> u64 {
         | RecordKind::Crossing
         | RecordKind::Exit
         | RecordKind::Fork
-        | RecordKind::Stopped => u64::from(BPF_RB_FORCE_WAKEUP),
+        | RecordKind::Stopped
+        | RecordKind::OomVictim => u64::from(BPF_RB_FORCE_WAKEUP),
     }
 }
 

@@ -5,12 +5,19 @@
 
 mod api;
 mod brake;
+mod callbacks;
 mod domains;
 mod event_loop;
 mod hooks;
+mod http;
 mod killing;
 mod node;
+mod oom_counters;
+mod raylets;
+mod reload;
 mod reports;
+mod rules;
+mod samples;
 mod serve;
 mod shell;
 pub mod survival;
@@ -21,4 +28,4 @@ mod workers;
 pub(crate) use self::brake::releaser::{SUBCOMMAND as RELEASER, watch as releaser};
 pub use self::event_loop::runtime::runtime;
 pub use self::killing::previous_agent::Role;
-pub use self::serve::{AgentError, serve};
+pub use self::serve::{AgentError, Begin, serve};

@@ -3,6 +3,7 @@
 
 mod agent;
 mod ask;
+mod callbacks;
 mod completions;
 mod config;
 mod doctor;
@@ -12,8 +13,12 @@ mod explain;
 mod kills;
 mod man;
 mod metrics;
+mod page;
 mod past;
+mod ray;
+mod ray_helper;
 mod releaser;
+mod reload;
 mod replay;
 pub mod roots;
 mod rules;
@@ -21,7 +26,9 @@ mod run;
 mod self_test;
 mod status;
 mod table;
+mod top;
 mod watch;
+mod why;
 mod witness;
 mod workers;
 
@@ -42,23 +49,33 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Agent(agent::AgentArgs),
+    #[command(name = crate::callbacks::SUBCOMMAND, hide = true)]
+    Callbacks(callbacks::Args),
     Completions(completions::Args),
     Config(config::ConfigArgs),
     Doctor(doctor::Args),
     Domains(domains::Domains),
     #[command(name = crate::agent::survival::VICTIM, hide = true)]
     SelfTestVictim,
-    #[command(name = crate::runner::gate::STUB, hide = true)]
+    #[command(name = crate::runner::held_start::STUB, hide = true)]
     Exec(exec::Args),
     Explain(explain::Args),
     Kills(kills::Args),
     Man(man::Args),
     Metrics(metrics::Args),
+    Ray(ray::Args),
+    #[command(name = crate::ray::HELPER, hide = true)]
+    RayHelper(ray_helper::Args),
+    #[command(name = crate::ray::ENTER, hide = true)]
+    RayEnter(crate::ray::EnterArguments),
+    Reload(reload::Args),
     Replay(replay::Args),
     Rules(rules::Args),
     Run(run::Args),
     Status(status::Args),
+    Top(top::Args),
     Watch(watch::Args),
+    Why(why::Args),
     #[command(name = crate::agent::RELEASER, hide = true)]
     Releaser(releaser::Args),
     #[command(name = crate::runner::witness::WITNESS, hide = true)]
@@ -72,6 +89,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Agent(args) => agent::run(&args),
+        Command::Callbacks(args) => Ok(callbacks::run(&args)),
         Command::Completions(args) => Ok(completions::run(&args)),
         Command::Config(args) => Ok(config::run(&args)),
         Command::Doctor(args) => Ok(doctor::run(&args)),
@@ -82,11 +100,17 @@ pub fn main() -> ExitCode {
         Command::Kills(args) => Ok(kills::run(&args)),
         Command::Man(args) => man::run(&args),
         Command::Metrics(args) => Ok(metrics::run(&args)),
+        Command::Ray(args) => Ok(ray::run(&args)),
+        Command::RayHelper(args) => Ok(ray_helper::help(&args)),
+        Command::RayEnter(args) => Ok(ray_helper::enter(&args)),
+        Command::Reload(args) => Ok(reload::run(&args)),
         Command::Replay(args) => Ok(replay::run(&args)),
         Command::Rules(args) => rules::run(&args),
         Command::Run(args) => Ok(run::run(args)),
+        Command::Top(args) => Ok(top::run(args)),
         Command::Status(args) => Ok(status::run(&args)),
         Command::Watch(args) => Ok(watch::run(&args)),
+        Command::Why(args) => Ok(why::run(&args)),
         Command::Releaser(args) => Ok(releaser::run(&args)),
         Command::Witness(args) => Ok(witness::run(&args)),
         Command::Workers(args) => Ok(workers::run(&args)),

@@ -29,7 +29,7 @@ pub use self::resolve::{Effective, Resolved, Shown, check, resolve};
 pub use self::setting::{RayMeaning, RayName, Setting};
 pub use self::source::Source;
 pub use self::table::SETTINGS;
-use self::values::{BrakeMode, GearChoice, OwnerTieBreak, PolicyName, ProbeChoice, UnhelpfulKills};
+use self::values::{BrakeMode, GearChoice, LogForm, OwnerTieBreak, PolicyName, ProbeChoice, UnhelpfulKills};
 pub use self::values::{DEFAULT_FILE, FILE_ENV};
 pub use self::warning::{LOG_ENV, Warning};
 use crate::policy::MinVictimMemory;
@@ -94,6 +94,10 @@ pub struct Config {
     pub node: bool,
     /// Cgroups guarded as domains, each beginning with `/`, the root of the memory controller's hierarchy.
     pub cgroups: Vec<PathBuf>,
+    /// `ray_brake`.
+    pub ray_brake: BrakeMode,
+    /// `ray_timeout_ms`.
+    pub ray_timeout: Duration,
     /// Names of presets of rules; `system` is in force without being named.
     pub presets: Vec<String>,
     /// What is set for all rules; `None`: each says for itself, else observe.
@@ -104,14 +108,24 @@ pub struct Config {
     pub dry_run: bool,
     /// The kernel programs log what they push.
     pub kernel_log: bool,
-    /// `debug_delay_ms`; zero except in experiments.
-    pub debug_delay: Duration,
+    /// What is run after each kill: a program and its arguments.
+    pub on_kill: Option<Vec<String>>,
+    /// What is run when a domain comes near its threshold.
+    pub on_approach: Option<Vec<String>>,
+    /// Near is this share of the threshold.
+    pub approach: f64,
+    /// How the log is written.
+    pub log_format: LogForm,
     /// Control socket.
     pub socket: PathBuf,
     /// Name or number of the group that may connect; `None`: everyone.
     pub socket_group: Option<String>,
-    /// Where metrics are served over HTTP; `None`: nowhere.
-    pub metrics_listen: Option<SocketAddr>,
+    /// Where HTTP is served; `None`: nowhere.
+    pub http_listen: Option<SocketAddr>,
+    /// What is private on the socket is shown over HTTP too.
+    pub http_details: bool,
+    /// Host names that HTTP requests may name, in small letters.
+    pub http_hosts: Vec<String>,
     /// Decision journal; `None`: not kept.
     pub journal: Option<PathBuf>,
     /// `journal_max_bytes`.
@@ -123,6 +137,21 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether raylets are looked for and asked to kill: with the preset `ray`.
+    #[must_use]
+    pub fn follows_raylets(&self) -> bool {
+        self.presets.iter().any(|preset| preset == "ray")
+    }
+
+    /// Whether workers are paused at the threshold: if that is said, or because a raylet takes its time to kill.
+    #[must_use]
+    pub fn brake_in_force(&self) -> BrakeMode {
+        match (self.brake, self.ray_brake) {
+            (BrakeMode::Off, BrakeMode::On) if self.follows_raylets() => BrakeMode::On,
+            (brake, _) => brake,
+        }
+    }
+
     /// The defaults for a user. `runtime_dir` is the value of `XDG_RUNTIME_DIR`; root does not use it.
     #[must_use]
     pub fn defaults(uid: u32, runtime_dir: Option<&OsStr>) -> Self {
@@ -152,15 +181,22 @@ impl Config {
             probe: ProbeChoice::Auto,
             node: true,
             cgroups: Vec::new(),
+            ray_brake: BrakeMode::On,
+            ray_timeout: Duration::from_secs(2),
             presets: Vec::new(),
             rules_mode: None,
             rules: None,
             dry_run: false,
             kernel_log: false,
-            debug_delay: Duration::ZERO,
+            on_kill: None,
+            on_approach: None,
+            approach: 0.9,
+            log_format: LogForm::Human,
             socket: if root { PathBuf::from(SYSTEM_SOCKET) } else { user_socket(uid, runtime_dir) },
             socket_group: None,
-            metrics_listen: None,
+            http_listen: None,
+            http_details: false,
+            http_hosts: Vec::new(),
             journal: root.then(|| PathBuf::from(SYSTEM_JOURNAL)),
             journal_max: Bytes(64 << 20),
             procfs: PathBuf::from("/proc"),

@@ -8,6 +8,7 @@
 
 mod file;
 mod read;
+mod since;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -16,10 +17,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Decision, KillRecord, Release};
 use crate::report::Report;
+use crate::series::Series;
 use crate::snapshot::Ranked;
 use crate::worker::WorkerId;
 
-pub use self::read::{JournalError, Last, Past, Skipped, last_numbers, read};
+pub use self::read::{JournalError, Last, Past, Skipped, Wanted, find, last_kills, last_numbers, read};
+pub use self::since::since;
 pub use self::write::{JournalView, Writer};
 
 /// The version of the lines.
@@ -41,7 +44,7 @@ pub struct Line {
 }
 
 /// What a line says: `{"decision": {..}}`, `{"killed": {..}}`, `{"report": {..}}`,
-/// `{"continued": [..]}` or `{"workers": "w1000"}`.
+/// `{"continued": [..]}`, `{"workers": "w1000"}` or `{"lost": 3}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
@@ -51,10 +54,14 @@ pub enum Entry {
     Killed(Box<KillRecord>),
     /// All that is known of a kill.
     Report(Box<Report>),
+    /// What was used over time around a kill.
+    Chart(Box<Series>),
     /// The brake held these, so long, and let them go for these reasons.
     Continued(Vec<Release>),
     /// Workers have numbers up to this one, or to the next multiple of 1000.
     Workers(WorkerId),
+    /// So many lines before this one could not be written.
+    Lost(u64),
 }
 
 /// A decision, and the front of the ranking that follows from it.

@@ -3,6 +3,7 @@
 //! See ARCHITECTURE.md for the rooms of this crate and what each must not do.
 
 pub mod agent;
+mod callbacks;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -12,13 +13,17 @@ pub mod journal;
 pub mod kernel;
 pub mod kill;
 pub mod memory;
+pub mod page;
 pub mod printable;
 pub mod proc_stat;
 pub mod proc_threads;
+pub mod ray;
 pub mod recording;
 pub mod report;
 pub mod rules;
 pub mod runner;
+pub mod series;
 pub mod trusted_file;
+pub mod wall_clock;
 
 pub use monitor_core::{engine, policy, retry, snapshot, threshold, units, worker};

@@ -207,7 +207,8 @@ fn follows_an_order(event: &Event) -> bool {
 fn explained(engine: &Engine, kill: KillId, at_once: bool) -> bool {
     let Some(record) = engine.kill(kill) else { return false };
     // The watchdog struck whom the loop had named at its last tick: by the inputs of then.
-    if record.trigger == Trigger::Watchdog || !(at_once || record.dry_run) {
+    // An executor chose another than the policy would.
+    if record.trigger == Trigger::Watchdog || record.left_to.is_some() || !(at_once || record.dry_run) {
         return true;
     }
     let decision = engine.decision(kill);

@@ -4,22 +4,25 @@
 //! Pure: it is given what was decided and what was measured. It reads nothing, and has no say in any decision.
 
 pub mod advice;
+pub mod line;
 pub mod summary;
 mod text;
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Decision, Input, KillRecord, Unhelpful};
-use crate::memory::users::Users;
+use crate::memory::users::{User, Users};
+use crate::printable::printable;
 use crate::snapshot::Ranked;
 use crate::threshold::Usage;
-use crate::units::Bytes;
+use crate::units::{Bytes, MemoryKind};
 
 /// How many candidates after the victims are named.
 const RUNNERS_UP: usize = 5;
 
 /// All that is known of a kill. As JSON: the keys of `monitor kills` (docs/behavior.md#interfaces) and these.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Report {
     /// Whom, where, when.
     #[serde(flatten)]
@@ -42,6 +45,28 @@ pub struct Report {
 }
 
 impl Report {
+    /// The largest users, the victims among them: who is gone when it is looked for counts as last measured.
+    pub fn set_users(&mut self, mut users: Users, most: usize) {
+        for victim in &self.kill.victims {
+            let Some(sample) = victim.sample else { continue };
+            if users.top.iter().any(|user| user.pid == Some(victim.pid)) {
+                continue;
+            }
+            let name =
+                victim.name.as_ref().map_or_else(String::new, |name| format!(" \"{}\"", printable(name)));
+            users.top.push(User {
+                pid: Some(victim.pid),
+                uid: victim.uid,
+                memory: sample.bytes,
+                measured: sample.measured.unwrap_or(MemoryKind::Rss),
+                command: format!("[{}{name}, as last measured]", victim.worker),
+            });
+        }
+        users.top.sort_by_key(|user| (std::cmp::Reverse(user.memory), user.pid));
+        users.top.truncate(most);
+        self.users = Some(users);
+    }
+
     /// What follows from the decision and the kill; users and `freed` are to be filled in. Ranks all candidates:
     /// too slow for the agent's loop.
     #[must_use]
@@ -58,6 +83,12 @@ impl Report {
             advice,
             ..Self::bare(kill)
         }
+    }
+
+    /// What can be said of a kill by the kernel's own killer.
+    #[must_use]
+    pub fn by_kernel(kill: KillRecord) -> Self {
+        Self { advice: advice::after_kernel_kill(&kill), ..Self::bare(kill) }
     }
 
     /// What can be said of a kill whose decision is lost.

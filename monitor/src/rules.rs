@@ -7,5 +7,6 @@ pub mod measure;
 pub mod parse;
 pub mod presets;
 mod trust;
+pub mod unguarded;
 
 pub use monitor_core::rules::*;

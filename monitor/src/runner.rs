@@ -11,8 +11,7 @@
 mod attempt;
 mod backoff;
 mod events;
-pub mod gate;
-mod held;
+pub mod held_start;
 mod in_process;
 mod input;
 mod kills;
@@ -21,6 +20,7 @@ mod orphans;
 mod reach;
 mod say;
 mod signals;
+mod stopped;
 pub mod stub;
 pub mod witness;
 mod workload;

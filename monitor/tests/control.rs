@@ -93,6 +93,47 @@ async fn malformed_lines_are_answered_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
+async fn many_lines_in_a_row_that_are_no_calls_close_their_connection() {
+    let agent = Fake::start(Limits::default()).answer_all(echo);
+    let mut raw = Raw::connect(&agent.fake).await;
+    // A call between them begins the count anew.
+    for _ in 0..7 {
+        raw.say("{}\n").await;
+        raw.refusal().await;
+    }
+    raw.say(STATUS).await;
+    assert_eq!(raw.reply().await.seq, 4);
+    for _ in 0..8 {
+        raw.say("{}\n").await;
+        assert_eq!(raw.refusal().await.code, RefusalCode::Malformed);
+    }
+    let last = raw.refusal().await;
+    assert!(last.message.contains("the connection is closed"), "{last}");
+    raw.closed().await;
+    let mut other = Raw::connect(&agent.fake).await;
+    other.say(STATUS).await;
+    assert_eq!(other.reply().await.seq, 4);
+}
+
+#[tokio::test]
+async fn a_long_line_counts_as_many_calls_and_is_named_by_its_number_all_the_same() {
+    let agent = Fake::start(Limits { calls_per_second: 1, burst: 40, ..Limits::default() }).answer_all(echo);
+    let mut raw = Raw::connect(&agent.fake).await;
+    let long = format!("{{\"v\":1,\"seq\":9,\"op\":\"{}\"}}\n", "x".repeat(60_000));
+    let mut codes = Vec::new();
+    for _ in 0..2 {
+        raw.say(&long).await;
+        let reply = raw.reply().await;
+        assert_eq!(reply.seq, 9);
+        if let ReplyResult::Error(refusal) = reply.result {
+            codes.push(refusal.code);
+        }
+    }
+    // The first alone took most of what forty calls may.
+    assert_eq!(codes, [RefusalCode::Malformed, RefusalCode::Busy]);
+}
+
+#[tokio::test]
 async fn ten_megabytes_without_a_newline_are_refused_once_and_skipped() {
     let agent = Fake::start(Limits::default()).answer_all(echo);
     let mut raw = Raw::connect(&agent.fake).await;

@@ -259,6 +259,7 @@ fn the_transcripts_have_every_call_and_every_push_of_a_kill() {
         "\"explain\"",
         "\"kills\"",
         "\"report\"",
+        "\"samples\"",
         "\"watch\"",
     ] {
         let named = [format!("\"op\": {op}"), format!("\"op\": {{{op}")];

@@ -56,7 +56,7 @@ fn the_kills_are_a_table_for_people() {
     let file = data("leak.recording.jsonl");
     let out = replay("", &[file.to_str().unwrap()]);
     let text = String::from_utf8_lossy(&out.stdout);
-    assert!(text.contains(" events\nKILL  DOMAIN") && text.contains("w1"), "{text}");
+    assert!(text.contains(" events\nKILL  WHEN") && text.contains("w1"), "{text}");
 }
 
 /// A hook was refused, and had again: what depends on hooks changes in the middle of a run.

@@ -8,6 +8,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
@@ -72,6 +73,21 @@ impl Agent {
         let mut agent = prepared.run_by(child, process, said);
         agent.wait_ready()?;
         Ok(agent)
+    }
+
+    /// One that waits so long between a decision and its signal, as if it got no processor (a debug build only).
+    ///
+    /// # Errors
+    /// As [`Agent::guard`].
+    pub fn guard_delayed<I, S>(sandbox: &Sandbox, delay: Duration, flags: I) -> Result<Self>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<std::ffi::OsStr>,
+    {
+        Self::guard_changed(sandbox, flags, |command| {
+            command.env("__MONITOR_DELAY_MS", delay.as_millis().to_string());
+            Ok(())
+        })
     }
 
     /// One whose stderr is `stderr`: ready when it answers, and what it says is the caller's.
@@ -151,6 +167,17 @@ impl Agent {
     #[must_use]
     pub fn said(&self) -> Vec<String> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where it serves HTTP: host and port.
+    ///
+    /// # Errors
+    /// It does not say that it does.
+    pub fn http(&self) -> Result<String> {
+        let said = self.said();
+        let line = said.iter().find_map(|line| line.split_once("the live page is at http://"));
+        let address = line.and_then(|(_, rest)| rest.split_once('/')).context("no HTTP address was said")?;
+        Ok(address.0.to_owned())
     }
 
     /// `monitor SUBCOMMAND --socket SOCKET`, to be completed.

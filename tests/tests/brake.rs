@@ -18,12 +18,12 @@ use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
 /// The agent is as good as dead between its decision and its signal.
-const NEVER: &str = "--debug-delay-ms=600000";
+const NEVER: Duration = Duration::from_secs(600);
 
 /// An agent with the brake on whose threshold is half of the sandbox.
-fn braking(sandbox: &Sandbox, flags: &[&str]) -> Agent {
+fn braking(sandbox: &Sandbox, delay: Duration, flags: &[&str]) -> Agent {
     let common = ["--brake=on", "--usage-threshold=0.5", "--gear=near"];
-    let agent = Agent::guard(sandbox, common.iter().chain(flags)).unwrap();
+    let agent = Agent::guard_delayed(sandbox, delay, common.iter().chain(flags)).unwrap();
     let status: Value = agent.ask("status").unwrap();
     assert_eq!(status["brake"]["on"], true, "{status:#}");
     agent
@@ -76,7 +76,7 @@ fn probes(sandbox: &Sandbox) -> Vec<&'static str> {
 fn the_overshoot_is_bounded_however_long_the_agent_takes() {
     let sandbox = sandbox!(512);
     for probe in probes(&sandbox) {
-        let agent = braking(&sandbox, &[NEVER, "--brake-max-ms=600000", probe]);
+        let agent = braking(&sandbox, NEVER, &["--brake-max-ms=600000", probe]);
         let (mut hog, pid) = worker(&agent, &sandbox, "hog", &Hog::new(400).on_line());
         hog.start().unwrap();
         wait_state(pid, "the hog to be stopped", |state| state == 'T');
@@ -90,7 +90,7 @@ fn the_overshoot_is_bounded_however_long_the_agent_takes() {
 fn eight_busy_processes_do_not_overshoot_more() {
     let sandbox = sandbox!(1024);
     for probe in probes(&sandbox) {
-        let agent = braking(&sandbox, &[NEVER, "--brake-max-ms=600000", probe]);
+        let agent = braking(&sandbox, NEVER, &["--brake-max-ms=600000", probe]);
         let names: Vec<String> = (0..8).map(|number| format!("hog{number}")).collect();
         let (mut hogs, pids): (Vec<Running>, Vec<u32>) =
             names.iter().map(|name| worker(&agent, &sandbox, name, &Hog::new(900).on_line())).unzip();
@@ -111,7 +111,7 @@ fn eight_busy_processes_do_not_overshoot_more() {
 #[test]
 fn what_is_not_registered_goes_on() {
     let sandbox = sandbox!(512);
-    let agent = braking(&sandbox, &[NEVER, "--brake-max-ms=600000"]);
+    let agent = braking(&sandbox, NEVER, &["--brake-max-ms=600000"]);
     let (mut held, pid) = worker(&agent, &sandbox, "held", &Hog::new(300).on_line());
     held.start().unwrap();
     wait_state(pid, "the worker to be stopped", |state| state == 'T');
@@ -123,7 +123,7 @@ fn what_is_not_registered_goes_on() {
 #[test]
 fn the_victim_dies_and_the_others_go_on() {
     let sandbox = sandbox!(512);
-    let agent = braking(&sandbox, &["--debug-delay-ms=500"]);
+    let agent = braking(&sandbox, Duration::from_millis(500), &[]);
     let notes = agent.watch().unwrap();
     let (mut old, _) = worker(&agent, &sandbox, "old", &Hog::new(200).on_line());
     let (mut new, _) = worker(&agent, &sandbox, "new", &Hog::new(400).on_line());
@@ -157,7 +157,7 @@ fn the_victim_dies_and_the_others_go_on() {
 #[test]
 fn a_victim_whose_memory_somebody_reads_costs_no_other_worker() {
     let sandbox = sandbox!(512);
-    let agent = braking(&sandbox, &["--debug-delay-ms=50"]);
+    let agent = braking(&sandbox, Duration::from_millis(50), &[]);
     let (mut old, _) = worker(&agent, &sandbox, "old", &Hog::new(200).on_line());
     let (mut new, pid) = worker(&agent, &sandbox, "new", &Hog::new(400).on_line());
     let rollup = Path::new("/proc").join(pid.to_string()).join("smaps_rollup");
@@ -176,8 +176,8 @@ fn a_victim_whose_memory_somebody_reads_costs_no_other_worker() {
 }
 
 /// A sandbox with a stopped worker in it that would go on to hold 300 MiB, and the agent.
-fn with_a_stopped_worker(sandbox: &Sandbox, flags: &[&str]) -> (Agent, Running, u32) {
-    let agent = braking(sandbox, flags);
+fn with_a_stopped_worker(sandbox: &Sandbox, delay: Duration, flags: &[&str]) -> (Agent, Running, u32) {
+    let agent = braking(sandbox, delay, flags);
     let (mut hog, pid) = worker(&agent, sandbox, "hog", &Hog::new(300).on_line());
     hog.start().unwrap();
     wait_state(pid, "the hog to be stopped", |state| state == 'T');
@@ -187,7 +187,7 @@ fn with_a_stopped_worker(sandbox: &Sandbox, flags: &[&str]) -> (Agent, Running, 
 #[test]
 fn a_killed_agent_leaves_nobody_stopped() {
     let sandbox = sandbox!(512);
-    let (agent, hog, _) = with_a_stopped_worker(&sandbox, &[NEVER, "--brake-max-ms=600000"]);
+    let (agent, hog, _) = with_a_stopped_worker(&sandbox, NEVER, &["--brake-max-ms=600000"]);
     agent.process().kill().unwrap();
     hog.wait_holding(PATIENCE).unwrap();
 }
@@ -196,7 +196,8 @@ fn a_killed_agent_leaves_nobody_stopped() {
 fn an_agent_killed_together_with_its_watchdog_leaves_no_command_stopped() {
     let sandbox = sandbox!(512);
     // A kill in flight that takes for ever: the victim is asked to end, and does not hear it.
-    let agent = braking(&sandbox, &["--grace-ms=600000", "--brake-max-ms=600000", "--watchdog-ms=0"]);
+    let agent =
+        braking(&sandbox, Duration::ZERO, &["--grace-ms=600000", "--brake-max-ms=600000", "--watchdog-ms=0"]);
     let (mut old, pid) = worker(&agent, &sandbox, "old", &Hog::new(200).on_line());
     let (deaf, _) = worker(&agent, &sandbox, "deaf", &Hog { ignore_term: true, ..Hog::new(100) });
     deaf.wait_holding(PATIENCE).unwrap();
@@ -222,7 +223,7 @@ fn an_agent_killed_together_with_its_watchdog_leaves_no_command_stopped() {
 #[test]
 fn an_agent_that_ends_leaves_nobody_stopped() {
     let sandbox = sandbox!(512);
-    let mut agent = braking(&sandbox, &["--debug-delay-ms=1000", "--brake-max-ms=600000"]);
+    let mut agent = braking(&sandbox, Duration::from_millis(1000), &["--brake-max-ms=600000"]);
     let (mut old, pid) = worker(&agent, &sandbox, "old", &Hog::new(200).on_line());
     let (new, _) = worker(&agent, &sandbox, "new", &Hog::new(100));
     new.wait_holding(PATIENCE).unwrap();
@@ -238,7 +239,7 @@ fn a_hanging_agent_leaves_nobody_stopped() {
     let sandbox = sandbox!(128);
     // Longer than it takes to get to the line: who is there later is not held at all.
     let longest = format!("--brake-max-ms={}", scaled(Duration::from_secs(2)).as_millis());
-    let agent = braking(&sandbox, &[&longest]);
+    let agent = braking(&sandbox, Duration::ZERO, &[&longest]);
     let (mut hog, pid) = worker(&agent, &sandbox, "hog", &Hog::new(90).on_line());
     signal(agent.process().pid(), Signal::STOP);
     hog.start().unwrap();
@@ -250,7 +251,7 @@ fn a_hanging_agent_leaves_nobody_stopped() {
 #[test]
 fn who_was_stopped_by_hand_stays_stopped() {
     let sandbox = sandbox!(512);
-    let agent = braking(&sandbox, &["--debug-delay-ms=200"]);
+    let agent = braking(&sandbox, Duration::from_millis(200), &[]);
     let (quiet, quiet_pid) = worker(&agent, &sandbox, "quiet", &Hog::new(10));
     quiet.wait_holding(PATIENCE).unwrap();
     signal(quiet_pid, Signal::STOP);
@@ -268,7 +269,7 @@ fn who_was_stopped_by_hand_stays_stopped() {
 #[test]
 fn a_watchdog_that_is_killed_is_replaced() {
     let sandbox = sandbox!(64);
-    let agent = braking(&sandbox, &[]);
+    let agent = braking(&sandbox, Duration::ZERO, &[]);
     let first = releaser(&agent);
     first.kill().unwrap();
     wait_for("another releaser", PATIENCE, || {

@@ -61,7 +61,8 @@ fn spares(sandbox: &Sandbox) -> Vec<String> {
     wait_for("it to be said that killing does not help", PATIENCE, || {
         let said = agent.said();
         let looked = said.iter().any(|line| line.contains("users"));
-        Ok((looked && said.iter().any(|line| line.contains("\"note\":\"unhelpful\""))).then_some(()))
+        Ok((looked && said.iter().any(|line| line.contains("nobody is killed because it could not help")))
+            .then_some(()))
     })
     .unwrap_or_else(|error| panic!("{error:#}: {}", agent.said().join("\n")));
     assert!(lives(&worker));

@@ -151,9 +151,9 @@ fn an_agent_that_cannot_kill_says_that_it_protects_nobody() {
     let status: Value = agent.ask("status").unwrap();
     assert_eq!(status["protects"], false, "{status}");
     let steps = status["survival"].as_array().unwrap();
-    let drill = steps.iter().find(|step| step["name"] == "drill").unwrap();
-    assert_eq!(drill["state"], "failed", "{drill}");
-    assert!(drill["why"].as_str().unwrap().contains("not permitted"), "{drill}");
+    let step = steps.iter().find(|step| step["name"] == "self_test").unwrap();
+    assert_eq!(step["state"], "failed", "{step}");
+    assert!(step["why"].as_str().unwrap().contains("not permitted"), "{step}");
     let said = agent.said().join("\n");
     assert!(said.contains("this agent cannot kill, and protects nobody"), "{said}");
     let shown = agent.command("status").unwrap().output().unwrap();

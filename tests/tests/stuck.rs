@@ -55,7 +55,11 @@ fn a_frozen_victim_is_named_and_the_next_is_taken() {
     })
     .unwrap();
     wait_for("the log to say so", PATIENCE, || {
-        Ok(agent.said().iter().any(|line| line.contains("stuck") && line.contains(&first_id)).then_some(()))
+        Ok(agent
+            .said()
+            .iter()
+            .any(|line| line.contains("did not die in time") && line.contains(&first_id))
+            .then_some(()))
     })
     .unwrap();
 }

@@ -39,7 +39,7 @@ fn status_says_of_each_step_what_the_kernel_says() {
         let found = steps.iter().find(|step| step["name"] == name).unwrap();
         (found["state"].as_str().unwrap() == "done", found["why"].as_str().unwrap().to_owned())
     };
-    assert!(step("drill").0, "{status}");
+    assert!(step("self_test").0, "{status}");
     assert_eq!(status["protects"], true);
     let score = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
     assert_eq!(step("oom_score_adj").0, score.trim() == "-1000", "{status}");

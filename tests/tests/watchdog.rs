@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
+use std::time::Duration;
+
 use monitor_tests::agent::Agent;
 use monitor_tests::caller::Caller;
 use monitor_tests::cgroup::Sandbox;
@@ -24,15 +26,15 @@ fn lives(worker: &Running) -> bool {
     process::lives(worker.pid()).unwrap()
 }
 
-/// The loop decides to kill the newer worker and hangs before its signal (`debug_delay_ms`). The watchdog, which was named
+/// The loop decides to kill the newer worker and hangs before its signal (it is delayed). The watchdog, which was named
 /// the older one at the last tick, strikes that. When the loop turns again, its own order must not be carried out.
 ///
 /// Should a tick name the newer one in time, that one dies alone.
 #[test]
 fn an_order_that_the_watchdog_was_before_is_not_carried_out() {
     let sandbox = sandbox!(256);
-    let flags = ["--usage-threshold=0.5", "--watchdog-ms=1000", "--debug-delay-ms=5000", "--refresh-ms=3000"];
-    let agent = Agent::guard(&sandbox, flags).unwrap();
+    let flags = ["--usage-threshold=0.5", "--watchdog-ms=1000", "--refresh-ms=3000"];
+    let agent = Agent::guard_delayed(&sandbox, Duration::from_secs(5), flags).unwrap();
     let mut root = Caller::connect(agent.socket()).unwrap();
     // Nobody's; the last drop takes it over the threshold, without it and with one worker less it is below.
     let (_filler, mut drop) = (holding(&sandbox, 55), Hog::new(22).on_line().spawn_in(&sandbox).unwrap());

@@ -14,11 +14,13 @@ mod fuzz;
 mod install;
 mod program;
 mod python;
+mod ray_test;
 mod release;
 mod setup;
 mod soak;
 mod test;
 mod toolchain;
+mod tools;
 mod vm;
 
 use std::env;
@@ -56,12 +58,16 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Install the packages of `dist` into systems of their own, upgrade and remove them; needs root
     Install,
+    /// Try Ray's promises under memory pressure, with a real Ray from PyPI; needs root
+    RayTest(ray_test::Options),
     /// See whether everything that a release needs is there
     Release(release::Options),
     /// Let workers come and go, leak and crash for a while, and see whether the books balance; needs root
     Soak(soak::Options),
     /// Check and test everything; the tests on the real kernel need root
     Test,
+    /// Fetch what the tests of metrics and pages need: Prometheus, its parser, a browser
+    Tools,
     /// Run the tests on the real kernel on other kernels, in virtual machines
     Vm(vm::Options),
 }
@@ -78,9 +84,11 @@ fn main() -> ExitCode {
         Task::Dist(options) => dist::run_dist(&options),
         Task::Fuzz(options) => fuzz::run_fuzz(&options),
         Task::Install => install::run_install(),
+        Task::RayTest(options) => ray_test::run_ray_test(&options),
         Task::Release(options) => release::run_release(&options),
         Task::Soak(options) => soak::run_soak(&options),
         Task::Test => test::run_tests(),
+        Task::Tools => tools::run_tools(),
         Task::Vm(options) => vm::run_machines(&options),
     });
     match done {

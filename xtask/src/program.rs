@@ -24,6 +24,7 @@ pub(crate) fn become_it(what: &str, name: &str, options: &[OsString]) -> Result<
     Err(error).with_context(|| program.display().to_string())
 }
 
-fn target_dir() -> PathBuf {
+/// Where cargo builds.
+pub(crate) fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new("target").to_path_buf(), PathBuf::from)
 }

@@ -7,6 +7,7 @@
 mod action;
 mod blocking;
 mod brake;
+mod by_rule;
 mod confirm;
 mod decision;
 mod domain;
@@ -16,7 +17,9 @@ mod flight;
 mod follow_up;
 mod gear;
 mod hierarchy;
+mod kernel_kills;
 mod kills;
+mod left;
 mod memory_return;
 mod memory_wait;
 mod near;
@@ -45,17 +48,17 @@ pub use self::decision::{Decision, Input};
 use self::domain::Domain;
 pub use self::event::Event;
 pub use self::facts::{
-    DomainId, Freed, Gear, Gears, HeldView, KillId, Measured, Release, Remains, Sample, Seen, Trigger,
-    UnhelpfulKills, Verdict,
+    Chosen, DomainId, ExecutorId, Freed, Gear, Gears, HeldView, KillId, Measured, Release, Remains, Sample,
+    Seen, Trigger, UnhelpfulKills, Verdict,
 };
 use self::flight::{Flight, Spare};
 use self::gear::Shift;
-pub use self::note::{Chosen, Note};
+pub use self::note::Note;
 use self::patience::Patience;
 pub use self::settings::Settings;
 pub use self::unhelpful::Unhelpful;
 pub use self::view::{
-    Counters, DomainView, Explanation, KillRecord, Times, VictimRecord, WorkerState, WorkerView,
+    Counters, DomainView, Explanation, KillRecord, LeftTo, Times, VictimRecord, WorkerState, WorkerView,
 };
 use self::worker::Worker;
 use crate::prelude::*;
@@ -88,6 +91,8 @@ pub struct Engine {
     brake: Brake,
     gear: Shift,
     patience: Patience,
+    /// Those that kills can be left to, by until when they are not asked.
+    executors: BTreeMap<ExecutorId, Nanos>,
     counters: Counters,
 }
 
@@ -109,6 +114,7 @@ impl Engine {
             brake: Brake::default(),
             gear: Shift::default(),
             patience: Patience::default(),
+            executors: BTreeMap::new(),
             counters: Counters::default(),
         }
     }
@@ -121,7 +127,7 @@ impl Engine {
                     // A hot hook that comes now is not attached yet.
                     self.gear = Shift::default();
                 }
-                self.settings = settings;
+                self.adopt(settings, now);
                 self.read_all(todo);
             }
             Event::Resumed { last_kill } => self.last_kill = self.last_kill.max(last_kill),
@@ -165,13 +171,19 @@ impl Engine {
                 self.register(new, now, todo);
             }
             Event::Owned { worker, by } => self.owned_by(worker, by, todo),
+            Event::ByRule { worker, rule, mode, name } => {
+                self.by_rule(worker, self::worker::OfRule { name: rule, mode }, name, todo);
+            }
             Event::Unregistered { worker } => self.unregister(worker, now, todo),
             Event::Forked { worker, pid } => self.forked(worker, pid, todo),
             Event::Stopped { worker, pid, at } => self.stopped(worker, pid, at, now, todo),
+            Event::OomVictim { worker, pid, at } => self.oom_victim(worker, pid, at, now, todo),
             Event::Ended { worker, pid, seen, status, at } => {
                 self.held_ends(pid, at, todo);
                 if let Some(found) = self.workers.get_mut(&worker) {
                     found.end(pid, seen, status, at);
+                    self.taken_by_executor(worker, (pid, seen), at, now, todo);
+                    self.count_kernel_kill(worker, pid, at, now, todo);
                     self.after_an_end(worker, now, todo);
                 }
             }
@@ -199,6 +211,10 @@ impl Engine {
             }
             Event::Leased { worker } => self.set_activity(worker, Activity::Busy, now),
             Event::Started { worker, at } => self.started(worker, at),
+            Event::Executor { worker, executor } => self.set_executor(worker, executor),
+            Event::ExecutorLost { executor } => self.lose_executor(executor, now, todo),
+            Event::Asked { kill, refused } => self.asked(kill, refused, now, todo),
+            Event::Heard { kill, at } => self.heard(kill, at),
             Event::Settle { until } => self.settle_until = until,
             Event::Tick => self.tick(now, todo),
         }
@@ -241,6 +257,24 @@ impl Engine {
         } else {
             todo.extend(self.near_and_due(now).map(Action::Read));
         }
+    }
+
+    /// Other settings are in force: the order of the candidates and the thresholds follow them.
+    fn adopt(&mut self, settings: Settings, now: Nanos) {
+        let old = core::mem::replace(&mut self.settings, settings);
+        let new = &self.settings;
+        let reorder = old.policy() != new.policy() || old.min_victim_memory != new.min_victim_memory;
+        for domain in self.domains.values_mut() {
+            domain.forget_threshold();
+            if reorder {
+                let before = core::mem::replace(&mut domain.roster, new.roster());
+                before.iter().cloned().for_each(|candidate| drop(domain.roster.insert(candidate)));
+            }
+        }
+        if reorder {
+            self.spare.reserve(self.workers.len());
+        }
+        self.next_refresh = self.next_refresh.min(now.after(self.pace()));
     }
 
     fn threshold(&self) -> Threshold {

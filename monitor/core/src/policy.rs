@@ -26,6 +26,7 @@ use crate::worker::WorkerId;
 
 /// The names of the policies, as in the configuration and in snapshots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PolicyName {
     /// The newest worker of the largest group of retriable workers with one owner.

@@ -56,10 +56,11 @@ impl fmt::Display for Exit {
 }
 
 /// Whose kill it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KilledBy {
     /// The agent, by its policy.
+    #[default]
     Monitor,
     /// The kernel's own out-of-memory killer.
     Kernel,

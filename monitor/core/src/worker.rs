@@ -48,6 +48,17 @@ impl<'de> Deserialize<'de> for WorkerId {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for WorkerId {
+    fn schema_name() -> alloc::borrow::Cow<'static, str> {
+        "WorkerId".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"description": "The agent's name for a worker.", "type": "string", "pattern": "^w[0-9]+$"})
+    }
+}
+
 /// How often something may be done again. On the wire and on the command line a number, -1 for [`Times::Unlimited`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Times {
@@ -129,6 +140,17 @@ impl<'de> Deserialize<'de> for Times {
             }
         }
         deserializer.deserialize_any(Number)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Times {
+    fn schema_name() -> alloc::borrow::Cow<'static, str> {
+        "Count".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"description": "How often; -1 is unlimited.", "type": "integer", "minimum": -1, "maximum": u32::MAX})
     }
 }
 

@@ -1,7 +1,7 @@
 //! What others ask of the agent and are told by it: changes to workers, who sees what, pushes, metrics.
 
 pub(in crate::agent) mod changes;
-pub(in crate::agent) mod exporter;
+pub(in crate::agent) mod latencies;
 pub(in crate::agent) mod launchers;
 pub(in crate::agent) mod metrics;
 pub(in crate::agent) mod register;
@@ -11,8 +11,9 @@ pub(in crate::agent) mod watchers;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::latencies::Latencies;
 use self::watchers::Watchers;
-use crate::config;
+use crate::config::{self, ConfigFlags};
 use crate::control::listener::{ListenerHandle, ListenerView};
 use crate::units::Nanos;
 
@@ -22,21 +23,26 @@ const SOCKET_LOOKS: Duration = Duration::from_secs(2);
 /// The component's state.
 pub(in crate::agent) struct Api {
     pub(in crate::agent) watchers: Watchers,
+    /// How long kills took.
+    pub(in crate::agent) latencies: Latencies,
     /// Has the server look after the socket's file.
     listener: Arc<ListenerHandle>,
     /// When it was last told to.
     looked: Nanos,
     /// The settings that the agent works with, as `monitor config --running` shows them.
     in_force: Vec<config::Shown>,
+    /// The flags that this agent was started with.
+    flags: ConfigFlags,
 }
 
 impl Api {
     pub(in crate::agent) fn new(
         listener: Arc<ListenerHandle>,
-        in_force: Vec<config::Shown>,
+        (in_force, flags): (Vec<config::Shown>, ConfigFlags),
         now: Nanos,
     ) -> Self {
-        Self { watchers: Watchers::default(), listener, looked: now, in_force }
+        let (watchers, latencies) = (Watchers::default(), Latencies::default());
+        Self { watchers, latencies, listener, looked: now, in_force, flags }
     }
 
     /// At each tick; no tick comes for this alone.
@@ -45,6 +51,16 @@ impl Api {
             self.looked = now;
             self.listener.look();
         }
+    }
+
+    /// The flags that this agent was started with.
+    pub(in crate::agent) fn flags(&self) -> ConfigFlags {
+        self.flags.clone()
+    }
+
+    /// From now on the agent works with these.
+    pub(in crate::agent) fn set_settings(&mut self, in_force: Vec<config::Shown>) {
+        self.in_force = in_force;
     }
 
     pub(in crate::agent) fn settings(&self) -> Vec<config::Shown> {

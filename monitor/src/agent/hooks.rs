@@ -62,6 +62,11 @@ impl Hooks {
         self.links.as_ref().map(Links::told).unwrap_or_default()
     }
 
+    /// Whether the kernel tells whom its own out-of-memory killer chooses.
+    pub(super) fn tell_oom_victims(&self) -> bool {
+        self.links.as_ref().is_ok_and(|links| links.attached(Hook::MarkVictim))
+    }
+
     /// The hook that counts usage, if there is one.
     pub(super) fn usage(&self) -> Option<Hook> {
         self.links.as_ref().ok().and_then(Links::usage)

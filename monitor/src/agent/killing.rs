@@ -46,12 +46,21 @@ pub(super) struct Killing {
     unified: Option<Hierarchy>,
     /// The v2 cgroups that workers had to themselves when they were registered.
     own_cgroups: BTreeMap<WorkerId, OwnCgroup>,
-    /// Waited between a decision and its signal, to show what an agent under pressure does (`debug_delay_ms`).
+    /// See [`delay_of_tests`].
     delay: Duration,
 }
 
+/// What tests of a debug build have the agent wait between a decision and its signal, in milliseconds, as if it got no
+/// processor. A release build does not wait.
+const DELAY_OF_TESTS: &str = "__MONITOR_DELAY_MS";
+
+fn delay_of_tests() -> Duration {
+    let asked = std::env::var(DELAY_OF_TESTS).ok().filter(|_| cfg!(debug_assertions));
+    Duration::from_millis(asked.and_then(|number| number.parse().ok()).unwrap_or(0))
+}
+
 impl Killing {
-    pub(super) fn new(roots: &Roots, dying: Dying, delay: Duration, to_loop: UnboundedSender<Ended>) -> Self {
+    pub(super) fn new(roots: &Roots, dying: Dying, to_loop: UnboundedSender<Ended>) -> Self {
         let not_released = Arc::new(AtomicU64::new(0));
         let refused = Arc::clone(&not_released);
         let reaper = Reaper::start(move |Returned { worker, pid, released }| match released {
@@ -68,6 +77,7 @@ impl Killing {
         }
         let unified = Hierarchy::unified(&roots.cgroupfs, &roots.procfs);
         let own_cgroups = BTreeMap::new();
+        let delay = delay_of_tests();
         Self { reaper: reaper.ok(), not_released, dying, unified, own_cgroups, delay }
     }
 
@@ -76,7 +86,7 @@ impl Killing {
         self.not_released.load(Ordering::Relaxed)
     }
 
-    /// What is waited before a signal, in experiments.
+    /// Waits before a signal, if a test asks for it.
     pub(super) fn wait(&self) {
         if !self.delay.is_zero() {
             std::thread::sleep(self.delay);
@@ -114,8 +124,9 @@ impl Killing {
         workers: &mut Workers,
         kernel: Told,
         worker: WorkerId,
-        owner: WorkerId,
+        (owner, kill): (WorkerId, Option<KillId>),
     ) {
+        let at = clock::now();
         if !workers.told_of_forks(kernel, worker) {
             workers.stop(turn, worker);
         }
@@ -124,6 +135,9 @@ impl Killing {
         tracing::info!(%worker, %owner, processes = killed.signalled, "ended: its owner died");
         for (pid, error) in killed.refused {
             tracing::warn!(%worker, %owner, %pid, %error, "its owner died, and it cannot be ended");
+            if let Some(kill) = kill {
+                turn.tell(Event::Refused { kill, worker, pid, at, for_now: error.for_now() });
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //! after the signal was sent; what takes long happens on other threads.
 
 mod making;
+pub(in crate::agent) mod past;
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -11,7 +12,8 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
-use self::making::{AT_ONCE, Landed};
+use self::making::{AT_ONCE, Landed, TOP};
+use self::past::date;
 use crate::agent::api::visible::Viewer;
 use crate::agent::domains::Domains;
 use crate::agent::event_loop::later::{Later, after};
@@ -25,11 +27,10 @@ use crate::journal::{self, JournalView, Last, Writer};
 use crate::memory::users::{self, Users};
 use crate::report::Report;
 use crate::report::summary::{Node, Period};
+use crate::retry::KilledBy;
+use crate::series::Series;
 use crate::units::Pid;
 use crate::worker::WorkerId;
-
-/// How many memory users a report names (docs/behavior.md).
-const TOP: usize = 10;
 
 /// How long they are looked for.
 const LOOK: Duration = Duration::from_secs(1);
@@ -113,6 +114,21 @@ impl Reports {
         }
     }
 
+    /// The chart of a kill, for the journal.
+    pub(super) fn chart(&self, chart: &Series) {
+        if let Some(journal) = &self.journal {
+            journal.chart(chart.clone());
+        }
+    }
+
+    /// From the next summary on they are this far apart; `None`: there are none.
+    pub(super) fn set_summary_interval(&mut self, interval: Option<Duration>) {
+        if let (None, Some(first)) = (self.summary_interval, interval) {
+            after(first, Later::Summary, self.to_loop.clone());
+        }
+        self.summary_interval = interval;
+    }
+
     /// A complete report.
     pub(super) fn get(&self, kill: KillId) -> Option<&Report> {
         self.kept.iter().rev().find(|report| report.kill.id == kill)
@@ -130,22 +146,28 @@ pub(super) fn last_numbers(path: &Path) -> Option<Last> {
 impl Reports {
     /// The signals of a kill are sent: writes down why, and starts to look who holds the memory.
     pub(super) fn record(&mut self, engine: &Engine, domains: &Domains, registry: &Registry, kill: KillId) {
-        let Some(decision) = engine.decision(kill) else { return };
-        let decision = Arc::new(decision);
-        if let Some(journal) = &self.journal {
-            journal.decision(Arc::clone(&decision));
+        let Some(record) = engine.kill(kill) else { return };
+        // What the kernel did was not decided here.
+        let decision = engine.decision(kill).map(Arc::new);
+        if decision.is_none() && record.by == KilledBy::Monitor {
+            return;
         }
-        let record = engine.kill(kill);
-        let victims = record.iter().flat_map(|record| &record.victims);
+        if let (Some(journal), Some(decision)) = (&self.journal, &decision) {
+            journal.decision(Arc::clone(decision));
+        }
         let mut peers: Vec<Peer> = Vec::new();
-        for peer in victims.filter_map(|victim| registry.told(victim.worker)) {
+        for peer in record.victims.iter().filter_map(|victim| registry.told(victim.worker)) {
             if peers.iter().all(|known| known.connection != peer.connection) {
                 peers.push(peer.clone());
             }
         }
-        let over = record.filter(|record| record.dry_run).cloned();
-        let look =
-            (self.open.len() < AT_ONCE).then(|| look_for_users(engine, domains, registry, &decision.domain));
+        let over = record.dry_run.then(|| {
+            let mut record = record.clone();
+            date(&mut record);
+            record
+        });
+        let domain = decision.as_ref().map_or(&record.domain, |decision| &decision.domain);
+        let look = (self.open.len() < AT_ONCE).then(|| look_for_users(engine, domains, registry, domain));
         let landed = making::begin(decision, look, self.to_loop.clone());
         let landed = match over {
             None => Some(landed),
@@ -171,6 +193,7 @@ impl Reports {
             | Note::Above { .. }
             | Note::Below { .. }
             | Note::Decided { .. }
+            | Note::Left { .. }
             | Note::Stuck { .. }
             | Note::DiedLate { .. }
             | Note::Stray { .. }
@@ -212,7 +235,9 @@ impl Reports {
     /// A report is complete: writes it down, keeps it, and tells who launched the victims.
     pub(super) fn complete(&mut self, registry: &Registry, report: Report) {
         let text = report.to_string();
-        tracing::info!(target: "report", "{text}");
+        if crate::diagnostics::says(report.kill.victims.first().and_then(|victim| victim.uid)) {
+            tracing::info!(target: "report", "{text}");
+        }
         let open = self.open.iter().position(|open| open.kill == report.kill.id);
         let peers = open.map(|index| self.open.swap_remove(index).peers).unwrap_or_default();
         // A dry run killed nobody: there is nothing to tell.

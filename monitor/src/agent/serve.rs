@@ -6,21 +6,29 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::api::visible::Shown;
-use crate::agent::api::{Api, exporter};
+use crate::agent::api::Api;
 use crate::agent::brake::Brake;
+use crate::agent::callbacks::Callbacks;
 use crate::agent::domains::{Domains, cpus};
 use crate::agent::event_loop::alarm::Alarm;
 use crate::agent::event_loop::clock;
 use crate::agent::event_loop::descriptors::Shares;
 use crate::agent::event_loop::readiness;
 use crate::agent::hooks::{Hooks, namespace};
+use crate::agent::http;
 use crate::agent::killing::Killing;
 use crate::agent::killing::previous_agent::{PreviousAgent, Role};
+use crate::agent::oom_counters::OomCounters;
+use crate::agent::raylets::Raylets;
+use crate::agent::reload;
+use crate::agent::reports::past::Past;
 use crate::agent::reports::{Reports, last_numbers};
+use crate::agent::rules::RuleBook;
+use crate::agent::samples::Samples;
 use crate::agent::shell::{Components, Inbox, Shell};
 use crate::agent::survival::{self, Upkeep};
 use crate::agent::watchdog::Watchdog;
@@ -29,17 +37,18 @@ use crate::agent::workers::measure::{Dying, Measuring};
 use crate::agent::workers::numbering::Numbers;
 use crate::agent::workers::registry::Registry;
 use crate::config::values::GearChoice;
-use crate::config::{Config, Resolved};
+use crate::config::{Config, ConfigFlags, Resolved};
 use crate::control::listener::{Listener, ListenerHandle};
-use crate::control::request::Request;
+use crate::control::request::{Request, Requests};
 use crate::control::server::{self, Limits};
-use crate::engine::{Engine, Event, Gears, Settings};
+use crate::engine::{Engine, Event, Gears, KillId, Settings};
 use crate::journal::Last;
 use crate::kernel::hook::Hook;
 use crate::kernel::links::{Links, Probes};
 use crate::kernel::programs::{KernelLog, Programs};
 use crate::memory::{CgroupPath, ReadError, Roots};
 use crate::recording::Recorder;
+use crate::rules::Rules;
 use crate::threshold::ThresholdError;
 
 /// Why the agent cannot start.
@@ -59,9 +68,9 @@ pub enum AgentError {
     /// The node's files can't be read.
     #[error("cannot guard the node: {0}")]
     Node(ReadError),
-    /// The address for metrics can't be had.
-    #[error("cannot serve metrics at {address} (metrics_listen): {error}")]
-    Metrics {
+    /// The address for HTTP can't be had.
+    #[error("cannot serve HTTP at {address} (http_listen): {error}")]
+    Http {
         /// As configured.
         address: std::net::SocketAddr,
         /// Why.
@@ -78,32 +87,34 @@ const LEAST_WAIT: Duration = Duration::from_micros(100);
 /// Calls that wait for the loop.
 const WAITING_CALLS: usize = 1024;
 
-/// Runs the agent until `shutdown`; a `recorder` is told all that the engine is told. `ready` is called when everything
-/// is guarded and the socket is served.
+/// As what an agent begins.
+pub struct Begin {
+    /// The daemon, or inside a `monitor run`; and whom it follows.
+    pub role: Role,
+    /// What makes workers of what runs.
+    pub rules: Rules,
+    /// Is told all that the engine is told.
+    pub recorder: Option<Recorder>,
+}
+
+/// Runs the agent until `shutdown`; the flags are those that its settings came from, to read them again. `ready` is called when everything is guarded and the socket is served.
 ///
 /// # Errors
 /// If what was asked for cannot be guarded. Missing kernel hooks are no error: they show in `status`.
 pub async fn serve(
-    resolved: Resolved,
+    (resolved, flags): (Resolved, ConfigFlags),
     listener: Listener,
     shutdown: CancellationToken,
-    recorder: Option<Recorder>,
-    role: Role,
+    begin: Begin,
     ready: impl FnOnce(),
 ) -> Result<(), AgentError> {
     let (requests, mut calls) = mpsc::channel(WAITING_CALLS);
-    let (mut shell, Inbox { mut ends, mut later }) = start(&resolved, role, listener.handle(), recorder)?;
+    let (mut shell, Inbox { mut ends, mut later }) = start((&resolved, flags), begin, listener.handle())?;
     let config = resolved.config;
     let ring = shell.parts().hooks.records_fd().transpose().map_err(AgentError::Poller)?;
     let ring = ring.map(readiness::readable);
     let ring = ring.transpose().map_err(AgentError::Poller)?;
-    if let Some(address) = config.metrics_listen {
-        let scrapes = exporter::bind(address).map_err(|error| AgentError::Metrics { address, error })?;
-        // With port 0 the kernel chose one.
-        let address = scrapes.local_addr().unwrap_or(address);
-        tracing::info!("metrics at http://{address}/metrics");
-        tokio::spawn(exporter::serve(scrapes, requests.clone(), shutdown.clone()));
-    }
+    serve_http(&config, &requests, &shutdown)?;
     let server = tokio::spawn(server::serve(
         listener,
         requests,
@@ -111,6 +122,10 @@ pub async fn serve(
         shutdown.clone(),
     ));
     let mut alarm = Alarm::new().map_err(AgentError::Poller)?;
+    // Inside a `monitor run` it is the command's signal.
+    let in_process = shell.parts().previous_agent.is_in_process();
+    let hangups = (!in_process).then(|| signal(SignalKind::hangup())).transpose();
+    let mut hangups = hangups.map_err(AgentError::Poller)?;
     ready();
     let mut ticked = clock::now();
     // Whether records are left that the last turn did not get to: no new readiness will tell of them.
@@ -140,10 +155,13 @@ pub async fn serve(
             Some(end) = ends.recv() => shell.ended(end),
             Some(late) = later.recv() => shell.later(late),
             () = alarm.rings() => {}
+            () = async { match &mut hangups {
+                Some(hangups) => drop(hangups.recv().await),
+                None => pending().await,
+            } } => shell.reload(None),
             Some(request) = calls.recv() => match request {
                 Request::Call { peer, op, reply } => {
-                    // A client that went away needs no answer.
-                    let _ = reply.send(shell.answer(peer, op).map(Shown::into_text));
+                    shell.call(peer, op, reply);
                     if shell.parts().previous_agent.gives_way() {
                         shutdown.cancel();
                     }
@@ -158,6 +176,17 @@ pub async fn serve(
     Ok(())
 }
 
+/// Serves over HTTP, where that is asked for.
+fn serve_http(config: &Config, requests: &Requests, shutdown: &CancellationToken) -> Result<(), AgentError> {
+    let Some(address) = config.http_listen else { return Ok(()) };
+    let refused = |error| AgentError::Http { address, error };
+    let listener = http::bind(address).map_err(refused)?;
+    // With port 0 the kernel chose one.
+    let address = listener.local_addr().unwrap_or(address);
+    tracing::info!("the live page is at http://{address}/, the metrics at http://{address}/metrics");
+    http::start(listener, config, requests.clone(), shutdown.clone()).map_err(refused)
+}
+
 fn load(config: &Config) -> Result<Programs, Box<Probes>> {
     use crate::config::values::{BrakeMode, ProbeChoice};
     if let Some(why) = namespace::foreign(&config.procfs) {
@@ -167,7 +196,7 @@ fn load(config: &Config) -> Result<Programs, Box<Probes>> {
     let usage: &[Hook] = match config.probe {
         ProbeChoice::Poll => return Err(Programs::off("switched off: probe = poll")),
         // Who is stopped at the line wants it to be the line.
-        ProbeChoice::Auto if config.brake == BrakeMode::On => &[Hook::Memcg, Hook::RssStat],
+        ProbeChoice::Auto if config.brake_in_force() == BrakeMode::On => &[Hook::Memcg, Hook::RssStat],
         ProbeChoice::Auto => &Hook::USAGE,
         ProbeChoice::Memcg => &[Hook::Memcg],
         ProbeChoice::RssStat => &[Hook::RssStat],
@@ -179,11 +208,11 @@ fn load(config: &Config) -> Result<Programs, Box<Probes>> {
 
 /// Builds the shell with all its components, and tells the engine what there is at the start.
 fn start(
-    resolved: &Resolved,
-    role: Role,
+    (resolved, flags): (&Resolved, ConfigFlags),
+    begin: Begin,
     listener: Arc<ListenerHandle>,
-    recorder: Option<Recorder>,
 ) -> Result<(Shell, Inbox), AgentError> {
+    let role = begin.role;
     let config = &resolved.config;
     let mut programs = load(config);
     if let (true, Ok(programs)) = (config.kernel_log, &mut programs) {
@@ -199,7 +228,8 @@ fn start(
     let settings = settings(config, &programs);
     let numbers = Numbers::after(last, follows);
     let threshold = settings.threshold();
-    let (mut shell, inbox) = build(resolved, role, &settings, programs, numbers, listener, recorder);
+    let built = build((resolved, flags, last_kill), begin, &settings, programs, numbers, listener);
+    let (mut shell, inbox) = built;
     shell.happen(Event::Settings(settings));
     if let Some(last_kill) = last_kill {
         shell.happen(Event::Resumed { last_kill });
@@ -221,7 +251,10 @@ fn start(
         let path = CgroupPath::new(cgroup.as_os_str()).map_err(|error| name(&error))?;
         shell.step(|parts, turn| parts.domains.guard_named(turn, &path)).map_err(|error| name(&error))?;
     }
-    shell.prepare_brake(config.brake, config.brake_max);
+    shell.prepare_brake(config.brake_in_force(), config.brake_max);
+    if !matches!(role, Role::InProcess { .. }) {
+        shell.step(|parts, _| parts.rules.begin());
+    }
     shell.parts().hooks.warn();
     shell.happen(Event::Tick);
     Ok((shell, inbox))
@@ -229,14 +262,14 @@ fn start(
 
 /// The shell, complete; the engine knows of nothing yet.
 pub(super) fn build(
-    resolved: &Resolved,
-    role: Role,
+    (resolved, flags, last_kill): (&Resolved, ConfigFlags, Option<KillId>),
+    begin: Begin,
     settings: &Settings,
     programs: Result<Programs, Box<Probes>>,
     numbers: Numbers,
     listener: Arc<ListenerHandle>,
-    recorder: Option<Recorder>,
 ) -> (Shell, Inbox) {
+    let Begin { role, rules, recorder } = begin;
     let config = &resolved.config;
     let (ended, ends) = mpsc::unbounded_channel();
     let (reports, later) = Reports::start(config);
@@ -255,20 +288,27 @@ pub(super) fn build(
         None
     });
     let registry = Registry::new(shares.processes);
+    let rules = RuleBook::new(rules, roots.clone(), reports.to_loop());
     let parts = Components {
+        rules,
         domains: Domains::new(roots.clone(), config.count_swap, config.node, &shares, cells),
         workers: Workers::new(registry, map, numbers, ended.clone(), roots.procfs.clone(), started),
         measuring: Measuring::new(dying.clone(), reports.to_loop()),
+        past: Past::begin(config.journal.as_deref(), last_kill, reports.to_loop()),
         hooks: Hooks::new(links, events, gears(config, true)),
-        killing: Killing::new(&roots, dying, config.debug_delay, ended),
+        killing: Killing::new(&roots, dying, ended),
         previous_agent: PreviousAgent::new(role, started),
         brake: Brake::Off,
+        raylets: Raylets::start(config, reports.to_loop()),
         watchdog,
+        samples: Samples::new(),
         reports,
-        api: Api::new(listener, resolved.shown(), started),
+        api: Api::new(listener, (resolved.shown(), flags), started),
         upkeep: Upkeep::default(),
+        oom_counters: OomCounters::default(),
+        callbacks: Callbacks::start(config),
     };
-    let shell = Shell::new(Engine::new(settings.clone()), recorder, started, parts);
+    let shell = Shell::new(Engine::new(settings.clone()), recorder, (started, config.watchdog), parts);
     (shell, Inbox { ends, later })
 }
 
@@ -302,26 +342,15 @@ fn gears(config: &Config, hook: bool) -> Gears {
 
 fn settings(config: &Config, programs: &Result<Programs, Box<Probes>>) -> Settings {
     let usage = programs.as_ref().ok().and_then(|programs| programs.links.usage());
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    Settings {
-        refresh_ms: config.refresh.map_or(0, millis),
-        usage_threshold: config.usage_threshold,
-        min_memory_free: config.min_memory_free,
-        policy: config.policy,
-        owner_tie_break: config.owner_tie_break,
-        kill_buffer: config.kill_buffer,
-        idle_threshold: config.idle_threshold,
-        min_victim_memory: config.min_victim_memory,
-        kill_timeout_ms: millis(config.kill_timeout),
-        memory_wait_ms: millis(config.memory_wait),
-        unhelpful_kills: config.unhelpful_kills,
-        grace_ms: millis(config.grace),
-        dry_run: config.dry_run,
+    let of_this_machine = Settings {
         // Once it is known to be possible.
         brake: false,
-        brake_max_ms: millis(config.brake_max),
+        brake_max_ms: reload::millis(config.brake_max),
+        ray_timeout_ms: reload::millis(config.ray_timeout),
         gears: gears(config, usage.is_some()),
         inexact: usage == Some(Hook::RssStat),
         cpus: cpus(),
-    }
+        ..Settings::default()
+    };
+    reload::settings(config, &of_this_machine)
 }

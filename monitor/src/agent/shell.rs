@@ -8,7 +8,9 @@ mod actions;
 mod calls;
 mod notes;
 mod records;
+mod reload;
 mod tick;
+mod why;
 
 use std::collections::VecDeque;
 
@@ -16,13 +18,19 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::agent::api::Api;
 use crate::agent::brake::Brake;
+use crate::agent::callbacks::Callbacks;
 use crate::agent::domains::Domains;
 use crate::agent::event_loop::clock;
 use crate::agent::event_loop::later::Later;
 use crate::agent::hooks::Hooks;
 use crate::agent::killing::Killing;
 use crate::agent::killing::previous_agent::PreviousAgent;
+use crate::agent::oom_counters::OomCounters;
+use crate::agent::raylets::Raylets;
 use crate::agent::reports::Reports;
+use crate::agent::reports::past::Past;
+use crate::agent::rules::RuleBook;
+use crate::agent::samples::Samples;
 use crate::agent::survival::Upkeep;
 use crate::agent::turn::Turn;
 use crate::agent::watchdog::Watchdog;
@@ -48,11 +56,17 @@ pub(super) struct Components {
     pub(super) killing: Killing,
     pub(super) previous_agent: PreviousAgent,
     pub(super) brake: Brake,
+    pub(super) raylets: Raylets,
     /// `None`: nobody is to be killed in the loop's place.
     pub(super) watchdog: Option<Watchdog>,
     pub(super) reports: Reports,
+    pub(super) samples: Samples,
     pub(super) api: Api,
+    pub(super) rules: RuleBook,
     pub(super) upkeep: Upkeep,
+    pub(super) oom_counters: OomCounters,
+    pub(super) past: Past,
+    pub(super) callbacks: Callbacks,
 }
 
 /// What other threads and timers send to the loop.
@@ -75,6 +89,8 @@ pub(super) struct Shell {
     started: Nanos,
     /// When a tick does all that it can do at the latest.
     whole_tick: Nanos,
+    /// How long the loop may hang before somebody acts in its place; `None`: for ever.
+    watchdog_patience: Option<std::time::Duration>,
     parts: Components,
 }
 
@@ -88,7 +104,12 @@ use turn;
 
 impl Shell {
     /// Complete: nothing is added later.
-    pub(super) fn new(engine: Engine, recorder: Option<Recorder>, started: Nanos, parts: Components) -> Self {
+    pub(super) fn new(
+        engine: Engine,
+        recorder: Option<Recorder>,
+        (started, watchdog_patience): (Nanos, Option<std::time::Duration>),
+        parts: Components,
+    ) -> Self {
         Self {
             engine,
             todo: VecDeque::with_capacity(WAITING),
@@ -97,6 +118,7 @@ impl Shell {
             faults: Faults::default(),
             started,
             whole_tick: Nanos(0),
+            watchdog_patience,
             parts,
         }
     }
@@ -130,6 +152,11 @@ impl Shell {
     /// before everything that followed from it.
     fn tell(&mut self, event: Event) {
         self.hear_of_the_watchdog();
+        let Components { hooks, domains, workers, oom_counters, .. } = &mut self.parts;
+        let killed = oom_counters.killed(&event, (hooks, domains, &workers.registry), clock::now());
+        if let Some(killed) = killed {
+            self.tell_this(killed);
+        }
         self.tell_this(event);
     }
 

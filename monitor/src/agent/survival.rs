@@ -84,7 +84,7 @@ fn self_test() -> Step {
         Ok(took) => (State::Done, format!("self-test: a child was killed in {} µs", took.as_micros())),
         Err(error) => (State::Failed, error.to_string()),
     };
-    Step { name: "drill".to_owned(), state, why }
+    Step { name: "self_test".to_owned(), state, why }
 }
 
 fn descriptors() -> Step {

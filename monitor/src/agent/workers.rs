@@ -1,6 +1,7 @@
 //! Who is a worker: its processes, its numbers, its memory, and how all of these are kept current. The component owns the
 //! registry and the kernel's map of workers' processes; what follows from what it tells, the engine says.
 
+mod by_rule;
 mod enrolling;
 mod fork_limit;
 mod leaving;
@@ -11,7 +12,7 @@ mod recheck;
 pub(in crate::agent) mod registry;
 mod without_pidfd;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -32,6 +33,8 @@ pub(in crate::agent) struct Workers {
     numbers: Numbers,
     /// Workers of which the kernel does not tell everything: their descendants and ends are looked for at each tick.
     looked_after: BTreeSet<WorkerId>,
+    /// Processes that are part of no worker that a rule made.
+    barred: HashSet<Pid>,
     /// The last look at all processes failed.
     look_again: bool,
     /// Whose place was looked at last (`recheck`).
@@ -57,6 +60,7 @@ impl Workers {
             map,
             numbers,
             looked_after: BTreeSet::new(),
+            barred: HashSet::new(),
             look_again: false,
             round: recheck::Round::default(),
             ended,

@@ -9,13 +9,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit;
 use crate::agent::survival::service;
-use crate::agent::{self, Role};
+use crate::agent::{self, Begin, Role};
 use crate::config::{self, ConfigFlags, Resolved};
 use crate::control::client::{Client, ClientError};
 use crate::control::listen::{Access, ListenError};
 use crate::control::listener::Listener;
 use crate::control::protocol::Op;
 use crate::recording::Recorder;
+use crate::rules::Rules;
 use crate::rules::files::Sources;
 use crate::worker::WorkerId;
 
@@ -23,7 +24,8 @@ use crate::worker::WorkerId;
 ///
 /// Without --cgroup, the agent guards the node and every cgroup with a limit around a worker. With --cgroup, it guards
 /// the named cgroups and what lies inside them, and the node only if --node is given too. It waits for a cgroup that does
-/// not exist yet. It runs in the foreground until SIGTERM or SIGINT.
+/// not exist yet. It runs in the foreground until SIGTERM or SIGINT; SIGHUP, as
+/// `monitor reload`, has it read its configuration again.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit status: 0 ended by SIGTERM or SIGINT; 1 it cannot guard what it should, or cannot listen; 2 a wrong setting."
@@ -48,32 +50,31 @@ pub(super) fn run(args: &AgentArgs) -> anyhow::Result<u8> {
             return Ok(exit::USAGE);
         }
     };
-    match Sources::of(&resolved).load() {
-        Ok(rules) if rules.any_workers() => {
-            eprintln!(
-                "monitor: this version of the agent does not act on rules: they kill nobody; `monitor rules` shows what they match"
-            );
-        }
-        Ok(_) => {}
+    let rules = match Sources::of(&resolved).load() {
+        Ok(rules) => rules,
         Err(faults) => {
             eprintln!("{faults}");
             return Ok(exit::USAGE);
         }
-    }
+    };
     // Before any thread is started.
     agent::survival::heap::bound();
     // Dropped last: then it writes what waits.
-    let _log = crate::diagnostics::start();
+    let _log = crate::diagnostics::start(resolved.config.log_format);
     for warning in &resolved.warnings {
         tracing::warn!("{warning}");
     }
     agent::survival::prepare(&resolved.config.socket);
     let runtime = agent::runtime()?;
-    runtime.block_on(guard(resolved, args.record.as_deref()))?;
+    runtime.block_on(guard((resolved, args.config.clone()), rules, args.record.as_deref()))?;
     Ok(exit::OK)
 }
 
-async fn guard(resolved: Resolved, record: Option<&Path>) -> anyhow::Result<()> {
+async fn guard(
+    (resolved, flags): (Resolved, ConfigFlags),
+    rules: Rules,
+    record: Option<&Path>,
+) -> anyhow::Result<()> {
     let config = &resolved.config;
     let recorder = record
         .map(|path| Recorder::start(path).with_context(|| format!("cannot record to {}", path.display())));
@@ -100,7 +101,7 @@ async fn guard(resolved: Resolved, record: Option<&Path>) -> anyhow::Result<()> 
             tokio::spawn(earlier.end());
         }
     };
-    agent::serve(resolved, listener, shutdown, recorder, role, ready).await?;
+    agent::serve((resolved, flags), listener, shutdown, Begin { role, rules, recorder }, ready).await?;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //! programs for a moment, so what it says of them was tried, not guessed. Signals nobody.
 
 mod cgroups;
+mod guard;
 
 use std::borrow::Cow;
 use std::fs;
@@ -117,6 +118,7 @@ fn diagnose(roots: &Roots) -> Diagnosis {
         lockdown(),
         capabilities(&roots.procfs),
     ];
+    facts.push(guard::rules(roots));
     facts.extend(roots.cgroups.iter().map(|cgroup| named(roots, cgroup)));
     let protects = facts.iter().all(|fact| !fact.essential || fact.state == State::Ok);
     let verdict = verdict(protects, &facts, &hooks);

@@ -11,7 +11,7 @@ use crate::runner::stub;
 pub(super) struct Args {
     /// The descriptor to wait on
     #[arg(long)]
-    gate: RawFd,
+    channel: RawFd,
     /// What whoever started the runner blocks and ignores
     #[arg(long)]
     signals: Inherited,
@@ -24,5 +24,5 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> u8 {
-    stub::become_command(args.gate, args.signals, args.ends_with_runner, &args.command)
+    stub::become_command(args.channel, args.signals, args.ends_with_runner, &args.command)
 }

@@ -174,6 +174,10 @@ fn print(answer: &Answer, json: bool) -> Result<(), Error> {
 /// The answer for people: the decision in the first line, then the ranking.
 fn render(answer: &Answer, domain: Option<&str>) -> String {
     let mut text = verdict(answer, domain);
+    if !answer.would_have.is_empty() {
+        let ids: Vec<String> = answer.would_have.iter().map(|victim| printable(&victim.id)).collect();
+        let _ = writeln!(text, "Were no rule in mode observe, it would kill {}.", ids.join(", "));
+    }
     if !answer.ranking.is_empty() {
         let mut table = Table::new();
         table

@@ -4,7 +4,7 @@ use super::ask::Ask;
 use crate::control::protocol::Op;
 use crate::printable::printable;
 
-/// Print the agent's numbers as OpenMetrics text, as `metrics_listen` serves them
+/// Print the agent's numbers as OpenMetrics text, as /metrics of `http_listen` serves them
 #[derive(Debug, clap::Args)]
 #[command(after_help = "With --json the text is one JSON string.\n\
     Exit status: 0 done; 1 the agent refused; 125 no agent answers.")]

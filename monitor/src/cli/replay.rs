@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args) -> u8 {
     let printed = if args.json {
         ask::print_json(&replayed.kills)
     } else {
-        ask::print(&format!("{} events\n{}", replayed.events, kills::human(&replayed.kills)))
+        ask::print(&format!("{} events\n{}", replayed.events, kills::human(&replayed.kills, true)))
     };
     for kill in &replayed.unexplained {
         ask::complain(&format_args!("kill {kill} does not come out the same from its inputs alone"));

@@ -4,6 +4,7 @@
 //! Exit status: 0 done; 1 output failed, or processes cannot be listed (`check`: a fault was found); 2 a bad setting or
 //! faulty rules.
 
+mod report;
 mod show;
 mod suggest;
 
@@ -80,6 +81,12 @@ enum RulesCommand {
         /// Which
         name: String,
     },
+    /// Sum up what rules did, or would have done in mode enforce
+    ///
+    /// Reads the journal of the agent; needs no agent. For a week in mode observe: how often a threshold was exceeded, and
+    /// whom each rule would have killed.
+    #[command(after_help = "Exit status: 0 done; 1 the journal cannot be read; 2 a bad setting.")]
+    Report(report::Args),
     /// Print a configuration for what runs here now, in mode observe
     Suggest {
         /// The proc file system
@@ -107,6 +114,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
                 Ok(exit::USAGE)
             }
         },
+        Some(RulesCommand::Report(args)) => report::run(args),
         Some(RulesCommand::Suggest { procfs, cgroupfs }) => {
             print(&suggest::suggest(&Roots { procfs: procfs.clone(), cgroupfs: cgroupfs.clone() })?)
         }

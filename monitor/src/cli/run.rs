@@ -8,6 +8,7 @@ use clap::{CommandFactory, ValueEnum};
 
 use super::{Cli, exit};
 use crate::config::{self, ConfigErrors, ConfigFlags, Resolved, SYSTEM_SOCKET};
+use crate::control::protocol::NAME_MOST;
 use crate::printable::printable;
 use crate::retry::Waits;
 use crate::runner::{self, IfNoAgent, Plan, Socket};
@@ -139,7 +140,11 @@ fn size(text: &str) -> Result<Bytes, String> {
 }
 
 fn not_empty(text: &str) -> Result<String, String> {
-    if text.is_empty() { Err("it must not be empty".into()) } else { Ok(text.to_owned()) }
+    match text.len() {
+        0 => Err("it must not be empty".into()),
+        1..=NAME_MOST => Ok(text.to_owned()),
+        length => Err(format!("it must have at most {NAME_MOST} bytes; it has {length}")),
+    }
 }
 
 pub(super) fn run(args: Args) -> u8 {
@@ -328,6 +333,7 @@ mod tests {
         assert!(planned(&["--kind", "actor", "--max-retries", "1", "true"], &[]).is_err());
         assert!(planned(&["--max-retries", "-2", "true"], &[]).is_err());
         assert!(planned(&["--owner", "", "true"], &[]).is_err());
+        assert!(planned(&["--owner", &"x".repeat(257), "true"], &[]).is_err());
         assert!(planned(&[], &[]).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The hidden subcommand that the agent starts at its own start to kill it: its drill.
+//! The hidden subcommand that the agent starts at its own start to kill it: its self-test.
 
 use crate::agent::survival;
 

@@ -5,9 +5,10 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::ask::Ask;
-use super::table::{UNKNOWN, maybe, span, table, word, yes};
+use super::table::{cut_front, maybe, span, table, word};
 use crate::control::answers::{BrakeView, Status};
 use crate::control::protocol::Op;
+use crate::engine::DomainView;
 use crate::kernel::probe::ProbeState;
 use crate::printable::printable;
 use crate::units::Nanos;
@@ -16,84 +17,169 @@ use crate::units::Nanos;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit status: 0 done; 1 the agent refused; 125 no agent answers.")]
 pub(super) struct Args {
+    /// Show kernel hooks, survival, how memory is tracked, and all counters, zeros included
+    #[arg(long, short)]
+    verbose: bool,
     #[command(flatten)]
     ask: Ask,
 }
 
 pub(super) fn run(args: &Args) -> u8 {
-    args.ask.ask(Op::Status, human)
+    args.ask.ask(Op::Status, |status: &Status| human(status, args.verbose))
 }
 
-fn human(status: &Status) -> String {
-    let mut out = format!(
-        "agent {}, pid {}, up {}\npolicy {}{}\nkills in flight: {}\n",
+fn human(status: &Status, verbose: bool) -> String {
+    let mut out = protection(status);
+    out += &format!(
+        "Agent {}, pid {}, up {}; policy {}{}\n",
         printable(&status.version),
         status.pid,
         span(status.uptime_ms),
         status.policy,
         if status.dry_run { ", dry run: decides and kills nobody" } else { "" },
-        status.kills_in_flight,
     );
-    if !status.protects {
-        let why = match (status.kills, status.dry_run) {
-            (false, _) => "killing is off (refresh_ms = 0)",
-            (true, true) => "it is a dry run",
-            (true, false) if status.domains.iter().all(|domain| domain.read_at.is_none()) => {
-                "no domain is there yet (see ERROR below)"
-            }
-            (true, false) => "it cannot kill (see SURVIVAL below)",
-        };
-        let _ = writeln!(out, "PROTECTS NOBODY: {why}");
+    out += &activity(status);
+    out += &troubles(status);
+    if let Some(table) = domains(status, verbose) {
+        let _ = write!(out, "\n{table}");
     }
-    if let Some(error) = status.journal.as_ref().and_then(|journal| journal.error.as_deref()) {
-        let _ = writeln!(out, "the journal is not written: {}", printable(error));
+    if verbose {
+        for table in [probes(status), survival(status), drops(status)].into_iter().flatten() {
+            let _ = write!(out, "\n{table}");
+        }
+        out.push('\n');
+        out.push_str(&brake(&status.brake, status.now));
+        for (name, count) in counts(&status.counters).into_iter().chain(counts(&status.faults)) {
+            let _ = writeln!(out, "{name}: {count}");
+        }
+    }
+    out
+}
+
+/// The first line: does it do what it is for?
+fn protection(status: &Status) -> String {
+    if status.protects {
+        return "Protects: over its threshold a domain is relieved.\n".to_owned();
+    }
+    let why = match (status.kills, status.dry_run) {
+        (false, _) => "killing is off (refresh_ms = 0)",
+        (true, true) => "it is a dry run",
+        (true, false) if status.domains.iter().all(|domain| domain.read_at.is_none()) => {
+            "no domain is there yet (see ERROR below)"
+        }
+        (true, false) => "it cannot kill (see SURVIVAL of monitor status -v)",
+    };
+    format!("PROTECTS NOBODY: {why}\n")
+}
+
+/// What it has to do, and what it did.
+fn activity(status: &Status) -> String {
+    let counters = &status.counters;
+    let mut out = format!("{} workers; killed {}", status.workers, counters.killed);
+    let more = [
+        ("by the kernel", counters.killed_by_kernel),
+        ("would be killed", counters.would_kill),
+        ("crashed", counters.crashed),
+        ("do not die", counters.stuck.saturating_sub(counters.died_late)),
+        ("kills in flight", status.kills_in_flight as u64),
+        ("paused", status.brake.held.len() as u64),
+    ];
+    for (what, count) in more.into_iter().filter(|(_, count)| *count > 0) {
+        let _ = write!(out, ", {count} {what}");
+    }
+    out.push('\n');
+    out
+}
+
+/// What is not as it should be, a line each.
+fn troubles(status: &Status) -> String {
+    let mut out = String::new();
+    if let Some(journal) = &status.journal {
+        if let Some(error) = &journal.error {
+            let _ = writeln!(
+                out,
+                "The journal is not written ({} lines lost): {}",
+                journal.lost,
+                printable(error)
+            );
+        } else if journal.lost > 0 {
+            let _ = writeln!(out, "The journal lost {} lines", journal.lost);
+        }
+        if journal.reopened > 0 {
+            let _ =
+                writeln!(out, "The journal was deleted or moved, and begun anew, {} times", journal.reopened);
+        }
+    }
+    if let Some(calls) = status.callbacks.as_ref().filter(|calls| calls.failed + calls.lost > 0) {
+        let why =
+            calls.error.as_ref().map_or_else(String::new, |why| format!("; the last: {}", printable(why)));
+        let _ = writeln!(
+            out,
+            "on_kill and on_approach: {} of {} failed, {} lost{why}",
+            calls.failed, calls.ran, calls.lost
+        );
     }
     if let Some(error) = &status.socket.error {
-        let _ = writeln!(out, "new callers find no agent: {}", printable(error));
+        let _ = writeln!(out, "New callers find no agent: {}", printable(error));
+    }
+    if let (false, Some(why)) = (status.brake.on, &status.brake.why) {
+        let _ = writeln!(out, "The brake is off: {}", printable(why));
     }
     for domain in &status.domains {
+        let name = printable(&domain.domain);
         if let Some(why) = &domain.uncounted {
-            let name = printable(&domain.domain);
-            let _ = writeln!(out, "{name} is only read at each refresh: {}", printable(why));
+            let _ = writeln!(out, "{name} is only read at each check interval: {}", printable(why));
         }
         if let Some(note) = &domain.note {
-            let _ = writeln!(out, "{}: {}", printable(&domain.domain), printable(note));
+            let _ = writeln!(out, "{name}: {}", printable(note));
         }
         if let Some(huge) = domain.huge_pages {
-            let name = printable(&domain.domain);
             let _ = writeln!(out, "{name}: {huge} of reserved huge pages are left out of TOTAL and USED");
         }
     }
-    out.push_str(&brake(&status.brake, status.now));
-    for table in [domains(status), probes(status), survival(status), drops(status)].into_iter().flatten() {
-        let _ = write!(out, "\n{table}");
+    let mut lost: Vec<String> = counts(&status.faults)
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    if status.counters.lost_records > 0 {
+        lost.push(format!("lost records {}", status.counters.lost_records));
     }
-    out.push('\n');
-    for (name, count) in counts(&status.counters) {
-        let _ = writeln!(out, "{name}: {count}");
-    }
-    for (name, count) in counts(&status.faults).into_iter().filter(|(_, count)| *count > 0) {
-        let _ = writeln!(out, "{name}: {count}");
+    if !lost.is_empty() {
+        let _ = writeln!(out, "Faults (docs/faults.md): {}", lost.join(", "));
     }
     out
 }
 
 /// The domains. `None`, as for each table: there are no rows.
-fn domains(status: &Status) -> Option<String> {
-    let rows = status.domains.iter().map(|domain| {
-        [
-            printable(&domain.domain),
-            maybe(domain.used),
-            maybe(domain.threshold),
-            maybe(domain.total),
-            domain.above.map_or_else(|| UNKNOWN.to_owned(), yes),
-            word(&domain.gear),
-            maybe(domain.gear_why.as_deref()),
-            maybe(domain.error.as_deref()),
-        ]
-    });
-    let header = ["DOMAIN", "USED", "THRESHOLD", "TOTAL", "ABOVE", "GEAR", "WHY", "ERROR"];
-    (!status.domains.is_empty()).then(|| table(header, rows, &["USED", "THRESHOLD", "TOTAL"]))
+fn domains(status: &Status, verbose: bool) -> Option<String> {
+    if status.domains.is_empty() {
+        return None;
+    }
+    let state = |domain: &DomainView| match (&domain.error, domain.above) {
+        (Some(error), _) => printable(error),
+        (None, Some(true)) => "OVER ITS THRESHOLD".to_owned(),
+        (None, Some(false)) => "ok".to_owned(),
+        (None, None) => "no limit".to_owned(),
+    };
+    let sizes = |domain: &DomainView| [maybe(domain.used), maybe(domain.threshold), maybe(domain.total)];
+    let right = ["USED", "THRESHOLD", "TOTAL", "WORKERS"];
+    Some(if verbose {
+        let rows = status.domains.iter().map(|domain| {
+            let [used, threshold, total] = sizes(domain);
+            let (gear, why) = (word(&domain.gear), maybe(domain.gear_why.as_deref()));
+            let (name, workers) = (printable(&domain.domain), domain.workers.to_string());
+            [name, used, threshold, total, workers, state(domain), gear, why]
+        });
+        table(["DOMAIN", "USED", "THRESHOLD", "TOTAL", "WORKERS", "STATE", "TRACKING", "WHY"], rows, &right)
+    } else {
+        let rows = status.domains.iter().map(|domain| {
+            let [used, threshold, total] = sizes(domain);
+            let (name, workers) = (cut_front(&printable(&domain.domain), 24), domain.workers.to_string());
+            [name, used, threshold, total, workers, state(domain)]
+        });
+        table(["DOMAIN", "USED", "THRESHOLD", "TOTAL", "WORKERS", "STATE"], rows, &right)
+    })
 }
 
 fn probes(status: &Status) -> Option<String> {
@@ -161,7 +247,7 @@ mod tests {
         serde_json::from_value(json!({
             "version": "0.1.0", "pid": 42, "now": 5_000_000, "uptime_ms": 61_000, "policy": "group_by_owner",
             "refresh_ms": 250, "kills": true, "dry_run": true, "protects": false,
-            "survival": [{"name": "drill", "state": "done", "why": "a child was killed in 80 us"}],
+            "survival": [{"name": "self_test", "state": "done", "why": "a child was killed in 80 us"}],
             "probes": [{"name": "memcg", "tracepoint": "a:b", "state": "attached", "counts": true}],
             "domains": [{"domain": "node", "total": 17_179_869_184_u64, "used": 1_073_741_824, "threshold": null,
                          "above": false, "estimate": null, "read_at": null, "error": null, "workers": 1, "kill": null,
@@ -180,31 +266,25 @@ mod tests {
 
     #[test]
     fn the_agent_is_shown_with_its_domains_and_probes() {
-        let shown = human(&status());
-        let (head, counters) = shown.rsplit_once("\n\n").unwrap();
-        insta::assert_snapshot!(head, @"
-        agent 0.1.0, pid 42, up 1 min 1 s
-        policy group_by_owner, dry run: decides and kills nobody
-        kills in flight: 0
+        insta::assert_snapshot!(human(&status(), false), @r"
         PROTECTS NOBODY: it is a dry run
-        the journal is not written: no space
-        new callers find no agent: /s is a symbolic link
-        node is only read at each refresh: no room
+        Agent 0.1.0, pid 42, up 1 min 1 s; policy group_by_owner, dry run: decides and kills nobody
+        1 workers; killed 3, 1 paused
+        The journal is not written (1 lines lost): no space
+        New callers find no agent: /s is a symbolic link
+        node is only read at each check interval: no room
         node: too small
         node: 1.0 GiB of reserved huge pages are left out of TOTAL and USED
-        brake on
-          holds w1 (process 7) for 4 ms
 
-        DOMAIN     USED  THRESHOLD     TOTAL  ABOVE  GEAR  WHY              ERROR
-        node    1.0 GiB          -  16.0 GiB  no     far   12 GiB are free  -
-
-        PROBE  STATE     WHY
-        memcg  attached  -
-
-        SURVIVAL  STATE  WHY
-        drill     done   a child was killed in 80 us
+        DOMAIN     USED  THRESHOLD     TOTAL  WORKERS  STATE
+        node    1.0 GiB          -  16.0 GiB        1  ok
         ");
-        assert!(counters.contains("killed: 3\n") && !counters.contains("not opened"), "{counters}");
+        let shown = human(&status(), true);
+        let (head, counters) = shown.rsplit_once("\n\n").unwrap();
+        for fact in ["12 GiB are free", "memcg  attached", "a child was killed in 80 us"] {
+            assert!(head.contains(fact), "{head}");
+        }
+        assert!(counters.contains("killed: 3\n") && counters.contains("not opened: 0\n"), "{counters}");
     }
 
     #[test]
@@ -212,9 +292,13 @@ mod tests {
         let mut status = status();
         status.dry_run = false;
         let why = "no domain is there yet";
-        assert!(human(&status).contains(&format!("PROTECTS NOBODY: {why}")), "{}", human(&status));
+        assert!(
+            human(&status, false).contains(&format!("PROTECTS NOBODY: {why}")),
+            "{}",
+            human(&status, false)
+        );
         status.domains[0].read_at = Some(Nanos(1));
-        assert!(!human(&status).contains(why), "{}", human(&status));
+        assert!(!human(&status, false).contains(why), "{}", human(&status, false));
     }
 
     #[test]

@@ -60,6 +60,23 @@ pub(super) fn between(from: Option<Nanos>, to: Option<Nanos>) -> Option<String> 
     })
 }
 
+/// At most so many characters; what is cut off at the end is `…`.
+pub(super) fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most - 1).chain(['…']).collect()
+}
+
+/// The same, cut off in front: of a path the end tells.
+pub(super) fn cut_front(text: &str, most: usize) -> String {
+    let all = text.chars().count();
+    if all <= most {
+        return text.to_owned();
+    }
+    ['…'].into_iter().chain(text.chars().skip(all + 1 - most)).collect()
+}
+
 /// A table of text without borders; `right`: the headings of columns that are aligned to the right. Ends with a newline.
 pub(super) fn table<const N: usize>(
     header: [&str; N],

@@ -10,7 +10,11 @@ use super::exit;
 use super::table::text;
 use crate::control::client::ClientError;
 use crate::control::protocol::{Op, Push};
+use crate::engine::Note;
 use crate::printable::output;
+use crate::report::line;
+use crate::units::Nanos;
+use crate::wall_clock;
 
 /// Show events as they happen
 #[derive(Debug, clap::Args)]
@@ -106,37 +110,27 @@ fn human(push: &Push) -> String {
         Push::Report { kill, .. } => format!("-  the report of kill {kill} is complete"),
         Push::Verdict(verdict) => {
             let retry = if verdict.should_retry { "retried" } else { "not retried" };
-            format!("{}  {} is killed for memory, {retry}", seconds(verdict.decided.0), verdict.worker)
+            format!("{}  {} is killed for memory, {retry}", time_of_day(verdict.decided.0), verdict.worker)
         }
     }
 }
 
-/// The time of the agent's clock, what it is, and the other keys in the agent's order.
+/// The time and the event as a sentence; one of a newer agent, which this program does not know, as it came.
 fn note_line(note: &Value) -> String {
-    let Value::Object(keys) = note else { return format!("-  {}", text(note)) };
-    let (mut time, mut what, mut rest) = (None, None, Vec::new());
-    for (key, value) in keys {
-        match key.as_str() {
-            "time" | "at" if value.is_u64() => time = value.as_u64(),
-            "note" | "event" | "kind" if what.is_none() && value.is_string() => what = Some(text(value)),
-            "text" | "message" if value.is_string() => rest.insert(0, text(value)),
-            _ => rest.push(format!("{key}={}", text(value))),
-        }
+    let at = &note["at"];
+    let times = &note["times"];
+    let at =
+        [at, &times["memory_back"], &times["dead"], &times["decision"]].into_iter().find_map(Value::as_u64);
+    let time = at.map_or_else(|| "-".to_owned(), time_of_day);
+    match serde_json::from_value::<Note>(note.clone()) {
+        Ok(note) => format!("{time}  {}", line::of(&note)),
+        Err(_) => format!("{time}  {}", text(note)),
     }
-    let time = time.map_or_else(|| "-".to_owned(), seconds);
-    format!(
-        "{time}  {}{}{}",
-        what.as_deref().unwrap_or(""),
-        if what.is_some() { "  " } else { "" },
-        rest.join(" ")
-    )
-    .trim_end()
-    .to_owned()
 }
 
-/// Seconds since boot, to the millisecond.
-fn seconds(nanos: u64) -> String {
-    format!("{}.{:03} s", nanos / 1_000_000_000, nanos / 1_000_000 % 1000)
+/// What a clock on the wall showed when the agent's clock showed this.
+fn time_of_day(nanos: u64) -> String {
+    wall_clock::of_monotonic(Nanos(nanos))
 }
 
 #[cfg(test)]
@@ -146,10 +140,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_is_a_line_with_its_time() {
-        let note = json!({"time": 1_234_567_890, "note": "crossing", "domain": "node", "used": 7});
-        assert_eq!(human(&Push::Note { note }), "1.234 s  crossing  domain=node used=7");
+    fn a_note_is_a_sentence_with_its_time() {
+        let note = json!({"note": "below", "at": 1_234_567_890, "domain": "node", "used": 1 << 30, "threshold": 2 << 30});
+        let line = human(&Push::Note { note });
+        let (time, said) = line.split_once("  ").unwrap();
+        assert_eq!(said, "node is back below its threshold: 1.0 GiB used, threshold 2.0 GiB");
+        assert!(time.ends_with('Z') && time.len() == "2026-01-01T00:00:00.000Z".len(), "{time}");
         assert_eq!(human(&Push::Note { note: json!("x\n") }), "-  x\\n");
         assert_eq!(human(&Push::Lost { notes: 2 }), "-  2 events were lost: this reader was too slow");
+    }
+
+    #[test]
+    fn an_event_that_is_not_known_is_shown_as_it_came() {
+        let line = human(&Push::Note { note: json!({"note": "weather", "of": "node"}) });
+        assert!(line.starts_with("-  ") && line.contains("weather"), "{line}");
     }
 }

@@ -1,42 +1,71 @@
 //! `monitor workers`: the registered workers.
 
 use super::ask::Ask;
-use super::table::{maybe, table, word, yes};
+use super::table::{cut, cut_front, maybe, table, word, yes};
 use crate::control::protocol::Op;
 use crate::engine::WorkerView;
 use crate::printable::printable;
+use crate::rules::Mode;
 
 /// List the registered workers
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit status: 0 done; 1 the agent refused; 125 no agent answers.")]
 pub(super) struct Args {
+    /// Show all columns: user, attempt, priority, how memory was measured
+    #[arg(long, short)]
+    verbose: bool,
     #[command(flatten)]
     ask: Ask,
 }
 
 pub(super) fn run(args: &Args) -> u8 {
-    args.ask.ask(Op::Workers, |workers: &Vec<WorkerView>| human(workers))
+    args.ask.ask(Op::Workers, |workers: &Vec<WorkerView>| human(workers, args.verbose))
 }
 
-const HEADER: [&str; 12] = [
-    "ID",
-    "KIND",
-    "RETRIABLE",
-    "OWNER",
-    "NAME",
-    "PID",
-    "UID",
-    "ATTEMPT",
-    "STATE",
-    "MEMORY",
-    "MEASURED",
-    "DOMAINS",
-];
-
-fn human(workers: &[WorkerView]) -> String {
+fn human(workers: &[WorkerView], verbose: bool) -> String {
     if workers.is_empty() {
         return "No workers are registered. Start one: monitor run -- CMD\n".to_owned();
     }
+    if verbose { details(workers) } else { overview(workers) }
+}
+
+/// What one asks first, in 80 columns: the longest cells are cut.
+fn overview(workers: &[WorkerView]) -> String {
+    let rows = workers.iter().map(|worker| {
+        let kind = if worker.retriable { worker.kind.clone() } else { format!("{}, no retry", worker.kind) };
+        let domain = worker.domains.first().map(|domain| domain.strip_prefix("cgroup:").unwrap_or(domain));
+        [
+            worker.id.to_string(),
+            cut(&maybe(worker.name.as_deref()), 15),
+            cut(&maybe(worker.owner.as_deref()), 12),
+            worker.pid.to_string(),
+            maybe(worker.memory),
+            if worker.mode == Some(Mode::Observe) { "observed".to_owned() } else { word(&worker.state) },
+            cut(&printable(&kind), 15),
+            cut_front(&maybe(domain), 12),
+        ]
+    });
+    table(["ID", "NAME", "OWNER", "PID", "MEMORY", "STATE", "KIND", "DOMAIN"], rows, &["MEMORY"])
+}
+
+fn details(workers: &[WorkerView]) -> String {
+    let header = [
+        "ID",
+        "KIND",
+        "RETRIABLE",
+        "OWNER",
+        "NAME",
+        "PID",
+        "UID",
+        "ATTEMPT",
+        "PRIORITY",
+        "STATE",
+        "MEMORY",
+        "MEASURED",
+        "DECLARED",
+        "RULE",
+        "DOMAINS",
+    ];
     let rows = workers.iter().map(|worker| {
         [
             worker.id.to_string(),
@@ -47,13 +76,24 @@ fn human(workers: &[WorkerView]) -> String {
             worker.pid.to_string(),
             worker.uid.to_string(),
             worker.attempt.to_string(),
+            worker.priority.to_string(),
             word(&worker.state),
             maybe(worker.memory),
             word(&worker.sample.and_then(|sample| sample.measured)),
+            maybe(worker.memory_declared),
+            rule(worker),
             printable(&worker.domains.join(", ")),
         ]
     });
-    table(HEADER, rows, &["MEMORY"])
+    table(header, rows, &["MEMORY"])
+}
+
+/// The rule that made it, and whether that only observes.
+fn rule(worker: &WorkerView) -> String {
+    match (&worker.rule, worker.mode) {
+        (Some(rule), Some(Mode::Observe)) => format!("{} (observe)", printable(rule)),
+        (rule, _) => maybe(rule.as_deref()),
+    }
 }
 
 #[cfg(test)]
@@ -69,14 +109,20 @@ mod tests {
              "state": "running", "started": 1, "retriable": true, "memory": 1_048_576, "uid": 0,
              "sample": {"bytes": 1_048_576, "measured": "pss", "at": 1}, "domains": ["cgroup:/a", "node"]},
             {"id": "w2", "kind": "actor", "owner": null, "name": "b", "pid": 18, "processes": [18], "attempt": 1,
-             "state": "being_killed", "started": 2, "retriable": false, "memory": null, "domains": [], "uid": 7},
+             "state": "being_killed", "started": 2, "retriable": false, "memory": null, "domains": [], "uid": 7,
+             "priority": -1, "rule": "ray:worker", "mode": "observe"},
         ]);
         let workers: Vec<WorkerView> = serde_json::from_value(answer).unwrap();
-        insta::assert_snapshot!(human(&workers), @"
-        ID  KIND   RETRIABLE  OWNER  NAME  PID  UID  ATTEMPT  STATE          MEMORY  MEASURED  DOMAINS
-        w1  task   yes        a      -     17   0    0        running       1.0 MiB  pss       cgroup:/a, node
-        w2  actor  no         -      b     18   7    1        being_killed        -  -
+        insta::assert_snapshot!(human(&workers, false), @r"
+        ID  NAME  OWNER  PID   MEMORY  STATE         KIND             DOMAIN
+        w1  -     a      17   1.0 MiB  running       task             /a
+        w2  b     -      18         -  being_killed  actor, no retry  -
         ");
-        assert_eq!(human(&[]), "No workers are registered. Start one: monitor run -- CMD\n");
+        insta::assert_snapshot!(human(&workers, true), @r"
+        ID  KIND   RETRIABLE  OWNER  NAME  PID  UID  ATTEMPT  PRIORITY  STATE          MEMORY  MEASURED  DECLARED  DOMAINS
+        w1  task   yes        a      -     17   0    0        0         running       1.0 MiB  pss       -         cgroup:/a, node
+        w2  actor  no         -      b     18   7    1        0         being_killed        -  -         -
+        ");
+        assert_eq!(human(&[], false), "No workers are registered. Start one: monitor run -- CMD\n");
     }
 }

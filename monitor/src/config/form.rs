@@ -11,7 +11,8 @@ use serde_json::Value as Json;
 
 pub(super) use self::number::{Count, Fraction, Millis, Size, SizeOrShare};
 pub(super) use self::word::{
-    Address, Cgroups, FilePath, GroupName, OneOf, PATH_MOST, Presets, SOCKET_PATH_MOST, Switch, truth,
+    Address, Cgroups, FilePath, GroupName, HostNames, OneOf, PATH_MOST, Presets, Program, SOCKET_PATH_MOST,
+    Switch, truth,
 };
 use crate::config::error::Refusal;
 use crate::config::source::Given;

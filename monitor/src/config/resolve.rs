@@ -12,7 +12,7 @@ use crate::config::flags::ConfigFlags;
 use crate::config::form::truth;
 use crate::config::setting::{RayMeaning, Setting};
 use crate::config::source::{Given, Source};
-use crate::config::table::SETTINGS;
+use crate::config::table::{SETTINGS, former};
 use crate::config::warning::{self, Warning};
 
 /// A value in effect, as `monitor config` shows it.
@@ -68,6 +68,7 @@ impl Resolved {
 
 /// A value in effect, as `monitor config` prints it and a running agent answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Shown {
     /// The setting.
     pub key: String,
@@ -104,6 +105,7 @@ pub fn resolve(
         settled.push((setting, settle(setting, candidates, &mut config, &mut errors)));
     }
     guard_something(&mut config, &mut settled, &mut errors);
+    leave_rays_switch_to_ray(&mut config, &mut settled);
     let warnings = warning::of(&config);
     let settings: Vec<Effective> = settled
         .into_iter()
@@ -143,11 +145,13 @@ fn from_file(setting: &Setting, file: Option<&ConfigFile>, entries: &[file::Entr
 
 /// The variables that are set, weakest first.
 fn from_environment(setting: &Setting, env: &dyn Fn(&str) -> Option<OsString>) -> Vec<(Source, Given)> {
-    let ours = env(setting.env).map(|text| (Source::Environment(setting.env), Given::Text(text)));
+    let former = former(setting).map(|former| former.env);
+    let names = std::iter::once(setting.env).chain(former);
+    let ours = names.filter_map(|name| env(name).map(|text| (Source::Environment(name), Given::Text(text))));
     let rays = setting.ray.iter().filter_map(|ray| {
         env(ray.name).map(|text| (Source::Environment(ray.name), ray.meaning.translate(text)))
     });
-    let mut candidates: Vec<_> = ours.into_iter().chain(rays).collect();
+    let mut candidates: Vec<_> = ours.chain(rays).collect();
     candidates.reverse();
     candidates
 }
@@ -209,6 +213,24 @@ fn guard_something(
     let refused = errors.iter().any(|e| matches!(e, ConfigError::Refused { key: "cgroups", .. }));
     if !config.node && config.cgroups.is_empty() && !refused {
         errors.push(ConfigError::NothingGuarded { from: source.clone() });
+    }
+}
+
+/// Ray's own monitor is switched off by a variable that this program understands too. With the preset `ray` it is meant for
+/// Ray alone.
+fn leave_rays_switch_to_ray(
+    config: &mut Config,
+    settled: &mut [(&'static Setting, (Source, Option<String>))],
+) {
+    const VARIABLE: &str = "RAY_memory_monitor_refresh_ms";
+    let Some((_, (source, note))) = settled.iter_mut().find(|(setting, _)| setting.key == "refresh_ms")
+    else {
+        return;
+    };
+    if config.refresh.is_none() && config.follows_raylets() && *source == Source::Environment(VARIABLE) {
+        config.refresh = Config::defaults(0, None).refresh;
+        *source = Source::Default;
+        *note = Some(format!("{VARIABLE}=0 switches off Ray's own monitor, not this agent (preset ray)"));
     }
 }
 

@@ -3,8 +3,8 @@
 //! file follow it.
 
 use crate::config::form::{
-    Absent, Address, Cgroups, Count, FilePath, Fraction, GroupName, Millis, OneOf, Or, PATH_MOST, Presets,
-    SOCKET_PATH_MOST, Size, SizeOrShare, Switch,
+    Absent, Address, Cgroups, Count, FilePath, Fraction, GroupName, HostNames, Millis, OneOf, Or, PATH_MOST,
+    Presets, Program, SOCKET_PATH_MOST, Size, SizeOrShare, Switch,
 };
 use crate::config::setting::{At, RayMeaning, RayName, Setting};
 
@@ -254,6 +254,24 @@ pub static SETTINGS: &[Setting] = &[
         field: at!(presets, Presets),
     },
     Setting {
+        key: "ray_brake",
+        flag: "ray-brake",
+        env: "MONITOR_RAY_BRAKE",
+        ray: &[],
+        doc: "With --preset ray: pause workers at the threshold also where brake is off, since a raylet takes some hundred \
+              milliseconds to kill (docs/ray.md).",
+        field: at!(ray_brake, OneOf::NEW),
+    },
+    Setting {
+        key: "ray_timeout_ms",
+        flag: "ray-timeout-ms",
+        env: "MONITOR_RAY_TIMEOUT_MS",
+        ray: &[],
+        doc: "With --preset ray: kill in a raylet's place if none of its workers died this long after it was asked, in \
+              milliseconds (docs/ray.md).",
+        field: at!(ray_timeout, Millis { min: 1, max: TEN_MINUTES }),
+    },
+    Setting {
         key: "rules_mode",
         flag: "rules-mode",
         env: "MONITOR_RULES_MODE",
@@ -280,6 +298,32 @@ pub static SETTINGS: &[Setting] = &[
         field: at!(dry_run, Switch),
     },
     Setting {
+        key: "on_kill",
+        flag: "on-kill",
+        env: "MONITOR_ON_KILL",
+        ray: &[],
+        doc: "Run this command after each kill, with the facts as JSON on its standard input and as MONITOR_ variables. No \
+              shell is used; only root may be able to change the program. It has 10 s.",
+        field: at!(on_kill, Or(NONE, Program)),
+    },
+    Setting {
+        key: "on_approach",
+        flag: "on-approach",
+        env: "MONITOR_ON_APPROACH",
+        ray: &[],
+        doc: "Run this command, in the same way, when memory use comes near the threshold (approach), at most once a minute \
+              for each domain.",
+        field: at!(on_approach, Or(NONE, Program)),
+    },
+    Setting {
+        key: "approach",
+        flag: "approach",
+        env: "MONITOR_APPROACH",
+        ray: &[],
+        doc: "on_approach: this fraction of the threshold is near.",
+        field: at!(approach, Fraction),
+    },
+    Setting {
         key: "kernel_log",
         flag: "kernel-log",
         env: "MONITOR_KERNEL_LOG",
@@ -288,13 +332,12 @@ pub static SETTINGS: &[Setting] = &[
         field: at!(kernel_log, Switch),
     },
     Setting {
-        key: "debug_delay_ms",
-        flag: "debug-delay-ms",
-        env: "MONITOR_DEBUG_DELAY_MS",
+        key: "log_format",
+        flag: "log-format",
+        env: "MONITOR_LOG_FORMAT",
         ray: &[],
-        doc: "For experiments: wait this long between a decision and its signal, in milliseconds, as if the agent got no \
-              processor.",
-        field: at!(debug_delay, Millis { min: 0, max: TEN_MINUTES }),
+        doc: "Write the agent's log as sentences for people (human), or as one JSON object a line (json).",
+        field: at!(log_format, OneOf::NEW),
     },
     Setting {
         key: "socket",
@@ -315,13 +358,31 @@ pub static SETTINGS: &[Setting] = &[
         field: at!(socket_group, Or(EVERYONE, GroupName)),
     },
     Setting {
-        key: "metrics_listen",
-        flag: "metrics-listen",
-        env: "MONITOR_METRICS_LISTEN",
+        key: "http_listen",
+        flag: "http-listen",
+        env: "MONITOR_HTTP_LISTEN",
         ray: &[],
-        doc: "Serve /metrics over HTTP at this address, or none. It has sums only; anybody who reaches the address can \
-              read them.",
-        field: at!(metrics_listen, Or(NONE, Address)),
+        doc: "Serve the live page, /metrics and /api over HTTP at this address, or none (docs/http.md). A port alone is \
+              one of 127.0.0.1. Nothing can be changed over it; anybody who reaches the address can read counts and sums.",
+        field: at!(http_listen, Or(NONE, Address)),
+    },
+    Setting {
+        key: "http_details",
+        flag: "http-details",
+        env: "MONITOR_HTTP_DETAILS",
+        ray: &[],
+        doc: "Show workers, names, owners and reports over HTTP too, to anybody who reaches the address.",
+        field: at!(http_details, Switch),
+    },
+    Setting {
+        key: "http_hosts",
+        flag: "http-host",
+        env: "MONITOR_HTTP_HOSTS",
+        ray: &[],
+        doc: "Answer HTTP requests for these host names too, besides IP addresses, localhost and this machine's own name. \
+              Others are refused, so that no page in a browser can read the agent through a name of its own. The flag \
+              may be repeated; the variable separates names by commas.",
+        field: at!(http_hosts, HostNames),
     },
     Setting {
         key: "journal",
@@ -358,8 +419,34 @@ pub static SETTINGS: &[Setting] = &[
     },
 ];
 
-/// The setting with this key.
+/// The names that a setting had before: they work as the new ones do.
+pub(super) struct Former {
+    /// In the file.
+    pub(super) key: &'static str,
+    /// The flag without its dashes.
+    pub(super) flag: &'static str,
+    /// The variable.
+    pub(super) env: &'static str,
+    /// The key that it has now.
+    now: &'static str,
+}
+
+/// Every name that was another before.
+pub(super) static FORMER: &[Former] = &[Former {
+    key: "metrics_listen",
+    flag: "metrics-listen",
+    env: "MONITOR_METRICS_LISTEN",
+    now: "http_listen",
+}];
+
+/// The names that this setting had before.
+pub(super) fn former(setting: &Setting) -> Option<&'static Former> {
+    FORMER.iter().find(|former| former.now == setting.key)
+}
+
+/// The setting with this key, or with this one before.
 #[must_use]
 pub(super) fn by_key(key: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|setting| setting.key == key)
+    let now = FORMER.iter().find(|former| former.key == key).map_or(key, |former| former.now);
+    SETTINGS.iter().find(|setting| setting.key == now)
 }

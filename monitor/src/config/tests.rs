@@ -68,6 +68,9 @@ const NOT_A_SIZE: &[(&str, &str)] = &[
         "\"9999999999999999999999999999999999999999\" is out of range",
     ),
 ];
+const NOT_A_PROGRAM: &[(&str, &str)] =
+    &[("", "it is empty"), ("mail root", "\"mail root\" is not an absolute path with arguments")];
+
 const NOT_A_WORD: &[(&str, &str)] = &[
     ("", "it is empty"),
     ("AUTO", "\"AUTO\" is not one of the allowed words"),
@@ -197,19 +200,41 @@ const ROWS: &[Row] = &[
         &[("ray", "ray"), ("ray,pytest-xdist", "ray,pytest-xdist")],
         &[("", "it is empty"), ("ray,", "it is empty"), ("rya", "\"rya\" is not a preset")],
     ),
+    ("ray_brake", &[("off", "off"), ("on", "on")], NOT_A_WORD),
+    ("ray_timeout_ms", &[("1", "1"), ("600000", "600000")], NOT_WHOLE),
+    ("ray_timeout_ms", &[], &[("0", "0 is out of range")]),
     ("rules_mode", &[("by_rule", "by_rule"), ("observe", "observe"), ("enforce", "enforce")], NOT_A_WORD),
     ("rules", &[("auto", "auto"), ("/etc/rules", "/etc/rules")], NOT_A_PATH),
     ("dry_run", SWITCH, NOT_A_SWITCH),
     ("kernel_log", SWITCH, NOT_A_SWITCH),
-    ("debug_delay_ms", &[("0", "0"), ("600000", "600000")], NOT_WHOLE),
+    ("log_format", &[("human", "human"), ("json", "json")], NOT_A_WORD),
+    ("on_kill", &[("none", "none"), ("/bin/x  -a", "/bin/x -a")], NOT_A_PROGRAM),
+    ("on_approach", &[("/bin/x", "/bin/x")], NOT_A_PROGRAM),
+    ("approach", &[("0.9", "0.9"), ("0.5", "0.5")], &[("1.5", "1.5 is out of range")]),
     ("socket", &[("/run/m.sock", "/run/m.sock"), ("m.sock", "m.sock")], NOT_A_PATH),
     (
-        "metrics_listen",
-        &[("none", "none"), ("127.0.0.1:9464", "127.0.0.1:9464"), ("[::1]:0", "[::1]:0")],
+        "http_listen",
+        &[
+            ("none", "none"),
+            ("127.0.0.1:9464", "127.0.0.1:9464"),
+            ("[::1]:0", "[::1]:0"),
+            ("9464", "127.0.0.1:9464"),
+        ],
         &[
             ("", "it is empty"),
-            ("9464", "\"9464\" is not an address with a port"),
+            ("65536", "\"65536\" is not an address with a port"),
             ("host:1", "is not an address"),
+        ],
+    ),
+    ("http_details", SWITCH, NOT_A_SWITCH),
+    (
+        "http_hosts",
+        &[("node1", "node1"), ("A.example.org,b", "a.example.org,b")],
+        &[
+            ("", "it is empty"),
+            ("a,", "it is empty"),
+            ("a b", "\"a b\" is not a host name"),
+            ("a:1", "is not a"),
         ],
     ),
     (
@@ -264,7 +289,7 @@ fn every_setting_is_in_the_table_above_and_named_by_one_rule() {
         assert_eq!(setting.env, format!("MONITOR_{}", key.to_uppercase()));
         // A flag that may be repeated names one of them (docs/behavior.md#interfaces).
         let flag = match key {
-            "cgroups" | "presets" => key.trim_end_matches('s').to_owned(),
+            "cgroups" | "presets" | "http_hosts" => key.trim_end_matches('s').replace('_', "-"),
             key => key.replace('_', "-"),
         };
         assert_eq!(setting.flag, flag);
@@ -342,6 +367,21 @@ fn a_variable_that_is_set_to_nothing_is_not_set() {
     let variables = [("MONITOR_REFRESH_MS", ""), ("RAY_memory_monitor_refresh_ms", "7")];
     let resolved = resolve_with(&ConfigFlags::default(), &variables, None).unwrap();
     assert_eq!(effective(&resolved, "refresh_ms").text, "7", "the weaker one counts");
+}
+
+#[test]
+fn former_names_of_a_setting_work_and_the_new_one_counts() {
+    let address = |resolved: Resolved| resolved.config.http_listen.map(|address| address.port());
+    let resolved = from_variable("MONITOR_METRICS_LISTEN", "127.0.0.1:1").unwrap();
+    assert_eq!(effective(&resolved, "http_listen").source, Source::Environment("MONITOR_METRICS_LISTEN"));
+    assert_eq!(address(resolved), Some(1));
+    let both = [("MONITOR_METRICS_LISTEN", "127.0.0.1:1"), ("MONITOR_HTTP_LISTEN", "127.0.0.1:2")];
+    assert_eq!(address(resolve_with(&ConfigFlags::default(), &both, None).unwrap()), Some(2));
+    let of_file = |text| resolve_with(&ConfigFlags::default(), &[], Some(&file(text)));
+    assert_eq!(address(of_file("metrics_listen = \"127.0.0.1:3\"").unwrap()), Some(3));
+    assert_eq!(address(of_file("http_listen = 4").unwrap()), Some(4));
+    let twice = of_file("metrics_listen = \"127.0.0.1:3\"\nhttp_listen = 4").unwrap_err().to_string();
+    assert!(twice.contains("http_listen is given twice"), "{twice}");
 }
 
 #[test]

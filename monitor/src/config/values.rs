@@ -85,6 +85,16 @@ choice! {
 }
 
 choice! {
+    /// How the agent writes its log.
+    LogForm {
+        /// Sentences.
+        Human = "human",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+choice! {
     /// Where usage deltas come from.
     ProbeChoice {
         /// `rss_stat` if this kernel has it, else `memcg`, else `poll`; with the brake `memcg` first.

@@ -1,8 +1,10 @@
 //! What is allowed and hardly meant: a threshold that nothing is over, a variable that no program reads. Pure; whoever
 //! loads a configuration says it.
 
+use std::net::SocketAddr;
+
 use super::Config;
-use super::table::SETTINGS;
+use super::table::{FORMER, SETTINGS};
 use super::values::FILE_ENV;
 use crate::units::Bytes;
 
@@ -26,6 +28,15 @@ pub enum Warning {
     NeverOver {
         /// The setting with its value.
         setting: &'static str,
+    },
+    /// Everybody who reaches the node can read what is private on its socket.
+    #[error(
+        "http_details = true with http_listen = \"{address}\": everybody who reaches this address can read what every \
+         user's workers are called and hold"
+    )]
+    DetailsForAll {
+        /// Where it listens.
+        address: SocketAddr,
     },
     /// A variable that begins as ours do, and is none.
     #[error("environment {name}: no such variable{}", did_you_mean(*.suggestion))]
@@ -51,21 +62,29 @@ impl Warning {
 
 /// What the values of a configuration are worth warning of.
 pub(super) fn of(config: &Config) -> Vec<Warning> {
+    let open = config.http_listen.filter(|address| config.http_details && !address.ip().is_loopback());
+    let mut warnings: Vec<Warning> =
+        open.map(|address| Warning::DetailsForAll { address }).into_iter().collect();
     // With killing off nobody is killed anyway.
-    if config.refresh.is_none() {
-        return Vec::new();
+    if config.refresh.is_some() {
+        warnings.extend(never_over(config));
     }
+    warnings
+}
+
+fn never_over(config: &Config) -> impl Iterator<Item = Warning> + use<> {
     let whole = [
         (config.usage_threshold >= 1.0, "usage_threshold = 1"),
         (config.min_memory_free == Some(Bytes(0)), "min_memory_free = 0"),
     ];
     let whole = whole.into_iter().filter(|(is, _)| *is);
-    whole.map(|(_, setting)| Warning::NeverOver { setting }).collect()
+    whole.map(|(_, setting)| Warning::NeverOver { setting })
 }
 
 /// The variables among `names` that begin as ours do and are none.
 pub(super) fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<Warning> {
-    let known = || SETTINGS.iter().map(|setting| setting.env).chain(OTHERS);
+    let former = || FORMER.iter().map(|former| former.env);
+    let known = || SETTINGS.iter().map(|setting| setting.env).chain(former()).chain(OTHERS);
     let mut unknown: Vec<Warning> = names
         .filter(|name| !known().any(|known| known == name))
         .filter_map(|name| {
@@ -144,5 +163,15 @@ mod tests {
         assert_eq!(of(&config).len(), 2);
         config.refresh = None;
         assert_eq!(of(&config), []);
+    }
+
+    #[test]
+    fn details_for_everybody_who_reaches_the_node_are_worth_a_line() {
+        let mut config = Config { http_details: true, ..Config::defaults(0, None) };
+        assert_eq!(of(&config), []);
+        config.http_listen = Some("127.0.0.1:1".parse().unwrap());
+        assert_eq!(of(&config), []);
+        config.http_listen = Some("0.0.0.0:1".parse().unwrap());
+        assert!(of(&config)[0].to_string().contains("every user's workers"), "{:?}", of(&config));
     }
 }

@@ -78,13 +78,20 @@ impl Books {
 /// nothing else meanwhile. `explain` ranks them all.
 pub(super) fn weight(op: &Op) -> u32 {
     match op {
-        Op::Unregister { .. } | Op::SetIdle { .. } | Op::GiveWay => 1,
-        Op::Status | Op::Config | Op::Metrics | Op::Watch => 2,
+        Op::Unregister { .. } | Op::SetIdle { .. } | Op::RayDetach { .. } | Op::GiveWay => 1,
+        Op::Status | Op::Config | Op::Metrics | Op::Watch | Op::RayStatus => 2,
         // Looks for the process's descendants in all of /proc.
         Op::Register(_) => 5,
-        Op::Workers | Op::Kills | Op::Report { .. } => 10,
-        Op::Explain { .. } => 50,
+        Op::Workers | Op::Kills | Op::Report { .. } | Op::Why(_) | Op::Reload => 10,
+        Op::Explain { .. } | Op::Samples { .. } => 50,
     }
+}
+
+/// What the length of a line adds to that: a long one takes the longer to be read, call or not.
+pub(super) fn weight_of_bytes(length: usize) -> u32 {
+    /// Some microseconds to parse; calls as clients make them are shorter.
+    const BYTES: usize = 2048;
+    u32::try_from(length / BYTES).unwrap_or(u32::MAX)
 }
 
 /// Lets connections and calls in, or says why not.

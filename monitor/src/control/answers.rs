@@ -4,15 +4,18 @@
 use serde::{Deserialize, Serialize};
 
 use super::listener::ListenerView;
-use crate::engine::{Counters, DomainView, HeldView};
+use crate::engine::{Counters, DomainView, HeldView, KillId};
 use crate::journal::JournalView;
 use crate::kernel::drops::CpuDrops;
 use crate::kernel::probe::Probe;
 use crate::policy::PolicyName;
+use crate::retry::KilledBy;
 use crate::units::{Nanos, Pid};
+use crate::worker::WorkerId;
 
 /// The answer to `status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Status {
     /// The agent's version.
     pub version: String,
@@ -61,10 +64,66 @@ pub struct Status {
     pub journal: Option<JournalView>,
     /// The control socket.
     pub socket: ListenerView,
+    /// `on_kill` and `on_approach`; null: neither is set.
+    #[serde(default)]
+    pub callbacks: Option<CallbacksView>,
+}
+
+/// `on_kill` and `on_approach` in `status`, counted since the agent started.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CallbacksView {
+    /// Commands that were run.
+    pub ran: u64,
+    /// Of them those that failed, by their own exit or because they could not be run or took too long.
+    pub failed: u64,
+    /// Of them those that took too long.
+    pub timed_out: u64,
+    /// Calls that never came to it.
+    pub lost: u64,
+    /// Why the last one failed; null: it did not.
+    pub error: Option<String>,
+    /// The last call was lost, and that was said.
+    #[serde(skip)]
+    pub losing: bool,
+}
+
+/// The answer to `why`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Why {
+    /// The process that was registered; null: not known.
+    pub pid: Option<Pid>,
+    /// The worker; null: not known.
+    pub worker: Option<WorkerId>,
+    /// Its name.
+    pub name: Option<String>,
+    /// Whose kill for memory it was; null: none is known.
+    pub killed_by: Option<KilledBy>,
+    /// The kill's number.
+    pub kill: Option<KillId>,
+    /// When, by the wall clock (RFC 3339).
+    pub at: Option<String>,
+    /// Where memory ran out.
+    pub domain: Option<String>,
+    /// Why, for people.
+    pub reason: String,
+    /// What to do.
+    pub advice: Vec<String>,
+}
+
+/// The answer to `reload`: the settings that differ from those in force.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// They are in force now.
+    pub applied: Vec<String>,
+    /// They will be when the agent is started again.
+    pub needs_restart: Vec<String>,
+    /// How many are as before.
+    pub unchanged: usize,
 }
 
 /// The brake in `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BrakeView {
     /// As configured: `on` or `off`.
     pub mode: String,
@@ -81,6 +140,7 @@ pub struct BrakeView {
 
 /// The processes of workers in `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProcessesView {
     /// Those with a descriptor.
     pub with_pidfd: usize,
@@ -96,6 +156,7 @@ pub struct ProcessesView {
 /// What went wrong around a decision and did not stop it, counted since the agent started (docs/faults.md). What goes
 /// wrong with a decision itself the engine counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Faults {
     /// Readings of a domain that took longer than 100 ms. Meanwhile nothing else is done.
     pub slow_readings: u64,
@@ -134,6 +195,7 @@ impl Faults {
 
 /// What came of a step towards survival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StepState {
     /// As it should be.
@@ -146,8 +208,9 @@ pub enum StepState {
 
 /// A step and what came of it: a row of `survival` in `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Step {
-    /// `drill`, `descriptors`, `oom_score_adj`, `priority`, `memory_lock` or `real_time`.
+    /// `self_test`, `descriptors`, `oom_score_adj`, `priority`, `memory_lock` or `real_time`.
     pub name: String,
     /// What came of it.
     pub state: StepState,

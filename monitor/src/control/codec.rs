@@ -140,22 +140,32 @@ pub fn parse_call(line: &[u8]) -> Result<Call, Reply> {
             "a call is a JSON object on a line of its own, as {\"v\":1,\"seq\":1,\"op\":\"status\"}";
         return Err(malformed(0, None, message.into()));
     }
-    let envelope = serde_json::from_slice::<Envelope>(line).unwrap_or(Envelope { v: None, seq: None });
-    let seq = envelope.seq.as_ref().and_then(Value::as_u64).unwrap_or(0);
-    if let Some(Value::Number(v)) = &envelope.v
-        && v.as_u64() != Some(u64::from(VERSION))
-    {
-        let message = format!("the call is of protocol version {v}, this agent speaks version {VERSION}");
-        return Err(malformed(seq, Some("v".into()), message));
-    }
     let mut json = serde_json::Deserializer::from_slice(line);
-    let call = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
-        let message = error.inner().to_string();
-        malformed(seq, field_at_fault(&path, &message), message)
-    })?;
-    json.end().map_err(|error| malformed(seq, None, error.to_string()))?;
-    Ok(call)
+    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let (path, message) = (error.path().to_string(), error.inner().to_string());
+        (field_at_fault(&path, &message), message)
+    });
+    let parsed: Result<Call, _> =
+        parsed.and_then(|call| json.end().map(|()| call).map_err(|error| (None, error.to_string())));
+    let another = |v: &dyn std::fmt::Display| {
+        format!("the call is of protocol version {v}, this agent speaks version {VERSION}")
+    };
+    match parsed {
+        Ok(call) if call.v == VERSION => Ok(call),
+        Ok(Call { v, seq, .. }) => Err(malformed(seq, Some("v".into()), another(&v))),
+        // Only what is refused is looked at twice: the answer names the call by its number, if it has one.
+        Err((field, message)) => {
+            let envelope =
+                serde_json::from_slice::<Envelope>(line).unwrap_or(Envelope { v: None, seq: None });
+            let seq = envelope.seq.as_ref().and_then(Value::as_u64).unwrap_or(0);
+            match &envelope.v {
+                Some(Value::Number(v)) if v.as_u64() != Some(u64::from(VERSION)) => {
+                    Err(malformed(seq, Some("v".into()), another(v)))
+                }
+                _ => Err(malformed(seq, field, message)),
+            }
+        }
+    }
 }
 
 /// The path of the field at fault. serde places a missing, unknown or repeated key at its parent; its name is in the

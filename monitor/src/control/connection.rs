@@ -14,11 +14,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::codec::Decoder;
 
-use super::admission::{Ticket, weight};
+use super::admission::{Ticket, weight, weight_of_bytes};
 use super::codec::{Frame, LineCodec, encode_line, parse_call, refuse};
 use super::limits::Limits;
 use super::protocol::{Call, MAX_LINE, Op, Push, Refusal, RefusalCode, Reply, ReplyResult};
 use super::request::{Peer, Request, Requests};
+
+/// How many lines in a row may be no calls before the connection is closed: who makes a mistake may try again.
+const MALFORMED_MOST: u32 = 8;
 
 /// How much is read at once.
 const CHUNK: usize = 4096;
@@ -50,6 +53,8 @@ pub(super) enum Ended {
     TooMuch,
     #[error("its place was needed: its user has the most connections, and this was the most idle of them")]
     GaveWay,
+    #[error("{MALFORMED_MOST} lines in a row were no calls")]
+    Malformed,
     #[error("no call came for {0:?}")]
     Idle(Duration),
     #[error("the agent's loop is gone")]
@@ -74,6 +79,8 @@ pub(super) struct Connection {
     /// When the unfinished line in the buffer began.
     line_since: Option<Instant>,
     last_call: Instant,
+    /// Lines since the last call that were none.
+    malformed: u32,
 }
 
 impl Connection {
@@ -100,6 +107,7 @@ impl Connection {
             keeps: false,
             line_since: None,
             last_call: Instant::now(),
+            malformed: 0,
         }
     }
 
@@ -177,15 +185,16 @@ impl Connection {
 
     async fn take(&mut self, frame: Frame) -> Result<(), Ended> {
         self.last_call = Instant::now();
-        let call = match frame {
-            Frame::Line(line) => parse_call(&line),
+        let (call, length) = match frame {
+            Frame::Line(line) => (parse_call(&line), line.len()),
             Frame::TooLong => {
                 let message =
                     format!("the line is longer than {MAX_LINE} bytes: skipped up to the next newline");
-                Err(refuse(0, RefusalCode::Malformed, None, message))
+                (Err(refuse(0, RefusalCode::Malformed, None, message)), MAX_LINE)
             }
         };
-        let weight = call.as_ref().map_or(1, |call| weight(&call.op));
+        self.malformed = if call.is_ok() { 0 } else { self.malformed + 1 };
+        let weight = call.as_ref().map_or(1, |call| weight(&call.op)) + weight_of_bytes(length);
         if let Err(wait) = self.ticket.call(std::time::Instant::now(), weight) {
             let seq = call.map_or_else(|reply| reply.seq, |call| call.seq);
             let message = format!(
@@ -202,6 +211,11 @@ impl Connection {
             Err(reply) => Answer::No(reply),
         };
         self.send(&reply).await?;
+        if self.malformed >= MALFORMED_MOST {
+            let message = format!("{}: the connection is closed", Ended::Malformed);
+            self.send(&refuse(0, RefusalCode::Malformed, None, message)).await?;
+            return Err(Ended::Malformed);
+        }
         self.last_call = Instant::now();
         while let Ok(push) = self.pushes.try_recv() {
             self.send(&push).await?;

@@ -14,6 +14,7 @@ use super::listen::{Access, ListenError, SocketFile, bind, replace};
 
 /// The socket in `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListenerView {
     /// Its file.
     pub path: PathBuf,

@@ -17,11 +17,15 @@ pub const VERSION: u32 = 1;
 /// The longest line of a client, newline included.
 pub const MAX_LINE: usize = 64 * 1024;
 
+/// The longest name and owner of a worker, in bytes.
+pub const NAME_MOST: usize = 256;
+
 /// The longest line of the agent that a client accepts, newline included: ten thousand workers fit.
 pub const MAX_REPLY: usize = 64 * 1024 * 1024;
 
 /// A line from a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Call {
     /// [`VERSION`].
@@ -35,6 +39,7 @@ pub struct Call {
 
 /// What a client can ask for. On the wire `{"op": {"register": {...}}}` or `{"op": "status"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Op {
     /// Make a process, with all its descendants, a worker. Answer: [`Registered`].
@@ -72,15 +77,46 @@ pub enum Op {
         /// Its number.
         kill: u64,
     },
+    /// What domains and the largest workers held in the last ten minutes. Answer: a `Series`.
+    Samples {
+        /// Around this kill only; none: all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kill: Option<u64>,
+    },
+    /// Why a process or worker is gone, as far as its user may know. Answer: a [`Why`](super::answers::Why).
+    Why(Asked),
+    /// Read configuration again. For root and the agent's own user. Answer: a [`Reloaded`](super::answers::Reloaded).
+    Reload,
     /// Push everything that happens to this connection. Answer: `null`.
     Watch,
+    /// The raylets of this machine. Answer: a list of `RayletView`, or null if the agent does not look for them.
+    RayStatus,
+    /// Raylets read the kernel's own files again. For root. Answer: `null`.
+    RayDetach {
+        /// Which; none: all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pid: Option<Pid>,
+    },
     /// Another agent is ready to listen in this one's place: end. For root and the agent's own user, and for an agent that
     /// lives inside a `monitor run` only. Answer: `null`.
     GiveWay,
 }
 
+/// Of whom `why` asks: one of the three.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Asked {
+    /// A registered process, dead or alive.
+    Pid(Pid),
+    /// A worker.
+    Worker(WorkerId),
+    /// A kill.
+    Kill(u64),
+}
+
 /// What a launcher says of a worker (docs/behavior.md#words).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Register {
     /// The process, in the agent's pid namespace. It must belong to the caller's uid, or the caller be root.
@@ -129,6 +165,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 /// `"task"` or `"actor"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum KindName {
     /// Runs to its end.
@@ -139,6 +176,7 @@ pub enum KindName {
 
 /// The answer to `register`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Registered {
     /// Its id from now on.
     pub worker: WorkerId,
@@ -152,6 +190,7 @@ pub struct Registered {
 
 /// A line from the agent that answers a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Reply {
     /// The call's; 0 if the line could not be read that far.
     pub seq: u64,
@@ -162,6 +201,7 @@ pub struct Reply {
 
 /// `{"ok": ...}` or `{"error": {...}}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ReplyResult {
     /// The answer, as the operation says.
@@ -172,6 +212,7 @@ pub enum ReplyResult {
 
 /// Why a call was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[error("{message}")]
 pub struct Refusal {
     /// For programs.
@@ -193,6 +234,7 @@ impl Refusal {
 
 /// The kinds of refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalCode {
     /// The line is not a call: not JSON, not UTF-8, too long, another version, unknown key or operation.
@@ -215,6 +257,7 @@ pub enum RefusalCode {
 
 /// A line from the agent that answers no call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "push", rename_all = "snake_case")]
 pub enum Push {
     /// A worker that this connection registered was chosen and is being killed.

@@ -16,6 +16,9 @@ pub struct Peer {
     pub pushes: mpsc::Sender<Push>,
 }
 
+/// Where the answer to a call goes, as JSON.
+pub type Reply = oneshot::Sender<Result<Box<RawValue>, Refusal>>;
+
 /// What reaches the agent's loop from the socket.
 #[derive(Debug)]
 pub enum Request {
@@ -25,8 +28,8 @@ pub enum Request {
         peer: Peer,
         /// What it asks for; its form is checked, its meaning is not.
         op: Op,
-        /// The answer, as JSON.
-        reply: oneshot::Sender<Result<Box<RawValue>, Refusal>>,
+        /// The answer.
+        reply: Reply,
     },
     /// The connection is closed: nothing can be pushed to it any more. Its workers stay registered.
     Closed {

@@ -3,12 +3,16 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
 use super::older;
 use crate::trusted_file;
+
+/// What a disk must have free that was full, in bytes: a few reports.
+const ROOM: u64 = 64 << 10;
 
 /// Why a line was not written.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +80,20 @@ impl Output {
                 Err(WriteError::Io { step: "write to", path: self.path.clone(), source })
             }
         }
+    }
+
+    /// Whether the path still leads to this file. What cannot be told counts as yes.
+    pub(super) fn is_there(&self) -> bool {
+        match (fs::metadata(&self.path), self.file.metadata()) {
+            (Ok(found), Ok(own)) => (found.dev(), found.ino()) == (own.dev(), own.ino()),
+            (Err(error), _) => error.kind() != io::ErrorKind::NotFound,
+            (Ok(_), Err(_)) => true,
+        }
+    }
+
+    /// Whether the file system has room for some lines, as far as it says.
+    pub(super) fn has_room(&self) -> bool {
+        rustix::fs::fstatvfs(&self.file).map_or(true, |disk| disk.f_bavail * disk.f_frsize >= ROOM)
     }
 
     fn rotate(&mut self) -> Result<(), WriteError> {

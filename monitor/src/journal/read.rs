@@ -1,7 +1,7 @@
 //! Reads a journal back: all its whole lines, the older file's first. A line that is not one is skipped and named;
 //! the last one may be torn by a crash, or be written just now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,9 @@ use serde::Deserialize;
 use super::{Decided, Entry, Line, VERSION, older};
 use crate::engine::{KillId, KillRecord};
 use crate::report::Report;
+use crate::series::Series;
+use crate::units::Pid;
+use crate::wall_clock;
 use crate::worker::WorkerId;
 
 /// The most that is read of a file: four times what a journal has by default, and an end for what has none.
@@ -47,6 +50,8 @@ pub struct Past {
     pub killed: Option<Box<KillRecord>>,
     /// Its report.
     pub report: Option<Box<Report>>,
+    /// What was used over time around it.
+    pub chart: Option<Box<Series>>,
 }
 
 impl Past {
@@ -78,7 +83,7 @@ impl Past {
 pub fn read(path: &Path) -> Result<(BTreeMap<KillId, Past>, Vec<Skipped>), JournalError> {
     let mut kills: BTreeMap<KillId, Past> = BTreeMap::new();
     let mut skipped = Vec::new();
-    each(path, |file, number, line| match parse(line) {
+    each(path, |file, number, line| match parse(line).map(dated) {
         Ok(Entry::Decision(decided)) => {
             let past = Past { decision: Some(decided), ..Past::default() };
             if let Some(kill) = past.decision.as_ref().map(|decided| decided.decision.kill) {
@@ -93,11 +98,138 @@ pub fn read(path: &Path) -> Result<(BTreeMap<KillId, Past>, Vec<Skipped>), Journ
             let id = report.kill.id;
             kills.entry(id).or_default().report = Some(report);
         }
-        Ok(Entry::Continued(_) | Entry::Workers(_)) => {}
+        Ok(Entry::Chart(chart)) => {
+            if let Some(id) = chart.kill {
+                kills.entry(id).or_default().chart = Some(chart);
+            }
+        }
+        Ok(Entry::Continued(_) | Entry::Workers(_) | Entry::Lost(_)) => {}
         Err(why) => skipped.push(Skipped { path: file.to_owned(), number, why }),
     })?;
     Ok((kills, skipped))
 }
+
+/// Which kill is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// The one with this number.
+    Kill(KillId),
+    /// The last one of a worker whose registered process had this number.
+    Pid(Pid),
+    /// The last one of this worker.
+    Worker(WorkerId),
+}
+
+impl Wanted {
+    /// Whether a record is of it. Of a dry run nobody died.
+    #[must_use]
+    pub fn is(self, record: &KillRecord, may_see: impl Fn(Option<u32>) -> bool) -> bool {
+        let mut victims = record.victims.iter().filter(|victim| may_see(victim.uid));
+        match self {
+            Self::Kill(kill) => record.id == kill,
+            Self::Pid(pid) => !record.dry_run && victims.any(|victim| victim.pid == pid),
+            Self::Worker(worker) => !record.dry_run && victims.any(|victim| victim.worker == worker),
+        }
+    }
+
+    /// What a line about it has in it: only those are parsed.
+    fn needles(self) -> [String; 2] {
+        match self {
+            Self::Kill(KillId(kill)) => [format!("\"id\":{kill},"), format!("\"kill\":{kill},")],
+            Self::Pid(Pid(pid)) => [format!("\"pid\":{pid},"), format!("\"pid\":{pid}}}")],
+            Self::Worker(worker) => [format!("\"{worker}\""), format!("\"{worker}\"")],
+        }
+    }
+}
+
+/// All that the journal at `path` knows of one kill; `None`: it has none. The last is taken, of those that `may_see` lets
+/// through by their victims' users.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn find(
+    path: &Path,
+    wanted: Wanted,
+    may_see: &dyn Fn(Option<u32>) -> bool,
+) -> Result<Option<Past>, JournalError> {
+    let kill = match wanted {
+        Wanted::Kill(kill) => kill,
+        Wanted::Pid(_) | Wanted::Worker(_) => {
+            let mut last = None;
+            each_about(path, wanted, |entry| {
+                let record = match &entry {
+                    Entry::Killed(record) => record,
+                    Entry::Report(report) => &report.kill,
+                    Entry::Decision(_)
+                    | Entry::Continued(_)
+                    | Entry::Workers(_)
+                    | Entry::Chart(_)
+                    | Entry::Lost(_) => return,
+                };
+                if wanted.is(record, may_see) {
+                    last = Some(record.id);
+                }
+            })?;
+            let Some(kill) = last else { return Ok(None) };
+            kill
+        }
+    };
+    let mut past: Option<Past> = None;
+    each_about(path, Wanted::Kill(kill), |entry| match entry {
+        Entry::Decision(decided) if decided.decision.kill == kill => {
+            past = Some(Past { decision: Some(decided), ..Past::default() });
+        }
+        Entry::Killed(record) if record.id == kill => {
+            past.get_or_insert_default().killed = Some(record);
+        }
+        Entry::Report(report) if report.kill.id == kill => {
+            past.get_or_insert_default().report = Some(report);
+        }
+        Entry::Chart(chart) if chart.kill == Some(kill) => {
+            past.get_or_insert_default().chart = Some(chart);
+        }
+        Entry::Decision(_)
+        | Entry::Chart(_)
+        | Entry::Killed(_)
+        | Entry::Report(_)
+        | Entry::Continued(_)
+        | Entry::Workers(_)
+        | Entry::Lost(_) => {}
+    })?;
+    Ok(past)
+}
+
+fn each_about(path: &Path, wanted: Wanted, mut see: impl FnMut(Entry)) -> Result<(), JournalError> {
+    let [one, other] = wanted.needles();
+    each(path, |_, _, line| {
+        let about = std::str::from_utf8(line).is_ok_and(|text| text.contains(&one) || text.contains(&other));
+        if let (true, Ok(line)) = (about, parse(line)) {
+            see(dated(line));
+        }
+    })
+}
+
+/// The last kills that the journal at `path` knows, the newest last.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn last_kills(path: &Path, most: usize) -> Result<VecDeque<KillRecord>, JournalError> {
+    let mut kills: VecDeque<KillRecord> = VecDeque::new();
+    each(path, |_, _, line| {
+        let about = line.windows(KILLED.len()).take(HEAD).any(|window| window == KILLED);
+        if let (true, Ok(Entry::Killed(record))) = (about, parse(line).map(dated)) {
+            if kills.len() == most {
+                kills.pop_front();
+            }
+            kills.push_back(*record);
+        }
+    })?;
+    Ok(kills)
+}
+
+/// What the end of a kill begins with, and how far from its line's begin that is at most.
+const KILLED: &[u8] = b"\"killed\":{";
+const HEAD: usize = 64;
 
 /// The largest numbers in a journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,7 +307,7 @@ fn numbers(line: &[u8]) -> Option<Last> {
     Some(Last { kill, worker, users })
 }
 
-fn parse(line: &[u8]) -> Result<Entry, String> {
+fn parse(line: &[u8]) -> Result<Line, String> {
     #[derive(Deserialize)]
     struct Version {
         v: u32,
@@ -187,12 +319,31 @@ fn parse(line: &[u8]) -> Result<Entry, String> {
     if v != VERSION {
         return Err(format!("version {v}; this program knows version {VERSION}"));
     }
-    let line: Line = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    Ok(line.entry)
+    serde_json::from_slice(text).map_err(|error| error.to_string())
+}
+
+/// What a line says. What older agents wrote of a kill has no time by the wall clock: that of the line is a moment later.
+fn dated(line: Line) -> Entry {
+    let at = || Some(wall_clock::of_millis(line.wall_ms));
+    match line.entry {
+        Entry::Killed(mut record) => {
+            record.at = record.at.take().or_else(at);
+            Entry::Killed(record)
+        }
+        Entry::Report(mut report) => {
+            report.kill.at = report.kill.at.take().or_else(at);
+            Entry::Report(report)
+        }
+        other @ (Entry::Decision(_)
+        | Entry::Continued(_)
+        | Entry::Workers(_)
+        | Entry::Chart(_)
+        | Entry::Lost(_)) => other,
+    }
 }
 
 /// Calls `see` with each line, its newline included, of the older file, if there is one, and of the file.
-fn each(path: &Path, mut see: impl FnMut(&Path, usize, &[u8])) -> Result<(), JournalError> {
+pub(super) fn each(path: &Path, mut see: impl FnMut(&Path, usize, &[u8])) -> Result<(), JournalError> {
     let before = older(path);
     let mut found = false;
     for file in [before.as_path(), path] {

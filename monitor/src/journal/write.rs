@@ -2,7 +2,7 @@
 //! full one delays a kill. What cannot be written is counted, and said when that begins and when it ends.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,17 +14,22 @@ use super::file::{Output, WriteError};
 use super::{Decided, Entry, Line, VERSION};
 use crate::engine::{Decision, KillRecord, Release};
 use crate::report::Report;
+use crate::series::Series;
 use crate::units::Bytes;
 use crate::worker::WorkerId;
 
 /// Entries that wait for the disk. Each may hold all candidates of a node.
 const WAITING: usize = 64;
 
+/// How often it is looked whether the file is there, and whether one that failed can be written again.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// How long the end of the agent waits for the disk.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// The journal in `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JournalView {
     /// The file.
     pub path: PathBuf,
@@ -34,6 +39,9 @@ pub struct JournalView {
     pub lost: u64,
     /// Why the last line was lost; null: it was written.
     pub error: Option<String>,
+    /// How often the file was made anew, because it had been deleted or moved.
+    #[serde(default)]
+    pub reopened: u64,
 }
 
 /// What is to be written.
@@ -42,8 +50,10 @@ enum Order {
     Decision(Arc<Decision>),
     Killed(Box<KillRecord>),
     Report(Box<Report>),
+    Chart(Box<Series>),
     Continued(Vec<Release>),
     Workers(WorkerId),
+    Lost(u64),
 }
 
 /// The agent's end of the thread. Dropping it waits a while for what is under way.
@@ -67,8 +77,14 @@ impl Writer {
     pub(super) fn start_at(path: &Path, max: Bytes, wall: fn() -> SystemTime) -> io::Result<Self> {
         let (queue, orders) = sync_channel(WAITING);
         let view = Arc::new(Mutex::new(JournalView { path: path.to_owned(), ..JournalView::default() }));
-        let scribe =
-            Scribe { path: path.to_owned(), max: max.0, wall, output: None, view: Arc::clone(&view) };
+        let scribe = Scribe {
+            path: path.to_owned(),
+            max: max.0,
+            wall,
+            output: None,
+            untold: 0,
+            view: Arc::clone(&view),
+        };
         let thread = thread::Builder::new().name("journal".to_owned()).spawn(move || scribe.run(&orders))?;
         Ok(Self { queue: Some(queue), view, thread: Some(thread) })
     }
@@ -86,6 +102,11 @@ impl Writer {
     /// Hands a report over. Never waits.
     pub fn report(&self, report: Report) {
         self.hand_over(Order::Report(Box::new(report)));
+    }
+
+    /// Hands the chart of a kill over. Never waits.
+    pub fn chart(&self, chart: Series) {
+        self.hand_over(Order::Chart(Box::new(chart)));
     }
 
     /// Hands over whom the brake let go: all of a moment at once, because decisions wait in the same queue. Never
@@ -150,6 +171,8 @@ struct Scribe {
     wall: fn() -> SystemTime,
     /// None: not opened yet, or it failed.
     output: Option<Output>,
+    /// Lines that were lost since the file last said so.
+    untold: u64,
     view: Arc<Mutex<JournalView>>,
 }
 
@@ -161,12 +184,51 @@ impl Scribe {
             tracing::error!("the journal is not written: {error}");
             view.error = Some(error.to_string());
         }
-        for order in orders {
-            match self.write(order) {
-                Ok(()) => self.wrote(),
-                Err(why) => lose(&self.view, why),
+        loop {
+            match orders.recv_timeout(LOOK) {
+                Ok(order) => match self.write(order) {
+                    Ok(()) => self.wrote(),
+                    Err(why) => {
+                        self.untold += 1;
+                        lose(&self.view, why);
+                    }
+                },
+                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+
+    /// Nothing is to be written now: is the file still there, and can it be written again?
+    fn look(&mut self) {
+        self.mind_the_file();
+        let failing = self.view().error.is_some();
+        if !failing && self.untold == 0 {
+            return;
+        }
+        // A short line may fit where no other does.
+        let room = self.output().is_ok_and(|output| output.has_room());
+        if room && self.write(Order::Lost(self.untold)).is_ok() {
+            self.untold = 0;
+            self.wrote();
+        }
+    }
+
+    /// Whoever deletes or moves the file means that a new one is begun.
+    fn mind_the_file(&mut self) {
+        if self.output.as_ref().is_some_and(|output| !output.is_there()) {
+            self.output = None;
+            self.view().reopened += 1;
+            tracing::warn!(journal = %self.path.display(), "the journal was deleted or moved: it is begun anew");
+            if let Err(error) = self.output() {
+                tracing::error!("the journal is not written: {error}");
+                self.view().error = Some(error.to_string());
+            }
+        }
+    }
+
+    fn view(&self) -> std::sync::MutexGuard<'_, JournalView> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wrote(&self) {
@@ -178,6 +240,7 @@ impl Scribe {
     }
 
     fn write(&mut self, order: Order) -> Result<(), String> {
+        self.mind_the_file();
         let entry = match order {
             Order::Decision(decision) => {
                 // The report may hold it too.
@@ -185,8 +248,10 @@ impl Scribe {
             }
             Order::Killed(record) => Entry::Killed(record),
             Order::Report(report) => Entry::Report(report),
+            Order::Chart(chart) => Entry::Chart(chart),
             Order::Continued(released) => Entry::Continued(released),
             Order::Workers(last) => Entry::Workers(last),
+            Order::Lost(lines) => Entry::Lost(lines),
         };
         // For people: nothing goes by it, so that it may jump. Before 1970 it is 0.
         let since = (self.wall)().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -54,6 +54,9 @@ pub struct Btf {
 /// holds itself would have no end of them.
 const MOST_MEMBERS: u32 = 1 << 16;
 
+/// How many steps lead from a tracepoint's name to its function: two, as a rule.
+const MOST_STEPS: u32 = 8;
+
 impl Btf {
     /// Reads and indexes the running kernel's BTF.
     ///
@@ -162,6 +165,27 @@ impl Btf {
     #[must_use]
     pub fn has_tracepoint(&self, name: &str) -> bool {
         self.tracepoints.contains_key(format!("btf_trace_{name}").as_bytes())
+    }
+
+    /// How many arguments a tracepoint has: its type is a pointer to a function of these, after one of the kernel's own.
+    ///
+    /// # Errors
+    /// If the kernel has no such tracepoint.
+    pub fn arguments(&self, tracepoint: &str) -> Result<u32, BtfError> {
+        let no_such = || BtfError::NoSuch(tracepoint.to_owned());
+        let name = format!("btf_trace_{tracepoint}");
+        let mut id = *self.tracepoints.get(name.as_bytes()).ok_or_else(no_such)?;
+        for _ in 0..MOST_STEPS {
+            let start = self.start(id)?;
+            let found = self.type_at(start)?;
+            match found.kind() {
+                kind::FUNC_PROTO => return Ok(found.members().saturating_sub(1)),
+                // The third word of the fixed part: what it names or points to.
+                kind::TYPEDEF | kind::POINTER => id = self.slice(start as usize + 8, 4)?.get_u32_ne(),
+                _ => break,
+            }
+        }
+        Err(no_such())
     }
 
     /// Offset in bits and type of a member; looked for in anonymous members too, `depth` levels down, and among

@@ -18,6 +18,7 @@ pub struct DropMap(PerCpuArray<MapData, Counts>);
 
 /// One CPU's losses since the programs were loaded, in records (`lineage`: processes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CpuDrops {
     /// Which CPU.
     pub cpu: usize,

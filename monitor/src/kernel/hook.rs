@@ -11,11 +11,13 @@ pub enum Hook {
     Exit,
     /// Children of workers' processes.
     Lineage,
+    /// Processes of workers that the kernel's own out-of-memory killer chose.
+    MarkVictim,
 }
 
 impl Hook {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Memcg, Self::RssStat, Self::Exit, Self::Lineage];
+    pub const ALL: [Self; 5] = [Self::Memcg, Self::RssStat, Self::Exit, Self::Lineage, Self::MarkVictim];
 
     /// Those that count usage, the one to be preferred first (docs/probes.md).
     pub const USAGE: [Self; 2] = [Self::RssStat, Self::Memcg];
@@ -28,6 +30,7 @@ impl Hook {
             Self::RssStat => "rss_stat",
             Self::Exit => "exit",
             Self::Lineage => "lineage",
+            Self::MarkVictim => "mark_victim",
         }
     }
 
@@ -39,6 +42,7 @@ impl Hook {
             Self::RssStat => ("kmem", "rss_stat"),
             Self::Exit => ("sched", "sched_process_exit"),
             Self::Lineage => ("sched", "sched_process_fork"),
+            Self::MarkVictim => ("oom", "mark_victim"),
         }
     }
 
@@ -54,6 +58,7 @@ impl Hook {
             }
             Self::Exit => "deaths are seen through pidfds only, some microseconds later",
             Self::Lineage => "the descendants of workers are looked up in /proc at each tick",
+            Self::MarkVictim => "the oom_kill counters of workers' cgroups tell of kills by the kernel",
         }
     }
 

@@ -103,10 +103,11 @@ impl Links {
         self.probes[hook as usize].state.usable()
     }
 
-    /// The hooks that are on all the time: deaths, and forks, which need to hear of deaths.
+    /// The hooks that are on all the time: deaths; forks, which need to hear of deaths; and the kernel's own victims.
     pub(super) fn attach_those_always_on(&mut self) {
         self.attach(Hook::Exit);
         self.attach_lineage();
+        self.attach(Hook::MarkVictim);
     }
 
     /// Attaches the fork hook, if the exit hook runs. To be called again when that runs at last, after all who ended
@@ -177,6 +178,9 @@ impl Links {
         }
         if back.contains(&Hook::Exit) {
             self.attach(Hook::Exit);
+        }
+        if back.contains(&Hook::MarkVictim) {
+            self.attach(Hook::MarkVictim);
         }
         // With an exit hook of this moment it is the caller's turn, see there.
         if back.contains(&Hook::Lineage) && deaths_are_heard == self.attached(Hook::Exit) {

@@ -15,13 +15,15 @@ pub enum Number {
     Element(&'static str, &'static str),
     /// Where a `mm_struct` counts the pages of the kind that an enumerator names.
     Rss(&'static str),
+    /// How many arguments a tracepoint has.
+    Arguments(&'static str),
 }
 
-use Hook::{Exit, Lineage, Memcg, RssStat};
-use Number::{Element, Enumerator, Offset, Rss};
+use Hook::{Exit, Lineage, MarkVictim, Memcg, RssStat};
+use Number::{Arguments, Element, Enumerator, Offset, Rss};
 
 /// Each global, the hook that needs it, and where it comes from.
-pub const NUMBERS: [(&str, &[Hook], Number); 23] = [
+pub const NUMBERS: [(&str, &[Hook], Number); 24] = [
     ("ITEM_ANON", &[Memcg], Enumerator("NR_ANON_MAPPED")),
     ("ITEM_SHMEM", &[Memcg], Enumerator("NR_SHMEM")),
     ("ITEM_PAGETABLE", &[Memcg], Enumerator("NR_PAGETABLE")),
@@ -40,11 +42,12 @@ pub const NUMBERS: [(&str, &[Hook], Number); 23] = [
     ("CGROUP_KN", &[Memcg, RssStat], Offset("cgroup.kn")),
     ("KN_ID", &[Memcg, RssStat], Offset("kernfs_node.id")),
     ("TASK_PID", &[Lineage], Offset("task_struct.pid")),
-    ("TASK_TGID", &[Exit, Lineage], Offset("task_struct.tgid")),
+    ("TASK_TGID", &[Exit, Lineage, MarkVictim], Offset("task_struct.tgid")),
     ("TASK_SIGNAL", &[Exit], Offset("task_struct.signal")),
     ("TASK_EXIT_CODE", &[Exit], Offset("task_struct.exit_code")),
     ("TASK_START", &[Exit, Lineage], Offset("task_struct.start_boottime")),
     ("SIGNAL_LIVE", &[Exit], Offset("signal_struct.live")),
+    ("MARK_VICTIM_ARGUMENTS", &[MarkVictim], Arguments("mark_victim")),
 ];
 
 /// The size of a pointer and of an `atomic_long_t` on the 64-bit machines that we know.
@@ -61,6 +64,7 @@ impl Number {
             Self::Offset(path) => btf.offset(path),
             Self::Element(array, index) => Ok(btf.offset(array)? + WORD * btf.enumerator(index)?),
             Self::Rss(member) => rss(btf, btf.enumerator(member)?),
+            Self::Arguments(tracepoint) => btf.arguments(tracepoint),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::hook::Hook;
 
 /// What became of a hook on this kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "state", content = "why", rename_all = "snake_case")]
 pub enum ProbeState {
     /// It runs.
@@ -37,6 +38,7 @@ impl ProbeState {
 
 /// A hook and its state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Probe {
     /// The hook's name.
     pub name: Cow<'static, str>,

@@ -1,7 +1,7 @@
 //! What the kernel programs push, decoded by zerocopy from the buffer (`bytes`) the shell copied it to. A record that is not one is an error that
 //! says what is wrong with it, never a guess.
 
-use monitor_common::{Crossing, Delta, Exit, Fork, Header, RECORD_LEN, RecordKind, Stopped};
+use monitor_common::{Crossing, Delta, Exit, Fork, Header, OomVictim, RECORD_LEN, RecordKind, Stopped};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 /// A decoded record.
@@ -17,6 +17,8 @@ pub enum Record {
     Fork(Fork),
     /// The brake stopped a worker's process.
     Stopped(Stopped),
+    /// The kernel's own out-of-memory killer chose a worker's process.
+    OomVictim(OomVictim),
 }
 
 /// Why bytes are no record.
@@ -45,6 +47,7 @@ pub fn decode(data: &[u8]) -> Result<Record, RecordError> {
         RecordKind::Exit => take(data).map(Record::Exit),
         RecordKind::Fork => take(data).map(Record::Fork),
         RecordKind::Stopped => take(data).map(Record::Stopped),
+        RecordKind::OomVictim => take(data).map(Record::OomVictim),
     }
 }
 

@@ -19,6 +19,7 @@ pub const COMMAND_LENGTH: usize = 100;
 
 /// A process and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct User {
     /// The process; null: another user's, whom whoever asked may not see.
     pub pid: Option<Pid>,
@@ -43,6 +44,7 @@ impl User {
 
 /// The largest users found.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Users {
     /// Largest first; equal ones by pid.
     pub top: Vec<User>,

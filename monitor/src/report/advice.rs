@@ -34,6 +34,23 @@ pub(super) fn after_kill(
     advice
 }
 
+/// What to do after the kernel's own killer was quicker.
+pub(super) fn after_kernel_kill(kill: &KillRecord) -> Vec<String> {
+    let first = match kill.domain.strip_prefix("cgroup:") {
+        Some(path) => {
+            format!("Provide more memory: raise the limit of cgroup {path}, or run fewer workers at once")
+        }
+        None => "Provide more memory on this node, or run fewer workers at once".to_owned(),
+    };
+    let second = if kill.total == crate::units::Bytes(0) {
+        "The agent did not guard the memory limit that ran out: see monitor status".to_owned()
+    } else {
+        "To have the agent act before the kernel, lower `usage_threshold` in /etc/monitor/monitor.toml, or turn on the brake"
+            .to_owned()
+    };
+    vec![first, second]
+}
+
 /// Whether it was a retriable task and is not to be retried: its owner's last. An actor has a budget of its own.
 fn is_last_task(decision: &Decision, victim: &VictimRecord) -> bool {
     let mut found = decision.candidates.iter().filter(|candidate| candidate.worker == victim.worker);

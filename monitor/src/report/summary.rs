@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::advice;
 use crate::engine::{KillRecord, Settings};
+use crate::retry::KilledBy;
 
 /// Which node it is, for whoever reads the summaries of many.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct Node {
 pub struct Period {
     tasks: u64,
     actors: u64,
+    /// Of both, those that the kernel killed.
+    by_kernel: u64,
     crashed: u64,
 }
 
@@ -34,6 +37,7 @@ impl Period {
                 "actor" => self.actors += 1,
                 _ => self.tasks += 1,
             }
+            self.by_kernel += u64::from(kill.by == KilledBy::Kernel);
         }
     }
 
@@ -70,7 +74,7 @@ pub struct Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Period { tasks, actors, crashed } = self.period;
+        let Period { tasks, actors, by_kernel, crashed } = self.period;
         write!(
             f,
             "{} workers (tasks / actors) killed due to memory pressure (OOM), {crashed} workers crashed due to other \
@@ -81,6 +85,9 @@ impl fmt::Display for Summary {
         )?;
         if tasks > 0 && actors > 0 {
             write!(f, " ({tasks} tasks, {actors} actors killed)")?;
+        }
+        if by_kernel > 0 {
+            write!(f, " ({by_kernel} of them by the kernel, not by the agent)")?;
         }
         for hint in &self.hints {
             write!(f, "\n  - {hint}")?;

@@ -42,6 +42,8 @@ pub(crate) fn record() -> KillRecord {
     let ms = |ms: u64| Some(Nanos(2_000_000_000 + ms * 1_000_000));
     KillRecord {
         id: KillId(7),
+        at: Some("2026-11-29T03:12:44.000Z".to_owned()),
+        by: crate::retry::KilledBy::Monitor,
         domain: "cgroup:/box".to_owned(),
         policy: "group_by_owner".to_owned(),
         trigger: Trigger::Crossing,
@@ -60,6 +62,8 @@ pub(crate) fn record() -> KillRecord {
                 measured: Some(MemoryKind::Pss),
                 at: Nanos(500_000_000),
             }),
+            rule: None,
+            observed: false,
         }],
         others: 0,
         used: Bytes(960),
@@ -72,6 +76,7 @@ pub(crate) fn record() -> KillRecord {
         dry_run: false,
         refused: None,
         stuck: Vec::new(),
+        left_to: None,
         used_after: None,
     }
 }

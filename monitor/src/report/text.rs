@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Report;
 use crate::engine::{KillRecord, Trigger, VictimRecord};
 use crate::printable::printable;
+use crate::retry::KilledBy;
 use crate::units::MemoryKind;
 use crate::units::{Bytes, Nanos};
 
@@ -39,7 +40,15 @@ fn head(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
     let KillRecord { id, used, total, threshold, policy, .. } = kill;
     let domain = kill.domain.escape_debug();
     if kill.dry_run {
-        writeln!(f, "Over the threshold in {domain}: would kill {id} (dry run: nobody was signalled)")?;
+        let observes = kill.victims.iter().any(|victim| victim.observed);
+        let why = if observes { "a rule only observes" } else { "dry run" };
+        writeln!(f, "Over the threshold in {domain}: would kill {id} ({why}: nobody was signalled)")?;
+    } else if kill.by == KilledBy::Kernel {
+        writeln!(f, "Out of memory in {domain}: kill {id}, by the kernel")?;
+        if *total > Bytes(0) {
+            writeln!(f, "Memory: {used} of {total} used when it was last checked; threshold {threshold}")?;
+        }
+        return Ok(());
     } else {
         writeln!(f, "Out of memory in {domain}: kill {id}")?;
     }
@@ -53,10 +62,20 @@ fn head(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
             Trigger::Delta => "the changes that a kernel hook counted added up to it",
             Trigger::Tick => "the regular check found it",
             Trigger::AfterKill => "still over it after the kill before",
+            Trigger::Kernel => "the kernel acted",
             Trigger::Watchdog => "the agent hung, and its watchdog checked and killed in its place",
         }
     )?;
     writeln!(f, "Policy: {}", printable(policy))?;
+    if let Some(left) = &kill.left_to {
+        write!(f, "Left to {}, which chooses the victim", left.executor)?;
+        match &left.ours {
+            Some(ours) => {
+                writeln!(f, "; the agent would have chosen {}: {}", ours.worker, printable(&ours.why))?
+            }
+            None => writeln!(f)?,
+        }
+    }
     if let Some(cgroup) = &kill.cgroup_kill {
         writeln!(f, "Its own cgroup (cgroup.kill): {}", printable(cgroup))?;
     }
@@ -68,11 +87,22 @@ fn head(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
 
 /// What is said of a victim, and of the kill.
 fn verb(kill: &KillRecord) -> &'static str {
-    if kill.dry_run { "Would kill" } else { "Killed" }
+    match (kill.dry_run, kill.by) {
+        (true, _) => "Would kill",
+        (false, KilledBy::Monitor) => "Killed",
+        (false, KilledBy::Kernel) => "Killed by the kernel",
+    }
 }
 
 fn times(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
     let times = kill.times;
+    if kill.by == KilledBy::Kernel {
+        let dead = times
+            .signal
+            .zip(times.dead)
+            .map(|(from, to)| format!(", {} after it was chosen", span(to.since(from))));
+        return writeln!(f, "Dead: seen{}", dead.unwrap_or_default());
+    }
     let after = |stage: Option<Nanos>| match (times.crossing, stage) {
         (Some(from), Some(to)) => format!("+{}", span(to.since(from))),
         _ => "not seen".to_owned(),
@@ -102,10 +132,15 @@ impl Report {
             None => write!(f, ", {kind} without owner, pid {pid}")?,
         }
         writeln!(f)?;
+        if let Some(rule) = &victim.rule {
+            let observes = if victim.observed { ", in mode observe" } else { "" };
+            writeln!(f, "  rule: {}{observes}", printable(rule))?;
+        }
         writeln!(f, "  why: {}", printable(why))?;
         match victim.sample {
             Some(sample) => {
-                let before = self.kill.times.decision.map_or(Duration::ZERO, |at| at.since(sample.at));
+                let decided = self.kill.times.decision.or(self.kill.times.signal);
+                let before = decided.map_or(Duration::ZERO, |at| at.since(sample.at));
                 let what = match sample.measured {
                     Some(MemoryKind::Cgroup) => "charged to its cgroup",
                     Some(MemoryKind::Pss) => "PSS, child processes included",
@@ -114,9 +149,10 @@ impl Report {
                 };
                 writeln!(
                     f,
-                    "  memory: {}, {what}, measured {} before the decision",
+                    "  memory: {}, {what}, measured {} before {}",
                     sample.bytes,
-                    span(before)
+                    span(before),
+                    if self.kill.by == KilledBy::Kernel { "the kill" } else { "the decision" }
                 )?;
             }
             None => writeln!(f, "  memory: not measured before it was killed")?,

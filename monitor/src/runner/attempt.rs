@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use tokio::time::{Instant, timeout};
 
 use super::events::{Event, Events};
-use super::gate::{End, Held};
+use super::held_start::{End, HeldStart};
 use super::link::{Link, News};
 use super::signals::{Received, Signals};
 use super::{Plan, RunError, say};
@@ -19,6 +19,12 @@ use crate::worker::{Kind, WorkerId};
 
 /// How long after a death by SIGKILL the verdict may come, and how long the list of kills may take.
 const VERDICT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The same if a command says that a child of it died of SIGKILL, as shells do: the kernel may have killed that.
+const CHILD_PATIENCE: Duration = Duration::from_millis(300);
+
+/// How it says so.
+const CHILD_KILLED: u8 = 128 + SIGKILL;
 
 /// An end this soon after a signal that asks for it counts as its effect, whatever the exit code.
 const STOP_WINDOW: Duration = Duration::from_secs(10);
@@ -80,7 +86,7 @@ impl Attempt<'_> {
     pub(super) async fn run(mut self) -> Result<Ended, RunError> {
         let setup = |step| move |source| RunError::Setup { step, source };
         let inherited = self.signals.inherited();
-        let mut held = Held::start(self.plan, inherited, self.input.take())
+        let mut held = HeldStart::start(self.plan, inherited, self.input.take())
             .map_err(setup("start a process for the command"))?;
         self.signals.command(Some(held.pid()));
         // What was said of the process before this one is nothing to this one.
@@ -115,8 +121,8 @@ impl Attempt<'_> {
             }
             End::Ran(exit) => exit,
         };
-        if heard.unclear(exit) {
-            self.await_verdict(held.pid(), &mut heard).await;
+        if let Some(patience) = heard.unclear(exit) {
+            self.await_verdict(held.pid(), patience, &mut heard).await;
         }
         self.link.over().await;
         let told = heard.told(exit);
@@ -127,7 +133,7 @@ impl Attempt<'_> {
             }
             Some(verdict) => {
                 let report = heard.report.filter(|(kill, _)| *kill == verdict.kill).map(|(_, text)| text);
-                Ended::Killed { by: KilledBy::Monitor, pid, verdict, told, report }
+                Ended::Killed { by: verdict.by, pid, verdict, told, report }
             }
             None if heard.owner_died && exit != Exit::Code(0) => Ended::OwnerDied,
             None => Ended::Otherwise { exit, ran, told },
@@ -136,7 +142,7 @@ impl Attempt<'_> {
 
     /// Makes the held process a worker; `None`: no agent is there, and it need not be. `Ok(Err)`: the runner was told to
     /// stop meanwhile.
-    async fn register(&self, held: &Held) -> Result<Result<Option<WorkerId>, Received>, RunError> {
+    async fn register(&self, held: &HeldStart) -> Result<Result<Option<WorkerId>, Received>, RunError> {
         let (kind, max_retries, max_restarts) = match self.plan.kind {
             Kind::Task { max_retries } => (KindName::Task, Some(max_retries), None),
             Kind::Actor { max_restarts } => (KindName::Actor, None, Some(max_restarts)),
@@ -169,7 +175,7 @@ impl Attempt<'_> {
         }
     }
 
-    async fn watch(&mut self, held: &mut Held, worker: Option<WorkerId>) -> io::Result<(End, Heard)> {
+    async fn watch(&mut self, held: &mut HeldStart, worker: Option<WorkerId>) -> io::Result<(End, Heard)> {
         let mut heard = Heard { ids: worker.into_iter().collect(), ..Heard::default() };
         let end = loop {
             tokio::select! {
@@ -224,8 +230,8 @@ impl Attempt<'_> {
 
     /// The verdict of a process that died by SIGKILL: on its way, or lost with the connection and in the list
     /// of kills, or there is none and somebody else killed it.
-    async fn await_verdict(&mut self, pid: Pid, heard: &mut Heard) {
-        let _ = timeout(VERDICT_PATIENCE, async {
+    async fn await_verdict(&mut self, pid: Pid, patience: Duration, heard: &mut Heard) {
+        let _ = timeout(patience, async {
             while heard.verdict.is_none() {
                 let Some(news) = self.link.news.recv().await else { break };
                 self.hear(news, pid, heard);
@@ -243,7 +249,7 @@ impl Attempt<'_> {
 
 const SIGKILL: u8 = 9;
 
-fn pass_on(received: Received, held: &Held, signals: &Signals, heard: &mut Heard) {
+fn pass_on(received: Received, held: &HeldStart, signals: &Signals, heard: &mut Heard) {
     heard.note(received);
     // What the command sends to the process that started it is not meant for the command; and what the whole process
     // group was sent reached it without us.
@@ -265,9 +271,15 @@ impl Heard {
         }
     }
 
-    /// Killed, and not yet known by whom: a verdict may be on its way.
-    fn unclear(&self, exit: Exit) -> bool {
-        exit == Exit::Signal(SIGKILL) && self.verdict.is_none() && !self.owner_died && !self.ids.is_empty()
+    /// Killed, or it says that a child of it was, and not yet known by whom: a verdict may be on its way, so long.
+    fn unclear(&self, exit: Exit) -> Option<Duration> {
+        let patience = match exit {
+            Exit::Signal(SIGKILL) => VERDICT_PATIENCE,
+            Exit::Code(CHILD_KILLED) => CHILD_PATIENCE,
+            Exit::Code(_) | Exit::Signal(_) => return None,
+        };
+        let unknown = self.verdict.is_none() && !self.owner_died && !self.ids.is_empty();
+        unknown.then_some(patience)
     }
 
     /// Whether this end is the effect of a signal that the runner got. A Ctrl-C that an interactive command

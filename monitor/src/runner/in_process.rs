@@ -1,18 +1,18 @@
 //! The agent inside the runner's process, for a first try and for machines without a service: on a thread of its
 //! own, where the service would listen, and gone with the runner.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::reach::Socket;
-use crate::agent::{self, Role};
+use crate::agent::{self, Begin, Role};
 use crate::config::{self, ConfigFlags, Resolved};
 use crate::control::client::Client;
 use crate::control::listen::Access;
 use crate::control::listener::Listener;
+use crate::rules::Rules;
 use crate::worker::WorkerId;
 
 /// Why no agent can be started inside this process.
@@ -40,23 +40,25 @@ pub(super) struct InProcessAgent {
 }
 
 /// Connects to the agent of this user, or starts one inside this process, with the configuration that a service
-/// would have. `asked` is where none listens; `last` is a number that an agent gave that is gone.
+/// would have. `asked` is where none listens, and the place for one of our own too if it was `named`; `last` is a
+/// number that an agent gave that is gone.
 ///
 /// # Errors
 /// It is not possible; the error says why and names the remedy.
 pub(super) async fn start(
-    asked: &Socket,
+    asked: &Path,
+    named: bool,
     last: Option<WorkerId>,
 ) -> Result<(Client, Option<InProcessAgent>), NoInProcessAgent> {
-    let impossible = |why: String| NoInProcessAgent { socket: asked.path.clone(), why };
+    let impossible = |why: String| NoInProcessAgent { socket: asked.to_owned(), why };
     let mut flags = ConfigFlags::default();
-    if asked.named {
-        flags = flags.and("socket", &asked.path);
+    if named {
+        flags = flags.and("socket", asked);
     }
     let resolved = config::load(&flags).map_err(|errors| impossible(errors.to_string()))?;
     let socket = resolved.config.socket.clone();
     // A user's own agent listens elsewhere than root's.
-    if socket != asked.path
+    if socket != asked
         && let Ok(client) = Client::connect(&socket).await
     {
         return Ok((client, None));
@@ -66,7 +68,7 @@ pub(super) async fn start(
     let stop = shutdown.clone();
     let thread = std::thread::Builder::new()
         .name("agent".to_owned())
-        .spawn(move || serve(resolved, last, stop, ready))
+        .spawn(move || serve((resolved, flags), last, stop, ready))
         .map_err(|error| impossible(error.to_string()))?;
     let agent = InProcessAgent { shutdown, thread: Some(thread) };
     let failed = match started.await {
@@ -87,7 +89,7 @@ pub(super) async fn start(
 
 /// The thread. Tells through `ready` that it serves, or why it does not.
 fn serve(
-    resolved: Resolved,
+    (resolved, flags): (Resolved, ConfigFlags),
     last: Option<WorkerId>,
     shutdown: CancellationToken,
     ready: oneshot::Sender<Result<(), String>>,
@@ -106,7 +108,9 @@ fn serve(
             let access = Access::of(config.socket_group.as_deref())?;
             let listener = Listener::open(&config.socket, access)?;
             let role = Role::InProcess { last };
-            agent::serve(resolved, listener, shutdown, None, role, || tell(Ok(()))).await?;
+            // It guards what is started under it; rules are the daemon's.
+            let begin = Begin { role, rules: Rules::none(), recorder: None };
+            agent::serve((resolved, flags), listener, shutdown, begin, || tell(Ok(()))).await?;
             anyhow::Ok(())
         })
     })();

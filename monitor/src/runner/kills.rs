@@ -1,9 +1,11 @@
 //! Finds a worker in the agent's list of kills (docs/behavior.md#interfaces): the way to learn of a verdict whose push
 //! was lost because the connection was. Pure.
 
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::control::protocol::Verdict;
+use crate::retry::KilledBy;
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::WorkerId;
 
@@ -24,6 +26,7 @@ pub(super) fn verdict(kills: &Value, ids: &[WorkerId], pid: Pid) -> Option<Verdi
         Some(Verdict {
             worker,
             kill: kill["id"].as_u64().unwrap_or(0),
+            by: KilledBy::deserialize(&kill["by"]).unwrap_or_default(),
             should_retry: victim["should_retry"].as_bool()?,
             why: "read from the list of kills".to_owned(),
             domain: kill["domain"].as_str().unwrap_or("a domain").to_owned(),
@@ -45,7 +48,7 @@ mod tests {
     fn the_newest_kill_of_the_same_worker_and_pid_is_taken() {
         let kills = json!([
             {"id": 1, "domain": "node", "victims": [{"worker": "w1", "pid": 7, "should_retry": true}]},
-            {"id": 2, "domain": "node", "used": 9, "victims": [
+            {"id": 2, "by": "kernel", "domain": "node", "used": 9, "victims": [
                 {"worker": "w4", "pid": 8, "should_retry": true},
                 {"worker": "w2", "pid": 7, "should_retry": false}]},
             {"id": 3, "domain": "node", "victims": null},
@@ -54,6 +57,7 @@ mod tests {
         ]);
         let found = verdict(&kills, &[WorkerId(1), WorkerId(2)], Pid(7)).unwrap();
         assert_eq!((found.kill, found.worker, found.should_retry), (2, WorkerId(2), false));
+        assert_eq!(found.by, KilledBy::Kernel);
         assert_eq!((found.used, found.threshold), (Bytes(9), Bytes(0)));
         assert_eq!(verdict(&kills, &[WorkerId(4)], Pid(7)), None, "another process");
         assert_eq!(verdict(&kills, &[WorkerId(5)], Pid(7)), None, "a dry run killed nobody");

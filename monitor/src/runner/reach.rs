@@ -81,7 +81,7 @@ impl Reach {
             Err(ClientError::NoAgent { .. }) if self.if_no_agent == IfNoAgent::Start => {}
             connected => return Ok(Reached { client: connected?, started: false }),
         }
-        let (client, agent) = in_process::start(&self.socket, last).await?;
+        let (client, agent) = in_process::start(&self.socket.path, self.socket.named, last).await?;
         client.path().clone_into(&mut self.last);
         let started = agent.is_some();
         self.agent = agent;

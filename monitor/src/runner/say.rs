@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::control::protocol::Verdict;
 use crate::printable::printable;
+use crate::retry::KilledBy;
 
 /// One line on stderr, marked as ours: the command writes there too.
 pub(super) fn line(text: fmt::Arguments<'_>) {
@@ -24,8 +25,13 @@ fn write(text: &str) {
 
 /// What an owner is told of a kill.
 pub(super) fn verdict(verdict: &Verdict) -> String {
-    let Verdict { worker, kill, should_retry, why, domain, used, threshold, total, decided: _ } = verdict;
+    let Verdict { worker, kill, by, should_retry, why, domain, used, threshold, total, decided: _ } = verdict;
     let again = if *should_retry { "It may be retried." } else { "It is not retried." };
+    if *by == KilledBy::Kernel {
+        return format!(
+            "killed by the kernel for memory, not by monitor (kill {kill}, worker {worker}, in {domain}): {why}. {again}"
+        );
+    }
     format!(
         "killed for memory (kill {kill}, worker {worker}): {domain} used {used} of {total}, over its threshold of \
          {threshold}. Why this one: {why}. {again}"

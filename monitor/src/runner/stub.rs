@@ -1,4 +1,4 @@
-//! The child's side of the gate: the process that waits until it is a registered worker and then becomes the
+//! The child's side of a held start: the process that waits until it is a registered worker and then becomes the
 //! command. It runs nothing if its runner goes away first.
 
 use std::ffi::OsString;
@@ -35,22 +35,27 @@ pub fn status_of(error: &io::Error) -> u8 {
 /// What is said in place of a worker id if nobody guards the command.
 pub(super) const UNGUARDED: &str = "-";
 
-/// Waits for the worker id on the descriptor `gate`, then becomes the command, with the signals that were `inherited`. Returns only if that failed: the
-/// exit status. A failed exec is told to the runner as its errno, and the runner tells people.
+/// Waits for the worker id on the descriptor `channel`, then becomes the command, with the signals that were
+/// `inherited`. Returns only if that failed: the exit status. A failed exec is told to the runner as its errno, and the runner tells people.
 ///
 /// To be called in a process of its own, by the hidden subcommand that the runner starts.
 #[must_use]
-pub fn become_command(gate: RawFd, inherited: Inherited, ends_with_runner: bool, command: &[OsString]) -> u8 {
+pub fn become_command(
+    channel: RawFd,
+    inherited: Inherited,
+    ends_with_runner: bool,
+    command: &[OsString],
+) -> u8 {
     let [program, arguments @ ..] = command else { return NO_RUNNER };
     if signals::restore(inherited).is_err() {
         return NO_RUNNER;
     }
-    // If the runner is gone already, the gate tells.
+    // If the runner is gone already, the channel tells.
     if ends_with_runner && nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).is_err() {
         return NO_RUNNER;
     }
-    let Some(mut gate) = take_gate(gate) else { return NO_RUNNER };
-    let Some(worker) = wait_for_id(&gate) else { return NO_RUNNER };
+    let Some(mut channel) = take_channel(channel) else { return NO_RUNNER };
+    let Some(worker) = wait_for_id(&channel) else { return NO_RUNNER };
     let mut program = Command::new(program);
     match worker {
         Some(worker) => program.env(WORKER_VARIABLE, worker.to_string()),
@@ -58,27 +63,27 @@ pub fn become_command(gate: RawFd, inherited: Inherited, ends_with_runner: bool,
     };
     let error = program.args(arguments).exec();
     // The runner may be gone; nobody is left to tell then.
-    let _ = writeln!(gate, "{}", error.raw_os_error().unwrap_or(libc::EINVAL));
+    let _ = writeln!(channel, "{}", error.raw_os_error().unwrap_or(libc::EINVAL));
     status_of(&error)
 }
 
 /// The descriptor as a stream that the command does not inherit. `None`: there is no such socket.
-fn take_gate(gate: RawFd) -> Option<UnixStream> {
-    let path = format!("/proc/self/fd/{gate}");
-    if gate <= libc::STDERR_FILENO || !std::fs::read_link(path).ok()?.to_str()?.starts_with("socket:") {
+fn take_channel(channel: RawFd) -> Option<UnixStream> {
+    let path = format!("/proc/self/fd/{channel}");
+    if channel <= libc::STDERR_FILENO || !std::fs::read_link(path).ok()?.to_str()?.starts_with("socket:") {
         return None;
     }
     // SAFETY: the descriptor is open (it was just looked at), the runner left it open in this process for this
     // call alone, and nothing else here knows its number: this is the first thing the process does.
-    let stream = unsafe { UnixStream::from_raw_fd(gate) };
+    let stream = unsafe { UnixStream::from_raw_fd(channel) };
     rustix::io::fcntl_setfd(&stream, rustix::io::FdFlags::CLOEXEC).ok()?;
     Some(stream)
 }
 
 /// `None`: the runner closed its end, or said something else. `Some(None)`: it is no worker.
-fn wait_for_id(gate: &UnixStream) -> Option<Option<WorkerId>> {
+fn wait_for_id(channel: &UnixStream) -> Option<Option<WorkerId>> {
     let mut word = String::new();
-    BufReader::new(gate.take(LONGEST_WORD)).read_line(&mut word).ok()?;
+    BufReader::new(channel.take(LONGEST_WORD)).read_line(&mut word).ok()?;
     match word.strip_suffix('\n')? {
         UNGUARDED => Some(None),
         word => word.parse().ok().map(Some),

@@ -185,7 +185,12 @@ impl Workload {
             | Failure::RestartsUsedUp { .. } => self.plan.oom_exit_code,
         };
         let reason = self.reason(failure, kill);
-        say::line(format_args!("failed: {reason}"));
+        match kill {
+            Some(kill) => {
+                say::line(format_args!("failed: {reason}. See: monitor why --kill {}", kill.number))
+            }
+            None => say::line(format_args!("failed: {reason}")),
+        }
         self.failed(code, failure.out_of_memory(), &reason);
         code
     }

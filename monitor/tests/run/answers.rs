@@ -35,9 +35,9 @@ async fn a_closed_stdout_is_no_failure() {
     let call = stage.agent.call().await;
     assert_eq!(call.op, Op::Watch);
     let peer = call.answer(Ok(Value::Null));
-    let note = monitor::control::protocol::Push::Note { note: json!({"time": 1, "note": "hello"}) };
+    let note = monitor::control::protocol::Push::Note { note: json!({"note": "hello"}) };
     peer.pushes.send(note.clone()).await.unwrap();
-    assert_eq!(first_line(&mut child).await, "0.000 s  hello\n");
+    assert_eq!(first_line(&mut child).await, "-  {\"note\":\"hello\"}\n");
     drop(child.stdout.take());
     peer.pushes.send(note).await.unwrap();
     let mut text = String::new();

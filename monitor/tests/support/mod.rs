@@ -11,6 +11,7 @@ use monitor::control::listener::Listener;
 use monitor::control::protocol::{Op, Push, Refusal, Register, Verdict};
 use monitor::control::request::{Peer, Request};
 use monitor::control::server::{Limits, serve};
+use monitor::retry::KilledBy;
 use monitor::units::{Bytes, Nanos};
 use monitor::worker::WorkerId;
 use serde_json::value::{RawValue, to_raw_value};
@@ -146,6 +147,7 @@ pub(crate) fn verdict(worker: u64, should_retry: bool) -> Push {
     Push::Verdict(Verdict {
         worker: WorkerId(worker),
         kill: 1,
+        by: KilledBy::Monitor,
         should_retry,
         why: "the newest of the largest group".into(),
         domain: "node".into(),

@@ -60,7 +60,7 @@ fn kill_until_lost(agent: &Agent, sandbox: &Sandbox) -> u64 {
 fn lost_in_metrics(agent: &Agent) -> u64 {
     let out = agent.command("metrics").unwrap().output().unwrap();
     let text = String::from_utf8(out.stdout).unwrap();
-    let line = text.lines().find(|line| line.starts_with("monitor_journal_lost_total "));
+    let line = text.lines().find(|line| line.starts_with("memory_monitor_journal_lost_total "));
     line.and_then(|line| line.split(' ').nth(1)).unwrap_or_else(|| panic!("{text}")).parse().unwrap()
 }
 
@@ -102,6 +102,53 @@ fn on_a_disk_that_is_full_lines_are_lost_and_counted_and_none_is_half() {
     if ran.unwrap().is_none() {
         skip!(Lacks::Machine, "no mount namespace of its own");
     }
+}
+
+#[test]
+fn a_disk_that_has_room_again_is_written_again_without_a_kill() {
+    let sandbox = sandbox!(256);
+    let ran = SmallDisk::with(KIB, |disk| {
+        let agent = agent_on(disk, &sandbox);
+        kill_one(&agent, &sandbox);
+        disk.fill().unwrap();
+        let lost = kill_until_lost(&agent, &sandbox);
+        disk.make_room().unwrap();
+        wait_for("the journal to be written again", PATIENCE, || {
+            let status: Value = agent.ask("status")?;
+            Ok(status["journal"]["error"].is_null().then_some(()))
+        })
+        .unwrap();
+        let text = std::fs::read_to_string(disk.path().join(JOURNAL)).unwrap();
+        let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!(last["lost"], lost, "the file itself says that lines are missing");
+    });
+    if ran.unwrap().is_none() {
+        skip!(Lacks::Machine, "no mount namespace of its own");
+    }
+}
+
+#[test]
+fn a_journal_that_is_deleted_or_moved_is_begun_anew_and_nothing_goes_into_the_void() {
+    let sandbox = sandbox!(256);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(JOURNAL);
+    let flags = THRESHOLD.iter().copied().chain(["--journal", path.to_str().unwrap()]);
+    let agent = Agent::guard(&sandbox, flags).unwrap();
+    kill_one(&agent, &sandbox);
+    for (reopened, elsewhere) in [(1, None), (2, Some(dir.path().join("moved")))] {
+        match &elsewhere {
+            None => std::fs::remove_file(&path).unwrap(),
+            Some(to) => std::fs::rename(&path, to).unwrap(),
+        }
+        let journal = kill_one(&agent, &sandbox);
+        assert_eq!((&journal["lost"], &journal["reopened"]), (&0.into(), &reopened.into()), "{journal}");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let last = agent.kills().unwrap().last().unwrap().id;
+        assert!(text.contains(&format!("\"killed\":{{\"id\":{last},")), "{text}");
+    }
+    let out = agent.command("status").unwrap().output().unwrap();
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(said.contains("The journal was deleted or moved, and begun anew, 2 times"), "{said}");
 }
 
 /// The kernel takes no file that is open from its writer: the disk becomes read-only when the agent has closed its

@@ -71,8 +71,9 @@ fn an_agent_that_cannot_signal_its_own_child_says_that_it_protects_nobody() {
     let scene = Scene::answering(&sandbox, &[], &calls, refuse_sigkill(Errno::PERM));
     let status = scene.status("an answer", |_| true);
     assert_eq!(status["protects"], false, "{status}");
-    let drill = status["survival"].as_array().unwrap().iter().find(|step| step["name"] == "drill").unwrap();
-    assert_eq!(drill["state"], "failed", "{status}");
+    let step =
+        status["survival"].as_array().unwrap().iter().find(|step| step["name"] == "self_test").unwrap();
+    assert_eq!(step["state"], "failed", "{status}");
 }
 
 /// As some containers' filters do.

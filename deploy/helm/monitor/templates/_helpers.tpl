@@ -18,7 +18,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "monitor.settings" -}}
 {{- $settings := deepCopy .Values.settings -}}
 {{- if .Values.metrics.enabled -}}
-{{- $_ := set $settings "metrics_listen" (printf "0.0.0.0:%d" (int .Values.metrics.port)) -}}
+{{- $_ := set $settings "http_listen" (printf "0.0.0.0:%d" (int .Values.metrics.port)) -}}
 {{- end -}}
 {{- range $key, $value := $settings -}}
 {{- if and (kindIs "float64" $value) (eq (floor $value) $value) -}}

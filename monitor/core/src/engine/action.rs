@@ -3,7 +3,7 @@
 
 use alloc::collections::VecDeque;
 
-use super::facts::{DomainId, KillId, Verdict};
+use super::facts::{DomainId, ExecutorId, KillId, Verdict};
 use super::note::Note;
 use crate::prelude::*;
 use crate::units::Pid;
@@ -52,6 +52,20 @@ pub enum Action {
         worker: WorkerId,
         /// Of whom it was.
         owner: WorkerId,
+        /// The kill that it is part of; none: of none. A refused signal is told with it.
+        kill: Option<KillId>,
+    },
+    /// Ask an executor to end one of its workers; answers: `Event::Asked`, and `Event::Heard` once it took note.
+    Ask {
+        /// For which kill.
+        kill: KillId,
+        /// Whom.
+        executor: ExecutorId,
+    },
+    /// It is not to end anybody any more, if it has not begun to.
+    Withdraw {
+        /// Whom that is told.
+        executor: ExecutorId,
     },
     /// Tell whoever registered the worker.
     Tell(Box<Verdict>),
@@ -99,10 +113,12 @@ impl Action {
     /// The kill for which it ends processes, if it does.
     pub(super) fn signals_for(&self) -> Option<KillId> {
         match self {
-            Self::Kill { kill, .. } | Self::Terminate { kill, .. } | Self::KillProcess { kill, .. } => {
-                Some(*kill)
-            }
+            Self::Kill { kill, .. }
+            | Self::Terminate { kill, .. }
+            | Self::KillProcess { kill, .. }
+            | Self::Ask { kill, .. } => Some(*kill),
             Self::Read(_)
+            | Self::Withdraw { .. }
             | Self::Examine { .. }
             | Self::Tell(_)
             | Self::SetLine { .. }

@@ -81,7 +81,8 @@ impl Engine {
         let Some(index) = self.flights.iter().position(|flight| flight.id == kill) else { return };
         let next = self.next_look(&self.flights[index].victims, now);
         let flight = &mut self.flights[index];
-        if flight.memory_deadline.is_some() || flight.grace_until.is_some() || now < flight.look_at {
+        let waits = flight.memory_deadline.is_some() || flight.grace_until.is_some() || flight.left.is_some();
+        if waits || now < flight.look_at {
             return;
         }
         flight.look_at = next;

@@ -106,6 +106,9 @@ impl Engine {
     pub(super) fn check_flight(&mut self, kill: KillId, now: Nanos, todo: &mut VecDeque<Action>) {
         let Some(index) = self.flights.iter().position(|flight| flight.id == kill) else { return };
         let flight = &mut self.flights[index];
+        if flight.left.is_some() {
+            return;
+        }
         let mut dead_at = Some(Nanos(0));
         let (mut back, mut refused) = (true, false);
         for victim in &flight.victims {
@@ -137,8 +140,10 @@ impl Engine {
     /// The kill is over, one way or the other: its victims leave the books or are stuck, and the domain is read
     /// again, which may lead to the next victim.
     pub(super) fn land(&mut self, index: usize, confirmed: bool, now: Nanos, todo: &mut VecDeque<Action>) {
+        self.book_left(index, now, todo);
         self.book(self.flights[index].id, now, todo);
         let flight = self.flights.remove(index);
+        self.leaving_ends(&flight, now, todo);
         self.count_waiting(&flight, now);
         let mut record = flight.record;
         record.confirmed = confirmed;

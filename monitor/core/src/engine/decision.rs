@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::facts::KillId;
 use super::settings::Settings;
-use super::{Domain, Engine, KillRecord};
+use super::{Engine, KillRecord};
+use crate::policy::Roster;
 use crate::prelude::*;
 use crate::snapshot::{self, Answer, Verdict};
 use crate::threshold::ThresholdError;
@@ -149,16 +150,18 @@ impl Engine {
     #[must_use]
     pub fn decision(&self, kill: KillId) -> Option<Decision> {
         if let Some(flight) = self.flights.iter().find(|flight| flight.id == kill) {
-            return self.put_together(&flight.record, self.domains.get(&flight.domain)?, &flight.taken);
+            let roster = &self.domains.get(&flight.domain)?.roster;
+            return self.put_together(&flight.record, roster, &flight.taken);
         }
-        // A dry run takes nobody off the roster, and is over at once.
+        // A dry run, and what would have been, take nobody off the roster, and are over at once.
         let record = self.history.iter().rev().find(|record| record.id == kill && record.dry_run)?;
         let domain = self.domains.values().find(|domain| domain.name == record.domain)?;
-        self.put_together(record, domain, &[])
+        let (roster, taken) = self.chosen_of(record, domain);
+        self.put_together(record, roster, taken)
     }
 
-    fn put_together(&self, record: &KillRecord, domain: &Domain, taken: &[Candidate]) -> Option<Decision> {
-        let mut candidates: Vec<Input> = domain.roster.iter().chain(taken).map(Input::of).collect();
+    fn put_together(&self, record: &KillRecord, roster: &Roster, taken: &[Candidate]) -> Option<Decision> {
+        let mut candidates: Vec<Input> = roster.iter().chain(taken).map(Input::of).collect();
         candidates.sort_unstable_by_key(|input| input.worker);
         let victims = record
             .victims

@@ -68,10 +68,16 @@ pub(super) struct Domain {
     pub(super) before: Before,
     /// The workers that charge it and can be killed.
     pub(super) roster: Roster,
+    /// The same with the workers that are only observed; none while there are none of these (`by_rule`).
+    pub(super) all: Option<Roster>,
+    /// It is not written down again before whom the policy would have taken of all.
+    pub(super) would_quiet_until: Nanos,
     /// Since when it is above and waits for kills in flight.
     pub(super) held_up: Option<Nanos>,
-    /// Nothing is decided here before this (dry run).
+    /// Nothing is decided here before this: after a dry run, and for a moment after a kill by the kernel.
     pub(super) quiet_until: Nanos,
+    /// When that was last put off for a kill by the kernel.
+    pub(super) kernel_killed: Option<Nanos>,
     /// The brake is off here until the domain was below its threshold: holding workers would not help.
     pub(super) let_go: bool,
     /// When it was last said that nobody can be killed.
@@ -99,8 +105,11 @@ impl Domain {
             others: None,
             before: Before::default(),
             roster,
+            all: None,
+            would_quiet_until: Nanos(0),
             held_up: None,
             quiet_until: Nanos(0),
+            kernel_killed: None,
             let_go: false,
             complained: None,
             unknown_said: None,
@@ -135,6 +144,11 @@ impl Domain {
         let computed = threshold.at(total).map_err(|error| error.to_string())?;
         self.threshold_of = Some((total, computed));
         Ok(computed)
+    }
+
+    /// The settings changed: it is computed anew.
+    pub(super) fn forget_threshold(&mut self) {
+        self.threshold_of = None;
     }
 
     /// It is not above: who holds what now, if the reading is complete.

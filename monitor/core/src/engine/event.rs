@@ -3,9 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::{DomainId, KillId, Measured, Remains, Seen};
+use super::facts::{DomainId, ExecutorId, KillId, Measured, Remains, Seen};
 use super::settings::Settings;
 use crate::prelude::*;
+use crate::rules::Mode;
 use crate::units::{Bytes, MemoryKind, Nanos, Pid};
 use crate::worker::{Kind, WorkerId};
 
@@ -107,6 +108,19 @@ pub enum Event {
         /// The other.
         by: WorkerId,
     },
+    /// A rule made this worker, and nobody registered it; told after `Registered`, and whenever its rule, the rule's mode or
+    /// its name changes.
+    ByRule {
+        /// Which.
+        worker: WorkerId,
+        /// The rule's name.
+        rule: String,
+        /// Whether the worker may be killed.
+        mode: Mode,
+        /// Its name from now on; none: as it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    },
     /// A worker is forgotten; its processes live on.
     Unregistered {
         /// Which.
@@ -121,6 +135,15 @@ pub enum Event {
     },
     /// The brake stopped a worker's process at the line.
     Stopped {
+        /// Whose.
+        worker: WorkerId,
+        /// The process.
+        pid: Pid,
+        /// When.
+        at: Nanos,
+    },
+    /// The kernel's own out-of-memory killer chose a process of a worker, or found it dying.
+    OomVictim {
         /// Whose.
         worker: WorkerId,
         /// The process.
@@ -222,6 +245,32 @@ pub enum Event {
     Settle {
         /// Nobody is killed before.
         until: Nanos,
+    },
+    /// Kills of a worker are left to an executor from now on; none: they are the engine's own.
+    Executor {
+        /// Which.
+        worker: WorkerId,
+        /// Who ends it.
+        executor: Option<ExecutorId>,
+    },
+    /// An executor is gone, or does not listen any more.
+    ExecutorLost {
+        /// Which.
+        executor: ExecutorId,
+    },
+    /// An executor was asked to end one of its workers.
+    Asked {
+        /// The order.
+        kill: KillId,
+        /// Why it cannot be asked.
+        refused: Option<String>,
+    },
+    /// It took note of that.
+    Heard {
+        /// For which kill.
+        kill: KillId,
+        /// When.
+        at: Nanos,
     },
     /// What a worker holds, descendants included.
     Memory {

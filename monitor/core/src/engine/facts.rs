@@ -4,22 +4,37 @@
 use serde::{Deserialize, Serialize};
 
 use crate::prelude::*;
+use crate::retry::KilledBy;
 use crate::units::{Bytes, MemoryKind, Nanos, Pid};
 use crate::worker::WorkerId;
 
 /// A domain's number, given once. 0 is the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct DomainId(pub u32);
 
 /// A kill's number, as in `monitor kills`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct KillId(pub u64);
 
 impl core::fmt::Display for KillId {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// Somebody else who ends workers when asked and chooses which: a raylet, by its process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(transparent)]
+pub struct ExecutorId(pub Pid);
+
+impl core::fmt::Display for ExecutorId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "raylet {}", self.0)
     }
 }
 
@@ -62,6 +77,7 @@ pub enum Seen {
 
 /// What made the agent look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
     /// The kernel saw the line crossed.
@@ -74,10 +90,13 @@ pub enum Trigger {
     AfterKill,
     /// The loop hung, and its deputy looked.
     Watchdog,
+    /// Nothing: the kernel's own out-of-memory killer killed.
+    Kernel,
 }
 
 /// Why a process that the brake stopped was continued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Freed {
     /// By authoritative readings no domain that it charges is above (any more).
@@ -96,6 +115,7 @@ pub enum Freed {
 
 /// A process that is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HeldView {
     /// Whose.
     pub worker: WorkerId,
@@ -107,6 +127,7 @@ pub struct HeldView {
 
 /// One that the brake held and holds no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Release {
     /// When it went on, or ended.
     pub at: Nanos,
@@ -135,6 +156,7 @@ pub enum Gears {
 
 /// The gear that the agent is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Gear {
     /// The hot hook is attached.
@@ -167,6 +189,7 @@ impl UnhelpfulKills {
 
 /// A process that was killed and does not die, as /proc shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Remains {
     /// Which.
     pub pid: Pid,
@@ -187,8 +210,23 @@ impl Remains {
     }
 }
 
+/// A victim, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Chosen {
+    /// Whom.
+    pub worker: WorkerId,
+    /// Its name.
+    pub name: Option<String>,
+    /// Whether its owner should retry it.
+    pub should_retry: bool,
+    /// The policy's reason, for people.
+    pub why: String,
+}
+
 /// A measurement of a worker's memory, its descendants included (docs/behavior.md#accounting).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Sample {
     /// How much.
     pub bytes: Bytes,
@@ -200,11 +238,15 @@ pub struct Sample {
 
 /// What the owner of a victim is told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Verdict {
     /// The victim.
     pub worker: WorkerId,
     /// The kill's number, as in `monitor kills`.
     pub kill: u64,
+    /// Whose kill it is.
+    #[serde(default)]
+    pub by: KilledBy,
     /// Whether it should be started again (docs/behavior.md#policies).
     pub should_retry: bool,
     /// Why it should or should not, for people.

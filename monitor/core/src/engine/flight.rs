@@ -1,7 +1,7 @@
 //! A kill in flight: signalled, its end not confirmed. While there is one, no other victim is picked in its domain
 //! or in one that overlaps it (docs/behavior.md#when-it-acts).
 
-use super::facts::{DomainId, KillId};
+use super::facts::{DomainId, ExecutorId, KillId};
 use super::follow_up::FollowUp;
 use super::memory_wait::Wait;
 use super::view::KillRecord;
@@ -33,15 +33,34 @@ pub(super) struct Flight {
     pub(super) deadline: Nanos,
     /// When the wait for the memory of the dead ends; set at the last death.
     pub(super) memory_deadline: Option<Nanos>,
+    /// It was left to an executor that has ended nobody yet: there is no victim.
+    pub(super) left: Option<Left>,
     /// All are dead, and readings are to show that their memory is back.
     pub(super) wait: Option<Wait>,
     /// What is known of it so far; becomes an entry of `kills`. Only numbers until the kill is booked.
     pub(super) record: KillRecord,
 }
 
+/// What a flight waits for that was left to an executor, until one of its workers died.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) executor: ExecutorId,
+    /// Until when a death is waited for.
+    pub(super) until: Nanos,
+    /// When it took note of the request.
+    pub(super) heard: Option<Nanos>,
+    /// Whom the engine would have chosen, until that is written down.
+    pub(super) ours: Vec<Choice>,
+    /// It is written down.
+    pub(super) booked: bool,
+}
+
 impl Flight {
     /// What it waits for next ends then.
     pub(super) fn next_deadline(&self) -> Nanos {
+        if let Some(left) = &self.left {
+            return left.until;
+        }
         // Once all are dead only their memory is waited for; while they are only asked to end, nobody looks.
         let look = if self.grace_until.is_none() { self.look_at } else { self.deadline };
         let end = self.memory_deadline.unwrap_or(self.deadline.min(look));
@@ -55,6 +74,8 @@ impl Flight {
 pub(super) struct Spare {
     pub(super) chosen: Vec<Choice>,
     pub(super) victims: Vec<WorkerId>,
+    /// Whom the policy would take of all workers.
+    pub(super) would: Vec<Choice>,
 }
 
 impl Spare {
@@ -62,12 +83,17 @@ impl Spare {
     const FEW: usize = 16;
 
     pub(super) fn new() -> Self {
-        Self { chosen: Vec::with_capacity(Self::FEW), victims: Vec::with_capacity(Self::FEW) }
+        Self {
+            chosen: Vec::with_capacity(Self::FEW),
+            victims: Vec::with_capacity(Self::FEW),
+            would: Vec::with_capacity(Self::FEW),
+        }
     }
 
     /// Makes room for so many victims.
     pub(super) fn reserve(&mut self, victims: usize) {
         self.chosen.reserve(victims);
         self.victims.reserve(victims);
+        self.would.reserve(victims);
     }
 }

@@ -3,6 +3,8 @@
 
 use super::domain::State;
 use super::facts::{DomainId, KillId};
+use crate::policy::Choice;
+use crate::prelude::*;
 use crate::units::{Bytes, Nanos};
 
 /// What is left to do about a reading.
@@ -20,4 +22,6 @@ pub(super) struct FollowUp {
     pub(super) after_kill: Option<KillId>,
     /// What it said.
     pub(super) used: Option<Bytes>,
+    /// Whom the policy would have taken of all workers, if one of them is only observed.
+    pub(super) would: Vec<Choice>,
 }

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::policy::Choice;
 use crate::prelude::*;
+use crate::retry::KilledBy;
 use crate::threshold::Usage;
 use crate::units::Nanos;
 use crate::worker::WorkerId;
@@ -45,6 +46,7 @@ impl Engine {
             return Relief::None(None);
         }
         self.make_way(id, now, todo);
+        self.choose_of_all(id, usage, now);
         if let ControlFlow::Break(note) = self.spares(id, usage, now, todo) {
             return Relief::None(note);
         }
@@ -66,6 +68,10 @@ impl Engine {
             return Relief::None(Some(self.pretend(flight, now, todo)));
         }
         self.counters.kills += 1;
+        if let Some(executor) = self.executor_for(&flight, now) {
+            self.leave(flight, executor, now, todo);
+            return Relief::Ordered;
+        }
         for victim in &flight.victims {
             self.order(self.last_kill, *victim, todo);
         }
@@ -78,31 +84,13 @@ impl Engine {
         &mut self,
         domain: DomainId,
         usage: Usage,
-        (crossing, trigger): (Nanos, Trigger),
+        crossed: (Nanos, Trigger),
         chosen: Vec<Choice>,
         now: Nanos,
     ) -> Flight {
         let mut victims = core::mem::take(&mut self.spare.victims);
         victims.extend(chosen.iter().map(|choice| choice.id));
-        let record = KillRecord {
-            id: self.last_kill,
-            domain: String::new(),
-            policy: String::new(),
-            trigger,
-            victims: Vec::new(),
-            others: 0,
-            used: usage.used,
-            threshold: usage.threshold,
-            total: usage.total,
-            times: Times { crossing: Some(crossing), decision: Some(now), ..Times::default() },
-            confirmed: false,
-            memory_late: false,
-            cgroup_kill: None,
-            dry_run: self.settings.dry_run,
-            refused: None,
-            stuck: Vec::new(),
-            used_after: None,
-        };
+        let record = self.new_record(usage, crossed, now);
         let grace = self.settings.grace();
         let whole = Duration::from_millis(self.settings.kill_timeout_ms);
         let patience = self.uids_of(&victims).map(|uid| self.patience.death(uid, whole, now)).min();
@@ -119,8 +107,40 @@ impl Engine {
             looked: false,
             deadline: now.after(grace).after(patience.unwrap_or(whole)),
             memory_deadline: None,
+            left: None,
             wait: None,
             record,
+        }
+    }
+
+    /// The record of the last kill, with what costs nothing to note.
+    pub(super) fn new_record(
+        &self,
+        usage: Usage,
+        (crossing, trigger): (Nanos, Trigger),
+        now: Nanos,
+    ) -> KillRecord {
+        KillRecord {
+            id: self.last_kill,
+            at: None,
+            by: KilledBy::Monitor,
+            domain: String::new(),
+            policy: String::new(),
+            trigger,
+            victims: Vec::new(),
+            others: 0,
+            used: usage.used,
+            threshold: usage.threshold,
+            total: usage.total,
+            times: Times { crossing: Some(crossing), decision: Some(now), ..Times::default() },
+            confirmed: false,
+            memory_late: false,
+            cgroup_kill: None,
+            dry_run: self.settings.dry_run,
+            refused: None,
+            stuck: Vec::new(),
+            used_after: None,
+            left_to: None,
         }
     }
 
@@ -163,7 +183,7 @@ impl Engine {
             let Some(worker) = self.workers.get(victim) else { continue };
             for charged in &worker.domains {
                 let Some(domain) = self.domains.get_mut(charged) else { continue };
-                flight.taken.extend(domain.roster.remove(*victim).filter(|_| *charged == flight.domain));
+                flight.taken.extend(domain.dismiss(*victim).filter(|_| *charged == flight.domain));
             }
         }
     }
@@ -205,6 +225,8 @@ impl Engine {
             why: choice.reason(),
             memory: worker.memory(),
             sample: worker.sample,
+            rule: worker.rule.as_ref().map(|rule| rule.name.clone()),
+            observed: worker.observed(),
         })
     }
 
@@ -221,13 +243,14 @@ impl Engine {
 }
 
 /// Tells the victims' launchers; the note for everyone else is returned.
-fn tell_of_decision(record: &KillRecord, todo: &mut VecDeque<Action>) -> Note {
+pub(super) fn tell_of_decision(record: &KillRecord, todo: &mut VecDeque<Action>) -> Note {
     let at = record.times.decision.unwrap_or_default();
     if !record.dry_run {
         for victim in &record.victims {
             todo.push_back(Action::Tell(Box::new(Verdict {
                 worker: victim.worker,
                 kill: record.id.0,
+                by: record.by,
                 should_retry: victim.should_retry,
                 why: victim.why.clone(),
                 domain: record.domain.clone(),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::{Gear, KillId, Release, Remains, Trigger};
+use super::facts::{Chosen, ExecutorId, Gear, KillId, Release, Remains, Trigger};
 use super::view::KillRecord;
 use crate::prelude::*;
 use crate::units::{Bytes, Nanos, Pid};
@@ -10,6 +10,7 @@ use crate::worker::WorkerId;
 
 /// Something happened. `at` is in nanoseconds of `CLOCK_MONOTONIC`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "note", rename_all = "snake_case")]
 pub enum Note {
     /// A process became a worker.
@@ -77,6 +78,25 @@ pub enum Note {
         others: usize,
         /// Nobody is signalled.
         dry_run: bool,
+    },
+    /// A kill is left to an executor, which chooses the victim.
+    Left {
+        /// When it was decided.
+        at: Nanos,
+        /// The kill's number.
+        kill: KillId,
+        /// The domain.
+        domain: String,
+        /// Who is asked.
+        executor: ExecutorId,
+        /// Whom the agent's policy would have chosen. Null: another user's worker.
+        ours: Option<Chosen>,
+        /// What is used.
+        used: Bytes,
+        /// The threshold.
+        threshold: Bytes,
+        /// What there is.
+        total: Bytes,
     },
     /// A kill is over: confirmed, or given up as stuck.
     Killed(Box<KillRecord>),
@@ -210,17 +230,4 @@ pub enum Note {
         /// How many.
         records: u64,
     },
-}
-
-/// A victim, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Chosen {
-    /// Whom.
-    pub worker: WorkerId,
-    /// Its name.
-    pub name: Option<String>,
-    /// Whether its owner should retry it.
-    pub should_retry: bool,
-    /// The policy's reason, for people.
-    pub why: String,
 }

@@ -4,7 +4,7 @@
 use alloc::collections::VecDeque;
 
 use super::flight::Flight;
-use super::worker::Life;
+use super::worker::{Life, Worker};
 use super::{Action, Engine};
 use crate::prelude::*;
 use crate::worker::WorkerId;
@@ -12,7 +12,11 @@ use crate::worker::WorkerId;
 impl Engine {
     /// A worker is another's from now on. If that is being killed already, it ends at once.
     pub(super) fn owned_by(&mut self, id: WorkerId, owner: WorkerId, todo: &mut VecDeque<Action>) {
-        let Some(worker) = self.workers.get_mut(&id).filter(|_| id != owner) else { return };
+        // What is only observed ends nobody.
+        if id == owner || self.workers.get(&owner).is_some_and(Worker::observed) {
+            return;
+        }
+        let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.owned_by = Some(owner);
         let ends = match self.workers.get(&owner).map(|owner| owner.life) {
             Some(Life::BeingKilled(kill)) => !self.in_grace(kill),
@@ -29,7 +33,7 @@ impl Engine {
         for (id, owner) in self.claim_owned(owner) {
             // It is dying: nobody is helped by choosing it.
             self.leave_rosters(id);
-            todo.push_back(Action::EndOwned { worker: id, owner });
+            todo.push_back(Action::EndOwned { worker: id, owner, kill: None });
         }
     }
 
@@ -43,7 +47,7 @@ impl Engine {
                     worker.be_killed(flight.id);
                     flight.victims.push(id);
                 }
-                todo.push_back(Action::EndOwned { worker: id, owner });
+                todo.push_back(Action::EndOwned { worker: id, owner, kill: Some(flight.id) });
             }
         }
     }
@@ -72,7 +76,7 @@ impl Engine {
         let Some(worker) = self.workers.get(&id) else { return };
         for charged in &worker.domains {
             if let Some(domain) = self.domains.get_mut(charged) {
-                domain.roster.remove(id);
+                domain.dismiss(id);
             }
         }
     }

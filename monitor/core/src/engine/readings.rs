@@ -6,6 +6,7 @@ use super::domain::State;
 use super::follow_up::FollowUp;
 use super::kills::{COMPLAIN_EVERY, Relief};
 use super::{Action, DomainId, Engine, Measured, Note, Trigger};
+use crate::prelude::*;
 use crate::threshold::Usage;
 use crate::units::Nanos;
 
@@ -42,21 +43,26 @@ impl Engine {
         } else if let (Some((_, Trigger::Crossing)), false) = (suspected, above) {
             self.counters.false_crossings += 1;
         }
-        let follow_up = FollowUp { domain: id, at: now, old, was_above, after_kill, used };
+        let would = Vec::new();
+        let mut follow_up = FollowUp { domain: id, at: now, old, was_above, after_kill, used, would };
         let relief = if above { self.relieve(id, now, todo) } else { Relief::None(None) };
+        core::mem::swap(&mut follow_up.would, &mut self.spare.would);
         match (relief, self.flights.last_mut()) {
             (Relief::Ordered, Some(flight)) => flight.follow_up = Some(follow_up),
             (Relief::Ordered, None) => {}
             (Relief::None(note), _) => self.finish_reading(follow_up, note, now, todo),
         }
         self.memory_was_read(id, now, todo);
+        if !above && !unknown {
+            self.withdraw_unheard(id, now, todo);
+        }
     }
 
     /// What is less urgent than an order to kill. Orders first; what is said of them comes in the order of cause: the
     /// kill that is over, what was read after it, what was decided then.
     pub(super) fn finish_reading(
         &mut self,
-        follow_up: FollowUp,
+        mut follow_up: FollowUp,
         decided: Option<Note>,
         now: Nanos,
         todo: &mut VecDeque<Action>,
@@ -79,6 +85,7 @@ impl Engine {
         todo.extend(follow_up.after_kill.and_then(|kill| self.over(kill, follow_up.used)).map(Action::Note));
         self.tell_of_reading(&follow_up, todo);
         todo.extend(decided.map(Action::Note));
+        self.note_would_have(&mut follow_up, todo);
     }
 
     /// Notes about a reading, after the orders that it led to.

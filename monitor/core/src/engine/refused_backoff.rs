@@ -43,7 +43,7 @@ impl Engine {
             worker.try_again();
             for charged in &worker.domains {
                 let Some(domain) = self.domains.get_mut(charged) else { continue };
-                domain.roster.insert(worker.candidate.clone());
+                domain.admit(worker.candidate.clone(), worker.observed());
                 if domain.above() {
                     todo.push_back(Action::Read(*charged));
                 }

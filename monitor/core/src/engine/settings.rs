@@ -53,6 +53,9 @@ pub struct Settings {
     /// How many processors can charge memory at the same time.
     #[serde(default)]
     pub cpus: u32,
+    /// How long a kill that is left to a raylet waits for a death before the engine kills itself.
+    #[serde(default)]
+    pub ray_timeout_ms: u64,
     /// The longest that the brake holds a worker.
     #[serde(default)]
     pub brake_max_ms: u64,
@@ -75,6 +78,7 @@ impl Default for Settings {
             grace_ms: 0,
             dry_run: false,
             brake: false,
+            ray_timeout_ms: 2_000,
             brake_max_ms: 10_000,
             gears: Gears::None,
             inexact: false,

@@ -3,10 +3,14 @@
 mod clock;
 mod endings;
 mod forgets;
+mod kernel_kills;
+mod left;
 mod machine;
 mod near;
+mod observed;
 mod overlap;
 mod owned;
+mod settings;
 mod waiting;
 
 use std::collections::VecDeque;

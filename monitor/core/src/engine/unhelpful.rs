@@ -24,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What shows that killing workers cannot help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Unhelpful {
     /// What all candidates together hold, as last measured.
     pub candidates_hold: Bytes,

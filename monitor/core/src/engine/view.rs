@@ -3,14 +3,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::{Gear, KillId, Remains, Sample, Trigger};
+use super::facts::{Chosen, ExecutorId, Gear, KillId, Remains, Sample, Trigger};
 use crate::prelude::*;
+use crate::retry::KilledBy;
+use crate::rules::Mode;
 use crate::snapshot::Answer;
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::WorkerId;
 
 /// A domain in `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DomainView {
     /// `node` or `cgroup:PATH`.
     pub domain: String,
@@ -52,6 +55,7 @@ pub struct DomainView {
 
 /// A worker in `workers`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WorkerView {
     /// Its id.
     pub id: WorkerId,
@@ -91,10 +95,17 @@ pub struct WorkerView {
     /// What it said that one attempt needs.
     #[serde(default)]
     pub memory_declared: Option<Bytes>,
+    /// The rule that made it; null: it was registered.
+    #[serde(default)]
+    pub rule: Option<String>,
+    /// That rule's mode.
+    #[serde(default)]
+    pub mode: Option<Mode>,
 }
 
 /// Where a worker is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum WorkerState {
     /// A candidate.
@@ -111,6 +122,7 @@ pub enum WorkerState {
 
 /// Whom the agent would kill now, for one domain: the answer of a snapshot, and of which domain it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Explanation {
     /// The domain's name.
     pub domain: String,
@@ -121,6 +133,7 @@ pub struct Explanation {
 
 /// When a kill came to its stages. Null: not seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Times {
     /// The record that crossed the line was pushed; without one, the reading that found it above.
     pub crossing: Option<Nanos>,
@@ -141,12 +154,19 @@ pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 /// A kill in `kills` (docs/behavior.md#interfaces).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KillRecord {
     /// Its number.
     pub id: KillId,
+    /// When it was decided, or the kernel chose, by the wall clock (RFC 3339). The core knows none: whoever shows it says it.
+    #[serde(default)]
+    pub at: Option<String>,
+    /// Whose kill it is.
+    #[serde(default)]
+    pub by: KilledBy,
     /// The domain's name.
     pub domain: String,
-    /// The policy's name.
+    /// The policy's name; empty: the kernel chose.
     pub policy: String,
     /// What made the agent look.
     pub trigger: Trigger,
@@ -180,14 +200,37 @@ pub struct KillRecord {
     /// The processes that did not die in time, and what they were waiting for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stuck: Vec<Remains>,
+    /// Somebody else chose the victim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_to: Option<LeftTo>,
     /// The first authoritative reading after the kill was over: whether the memory is back by the domain's own
     /// counter.
     #[serde(default)]
     pub used_after: Option<Bytes>,
 }
 
+/// A kill whose victim an executor chose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LeftTo {
+    /// Who.
+    pub executor: ExecutorId,
+    /// Whom the agent's policy would have chosen. Null: another user's worker.
+    pub ours: Option<Chosen>,
+}
+
+impl KillRecord {
+    /// The moment that it is known by: the decision, or the kernel's choice.
+    #[must_use]
+    pub fn moment(&self) -> Option<Nanos> {
+        let Times { decision, signal, dead, .. } = self.times;
+        decision.or(signal).or(dead)
+    }
+}
+
 /// A victim in a [`KillRecord`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct VictimRecord {
     /// Whom.
     pub worker: WorkerId,
@@ -211,15 +254,25 @@ pub struct VictimRecord {
     /// That measurement: always one from before the decision.
     #[serde(default)]
     pub sample: Option<Sample>,
+    /// The rule that made it a worker; null: it was registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// That rule was in mode observe: nobody was signalled.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub observed: bool,
 }
 
 /// What the engine counted since it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Counters {
     /// Workers registered.
     pub registered: u64,
     /// Workers killed for memory.
     pub killed: u64,
+    /// Workers that the kernel's own out-of-memory killer killed.
+    #[serde(default)]
+    pub killed_by_kernel: u64,
     /// Workers that ended with exit code 0, or with a status the kernel did not tell.
     pub exited: u64,
     /// Workers that ended otherwise.
@@ -248,6 +301,18 @@ pub struct Counters {
     /// Kills that were decided and not carried out, because of `dry_run`. Not among `kills`.
     #[serde(default)]
     pub would_kill: u64,
+    /// Workers that would have been killed, had their rule been in mode enforce. Not among `kills` and `would_kill`.
+    #[serde(default)]
+    pub would_have_killed: u64,
+    /// Of the kills, those that were left to a raylet.
+    #[serde(default)]
+    pub left: u64,
+    /// Of those, the ones for which it ended nobody in time.
+    #[serde(default)]
+    pub left_late: u64,
+    /// Of those, the ones that were withdrawn before it took note: there was room again.
+    #[serde(default)]
+    pub left_withdrawn: u64,
     /// Of the kills, the ones whose memory was not seen back within the wait for it.
     #[serde(default)]
     pub memory_late: u64,

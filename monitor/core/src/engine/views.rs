@@ -4,7 +4,8 @@ use super::domain::State;
 use super::worker::Life;
 use super::{Counters, DomainId, DomainView, Engine, Explanation, KillRecord, WorkerView};
 use crate::prelude::*;
-use crate::snapshot;
+use crate::threshold::Usage;
+use crate::units::Nanos;
 use crate::worker::{Activity, WorkerId};
 
 impl Engine {
@@ -33,7 +34,7 @@ impl Engine {
                         State::New => Some("not read yet".to_owned()),
                         State::Known(_) | State::NoLimit(_) => None,
                     },
-                    workers: domain.roster.len(),
+                    workers: domain.workers(),
                     kill: self.flights.iter().find(|flight| self.overlap(flight.domain, *id)).map(|f| f.id),
                     gear,
                     gear_why,
@@ -43,6 +44,31 @@ impl Engine {
                 }
             })
             .collect()
+    }
+
+    /// What the last memory check of each domain found, and when it was; of those that could be read.
+    pub fn levels(&self) -> impl Iterator<Item = (DomainId, Nanos, Usage)> + '_ {
+        self.domains.iter().filter_map(|(id, domain)| Some((*id, domain.read_at?, domain.usage()?)))
+    }
+
+    /// The same of one domain.
+    #[must_use]
+    pub fn level(&self, id: DomainId) -> Option<(Nanos, Usage)> {
+        let domain = self.domains.get(&id)?;
+        Some((domain.read_at?, domain.usage()?))
+    }
+
+    /// A domain's name.
+    #[must_use]
+    pub fn domain_name(&self, id: DomainId) -> Option<&str> {
+        self.domains.get(&id).map(|domain| &domain.name[..])
+    }
+
+    /// Whose a worker is, its name, and its owner.
+    #[must_use]
+    pub fn label(&self, id: WorkerId) -> Option<(u32, Option<&str>, Option<&str>)> {
+        let worker = self.workers.get(&id)?;
+        Some((worker.candidate.uid, worker.name.as_deref(), worker.candidate.owner.as_deref()))
     }
 
     /// The workers, in registration order.
@@ -72,10 +98,7 @@ impl Engine {
             .filter(|worker| worker.domains.iter().any(|charged| self.overlap(*charged, *id)))
             .map(|worker| worker.id().to_string())
             .collect();
-        let answer = snapshot::answer(&domain.roster, domain.for_answer(), &in_flight, |worker: WorkerId| {
-            worker.to_string()
-        });
-        Some(Explanation { domain: domain.name.clone(), answer })
+        Some(self.explanation(domain, &in_flight))
     }
 
     /// Past kills, the newest last; those in flight come after them.

@@ -51,6 +51,9 @@ impl Engine {
         self.counters.watchdog_kills += 1;
         self.make_way(id, now, todo);
         let flying = self.flights.iter().position(|flight| self.holds_up(flight, id, now));
+        if let Some(index) = flying {
+            self.book_left(index, now, todo);
+        }
         let kill = match flying {
             // It hung between the order to kill somebody else and that signal, which was not sent: this is the kill.
             Some(index) if self.flights[index].record.times.signal.is_none() => {
@@ -100,6 +103,7 @@ impl Engine {
     /// They are on the rosters still: it is not booked.
     fn takes_the_place(&mut self, index: usize, choice: Choice, todo: &mut VecDeque<Action>) -> KillId {
         let flight = &mut self.flights[index];
+        flight.left = None;
         let id = flight.id;
         for victim in flight.victims.drain(..) {
             if let Some(worker) = self.workers.get_mut(&victim) {
@@ -117,6 +121,7 @@ impl Engine {
 
     fn joins(&mut self, index: usize, choice: Choice) -> KillId {
         let mut flight = self.flights.remove(index);
+        flight.left = None;
         let kill = flight.id;
         flight.victims.push(choice.id);
         if flight.chosen.is_empty() {

@@ -2,10 +2,11 @@
 
 use alloc::collections::BTreeMap;
 
-use super::facts::{DomainId, KillId, Sample, Seen};
+use super::facts::{DomainId, ExecutorId, KillId, Sample, Seen};
 use super::pending::{Pending, Process};
 use super::view::{WorkerState, WorkerView};
 use crate::prelude::*;
+use crate::rules::Mode;
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::{Activity, Candidate, WorkerId};
 
@@ -22,18 +23,31 @@ pub(super) enum Life {
     },
 }
 
+/// The rule that has a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OfRule {
+    /// Its name.
+    pub(super) name: String,
+    /// Whether the worker may be killed.
+    pub(super) mode: Mode,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) candidate: Candidate,
     pub(super) pid: Pid,
     pub(super) name: Option<String>,
+    /// The rule that made it; none: it was registered.
+    pub(super) rule: Option<OfRule>,
     pub(super) attempt: u32,
     /// The last measurement of its memory.
     pub(super) sample: Option<Sample>,
     /// The domains it charges, innermost first.
     pub(super) domains: Vec<DomainId>,
     pub(super) life: Life,
+    /// Who ends it in place of the engine.
+    pub(super) executor: Option<ExecutorId>,
     processes: BTreeMap<Pid, Process>,
     pending: Pending,
     /// wait(2) status of the registered process, once seen.
@@ -50,6 +64,10 @@ pub(super) struct Worker {
     pub(super) ends: bool,
     /// Each of its processes that live was seen in a state in which it cannot die.
     immovable: bool,
+    /// The process of it that the kernel's own killer chose first, and when.
+    pub(super) oom_victim: Option<(Pid, Nanos)>,
+    /// As which kill its death by the kernel is listed.
+    pub(super) killed_by_kernel: Option<KillId>,
 }
 
 impl Worker {
@@ -58,10 +76,12 @@ impl Worker {
             candidate,
             pid,
             name: None,
+            rule: None,
             attempt: 0,
             sample: None,
             domains,
             life: Life::Running,
+            executor: None,
             processes: BTreeMap::new(),
             pending: Pending::default(),
             status: None,
@@ -71,6 +91,8 @@ impl Worker {
             owned_by: None,
             ends: false,
             immovable: false,
+            oom_victim: None,
+            killed_by_kernel: None,
         };
         new.add(pid);
         new
@@ -226,6 +248,8 @@ impl Worker {
             domains: self.domains.iter().map(|domain| domain_name(*domain)).collect(),
             priority: self.candidate.priority,
             memory_declared: self.candidate.declared,
+            rule: self.rule.as_ref().map(|rule| rule.name.clone()),
+            mode: self.rule.as_ref().map(|rule| rule.mode),
         }
     }
 }

@@ -14,7 +14,7 @@ impl Engine {
     pub(super) fn register(&mut self, worker: Worker, at: Nanos, todo: &mut VecDeque<Action>) {
         for domain in &worker.domains {
             if let Some(domain) = self.domains.get_mut(domain) {
-                domain.roster.insert(worker.candidate.clone());
+                domain.admit(worker.candidate.clone(), worker.observed());
             }
         }
         self.counters.registered += 1;
@@ -62,7 +62,7 @@ impl Engine {
         match worker.life {
             Life::Running | Life::Refused { .. } => {
                 if let (true, Some(owner)) = (worker.ends, worker.owned_by) {
-                    todo.push_back(Action::EndOwned { worker: id, owner });
+                    todo.push_back(Action::EndOwned { worker: id, owner, kill: None });
                 }
             }
             Life::BeingKilled(kill) | Life::Stuck(kill) => {
@@ -82,7 +82,7 @@ impl Engine {
         worker.candidate.memory = memory;
         for domain in &worker.domains {
             if let Some(domain) = self.domains.get_mut(domain) {
-                domain.roster.set_memory(id, memory);
+                domain.set_memory(id, memory);
             }
         }
     }
@@ -92,8 +92,9 @@ impl Engine {
         let Some(worker) = self.workers.get(&id) else { return };
         match worker.life {
             Life::Running | Life::Refused { .. } if worker.gone() => {
-                let status = worker.status;
+                let (status, by_kernel) = (worker.status, worker.killed_by_kernel);
                 match status {
+                    _ if by_kernel.is_some() => {}
                     _ if worker.ends => self.counters.owner_died += 1,
                     None | Some(0) => self.counters.exited += 1,
                     Some(_) => self.counters.crashed += 1,
@@ -125,7 +126,7 @@ impl Engine {
         let since = worker.candidate.started;
         for domain in &worker.domains {
             if let Some(domain) = self.domains.get_mut(domain) {
-                domain.roster.set_activity(id, activity, since);
+                domain.set_activity(id, activity, since);
             }
         }
     }
@@ -139,8 +140,8 @@ impl Engine {
         }
         for domain in &worker.domains {
             if let Some(domain) = self.domains.get_mut(domain) {
-                domain.roster.remove(id);
-                domain.roster.insert(worker.candidate.clone());
+                domain.dismiss(id);
+                domain.admit(worker.candidate.clone(), worker.observed());
             }
         }
     }
@@ -150,7 +151,7 @@ impl Engine {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         for domain in &worker.domains {
             if let Some(domain) = self.domains.get_mut(domain) {
-                domain.roster.remove(id);
+                domain.dismiss(id);
             }
         }
         worker.domains = domains;
@@ -159,7 +160,7 @@ impl Engine {
         }
         for charged in &worker.domains {
             let Some(domain) = self.domains.get_mut(charged) else { continue };
-            domain.roster.insert(worker.candidate.clone());
+            domain.admit(worker.candidate.clone(), worker.observed());
             // One that is above and had nobody to kill has somebody now.
             if domain.above() {
                 todo.push_back(Action::Read(*charged));
@@ -176,7 +177,7 @@ impl Engine {
         if let Some(worker) = self.workers.remove(&id) {
             for domain in &worker.domains {
                 if let Some(domain) = self.domains.get_mut(domain) {
-                    domain.roster.remove(id);
+                    domain.dismiss(id);
                 }
             }
             todo.push_back(Action::Forget(id));

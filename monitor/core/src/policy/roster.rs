@@ -301,6 +301,25 @@ impl Roster {
         }
     }
 
+    /// Whether a worker that somebody else killed for memory should be retried: by the rule for a victim of its policy, were
+    /// it one now. It counts as one of the candidates, whether it still is or not.
+    #[must_use]
+    pub fn would_retry(&self, victim: &Candidate, usage: Option<Usage>) -> bool {
+        let mut others = self.workers.values().filter(|other| other.id != victim.id);
+        victim.kind.retriable()
+            && match self.policy {
+                Policy::GroupByOwner { .. } => others.any(|other| {
+                    let group = |of: &Candidate| (of.uid, of.owner.clone(), of.priority);
+                    victim.owner.is_some() && other.kind.retriable() && group(other) == group(victim)
+                }),
+                Policy::ByMemory => {
+                    let needs = ordering::held(victim).max(victim.declared.unwrap_or_default());
+                    others.next().is_some() && usage.is_none_or(|usage| needs <= usage.threshold)
+                }
+                Policy::RetriableLifo | Policy::RetriableFifo | Policy::ByTime { .. } => true,
+            }
+    }
+
     /// Changes a worker's facts and its place with them.
     fn update(&mut self, id: WorkerId, change: impl FnOnce(&mut Candidate)) -> bool {
         let Some(mut candidate) = self.remove(id) else { return false };

@@ -55,6 +55,8 @@ pub enum Why {
         /// Whether it is; if not, no retriable one is left.
         retriable: bool,
     },
+    /// Somebody else chose it: the raylet that runs it.
+    Executor,
     /// `by_memory`: the furthest above what it declared.
     Memory {
         /// Its size; `None`: not measured and counted as 0.
@@ -71,7 +73,7 @@ impl Why {
     pub(super) fn should_retry(&self) -> bool {
         match self {
             Self::OwnerGroup { size, .. } => *size > 1,
-            Self::NonRetriableGroup { .. } => false,
+            Self::NonRetriableGroup { .. } | Self::Executor => false,
             Self::Time { retriable, .. }
             | Self::Idle { retriable, .. }
             | Self::Busy { retriable, .. }
@@ -101,6 +103,7 @@ impl fmt::Display for Why {
                 };
                 write!(f, "{first}{then}")
             }
+            Self::Executor => f.write_str("chosen by the raylet that runs it"),
             Self::NonRetriableGroup { size: 1 } => f.write_str("not retriable, and no other worker is left"),
             Self::NonRetriableGroup { size } => {
                 write!(f, "newest of {size} workers that are not retriable; no retriable one is left")

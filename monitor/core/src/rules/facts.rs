@@ -77,6 +77,9 @@ pub struct Facts<'f> {
     pub memory: Option<Bytes>,
     /// Why it is never a worker.
     pub never: Option<Never>,
+    /// The rule that had it before, while it ran the same program: what it can change itself does not take it away from that
+    /// rule (`Rules::judge`).
+    pub kept: Option<&'f str>,
 }
 
 impl Facts<'static> {
@@ -94,6 +97,7 @@ impl Facts<'static> {
             user: None,
             memory: None,
             never: None,
+            kept: None,
         }
     }
 }

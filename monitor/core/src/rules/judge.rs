@@ -78,7 +78,8 @@ impl Rules {
         let all = |clauses: &[Clause], protect| {
             clauses.iter().all(|clause| self.holds(clause, process, parent, protect))
         };
-        let Some(rule) = self.rules.iter().find(|rule| all(&rule.clauses, rule.protect)) else {
+        let found = self.rules.iter().position(|rule| all(&rule.clauses, rule.protect));
+        let Some(rule) = self.or_kept(found, process.facts.kept) else {
             return Judgement::Unmatched;
         };
         if rule.protect {
@@ -94,6 +95,25 @@ impl Rules {
                 let idle = !rule.idle.is_empty() && all(&rule.idle, false);
                 Judgement::Worker(Matched { rule, idle, cgroup })
             }
+        }
+    }
+
+    /// The rule that has a process which one had before. A process can give itself any name: it goes to a rule that stands
+    /// earlier, as one does that begins its work, but neither to a later one nor from one that enforces to one that
+    /// observes, and not to none. A cgroup it leaves for good.
+    fn or_kept(&self, found: Option<usize>, kept: Option<&str>) -> Option<&Rule> {
+        let kept = kept.and_then(|name| self.rules.iter().position(|rule| &*rule.name == name));
+        let kept = kept.and_then(|index| Some((index, self.rules.get(index)?)));
+        let kept = kept.filter(|(_, rule)| !rule.protect && rule.unit == Unit::Tree);
+        let found = found.and_then(|index| Some((index, self.rules.get(index)?)));
+        match (found, kept) {
+            (Some((_, found)), _) if found.protect => Some(found),
+            (Some((earlier, found)), Some((later, kept))) => {
+                let weaker = found.mode < kept.mode;
+                Some(if earlier > later || weaker { kept } else { found })
+            }
+            (Some((_, rule)), None) | (None, Some((_, rule))) => Some(rule),
+            (None, None) => None,
         }
     }
 

@@ -54,6 +54,7 @@ struct Process {
     cgroup: String,
     trusted: usize,
     never: Option<Never>,
+    kept: Option<&'static str>,
 }
 
 impl Process {
@@ -69,6 +70,7 @@ impl Process {
             cgroup: cgroup.to_owned(),
             trusted: cgroup.len(),
             never: None,
+            kept: None,
         }
     }
 
@@ -83,6 +85,7 @@ impl Process {
             user: Some(if self.uid == 0 { "root" } else { "alice" }),
             memory: Some(Bytes(u64::from(self.pid))),
             never: self.never,
+            kept: self.kept,
             ..Facts::of(Pid(self.pid))
         };
         Profile::new(facts, Arc::new(rules.place(self.cgroup.as_bytes(), self.trusted)))

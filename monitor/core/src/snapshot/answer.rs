@@ -14,6 +14,7 @@ use crate::worker::{Candidate, WorkerId};
 
 /// A domain as far as it is known; `None` is unknown and never above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Domain {
     /// What there is.
     pub total: Option<Bytes>,
@@ -34,6 +35,7 @@ impl Domain {
 /// The answer. The keys of docs/behavior.md#interfaces are `threshold`, `above`, `victims` and `ranking`; the others
 /// are ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Answer {
     /// The rule it was chosen by.
     pub policy: PolicyName,
@@ -47,6 +49,9 @@ pub struct Answer {
     pub above: bool,
     /// Whom it would kill now.
     pub victims: Vec<Verdict>,
+    /// Whom it would have killed, were no rule in mode observe; empty unless one of them is only observed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub would_have: Vec<Verdict>,
     /// The workers that were signalled and still live.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub in_flight: Vec<String>,
@@ -60,6 +65,7 @@ pub struct Answer {
 
 /// A victim and what its owner is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Verdict {
     /// The worker.
     pub id: String,
@@ -69,6 +75,7 @@ pub struct Verdict {
 
 /// A candidate and its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Ranked {
     /// The worker.
     pub id: String,
@@ -84,10 +91,14 @@ pub struct Ranked {
     pub should_retry: bool,
     /// Why it is at this place.
     pub why: String,
+    /// A rule in mode observe made it: it is never a victim.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub observed: bool,
 }
 
 /// A worker that is no candidate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PassedOver {
     /// The worker.
     pub id: String,
@@ -143,6 +154,7 @@ pub fn answer(
         threshold: domain.threshold,
         above: domain.usage().is_some_and(Usage::above),
         victims,
+        would_have: Vec::new(),
         in_flight: in_flight.to_vec(),
         reason,
         passed_over: passed_over(roster, &order, in_flight, &name),
@@ -189,6 +201,7 @@ fn ranked(
         memory: *memory,
         should_retry: choice.should_retry,
         why: choice.reason(),
+        observed: false,
     })
 }
 

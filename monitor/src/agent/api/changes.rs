@@ -41,6 +41,14 @@ pub(super) fn become_idle(turn: &mut Turn<'_>, worker: WorkerId, idle: bool) {
     }
 }
 
+/// What concerns all users.
+pub(in crate::agent) fn only_root(peer: &Peer) -> Result<(), Refusal> {
+    if peer.uid == 0 {
+        return Ok(());
+    }
+    Err(Refusal::new(RefusalCode::Denied, None, "only root may do this".to_owned()))
+}
+
 /// Root may change every worker; a user whose process it is, unless root registered it.
 fn check_owner(
     turn: &Turn<'_>,

@@ -1,5 +1,6 @@
-//! The agent's numbers in the OpenMetrics text format: what `monitor metrics` prints and `metrics_listen` serves. Sums
-//! only, nothing of a single worker: everybody may read it. What is unknown has no sample.
+//! The agent's numbers in the OpenMetrics text format: what `monitor metrics` prints and `/metrics` serves
+//! (docs/metrics.md). Sums only, nothing of a single worker: everybody may read it. A gauge whose value is unknown has no
+//! sample; every counter has one from the start, so that a rate sees its first step.
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use serde::Serialize;
 
+use crate::agent::api::latencies::Latencies;
 use crate::control::answers::Status;
 use crate::engine::{Counters, DomainView, Gear};
 use crate::kernel::drops::CpuDrops;
@@ -36,8 +38,7 @@ struct OfHook {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfCpu {
-    cpu: u64,
+struct OfKind {
     kind: &'static str,
 }
 
@@ -45,36 +46,57 @@ struct OfCpu {
 #[derive(Debug, Serialize)]
 pub(in crate::agent) struct Metrics(pub(in crate::agent) String);
 
+/// What every name begins with.
+const PREFIX: &str = "memory_monitor";
+
 /// See the module.
-pub(in crate::agent) fn text(status: &Status) -> String {
-    let mut all = Registry::with_prefix("monitor");
+pub(in crate::agent) fn text(status: &Status, latencies: &Latencies) -> String {
+    let mut all = Registry::with_prefix(PREFIX);
     all.register("build", "The agent's version", Info::new(vec![("version", status.version.clone())]));
-    let mut one = |name: &str, help: &str, value: u64| all.register(name, help, gauge(value));
-    one("protects", "1 if above its threshold a domain is relieved", u64::from(status.protects));
-    one("workers", "Registered workers that live", status.workers as u64);
-    one("kills_in_flight", "Kills that are not over", status.kills_in_flight as u64);
-    one("brake_on", "1 if workers are stopped at the line", u64::from(status.brake.on));
-    one("brake_held", "Processes that the brake holds now", status.brake.held.len() as u64);
-    let up = Duration::from_millis(status.uptime_ms).as_secs_f64();
-    all.register_with_unit("uptime", "How long the agent runs", Unit::Seconds, ConstGauge::new(up));
+    state(&mut all, status);
     domains(&mut all, &status.domains, status.now);
     counters(&mut all, &status.counters);
+    latencies.register(&mut all);
     for (name, help, value) in status.faults.rows() {
         counter(&mut all, name, help, value);
     }
     hooks(&mut all, &status.probes);
     drops(&mut all, &status.drops);
-    let found = u64::from(status.socket.error.is_none());
-    all.register("socket_found", "1 if new callers find the control socket", gauge(found));
     counter(&mut all, "socket_lost", "Looks that found the control socket's file gone", status.socket.lost);
-    if let Some(journal) = &status.journal {
-        counter(&mut all, "journal_lines", "Lines written to the journal", journal.written);
-        counter(&mut all, "journal_lost", "Lines that the journal could not take", journal.lost);
-    }
+    let (written, lost) = status.journal.as_ref().map_or((0, 0), |journal| (journal.written, journal.lost));
+    counter(&mut all, "journal_lines", "Lines written to the journal", written);
+    counter(&mut all, "journal_lost", "Lines that the journal could not take", lost);
+    let callbacks = status.callbacks.clone().unwrap_or_default();
+    counter(&mut all, "callbacks_run", "Commands of on_kill and on_approach that were run", callbacks.ran);
+    counter(&mut all, "callbacks_failed", "Of them those that failed", callbacks.failed);
+    counter(&mut all, "callbacks_timed_out", "Of them those that took too long", callbacks.timed_out);
+    counter(&mut all, "callbacks_lost", "Calls that never came to it", callbacks.lost);
     let mut out = String::new();
     // Writing to a string does not fail.
     let _ = encoding::text::encode(&mut out, &all);
     out
+}
+
+/// The agent as it stands now.
+fn state(all: &mut Registry, status: &Status) {
+    let mut one = |name: &str, help: &str, value: u64| all.register(name, help, gauge(value));
+    let enforces = status.kills && !status.dry_run;
+    one("protects", "1 if a worker would be killed should memory run out", status.protects.into());
+    one(
+        "enforces",
+        "1 if the settings let the agent kill: neither refresh_ms = 0 nor dry_run",
+        enforces.into(),
+    );
+    one("workers", "Registered workers that live", status.workers as u64);
+    one("kills_in_flight", "Kills that are not over", status.kills_in_flight as u64);
+    one("brake_on", "1 if the brake pauses workers at the threshold", status.brake.on.into());
+    one("brake_held", "Processes that are paused by the brake now", status.brake.held.len() as u64);
+    one("watchdog_on", "1 if a backup thread kills should the agent hang", status.watchdog.into());
+    one("socket_found", "1 if new callers find the control socket", status.socket.error.is_none().into());
+    let journal = status.journal.is_some().into();
+    one("journal_on", "1 if the agent writes a journal", journal);
+    let up = Duration::from_millis(status.uptime_ms).as_secs_f64();
+    all.register_with_unit("uptime", "How long the agent runs", Unit::Seconds, ConstGauge::new(up));
 }
 
 #[expect(clippy::cast_possible_wrap, reason = "sizes and counts are far below 2^63")]
@@ -103,15 +125,23 @@ fn domains(all: &mut Registry, domains: &[DomainView], now: Nanos) {
         all.register_with_unit(name, help, Unit::Bytes, of(value));
     };
     sized("domain_total", "Memory of the domain", &|view| bytes(view.total));
-    sized("domain_used", "Memory used at the last authoritative reading", &|view| bytes(view.used));
-    sized("domain_threshold", "Above this a worker is killed", &|view| bytes(view.threshold));
-    sized("domain_estimate", "The last reading and what was charged since", &|view| bytes(view.estimate));
+    sized("domain_used", "Memory used at the last memory check", &|view| bytes(view.used));
+    sized("domain_threshold", "A worker is killed when more than this is used", &|view| {
+        bytes(view.threshold)
+    });
+    sized("domain_estimate", "The last memory check, and what was charged since", &|view| {
+        bytes(view.estimate)
+    });
     let mut plain = |name: &str, help: &str, value: &dyn Fn(&DomainView) -> Option<u64>| {
         all.register(name, help, of(value));
     };
-    plain("domain_above", "1 if the last reading was above the threshold", &|view| view.above.map(u64::from));
-    plain("domain_unreadable", "1 if the last reading failed", &|view| Some(view.error.is_some().into()));
-    plain("domain_workers", "Workers that charge the domain", &|view| Some(view.workers as u64));
+    plain("domain_above", "1 if the last memory check was over the threshold", &|view| {
+        view.above.map(u64::from)
+    });
+    plain("domain_unreadable", "1 if the last memory check failed", &|view| {
+        Some(view.error.is_some().into())
+    });
+    plain("domain_workers", "Workers that count towards the domain", &|view| Some(view.workers as u64));
     let age = Family::<OfDomain, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
     let gears = Family::<OfGear, Gauge>::default();
     for view in domains {
@@ -126,14 +156,19 @@ fn domains(all: &mut Registry, domains: &[DomainView], now: Nanos) {
             }
         }
     }
-    all.register_with_unit("domain_reading_age", "Time since the last reading", Unit::Seconds, age);
-    all.register("domain_gear", "1 for the gear that the domain is in", gears);
+    all.register_with_unit("domain_reading_age", "Time since the last memory check", Unit::Seconds, age);
+    all.register("domain_gear", "1 for the kind of tracking that the domain is under", gears);
 }
 
 fn counters(all: &mut Registry, counters: &Counters) {
     let mut count = |name: &str, help: &str, value: u64| counter(all, name, help, value);
     count("workers_registered", "Workers registered", counters.registered);
     count("workers_killed", "Workers killed for memory", counters.killed);
+    count(
+        "workers_killed_by_kernel",
+        "Workers killed by the kernel's own out-of-memory killer",
+        counters.killed_by_kernel,
+    );
     count("workers_exited", "Workers that ended with status 0", counters.exited);
     count("workers_crashed", "Workers that ended otherwise", counters.crashed);
     count("workers_unregistered", "Workers that were unregistered", counters.unregistered);
@@ -143,19 +178,24 @@ fn counters(all: &mut Registry, counters: &Counters) {
     count("workers_tried_again", "Of them, those that became candidates again", counters.tried_again);
     count("kills", "Kills decided", counters.kills);
     count("would_kill", "Kills decided and not carried out, because of dry_run", counters.would_kill);
-    count("memory_late", "Kills whose memory was not seen back in time", counters.memory_late);
     count(
-        "watchdog_strays",
-        "Kills by the watchdog of who was no candidate any more",
-        counters.watchdog_strays,
+        "would_have_killed",
+        "Workers that would have been killed, had their rule been in mode enforce",
+        counters.would_have_killed,
     );
-    count("false_crossings", "Crossings that the reading did not confirm", counters.false_crossings);
-    count("unknown_readings", "Readings that failed or made no sense", counters.unknown_readings);
-    count("no_candidates", "Readings above the threshold with nobody to kill", counters.no_candidates);
-    count("gear_changes", "How often the hot hook was attached or detached", counters.gear_changes);
-    count("brake_stops", "Processes that the brake stopped", counters.stopped);
+    count("memory_late", "Kills whose memory was not seen free in time", counters.memory_late);
+    let help = "Memory checks over the threshold at which nobody was killed because it could not have helped";
+    count("spared", help, counters.spared);
+    count("watchdog_kills", "Kills by the backup thread while the agent hung", counters.watchdog_kills);
+    let help = "Kills by the backup thread of a worker that was no candidate any more";
+    count("watchdog_strays", help, counters.watchdog_strays);
+    count("false_crossings", "Crossings that the memory check did not confirm", counters.false_crossings);
+    count("unknown_readings", "Memory checks that failed or made no sense", counters.unknown_readings);
+    count("no_candidates", "Memory checks over the threshold with no worker to kill", counters.no_candidates);
+    count("gear_changes", "How often page faults began or ceased to be tracked", counters.gear_changes);
+    count("brake_stops", "Processes that the brake paused", counters.stopped);
     let held = Duration::from_nanos(counters.held_ns).as_secs_f64();
-    let help = "How long the brake held them, all together";
+    let help = "How long the brake paused them, all together";
     all.register_with_unit("brake_held_time", help, Unit::Seconds, ConstCounter::new(held));
 }
 
@@ -176,19 +216,16 @@ fn hooks(all: &mut Registry, probes: &[Probe]) {
     all.register("hook", "1 for the state that the kernel hook is in", family);
 }
 
+/// Over all CPUs: which one it was, `status` says.
 fn drops(all: &mut Registry, drops: &[CpuDrops]) {
-    let family = Family::<OfCpu, prometheus_client::metrics::counter::Counter>::default();
-    for cpu in drops {
-        let kinds = [
-            ("usage", cpu.usage),
-            ("exit", cpu.exit),
-            ("fork", cpu.fork),
-            ("stopped", cpu.stopped),
-            ("lineage", cpu.lineage),
-        ];
-        for (kind, lost) in kinds {
-            family.get_or_create(&OfCpu { cpu: cpu.cpu as u64, kind }).inc_by(lost);
-        }
-    }
+    let family = Family::<OfKind, prometheus_client::metrics::counter::Counter>::default();
+    let count = |kind, lost: fn(&CpuDrops) -> u64| {
+        family.get_or_create(&OfKind { kind }).inc_by(drops.iter().map(lost).sum());
+    };
+    count("usage", |cpu| cpu.usage);
+    count("exit", |cpu| cpu.exit);
+    count("fork", |cpu| cpu.fork);
+    count("stopped", |cpu| cpu.stopped);
+    count("lineage", |cpu| cpu.lineage);
     all.register("lost_records", "Records that the kernel side could not deliver", family);
 }

@@ -4,11 +4,12 @@ use super::changes::become_idle;
 use crate::agent::domains::Domains;
 use crate::agent::killing::previous_agent::PreviousAgent;
 use crate::agent::reports::Reports;
+use crate::agent::rules::RuleBook;
 use crate::agent::turn::Turn;
 use crate::agent::watchdog::Watchdog;
 use crate::agent::workers::registry::NotTaken;
 use crate::agent::workers::{Enrollment, Workers};
-use crate::control::protocol::{KindName, Refusal, RefusalCode, Register, Registered};
+use crate::control::protocol::{KindName, NAME_MOST, Refusal, RefusalCode, Register, Registered};
 use crate::control::request::Peer;
 use crate::engine::Event;
 use crate::kernel::hook::Told;
@@ -24,6 +25,7 @@ pub(in crate::agent) struct Registrar<'a> {
     pub(in crate::agent) previous_agent: &'a mut PreviousAgent,
     pub(in crate::agent) watchdog: Option<&'a Watchdog>,
     pub(in crate::agent) reports: &'a Reports,
+    pub(in crate::agent) rules: &'a mut RuleBook,
     /// What the kernel tells of processes.
     pub(in crate::agent) kernel: Told,
 }
@@ -37,6 +39,8 @@ impl Registrar<'_> {
         register: Register,
     ) -> Result<Registered, Refusal> {
         let kind = kind(&register)?;
+        short("op.register.name", register.name.as_deref())?;
+        short("op.register.owner", register.owner.as_deref())?;
         if peer.uid != 0 && register.priority > 0 {
             return Err(Refusal::new(
                 RefusalCode::Denied,
@@ -52,14 +56,29 @@ impl Registrar<'_> {
         if caller != 0 && uid != Some(caller) {
             return Err(not_yours(pid, caller));
         }
+        if caller != 0
+            && let Some(rule) = self.rules.protection_of(pid)
+        {
+            let message = format!("process {pid} is protected by rule {rule}: only root may register it");
+            return Err(Refusal::new(RefusalCode::Denied, Some("op.register.pid"), message));
+        }
         if let Some(worker) = self.workers.registry.worker_of(pid)
             && self.workers.registry.get(worker).is_some_and(|entry| entry.root == pid)
         {
-            return self.take_over(turn, peer, worker, &register);
+            if !self.workers.is_by_rule(worker) || turn.engine.in_flight(worker) {
+                return self.take_over(turn, peer, worker, &register);
+            }
+            // A registration wins over a rule.
+            self.rules.forget(worker);
+            if let Some(watchdog) = self.watchdog {
+                watchdog.unname(worker);
+            }
+            self.workers.give_up(turn, worker);
         }
         let outer = self.workers.outer_of(self.kernel, pid);
         if let Some(outer) = outer
             && caller != 0
+            && !self.workers.is_by_rule(outer)
             && turn.engine.owner_uid(outer) != Some(caller)
         {
             let message = format!("process {pid} is part of another user's worker, and dies with it");
@@ -71,7 +90,7 @@ impl Registrar<'_> {
         let (cgroup, notice) = match self.domains.cgroup_of(pid) {
             Ok(cgroup) => (cgroup, None),
             // It is no job's fault where the agent's hierarchy is mounted from.
-            Err(error @ ReadError::Outside { .. }) => (None, Some(self.without_cgroup(&error))),
+            Err(error @ ReadError::Outside { .. }) => (None, Some(self.without_cgroup(uid, &error))),
             Err(error) => return Err(of_read(pid, &error)),
         };
         self.domains.guard_around(turn, cgroup.as_ref(), uid).map_err(busy)?;
@@ -132,10 +151,12 @@ impl Registrar<'_> {
     }
 
     /// What is said of a worker whose cgroup the agent cannot see.
-    fn without_cgroup(&self, error: &ReadError) -> String {
+    fn without_cgroup(&self, uid: u32, error: &ReadError) -> String {
         let guard = if self.domains.charged_by(None).is_empty() { "nothing" } else { "the node alone" };
         let notice = format!("{error}: {guard} guards this worker, no limit of a cgroup does");
-        tracing::warn!("{notice}");
+        if crate::diagnostics::says(Some(uid)) {
+            tracing::warn!("{notice}");
+        }
         notice
     }
 
@@ -162,6 +183,17 @@ impl Registrar<'_> {
             }
         };
         Err(Refusal::new(code, Some("op.register.pid"), message))
+    }
+}
+
+/// Names are in every note, answer and report, and in locked memory.
+fn short(field: &'static str, text: Option<&str>) -> Result<(), Refusal> {
+    match text.map(str::len) {
+        Some(length) if length > NAME_MOST => {
+            let message = format!("{length} bytes are too long: at most {NAME_MOST}");
+            Err(Refusal::new(RefusalCode::Invalid, Some(field), message))
+        }
+        _ => Ok(()),
     }
 }
 

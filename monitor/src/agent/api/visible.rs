@@ -10,11 +10,13 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::agent::api::metrics::Metrics;
 use crate::agent::workers::registry::Registry;
 use crate::config;
-use crate::control::answers::Status;
+use crate::control::answers::{Reloaded, Status, Why};
 use crate::control::protocol::{Refusal, RefusalCode, Registered};
 use crate::engine::{Explanation, KillRecord, Note, Release, WorkerView};
 use crate::memory::users::User;
+use crate::ray::RayletView;
 use crate::report::Report;
+use crate::series::Series;
 use crate::snapshot::{Ranked, in_flight_reason};
 use crate::worker::WorkerId;
 
@@ -65,8 +67,13 @@ impl<'a> Viewer<'a> {
         Self { uid, registry }
     }
 
+    /// Whether what is of this user is theirs to see.
+    pub(in crate::agent) fn sees_user(&self, uid: Option<u32>) -> bool {
+        self.sees_all() || uid == Some(self.uid)
+    }
+
     /// Root, or the user who started this agent and could look into its memory.
-    fn sees_all(&self) -> bool {
+    pub(in crate::agent) fn sees_all(&self) -> bool {
         self.uid == 0 || self.uid == rustix::process::geteuid().as_raw()
     }
 
@@ -136,6 +143,20 @@ impl Visible for config::Shown {
     }
 }
 
+/// It was made of what its caller may see.
+impl Visible for Why {
+    fn seen_by(self, _: &Viewer<'_>) -> Option<Self> {
+        Some(self)
+    }
+}
+
+/// Names of settings.
+impl Visible for Reloaded {
+    fn seen_by(self, _: &Viewer<'_>) -> Option<Self> {
+        Some(self)
+    }
+}
+
 /// Sums.
 impl Visible for Metrics {
     fn seen_by(self, _: &Viewer<'_>) -> Option<Self> {
@@ -157,6 +178,17 @@ impl Visible for Status {
     }
 }
 
+/// The raylets; `None`: they are not looked for.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(in crate::agent) struct Raylets(pub(in crate::agent) Option<Vec<RayletView>>);
+
+impl Visible for Raylets {
+    fn seen_by(self, viewer: &Viewer<'_>) -> Option<Self> {
+        Some(Self(self.0.map(|views| views.into_iter().filter(|view| view.uid == viewer.uid).collect())))
+    }
+}
+
 impl Visible for WorkerView {
     fn seen_by(self, viewer: &Viewer<'_>) -> Option<Self> {
         (self.uid == viewer.uid).then_some(self)
@@ -166,6 +198,7 @@ impl Visible for WorkerView {
 impl Visible for Explanation {
     fn seen_by(mut self, viewer: &Viewer<'_>) -> Option<Self> {
         let answer = &mut self.answer;
+        answer.would_have.iter_mut().for_each(|victim| victim.id = viewer.named(&victim.id));
         answer.victims.iter_mut().for_each(|victim| victim.id = viewer.named(&victim.id));
         answer.ranking = answer.ranking.drain(..).map(|ranked| viewer.ranked(ranked)).collect();
         let in_flight: Vec<String> = answer.in_flight.iter().map(|id| viewer.named(id)).collect();
@@ -183,6 +216,9 @@ impl Visible for Explanation {
 impl Visible for KillRecord {
     fn seen_by(mut self, viewer: &Viewer<'_>) -> Option<Self> {
         let all = self.victims.len();
+        if let Some(left_to) = &mut self.left_to {
+            left_to.ours.take_if(|ours| !viewer.owns(ours.worker));
+        }
         self.victims.retain(|victim| victim.uid == Some(viewer.uid));
         let hidden = all - self.victims.len();
         if hidden > 0 {
@@ -211,6 +247,15 @@ impl Visible for Report {
     }
 }
 
+/// Domains are everybody's, as in `status`; workers their users'.
+impl Visible for Series {
+    fn seen_by(mut self, viewer: &Viewer<'_>) -> Option<Self> {
+        self.workers.retain(|worker| worker.uid == Some(viewer.uid));
+        self.pauses.retain(|pause| viewer.owns(pause.worker));
+        Some(self)
+    }
+}
+
 impl Visible for Note {
     fn seen_by(self, viewer: &Viewer<'_>) -> Option<Self> {
         match self {
@@ -228,6 +273,10 @@ impl Visible for Note {
                     victims.into_iter().filter(|chosen| viewer.owns(chosen.worker)).collect();
                 let others = others + all - victims.len();
                 Some(Self::Decided { at, kill, domain, victims, others, dry_run })
+            }
+            Self::Left { at, kill, domain, executor, ours, used, threshold, total } => {
+                let ours = ours.filter(|ours| viewer.owns(ours.worker));
+                Some(Self::Left { at, kill, domain, executor, ours, used, threshold, total })
             }
             Self::Killed(record) => record.seen_by(viewer).map(|record| Self::Killed(Box::new(record))),
             Self::Above { .. }

@@ -1,12 +1,19 @@
 //! What comes back to the loop from other threads and from timers: measurements, complete reports, due summaries.
 //! None of it is urgent.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::engine::DomainId;
+use crate::agent::rules::sighting::Sightings;
+use crate::config::Resolved;
+use crate::control::protocol::Op;
+use crate::control::request::{Peer, Reply};
+use crate::engine::{DomainId, KillRecord};
+use crate::journal;
 use crate::memory::process::ProcessMemory;
+use crate::ray::News;
 use crate::report::Report;
 use crate::units::Bytes;
 use crate::worker::WorkerId;
@@ -17,10 +24,22 @@ pub(in crate::agent) enum Later {
     Measure,
     /// They are measured.
     Measured(Measurement),
+    /// Time to look for what the rules match.
+    Look,
+    /// That look is over.
+    Looked(Box<Sightings>),
     /// A report is complete.
     Report(Box<Report>),
     /// Time for a summary.
     Summary,
+    /// The thread that feeds raylets found something.
+    Ray(News),
+    /// The kills of agents before this one are read.
+    Before(VecDeque<KillRecord>),
+    /// It was looked into the journal for a caller.
+    Found(Found),
+    /// The configuration was read again.
+    Reloaded(Box<Again>),
 }
 
 /// What workers were measured to hold.
@@ -32,6 +51,29 @@ pub(in crate::agent) struct Measurement {
     pub(in crate::agent) took: Duration,
     /// It was asked for: the timer goes on by itself.
     pub(in crate::agent) extra: bool,
+}
+
+/// A call that waits for the journal.
+#[derive(Debug)]
+pub(in crate::agent) struct Waiting {
+    pub(in crate::agent) peer: Peer,
+    pub(in crate::agent) op: Op,
+    pub(in crate::agent) reply: Reply,
+}
+
+/// What came of it.
+pub(in crate::agent) struct Found {
+    pub(in crate::agent) waiting: Waiting,
+    /// None: the journal has no such kill.
+    pub(in crate::agent) past: Result<Option<Box<journal::Past>>, String>,
+}
+
+/// What came of reading it again.
+pub(in crate::agent) struct Again {
+    /// Or everything that is wrong, a line each, with file, line and key.
+    pub(in crate::agent) resolved: Result<Resolved, String>,
+    /// Who asked, and waits; `None`: a signal.
+    pub(in crate::agent) asked: Option<(Peer, Reply)>,
 }
 
 /// Sends `later` to the loop after `wait`.

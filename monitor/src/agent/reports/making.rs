@@ -13,6 +13,9 @@ use crate::memory::users::Users;
 use crate::report::Report;
 use crate::units::Bytes;
 
+/// How many memory users a report names (docs/behavior.md).
+pub(super) const TOP: usize = 10;
+
 /// How many reports may be in the making for the next one to name users. What waits for a thread is memory too.
 pub(super) const AT_ONCE: usize = 64;
 
@@ -23,9 +26,9 @@ pub(super) struct Landed {
     pub(super) freed: Option<Bytes>,
 }
 
-/// Begins the report of a kill. Its end is to be sent to what is given back. `look` says who holds the memory.
+/// Begins the report of a kill; one by the kernel has no decision. Its end is to be sent to what is given back. `look` says who holds the memory.
 pub(super) fn begin(
-    decision: Arc<Decision>,
+    decision: Option<Arc<Decision>>,
     look: Option<impl FnOnce() -> Result<Users, String> + Send + 'static>,
     to_loop: UnboundedSender<Later>,
 ) -> oneshot::Sender<Landed> {
@@ -54,7 +57,7 @@ pub(super) fn tell_users(domain: &str, look: impl FnOnce() -> Result<Users, Stri
 
 /// Puts a report together as its parts come in.
 async fn complete(
-    decision: Arc<Decision>,
+    decision: Option<Arc<Decision>>,
     look: Option<impl FnOnce() -> Result<Users, String> + Send + 'static>,
     end: oneshot::Receiver<Landed>,
     to_loop: UnboundedSender<Later>,
@@ -66,10 +69,13 @@ async fn complete(
     // The agent stops.
     let Ok(Landed { record, freed }) = end.await else { return };
     let made = spawn_blocking(move || {
-        let mut report = Report::new(&decision, record);
+        let mut report = match &decision {
+            Some(decision) => Report::new(decision, record),
+            None => Report::by_kernel(record),
+        };
         report.freed = freed;
         match users {
-            Ok(users) => report.users = Some(users),
+            Ok(users) => report.set_users(users, TOP),
             Err(error) => report.users_error = Some(error),
         }
         report

@@ -5,9 +5,10 @@ use super::{Components, Shell, turn};
 use crate::agent::api::changes;
 use crate::agent::api::metrics::{self, Metrics};
 use crate::agent::api::register::Registrar;
-use crate::agent::api::visible::{Shown, Viewer};
+use crate::agent::api::visible::{Raylets, Shown, Viewer};
 use crate::agent::event_loop::clock;
 use crate::agent::reports::KEPT;
+use crate::agent::reports::past::date;
 use crate::agent::survival;
 use crate::control::answers::{Faults, Status};
 use crate::control::protocol::{Op, Refusal, RefusalCode, Register, Registered};
@@ -16,6 +17,7 @@ use crate::diagnostics;
 use crate::engine::{Explanation, KillId};
 use crate::journal::JournalView;
 use crate::report::Report;
+use crate::series::Series;
 
 impl Shell {
     /// Answers a call.
@@ -44,13 +46,29 @@ impl Shell {
                 self.parts.previous_agent.give_way(&peer)?;
                 self.viewer(uid).show(())
             }
+            Op::RayStatus => self.viewer(uid).show(Raylets(self.parts.raylets.views())),
+            Op::RayDetach { pid } => {
+                changes::only_root(&peer)?;
+                self.parts.raylets.detach(pid);
+                self.viewer(uid).show(())
+            }
             Op::Status => self.viewer(uid).show(self.status()),
             Op::Config => self.viewer(uid).show(self.parts.api.settings()),
-            Op::Metrics => self.viewer(uid).show(Metrics(metrics::text(&self.status()))),
+            Op::Metrics => {
+                self.viewer(uid).show(Metrics(metrics::text(&self.status(), &self.parts.api.latencies)))
+            }
             Op::Workers => self.viewer(uid).show(self.engine.workers()),
             Op::Explain { domain } => self.viewer(uid).show(self.explain(domain.as_deref())?),
-            Op::Kills => self.viewer(uid).show_each(|| self.engine.kills().cloned()),
+            Op::Kills => self.viewer(uid).show_each(|| {
+                self.parts.past.kills().chain(self.engine.kills()).cloned().map(|mut record| {
+                    date(&mut record);
+                    record
+                })
+            }),
             Op::Report { kill } => self.viewer(uid).show(self.report(kill)?),
+            Op::Samples { kill } => self.viewer(uid).show(self.samples(kill)?),
+            Op::Why(asked) => self.viewer(uid).show(self.why(uid, &asked)),
+            Op::Reload => Err(Refusal::new(RefusalCode::Failed, None, "it is answered elsewhere".to_owned())),
         }
     }
 
@@ -60,18 +78,20 @@ impl Shell {
         self.parts.workers.registry.disconnected(connection);
     }
 
-    fn viewer(&self, uid: u32) -> Viewer<'_> {
+    pub(super) fn viewer(&self, uid: u32) -> Viewer<'_> {
         Viewer::new(uid, &self.parts.workers.registry)
     }
 
     fn register(&mut self, peer: Peer, register: Register) -> Result<Registered, Refusal> {
-        let Components { domains, workers, hooks, previous_agent, watchdog, reports, .. } = &mut self.parts;
+        let Components { domains, workers, hooks, previous_agent, watchdog, reports, rules, .. } =
+            &mut self.parts;
         let (kernel, watchdog) = (hooks.told(), watchdog.as_ref());
-        let mut registrar = Registrar { domains, workers, previous_agent, watchdog, reports, kernel };
+        let mut registrar = Registrar { domains, workers, previous_agent, watchdog, reports, rules, kernel };
         let registered = registrar.register(turn!(self), peer, register);
         self.settle();
         let registered = registered?;
         self.parts.killing.find_own_cgroup(&self.parts.workers, registered.worker);
+        self.parts.oom_counters.enter(&self.parts.domains, registered.worker, clock::now());
         Ok(registered)
     }
 
@@ -115,25 +135,38 @@ impl Shell {
             },
             journal: reports.journal(),
             socket: api.socket(),
+            callbacks: self.parts.callbacks.view(),
         }
     }
 
-    fn report(&self, kill: u64) -> Result<Report, Refusal> {
-        self.parts.reports.get(KillId(kill)).cloned().ok_or_else(|| {
-            let message = if self.engine.kill(KillId(kill)).is_some_and(|record| !record.confirmed) {
-                format!("the report of kill {kill} is not complete yet: try again in a moment")
-            } else {
-                let missing =
-                    format!("this agent has no report of kill {kill}: it keeps the last {KEPT} reports");
-                match self.parts.reports.journal() {
-                    Some(JournalView { path, .. }) => format!(
-                        "{missing}. Older ones are in its journal: monitor kills {kill} --journal {}",
-                        path.display()
-                    ),
-                    None => format!("{missing} and writes no journal"),
-                }
-            };
-            Refusal::new(RefusalCode::NotFound, Some("op.report.kill"), message)
+    fn samples(&self, kill: Option<u64>) -> Result<Series, Refusal> {
+        self.parts.samples.series(&self.engine, kill.map(KillId)).ok_or_else(|| {
+            let message = "this agent knows no such kill".to_owned();
+            Refusal::new(RefusalCode::NotFound, Some("op.samples.kill"), message)
         })
+    }
+
+    fn report(&self, kill: u64) -> Result<Report, Refusal> {
+        self.parts.reports.get(KillId(kill)).cloned().ok_or_else(|| self.no_report(kill, None))
+    }
+
+    /// Why there is none; `unread`: the journal could not be read.
+    pub(super) fn no_report(&self, kill: u64, unread: Option<String>) -> Refusal {
+        let message = if self.engine.kill(KillId(kill)).is_some_and(|record| !record.confirmed) {
+            format!("the report of kill {kill} is not complete yet: try again in a moment")
+        } else {
+            match (unread, self.parts.reports.journal()) {
+                (Some(error), _) => {
+                    format!("there is no report of kill {kill}: the journal cannot be read: {error}")
+                }
+                (None, Some(JournalView { path, .. })) => {
+                    format!("there is no kill {kill}, neither here nor in the journal {}", path.display())
+                }
+                (None, None) => format!(
+                    "this agent has no report of kill {kill}: it keeps the last {KEPT} reports and writes no journal"
+                ),
+            }
+        };
+        Refusal::new(RefusalCode::NotFound, Some("op.report.kill"), message)
     }
 }

@@ -52,6 +52,11 @@ impl Shell {
                 self.parts.workers.end_if_unwatched(turn!(self), worker, pid);
                 self.settle();
             }
+            Record::OomVictim(victim) => self.happen(Event::OomVictim {
+                worker: WorkerId(victim.worker),
+                pid: Pid(victim.pid),
+                at: Nanos(victim.header.time),
+            }),
             Record::Stopped(stopped) => self.happen(Event::Stopped {
                 worker: WorkerId(stopped.worker),
                 pid: Pid(stopped.pid),

@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use super::*;
 use crate::agent::killing::previous_agent::Role;
-use crate::agent::serve::build;
+use crate::agent::serve::{Begin, build};
 use crate::agent::workers::numbering::Numbers;
-use crate::config::{Config, Resolved};
+use crate::config::{Config, ConfigFlags, Resolved};
 use crate::engine::{DomainId, Settings};
 use crate::kernel::hook::Told;
 use crate::kernel::programs::Programs;
 use crate::kill::Process;
+use crate::rules::Rules;
 use crate::units::Pid;
 use crate::worker::{Kind, Times};
 use rustix::process::Signal;
@@ -94,8 +95,15 @@ fn guarding_in(
     let settings = Settings { usage_threshold: 0.5, ..Settings::default() };
     let off = Err(Programs::off("a test"));
     let resolved = Resolved { config, settings: Vec::new(), file: None, warnings: Vec::new() };
-    let (mut shell, Inbox { later, .. }) =
-        build(&resolved, Role::Daemon, &settings, off, Numbers::default(), Arc::default(), None);
+    let begin = Begin { role: Role::Daemon, rules: Rules::none(), recorder: None };
+    let (mut shell, Inbox { later, .. }) = build(
+        (&resolved, ConfigFlags::default(), None),
+        begin,
+        &settings,
+        off,
+        Numbers::default(),
+        Arc::default(),
+    );
     shell.happen(Event::Settings(settings));
     // It is not there where the real hierarchy is.
     let _ = shell.step(|parts, turn| parts.domains.guard_named(turn, &"/box".parse().unwrap()));

@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::{Components, Shell, WAITING, turn};
 use crate::agent::event_loop::clock;
 use crate::agent::event_loop::later::Later;
+use crate::agent::rules::adopting::Around;
+use crate::agent::rules::sighting::Sightings;
 use crate::agent::survival::service;
 use crate::agent::watchdog::Watchdog;
 use crate::agent::workers::members::Ended;
@@ -23,6 +25,7 @@ impl Shell {
         if let Some(watchdog) = &self.parts.watchdog {
             watchdog.beat();
         }
+        self.parts.raylets.beat();
         self.parts.upkeep.turn();
     }
 
@@ -51,7 +54,9 @@ impl Shell {
         self.try_hooks_again();
         self.step(|parts, turn| parts.workers.look(turn, parts.hooks.told()));
         self.step(|parts, turn| parts.workers.sweep_victims(turn));
+        self.step(|parts, turn| parts.rules.sweep_victims(turn, &mut parts.workers, &parts.domains));
         self.step(|parts, turn| parts.previous_agent.look_after_the_dying(turn));
+        self.step(|parts, turn| parts.raylets.look(turn, &parts.workers.registry));
         self.happen(Event::Tick);
         // A reading, its line and a note or two for each domain.
         self.todo.reserve(WAITING + 4 * self.parts.domains.len());
@@ -62,7 +67,16 @@ impl Shell {
         self.step(|parts, turn| parts.domains.recheck(turn));
         self.nominate();
         let now = clock::now();
+        let Components { samples, reports, callbacks, .. } = &mut self.parts;
+        samples.tick(&self.engine, now);
+        while let Some(chart) = samples.cut_out(&self.engine, now) {
+            reports.chart(chart);
+        }
+        callbacks.tick(|| self.engine.domains(), self.engine.kills_in_flight());
         self.parts.upkeep.tick(now);
+        if !self.parts.hooks.tell_oom_victims() {
+            self.parts.oom_counters.look(&self.parts.domains, now);
+        }
         self.parts.api.look_after_the_socket(now);
     }
 
@@ -91,6 +105,7 @@ impl Shell {
                     }
                 }
                 Hook::Lineage => self.parts.workers.look_after_all(),
+                Hook::MarkVictim => {}
                 Hook::Memcg | Hook::RssStat => {
                     self.parts.hooks.usage_is_back(turn!(self), hook);
                     self.settle();
@@ -109,13 +124,33 @@ impl Shell {
         self.step(|parts, turn| parts.workers.ended(turn, end));
     }
 
+    /// A look for what the rules match is over.
+    fn looked(&mut self, found: Sightings) {
+        let Components { domains, workers, reports, watchdog, rules, .. } = &mut self.parts;
+        let mut around = Around { domains, workers, reports, watchdog: watchdog.as_ref() };
+        let new = rules.looked(turn!(self), &mut around, found);
+        self.settle();
+        for worker in new {
+            self.parts.killing.find_own_cgroup(&self.parts.workers, worker);
+        }
+    }
+
     pub(in crate::agent) fn later(&mut self, later: Later) {
-        let Components { domains, workers, measuring, reports, .. } = &mut self.parts;
+        let Components { domains, workers, measuring, reports, samples, raylets, past, .. } = &mut self.parts;
         match later {
             Later::Measure => measuring.by_timer(&self.engine, domains, &workers.registry),
-            Later::Measured(measurement) => measuring.measured(turn!(self), measurement),
+            Later::Measured(measurement) => {
+                samples.measured(&self.engine, clock::now(), &measurement.samples);
+                measuring.measured(turn!(self), measurement);
+            }
+            Later::Look => self.parts.rules.look_by_timer(),
+            Later::Looked(found) => return self.looked(*found),
             Later::Report(report) => reports.complete(&workers.registry, *report),
+            Later::Ray(news) => raylets.heard(turn!(self), &workers.registry, news),
             Later::Summary => reports.summarize(&self.engine),
+            Later::Before(kills) => past.know(kills),
+            Later::Found(found) => self.found(found),
+            Later::Reloaded(again) => self.reloaded(*again),
         }
         self.settle();
     }

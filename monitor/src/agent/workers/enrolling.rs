@@ -58,13 +58,28 @@ impl Workers {
         new: Enrollment,
         event: impl FnOnce(WorkerId) -> Event,
     ) -> Enrolled {
+        let enrolled = self.take_in(turn, domains, process, new, true, event);
+        self.find_descendants(turn, vec![enrolled.worker]);
+        enrolled
+    }
+
+    /// The same without its descendants. `followed`: the kernel side is to know it.
+    pub(super) fn take_in(
+        &mut self,
+        turn: &mut Turn<'_>,
+        domains: &mut Domains,
+        process: Process,
+        new: Enrollment,
+        followed: bool,
+        event: impl FnOnce(WorkerId) -> Event,
+    ) -> Enrolled {
         let at = clock::of_ticks(new.start_time);
         let (worker, begins_block) =
             self.numbers.give(new.had.filter(|_| new.comes_back(self.started)), new.uid);
         let pid = process.pid();
         // It may have been part of another worker, and be held as that.
         self.let_leave(&process);
-        if let Some(map) = &mut self.map
+        if let Some(map) = self.map.as_mut().filter(|_| followed)
             && let Err(error) = map.set(pid, worker)
         {
             turn.faults.not_followed += 1;
@@ -85,7 +100,6 @@ impl Workers {
         if new.idle {
             turn.tell(Event::Idle { worker, ever_leased: false });
         }
-        self.find_descendants(turn, vec![worker]);
         Enrolled { worker, begins_block }
     }
 }

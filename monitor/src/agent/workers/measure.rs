@@ -106,7 +106,9 @@ impl Measuring {
         let weighed: Vec<_> = weighed.map(|id| (id, domains.path(id))).collect();
         let mut pids: Vec<Pid> = Vec::new();
         if !weighed.is_empty() {
-            let known = registry.ids().into_iter().filter_map(|id| registry.get(id));
+            // What is only observed is not killed, and so holds memory like anybody else.
+            let known = registry.ids().into_iter().filter(|id| !engine.observes(*id));
+            let known = known.filter_map(|id| registry.get(id));
             pids.extend(known.flat_map(WorkerProcesses::pids));
             pids.sort_unstable();
         }

@@ -9,6 +9,7 @@ use super::Workers;
 use super::registry::Proof;
 use crate::agent::domains::Domains;
 use crate::agent::turn::Turn;
+use crate::diagnostics::says;
 use crate::engine::Event;
 use crate::kill::start_time;
 use crate::memory::CgroupPath;
@@ -95,7 +96,9 @@ impl Workers {
         };
         if !domains.is_in(worker, &cgroup) {
             let Some(uid) = self.registry.get(worker).map(|entry| entry.uid) else { return };
-            if let Err(why) = domains.guard_around(turn, Some(&cgroup), uid) {
+            if let Err(why) = domains.guard_around(turn, Some(&cgroup), uid)
+                && says(Some(uid))
+            {
                 tracing::warn!(%worker, %why, "a worker was moved to a cgroup whose limit is not guarded");
             }
             domains.enter(worker, cgroup.clone(), uid);
@@ -121,7 +124,9 @@ impl Workers {
     fn tell_where(&self, turn: &mut Turn<'_>, domains: &Domains, worker: WorkerId) {
         let charged = domains.charged_by_worker(worker);
         if turn.engine.charged_by(worker).is_some_and(|known| known != charged) {
-            tracing::info!(%worker, "processes of a worker were moved to another cgroup");
+            if says(self.registry.get(worker).map(|entry| entry.uid)) {
+                tracing::info!(%worker, "processes of a worker were moved to another cgroup");
+            }
             turn.tell(Event::Moved { worker, domains: charged });
         }
     }

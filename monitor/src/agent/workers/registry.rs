@@ -43,8 +43,17 @@ pub(in crate::agent) struct WorkerProcesses {
     told: Option<Told>,
     /// The process that was registered.
     pub(in crate::agent) root: Pid,
+    /// A rule made it; `None`: it was registered.
+    pub(in crate::agent) by_rule: Option<ByRule>,
     /// It was said that there is no descriptor for some of its processes.
     pub(in crate::agent) said_full: bool,
+}
+
+/// Of a worker that a rule made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::agent) struct ByRule {
+    /// The kernel side follows it: not if it is only observed.
+    pub(in crate::agent) followed: bool,
 }
 
 /// Who is told of a worker's verdict.
@@ -70,6 +79,11 @@ pub(in crate::agent) struct Left {
 }
 
 impl WorkerProcesses {
+    /// Whether the kernel side is to know its processes.
+    pub(in crate::agent) fn followed(&self) -> bool {
+        self.by_rule.is_none_or(|by_rule| by_rule.followed)
+    }
+
     /// None of its processes is left.
     pub(in crate::agent) fn is_empty(&self) -> bool {
         self.members.is_empty() && self.without_pidfd.is_empty()
@@ -157,6 +171,7 @@ impl Registry {
             uid,
             registered_by,
             told: told.map(|peer| Told { peer, connected: true }),
+            by_rule: None,
             said_full: false,
         };
         self.workers.insert(worker, entry);
@@ -189,6 +204,12 @@ impl Registry {
         true
     }
 
+    /// All of them.
+    pub(in crate::agent) fn iter(&self) -> impl Iterator<Item = (WorkerId, &WorkerProcesses)> {
+        self.workers.iter().map(|(worker, entry)| (*worker, entry))
+    }
+
+    /// One of them.
     pub(in crate::agent) fn get(&self, worker: WorkerId) -> Option<&WorkerProcesses> {
         self.workers.get(&worker)
     }

@@ -1,14 +1,12 @@
-//! A configuration for what runs on this node now, in mode observe. Each preset is tried by itself, so that one does not
-//! hide what another would find.
+//! A configuration for what runs on this node now, in mode observe.
 
 use std::fmt::Write as _;
 
 use crate::memory::users::{COMMAND_LENGTH, printable};
 use crate::memory::{ReadError, Roots};
 use crate::printable;
-use crate::rules::Rules;
 use crate::rules::facts::{Machine, own};
-use crate::rules::presets::{PRESETS, Preset, SYSTEM};
+use crate::rules::unguarded::{Guardable, Unguarded};
 use crate::units::Bytes;
 
 /// The fewest bytes from which a process that no preset has is worth a rule.
@@ -20,24 +18,9 @@ const LARGE: Bytes = Bytes(64 << 20);
 /// The processes cannot be listed.
 pub(super) fn suggest(roots: &Roots) -> Result<String, ReadError> {
     let machine = Machine::look(roots, &own(&roots.procfs))?;
-    let system = PRESETS.iter().find(|preset| preset.name == SYSTEM);
-    let mut taken = std::collections::HashSet::new();
-    let mut found = Vec::new();
-    for preset in PRESETS.iter().filter(|preset| preset.name != SYSTEM) {
-        let rules = compiled(&[Some(preset), system]);
-        let look = rules.look(&machine.profiles(&rules));
-        let processes: Vec<usize> = look.workers.iter().flat_map(|worker| worker.members.clone()).collect();
-        if !look.workers.is_empty() {
-            let held = processes.iter().filter_map(|index| machine.processes.get(*index)?.rss);
-            let held = held.fold(Bytes(0), Bytes::saturating_add);
-            found.push((preset.name, look.workers.len(), held));
-        }
-        taken.extend(processes);
-    }
-    let rules = compiled(&[system]);
-    let nobodys = rules.look(&machine.profiles(&rules)).unmatched;
-    let rest = nobodys.into_iter().filter(|index| !taken.contains(index));
-    let mut rest: Vec<_> = rest.filter_map(|index| machine.processes.get(index)).collect();
+    let unguarded = Unguarded::of(&machine);
+    let Unguarded { presets: found, rest } = &unguarded;
+    let mut rest: Vec<_> = rest.iter().filter_map(|index| machine.processes.get(*index)).collect();
     rest.retain(|seen| seen.rss.is_some_and(|held| held >= LARGE));
     rest.sort_by_key(|seen| (std::cmp::Reverse(seen.rss), seen.pid));
 
@@ -45,15 +28,14 @@ pub(super) fn suggest(roots: &Roots) -> Result<String, ReadError> {
         "# What runs here now, and what the monitor could guard. In mode observe it kills none of it: look at\n\
          # `monitor rules` for a while, then set rules_mode = \"enforce\" (docs/rules.md).\n\n",
     );
-    for (name, workers, held) in &found {
+    for Guardable { preset, workers, held } in found {
         let plural = if *workers == 1 { "" } else { "s" };
-        let _ = writeln!(out, "# {name}: {workers} worker{plural}, {held}");
+        let _ = writeln!(out, "# {preset}: {workers} worker{plural}, {held}");
     }
     if found.is_empty() {
         out += "# No preset matches anything that runs here.\n";
     }
-    let names: Vec<String> = found.iter().map(|(name, ..)| format!("{name:?}")).collect();
-    let _ = writeln!(out, "presets = [{}]\nrules_mode = \"observe\"", names.join(", "));
+    let _ = writeln!(out, "presets = [{}]\nrules_mode = \"observe\"", unguarded.names());
     if let Some(largest) = rest.first() {
         out += "\n# The largest processes that no preset has. A rule for the first of them:\n";
         for seen in rest.iter().take(5) {
@@ -75,11 +57,4 @@ pub(super) fn suggest(roots: &Roots) -> Result<String, ReadError> {
         }
     }
     Ok(out)
-}
-
-fn compiled(presets: &[Option<&Preset>]) -> Rules {
-    let specs: Vec<_> =
-        presets.iter().flatten().flat_map(|preset| preset.rules().unwrap_or_default()).collect();
-    // They are tested to compile.
-    Rules::compile(&specs, None).unwrap_or_else(|_| Rules::none())
 }

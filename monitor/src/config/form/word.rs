@@ -1,7 +1,7 @@
 //! Forms whose values are words or paths. Paths are checked as text; no file is looked at.
 
 use std::ffi::{OsStr, OsString};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, PathBuf};
 
@@ -167,6 +167,49 @@ impl Form for FilePath {
     }
 }
 
+/// A program by its absolute path, with its arguments: an array, or a text that is split at its spaces. No shell reads it.
+pub(crate) struct Program;
+
+impl Form for Program {
+    type Value = Vec<String>;
+
+    fn shape(&self) -> Shape {
+        Shape::One("COMMAND")
+    }
+
+    fn range(&self) -> String {
+        "an absolute path and arguments, as an array of strings or separated by spaces".to_owned()
+    }
+
+    fn read(&self, given: &Given) -> Result<Self::Value, Refusal> {
+        let words: Vec<String> = match given {
+            Given::Strings(texts) => texts.clone(),
+            Given::Text(_) | Given::String(_) => {
+                string(given)?.split_whitespace().map(str::to_owned).collect()
+            }
+            Given::Texts(_) | Given::Integer(_) | Given::Float(_) | Given::Boolean(_) | Given::Other(_) => {
+                return Err(wrong_type("an array of strings", given));
+            }
+        };
+        let Some(program) = words.first() else { return Err(Refusal::Empty) };
+        if !program.starts_with('/') || words.iter().any(|word| word.contains('\0')) {
+            return Err(Refusal::NotA {
+                given: quote(&words.join(" ")),
+                expected: "an absolute path with arguments",
+            });
+        }
+        Ok(words)
+    }
+
+    fn json(&self, value: &Self::Value) -> Json {
+        json!(value)
+    }
+
+    fn text(&self, value: &Self::Value) -> String {
+        value.join(" ")
+    }
+}
+
 /// An address to listen at.
 pub(crate) struct Address;
 
@@ -178,16 +221,73 @@ impl Form for Address {
     }
 
     fn range(&self) -> String {
-        "IP:PORT, as in 127.0.0.1:9464 or [::1]:9464".to_owned()
+        "PORT or IP:PORT, as in 9464, 127.0.0.1:9464 or [::1]:9464".to_owned()
     }
 
     fn read(&self, given: &Given) -> Result<SocketAddr, Refusal> {
+        let loopback = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if let Given::Integer(port) = given {
+            let port = u16::try_from(*port).map_err(|_| Refusal::OutOfRange(format!("port {port}")));
+            return port.map(loopback);
+        }
         let text = string(given)?;
-        text.parse().map_err(|_| Refusal::NotA { given: quote(text), expected: "an address with a port" })
+        let port = || text.parse().ok().map(loopback);
+        let address = text.parse().ok().or_else(port);
+        address.ok_or_else(|| Refusal::NotA { given: quote(text), expected: "an address with a port" })
     }
 
     fn json(&self, value: &SocketAddr) -> Json {
         json!(value.to_string())
+    }
+}
+
+/// Names of hosts, as a URL has them. In a variable separated by commas.
+pub(crate) struct HostNames;
+
+impl Form for HostNames {
+    type Value = Vec<String>;
+
+    fn shape(&self) -> Shape {
+        Shape::Many("NAME")
+    }
+
+    fn range(&self) -> String {
+        "host names, as in node1.example.org".to_owned()
+    }
+
+    fn read(&self, given: &Given) -> Result<Self::Value, Refusal> {
+        let name = |name: &OsString| {
+            let name = utf8(name)?;
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_';
+            if name.len() > 253 || !name.chars().all(plain) {
+                return Err(Refusal::NotA { given: quote(name), expected: "a host name" });
+            }
+            Ok(name.to_ascii_lowercase())
+        };
+        list(given)?.iter().map(name).collect()
+    }
+
+    fn json(&self, value: &Self::Value) -> Json {
+        json!(value)
+    }
+
+    fn text(&self, value: &Self::Value) -> String {
+        if value.is_empty() { "none".to_owned() } else { value.join(",") }
+    }
+}
+
+/// The words of a list; in a variable separated by commas.
+fn list(given: &Given) -> Result<Vec<OsString>, Refusal> {
+    match given {
+        Given::Text(text) => {
+            let words = text.as_bytes().split(|byte| *byte == b',');
+            Ok(words.map(|word| OsString::from_vec(word.to_vec())).collect())
+        }
+        Given::Texts(texts) => Ok(texts.clone()),
+        Given::Strings(texts) => Ok(texts.iter().map(OsString::from).collect()),
+        Given::Integer(_) | Given::Float(_) | Given::Boolean(_) | Given::String(_) | Given::Other(_) => {
+            Err(wrong_type("an array of strings", given))
+        }
     }
 }
 
@@ -283,24 +383,12 @@ impl Form for Presets {
     }
 
     fn read(&self, given: &Given) -> Result<Self::Value, Refusal> {
-        let names: Vec<OsString> = match given {
-            Given::Text(text) => text
-                .as_bytes()
-                .split(|byte| *byte == b',')
-                .map(|name| OsString::from_vec(name.to_vec()))
-                .collect(),
-            Given::Texts(texts) => texts.clone(),
-            Given::Strings(texts) => texts.iter().map(OsString::from).collect(),
-            Given::Integer(_) | Given::Float(_) | Given::Boolean(_) | Given::String(_) | Given::Other(_) => {
-                return Err(wrong_type("an array of strings", given));
-            }
-        };
         let name = |name: &OsString| {
             let name = utf8(name)?;
             let refused = || Refusal::NotA { given: quote(name), expected: "a preset" };
             presets::by_name(name).map(|preset| preset.name.to_owned()).ok_or_else(refused)
         };
-        names.iter().map(name).collect()
+        list(given)?.iter().map(name).collect()
     }
 
     fn json(&self, value: &Self::Value) -> Json {

@@ -10,6 +10,7 @@ pub(super) const MAGIC: u16 = 0xeb9f;
 /// Kinds whose trailing data we step over or read.
 pub(super) mod kind {
     pub(in crate::kernel::btf) const INT: u32 = 1;
+    pub(in crate::kernel::btf) const POINTER: u32 = 2;
     pub(in crate::kernel::btf) const ARRAY: u32 = 3;
     pub(in crate::kernel::btf) const STRUCT: u32 = 4;
     pub(in crate::kernel::btf) const UNION: u32 = 5;

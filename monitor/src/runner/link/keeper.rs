@@ -10,8 +10,8 @@ use super::{News, Order};
 use crate::control::client::{Client, ClientError};
 use crate::control::protocol::{Op, Push, RefusalCode, Register, Registered, Verdict};
 use crate::runner::backoff::{BackOff, Why};
-use crate::runner::held::Held;
 use crate::runner::reach::{Reach, Reached, Unreached};
+use crate::runner::stopped::Stopped;
 use crate::runner::{kills, say};
 use crate::units::Pid;
 use crate::worker::WorkerId;
@@ -49,7 +49,7 @@ pub(super) struct Keeper {
     current: Option<Current>,
     /// Set while the agent is gone and wanted.
     lost: Option<Lost>,
-    held: Held,
+    stopped: Stopped,
 }
 
 impl Keeper {
@@ -59,8 +59,8 @@ impl Keeper {
         orders: mpsc::Receiver<Order>,
         news: mpsc::Sender<News>,
     ) -> Self {
-        let held = Held::default();
-        Self { client, reach, in_process: false, orders, news, current: None, lost: None, held }
+        let stopped = Stopped::default();
+        Self { client, reach, in_process: false, orders, news, current: None, lost: None, stopped }
     }
 
     /// Until the runner's end is dropped.
@@ -96,7 +96,7 @@ impl Keeper {
             Push::Report { kill, text } => {
                 let _ = self.news.send(News::Report { kill, text }).await;
             }
-            Push::Held { worker, pid, held } if self.is_current(worker) => self.held.note(pid, held),
+            Push::Held { worker, pid, held } if self.is_current(worker) => self.stopped.note(pid, held),
             Push::OwnerDied { worker } if self.is_current(worker) => {
                 let _ = self.news.send(News::OwnerDied(worker)).await;
             }
@@ -115,7 +115,7 @@ impl Keeper {
     /// Notes that the connection is gone. Said once, and only if something runs that it guarded.
     async fn lose(&mut self, error: ClientError) {
         self.client = None;
-        self.held.let_go();
+        self.stopped.let_go();
         if self.current.is_some() && self.lost.is_none() {
             let mut back_off = BackOff::default();
             let wait = if self.in_process { Duration::ZERO } else { back_off.next(Why::Gone) };
@@ -131,7 +131,7 @@ impl Keeper {
             return;
         };
         if self.lost.as_ref().is_some_and(|lost| lost.back_off.waited() < LAST_STOP) {
-            self.held.let_go();
+            self.stopped.let_go();
         }
         // It is the owner of what was launched within it by its number.
         let register = Register { worker: current.ids.last().copied(), ..current.register.clone() };
@@ -152,7 +152,7 @@ impl Keeper {
 
     async fn found(&mut self, news: News, worker: Option<WorkerId>) {
         self.lost = None;
-        self.held.clear();
+        self.stopped.clear();
         if let (Some(current), Some(worker)) = (&mut self.current, worker) {
             current.ids.push(worker);
         }
@@ -220,7 +220,7 @@ impl Keeper {
             Order::Over => {
                 self.current = None;
                 self.lost = None;
-                self.held.clear();
+                self.stopped.clear();
             }
         }
     }

@@ -63,6 +63,8 @@ impl World {
                 Action::KillProcess { .. }
                 | Action::Terminate { .. }
                 | Action::Examine { .. }
+                | Action::Ask { .. }
+                | Action::Withdraw { .. }
                 | Action::Measure
                 | Action::Tell(_)
                 | Action::Record(_)

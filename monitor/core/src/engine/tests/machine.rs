@@ -1,6 +1,8 @@
 //! The engine against a simulated node: random workers, readings, deaths, refusals and clocks, and after every step what
 //! must hold whatever happens. The simulation answers the engine's orders as the shell does, sooner, later, or never.
 
+mod executors;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::super::*;
@@ -67,6 +69,8 @@ struct Node {
     /// When each process that the brake stopped must have been let go, unless it ended.
     held: BTreeMap<Pid, Nanos>,
     stopped: u64,
+    /// Kills that executors were asked for and have not taken note of.
+    asked: Vec<KillId>,
 }
 
 impl Node {
@@ -79,6 +83,7 @@ impl Node {
             memory_wait_ms: 100,
             brake: dice.one_in(2),
             brake_max_ms: 500,
+            ray_timeout_ms: 200,
             idle_threshold: Bytes(0),
             ..Settings::default()
         };
@@ -96,6 +101,7 @@ impl Node {
             kill_of_unregistered: None,
             held: BTreeMap::new(),
             stopped: 0,
+            asked: Vec::new(),
         };
         for (domain, parent) in DOMAINS {
             node.happen(Event::DomainAdded { domain, name: domain.0.to_string(), parent });
@@ -191,6 +197,11 @@ impl Node {
                 }
                 None
             }
+            Action::Ask { kill, executor } => Some(self.asks(kill, executor)),
+            Action::Note(Note::Left { kill, .. }) => {
+                self.left(kill);
+                None
+            }
             Action::Note(Note::Killed(record)) => {
                 assert!(self.ended.insert(record.id), "kill {} ends twice", record.id);
                 self.open.remove(&record.id);
@@ -201,6 +212,7 @@ impl Node {
             | Action::EndOwned { .. }
             | Action::Tell(_)
             | Action::Record(_)
+            | Action::Withdraw { .. }
             | Action::Measure
             | Action::Attach
             | Action::Detach => None,
@@ -332,7 +344,7 @@ impl Node {
         if self.now >= self.engine.next_deadline() {
             self.happen(Event::Tick);
         }
-        match self.dice.below(20) {
+        match self.dice.below(22) {
             0..3 if self.workers.len() < 40 => self.register(),
             3..10 => self.end(),
             10 => {
@@ -379,6 +391,7 @@ impl Node {
                 }
             }
             18 => self.change_a_limit(),
+            20 => self.executors(),
             19 if self.engine.settings().brake => self.stop(),
             _ => self.happen(Event::Tick),
         }
@@ -455,10 +468,17 @@ fn whatever_happens_kills_do_not_overlap_end_and_strike_only_the_registered_and_
         seen.tried_again += counters.tried_again;
         seen.crashed += counters.crashed;
         seen.stopped += counters.stopped;
+        seen.left += counters.left;
+        seen.left_late += counters.left_late;
+        seen.left_withdrawn += counters.left_withdrawn;
     }
     // The simulation came everywhere.
     let Counters { killed, stuck, died_late, refused, tried_again, crashed, stopped, .. } = seen;
-    for number in [killed, stuck, died_late, refused, tried_again, crashed, stopped] {
+    let Counters { left, left_late, left_withdrawn, .. } = seen;
+    assert!(left > left_late + left_withdrawn, "some were carried out: {seen:?}");
+    let numbers =
+        [killed, stuck, died_late, refused, tried_again, crashed, stopped, left_late, left_withdrawn];
+    for number in numbers {
         assert!(number > 50, "{seen:?}");
     }
 }

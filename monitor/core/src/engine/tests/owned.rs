@@ -4,7 +4,7 @@ use super::*;
 
 fn ends(actions: &[Action]) -> Vec<(u64, u64)> {
     let end = |action: &Action| match action {
-        Action::EndOwned { worker, owner } => Some((worker.0, owner.0)),
+        Action::EndOwned { worker, owner, .. } => Some((worker.0, owner.0)),
         _ => None,
     };
     actions.iter().filter_map(end).collect()

@@ -138,3 +138,30 @@ fn parents_in_a_circle_are_no_endless_loop() {
     let all: usize = workers(&rules, &processes).iter().map(|(_, members)| members.len()).sum();
     assert!(all >= 1);
 }
+
+#[test]
+fn a_process_that_a_rule_had_stays_with_it_whatever_it_calls_itself() {
+    let enforcing = |spec: RuleSpec| RuleSpec { mode: Some(At::new(6, Mode::Enforce)), ..spec };
+    let rules = compiled(&[
+        protecting("database", PatternKey::Exe, "/usr/bin/postgres"),
+        matching("watched", &[(PatternKey::Comm, "watched*")]),
+        enforcing(matching("task", &[(PatternKey::Comm, "task*")])),
+        enforcing(matching("leak", &[(PatternKey::Comm, "leak*")])),
+        enforcing(matching("later", &[(PatternKey::Comm, "later*")])),
+        unit(enforcing(matching("job", &[(PatternKey::Cgroup, "/job-{id}")]))),
+    ]);
+    let who = |comm: &str, kept, cgroup: &str| {
+        let process = Process { kept, exe: "/home/x/leak".into(), ..Process::new(10, 1, comm, cgroup) };
+        workers(&rules, &[process]).first().map(|(rule, _)| rule.clone())
+    };
+    let kept = |comm: &str| who(comm, Some("leak"), "/").unwrap();
+    assert_eq!(kept("sshd"), "leak", "no rule has that name");
+    assert_eq!(kept("later"), "leak", "a later rule does not take it away");
+    assert_eq!(kept("task"), "task", "one that stands earlier does");
+    assert_eq!(kept("watched"), "leak", "unless it only observes");
+    assert_eq!(who("sshd", None, "/"), None);
+    assert_eq!(who("sshd", Some("gone"), "/"), None, "the rules are others now");
+    assert_eq!(who("sshd", Some("job"), "/"), None, "it left the cgroup");
+    let database = Process { kept: Some("leak"), ..Process::new(10, 1, "postgres", "/") };
+    assert!(workers(&rules, &[database]).is_empty(), "protection comes first");
+}

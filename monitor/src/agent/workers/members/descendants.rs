@@ -77,8 +77,12 @@ impl Workers {
     ) -> bool {
         let Some(entry) = self.registry.get(worker) else { return false };
         let known = entry.pids();
+        let by_rule = entry.by_rule.is_some();
         // A worker within this one has a tree of its own.
-        let anothers = |pid| self.registry.worker_of(pid).is_some_and(|other| other != worker);
+        let anothers = |pid| {
+            self.registry.worker_of(pid).is_some_and(|other| other != worker)
+                || (by_rule && self.barred.contains(&pid))
+        };
         let all = family.with_descendants(&known, anothers);
         let known: std::collections::HashSet<Pid> = known.into_iter().collect();
         let mut new = false;
@@ -107,7 +111,21 @@ impl Workers {
         if let Some(signal) = first {
             entry.signal(&process, signal, &self.procfs, &mut Killed::default());
         }
-        let followed = !self.registry.is_fork_limited(entry.uid);
+        let followed = entry.followed();
+        self.take_member(turn, worker, &process, followed)
+    }
+
+    /// A process that was opened becomes part of a worker. False: it is known.
+    pub(in crate::agent::workers) fn take_member(
+        &mut self,
+        turn: &mut Turn<'_>,
+        worker: WorkerId,
+        process: &Process,
+        followed: bool,
+    ) -> bool {
+        let Some(entry) = self.registry.get(worker) else { return false };
+        let pid = process.pid();
+        let followed = followed && !self.registry.is_fork_limited(entry.uid);
         if let Some(map) = self.map.as_mut().filter(|_| followed)
             && let Err(error) = map.add(pid, worker)
         {
@@ -116,9 +134,9 @@ impl Workers {
             tracing::warn!(%error, %worker, %pid, "the kernel side cannot follow this process");
         }
         if !self.registry.room_for_member(worker) {
-            return self.adopt_without_pidfd(turn, worker, &process);
+            return self.adopt_without_pidfd(turn, worker, process);
         }
-        if !self.registry.add_member(worker, process) {
+        if !self.registry.add_member(worker, process.clone()) {
             return false;
         }
         turn.tell(Event::Forked { worker, pid });

@@ -10,9 +10,9 @@ use crate::units::Pid;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Held(HashMap<Pid, Process>);
+pub(super) struct Stopped(HashMap<Pid, Process>);
 
-impl Held {
+impl Stopped {
     /// The agent says that this process is held, or is no more.
     pub(super) fn note(&mut self, pid: Pid, held: bool) {
         if !held {
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn who_is_held_goes_on_and_who_is_held_no_more_is_left_alone() {
         let [held, former] = [Sleeper::stopped(), Sleeper::stopped()];
-        let mut list = Held::default();
+        let mut list = Stopped::default();
         [held.pid(), former.pid()].into_iter().for_each(|pid| list.note(pid, true));
         list.note(former.pid(), false);
         list.let_go();

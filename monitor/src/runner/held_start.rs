@@ -1,4 +1,4 @@
-//! The runner's side of the gate: starts the process that will be the command, holds it until the agent knows
+//! The runner's side of a held start: starts the process that will be the command, holds it until the agent knows
 //! it, and tells how it ended. The other side is [`super::stub`].
 
 use std::fs::File;
@@ -24,13 +24,13 @@ use crate::worker::WorkerId;
 pub const STUB: &str = "__exec";
 
 /// A process that is, or will be, the command.
-pub(super) struct Held {
+pub(super) struct HeldStart {
     child: Child,
     pidfd: OwnedFd,
     pid: Pid,
     start_time: u64,
     /// Our end: the id goes in; out comes the errno of an exec that failed, or nothing but the end.
-    gate: UnixStream,
+    channel: UnixStream,
 }
 
 /// How the process ended.
@@ -41,16 +41,16 @@ pub(super) enum End {
     NotRun(io::Error),
 }
 
-impl Held {
+impl HeldStart {
     /// Starts a process that waits. Its standard streams are the runner's, but `input` if that is given. Dropped before
     /// [`Self::open`], it ends without having run the command.
     pub(super) fn start(plan: &Plan, inherited: Inherited, input: Option<File>) -> io::Result<Self> {
-        let (gate, theirs) = UnixStream::pair()?;
-        gate.set_nonblocking(true)?;
+        let (channel, theirs) = UnixStream::pair()?;
+        channel.set_nonblocking(true)?;
         // The only descriptor beyond the standard ones that this child gets.
         rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty())?;
         let mut stub = Command::new("/proc/self/exe");
-        stub.arg0("monitor").args([STUB, "--gate", &theirs.as_raw_fd().to_string()]);
+        stub.arg0("monitor").args([STUB, "--channel", &theirs.as_raw_fd().to_string()]);
         stub.args(["--signals", &inherited.to_string()])
             .args(plan.ends_with_runner.then_some("--ends-with-runner"));
         stub.arg("--").args(&plan.command).env(SOCKET_VARIABLE, &plan.socket.path);
@@ -65,7 +65,7 @@ impl Held {
         // Not reaped yet, so the pid is still this child's.
         let pidfd = pidfd_open(raw, PidfdFlags::empty())?;
         let start_time = start_time(Path::new("/proc"), Pid(id)).map_err(io::Error::other)?;
-        Ok(Self { child, pidfd, pid: Pid(id), start_time, gate })
+        Ok(Self { child, pidfd, pid: Pid(id), start_time, channel })
     }
 
     pub(super) fn pid(&self) -> Pid {
@@ -81,12 +81,12 @@ impl Held {
     pub(super) fn open(&mut self, worker: Option<WorkerId>) {
         let word = worker.map_or_else(|| UNGUARDED.to_owned(), |worker| worker.to_string());
         // If the process is gone already, its end tells all there is to tell.
-        let _ = self.gate.write_all(format!("{word}\n").as_bytes());
+        let _ = self.channel.write_all(format!("{word}\n").as_bytes());
     }
 
-    /// Closes the gate and waits for the process, which has not become the command.
+    /// Closes the channel and waits for the process, which has not become the command.
     pub(super) async fn give_up(mut self) {
-        drop(self.gate);
+        drop(self.channel);
         let _ = self.child.wait().await;
     }
 
@@ -100,7 +100,7 @@ impl Held {
         let status = self.child.wait().await?;
         // An errno was written before the process ended, so there is nothing to wait for.
         let mut errno = String::new();
-        let _ = Read::by_ref(&mut self.gate).take(16).read_to_string(&mut errno);
+        let _ = Read::by_ref(&mut self.channel).take(16).read_to_string(&mut errno);
         Ok(match errno.trim().parse() {
             Ok(errno) => End::NotRun(io::Error::from_raw_os_error(errno)),
             Err(_) => End::Ran(exit(status)),

@@ -1,0 +1,181 @@
+//! Kills by the kernel's own out-of-memory killer (docs/behavior.md#killed-by-the-kernel). The engine ordered none of
+//! them: it hears that a process was chosen, waits for its end, and lists, tells and counts it like a kill of its own.
+
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+use super::worker::Life;
+use super::{Action, DomainId, Engine, KillId, KillRecord, Times, Trigger, Verdict, VictimRecord};
+use crate::prelude::*;
+use crate::retry::KilledBy;
+use crate::units::{Bytes, Nanos, Pid};
+use crate::worker::WorkerId;
+
+/// How long nobody else is killed in the innermost domain of whom the kernel chose: that memory is on its way back.
+const HOLD: Duration = Duration::from_millis(100);
+
+/// How often that may be: a user can make the kernel kill in a cgroup of its own again and again.
+const HOLD_EVERY: Duration = Duration::from_secs(1);
+
+/// SIGKILL, in the low bits of a wait(2) status.
+const SIGKILL: u32 = 9;
+
+/// What a shell makes of a child that died of SIGKILL, in the high bits.
+const AS_A_SHELL_SAYS: u32 = 128 + SIGKILL;
+
+/// Whether a wait(2) status can be the effect of SIGKILL to the process or to a child of it.
+fn killed(status: u32) -> bool {
+    status & 0x7f == SIGKILL || (status & 0x7f == 0 && (status >> 8) & 0xff == AS_A_SHELL_SAYS)
+}
+
+impl Engine {
+    /// The kernel chose a process of a worker. It chooses whoever dies already, too: a victim of ours stays ours.
+    pub(super) fn oom_victim(
+        &mut self,
+        id: WorkerId,
+        pid: Pid,
+        at: Nanos,
+        now: Nanos,
+        todo: &mut VecDeque<Action>,
+    ) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if !matches!(worker.life, Life::Running | Life::Refused { .. }) || worker.killed_by_kernel.is_some() {
+            return;
+        }
+        if worker.oom_victim.is_none_or(|(known, _)| known != worker.pid) {
+            worker.oom_victim = Some((pid, at));
+        }
+        let Some(innermost) = worker.domains.first().copied() else { return };
+        let Some(domain) = self.domains.get_mut(&innermost) else { return };
+        let due = domain.kernel_killed.is_none_or(|last| now.since(last) >= HOLD_EVERY);
+        if due {
+            domain.kernel_killed = Some(now);
+            domain.quiet_until = domain.quiet_until.max(now.after(HOLD));
+        }
+        todo.push_back(Action::Read(innermost));
+    }
+
+    /// The registered process of a worker ended: if the kernel chose it, or a child whose death it passes on, this was a
+    /// kill for memory. Of an end whose status is not known the choice alone tells.
+    pub(super) fn count_kernel_kill(
+        &mut self,
+        id: WorkerId,
+        pid: Pid,
+        at: Nanos,
+        now: Nanos,
+        todo: &mut VecDeque<Action>,
+    ) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some((chosen, signal)) = worker.oom_victim else { return };
+        let by_the_kernel = match worker.status {
+            Some(status) => killed(status),
+            None => chosen == pid,
+        };
+        let running = matches!(worker.life, Life::Running | Life::Refused { .. });
+        if pid != worker.pid || !running || worker.killed_by_kernel.is_some() || !by_the_kernel {
+            return;
+        }
+        self.last_kill = KillId(self.last_kill.0 + 1);
+        worker.killed_by_kernel = Some(self.last_kill);
+        let fullest = self.fullest(id);
+        let Some(mut record) = self.kernel_kill(id, fullest, chosen) else { return };
+        record.times = Times { signal: Some(signal), dead: Some(at), ..Times::default() };
+        self.counters.killed_by_kernel += 1;
+        self.tell_of_kernel_kill(&record, signal, todo);
+        let kill = record.id;
+        self.remember(record);
+        todo.push_back(Action::Record(kill));
+        match fullest.and_then(|fullest| self.domains.get_mut(&fullest)) {
+            // A reading that comes anyway shows what it brought: now its memory is not back yet.
+            Some(domain) => {
+                let before = domain.after_kill.replace(kill);
+                let told = before.and_then(|before| self.over(before, None));
+                todo.extend(told.map(Action::Note));
+            }
+            None => todo.extend(self.over(kill, None).map(Action::Note)),
+        }
+        self.shift(now, todo);
+    }
+
+    /// The domain that ran out, as far as is known: of those that the worker charges the fullest, the innermost of equals.
+    fn fullest(&self, worker: WorkerId) -> Option<DomainId> {
+        let share = |id: &DomainId| {
+            let domain = self.domains.get(id)?;
+            let usage = domain.usage()?;
+            let used = domain.estimate().map_or(usage.used, |estimate| estimate.max(usage.used));
+            Some(u128::from(used.0) * 1000 / u128::from(usage.total.0.max(1)))
+        };
+        let charged = &self.workers.get(&worker)?.domains;
+        let known = charged.iter().filter_map(|id| Some((share(id)?, *id)));
+        // The first of equals: `max_by_key` takes the last.
+        known.rev().max_by_key(|(share, _)| *share).map(|(_, id)| id).or(charged.first().copied())
+    }
+
+    fn kernel_kill(&self, id: WorkerId, domain: Option<DomainId>, chosen: Pid) -> Option<KillRecord> {
+        let worker = self.workers.get(&id)?;
+        let domain = domain.and_then(|domain| self.domains.get(&domain));
+        let usage = domain.and_then(|domain| domain.usage());
+        let known = |of: fn(crate::threshold::Usage) -> Bytes| usage.map(of).unwrap_or_default();
+        let why = if chosen == worker.pid {
+            "the kernel's own out-of-memory killer chose it".to_owned()
+        } else {
+            format!(
+                "the kernel's own out-of-memory killer chose process {chosen} of it, and it ended with that"
+            )
+        };
+        Some(KillRecord {
+            id: self.last_kill,
+            at: None,
+            by: KilledBy::Kernel,
+            domain: domain.map_or_else(|| "node".to_owned(), |domain| domain.name.clone()),
+            policy: String::new(),
+            trigger: Trigger::Kernel,
+            victims: vec![VictimRecord {
+                worker: id,
+                pid: worker.pid,
+                uid: Some(worker.candidate.uid),
+                name: worker.name.clone(),
+                owner: worker.candidate.owner.as_deref().map(str::to_owned),
+                kind: worker.candidate.kind.name().to_owned(),
+                should_retry: domain.map_or(worker.candidate.kind.retriable(), |domain| {
+                    domain.roster.would_retry(&worker.candidate, usage)
+                }),
+                why,
+                memory: worker.memory(),
+                sample: worker.sample,
+                rule: worker.rule.as_ref().map(|rule| rule.name.clone()),
+                observed: false,
+            }],
+            others: 0,
+            used: known(|usage| usage.used),
+            threshold: known(|usage| usage.threshold),
+            total: known(|usage| usage.total),
+            times: Times::default(),
+            confirmed: true,
+            memory_late: false,
+            cgroup_kill: None,
+            dry_run: false,
+            refused: None,
+            stuck: Vec::new(),
+            left_to: None,
+            used_after: None,
+        })
+    }
+
+    fn tell_of_kernel_kill(&self, record: &KillRecord, decided: Nanos, todo: &mut VecDeque<Action>) {
+        for victim in &record.victims {
+            todo.push_back(Action::Tell(Box::new(Verdict {
+                worker: victim.worker,
+                kill: record.id.0,
+                by: record.by,
+                should_retry: victim.should_retry,
+                why: victim.why.clone(),
+                domain: record.domain.clone(),
+                used: record.used,
+                threshold: record.threshold,
+                total: record.total,
+                decided,
+            })));
+        }
+    }
+}

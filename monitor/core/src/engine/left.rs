@@ -1,0 +1,205 @@
+//! Kills that are left to somebody else: an executor (a raylet) ends one of its own workers when it is asked, and chooses
+//! which. The engine decides that memory is short, asks, and confirms: a death of one of that executor's workers makes that
+//! worker the kill's victim, and all that follows (what is left of its processes, the memory, the next reading) is as in
+//! any other kill. No death in time, or an executor that is lost: the next reading leads to a kill of the engine's own.
+
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+use super::flight::{Flight, Left};
+use super::worker::Life;
+use super::{Action, Chosen, DomainId, Engine, ExecutorId, KillId, LeftTo, Note, Seen};
+use crate::policy::{Choice, Why};
+use crate::prelude::*;
+use crate::units::{Nanos, Pid};
+use crate::worker::WorkerId;
+
+/// An executor that let its time pass is not asked again for so long.
+const DISTRUST: Duration = Duration::from_secs(5);
+
+/// The signals that executors end workers with: SIGKILL, and SIGTERM where they ask first.
+const ENDING: [u32; 2] = [9, 15];
+
+impl Engine {
+    /// Kills of a worker are left to an executor from now on, or to the engine again.
+    pub(super) fn set_executor(&mut self, worker: WorkerId, executor: Option<ExecutorId>) {
+        if let Some(executor) = executor {
+            self.executors.entry(executor).or_insert(Nanos(0));
+        }
+        if let Some(found) = self.workers.get_mut(&worker) {
+            found.executor = executor;
+        }
+    }
+
+    /// An executor does not answer any more. What was left to it is the engine's.
+    pub(super) fn lose_executor(&mut self, lost: ExecutorId, now: Nanos, todo: &mut VecDeque<Action>) {
+        self.executors.remove(&lost);
+        for worker in self.workers.values_mut().filter(|worker| worker.executor == Some(lost)) {
+            worker.executor = None;
+        }
+        let its = |flight: &Flight| flight.left.as_ref().is_some_and(|left| left.executor == lost);
+        while let Some(index) = self.flights.iter().position(its) {
+            self.land(index, false, now, todo);
+        }
+    }
+
+    /// Who carries out a kill in place of the engine: the executor of the victim that comes first.
+    pub(super) fn executor_for(&self, flight: &Flight, now: Nanos) -> Option<ExecutorId> {
+        let executor = self.workers.get(flight.victims.first()?)?.executor?;
+        self.executors.get(&executor).is_some_and(|quiet_until| *quiet_until <= now).then_some(executor)
+    }
+
+    /// Asks for a kill. Allocates nothing: what is to be said of it waits until the executor was asked.
+    pub(super) fn leave(
+        &mut self,
+        mut flight: Flight,
+        executor: ExecutorId,
+        now: Nanos,
+        todo: &mut VecDeque<Action>,
+    ) {
+        self.counters.left += 1;
+        let until = now.after(Duration::from_millis(self.settings.ray_timeout_ms));
+        let ours = core::mem::take(&mut flight.chosen);
+        flight.victims.clear();
+        flight.grace_until = None;
+        flight.deadline = until;
+        flight.left = Some(Left { executor, until, heard: None, ours, booked: false });
+        Action::Ask { kill: flight.id, executor }.first(todo);
+        self.flights.push(flight);
+    }
+
+    /// The executor was asked, or cannot be.
+    pub(super) fn asked(
+        &mut self,
+        kill: KillId,
+        refused: Option<String>,
+        now: Nanos,
+        todo: &mut VecDeque<Action>,
+    ) {
+        let Some(index) = self.flights.iter().position(|flight| flight.id == kill) else { return };
+        let Some(executor) = self.flights[index].left.as_ref().map(|left| left.executor) else { return };
+        self.book_left(index, now, todo);
+        if refused.is_some() {
+            self.flights[index].record.refused = refused;
+            self.distrust(executor, now);
+            self.land(index, false, now, todo);
+        }
+    }
+
+    /// What the request left for later: the decision is told, and what its reading still asks for is done. Once.
+    pub(super) fn book_left(&mut self, index: usize, now: Nanos, todo: &mut VecDeque<Action>) {
+        let flight = &mut self.flights[index];
+        let Some(left) = flight.left.as_mut().filter(|left| !left.booked) else { return };
+        left.booked = true;
+        let (executor, mut ours) = (left.executor, core::mem::take(&mut left.ours));
+        let follow_up = flight.follow_up.take();
+        let (kill, domain) = (flight.id, flight.domain);
+        let name = self.domains.get(&domain).map(|domain| domain.name.clone()).unwrap_or_default();
+        let would = ours.first().map(|choice| Chosen {
+            worker: choice.id,
+            name: self.workers.get(&choice.id).and_then(|worker| worker.name.clone()),
+            should_retry: choice.should_retry,
+            why: choice.reason(),
+        });
+        ours.clear();
+        self.spare.chosen = ours;
+        let record = &mut self.flights[index].record;
+        record.domain.clone_from(&name);
+        self.settings.policy.as_str().clone_into(&mut record.policy);
+        record.left_to = Some(LeftTo { executor, ours: would.clone() });
+        let at = record.times.decision.unwrap_or(now);
+        let (used, threshold, total) = (record.used, record.threshold, record.total);
+        let note = Note::Left { at, kill, domain: name, executor, ours: would, used, threshold, total };
+        match follow_up {
+            Some(follow_up) => self.finish_reading(follow_up, Some(note), now, todo),
+            None => todo.push_back(Action::Note(note)),
+        }
+    }
+
+    /// The executor took note of the request: a kill will come.
+    pub(super) fn heard(&mut self, kill: KillId, at: Nanos) {
+        let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == kill) else { return };
+        if let Some(left) = &mut flight.left {
+            left.heard.get_or_insert(at);
+            flight.record.times.signal.get_or_insert(at);
+        }
+    }
+
+    /// A worker's first process died: if its executor was asked to end somebody, this is the victim. What is left of it is
+    /// killed too: a child may hold the memory.
+    pub(super) fn taken_by_executor(
+        &mut self,
+        id: WorkerId,
+        (pid, seen): (Pid, Seen),
+        at: Nanos,
+        now: Nanos,
+        todo: &mut VecDeque<Action>,
+    ) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        let Some(executor) = worker.executor else { return };
+        let ended = worker.pid == pid && seen != Seen::Released && worker.life == Life::Running;
+        // One that ended by itself is nobody's victim.
+        if !ended || worker.status.is_some_and(|status| !ENDING.contains(&(status & 0x7f))) {
+            return;
+        }
+        let asked = |flight: &Flight| flight.left.as_ref().is_some_and(|left| left.executor == executor);
+        let Some(index) = self.flights.iter().position(asked) else { return };
+        self.book_left(index, now, todo);
+        let choice = self.choice_of_executor(self.flights[index].domain, id);
+        let patience = Duration::from_millis(self.settings.kill_timeout_ms);
+        let look_at = self.next_look(&[id], now);
+        let flight = &mut self.flights[index];
+        flight.left = None;
+        flight.victims.push(id);
+        flight.chosen.push(choice);
+        (flight.deadline, flight.look_at) = (now.after(patience), look_at);
+        // The receipt may be on its way.
+        flight.record.times.signal.get_or_insert(at);
+        let kill = flight.id;
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.be_killed(kill);
+        }
+        Action::Kill { kill, worker: id }.first(todo);
+    }
+
+    /// The place that the engine's own policy gives to the executor's choice.
+    fn choice_of_executor(&self, domain: DomainId, id: WorkerId) -> Choice {
+        let domain = self.domains.get(&domain);
+        let ranking = domain.and_then(|domain| {
+            domain.roster.ranking(domain.usage()?).into_iter().find(|choice| choice.id == id)
+        });
+        let retriable = self.workers.get(&id).is_some_and(|worker| worker.candidate.kind.retriable());
+        let should_retry = ranking.map_or(retriable, |choice| choice.should_retry);
+        Choice { id, should_retry, why: Why::Executor, priority: None, passed_over: None }
+    }
+
+    /// The domain is not above any more, and nobody took note of the request yet: it is withdrawn.
+    pub(super) fn withdraw_unheard(&mut self, id: DomainId, now: Nanos, todo: &mut VecDeque<Action>) {
+        let unheard = |flight: &Flight| {
+            flight.domain == id
+                && flight.left.as_ref().is_some_and(|left| left.booked && left.heard.is_none())
+        };
+        if let Some(index) = self.flights.iter().position(unheard) {
+            self.counters.left_withdrawn += 1;
+            self.land(index, false, now, todo);
+        }
+    }
+
+    /// A flight ends whose executor ended nobody.
+    pub(super) fn leaving_ends(&mut self, flight: &Flight, now: Nanos, todo: &mut VecDeque<Action>) {
+        let Some(left) = &flight.left else { return };
+        let executor = left.executor;
+        if left.until <= now {
+            self.counters.left_late += 1;
+            self.distrust(executor, now);
+        }
+        todo.push_back(Action::Withdraw { executor });
+    }
+
+    /// The next kills are the engine's own, for a while.
+    fn distrust(&mut self, executor: ExecutorId, now: Nanos) {
+        if let Some(quiet_until) = self.executors.get_mut(&executor) {
+            *quiet_until = now.after(DISTRUST);
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! What a look found becomes workers, or is part of one, or is none any more.
+
+use std::collections::HashSet;
+
+use super::sighting::{Key, Known, Sighting, Sightings};
+use super::{Adopted, RuleBook};
+use crate::agent::domains::Domains;
+use crate::agent::event_loop::clock;
+use crate::agent::reports::Reports;
+use crate::agent::turn::Turn;
+use crate::agent::watchdog::Watchdog;
+use crate::agent::workers::{Enrollment, Workers};
+use crate::engine::Event;
+use crate::kill::Process;
+use crate::memory::CgroupPath;
+use crate::rules::Mode;
+use crate::units::Pid;
+use crate::worker::WorkerId;
+
+/// What charges nothing that is guarded is asked again after so many looks.
+const OUTSIDE: u64 = 8;
+
+/// The components that an adoption concerns.
+pub(in crate::agent) struct Around<'a> {
+    pub(in crate::agent) domains: &'a mut Domains,
+    pub(in crate::agent) workers: &'a mut Workers,
+    pub(in crate::agent) reports: &'a Reports,
+    pub(in crate::agent) watchdog: Option<&'a Watchdog>,
+}
+
+impl RuleBook {
+    /// Brings the workers in line with what a look found. Those that are new.
+    pub(in crate::agent) fn looked(
+        &mut self,
+        turn: &mut Turn<'_>,
+        around: &mut Around<'_>,
+        found: Sightings,
+    ) -> Vec<WorkerId> {
+        let Sightings { workers, protected, refused, generation, took, mut looker } = found;
+        if generation != self.generation {
+            looker.forget_rules();
+            self.looker = Some(looker);
+            self.next_look(took, true);
+            return Vec::new();
+        }
+        self.looker = Some(looker);
+        refused.into_iter().for_each(|what| self.say_once(what));
+        self.drop_lost(turn, around, &workers);
+        around.workers.bar_from_rules(turn, &protected.iter().map(|known| known.pid).collect());
+        self.looks += 1;
+        self.outside.retain(|_, until| *until > self.looks);
+        let mut new = Vec::new();
+        for sighting in &workers {
+            match self.by_key.get(&sighting.key).copied() {
+                Some(worker) => self.refresh(turn, around.workers, worker, sighting),
+                None if self.outside.contains_key(&sighting.key) => {}
+                None => new.extend(self.adopt(turn, around, sighting)),
+            }
+        }
+        // All roots are workers of their own by now.
+        let roots = self.roots_of_trees();
+        let mut joined = false;
+        for sighting in &workers {
+            if let Some(worker) = self.by_key.get(&sighting.key).copied() {
+                joined |= self.join(turn, around.workers, worker, &sighting.members, &roots);
+            }
+        }
+        if !std::mem::replace(&mut self.begun, true) {
+            let (all, enforced) = self.count();
+            tracing::info!(
+                "Rules make {all} workers of what runs here; {enforced} of them may be killed (`monitor rules`)"
+            );
+        }
+        self.next_look(took, joined || !new.is_empty());
+        new
+    }
+
+    /// Workers that no rule has any more, or another rule: they are nobody's business, unless they are ending or being
+    /// killed.
+    fn drop_lost(&mut self, turn: &mut Turn<'_>, around: &mut Around<'_>, found: &[Sighting]) {
+        let Around { workers, watchdog, .. } = around;
+        let same = |adopted: &Adopted, sighting: &Sighting| {
+            adopted.key == sighting.key && adopted.terms == sighting.terms
+        };
+        let by_key: std::collections::HashMap<&Key, &Sighting> =
+            found.iter().map(|sighting| (&sighting.key, sighting)).collect();
+        let lost: Vec<WorkerId> = self
+            .workers
+            .iter()
+            .filter(|(_, adopted)| by_key.get(&adopted.key).is_none_or(|sighting| !same(adopted, sighting)))
+            .filter(|(worker, adopted)| !turn.engine.in_flight(**worker) && lives(workers, **worker, adopted))
+            .map(|(worker, _)| *worker)
+            .collect();
+        for worker in lost {
+            tracing::debug!(%worker, "no rule has this worker any more, or another one");
+            self.forget(worker);
+            if let Some(watchdog) = watchdog {
+                watchdog.unname(worker);
+            }
+            workers.give_up(turn, worker);
+        }
+    }
+
+    /// What may change about a worker.
+    fn refresh(&mut self, turn: &mut Turn<'_>, workers: &mut Workers, worker: WorkerId, sighting: &Sighting) {
+        let Some(adopted) = self.workers.get_mut(&worker) else { return };
+        let before = std::mem::replace(&mut adopted.shape, sighting.shape.clone());
+        let now = &sighting.shape;
+        if before.mode != now.mode {
+            workers.follow_by_rule(turn, worker, now.mode == Mode::Enforce);
+        }
+        if (&before.name, before.mode) != (&now.name, now.mode) {
+            turn.tell(by_rule(worker, sighting));
+        }
+        match (before.idle, now.idle) {
+            (true, false) => turn.tell(Event::Leased { worker }),
+            (false, true) => turn.tell(Event::Idle { worker, ever_leased: true }),
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// Makes a worker of it. `None`: it has ended, is somebody's already, charges nothing that is guarded, or there is no
+    /// room.
+    fn adopt(
+        &mut self,
+        turn: &mut Turn<'_>,
+        around: &mut Around<'_>,
+        sighting: &Sighting,
+    ) -> Option<WorkerId> {
+        let (pid, uid) = (sighting.root.pid, sighting.uid);
+        let me = rustix::process::geteuid();
+        if !me.is_root() && me.as_raw() != uid {
+            return None;
+        }
+        let Around { domains, workers, watchdog, .. } = around;
+        let outer = workers.whose(pid);
+        if outer.is_some_and(|outer| !workers.is_by_rule(outer)) {
+            return None;
+        }
+        let process = Process::open(workers.procfs(), pid, Some(sighting.root.start)).ok()?;
+        if process.uid(workers.procfs()).ok()? != Some(uid) {
+            return None;
+        }
+        let cgroup = self.charges(domains, sighting)?;
+        if let Err(why) = workers.registry.room_for_worker(uid) {
+            self.say_once(format!("rule {} has a worker too many: {why}", sighting.terms.rule));
+            return None;
+        }
+        if let Err(why) = domains.guard_around(turn, cgroup.as_ref(), uid) {
+            self.say_once(format!("rule {}: {why}", sighting.terms.rule));
+        }
+        if domains.charged_by(cgroup.as_ref()).is_empty() {
+            self.outside.insert(sighting.key.clone(), self.looks + OUTSIDE);
+            return None;
+        }
+        if let Some(outer) = outer {
+            if let Some(watchdog) = watchdog {
+                watchdog.unname(outer);
+            }
+            workers.leave(turn, outer, pid);
+        }
+        Some(self.enroll(turn, around, sighting, process, cgroup))
+    }
+
+    /// It was checked.
+    fn enroll(
+        &mut self,
+        turn: &mut Turn<'_>,
+        around: &mut Around<'_>,
+        sighting: &Sighting,
+        process: Process,
+        cgroup: Option<CgroupPath>,
+    ) -> WorkerId {
+        let Around { domains, workers, reports, .. } = around;
+        let (terms, shape) = (&sighting.terms, &sighting.shape);
+        let (pid, uid, start_time) = (sighting.root.pid, sighting.uid, sighting.root.start);
+        let charged = domains.charged_by(cgroup.as_ref());
+        let enrollment =
+            Enrollment { uid, registered_by: 0, told: None, start_time, had: None, idle: shape.idle, cgroup };
+        let enforced = shape.mode == Mode::Enforce;
+        let registered = |worker| Event::Registered {
+            worker,
+            pid,
+            uid,
+            kind: terms.kind,
+            owner: terms.owner.clone(),
+            name: Some(shape.name.clone()),
+            attempt: 0,
+            domains: charged,
+            priority: terms.priority,
+            memory_declared: terms.memory,
+        };
+        let enrolled = workers.enroll_by_rule(turn, domains, process, enrollment, enforced, registered);
+        let worker = enrolled.worker;
+        // It runs since then, not since somebody looked.
+        turn.tell(Event::Started { worker, at: clock::of_ticks(start_time) });
+        turn.tell(by_rule(worker, sighting));
+        if enrolled.begins_block {
+            reports.note_numbers(worker);
+        }
+        tracing::debug!(%worker, %pid, rule = %terms.rule, mode = %shape.mode, "a rule made a worker");
+        let adopted = Adopted { key: sighting.key.clone(), terms: terms.clone(), shape: shape.clone() };
+        self.workers.insert(worker, adopted);
+        self.by_key.insert(sighting.key.clone(), worker);
+        worker
+    }
+
+    /// The cgroup that a worker charges. `None`: it has ended.
+    fn charges(&self, domains: &Domains, sighting: &Sighting) -> Option<Option<CgroupPath>> {
+        match &sighting.key {
+            Key::Cgroup(path) => Some(Some(path.clone())),
+            Key::Tree(root) => match domains.cgroup_of(root.pid) {
+                Ok(cgroup) => Some(cgroup),
+                Err(error) if error.is_gone() => None,
+                // What the agent cannot see of it charges the node.
+                Err(_) => Some(None),
+            },
+        }
+    }
+
+    fn roots_of_trees(&self) -> HashSet<Pid> {
+        let root = |key: &Key| match key {
+            Key::Tree(root) => Some(root.pid),
+            Key::Cgroup(_) => None,
+        };
+        self.by_key.keys().filter_map(root).collect()
+    }
+
+    /// Takes in the processes that are not known yet. Whether there were any.
+    fn join(
+        &mut self,
+        turn: &mut Turn<'_>,
+        workers: &mut Workers,
+        worker: WorkerId,
+        members: &[Known],
+        roots: &HashSet<Pid>,
+    ) -> bool {
+        let enforced = self.workers.get(&worker).is_some_and(|adopted| adopted.mode() == Mode::Enforce);
+        let mut joined = false;
+        for known in members {
+            let whose = workers.whose(known.pid);
+            if whose == Some(worker) && workers.registry.worker_of(known.pid) == whose {
+                continue;
+            }
+            match whose {
+                Some(other) if other != worker => {
+                    if !workers.is_by_rule(other) || roots.contains(&known.pid) {
+                        continue;
+                    }
+                    workers.leave(turn, other, known.pid);
+                }
+                Some(_) | None => {}
+            }
+            joined |= workers.join_by_rule(turn, worker, known.pid, known.start, enforced);
+        }
+        joined
+    }
+}
+
+fn by_rule(worker: WorkerId, sighting: &Sighting) -> Event {
+    Event::ByRule {
+        worker,
+        rule: sighting.terms.rule.to_string(),
+        mode: sighting.shape.mode,
+        name: Some(sighting.shape.name.clone()),
+    }
+}
+
+/// Whether what makes it a worker is there still: its process, or anybody in its cgroup. Of the others their ends tell.
+fn lives(workers: &Workers, worker: WorkerId, adopted: &Adopted) -> bool {
+    let Some(entry) = workers.registry.get(worker) else { return false };
+    entry.members.iter().any(|member| {
+        let counts = match &adopted.key {
+            Key::Tree(root) => member.process.pid() == root.pid,
+            Key::Cgroup(_) => true,
+        };
+        counts && !member.process.ended()
+    })
+}

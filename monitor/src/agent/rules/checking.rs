@@ -1,0 +1,168 @@
+//! What is asked of single processes, at once: whether one is protected, before somebody registers it and before a signal;
+//! and who else is in a cgroup that is being killed.
+//!
+//! A process may have become another since the last look: executed a set-user-id program, or one that is protected. So each
+//! one is looked at again before it is signalled, as far as there is time for it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::RuleBook;
+use super::sighting::Key;
+use crate::agent::domains::Domains;
+use crate::agent::event_loop::clock;
+use crate::agent::turn::Turn;
+use crate::agent::workers::Workers;
+use crate::engine::{Event, KillId};
+use crate::memory::users::members;
+use crate::rules::{Judgement, Mode};
+use crate::units::Pid;
+use crate::worker::WorkerId;
+
+/// How long a victim's processes are looked at before the signal; of the rest only their users are asked.
+const TIME: Duration = Duration::from_millis(5);
+
+/// How often in a row newcomers of a cgroup that is being killed are looked for.
+const ROUNDS: usize = 8;
+
+/// What a single process is to the rules, now.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    /// It has ended.
+    Gone,
+    /// By this rule, or for what it is.
+    Protected(Arc<str>),
+    /// In this cgroup a rule makes one worker, if so.
+    Open { start: u64, unit: Option<Vec<u8>> },
+}
+
+impl RuleBook {
+    /// The rule that protects a process, if one does.
+    pub(in crate::agent) fn protection_of(&mut self, pid: Pid) -> Option<Arc<str>> {
+        match self.standing(pid) {
+            Standing::Protected(rule) => Some(rule),
+            Standing::Gone | Standing::Open { .. } => None,
+        }
+    }
+
+    fn standing(&mut self, pid: Pid) -> Standing {
+        let Some(machine) = self.checker.one(pid) else { return Standing::Gone };
+        let profiles = machine.profiles(&self.rules);
+        let (Some(seen), Some(profile)) = (machine.processes.first(), profiles.first()) else {
+            return Standing::Gone;
+        };
+        match self.rules.judge(profile, None) {
+            Judgement::Never(never) => Standing::Protected(never.rule().into()),
+            Judgement::Protected(rule) => Standing::Protected(Arc::clone(rule.name())),
+            Judgement::Worker(matched) => {
+                let unit = matched.cgroup.and_then(|length| profile.place().path().get(..length));
+                Standing::Open { start: seen.start, unit: unit.map(<[u8]>::to_vec) }
+            }
+            Judgement::Refused(..) | Judgement::Unmatched => Standing::Open { start: seen.start, unit: None },
+        }
+    }
+
+    /// Before a signal to a worker. Who is protected by now leaves it; if that is what made it a worker, or a cgroup is the
+    /// worker, nobody is signalled, and the engine is told.
+    pub(in crate::agent) fn check(
+        &mut self,
+        turn: &mut Turn<'_>,
+        workers: &mut Workers,
+        kill: KillId,
+        worker: WorkerId,
+    ) -> bool {
+        let Some(adopted) = self.workers.get(&worker) else { return true };
+        let root = match &adopted.key {
+            Key::Tree(root) => Some(root.pid),
+            Key::Cgroup(_) => None,
+        };
+        let pids = workers.registry.get(worker).map(|entry| entry.pids()).unwrap_or_default();
+        let until = Instant::now() + TIME;
+        let mut protected = Vec::new();
+        for pid in &pids {
+            if Instant::now() < until {
+                if let Standing::Protected(rule) = self.standing(*pid) {
+                    protected.push((*pid, rule));
+                }
+            } else if workers.acts_for_another(worker, *pid) {
+                protected.push((*pid, crate::rules::Never::SetUserId.rule().into()));
+            }
+        }
+        let decisive = protected.iter().find(|(pid, _)| root.is_none_or(|root| root == *pid));
+        if let Some((pid, rule)) = decisive {
+            let why = format!("process {pid}: it is protected by rule {rule}");
+            let at = clock::now();
+            turn.tell(Event::Signalled { kill, worker, at, refused: Some(why), cgroup: None });
+            for pid in pids {
+                turn.tell(Event::Refused { kill, worker, pid, at, for_now: true });
+            }
+            self.look();
+            return false;
+        }
+        for (pid, _) in protected {
+            workers.expel(turn, worker, pid);
+        }
+        true
+    }
+
+    /// The same for one process that came late.
+    pub(in crate::agent) fn may_signal(
+        &mut self,
+        turn: &mut Turn<'_>,
+        workers: &mut Workers,
+        worker: WorkerId,
+        pid: Pid,
+    ) -> bool {
+        if !self.workers.contains_key(&worker) || self.protection_of(pid).is_none() {
+            return true;
+        }
+        workers.expel(turn, worker, pid);
+        false
+    }
+
+    /// Who else is in the cgroup of a victim dies with it: what was forked or moved there meanwhile. The engine orders the
+    /// signals.
+    pub(in crate::agent) fn sweep(
+        &mut self,
+        turn: &mut Turn<'_>,
+        workers: &mut Workers,
+        domains: &Domains,
+        worker: WorkerId,
+    ) {
+        let Some(adopted) = self.workers.get(&worker) else { return };
+        let (Some(path), Some(hierarchy)) = (adopted.cgroup().cloned(), domains.hierarchy()) else { return };
+        let enforced = adopted.mode() == Mode::Enforce;
+        let unit = path.as_path().as_os_str().as_encoded_bytes().to_vec();
+        for _ in 0..ROUNDS {
+            let mut new = false;
+            for pid in members(&hierarchy.dir(&path)).unwrap_or_default() {
+                if workers.whose(pid).is_some() {
+                    continue;
+                }
+                if let Standing::Open { start, unit: Some(found) } = self.standing(pid)
+                    && found == unit
+                {
+                    new |= workers.join_by_rule(turn, worker, pid, start, enforced);
+                }
+            }
+            if !new {
+                return;
+            }
+        }
+    }
+
+    /// The same for all victims, at each tick.
+    pub(in crate::agent) fn sweep_victims(
+        &mut self,
+        turn: &mut Turn<'_>,
+        workers: &mut Workers,
+        domains: &Domains,
+    ) {
+        if self.workers.is_empty() {
+            return;
+        }
+        for worker in turn.engine.victims() {
+            self.sweep(turn, workers, domains, worker);
+        }
+    }
+}

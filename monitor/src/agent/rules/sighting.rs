@@ -1,0 +1,75 @@
+//! What one look at all processes found for the loop: owned data, made on another thread.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::memory::CgroupPath;
+use crate::rules::Mode;
+use crate::rules::facts::looker::Looker;
+use crate::units::{Bytes, Pid};
+use crate::worker::Kind;
+
+/// A process, whatever becomes of its pid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::agent) struct Known {
+    pub(in crate::agent) pid: Pid,
+    /// In clock ticks since boot.
+    pub(in crate::agent) start: u64,
+}
+
+/// What a worker by rule is, as long as it is the same worker.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(in crate::agent) enum Key {
+    /// This process with its descendants.
+    Tree(Known),
+    /// Everything in this cgroup.
+    Cgroup(CgroupPath),
+}
+
+/// What does not change about a worker: with another rule it is another worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::agent) struct Terms {
+    pub(in crate::agent) rule: Arc<str>,
+    pub(in crate::agent) kind: Kind,
+    pub(in crate::agent) owner: Option<String>,
+    pub(in crate::agent) priority: i32,
+    pub(in crate::agent) memory: Option<Bytes>,
+}
+
+/// What may change about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::agent) struct Shape {
+    pub(in crate::agent) mode: Mode,
+    pub(in crate::agent) name: String,
+    pub(in crate::agent) idle: bool,
+}
+
+/// A worker that a rule makes.
+#[derive(Debug)]
+pub(in crate::agent) struct Sighting {
+    pub(in crate::agent) key: Key,
+    pub(in crate::agent) terms: Terms,
+    pub(in crate::agent) shape: Shape,
+    /// The process that matched; of a cgroup the first.
+    pub(in crate::agent) root: Known,
+    /// As whom that runs.
+    pub(in crate::agent) uid: u32,
+    /// All its processes.
+    pub(in crate::agent) members: Vec<Known>,
+}
+
+/// All that a look found.
+#[derive(Debug)]
+pub(in crate::agent) struct Sightings {
+    pub(in crate::agent) workers: Vec<Sighting>,
+    /// Processes that are nobody's, whatever they descend from.
+    pub(in crate::agent) protected: Vec<Known>,
+    /// What cannot be a worker though a rule matched it, in words.
+    pub(in crate::agent) refused: Vec<String>,
+    /// Which rules they are of: there may be others by now.
+    pub(in crate::agent) generation: u64,
+    /// How long it kept a processor busy.
+    pub(in crate::agent) took: Duration,
+    /// For the next look.
+    pub(in crate::agent) looker: Box<Looker>,
+}

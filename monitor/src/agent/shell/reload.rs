@@ -1,0 +1,86 @@
+//! Configuration that was read again takes effect: in one turn, between two records. Workers, kills in flight and whom the
+//! brake holds stay as they are.
+
+use super::{Components, Shell};
+use crate::agent::event_loop::later::Again;
+use crate::agent::reload;
+use crate::agent::watchdog::Watchdog;
+use crate::config::Resolved;
+use crate::control::answers::Reloaded;
+use crate::control::protocol::{Refusal, RefusalCode};
+use crate::control::request::{Peer, Reply};
+use crate::engine::Event;
+
+impl Shell {
+    /// A signal or a caller wants the configuration read again.
+    pub(in crate::agent) fn reload(&mut self, asked: Option<(Peer, Reply)>) {
+        if let Some((peer, _)) = &asked
+            && peer.uid != 0
+            && peer.uid != rustix::process::geteuid().as_raw()
+        {
+            let message =
+                "only root and the agent's own user may have it read its configuration again".to_owned();
+            if let Some((_, reply)) = asked {
+                // A client that went away needs no answer.
+                let _ = reply.send(Err(Refusal::new(RefusalCode::Denied, None, message)));
+            }
+            return;
+        }
+        reload::begin(self.parts.api.flags(), asked, self.parts.reports.to_loop());
+    }
+
+    /// It was read.
+    pub(super) fn reloaded(&mut self, again: Again) {
+        let Again { resolved, asked } = again;
+        let done = resolved.and_then(|resolved| self.take_effect(&resolved));
+        match &done {
+            Ok(Reloaded { applied, needs_restart, unchanged }) => {
+                let list =
+                    |keys: &[String]| if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
+                tracing::info!(
+                    "configuration read again: applied {}; after a restart {}; {unchanged} unchanged",
+                    list(applied),
+                    list(needs_restart)
+                );
+            }
+            Err(why) => {
+                tracing::error!("configuration read again, and refused: what was in force stays: {why}")
+            }
+        }
+        let Some((peer, reply)) = asked else { return };
+        let answer = done.map_err(|why| Refusal::new(RefusalCode::Invalid, None, why));
+        let shown = answer.and_then(|reloaded| self.viewer(peer.uid).show(reloaded));
+        // A client that went away needs no answer.
+        let _ = reply.send(shown.map(crate::agent::api::visible::Shown::into_text));
+    }
+
+    /// All of it or nothing.
+    fn take_effect(&mut self, resolved: &Resolved) -> Result<Reloaded, String> {
+        let (old, new) = (self.parts.api.settings(), resolved.shown());
+        let reloaded = reload::compare(&old, &new);
+        let settings = reload::settings(&resolved.config, self.engine.settings());
+        if let Some(total) = self.parts.domains.node_total() {
+            settings.threshold().check_node(total).map_err(|error| error.to_string())?;
+        }
+        // The component of rules takes its new set here, before anything else changes; what is wrong with it is
+        // returned, as above.
+        self.parts.api.set_settings(reload::in_force(old, new));
+        self.parts.reports.set_summary_interval(resolved.config.summary_interval);
+        if settings != *self.engine.settings() {
+            // What the one did is heard with this event; the other knows the new threshold.
+            self.happen(Event::Settings(settings));
+            self.renew_watchdog();
+        }
+        Ok(reloaded)
+    }
+
+    fn renew_watchdog(&mut self) {
+        let Components { watchdog, domains, .. } = &mut self.parts;
+        let patience = self.watchdog_patience;
+        match Watchdog::start(patience, self.engine.settings(), domains.roots()) {
+            Ok(new) => *watchdog = new,
+            Err(error) => tracing::warn!(%error, "the backup killer goes on with the old threshold"),
+        }
+        self.nominate();
+    }
+}

@@ -1,0 +1,57 @@
+//! Commands that an operator has run when something happened (`on_kill`, `on_approach`). A helper process runs them: it
+//! is started before memory runs out, shares nothing with the agent but two pipes, and sees to it that a command neither
+//! hangs nor stays behind.
+//!
+//! Owns what is said over the pipes. Decides nothing, and is never on the way to a kill: that is `agent/callbacks`.
+
+mod command;
+pub(crate) mod helper;
+mod trust;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The hidden subcommand that the agent starts.
+pub(crate) const SUBCOMMAND: &str = "__callbacks";
+
+/// A command to run: a line from the agent to the helper.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Call {
+    /// For the log: `on_kill` or `on_approach`.
+    pub(crate) setting: String,
+    /// The program by its absolute path, and its arguments. No shell.
+    pub(crate) command: Vec<String>,
+    /// Its whole environment, besides `PATH`.
+    pub(crate) environment: BTreeMap<String, String>,
+    /// What it reads.
+    pub(crate) input: Value,
+    /// After this it is ended.
+    pub(crate) limit_ms: u64,
+}
+
+/// What came of it: a line from the helper to the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Done {
+    /// As in the call.
+    pub(crate) setting: String,
+    /// How it ended.
+    pub(crate) outcome: Outcome,
+    /// How many processes it had left behind, which were killed.
+    pub(crate) left: usize,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal, of somebody else.
+    Signal(i32),
+    /// Its time was up, and it was killed.
+    TimedOut,
+    /// It could not be run.
+    NotRun(String),
+}

@@ -1,0 +1,84 @@
+//! `monitor kills N --html FILE`: the report of a kill as a page that stands alone.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::ask::{self, Ask, complain};
+use super::{exit, past};
+use crate::control::client::ClientError;
+use crate::control::protocol::Op;
+use crate::engine::KillId;
+use crate::journal;
+use crate::page;
+use crate::report::Report;
+use crate::series::Series;
+
+/// Stands for stdout.
+const STDOUT: &str = "-";
+
+/// Writes the page of a kill to `file`: as the agent knows it, or as `journal` does. The exit status.
+pub(super) fn write(ask: &Ask, kill: u64, journal: Option<&Path>, file: &Path) -> u8 {
+    let found = match journal {
+        Some(journal) => of_journal(journal, KillId(kill)),
+        None => of_agent(ask, kill),
+    };
+    match found {
+        Ok((report, series)) => save(file, &page::report(&report, series.as_ref(), None)),
+        Err(status) => status,
+    }
+}
+
+fn of_agent(ask: &Ask, kill: u64) -> Result<(Report, Option<Series>), u8> {
+    let asked = ask::block_on(async {
+        let mut client = ask.connect().await?;
+        let report: Report = client.ask(Op::Report { kill }).await?;
+        // An agent of before has no samples.
+        let series: Option<Series> = client.ask(Op::Samples { kill: Some(kill) }).await.ok();
+        let status = client.call(Op::Status).await?;
+        let journal = status["journal"]["path"].as_str().map(PathBuf::from);
+        Ok::<_, ClientError>((report, series, journal))
+    });
+    match asked {
+        Ok(Ok((report, series, journal))) => {
+            let series = series.filter(|series| !series.is_empty());
+            // The agent keeps the last charts only; whoever may read its journal finds the others there.
+            let older = || {
+                let (mut kills, _) = journal::read(&journal?).ok()?;
+                kills.remove(&KillId(kill))?.chart.map(|chart| *chart)
+            };
+            Ok((report, series.or_else(older)))
+        }
+        Ok(Err(error)) => Err(ask::refused(&error)),
+        Err(error) => {
+            complain(&error);
+            Err(exit::FAILED)
+        }
+    }
+}
+
+fn of_journal(journal: &Path, kill: KillId) -> Result<(Report, Option<Series>), u8> {
+    let mut kills = past::read(journal).ok_or(exit::FAILED)?;
+    let Some(past) = kills.remove(&kill) else { return Err(past::no_such_kill(journal, kill)) };
+    match past.report() {
+        Some(report) => Ok((report, past.chart.map(|chart| *chart))),
+        None => {
+            let path = journal.display();
+            complain(&format_args!("{path}: the journal has the decision of kill {kill}, and not its end"));
+            Err(exit::FAILED)
+        }
+    }
+}
+
+fn save(file: &Path, page: &str) -> u8 {
+    if file.as_os_str() == STDOUT {
+        return ask::print(page);
+    }
+    let written = std::fs::File::create(file).and_then(|mut open| open.write_all(page.as_bytes()));
+    match written {
+        Ok(()) => exit::OK,
+        Err(error) => {
+            complain(&format_args!("cannot write {}: {error}", file.display()));
+            exit::FAILED
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! `monitor reload`: the agent reads its configuration again.
+
+use super::ask::Ask;
+use crate::control::answers::Reloaded;
+use crate::control::protocol::Op;
+use crate::printable::printable;
+
+/// Have the agent read its configuration again
+///
+/// The agent reads its file and its environment as when it was started, with the same flags. What is wrong is named by
+/// file, line and key, and what was in force stays. No worker is forgotten. SIGHUP does the same.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit status: 0 done; 1 the configuration is wrong, or the caller may not; 125 no agent answers."
+)]
+pub(super) struct Args {
+    #[command(flatten)]
+    ask: Ask,
+}
+
+pub(super) fn run(args: &Args) -> u8 {
+    args.ask.ask(Op::Reload, human)
+}
+
+fn human(reloaded: &Reloaded) -> String {
+    let Reloaded { applied, needs_restart, unchanged } = reloaded;
+    let list = |keys: &[String]| keys.iter().map(|key| printable(key)).collect::<Vec<_>>().join(", ");
+    let mut out = match applied.as_slice() {
+        [] => "Nothing that takes effect at once has changed.\n".to_owned(),
+        keys => format!("In force now: {}.\n", list(keys)),
+    };
+    if !needs_restart.is_empty() {
+        out += &format!("In force once the agent is started again: {}.\n", list(needs_restart));
+    }
+    out + &format!("{unchanged} settings are as before.\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_a_restart_is_said() {
+        let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
+        let reloaded =
+            Reloaded { applied: keys(&["policy"]), needs_restart: keys(&["socket"]), unchanged: 40 };
+        insta::assert_snapshot!(human(&reloaded), @r"
+        In force now: policy.
+        In force once the agent is started again: socket.
+        40 settings are as before.
+        ");
+        assert!(human(&Reloaded::default()).starts_with("Nothing"));
+    }
+}

@@ -1,0 +1,28 @@
+//! A real Ray: its raylets are found, their memory monitors see files of ours, and a kill is asked for by one reading above
+//! their line. What is asked, and when, the engine decides; who dies, the raylet. See docs/ray.md.
+//!
+//! Two processes: the agent, which writes the files and knows who read them (`feeder`), and a helper (`helper`), the only
+//! one that enters mount namespaces. The helper takes the files away when the agent is gone or silent.
+
+mod attached;
+mod clock;
+mod enter;
+mod fanotify;
+mod feed;
+mod feeder;
+mod helper;
+mod link;
+mod mountinfo;
+mod raylets;
+mod run;
+mod settings;
+mod status;
+mod view;
+mod wire;
+
+pub(crate) use self::enter::{Arguments as EnterArguments, SUBCOMMAND as ENTER, run as enter};
+pub(crate) use self::feeder::{Feeder, News};
+pub(crate) use self::helper::{SUBCOMMAND as HELPER, run as help};
+pub(crate) use self::raylets::parent_of;
+pub(crate) use self::run::run_in_namespace;
+pub use self::status::RayletView;

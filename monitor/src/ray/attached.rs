@@ -1,0 +1,228 @@
+//! The files that raylets of one mount namespace read, as the agent keeps them: the truth below their line, one pulse above
+//! it when a kill is asked for, and who read what. Knows no engine and no helper.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use super::fanotify;
+use super::feed::{self, Kind, Receipt};
+use super::raylets::Raylet;
+use super::settings::Settings;
+use crate::engine::KillId;
+use crate::units::{Bytes, Nanos, Pid};
+
+/// A raylet that takes two readings for one kill takes the second right after the first.
+const SECOND_READING: Duration = Duration::from_millis(50);
+
+/// A busy machine's raylet may be late by this when it is to show that it reads our files.
+const SLACK: Duration = Duration::from_millis(500);
+
+/// A raylet that reads the files.
+pub(super) struct Reader {
+    pub(super) raylet: Raylet,
+    pub(super) settings: Settings,
+    pub(super) last_read: Option<Nanos>,
+}
+
+/// What the helper handed over.
+pub(super) struct Handed {
+    pub(super) kind: Kind,
+    pub(super) usage: OwnedFd,
+    pub(super) readers: OwnedFd,
+    pub(super) real_usage: OwnedFd,
+    pub(super) real_stat: Option<OwnedFd>,
+}
+
+/// What the file says.
+#[derive(Debug, Clone, Copy)]
+enum Shown {
+    Truth,
+    Pulse,
+}
+
+struct Pulse {
+    kill: KillId,
+    receipt: Receipt,
+    /// When it was read first.
+    begun: Option<Nanos>,
+}
+
+/// See the module.
+pub(super) struct Attached {
+    files: Handed,
+    /// The one whose name stands for all.
+    pub(super) executor: Pid,
+    pub(super) readers: Vec<Reader>,
+    since: Nanos,
+    /// A raylet read them.
+    pub(super) proven: bool,
+    pulse: Option<Pulse>,
+    pub(super) last_pulse: Option<Nanos>,
+    pub(super) pulses: u64,
+    pub(super) receipts: u64,
+}
+
+impl Attached {
+    pub(super) fn new(files: Handed, first: Reader, now: Nanos) -> Self {
+        let executor = first.raylet.pid;
+        Self {
+            files,
+            executor,
+            readers: vec![first],
+            since: now,
+            proven: false,
+            pulse: None,
+            last_pulse: None,
+            pulses: 0,
+            receipts: 0,
+        }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.files.kind
+    }
+
+    /// To be polled.
+    pub(super) fn fd(&self) -> &OwnedFd {
+        &self.files.readers
+    }
+
+    pub(super) fn pulsing(&self) -> bool {
+        self.pulse.is_some()
+    }
+
+    /// Until when a raylet must have read the files: two of its readings.
+    pub(super) fn proof_is_due(&self) -> Nanos {
+        let longest = self.readers.iter().map(|reader| reader.settings.refresh_ms).max().unwrap_or(0);
+        self.since.after(Duration::from_millis(2 * longest) + SLACK)
+    }
+
+    /// The truth, kept below the line. Not while a pulse waits to be read.
+    pub(super) fn refresh(&self) -> io::Result<()> {
+        if self.pulse.is_some() { Ok(()) } else { self.show(Shown::Truth) }
+    }
+
+    /// Shows more than the line until that is read.
+    pub(super) fn ask(&mut self, kill: KillId, now: Nanos) -> io::Result<()> {
+        if self.readers.is_empty() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        // By group one reading decides; otherwise the policy takes a second one.
+        let needed =
+            if self.readers.iter().all(|reader| reader.settings.by_group == Some(true)) { 1 } else { 2 };
+        // What was read before is no receipt.
+        self.note_readers(now);
+        self.show(Shown::Pulse)?;
+        self.pulse = Some(Pulse { kill, receipt: Receipt::new(needed), begun: None });
+        self.last_pulse = Some(now);
+        self.pulses += 1;
+        Ok(())
+    }
+
+    /// Back to the truth, read or not.
+    pub(super) fn withdraw(&mut self) -> io::Result<()> {
+        self.pulse = None;
+        self.refresh()
+    }
+
+    /// Who read the files since the last look. The kill that a raylet took note of, the first time.
+    pub(super) fn look(&mut self, now: Nanos) -> Option<KillId> {
+        let accesses = self.note_readers(now);
+        let pulse = self.pulse.as_mut()?;
+        let had_begun = pulse.receipt.begun();
+        for access in accesses {
+            pulse.receipt.take(access.opened, access.closed);
+        }
+        if pulse.receipt.begun() {
+            pulse.begun.get_or_insert(now);
+        }
+        let heard = (!had_begun && pulse.receipt.begun()).then_some(pulse.kill);
+        let waited = pulse.begun.is_some_and(|begun| now.since(begun) >= SECOND_READING);
+        if pulse.receipt.complete() || waited {
+            self.receipts += 1;
+            // A file that cannot be written now is written at the next refresh.
+            let _ = self.withdraw();
+        }
+        heard
+    }
+
+    /// When a pulse that was read once is withdrawn at the latest.
+    pub(super) fn deadline(&self) -> Option<Nanos> {
+        self.pulse.as_ref()?.begun.map(|begun| begun.after(SECOND_READING))
+    }
+
+    /// What raylets did with the file; of other readers nothing.
+    fn note_readers(&mut self, now: Nanos) -> Vec<fanotify::Access> {
+        let mut accesses = fanotify::events(&self.files.readers);
+        accesses.retain(|access| {
+            let reader = self.readers.iter_mut().find(|reader| reader.raylet.pid == access.pid);
+            let Some(reader) = reader else { return false };
+            if access.closed {
+                reader.last_read = Some(now);
+                self.proven = true;
+            }
+            true
+        });
+        accesses
+    }
+
+    /// Raylets of one namespace may have different lines: the lowest keeps all below theirs, the highest brings all above.
+    fn show(&self, shown: Shown) -> io::Result<()> {
+        let lines = self.readers.iter().map(|reader| reader.settings.line);
+        let (used, total, text) = self.truth()?;
+        let value = match shown {
+            Shown::Truth => lines.min().map(|line| feed::resting(used, line, total)),
+            Shown::Pulse => lines.max().map(|line| feed::pulsed(used, line, total)),
+        };
+        let Some(value) = value else { return Ok(()) };
+        let text = match text {
+            None => feed::number(value),
+            Some(text) => feed::meminfo(&text, value).ok_or(io::ErrorKind::InvalidData)?,
+        };
+        rustix::io::pwrite(&self.files.usage, text.as_bytes(), 0)?;
+        Ok(())
+    }
+
+    /// What is used, of what, and the text of a meminfo.
+    fn truth(&self) -> io::Result<(Bytes, Bytes, Option<String>)> {
+        let text = read_whole(&self.files.real_usage)?;
+        let malformed = || io::Error::from(io::ErrorKind::InvalidData);
+        match self.files.kind {
+            Kind::Meminfo => {
+                let (used, total) = feed::meminfo_used(&text).ok_or_else(malformed)?;
+                Ok((used, total, Some(text)))
+            }
+            Kind::V1 | Kind::V2 => {
+                let used = Bytes(text.trim().parse().map_err(|_| malformed())?);
+                let stat = self.files.real_stat.as_ref().map(read_whole).transpose()?.unwrap_or_default();
+                let total = self.readers.first().map_or(Bytes(0), |reader| reader.settings.total);
+                Ok((used.saturating_sub(feed::cached(&stat, self.files.kind)), total, None))
+            }
+        }
+    }
+}
+
+/// A file of the kernel's, from its start: a few KiB.
+pub(super) fn read_whole(file: &OwnedFd) -> io::Result<String> {
+    const LONGEST: usize = 64 * 1024;
+    let mut bytes = vec![0; 4096];
+    let mut length = 0;
+    loop {
+        if length == bytes.len() {
+            if length >= LONGEST {
+                break;
+            }
+            bytes.resize(2 * length, 0);
+        }
+        let at = u64::try_from(length).unwrap_or(u64::MAX);
+        match rustix::io::pread(file, &mut bytes[length..], at) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bytes.truncate(length);
+    String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
+}

@@ -1,0 +1,457 @@
+//! The thread that feeds raylets: finds them, has the helper put files in place, keeps these true, shows one reading above
+//! the line when a kill is asked for, and tells who took note. It decides nothing about kills.
+
+mod known;
+mod shared;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+
+use self::known::{Known, State};
+use self::shared::{Command, Shared};
+use super::attached::{Attached, Handed, Reader};
+use super::clock;
+use super::link::Link;
+use super::raylets::{Raylet, Search};
+use super::settings::Settings;
+use super::status::RayletView;
+use super::wire::{Answer, Request};
+use crate::engine::KillId;
+use crate::units::{Nanos, Pid};
+
+/// Raylets are looked for this often: of processes that are known only the numbers are read.
+const SEARCH: Duration = Duration::from_millis(250);
+
+/// The files are made true this often: twice in the shortest refresh that is worth while.
+const REFRESH: Duration = Duration::from_millis(50);
+
+/// The helper hears of the agent this often.
+const BEAT: Duration = Duration::from_millis(200);
+
+/// A loop that has not turned for so long hangs: the helper hears nothing more.
+const HANGS: Duration = Duration::from_secs(2);
+
+/// A helper that ended is started again after this.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// A raylet that was found so lately may not have written its log yet.
+const YOUNG: Duration = Duration::from_secs(15);
+
+/// What the loop is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum News {
+    /// This raylet reads our files. Kills of its workers can be left to the executor.
+    Attached { raylet: Pid, executor: Pid },
+    /// This one does not any more.
+    Lost { raylet: Pid },
+    /// No raylet of this executor is left.
+    Gone { executor: Pid },
+    /// It was asked, or could not be.
+    Asked { kill: KillId, refused: Option<String> },
+    /// It took note.
+    Heard { kill: KillId },
+}
+
+/// The loop's handle. Dropped, it ends the thread, and the helper takes all files away.
+#[derive(Debug)]
+pub(crate) struct Feeder {
+    shared: Arc<Shared>,
+}
+
+impl Feeder {
+    /// Starts the thread. `tell` gets the news there.
+    ///
+    /// # Errors
+    /// The kernel refuses the thread or its descriptor.
+    pub(crate) fn start(procfs: PathBuf, tell: impl Fn(News) + Send + 'static) -> io::Result<Self> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let shared = Arc::new(Shared::new(wake));
+        let thread = Thread {
+            shared: Arc::clone(&shared),
+            procfs,
+            tell: Box::new(tell),
+            search: Search::default(),
+            link: None,
+            known: BTreeMap::new(),
+            attached: BTreeMap::new(),
+            due: Due::default(),
+        };
+        std::thread::Builder::new().name("ray".to_owned()).spawn(move || thread.run())?;
+        Ok(Self { shared })
+    }
+
+    /// Asks a raylet to kill; answered by [`News::Asked`].
+    pub(crate) fn ask(&self, kill: KillId, executor: Pid) {
+        self.shared.command(Command::Ask { kill, executor });
+    }
+
+    /// It is not to kill any more, if it has not read that it should.
+    pub(crate) fn withdraw(&self, executor: Pid) {
+        self.shared.command(Command::Withdraw { executor });
+    }
+
+    /// Nobody, or this raylet alone, is to read our files from now on.
+    pub(crate) fn detach(&self, raylet: Option<Pid>) {
+        self.shared.command(Command::Detach { raylet });
+    }
+
+    /// The loop turns.
+    pub(crate) fn beat(&self) {
+        self.shared.beat.fetch_add(1, Ordering::Release);
+    }
+
+    /// The raylets as last seen.
+    pub(crate) fn views(&self) -> Vec<RayletView> {
+        self.shared.views()
+    }
+}
+
+impl Drop for Feeder {
+    fn drop(&mut self) {
+        self.shared.command(Command::End);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Due {
+    search: Nanos,
+    refresh: Nanos,
+    beat: Nanos,
+    link: Nanos,
+    /// The loop's last beat, and when it was new.
+    seen: (u64, Nanos),
+}
+
+struct Thread {
+    shared: Arc<Shared>,
+    procfs: PathBuf,
+    tell: Box<dyn Fn(News) + Send>,
+    search: Search,
+    link: Option<Link>,
+    known: BTreeMap<Pid, Known>,
+    /// By mount namespace.
+    attached: BTreeMap<u64, Attached>,
+    due: Due,
+}
+
+impl Thread {
+    fn run(mut self) {
+        // Refused without the privilege: then it works at the normal priority.
+        let _ = rustix::process::setpriority_process(None, -20);
+        loop {
+            self.wait();
+            let now = clock::now();
+            for command in self.shared.commands() {
+                match command {
+                    Command::Ask { kill, executor } => self.ask(kill, executor, now),
+                    Command::Withdraw { executor } => self.withdraw(executor),
+                    Command::Detach { raylet } => self.detach_by_hand(raylet),
+                    Command::End => return,
+                }
+            }
+            self.look(now);
+            self.hear(now);
+            self.periodic(now);
+            self.show(now);
+        }
+    }
+
+    fn wait(&self) {
+        let mut fds = vec![PollFd::new(self.shared.wake(), PollFlags::IN)];
+        fds.extend(self.link.iter().map(|link| PollFd::new(link.fd(), PollFlags::IN)));
+        fds.extend(self.attached.values().map(|one| PollFd::new(one.fd(), PollFlags::IN)));
+        let now = clock::now();
+        let soon = self.attached.values().filter_map(Attached::deadline).min();
+        let idle = if self.attached.is_empty() { BEAT } else { REFRESH };
+        let wait = soon.map_or(idle, |soon| soon.since(now).min(idle));
+        // Interrupted or refused, it looks all the same.
+        let _ = poll(&mut fds, Timespec::try_from(wait).ok().as_ref());
+    }
+
+    fn ask(&mut self, kill: KillId, executor: Pid, now: Nanos) {
+        let attached = self.attached.values_mut().find(|one| one.executor == executor && one.proven);
+        let refused = match attached.map(|one| one.ask(kill, now)) {
+            Some(Ok(())) => None,
+            Some(Err(error)) => Some(format!("cannot write what it reads: {error}")),
+            None => Some("it does not read our files".to_owned()),
+        };
+        (self.tell)(News::Asked { kill, refused });
+    }
+
+    fn withdraw(&mut self, executor: Pid) {
+        for attached in self.attached.values_mut().filter(|one| one.executor == executor && one.pulsing()) {
+            let _ = attached.withdraw();
+        }
+    }
+
+    /// Who read what.
+    fn look(&mut self, now: Nanos) {
+        for attached in self.attached.values_mut() {
+            let proven = attached.proven;
+            if let Some(kill) = attached.look(now) {
+                (self.tell)(News::Heard { kill });
+            }
+            if attached.proven && !proven {
+                let executor = attached.executor;
+                for reader in &attached.readers {
+                    let raylet = reader.raylet.pid;
+                    tracing::info!(%raylet, "a raylet reads this agent's files: its kills are left to it");
+                    (self.tell)(News::Attached { raylet, executor });
+                    self.known.entry(raylet).and_modify(|known| known.state = State::Attached);
+                }
+            }
+        }
+    }
+
+    /// What the helper says.
+    fn hear(&mut self, now: Nanos) {
+        while let Some(link) = &self.link {
+            match link.hear() {
+                Ok(None) => return,
+                Ok(Some((answer, fds))) => self.answered(answer, fds, now),
+                Err(error) => {
+                    tracing::warn!(%error, "the helper that enters mount namespaces is gone");
+                    self.lose_link(now);
+                }
+            }
+        }
+    }
+
+    /// Without a helper nobody would take the files away in the end: they are put in place anew by the next one.
+    fn lose_link(&mut self, now: Nanos) {
+        self.link = None;
+        self.due.link = now.after(AGAIN);
+        let all: Vec<Pid> = self.known.keys().copied().collect();
+        for raylet in all {
+            self.forget_reader(raylet);
+            if let Some(known) = self.known.get_mut(&raylet) {
+                known.retry(now, AGAIN, "its helper ended");
+            }
+        }
+    }
+
+    fn answered(&mut self, answer: Answer, fds: Vec<OwnedFd>, now: Nanos) {
+        match answer {
+            Answer::Attached { pid, kind, settings, namespace } => {
+                let Some(known) = self.known.get(&pid) else {
+                    // It is gone, and was forgotten.
+                    return self.request(&Request::Detach { pid }, now);
+                };
+                let raylet = known.raylet.clone();
+                if let Some((why, wait)) = unfit(known.found, settings, now) {
+                    self.request(&Request::Detach { pid }, now);
+                    if let Some(known) = self.known.get_mut(&pid) {
+                        known.retry(now, wait, why);
+                    }
+                    return;
+                }
+                let reader = Reader { raylet, settings, last_read: None };
+                self.take(reader, kind, namespace, fds, now);
+            }
+            Answer::Refused { pid, why } => {
+                tracing::warn!(raylet = %pid, %why, "a raylet is not attached");
+                if let Some(known) = self.known.get_mut(&pid) {
+                    known.retry(now, Duration::from_secs(10), &why);
+                }
+            }
+            Answer::Detached { pid } => {
+                self.forget_reader(pid);
+                if let Some(known) = self.known.get_mut(&pid)
+                    && !matches!(known.state, State::Not { .. })
+                {
+                    known.retry(now, AGAIN, "its files were taken away");
+                }
+            }
+        }
+    }
+
+    fn take(
+        &mut self,
+        reader: Reader,
+        kind: super::feed::Kind,
+        namespace: u64,
+        fds: Vec<OwnedFd>,
+        now: Nanos,
+    ) {
+        let raylet = reader.raylet.pid;
+        if let Some(known) = self.known.get_mut(&raylet) {
+            known.settings = Some(reader.settings);
+            known.state = State::Proving;
+        }
+        if let Some(attached) = self.attached.get_mut(&namespace) {
+            attached.readers.push(reader);
+            if attached.proven {
+                (self.tell)(News::Attached { raylet, executor: attached.executor });
+                self.known.entry(raylet).and_modify(|known| known.state = State::Attached);
+            }
+            return;
+        }
+        let mut fds = fds.into_iter();
+        let (Some(usage), Some(readers), Some(real_usage)) = (fds.next(), fds.next(), fds.next()) else {
+            return;
+        };
+        let files = Handed { kind, usage, readers, real_usage, real_stat: fds.next() };
+        let attached = Attached::new(files, reader, now);
+        let _ = attached.refresh();
+        self.attached.insert(namespace, attached);
+    }
+
+    fn periodic(&mut self, now: Nanos) {
+        if now >= self.due.refresh {
+            self.due.refresh = now.after(REFRESH);
+            for attached in self.attached.values() {
+                if let Err(error) = attached.refresh() {
+                    tracing::debug!(%error, "cannot feed a raylet");
+                }
+            }
+            self.look_for_proof(now);
+        }
+        if now >= self.due.search {
+            self.due.search = now.after(SEARCH);
+            self.search(now);
+        }
+        if now >= self.due.beat {
+            self.due.beat = now.after(BEAT);
+            let beat = self.shared.beat.load(Ordering::Acquire);
+            if beat != self.due.seen.0 {
+                self.due.seen = (beat, now);
+            }
+            if self.link.is_some() && now.since(self.due.seen.1) < HANGS {
+                self.request(&Request::Beat, now);
+            }
+            if let Some(why) = self.link.as_mut().and_then(Link::ended) {
+                tracing::warn!(%why, "the helper that enters mount namespaces ended");
+                self.lose_link(now);
+            }
+        }
+    }
+
+    /// Attaching proves itself: who does not read our files in time is not attached.
+    fn look_for_proof(&mut self, now: Nanos) {
+        let late = self.attached.values().filter(|one| !one.proven && one.proof_is_due() <= now);
+        let late: Vec<Pid> = late.flat_map(|one| &one.readers).map(|reader| reader.raylet.pid).collect();
+        for pid in late {
+            self.request(&Request::Detach { pid }, now);
+            self.forget_reader(pid);
+            if let Some(known) = self.known.get_mut(&pid) {
+                tracing::warn!(raylet = %pid, "a raylet does not read this agent's files: it is not attached");
+                known.retry(
+                    now,
+                    Duration::from_secs(30),
+                    "it did not read our files within two of its refreshes",
+                );
+            }
+        }
+    }
+
+    fn search(&mut self, now: Nanos) {
+        let found = self.search.find(&self.procfs);
+        let gone: Vec<Pid> = self
+            .known
+            .iter()
+            .filter(|(_, known)| !found.iter().any(|raylet| known.is(raylet)))
+            .map(|(pid, _)| *pid)
+            .collect();
+        for pid in gone {
+            self.forget_reader(pid);
+            self.known.remove(&pid);
+            if self.link.is_some() {
+                self.request(&Request::Detach { pid }, now);
+            }
+        }
+        for raylet in found {
+            self.known.entry(raylet.pid).or_insert_with(|| Known::new(raylet, now));
+        }
+        let due: Vec<Raylet> =
+            self.known.values().filter(|known| known.is_due(now)).map(|known| known.raylet.clone()).collect();
+        for raylet in due {
+            let request = Request::Attach { pid: raylet.pid, start_time: raylet.start_time, log: raylet.log };
+            if self.open_link(now) {
+                self.known.entry(raylet.pid).and_modify(|known| known.state = State::Asked);
+                self.request(&request, now);
+            }
+        }
+    }
+
+    fn open_link(&mut self, now: Nanos) -> bool {
+        if self.link.is_none() && now >= self.due.link {
+            match Link::open(&self.procfs) {
+                Ok(link) => self.link = Some(link),
+                Err(error) => {
+                    tracing::warn!(%error, "no helper that enters mount namespaces");
+                    self.due.link = now.after(Duration::from_secs(10));
+                }
+            }
+        }
+        self.link.is_some()
+    }
+
+    fn request(&mut self, request: &Request, now: Nanos) {
+        let Some(link) = &self.link else { return };
+        match link.ask(request) {
+            Ok(()) => {}
+            // It is busy; it hears the next beat.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && *request == Request::Beat => {}
+            Err(error) => {
+                tracing::warn!(%error, "the helper that enters mount namespaces does not take requests");
+                self.lose_link(now);
+            }
+        }
+    }
+
+    /// It reads our files no more, as far as this agent is concerned.
+    fn forget_reader(&mut self, pid: Pid) {
+        let has = |one: &Attached| one.readers.iter().any(|reader| reader.raylet.pid == pid);
+        let Some((namespace, attached)) = self.attached.iter_mut().find(|(_, one)| has(one)) else { return };
+        let (namespace, executor, proven) = (*namespace, attached.executor, attached.proven);
+        attached.readers.retain(|reader| reader.raylet.pid != pid);
+        let last = attached.readers.is_empty();
+        if proven {
+            (self.tell)(News::Lost { raylet: pid });
+        }
+        if last {
+            self.attached.remove(&namespace);
+            if proven {
+                (self.tell)(News::Gone { executor });
+            }
+        }
+    }
+
+    fn detach_by_hand(&mut self, raylet: Option<Pid>) {
+        let now = clock::now();
+        let all: Vec<Pid> =
+            self.known.keys().copied().filter(|pid| raylet.is_none_or(|only| only == *pid)).collect();
+        for pid in all {
+            self.request(&Request::Detach { pid }, now);
+            self.forget_reader(pid);
+            if let Some(known) = self.known.get_mut(&pid) {
+                known.refuse("it was detached by hand");
+            }
+        }
+    }
+
+    fn show(&self, now: Nanos) {
+        let views = self.known.values().map(|known| {
+            let has =
+                |one: &&Attached| one.readers.iter().any(|reader| reader.raylet.pid == known.raylet.pid);
+            known.view(self.attached.values().find(has), now)
+        });
+        self.shared.set_views(views.collect());
+    }
+}
+
+/// Why a raylet is not attached although it could be, and when to try again.
+fn unfit(found: Nanos, settings: Settings, now: Nanos) -> Option<(&'static str, Duration)> {
+    if settings.refresh_ms == 0 {
+        let why = "its own monitor is off (memory_monitor_refresh_ms is 0), so it reads nothing";
+        return Some((why, Duration::from_secs(60)));
+    }
+    (!settings.from_log && now.since(found) < YOUNG).then_some(("it is starting", Duration::from_millis(200)))
+}

@@ -1,0 +1,151 @@
+//! Which raylets run on this machine, and what their command lines say. Reads /proc, changes nothing.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::proc_stat::Stat;
+use crate::units::Pid;
+
+/// The name of the program, and of its processes.
+const NAME: &str = "raylet";
+
+/// A process is looked at so often before it is taken for something else: it may not have become a raylet yet.
+const LOOKS: u8 = 8;
+
+/// After so many searches everybody is looked at again: a pid may have been given to another.
+const ANEW: u32 = 120;
+
+/// A raylet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Raylet {
+    pub(crate) pid: Pid,
+    pub(crate) start_time: u64,
+    pub(crate) uid: u32,
+    /// Its node's id in Ray's cluster.
+    pub(crate) node: Option<String>,
+    /// Ray's session.
+    pub(crate) session: Option<String>,
+    /// Its log, as it names it.
+    pub(crate) log: Option<PathBuf>,
+    /// Its program, as it names it.
+    pub(crate) program: PathBuf,
+}
+
+/// Finds raylets again and again, and looks at each other process only a few times.
+#[derive(Debug, Default)]
+pub(crate) struct Search {
+    others: HashMap<u32, u8>,
+    searches: u32,
+}
+
+impl Search {
+    /// The raylets that live now, by pid.
+    pub(crate) fn find(&mut self, procfs: &Path) -> Vec<Raylet> {
+        self.searches += 1;
+        if self.searches.is_multiple_of(ANEW) {
+            self.others.clear();
+        }
+        let mut found = Vec::new();
+        let mut living = HashMap::new();
+        for entry in fs::read_dir(procfs).into_iter().flatten().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            let looks = self.others.get(&pid).copied().unwrap_or(0);
+            if looks < LOOKS
+                && let Some(raylet) = look_at(procfs, Pid(pid))
+            {
+                found.push(raylet);
+            } else {
+                living.insert(pid, looks.saturating_add(1));
+            }
+        }
+        self.others = living;
+        found.sort_by_key(|raylet| raylet.pid);
+        found
+    }
+}
+
+/// Whether a process is a raylet, and what it says of itself. `None`: it is none, or is gone.
+fn look_at(procfs: &Path, pid: Pid) -> Option<Raylet> {
+    let dir = procfs.join(pid.to_string());
+    if fs::read(dir.join("comm")).ok()?.trim_ascii_end() != NAME.as_bytes() {
+        return None;
+    }
+    let stat = Stat::of(procfs, pid).ok().filter(|stat| !stat.has_ended())?;
+    let uid = fs::metadata(&dir).ok()?.uid();
+    let line = fs::read(dir.join("cmdline")).ok()?;
+    let mut raylet = parse(&line)?;
+    (raylet.pid, raylet.start_time, raylet.uid) = (pid, stat.start_time, uid);
+    Some(raylet)
+}
+
+/// A command line, arguments ended by zero bytes.
+fn parse(line: &[u8]) -> Option<Raylet> {
+    let mut arguments = line.split(|byte| *byte == 0).filter(|argument| !argument.is_empty());
+    let program = PathBuf::from(OsStr::from_bytes(arguments.next()?));
+    if program.file_name() != Some(OsStr::new(NAME)) {
+        return None;
+    }
+    let mut raylet =
+        Raylet { pid: Pid(0), start_time: 0, uid: 0, node: None, session: None, log: None, program };
+    let mut folder = None;
+    for argument in arguments {
+        let Some((name, value)) = split(argument) else { continue };
+        let text = || Some(String::from_utf8_lossy(value).into_owned());
+        match name.as_slice() {
+            b"node_id" => raylet.node = text(),
+            b"session_name" => raylet.session = text(),
+            b"stdout_filepath" => raylet.log = Some(PathBuf::from(OsStr::from_bytes(value))),
+            b"log_dir" => folder = Some(PathBuf::from(OsStr::from_bytes(value))),
+            _ => {}
+        }
+    }
+    raylet.log = raylet.log.or_else(|| folder.map(|folder| folder.join("raylet.out")));
+    Some(raylet)
+}
+
+/// `--node_id=x` and `--node-id=x` alike.
+fn split(argument: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let argument = argument.strip_prefix(b"--")?;
+    let at = argument.iter().position(|byte| *byte == b'=')?;
+    let name = argument[..at].iter().map(|byte| if *byte == b'-' { b'_' } else { *byte });
+    Some((name.collect(), &argument[at + 1..]))
+}
+
+/// The process that started this one, or that it was given to. `None`: there is no such process.
+pub(crate) fn parent_of(procfs: &Path, pid: Pid) -> Option<Pid> {
+    let text = fs::read(procfs.join(pid.to_string()).join("stat")).ok()?;
+    // The command in parentheses may hold anything; the state and the parent follow the last one.
+    let end = text.iter().rposition(|byte| *byte == b')')?;
+    let fields = std::str::from_utf8(text.get(end + 2..)?).ok()?;
+    fields.split(' ').nth(1)?.parse().ok().map(Pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_names_node_session_and_log_in_either_spelling() {
+        let line = b"/x/ray/core/src/ray/raylet/raylet\0--node_id=abc\0--session-name=session_1\0--log_dir=/tmp/l\0--head\0";
+        let raylet = parse(line).unwrap();
+        assert_eq!((raylet.node.as_deref(), raylet.session.as_deref()), (Some("abc"), Some("session_1")));
+        assert_eq!(raylet.log, Some(PathBuf::from("/tmp/l/raylet.out")));
+        let line = b"/x/raylet\0--log_dir=/tmp/l\0--stdout_filepath=/tmp/other.out\0";
+        assert_eq!(parse(line).unwrap().log, Some(PathBuf::from("/tmp/other.out")));
+        assert_eq!(parse(b"/usr/bin/python\0raylet\0"), None);
+        assert_eq!(parse(b""), None);
+    }
+
+    #[test]
+    fn a_parent_is_found_behind_any_name() {
+        let me = Pid(std::process::id());
+        let parent = parent_of(Path::new("/proc"), me).unwrap();
+        assert_eq!(parent.0, std::os::unix::process::parent_id());
+    }
+}

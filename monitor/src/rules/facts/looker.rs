@@ -1,0 +1,284 @@
+//! Looks at all processes, and remembers what it saw: a process that is known costs one small file at the next look, and
+//! all of its files now and then, by turns. What it remembers of whom root trusts is forgotten as often.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::files::{Stat, Status, title};
+use super::{Machine, Never, Seen, SeenCgroup, users};
+use crate::memory::{CgroupPath, Hierarchy, ReadError, Roots, process};
+use crate::proc_threads;
+use crate::rules::trust;
+use crate::units::Pid;
+
+/// Root excludes a process from the kernel's own killer by this or less.
+const EXCLUDED: i32 = -999;
+
+/// Each process is read whole at one of so many looks.
+const TURNS: u64 = 8;
+
+/// The most cgroups that are remembered: those that were removed are among them.
+const MOST_CGROUPS: usize = 20_000;
+
+/// A file, as its device and inode.
+type File = (u64, u64);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Looker {
+    roots: Roots,
+    hierarchy: Option<Hierarchy>,
+    /// The agent, what serves it, and their ancestors.
+    own: HashSet<Pid>,
+    /// The file that this process runs; `None`: PROCFS is not that of this process.
+    program: Option<File>,
+    machine: Machine,
+    looks: u64,
+    by_path: HashMap<CgroupPath, usize>,
+    /// How far each cgroup's path is root's.
+    trusted: HashMap<CgroupPath, usize>,
+    /// The files that only root can change; `None`: others can.
+    files: HashMap<PathBuf, Option<File>>,
+}
+
+impl Looker {
+    /// `own` are the agent, what serves it, and their ancestors.
+    #[must_use]
+    pub fn new(roots: Roots, own: HashSet<Pid>) -> Self {
+        let hierarchy = Hierarchy::find(&roots.cgroupfs, &roots.procfs).ok();
+        let program = (!own.is_empty()).then(|| file(&roots.procfs.join("self/exe"))).flatten();
+        Self {
+            roots,
+            hierarchy,
+            own,
+            program,
+            machine: Machine::default(),
+            looks: 0,
+            by_path: HashMap::new(),
+            trusted: HashMap::new(),
+            files: HashMap::new(),
+        }
+    }
+
+    /// Looks at all processes. `memory`: what each holds is asked anew.
+    ///
+    /// # Errors
+    /// PROCFS cannot be listed.
+    pub fn look(&mut self, memory: bool) -> Result<&Machine, ReadError> {
+        let mut pids = process::all(&self.roots.procfs)?;
+        pids.sort_unstable();
+        if self.looks.is_multiple_of(TURNS) {
+            self.forget();
+            self.machine.users = users();
+        }
+        self.looks = self.looks.wrapping_add(1);
+        let mut known = std::mem::take(&mut self.machine.processes).into_iter().peekable();
+        let mut processes = Vec::with_capacity(pids.len());
+        for pid in pids {
+            while known.next_if(|old| old.pid < pid).is_some() {}
+            let old = known.next_if(|old| old.pid == pid);
+            processes.extend(self.again(pid, old, memory));
+        }
+        self.machine.processes = processes;
+        Ok(&self.machine)
+    }
+
+    /// What the last look found.
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// The same, for a caller who looks no more.
+    #[must_use]
+    pub fn into_machine(self) -> Machine {
+        self.machine
+    }
+
+    /// Which rules have which processes, by their places in the list: what a process can change of itself does not take it
+    /// away from its rule.
+    pub fn keep(&mut self, rules: impl IntoIterator<Item = (usize, Arc<str>)>) {
+        for (index, rule) in rules {
+            if let Some(seen) = self.machine.processes.get_mut(index) {
+                seen.kept = Some(rule);
+            }
+        }
+    }
+
+    /// Forgets which rules had whom: they are others now.
+    pub fn forget_rules(&mut self) {
+        self.machine.processes.iter_mut().for_each(|seen| seen.kept = None);
+        self.looks = 0;
+    }
+
+    /// Looks at one process as it is now, with nothing remembered but the names of users. `None`: it has ended.
+    pub fn one(&mut self, pid: Pid) -> Option<Machine> {
+        self.machine.cgroups.clear();
+        self.by_path.clear();
+        self.forget();
+        if self.looks.is_multiple_of(TURNS) {
+            self.machine.users = users();
+        }
+        self.looks = self.looks.wrapping_add(1);
+        let seen = self.process(pid)?;
+        let Machine { cgroups, users, .. } = &self.machine;
+        Some(Machine { processes: vec![seen], cgroups: cgroups.clone(), users: users.clone() })
+    }
+
+    /// What may have changed behind our back: who owns what, and cgroups that were removed.
+    fn forget(&mut self) {
+        self.trusted.clear();
+        self.files.clear();
+        if self.machine.cgroups.len() > MOST_CGROUPS {
+            self.machine.cgroups.clear();
+            self.by_path.clear();
+            self.machine.processes.clear();
+        }
+        let mut cgroups = std::mem::take(&mut self.machine.cgroups);
+        for cgroup in &mut cgroups {
+            cgroup.trusted = self.trusted(&cgroup.path);
+        }
+        self.machine.cgroups = cgroups;
+    }
+
+    /// `None`: it has ended.
+    fn again(&mut self, pid: Pid, old: Option<Seen>, memory: bool) -> Option<Seen> {
+        let Some(old) = old else { return self.process(pid) };
+        let dir = self.roots.procfs.join(pid.to_string());
+        let stat = Stat::read(&dir)?;
+        if stat.ended {
+            return None;
+        }
+        let its_turn = (u64::from(pid.0) ^ self.looks).is_multiple_of(TURNS);
+        if stat.start == old.start && stat.comm == old.comm && stat.parent == old.parent && !its_turn {
+            let rss = if memory { Status::read(&dir)?.rss } else { old.rss };
+            return Some(Seen { rss, ..old });
+        }
+        let mut new = self.process(pid)?;
+        if new.start == old.start && new.exe == old.exe {
+            new.kept = old.kept;
+        }
+        Some(new)
+    }
+
+    /// `None`: it has ended.
+    fn process(&mut self, pid: Pid) -> Option<Seen> {
+        let dir = self.roots.procfs.join(pid.to_string());
+        let stat = Stat::read(&dir).unwrap_or_default();
+        if stat.ended {
+            return None;
+        }
+        // What its first thread does not say any more, one that lives does.
+        let dir = if stat.exits() { proc_threads::speaker(&self.roots.procfs, pid) } else { dir };
+        let status = Status::read(&dir)?;
+        let kernel = stat.of_the_kernel();
+        let (exe, runs, exe_trusted) = if kernel { (None, None, false) } else { self.executable(&dir) };
+        let serves = self.program.is_some() && runs == self.program && status.uid == Some(0);
+        let never = if serves && !status.users_differ {
+            // Root's own: the agent, what serves it, and who speaks to it.
+            Some(Never::Agent)
+        } else {
+            self.never(pid, kernel, &dir, &status)
+        };
+        Some(Seen {
+            pid,
+            parent: stat.parent.or(status.parent),
+            comm: if stat.comm.is_empty() { status.name } else { stat.comm },
+            title: if kernel { Vec::new() } else { title(&dir) },
+            exe,
+            exe_trusted,
+            uid: status.uid.filter(|_| !status.users_differ),
+            rss: status.rss,
+            never,
+            cgroup: self.cgroup(pid),
+            start: stat.start,
+            kept: None,
+        })
+    }
+
+    fn never(&self, pid: Pid, kernel: bool, dir: &Path, status: &Status) -> Option<Never> {
+        if pid.0 == 1 {
+            return Some(Never::Init);
+        }
+        if kernel {
+            return Some(Never::KernelThread);
+        }
+        if self.own.contains(&pid) {
+            return Some(Never::Agent);
+        }
+        let adjusted = fs::read_to_string(dir.join("oom_score_adj")).ok();
+        if adjusted.and_then(|text| text.trim().parse().ok()).is_some_and(|score: i32| score <= EXCLUDED) {
+            return Some(Never::OomScore);
+        }
+        status.users_differ.then_some(Never::SetUserId)
+    }
+
+    /// The path of its executable, the file itself, and whether only root can change what the path names.
+    fn executable(&mut self, dir: &Path) -> (Option<Vec<u8>>, Option<File>, bool) {
+        let link = dir.join("exe");
+        let Ok(path) = fs::read_link(&link) else { return (None, None, false) };
+        // Asked once for each path; the process's own file is asked each time, since it may be another.
+        let roots = *self
+            .files
+            .entry(path.clone())
+            .or_insert_with(|| file(&path).filter(|_| path.is_absolute() && trust::roots(&path)));
+        let runs = file(&link);
+        (Some(path.into_os_string().into_vec()), runs, roots.is_some() && runs == roots)
+    }
+
+    fn cgroup(&mut self, pid: Pid) -> Option<usize> {
+        let hierarchy = self.hierarchy.as_ref()?;
+        let path = hierarchy.cgroup_of(&self.roots.procfs, pid).ok()?;
+        if let Some(known) = self.by_path.get(&path) {
+            return Some(*known);
+        }
+        let trusted = self.trusted(&path);
+        self.machine.cgroups.push(SeenCgroup { path: path.clone(), trusted });
+        let index = self.machine.cgroups.len() - 1;
+        self.by_path.insert(path, index);
+        Some(index)
+    }
+
+    /// How many bytes of the path name cgroups that only root, or the user who runs this, makes.
+    fn trusted(&mut self, path: &CgroupPath) -> usize {
+        let Some(hierarchy) = &self.hierarchy else { return 0 };
+        let own = rustix::process::geteuid().as_raw();
+        let mut ancestors: Vec<CgroupPath> = path.ancestors().collect();
+        ancestors.reverse();
+        let mut far = 0;
+        for cgroup in ancestors {
+            let length = cgroup.as_path().as_os_str().len();
+            let dir = hierarchy.dir(&cgroup);
+            let known = self.trusted.entry(cgroup).or_insert_with(|| {
+                let roots = fs::symlink_metadata(&dir)
+                    .is_ok_and(|found| (found.uid() == 0 || found.uid() == own) && found.mode() & 0o002 == 0);
+                if roots { length } else { far }
+            });
+            if *known < length {
+                return *known;
+            }
+            far = length;
+        }
+        far
+    }
+}
+
+impl Machine {
+    /// Looks at all processes. `own` are the agent, what serves it, and their ancestors.
+    ///
+    /// # Errors
+    /// PROCFS cannot be listed.
+    pub fn look(roots: &Roots, own: &HashSet<Pid>) -> Result<Self, ReadError> {
+        let mut looker = Looker::new(roots.clone(), own.clone());
+        looker.look(false)?;
+        Ok(looker.into_machine())
+    }
+}
+
+fn file(path: &Path) -> Option<File> {
+    fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}

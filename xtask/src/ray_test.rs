@@ -1,0 +1,43 @@
+//! `cargo xtask ray-test`: a real Ray from PyPI, in a virtual environment in the cache folder, under memory pressure with
+//! the agent beside it. What is run and checked is `tests/src/bin/ray-test`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::command::{cargo, run};
+use crate::program::target_dir;
+use crate::python::{self, Tool};
+
+/// The version that the documentation speaks of.
+const RAY: Tool = Tool { program: "ray", packages: &["ray==2.60.0"] };
+
+/// Options of the program, passed on.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// --quick, --filter, --page DIR, --plain, --verbose
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+    options: Vec<OsString>,
+}
+
+/// Runs all that the options choose.
+pub(crate) fn run_ray_test(options: &Options) -> Result<()> {
+    with(&interpreter()?, &options.options)
+}
+
+/// The Python that has Ray, or why there is none.
+pub(crate) fn interpreter() -> Result<PathBuf> {
+    Ok(python::program(&RAY)?.with_file_name("python"))
+}
+
+/// Runs the program with a Python that has Ray.
+pub(crate) fn with(python: &std::path::Path, options: &[OsString]) -> Result<()> {
+    run(
+        "Building the agent and the program that tries it with Ray",
+        cargo().args(["build", "--package", "monitor", "--package", "monitor-tests", "--bins"]),
+    )?;
+    let mut program = Command::new(target_dir().join("debug").join("ray-test"));
+    run("A real Ray under memory pressure", program.arg("--python").arg(python).args(options))
+}
