@@ -131,7 +131,9 @@ impl Killing {
             workers.stop(turn, worker);
         }
         let killed = workers.signal(worker, Signal::KILL);
+        self.dying.add(worker);
         self.take_memory(workers, worker, |_| true);
+        workers.await_members(turn, worker, |_| true);
         tracing::info!(%worker, %owner, processes = killed.signalled, "ended: its owner died");
         for (pid, error) in killed.refused {
             tracing::warn!(%worker, %owner, %pid, %error, "its owner died, and it cannot be ended");
