@@ -15,6 +15,7 @@ use self::marks::Mark;
 use crate::engine::KillRecord;
 use crate::printable::printable;
 use crate::report::Report;
+use crate::retry::KilledBy;
 use crate::series::Series;
 
 const STYLE: &str = include_str!("page/style.css");
@@ -59,7 +60,8 @@ pub fn report(report: &Report, series: Option<&Series>, when: Option<&str>) -> S
 
 fn title(kill: &KillRecord) -> String {
     let verb = if kill.dry_run { "Would kill" } else { "Kill" };
-    format!("{verb} {} in {}", kill.id, printable(&kill.domain))
+    let by = if kill.by == KilledBy::Kernel { " by the kernel" } else { "" };
+    format!("{verb} {}{by} in {}", kill.id, printable(&kill.domain))
 }
 
 /// Other people's text, in its place.
@@ -90,7 +92,12 @@ fn head(kill: &KillRecord, when: Option<&str>) -> Markup {
             }
             p {
                 "Memory of " (foreign(&kill.domain)) ": " strong { (kill.used.to_string()) } " of "
-                (kill.total.to_string()) " used, " (over.to_string()) " over the threshold of "
+                (kill.total.to_string()) " used"
+                @if kill.by == KilledBy::Kernel {
+                    " when it was last checked, with a threshold of "
+                } @else {
+                    ", " (over.to_string()) " over the threshold of "
+                }
                 (kill.threshold.to_string()) "."
                 @if let Some(when) = when { " " (when) "." }
             }

@@ -21,9 +21,9 @@ const BOB: u32 = 60_002;
 
 const THRESHOLD: &str = "--usage-threshold=0.5";
 
-/// A user's worker that leaks until it is killed; its process and id.
+/// A user's worker that leaks until it is killed, slowly enough to be measured before; its process and id.
 fn kill_one(agent: &Agent, sandbox: &Sandbox, uid: u32, name: &str) -> (u32, String) {
-    let mut command = Hog::new(1 << 20).rate(200).on_line().command().unwrap();
+    let mut command = Hog::new(1 << 20).rate(20).on_line().command().unwrap();
     sandbox.enter(&mut command).unwrap();
     command.uid(uid);
     let mut hog = Running::spawn(command).unwrap();
@@ -116,7 +116,7 @@ fn why_tells_a_user_of_their_own_dead_and_nobody_of_others() {
         if restart {
             agent.restart().unwrap();
         }
-        let mut why = |uid: u32, asked: &Value| -> Value {
+        let why = |uid: u32, asked: &Value| -> Value {
             Caller::connect_as(agent.socket(), uid).unwrap().call(&json!({"why": asked})).unwrap()
         };
         for asked in [json!({"pid": pid}), json!({"worker": worker}), json!({"kill": 1})] {
@@ -143,5 +143,5 @@ fn why_says_that_somebody_lives_or_that_nothing_is_known() {
     assert!(said.contains(&format!("worker {worker} runs")), "{said}");
     let (code, said) = monitor(&agent, "why", &["w9999"]);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("no kill for memory of w9999 is known"), "{said}");
+    assert!(said.contains("No kill for memory of w9999 is known"), "{said}");
 }

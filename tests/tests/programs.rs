@@ -223,7 +223,7 @@ fn children_belong_to_their_parents_worker_and_strangers_to_nobody() {
                         return Ok(Some(()));
                     }
                 }
-                Record::Delta(_) | Record::Crossing(_) | Record::Stopped(_) => {}
+                Record::Delta(_) | Record::Crossing(_) | Record::Stopped(_) | Record::OomVictim(_) => {}
             }
         }
         Ok(None)

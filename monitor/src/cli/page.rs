@@ -23,7 +23,9 @@ pub(super) fn write(ask: &Ask, kill: u64, journal: Option<&Path>, file: &Path) -
         None => of_agent(ask, kill),
     };
     match found {
-        Ok((report, series)) => save(file, &page::report(&report, series.as_ref(), None)),
+        Ok((report, series)) => {
+            save(file, &page::report(&report, series.as_ref(), report.kill.at.as_deref()))
+        }
         Err(status) => status,
     }
 }

@@ -39,7 +39,11 @@ pub(super) fn ranking(report: &Report) -> Markup {
     html! {
         section {
             h2 { "Ranking" }
-            p { "In the order of the policy " (foreign(&report.kill.policy)) (all) "." }
+            @if report.kill.policy.is_empty() {
+                p { "The kernel chose, by its own measure." }
+            } @else {
+                p { "In the order of the policy " (foreign(&report.kill.policy)) (all) "." }
+            }
             div.scroll {
                 table {
                     thead { tr { th { "#" } th { "Worker" } th { "Owner" } th.right { "Memory" } th { "Why" } } }

@@ -108,7 +108,7 @@ fn seen(trigger: Trigger) -> &'static str {
         Trigger::Crossing | Trigger::Delta => "a kernel hook saw it",
         Trigger::Tick => "the regular check found it",
         Trigger::AfterKill => "still, after the kill before",
-        Trigger::Watchdog => "the backup killer found it",
+        Trigger::Watchdog => "seen by the watchdog",
         Trigger::Kernel => "the kernel acted",
     }
 }

@@ -120,7 +120,11 @@ impl Answers {
         let report: Report = serde_json::from_str(&report).map_err(|_| NoAnswer::Silent)?;
         let series = self.ask(Op::Samples { kill: Some(kill) }).await?.ok();
         let series: Option<Series> = series.and_then(|series| serde_json::from_str(series.get()).ok());
-        Ok(response::of(StatusCode::OK, HTML, page::report(&report, series.as_ref(), None)))
+        Ok(response::of(
+            StatusCode::OK,
+            HTML,
+            page::report(&report, series.as_ref(), report.kill.at.as_deref()),
+        ))
     }
 
     async fn report(&self, kill: u64) -> Result<String, NoAnswer> {
