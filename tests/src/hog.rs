@@ -85,6 +85,8 @@ pub enum Kind {
     Shmem,
     /// Shared memory without a name (MAP_SHARED and MAP_ANONYMOUS).
     Shared,
+    /// A memfd that is written to and never mapped.
+    Written,
     /// Page cache of a file, dirty.
     File,
 }

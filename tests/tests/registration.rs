@@ -119,6 +119,37 @@ fn a_second_registration_of_a_process_is_refused_while_the_first_connection_is_o
     assert_eq!(agent.workers().unwrap().len(), 1);
 }
 
+/// A user who could change what root registered could take it out of the victims.
+#[test]
+fn what_root_registered_only_root_changes() {
+    let sandbox = sandbox!(64);
+    let agent = Agent::guard(&sandbox, [""; 0]).unwrap();
+    let sleeper = Sleeper::of(NOBODY);
+    let mut root = Caller::connect(agent.socket()).unwrap();
+    let id = root.register(sleeper.pid(), "roots").unwrap();
+    let mut nobody = Caller::connect_as(agent.socket(), NOBODY).unwrap();
+    let calls = [json!({"set_idle": {"worker": id, "idle": true}}), json!({"unregister": {"worker": id}})];
+    for call in &calls {
+        let error = nobody.call(call).unwrap_err().to_string();
+        assert!(error.contains("denied") && error.contains("only root"), "{error}");
+    }
+    // Its own it may.
+    let own = Sleeper::of(NOBODY);
+    let own_id = nobody.register(own.pid(), "own").unwrap();
+    nobody.call(&json!({"set_idle": {"worker": own_id, "idle": true}})).unwrap();
+    drop(root);
+    let error = wait_for("root's connection to be gone", PATIENCE, || {
+        let error = nobody.register(sleeper.pid(), "mine").unwrap_err().to_string();
+        Ok((!error.contains("duplicate")).then_some(error))
+    });
+    let error = error.unwrap();
+    assert!(error.contains("denied") && error.contains("another user registered"), "{error}");
+    let mut root = Caller::connect(agent.socket()).unwrap();
+    assert_eq!(root.register(sleeper.pid(), "roots").unwrap(), id, "root comes back");
+    root.call(&calls[1]).unwrap();
+    assert!(!agent.workers().unwrap().iter().any(|worker| worker.id == id));
+}
+
 #[test]
 fn a_user_may_register_processes_of_their_own_only() {
     let sandbox = sandbox!(64);

@@ -22,7 +22,9 @@ mod kills;
 mod left;
 mod memory_return;
 mod memory_wait;
+mod near;
 mod note;
+mod owned;
 mod patience;
 mod pending;
 mod readings;
@@ -168,6 +170,7 @@ impl Engine {
                 (new.name, new.attempt) = (name, attempt);
                 self.register(new, now, todo);
             }
+            Event::Owned { worker, by } => self.owned_by(worker, by, todo),
             Event::ByRule { worker, rule, mode, name } => {
                 self.by_rule(worker, self::worker::OfRule { name: rule, mode }, name, todo);
             }
@@ -224,6 +227,7 @@ impl Engine {
         flights
             .chain(self.brake_deadline())
             .chain(self.next_after_backoff())
+            .chain(self.next_near_reading())
             .fold(self.next_refresh, Nanos::min)
     }
 
@@ -250,6 +254,8 @@ impl Engine {
         if now >= self.next_refresh || self.next_refresh > next {
             self.next_refresh = next;
             self.read_all(todo);
+        } else {
+            todo.extend(self.near_and_due(now).map(Action::Read));
         }
     }
 

@@ -117,6 +117,32 @@ impl Killing {
         answer(turn, kill, worker, at, killed, cgroup);
     }
 
+    /// SIGKILL to every process of a worker whose owner is gone. Nobody waits for its memory, but that comes back early too.
+    pub(super) fn end(
+        &self,
+        turn: &mut Turn<'_>,
+        workers: &mut Workers,
+        kernel: Told,
+        worker: WorkerId,
+        (owner, kill): (WorkerId, Option<KillId>),
+    ) {
+        let at = clock::now();
+        if !workers.told_of_forks(kernel, worker) {
+            workers.stop(turn, worker);
+        }
+        let killed = workers.signal(worker, Signal::KILL);
+        self.dying.add(worker);
+        self.take_memory(workers, worker, |_| true);
+        workers.await_members(turn, worker, |_| true);
+        tracing::info!(%worker, %owner, processes = killed.signalled, "ended: its owner died");
+        for (pid, error) in killed.refused {
+            tracing::warn!(%worker, %owner, %pid, %error, "its owner died, and it cannot be ended");
+            if let Some(kill) = kill {
+                turn.tell(Event::Refused { kill, worker, pid, at, for_now: error.for_now() });
+            }
+        }
+    }
+
     /// SIGTERM to every process of a victim. Its memory is not taken: the kernel refuses that of a process that was
     /// not killed.
     pub(super) fn terminate(

@@ -87,6 +87,8 @@ pub(super) struct Shell {
     /// What went wrong around decisions.
     faults: Faults,
     started: Nanos,
+    /// When a tick does all that it can do at the latest.
+    whole_tick: Nanos,
     /// How long the loop may hang before somebody acts in its place; `None`: for ever.
     watchdog_patience: Option<std::time::Duration>,
     parts: Components,
@@ -115,6 +117,7 @@ impl Shell {
             recorder,
             faults: Faults::default(),
             started,
+            whole_tick: Nanos(0),
             watchdog_patience,
             parts,
         }

@@ -214,18 +214,20 @@ mod tests {
         let process = Process::open_unchecked(Pid(child.id())).unwrap();
         let (worker, ann, bob) = (WorkerId(1), 7, 8);
         let mut registry = Registry::new(8);
-        // Registered by root for a user.
-        registry.add(worker, process, ann, 0, Some(peer(1, 0)));
+        registry.add(worker, process, ann, ann, Some(peer(1, ann)));
         let named = Nominee::of(worker, 0, &registry).unwrap();
         assert!(named.still(worker, &registry));
         assert_eq!(registry.take_over(worker, peer(2, ann)), Err(NotTaken::Connected));
         registry.disconnected(1);
         assert_eq!(registry.take_over(worker, peer(2, bob)), Err(NotTaken::Anothers));
         registry.take_over(worker, peer(3, ann)).unwrap();
-        assert!(!named.still(worker, &registry), "root's right is not theirs");
+        assert!(named.still(worker, &registry));
         registry.disconnected(3);
         registry.take_over(worker, peer(4, 0)).unwrap();
-        assert!(named.still(worker, &registry));
+        assert!(!named.still(worker, &registry), "root's right is not theirs");
+        registry.disconnected(4);
+        assert_eq!(registry.take_over(worker, peer(5, ann)), Err(NotTaken::Anothers), "it is root's now");
+        registry.take_over(worker, peer(6, 0)).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }

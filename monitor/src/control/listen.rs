@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt}
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, FlockOperation, Gid, Mode};
+use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::UnixListener;
@@ -142,7 +142,7 @@ impl Drop for SocketFile {
 }
 
 /// Listens at `path`. A socket that nobody listens on any more is replaced. Nobody can connect before the
-/// file has its owner and mode. Two agents that start at once are kept apart by a lock on the directory.
+/// file has its owner and mode. Two agents that start at once are kept apart by a lock file in the directory.
 ///
 /// # Errors
 /// See [`ListenError`]; nothing of this call's making is left behind.
@@ -184,7 +184,7 @@ fn bind_within(
         None => return Err(bad(io::ErrorKind::InvalidInput.into())),
     };
     make_directory(parent)?;
-    let _lock = lock(parent, patience)?;
+    let _lock = lock(parent, patience);
     clear_the_way(path)?;
 
     let io = |step| move |errno: Errno| ListenError::Io { step, path: path.into(), error: errno.into() };
@@ -224,6 +224,9 @@ fn bind_within(
 /// Connections that may wait to be accepted: a burst of runners. The kernel caps it at net.engine.somaxconn.
 const BACKLOG: i32 = 4096;
 
+/// The lock file's name.
+const LOCK: &str = ".monitor-start.lock";
+
 /// How long a start waits for another agent's.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -237,26 +240,50 @@ fn make_directory(directory: &Path) -> Result<(), ListenError> {
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).map_err(|e| io("set the mode of", e))
 }
 
-/// Locks the directory itself: a lock file would be one more thing to leave behind.
-fn lock(directory: &Path, patience: Duration) -> Result<File, ListenError> {
-    let io = |step, error| ListenError::Io { step, path: directory.into(), error };
-    let file = File::open(directory).map_err(|error| io("open", error))?;
-    let started = Instant::now();
-    loop {
-        match rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(Errno::WOULDBLOCK) if started.elapsed() < patience => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            // Any user who can read the directory can lock it: that must not keep the agent from starting. What the
-            // lock prevents, two agents that start at the same instant, is the lesser evil.
-            Err(Errno::WOULDBLOCK) => {
-                tracing::warn!(directory = %directory.display(), "locked by another process: going on without");
-                return Ok(file);
-            }
-            Err(errno) => return Err(io("lock", errno.into())),
+/// The lock of a directory: a file that nobody else can open, since every user who can read the directory could lock that.
+/// Removed when dropped; one that an agent leaves behind when it is killed is taken by the next.
+struct Lock {
+    path: PathBuf,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // While it is held; whoever waits for it sees that it is another file by then.
+        if is_at(&self.file, &self.path) {
+            let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// `None`: it cannot be had. What the lock prevents, two agents that start at the same instant, is the lesser evil.
+fn lock(directory: &Path, patience: Duration) -> Option<Lock> {
+    let path = directory.join(LOCK);
+    let started = Instant::now();
+    let why: Errno = loop {
+        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = match rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(file) => File::from(file),
+            Err(errno) => break errno,
+        };
+        match rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) if is_at(&file, &path) => return Some(Lock { path, file }),
+            // Removed meanwhile by the one who had it.
+            Ok(()) => {}
+            Err(errno @ Errno::WOULDBLOCK) if started.elapsed() >= patience => break errno,
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(10)),
+            Err(errno) => break errno,
+        }
+    };
+    tracing::warn!(path = %path.display(), %why, "cannot lock the socket's directory: going on without");
+    None
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let (open, there) = (file.metadata(), fs::symlink_metadata(path));
+    open.ok()
+        .zip(there.ok())
+        .is_some_and(|(open, there)| (open.dev(), open.ino()) == (there.dev(), there.ino()))
 }
 
 /// Removes a socket that nobody listens on; refuses anything else that is there.
@@ -300,4 +327,42 @@ fn listens(path: &Path) -> Result<bool, Errno> {
 fn stream_socket() -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FOR_EVER: Duration = Duration::from_secs(3600);
+
+    #[tokio::test]
+    async fn a_lock_on_the_directory_that_any_user_can_take_keeps_nobody_from_starting() {
+        let dir = tempfile::tempdir().unwrap();
+        let users = File::open(dir.path()).unwrap();
+        rustix::fs::flock(users.as_fd(), FlockOperation::NonBlockingLockExclusive).unwrap();
+        let path = dir.path().join("monitor.sock");
+        let (_listener, file) = bind_within(FOR_EVER, &path, Access::Everyone).unwrap();
+        assert!(file.is_there());
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().flatten().map(|entry| entry.path()).collect();
+        assert_eq!(left, [path]);
+    }
+
+    #[test]
+    fn of_two_that_start_at_once_one_waits_and_a_lock_that_is_left_behind_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(LOCK);
+        fs::write(&path, "").unwrap();
+        let first = lock(dir.path(), FOR_EVER).unwrap();
+        assert!(lock(dir.path(), Duration::ZERO).is_none());
+        let waiting = {
+            let dir = dir.path().to_owned();
+            std::thread::spawn(move || lock(&dir, FOR_EVER).is_some())
+        };
+        drop(first);
+        assert!(waiting.join().unwrap());
+        assert!(!path.exists());
+        // Another user's file in its place, where that can be made: it is not followed.
+        std::os::unix::fs::symlink("/nowhere", &path).unwrap();
+        assert!(lock(dir.path(), FOR_EVER).is_none());
+    }
 }

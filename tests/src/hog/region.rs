@@ -24,12 +24,17 @@ pub fn is_on_disk(dir: &Path) -> std::io::Result<bool> {
     Ok(u64::try_from(kind).is_ok_and(|kind| !IN_MEMORY.contains(&kind)))
 }
 
-/// A mapping, `len` bytes from `start`, writable, of this process only or shared with nobody else.
+/// A mapping, `len` bytes from `start`, writable, of this process only or shared with nobody else; or a file in memory
+/// that is written to and never mapped.
 #[derive(Debug)]
 pub struct Region {
     start: NonNull<u8>,
     len: usize,
+    written: Option<File>,
 }
+
+/// So many pages are written at once.
+const CHUNK: usize = 16;
 
 impl Region {
     /// Maps `len` bytes, a multiple of [`PAGE`], more than 0; a file in `dir`.
@@ -44,6 +49,10 @@ impl Region {
                 File::from(memfd_create("hog", MemfdFlags::CLOEXEC).context("memfd_create")?),
                 len,
             ),
+            Kind::Written => {
+                let file = File::from(memfd_create("hog", MemfdFlags::CLOEXEC).context("memfd_create")?);
+                Ok(Self { start: NonNull::dangling(), len, written: Some(file) })
+            }
             Kind::Shared => {
                 // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
                 let start = unsafe {
@@ -90,7 +99,7 @@ impl Region {
     }
 
     fn new(start: *mut std::ffi::c_void, len: usize) -> Result<Self> {
-        Ok(Self { start: NonNull::new(start.cast()).context("mmap gave null")?, len })
+        Ok(Self { start: NonNull::new(start.cast()).context("mmap gave null")?, len, written: None })
     }
 
     /// How many there are.
@@ -101,7 +110,14 @@ impl Region {
 
     /// Writes to one page, counted from 0. Beyond the end nothing happens.
     pub fn touch(&mut self, page: usize) {
-        if page < self.pages() {
+        use std::os::unix::fs::FileExt as _;
+        if let Some(file) = &self.written {
+            let pages = CHUNK.min(self.pages().saturating_sub(page));
+            if page.is_multiple_of(CHUNK) {
+                // What cannot be written is not there: the program that waits for it says so.
+                let _ = file.write_all_at(&[1; CHUNK * PAGE][..pages * PAGE], (page * PAGE) as u64);
+            }
+        } else if page < self.pages() {
             // SAFETY: inside the mapping, which lives as long as `self` and is writable; a byte needs no alignment;
             // `&mut self`: nobody else writes. Volatile: the write is the point.
             unsafe { self.start.add(page * PAGE).write_volatile(1) };
@@ -114,6 +130,9 @@ unsafe impl Send for Region {}
 
 impl Drop for Region {
     fn drop(&mut self) {
+        if self.written.is_some() {
+            return;
+        }
         // SAFETY: the mapping is ours and whole, and nothing borrows from it: `touch` hands out no reference.
         // It fails only for a range that is not a mapping.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };

@@ -46,6 +46,15 @@ pub enum Action {
         /// The process.
         pid: Pid,
     },
+    /// A worker ends because the one that owns it was killed, or is gone: tell whoever registered it, and kill it.
+    EndOwned {
+        /// Which.
+        worker: WorkerId,
+        /// Of whom it was.
+        owner: WorkerId,
+        /// The kill that it is part of; none: of none. A refused signal is told with it.
+        kill: Option<KillId>,
+    },
     /// Ask an executor to end one of its workers; answers: `Event::Asked`, and `Event::Heard` once it took note.
     Ask {
         /// For which kill.
@@ -113,6 +122,7 @@ impl Action {
             | Self::Examine { .. }
             | Self::Tell(_)
             | Self::SetLine { .. }
+            | Self::EndOwned { .. }
             | Self::Attach
             | Self::Detach
             | Self::Continue { .. }

@@ -88,6 +88,11 @@ impl Engine {
                 Action::Kill { kill, worker: *victim }.first(todo);
             }
         }
+        if let Some(index) = self.flights.iter().position(|flight| flight.id == kill) {
+            let mut flight = self.flights.remove(index);
+            self.end_owned_with(&mut flight, todo);
+            self.flights.insert(index, flight);
+        }
     }
 
     /// The first reading after a kill completes what is known of it; what is to be said is returned.
@@ -166,7 +171,10 @@ impl Engine {
                 let why = record.refused.clone().unwrap_or_default();
                 todo.push_back(Action::Note(Note::Refused { at: now, kill, worker: victim, pids, why }));
             } else {
-                self.counters.killed += 1;
+                let chosen = record.victims.iter().any(|chosen| chosen.worker == victim);
+                let counter = if chosen { &mut self.counters.killed } else { &mut self.counters.owner_died };
+                *counter += 1;
+                self.end_owned(victim, todo);
                 self.forget(victim, now, todo);
             }
         }

@@ -53,6 +53,8 @@ pub(super) struct Domain {
     pub(super) state: State,
     /// When it was last read.
     pub(super) read_at: Option<Nanos>,
+    /// When it is to be read again, because it is near its limit.
+    pub(super) read_next: Option<Nanos>,
     /// The cell's counter at the last reading and now, in pages.
     counter_read: i64,
     counter: i64,
@@ -95,6 +97,7 @@ impl Domain {
             parent,
             state: State::New,
             read_at: None,
+            read_next: None,
             counter_read: 0,
             counter: 0,
             crossed: None,

@@ -101,6 +101,13 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         memory_declared: Option<Bytes>,
     },
+    /// A worker ends with another.
+    Owned {
+        /// Which.
+        worker: WorkerId,
+        /// The other.
+        by: WorkerId,
+    },
     /// A rule made this worker, and nobody registered it; told after `Registered`, and whenever its rule, the rule's mode or
     /// its name changes.
     ByRule {

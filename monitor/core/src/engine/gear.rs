@@ -139,7 +139,7 @@ impl Engine {
     }
 
     /// How long the fastest plausible growth needs for so much.
-    fn time_to_use(&self, headroom: Bytes) -> Duration {
+    pub(super) fn time_to_use(&self, headroom: Bytes) -> Duration {
         let rate = u128::from(FASTEST_PER_CPU) * u128::from(self.settings.cpus.max(1));
         let nanos = u128::from(headroom.0) * 1_000_000_000 / rate;
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))

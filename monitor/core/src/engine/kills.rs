@@ -163,6 +163,10 @@ impl Engine {
         }
         let mut flight = self.flights.remove(index);
         self.take_off(&mut flight);
+        // Those who are only asked to end may need them to do so.
+        if flight.grace_until.is_none() {
+            self.end_owned_with(&mut flight, todo);
+        }
         let decided = self.write_down(&mut flight, todo);
         self.spare.victims.reserve(self.spare.chosen.capacity());
         let follow_up = flight.follow_up.take();

@@ -6,8 +6,10 @@ mod forgets;
 mod kernel_kills;
 mod left;
 mod machine;
+mod near;
 mod observed;
 mod overlap;
+mod owned;
 mod settings;
 mod waiting;
 

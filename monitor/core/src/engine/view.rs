@@ -277,6 +277,9 @@ pub struct Counters {
     pub exited: u64,
     /// Workers that ended otherwise.
     pub crashed: u64,
+    /// Workers that were ended because the worker that owned them was gone.
+    #[serde(default)]
+    pub owner_died: u64,
     /// Workers that were unregistered.
     pub unregistered: u64,
     /// Workers given up on as stuck.

@@ -58,6 +58,10 @@ pub(super) struct Worker {
     denied: bool,
     /// How often a kill of it ended because it could not be signalled for the moment.
     pub(super) backoffs: u32,
+    /// The worker that it ends with.
+    pub(super) owned_by: Option<WorkerId>,
+    /// That one is gone, and this one is being ended: no victim, and no candidate for less.
+    pub(super) ends: bool,
     /// Each of its processes that live was seen in a state in which it cannot die.
     immovable: bool,
     /// The process of it that the kernel's own killer chose first, and when.
@@ -84,6 +88,8 @@ impl Worker {
             dead_at: None,
             denied: false,
             backoffs: 0,
+            owned_by: None,
+            ends: false,
             immovable: false,
             oom_victim: None,
             killed_by_kernel: None,

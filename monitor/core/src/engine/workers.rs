@@ -60,7 +60,11 @@ impl Engine {
             return;
         }
         match worker.life {
-            Life::Running | Life::Refused { .. } => {}
+            Life::Running | Life::Refused { .. } => {
+                if let (true, Some(owner)) = (worker.ends, worker.owned_by) {
+                    todo.push_back(Action::EndOwned { worker: id, owner, kill: None });
+                }
+            }
             Life::BeingKilled(kill) | Life::Stuck(kill) => {
                 // Asked to end, it may need a helper to do so; if it does not end, both are killed.
                 if !self.in_grace(kill) {
@@ -91,6 +95,7 @@ impl Engine {
                 let (status, by_kernel) = (worker.status, worker.killed_by_kernel);
                 match status {
                     _ if by_kernel.is_some() => {}
+                    _ if worker.ends => self.counters.owner_died += 1,
                     None | Some(0) => self.counters.exited += 1,
                     Some(_) => self.counters.crashed += 1,
                 }
@@ -166,6 +171,9 @@ impl Engine {
     /// Takes a worker off the books.
     pub(super) fn forget(&mut self, id: WorkerId, now: Nanos, todo: &mut VecDeque<Action>) {
         self.free_all_of(id, now, todo);
+        if self.workers.get(&id).is_some_and(Worker::gone) {
+            self.end_owned(id, todo);
+        }
         if let Some(worker) = self.workers.remove(&id) {
             for domain in &worker.domains {
                 if let Some(domain) = self.domains.get_mut(domain) {

@@ -1,6 +1,7 @@
 //! What a caller may change about a worker that is registered.
 
 use crate::agent::turn::Turn;
+use crate::agent::workers::registry::Registry;
 use crate::control::protocol::{Refusal, RefusalCode};
 use crate::control::request::Peer;
 use crate::engine::Event;
@@ -9,10 +10,11 @@ use crate::worker::{Activity, WorkerId};
 /// Forgets a worker; its processes live on.
 pub(in crate::agent) fn unregister(
     turn: &mut Turn<'_>,
+    registry: &Registry,
     peer: &Peer,
     worker: WorkerId,
 ) -> Result<(), Refusal> {
-    check_owner(turn, peer, worker, "op.unregister.worker")?;
+    check_owner(turn, registry, peer, worker, "op.unregister.worker")?;
     turn.tell(Event::Unregistered { worker });
     Ok(())
 }
@@ -20,11 +22,12 @@ pub(in crate::agent) fn unregister(
 /// It waits for work, or got some.
 pub(in crate::agent) fn set_idle(
     turn: &mut Turn<'_>,
+    registry: &Registry,
     peer: &Peer,
     worker: WorkerId,
     idle: bool,
 ) -> Result<(), Refusal> {
-    check_owner(turn, peer, worker, "op.set_idle.worker")?;
+    check_owner(turn, registry, peer, worker, "op.set_idle.worker")?;
     become_idle(turn, worker, idle);
     Ok(())
 }
@@ -46,14 +49,24 @@ pub(in crate::agent) fn only_root(peer: &Peer) -> Result<(), Refusal> {
     Err(Refusal::new(RefusalCode::Denied, None, "only root may do this".to_owned()))
 }
 
-/// Who may change a worker: root, and whose process it is.
-fn check_owner(turn: &Turn<'_>, peer: &Peer, worker: WorkerId, field: &'static str) -> Result<(), Refusal> {
+/// Root may change every worker; a user whose process it is, unless root registered it.
+fn check_owner(
+    turn: &Turn<'_>,
+    registry: &Registry,
+    peer: &Peer,
+    worker: WorkerId,
+    field: &'static str,
+) -> Result<(), Refusal> {
     let Some(uid) = turn.engine.owner_uid(worker) else {
         let message = format!("there is no worker {worker}");
         return Err(Refusal::new(RefusalCode::NotFound, Some(field), message));
     };
     if peer.uid != 0 && peer.uid != uid {
         return Err(Refusal::new(RefusalCode::Denied, Some(field), format!("{worker} is not yours")));
+    }
+    if peer.uid != 0 && registry.get(worker).is_some_and(|entry| entry.registered_by == 0) {
+        let message = format!("root registered {worker}: only root changes it");
+        return Err(Refusal::new(RefusalCode::Denied, Some(field), message));
     }
     Ok(())
 }

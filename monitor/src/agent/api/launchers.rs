@@ -4,6 +4,7 @@ use crate::agent::workers::registry::Registry;
 use crate::control::answers::Faults;
 use crate::control::protocol::{Push, Verdict};
 use crate::engine::Note;
+use crate::worker::WorkerId;
 
 /// A worker is killed.
 pub(in crate::agent) fn tell_verdict(registry: &Registry, faults: &mut Faults, verdict: &Verdict) {
@@ -12,6 +13,16 @@ pub(in crate::agent) fn tell_verdict(registry: &Registry, faults: &mut Faults, v
     {
         faults.not_told += 1;
         tracing::warn!(worker = %verdict.worker, "the launcher of a victim cannot be told of its kill");
+    }
+}
+
+/// A worker is ended with the worker that owned it.
+pub(in crate::agent) fn tell_of_dead_owner(registry: &Registry, faults: &mut Faults, worker: WorkerId) {
+    if let Some(peer) = registry.told(worker)
+        && peer.pushes.try_send(Push::OwnerDied { worker }).is_err()
+    {
+        faults.not_told += 1;
+        tracing::warn!(%worker, "the launcher of a worker cannot be told that its owner died");
     }
 }
 

@@ -101,6 +101,8 @@ impl Registrar<'_> {
             }
             self.workers.leave(turn, outer, pid);
         }
+        let of =
+            if register.detached { None } else { self.owning(turn, outer, register.owner.as_deref(), uid) };
         let Register { owner, name, attempt, start_time, idle, priority, memory, worker: had, .. } = register;
         let enrollment =
             Enrollment { uid, registered_by: caller, told: Some(peer), start_time, had, idle, cgroup };
@@ -129,7 +131,23 @@ impl Registrar<'_> {
             turn.tell(Event::Unregistered { worker });
             return Err(not_yours(pid, caller));
         }
+        if let Some(by) = of {
+            turn.tell(Event::Owned { worker, by });
+        }
         Ok(Registered { worker, in_process: self.previous_agent.is_in_process(), notice })
+    }
+
+    /// The worker that a new one ends with: the one it was part of, or the one that it names as its owner. Only of the same
+    /// user: nobody's end is to end another's worker.
+    fn owning(
+        &self,
+        turn: &Turn<'_>,
+        outer: Option<WorkerId>,
+        owner: Option<&str>,
+        uid: u32,
+    ) -> Option<WorkerId> {
+        let named = || owner.and_then(|owner| owner.parse().ok());
+        outer.or_else(named).filter(|owner| turn.engine.owner_uid(*owner) == Some(uid))
     }
 
     /// What is said of a worker whose cgroup the agent cannot see.

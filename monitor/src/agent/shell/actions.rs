@@ -57,6 +57,10 @@ impl Shell {
                     killing.kill_late(turn, workers, kill, worker, pid);
                 }
             }
+            Action::EndOwned { worker, owner, kill } => {
+                launchers::tell_of_dead_owner(&workers.registry, &mut self.faults, worker);
+                killing.end(turn!(self), workers, hooks.told(), worker, (owner, kill));
+            }
             Action::Ask { kill, executor } => raylets.ask(turn!(self), kill, executor),
             Action::Withdraw { executor } => raylets.withdraw(executor),
             Action::SetLine { domain, line, rearm, brake } => domains.set_line(domain, line, rearm, brake),

@@ -29,11 +29,13 @@ impl Shell {
                 self.viewer(uid).show(registered)
             }
             Op::Unregister { worker } => {
-                self.step(|_, turn| changes::unregister(turn, &peer, worker))?;
+                self.step(|parts, turn| changes::unregister(turn, &parts.workers.registry, &peer, worker))?;
                 self.viewer(uid).show(())
             }
             Op::SetIdle { worker, idle } => {
-                self.step(|_, turn| changes::set_idle(turn, &peer, worker, idle))?;
+                self.step(|parts, turn| {
+                    changes::set_idle(turn, &parts.workers.registry, &peer, worker, idle)
+                })?;
                 self.viewer(uid).show(())
             }
             Op::Watch => {

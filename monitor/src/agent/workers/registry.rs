@@ -272,13 +272,14 @@ impl Registry {
 
     /// The launcher of a worker came back on a new connection; that the process is theirs now was looked at. Root may
     /// take over any worker, others one that was theirs at its registration too: since then its process may have
-    /// become another user's, and whoever takes it over sees it, changes it and is told of its end.
+    /// become another user's, and whoever takes it over sees it, changes it and is told of its end. What root registered
+    /// is root's.
     ///
     /// # Errors
     /// Why not.
     pub(in crate::agent) fn take_over(&mut self, worker: WorkerId, peer: Peer) -> Result<(), NotTaken> {
         let entry = self.workers.get_mut(&worker).ok_or(NotTaken::Connected)?;
-        if peer.uid != 0 && peer.uid != entry.uid {
+        if peer.uid != 0 && (peer.uid != entry.uid || entry.registered_by == 0) {
             return Err(NotTaken::Anothers);
         }
         if entry.told.as_ref().is_some_and(|told| told.connected) {

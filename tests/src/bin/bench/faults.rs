@@ -89,7 +89,7 @@ fn counts(agent: &Agent) -> Result<bool> {
 pub(crate) fn cycles(kind: Kind) -> u32 {
     match kind {
         Kind::Huge => 60,
-        Kind::Anon | Kind::Shmem | Kind::Shared | Kind::File => 30,
+        Kind::Anon | Kind::Shmem | Kind::Shared | Kind::Written | Kind::File => 30,
     }
 }
 

@@ -68,6 +68,7 @@ impl World {
                 | Action::Measure
                 | Action::Tell(_)
                 | Action::Record(_)
+                | Action::EndOwned { .. }
                 | Action::Forget(_) => {}
             }
         }

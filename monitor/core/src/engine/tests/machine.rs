@@ -209,6 +209,7 @@ impl Node {
             }
             Action::Note(_)
             | Action::SetLine { .. }
+            | Action::EndOwned { .. }
             | Action::Tell(_)
             | Action::Record(_)
             | Action::Withdraw { .. }

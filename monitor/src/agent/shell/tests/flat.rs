@@ -56,6 +56,8 @@ impl Node {
         self.obey_all();
         // The kill is written down first, as it is in the agent.
         let victim = self.dying.take().unwrap();
+        // There is nothing of it to wait for.
+        self.shell.tell(Event::Memory { worker: victim, memory: Some(Bytes(0)), measured: None });
         for seen in [Seen::Exit, Seen::Gone] {
             let (pid, at) = (pid(victim), clock::now());
             self.shell.tell(Event::Ended { worker: victim, pid, seen, status: Some(9), at });
