@@ -84,7 +84,9 @@ fn the_kills_of_an_agent_before_this_one_are_listed_reported_and_explained() {
     assert_eq!(code, Some(1));
     assert!(missing.contains("there is no kill 77, neither here nor in the journal"), "{missing}");
 
-    for subject in [&[pid.to_string()][..], &[worker.clone()], &["--kill".to_owned(), "1".to_owned()]] {
+    for subject in
+        [&[pid.to_string()][..], std::slice::from_ref(&worker), &["--kill".to_owned(), "1".to_owned()]]
+    {
         let subject: Vec<&str> = subject.iter().map(String::as_str).collect();
         let (code, json) = monitor(&agent, "why", &[&subject[..], &["--json"]].concat());
         assert_eq!(code, Some(0), "{subject:?}: {json}");

@@ -194,13 +194,21 @@ pub struct Rules {
     rules: Vec<Rule>,
     sets: [Set; PatternKey::ALL.len()],
     needs_memory: bool,
+    /// As they were written, and the mode that was set for all.
+    written: (Vec<RuleSpec>, Option<Mode>),
 }
 
 impl Rules {
     /// No rules: nobody is matched, and nobody but what [`Never`] names is protected.
     #[must_use]
     pub fn none() -> Self {
-        Self { rules: Vec::new(), sets: Default::default(), needs_memory: false }
+        Self { rules: Vec::new(), sets: Default::default(), needs_memory: false, written: (Vec::new(), None) }
+    }
+
+    /// Whether others were written like these.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.written == other.written
     }
 
     /// The rules in the order in which they are tried.

@@ -11,9 +11,10 @@ use crate::config::{self, Config, ConfigFlags, Shown};
 use crate::control::answers::Reloaded;
 use crate::control::request::{Peer, Reply};
 use crate::engine::Settings;
+use crate::rules::files::Sources;
 
 /// The settings that take effect at once. Those of retries are read by each `monitor run` when it starts.
-const AT_ONCE: [&str; 17] = [
+const AT_ONCE: [&str; 20] = [
     "refresh_ms",
     "usage_threshold",
     "min_memory_free",
@@ -31,6 +32,9 @@ const AT_ONCE: [&str; 17] = [
     "memory_wait_ms",
     "grace_ms",
     "dry_run",
+    "presets",
+    "rules_mode",
+    "rules",
 ];
 
 /// Begins to read it again: with the flags of this agent, its environment, and the file as it is now.
@@ -40,10 +44,14 @@ pub(in crate::agent) fn begin(
     to_loop: UnboundedSender<Later>,
 ) {
     tokio::spawn(async move {
-        let read = spawn_blocking(move || config::load(&flags).map_err(|errors| errors.to_string()));
-        let resolved = read.await.unwrap_or_else(|error| Err(error.to_string()));
+        let read = spawn_blocking(move || {
+            let resolved = config::load(&flags).map_err(|errors| errors.to_string())?;
+            let rules = Sources::of(&resolved).load().map_err(|faults| faults.to_string())?;
+            Ok((resolved, rules))
+        });
+        let read = read.await.unwrap_or_else(|error| Err(error.to_string()));
         // The loop is gone only when the agent is.
-        let _ = to_loop.send(Later::Reloaded(Box::new(Again { resolved, asked })));
+        let _ = to_loop.send(Later::Reloaded(Box::new(Again { read, asked })));
     });
 }
 

@@ -138,7 +138,6 @@ impl RuleBook {
 
     /// Other rules are in force from now on. What the old ones made is looked at anew; nobody is forgotten whom the new ones
     /// have too.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for a reload, which there is none of yet"))]
     pub(in crate::agent) fn replace(&mut self, rules: Rules) {
         let own = own(&self.roots.procfs);
         self.rules = Arc::new(rules);
@@ -149,6 +148,11 @@ impl RuleBook {
             self.looker = Some(Box::new(Looker::new(self.roots.clone(), own)));
         }
         self.look();
+    }
+
+    /// Whether these rules are in force already.
+    pub(in crate::agent) fn has(&self, rules: &Rules) -> bool {
+        self.rules.is_like(rules)
     }
 
     /// Looks at all processes now, or as soon as the look on its way is over.

@@ -67,7 +67,7 @@ impl Rules {
             clauses.any(|clause| matches!(clause.test, Test::Memory(_)))
         });
         if compiler.errors.is_empty() {
-            return Ok(Self { rules, sets, needs_memory });
+            return Ok(Self { rules, sets, needs_memory, written: (specs.to_vec(), mode) });
         }
         Err(compiler.errors)
     }

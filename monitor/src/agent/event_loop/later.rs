@@ -15,6 +15,7 @@ use crate::journal;
 use crate::memory::process::ProcessMemory;
 use crate::ray::News;
 use crate::report::Report;
+use crate::rules::Rules;
 use crate::units::Bytes;
 use crate::worker::WorkerId;
 
@@ -71,7 +72,7 @@ pub(in crate::agent) struct Found {
 /// What came of reading it again.
 pub(in crate::agent) struct Again {
     /// Or everything that is wrong, a line each, with file, line and key.
-    pub(in crate::agent) resolved: Result<Resolved, String>,
+    pub(in crate::agent) read: Result<(Resolved, Rules), String>,
     /// Who asked, and waits; `None`: a signal.
     pub(in crate::agent) asked: Option<(Peer, Reply)>,
 }

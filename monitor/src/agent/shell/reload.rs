@@ -10,6 +10,7 @@ use crate::control::answers::Reloaded;
 use crate::control::protocol::{Refusal, RefusalCode};
 use crate::control::request::{Peer, Reply};
 use crate::engine::Event;
+use crate::rules::Rules;
 
 impl Shell {
     /// A signal or a caller wants the configuration read again.
@@ -31,8 +32,8 @@ impl Shell {
 
     /// It was read.
     pub(super) fn reloaded(&mut self, again: Again) {
-        let Again { resolved, asked } = again;
-        let done = resolved.and_then(|resolved| self.take_effect(&resolved));
+        let Again { read, asked } = again;
+        let done = read.and_then(|(resolved, rules)| self.take_effect(&resolved, rules));
         match &done {
             Ok(Reloaded { applied, needs_restart, unchanged }) => {
                 let list =
@@ -55,15 +56,18 @@ impl Shell {
     }
 
     /// All of it or nothing.
-    fn take_effect(&mut self, resolved: &Resolved) -> Result<Reloaded, String> {
+    fn take_effect(&mut self, resolved: &Resolved, rules: Rules) -> Result<Reloaded, String> {
         let (old, new) = (self.parts.api.settings(), resolved.shown());
-        let reloaded = reload::compare(&old, &new);
+        let mut reloaded = reload::compare(&old, &new);
         let settings = reload::settings(&resolved.config, self.engine.settings());
         if let Some(total) = self.parts.domains.node_total() {
             settings.threshold().check_node(total).map_err(|error| error.to_string())?;
         }
-        // The component of rules takes its new set here, before anything else changes; what is wrong with it is
-        // returned, as above.
+        // An agent inside a `monitor run` has none.
+        if !self.parts.previous_agent.is_in_process() && !self.parts.rules.has(&rules) {
+            self.parts.rules.replace(rules);
+            reloaded.applied.push("the rules".to_owned());
+        }
         self.parts.api.set_settings(reload::in_force(old, new));
         self.parts.reports.set_summary_interval(resolved.config.summary_interval);
         if settings != *self.engine.settings() {

@@ -116,7 +116,8 @@ mod tests {
     fn names_with_brackets_and_newlines_do_not_break_stat() {
         let line = b"42 (a) b (c\n) S 7 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 3 0 100 0 0";
         let found = Stat::parse(line).unwrap();
-        assert_eq!((found.comm, found.parent, found.ended), (b"a) b (c\n".to_vec(), Some(Pid(7)), false));
+        let told = (found.comm.as_slice(), found.parent, found.ended);
+        assert_eq!(told, (b"a) b (c\n".as_slice(), Some(Pid(7)), false));
         assert!(!found.of_the_kernel());
         let zombie = |threads: u32| format!("42 (x) Z 7 42 42 0 -1 0 1 0 0 0 0 0 0 0 20 0 {threads} 0 100");
         assert!(Stat::parse(zombie(1).as_bytes()).unwrap().ended);
