@@ -14,6 +14,7 @@ use std::thread::{self, JoinHandle};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Action, DomainId, Engine, Event, KillId, KillRecord, Note, Settings, Trigger};
+use crate::retry::KilledBy;
 use crate::trusted_file;
 use crate::units::Nanos;
 
@@ -207,8 +208,9 @@ fn follows_an_order(event: &Event) -> bool {
 fn explained(engine: &Engine, kill: KillId, at_once: bool) -> bool {
     let Some(record) = engine.kill(kill) else { return false };
     // The watchdog struck whom the loop had named at its last tick: by the inputs of then.
-    // An executor chose another than the policy would.
-    if record.trigger == Trigger::Watchdog || record.left_to.is_some() || !(at_once || record.dry_run) {
+    // An executor or the kernel chose another than the policy would.
+    let by_others = record.left_to.is_some() || record.by == KilledBy::Kernel;
+    if record.trigger == Trigger::Watchdog || by_others || !(at_once || record.dry_run) {
         return true;
     }
     let decision = engine.decision(kill);

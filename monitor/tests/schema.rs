@@ -11,7 +11,6 @@ use monitor::engine::{Explanation, KillRecord, Note, WorkerView};
 use monitor::ray::RayletView;
 use monitor::report::Report;
 use monitor::series::Series;
-use monitor::series::Series;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::Value;
@@ -45,7 +44,6 @@ struct Answers {
     explain: Explanation,
     kills: Vec<KillRecord>,
     report: Report,
-    samples: Series,
     samples: Series,
     why: Why,
     reload: Reloaded,

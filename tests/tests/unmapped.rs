@@ -2,6 +2,8 @@
 //! see it. Near its limit a domain is read so often that the worker dies by the agent all the same, before the kernel's
 //! own killer comes.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
 use std::time::Duration;
 
 use monitor_tests::agent::Agent;

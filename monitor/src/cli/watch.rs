@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_note_is_a_sentence_with_its_time() {
-        let note = json!({"note": "below", "at": 1_234_567_890, "domain": "node", "used": 1 << 30, "threshold": 2 << 30});
+        let note = json!({"note": "below", "at": 1_234_567_890, "domain": "node", "used": 1 << 30, "threshold": 2_147_483_648_u64});
         let line = human(&Push::Note { note });
         let (time, said) = line.split_once("  ").unwrap();
         assert_eq!(said, "node is back below its threshold: 1.0 GiB used, threshold 2.0 GiB");

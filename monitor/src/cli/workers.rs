@@ -114,14 +114,14 @@ mod tests {
         ]);
         let workers: Vec<WorkerView> = serde_json::from_value(answer).unwrap();
         insta::assert_snapshot!(human(&workers, false), @r"
-        ID  NAME  OWNER  PID   MEMORY  STATE         KIND             DOMAIN
-        w1  -     a      17   1.0 MiB  running       task             /a
-        w2  b     -      18         -  being_killed  actor, no retry  -
+        ID  NAME  OWNER  PID   MEMORY  STATE     KIND             DOMAIN
+        w1  -     a      17   1.0 MiB  running   task             /a
+        w2  b     -      18         -  observed  actor, no retry  -
         ");
         insta::assert_snapshot!(human(&workers, true), @r"
-        ID  KIND   RETRIABLE  OWNER  NAME  PID  UID  ATTEMPT  PRIORITY  STATE          MEMORY  MEASURED  DECLARED  DOMAINS
-        w1  task   yes        a      -     17   0    0        0         running       1.0 MiB  pss       -         cgroup:/a, node
-        w2  actor  no         -      b     18   7    1        0         being_killed        -  -         -
+        ID  KIND   RETRIABLE  OWNER  NAME  PID  UID  ATTEMPT  PRIORITY  STATE          MEMORY  MEASURED  DECLARED  RULE                  DOMAINS
+        w1  task   yes        a      -     17   0    0        0         running       1.0 MiB  pss       -         -                     cgroup:/a, node
+        w2  actor  no         -      b     18   7    1        -1        being_killed        -  -         -         ray:worker (observe)
         ");
         assert_eq!(human(&[], false), "No workers are registered. Start one: monitor run -- CMD\n");
     }

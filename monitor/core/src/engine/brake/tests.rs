@@ -244,7 +244,7 @@ fn with_next_to_no_room_it_waits_for_more_but_not_for_long() {
     world.tell(Event::Tick);
     world.stop(1);
     assert_eq!(world.continued, [], "it would be stopped again some pages later");
-    let due = world.engine.next_deadline();
+    let due = world.engine.brake_deadline().unwrap();
     assert!(due <= Nanos(world.now.0 + 100_000_000), "{due:?}");
     world.now = Nanos(due.0 - 1_000);
     world.tell(Event::Tick);

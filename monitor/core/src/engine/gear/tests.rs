@@ -106,7 +106,7 @@ fn near_it_looks_more_often_only_if_the_hook_does_not_see_everything() {
         assert_eq!(reading(&mut engine, 100, 10), [Action::Attach]);
         tell(&mut engine, Event::Tick, 1000);
         reading(&mut engine, 100, 1000);
-        assert_eq!(engine.next_deadline().since(Nanos(1_000_000_000)), wanted);
+        assert_eq!(engine.next_refresh.since(Nanos(1_000_000_000)), wanted);
     }
 }
 
