@@ -109,38 +109,3 @@ fn page_cache_that_another_service_pins() {
     kills_and_says(&sandbox);
     assert!(lives(&other));
 }
-
-/// By default three small jobs of different owners do not die for a stranger's memory.
-#[test]
-fn three_small_jobs_live_beside_an_unregistered_hog_and_it_is_named() {
-    let sandbox = sandbox!(300);
-    let agent = Agent::guard(&sandbox, ["--usage-threshold", "0.8"]).unwrap();
-    let jobs: Vec<Running> = (1..=3)
-        .map(|number| {
-            let job = Hog::new(6).spawn_in(&sandbox).unwrap();
-            job.wait_holding(PATIENCE).unwrap();
-            let mut caller = Caller::connect(agent.socket()).unwrap();
-            caller.register_of(job.pid(), "job", &format!("owner {number}")).unwrap();
-            job
-        })
-        .collect();
-    // What is not known of a job might help.
-    wait_for("the jobs to be measured", PATIENCE, || {
-        let workers: Vec<Value> = agent.ask("workers")?;
-        let measured = workers.iter().filter(|row| row["memory"].is_u64()).count();
-        Ok((measured == jobs.len()).then_some(()))
-    })
-    .unwrap();
-    let hog = Hog::new(236).spawn_in(&sandbox).unwrap();
-    hog.wait_holding(PATIENCE).unwrap();
-    wait_for("the hog to be named", PATIENCE, || {
-        let status: Value = agent.ask("status")?;
-        let spared = status["counters"]["spared"].as_u64() > Some(0);
-        let named = agent.said().iter().any(|line| line.contains("users") && line.contains("--mib=236"));
-        Ok((spared && named).then_some(()))
-    })
-    .unwrap_or_else(|error| panic!("{error:#}: {}", agent.said().join("\n")));
-    assert_eq!(agent.kills().unwrap(), []);
-    assert!(jobs.iter().all(lives) && lives(&hog));
-    assert_eq!(sandbox.oom_kills().unwrap(), 0);
-}

@@ -22,7 +22,7 @@ const HOSTILE: &str = "<script>alert(1)</script>";
 fn run(agent: &Agent, sandbox: &Sandbox, (name, mib, rate): (&str, u64, u64)) -> Command {
     let hog = Hog::new(mib).rate(rate).command().unwrap();
     let mut command = agent.command("run").unwrap();
-    command.args(["--owner", "o", "--name", name, "--"]).arg(hog.get_program()).args(hog.get_args());
+    command.args(["--owner", name, "--name", name, "--"]).arg(hog.get_program()).args(hog.get_args());
     sandbox.enter(&mut command).unwrap();
     die_with_parent(&mut command);
     command.stdin(Stdio::null());

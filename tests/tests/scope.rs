@@ -89,7 +89,7 @@ fn an_agent_that_waits_for_all_it_should_guard_says_that_it_protects_nobody_yet(
     let agent = Agent::guard_changed(&gone, [""; 0], |_| Ok(std::fs::remove_dir(&dir)?)).unwrap();
     let status: Value = agent.ask("status").unwrap();
     assert_eq!(status["protects"], false, "{status}");
-    let said = agent.command("status").unwrap().output().unwrap();
+    let said = agent.command("status").unwrap().arg("-v").output().unwrap();
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(
         said.contains("PROTECTS NOBODY: no domain is there yet") && said.contains(&gone.domain()),

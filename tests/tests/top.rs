@@ -64,6 +64,22 @@ fn on_a_terminal(mut command: Command) -> (Child, File) {
     (command.spawn().unwrap(), master)
 }
 
+/// What is written, without the sequences that move the cursor and colour: where nothing changes, not even spaces are
+/// written anew, so that they are left out too.
+fn letters(written: &str) -> String {
+    let (mut left, mut characters) = (String::new(), written.chars());
+    while let Some(c) = characters.next() {
+        if c == '\u{1b}' {
+            if characters.next() == Some('[') {
+                characters.find(|c| ('@'..='~').contains(c));
+            }
+        } else if !c.is_whitespace() {
+            left.push(c);
+        }
+    }
+    left
+}
+
 impl Screen {
     fn start(command: Command) -> Self {
         let (child, master) = on_a_terminal(command);
@@ -82,7 +98,7 @@ impl Screen {
     fn shows(&self, text: &str) {
         let found = wait_for(&format!("{text:?} on the screen"), PATIENCE, || {
             let mut shown = self.shown.lock().unwrap();
-            let found = String::from_utf8_lossy(&shown).contains(text);
+            let found = letters(&String::from_utf8_lossy(&shown)).contains(&letters(text));
             if found {
                 shown.clear();
             }

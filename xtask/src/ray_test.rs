@@ -2,7 +2,6 @@
 //! the agent beside it. What is run and checked is `tests/src/bin/ray-test`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
@@ -24,20 +23,11 @@ pub(crate) struct Options {
 
 /// Runs all that the options choose.
 pub(crate) fn run_ray_test(options: &Options) -> Result<()> {
-    with(&interpreter()?, &options.options)
-}
-
-/// The Python that has Ray, or why there is none.
-pub(crate) fn interpreter() -> Result<PathBuf> {
-    Ok(python::program(&RAY)?.with_file_name("python"))
-}
-
-/// Runs the program with a Python that has Ray.
-pub(crate) fn with(python: &std::path::Path, options: &[OsString]) -> Result<()> {
+    let python = python::program(&RAY)?.with_file_name("python");
     run(
         "Building the agent and the program that tries it with Ray",
         cargo().args(["build", "--package", "monitor", "--package", "monitor-tests", "--bins"]),
     )?;
     let mut program = Command::new(target_dir().join("debug").join("ray-test"));
-    run("A real Ray under memory pressure", program.arg("--python").arg(python).args(options))
+    run("A real Ray under memory pressure", program.arg("--python").arg(python).args(&options.options))
 }

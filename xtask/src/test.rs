@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use crate::command::{cargo, in_path, run, step};
 use crate::debian::is_root;
 use crate::python::{self, Tool};
-use crate::{chart, client_test, ray_test, setup, vm};
+use crate::{chart, client_test, setup, vm};
 use skips::Skips;
 
 /// The kernel side is compiled for BPF only, by the library's build script.
@@ -45,7 +45,6 @@ pub(crate) fn run_tests() -> Result<()> {
     // The kernel tests last of cargo's: what the output ends with is then a result of many tests.
     other_kernel(&mut skips)?;
     kernel_tests(&mut skips)?;
-    real_ray(&mut skips)?;
     skips.print()
 }
 
@@ -55,22 +54,6 @@ fn python_client(skips: &mut Skips) -> Result<()> {
         client_test::Environment::Ready(bin) => client_test::check(&bin, |command| skips.watch(command)),
         client_test::Environment::Missing(why) => {
             skips.add("the Python client", &why);
-            Ok(())
-        }
-    }
-}
-
-/// The quick half. Where there is Python, and PyPI can be reached or was.
-fn real_ray(skips: &mut Skips) -> Result<()> {
-    const WHAT: &str = "a real Ray under memory pressure";
-    if !is_root() {
-        skips.add(WHAT, "it needs root");
-        return Ok(());
-    }
-    match ray_test::interpreter() {
-        Ok(python) => ray_test::with(&python, &["--quick".into()]),
-        Err(error) => {
-            skips.add(WHAT, &format!("no Ray from PyPI: {error:#}"));
             Ok(())
         }
     }

@@ -12,6 +12,7 @@ use crate::config::{self, ConfigErrors, ConfigFlags, SYSTEM_SOCKET, Warning};
 use crate::control::client::{Client, ClientError};
 use crate::control::protocol::Op;
 use crate::printable::output;
+use crate::runner::stub::SOCKET_VARIABLE;
 
 /// Where the agent is, and in which form its answer is wanted.
 #[derive(Debug, clap::Args)]
@@ -30,7 +31,11 @@ impl Ask {
         let flags = ConfigFlags::default();
         let flags = self.socket.iter().fold(flags, |flags, path| flags.and("socket", path));
         // What else is wrong with the configuration must not keep anybody from asking the agent.
-        socket_of(&flags).unwrap_or_else(|_| self.socket.clone().unwrap_or_else(|| SYSTEM_SOCKET.into()))
+        socket_of(&flags).unwrap_or_else(|_| {
+            let named =
+                || std::env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+            self.socket.clone().or_else(named).unwrap_or_else(|| SYSTEM_SOCKET.into())
+        })
     }
 
     pub(super) async fn connect(&self) -> Result<Client, ClientError> {

@@ -106,8 +106,9 @@ fn overview(kills: &[KillRecord]) -> String {
     let rows = kills.iter().flat_map(|kill| {
         let by = match (kill.dry_run, kill.by) {
             (true, _) => "dry run",
-            (false, KilledBy::Monitor) if !kill.confirmed => "failed",
-            (false, KilledBy::Monitor) => "monitor",
+            (false, KilledBy::Monitor) if kill.confirmed => "monitor",
+            (false, KilledBy::Monitor) if kill.stuck.is_empty() && kill.refused.is_none() => "under way",
+            (false, KilledBy::Monitor) => "failed",
             (false, KilledBy::Kernel) => "kernel",
         };
         let row = move |worker: String, owner: String, held: String, retry: String| {
@@ -229,10 +230,10 @@ mod tests {
         ]);
         let kills: Vec<KillRecord> = serde_json::from_value(answer).unwrap();
         insta::assert_snapshot!(human(&kills, false), @r"
-        KILL  WHEN (UTC)      BY       WORKER          OWNER               HELD  RETRY
-        1     11-29 03:12:44  monitor  w4 train-the-…  bash 4711 …      2.0 MiB  yes
-        2     11-29 03:12:45  kernel   w1234567        -            1.0 GiB -5s  no
-        3     -               failed   1 of others     -                      -  -
+        KILL  WHEN (UTC)      BY         WORKER          OWNER               HELD  RETRY
+        1     11-29 03:12:44  monitor    w4 train-the-…  bash 4711 …      2.0 MiB  yes
+        2     11-29 03:12:45  kernel     w1234567        -            1.0 GiB -5s  no
+        3     -               under way  1 of others     -                      -  -
         ");
         let details = human(&kills, true);
         for fact in

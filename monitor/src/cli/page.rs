@@ -1,6 +1,8 @@
 //! `monitor kills N --html FILE`: the report of a kill as a page that stands alone.
 
-use std::io::Write as _;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::ask::{self, Ask, complain};
@@ -75,12 +77,27 @@ fn save(file: &Path, page: &str) -> u8 {
     if file.as_os_str() == STDOUT {
         return ask::print(page);
     }
-    let written = std::fs::File::create(file).and_then(|mut open| open.write_all(page.as_bytes()));
-    match written {
+    match replace(file, page) {
         Ok(()) => exit::OK,
         Err(error) => {
             complain(&format_args!("cannot write {}: {error}", file.display()));
             exit::FAILED
         }
     }
+}
+
+/// Puts a new file there: in a directory that others may write to, a link there must not lead root elsewhere, and a file
+/// there must not stay another user's.
+fn replace(file: &Path, page: &str) -> io::Result<()> {
+    let mut name = OsString::from(".");
+    name.push(file.file_name().ok_or(io::ErrorKind::IsADirectory)?);
+    name.push(format!(".{}", std::process::id()));
+    let beside = file.with_file_name(name);
+    let mut new = File::options().write(true).create_new(true).open(&beside)?;
+    let done = new.write_all(page.as_bytes()).and_then(|()| std::fs::rename(&beside, file));
+    if done.is_err() {
+        // It is named in the error what could not be done; what is left of it is of no use.
+        let _ = std::fs::remove_file(&beside);
+    }
+    done
 }

@@ -58,6 +58,9 @@ fn human(status: &Status, verbose: bool) -> String {
 
 /// The first line: does it do what it is for?
 fn protection(status: &Status) -> String {
+    if status.protects && status.domains.iter().all(|domain| domain.workers == 0) {
+        return "Protects nothing yet: there is no worker that could be killed.\n".to_owned();
+    }
     if status.protects {
         return "Protects: over its threshold a domain is relieved.\n".to_owned();
     }
@@ -65,7 +68,7 @@ fn protection(status: &Status) -> String {
         (false, _) => "killing is off (refresh_ms = 0)",
         (true, true) => "it is a dry run",
         (true, false) if status.domains.iter().all(|domain| domain.read_at.is_none()) => {
-            "no domain is there yet (see ERROR below)"
+            "no domain is there yet (see STATE below)"
         }
         (true, false) => "it cannot kill (see SURVIVAL of monitor status -v)",
     };

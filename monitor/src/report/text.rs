@@ -21,7 +21,8 @@ impl Display for Report {
         }
         self.runners_up(f)?;
         times(&self.kill, f)?;
-        if let Some(freed) = self.freed {
+        // What the kernel's killer freed was free before the agent could read.
+        if let Some(freed) = self.freed.filter(|_| self.kill.by == KilledBy::Monitor) {
             writeln!(
                 f,
                 "Freed: {freed} in {} from the decision to the end of the kill",

@@ -40,7 +40,7 @@ const MATCH_KEYS: &str = "cgroup, comm, title, exe, user, min_memory";
 /// # Errors
 /// Everything that is wrong with it as TOML, and every key and type that no rule has.
 pub fn rules(file: &Arc<str>, text: &str) -> Result<Vec<RuleSpec>, Vec<ParseError>> {
-    let mut reader = Reader { file, text, errors: Vec::new() };
+    let mut reader = Reader::new(file, text);
     let mut specs = Vec::new();
     let (table, faults) = DeTable::parse_recoverable(text);
     for fault in &faults {
@@ -66,7 +66,7 @@ pub fn rules(file: &Arc<str>, text: &str) -> Result<Vec<RuleSpec>, Vec<ParseErro
 /// # Errors
 /// Every key and type that no rule has.
 pub fn rules_in_configuration(file: &Arc<str>, text: &str) -> Result<Vec<RuleSpec>, Vec<ParseError>> {
-    let mut reader = Reader { file, text, errors: Vec::new() };
+    let mut reader = Reader::new(file, text);
     let (table, _) = DeTable::parse_recoverable(text);
     let rules = table.get_ref().iter().find(|(key, _)| key.get_ref() == "rule");
     let specs = rules.map(|(key, value)| reader.list(key, value)).unwrap_or_default();
@@ -75,18 +75,24 @@ pub fn rules_in_configuration(file: &Arc<str>, text: &str) -> Result<Vec<RuleSpe
 
 struct Reader<'t> {
     file: &'t Arc<str>,
-    text: &'t str,
+    /// Where the lines of the text end.
+    ends: Vec<usize>,
     errors: Vec<ParseError>,
 }
 
 type Key<'t> = Spanned<DeString<'t>>;
 type Value<'t> = Spanned<DeValue<'t>>;
 
-impl Reader<'_> {
+impl<'t> Reader<'t> {
+    fn new(file: &'t Arc<str>, text: &str) -> Self {
+        let ends = text.match_indices('\n').map(|(at, _)| at).collect();
+        Self { file, ends, errors: Vec::new() }
+    }
+
     /// The line in which a span begins.
     fn line(&self, span: &Range<usize>) -> u32 {
-        let before = self.text.as_bytes().iter().take(span.start);
-        u32::try_from(1 + before.filter(|byte| **byte == b'\n').count()).unwrap_or(u32::MAX)
+        let before = self.ends.partition_point(|end| *end < span.start);
+        u32::try_from(1 + before).unwrap_or(u32::MAX)
     }
 
     /// What was read, or all faults in the order of the file.

@@ -48,12 +48,12 @@ fn programs_that_are_refused_at_the_start_are_named_and_polling_kills() {
         let scene = Scene::answering(&sandbox, &[], &[libc::SYS_bpf], rule);
         let status = scene.status("an answer", |_| true);
         assert!(scene.calls.changed() > 0);
-        assert_eq!(states(&status), [state; 4], "{commands:?} {errno}: {status}");
+        assert_eq!(states(&status), [state; 5], "{commands:?} {errno}: {status}");
         for probe in status["probes"].as_array().unwrap() {
             assert!(probe["why"].is_string() && probe["fallback"].is_string(), "{probe}");
         }
         let said = scene.agent.said();
-        assert_eq!(said.iter().filter(|line| line.contains("a kernel hook is not available")).count(), 4);
+        assert_eq!(said.iter().filter(|line| line.contains("a kernel hook is not available")).count(), 5);
         scene.kills_as_ever();
         assert_eq!(scene.agent.ask::<Vec<Value>>("kills").unwrap()[0]["trigger"], "tick");
     }
@@ -87,7 +87,7 @@ fn without_the_exit_hook_the_ends_of_children_are_seen() {
         if attaches && tries == 2 { Answer::Fail(Errno::PERM) } else { Answer::Pass }
     });
     let status = scene.status("an answer", |_| true);
-    if states(&status)[2..] != ["denied", "off"] {
+    if states(&status)[2..4] != ["denied", "off"] {
         return skip!(Lacks::Kernel, "no hooks to choose from: {}", status["probes"]);
     }
     let mut family = Hog::new(4).on_line().hold(std::time::Duration::ZERO);
@@ -115,7 +115,7 @@ fn hooks_that_were_refused_for_a_reason_that_passes_are_had_later() {
         if attaches && tries > 1 { Answer::Fail(Errno::NOMEM) } else { Answer::Pass }
     });
     let status = scene.status("an answer", |_| true);
-    if states(&status)[2..] != ["failed", "off"] {
+    if states(&status)[2..4] != ["failed", "off"] {
         return skip!(Lacks::Kernel, "no hooks to choose from: {}", status["probes"]);
     }
     assert!(status["probes"][2]["why"].as_str().unwrap().contains("it is tried again"), "{status}");
@@ -137,7 +137,7 @@ fn hooks_that_were_refused_for_a_reason_that_passes_are_had_later() {
     scene.status("all to be had", |status| {
         let [counts, spare, always @ ..] = &states(status)[..] else { panic!("{status}") };
         let usable = |state: &str| ["attached", "detached"].contains(&state);
-        usable(counts) && usable(spare) && always == ["attached"; 2]
+        usable(counts) && usable(spare) && always == ["attached"; 3]
     });
     assert!(scene.agent.said().iter().any(|line| line.contains("is available now")));
     let mut after = family();
@@ -183,7 +183,7 @@ fn programs_that_could_not_be_loaded_for_want_of_memory_are_loaded_later() {
     scene.kills_as_ever();
     scene.calls.pass();
     scene.status("all to be had", |status| {
-        states(status)[2..] == ["attached"; 2] && status["brake"]["on"] == true
+        states(status)[2..] == ["attached"; 3] && status["brake"]["on"] == true
     });
     let (_holds, _) = scene.worker(1, "holds little");
     scene.kills_as_ever();

@@ -81,7 +81,11 @@ pub(in crate::agent) fn text(status: &Status, latencies: &Latencies) -> String {
 fn state(all: &mut Registry, status: &Status) {
     let mut one = |name: &str, help: &str, value: u64| all.register(name, help, gauge(value));
     let enforces = status.kills && !status.dry_run;
-    one("protects", "1 if a worker would be killed should memory run out", status.protects.into());
+    one(
+        "protects",
+        "1 if the agent can kill: a domain is read, killing is on, and its self-test passed",
+        status.protects.into(),
+    );
     one(
         "enforces",
         "1 if the settings let the agent kill: neither refresh_ms = 0 nor dry_run",
