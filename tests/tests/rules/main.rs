@@ -3,10 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
-mod programs;
 mod protection;
 mod scene;
 mod units;
+mod unmodified;
 
 use std::fs;
 use std::os::unix::fs::chown;
