@@ -4,8 +4,9 @@
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
-use super::worker::Life;
-use super::{Action, DomainId, Engine, KillId, KillRecord, Times, Trigger, Verdict, VictimRecord};
+use super::kills::tell_victims;
+use super::worker::{Life, Worker};
+use super::{Action, DomainId, Engine, KillId, KillRecord, Times, Trigger, VictimRecord};
 use crate::prelude::*;
 use crate::retry::KilledBy;
 use crate::units::{Bytes, Nanos, Pid};
@@ -28,6 +29,11 @@ fn killed(status: u32) -> bool {
     status & 0x7f == SIGKILL || (status & 0x7f == 0 && (status >> 8) & 0xff == AS_A_SHELL_SAYS)
 }
 
+/// Whether a death of it can be the kernel's doing: it is no victim of ours, and was not counted before.
+fn is_the_kernels(worker: &Worker) -> bool {
+    matches!(worker.life, Life::Running | Life::Refused { .. }) && worker.killed_by_kernel.is_none()
+}
+
 impl Engine {
     /// The kernel chose a process of a worker. It chooses whoever dies already, too: a victim of ours stays ours.
     pub(super) fn oom_victim(
@@ -39,7 +45,7 @@ impl Engine {
         todo: &mut VecDeque<Action>,
     ) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        if !matches!(worker.life, Life::Running | Life::Refused { .. }) || worker.killed_by_kernel.is_some() {
+        if !is_the_kernels(worker) {
             return;
         }
         if worker.oom_victim.is_none_or(|(known, _)| known != worker.pid) {
@@ -71,8 +77,7 @@ impl Engine {
             Some(status) => killed(status),
             None => chosen == pid,
         };
-        let running = matches!(worker.life, Life::Running | Life::Refused { .. });
-        if pid != worker.pid || !running || worker.killed_by_kernel.is_some() || !by_the_kernel {
+        if pid != worker.pid || !is_the_kernels(worker) || !by_the_kernel {
             return;
         }
         self.last_kill = KillId(self.last_kill.0 + 1);
@@ -81,7 +86,7 @@ impl Engine {
         let Some(mut record) = self.kernel_kill(id, fullest, chosen) else { return };
         record.times = Times { signal: Some(signal), dead: Some(at), ..Times::default() };
         self.counters.killed_by_kernel += 1;
-        self.tell_of_kernel_kill(&record, signal, todo);
+        tell_victims(&record, signal, todo);
         let kill = record.id;
         self.remember(record);
         todo.push_back(Action::Record(kill));
@@ -123,6 +128,9 @@ impl Engine {
                 "the kernel's own out-of-memory killer chose process {chosen} of it, and it ended with that"
             )
         };
+        let should_retry = domain.map_or(worker.candidate.kind.retriable(), |domain| {
+            domain.roster.would_retry(&worker.candidate, usage)
+        });
         Some(KillRecord {
             id: self.last_kill,
             at: None,
@@ -130,22 +138,7 @@ impl Engine {
             domain: domain.map_or_else(|| "node".to_owned(), |domain| domain.name.clone()),
             policy: String::new(),
             trigger: Trigger::Kernel,
-            victims: vec![VictimRecord {
-                worker: id,
-                pid: worker.pid,
-                uid: Some(worker.candidate.uid),
-                name: worker.name.clone(),
-                owner: worker.candidate.owner.as_deref().map(str::to_owned),
-                kind: worker.candidate.kind.name().to_owned(),
-                should_retry: domain.map_or(worker.candidate.kind.retriable(), |domain| {
-                    domain.roster.would_retry(&worker.candidate, usage)
-                }),
-                why,
-                memory: worker.memory(),
-                sample: worker.sample,
-                rule: worker.rule.as_ref().map(|rule| rule.name.clone()),
-                observed: false,
-            }],
+            victims: vec![VictimRecord { observed: false, ..worker.described(should_retry, why) }],
             others: 0,
             used: known(|usage| usage.used),
             threshold: known(|usage| usage.threshold),
@@ -160,22 +153,5 @@ impl Engine {
             left_to: None,
             used_after: None,
         })
-    }
-
-    fn tell_of_kernel_kill(&self, record: &KillRecord, decided: Nanos, todo: &mut VecDeque<Action>) {
-        for victim in &record.victims {
-            todo.push_back(Action::Tell(Box::new(Verdict {
-                worker: victim.worker,
-                kill: record.id.0,
-                by: record.by,
-                should_retry: victim.should_retry,
-                why: victim.why.clone(),
-                domain: record.domain.clone(),
-                used: record.used,
-                threshold: record.threshold,
-                total: record.total,
-                decided,
-            })));
-        }
     }
 }

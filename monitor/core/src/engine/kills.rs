@@ -214,20 +214,7 @@ impl Engine {
 
     pub(super) fn described(&self, choice: &Choice) -> Option<VictimRecord> {
         let worker = self.workers.get(&choice.id)?;
-        Some(VictimRecord {
-            worker: choice.id,
-            pid: worker.pid,
-            uid: Some(worker.candidate.uid),
-            name: worker.name.clone(),
-            owner: worker.candidate.owner.as_deref().map(str::to_owned),
-            kind: worker.candidate.kind.name().to_owned(),
-            should_retry: choice.should_retry,
-            why: choice.reason(),
-            memory: worker.memory(),
-            sample: worker.sample,
-            rule: worker.rule.as_ref().map(|rule| rule.name.clone()),
-            observed: worker.observed(),
-        })
+        Some(worker.described(choice.should_retry, choice.reason()))
     }
 
     fn complain(&mut self, id: DomainId, usage: Usage, now: Nanos) -> Option<Note> {
@@ -242,24 +229,29 @@ impl Engine {
     }
 }
 
+/// Tells the launchers of a kill's victims.
+pub(super) fn tell_victims(record: &KillRecord, decided: Nanos, todo: &mut VecDeque<Action>) {
+    for victim in &record.victims {
+        todo.push_back(Action::Tell(Box::new(Verdict {
+            worker: victim.worker,
+            kill: record.id.0,
+            by: record.by,
+            should_retry: victim.should_retry,
+            why: victim.why.clone(),
+            domain: record.domain.clone(),
+            used: record.used,
+            threshold: record.threshold,
+            total: record.total,
+            decided,
+        })));
+    }
+}
+
 /// Tells the victims' launchers; the note for everyone else is returned.
 pub(super) fn tell_of_decision(record: &KillRecord, todo: &mut VecDeque<Action>) -> Note {
     let at = record.times.decision.unwrap_or_default();
     if !record.dry_run {
-        for victim in &record.victims {
-            todo.push_back(Action::Tell(Box::new(Verdict {
-                worker: victim.worker,
-                kill: record.id.0,
-                by: record.by,
-                should_retry: victim.should_retry,
-                why: victim.why.clone(),
-                domain: record.domain.clone(),
-                used: record.used,
-                threshold: record.threshold,
-                total: record.total,
-                decided: at,
-            })));
-        }
+        tell_victims(record, at, todo);
     }
     let victims = record.victims.iter().map(|victim| Chosen {
         worker: victim.worker,

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 
 use super::facts::{DomainId, ExecutorId, KillId, Sample, Seen};
 use super::pending::{Pending, Process};
-use super::view::{WorkerState, WorkerView};
+use super::view::{VictimRecord, WorkerState, WorkerView};
 use crate::prelude::*;
 use crate::rules::Mode;
 use crate::units::{Bytes, Nanos, Pid};
@@ -100,6 +100,24 @@ impl Worker {
 
     pub(super) fn id(&self) -> WorkerId {
         self.candidate.id
+    }
+
+    /// As a victim in a record.
+    pub(super) fn described(&self, should_retry: bool, why: String) -> VictimRecord {
+        VictimRecord {
+            worker: self.id(),
+            pid: self.pid,
+            uid: Some(self.candidate.uid),
+            name: self.name.clone(),
+            owner: self.candidate.owner.as_deref().map(str::to_owned),
+            kind: self.candidate.kind.name().to_owned(),
+            should_retry,
+            why,
+            memory: self.memory(),
+            sample: self.sample,
+            rule: self.rule.as_ref().map(|rule| rule.name.clone()),
+            observed: self.observed(),
+        }
     }
 
     /// A process belongs to it from now on. False: it did already.
