@@ -3,35 +3,19 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
+#[path = "support/sources.rs"]
+mod sources;
+
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use sources::{rust_files, workspace};
 
 /// What the pure crate must not depend on. That it has no `std` of its own, the compiler sees to.
 const IMPURE: [&str; 6] = ["tokio", "aya", "rustix", "libc", "nix", "signal-hook"];
 
 /// The most lines that a file may have, not counting its tests.
 const MAX_LINES: usize = 500;
-
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-}
-
-/// The Rust files below a directory, in order; build output and hidden directories left out.
-fn rust_files(directory: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let mut entries: Vec<_> =
-        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    entries.sort();
-    for path in entries {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if path.is_dir() && name != "target" && !name.starts_with('.') {
-            files.extend(rust_files(&path));
-        } else if name.ends_with(".rs") {
-            files.push(path);
-        }
-    }
-    files
-}
 
 fn shown(path: &Path) -> String {
     path.strip_prefix(workspace()).unwrap().display().to_string()

@@ -3,9 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
+#[path = "support/sources.rs"]
+mod sources;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
+use sources::rust_files;
 use syn::visit::Visit;
 
 /// A module's path from the crate's root, which is the empty path.
@@ -16,31 +20,20 @@ type Imports = BTreeMap<Module, BTreeSet<Module>>;
 
 /// The modules of a crate that are files, each with what it says. Files of tests are left out.
 fn modules(source: &Path) -> BTreeMap<Module, syn::File> {
-    let mut found = BTreeMap::new();
-    let mut waiting: Vec<PathBuf> = vec![source.to_owned()];
-    while let Some(directory) = waiting.pop() {
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            let is_of_tests = path.file_stem().is_some_and(|name| name == "tests");
-            // A library's binary imports the library as another crate would.
-            let is_beside_a_library = path.ends_with("main.rs") && source.join("lib.rs").exists();
-            if is_of_tests || is_beside_a_library {
-                continue;
-            }
-            if path.is_dir() {
-                waiting.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let module = module_of(path.strip_prefix(source).unwrap());
-                found.insert(module, syn::parse_file(&std::fs::read_to_string(&path).unwrap()).unwrap());
-            }
-        }
-    }
-    found
+    // A library's binary imports the library as another crate would.
+    let has_a_library = source.join("lib.rs").exists();
+    let read = |path: PathBuf| {
+        let inside = path.strip_prefix(source).unwrap().with_extension("");
+        let is_of_tests = inside.iter().any(|part| part == "tests");
+        let is_beside_a_library = has_a_library && inside == Path::new("main");
+        (!is_of_tests && !is_beside_a_library)
+            .then(|| (module_of(&inside), syn::parse_file(&std::fs::read_to_string(&path).unwrap()).unwrap()))
+    };
+    rust_files(source).into_iter().filter_map(read).collect()
 }
 
 fn module_of(file: &Path) -> Module {
-    let module: Module =
-        file.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    let module: Module = file.iter().map(|part| part.to_string_lossy().into_owned()).collect();
     if module == ["lib"] || module == ["main"] { Vec::new() } else { module }
 }
 

@@ -2,22 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
-use std::path::{Path, PathBuf};
+#[path = "support/sources.rs"]
+mod sources;
 
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-}
-
-fn sources(directory: &Path, found: &mut Vec<(PathBuf, String)>) {
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push((path.clone(), std::fs::read_to_string(&path).unwrap()));
-        }
-    }
-}
+use sources::{rust_files, workspace};
 
 /// What stands between the parenthesis that `text` begins after and its end, and the string literals in it.
 fn literals(text: &str) -> Vec<String> {
@@ -86,11 +74,9 @@ fn as_documented(message: &str) -> String {
 #[test]
 fn every_warning_and_error_is_in_the_run_book() {
     let book = std::fs::read_to_string(workspace().join("docs/operating.md")).unwrap();
-    let mut files = Vec::new();
-    sources(&workspace().join("monitor/src"), &mut files);
     let (mut missing, mut checked) = (Vec::new(), 0);
-    for (path, source) in &files {
-        for message in messages(source) {
+    for path in rust_files(&workspace().join("monitor/src")) {
+        for message in messages(&std::fs::read_to_string(&path).unwrap()) {
             let message = message.replace("{LOG_ENV}", "MONITOR_LOG");
             let documented = as_documented(&message);
             // Made elsewhere: "What others said".

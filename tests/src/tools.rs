@@ -10,12 +10,17 @@ pub fn in_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| path.is_file())
 }
 
+/// The cache folder of `cargo xtask`.
+#[must_use]
+pub fn cache() -> Option<PathBuf> {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("MONITOR_CACHE_DIR")
+        .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("monitor")))
+        .or_else(|| set("HOME").map(|dir| dir.join(".cache/monitor")))
+}
+
 /// This file below the cache folder of `cargo xtask`, if it is there.
 #[must_use]
 pub fn in_cache(file: &str) -> Option<PathBuf> {
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = set("MONITOR_CACHE_DIR")
-        .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("monitor")))
-        .or_else(|| set("HOME").map(|dir| dir.join(".cache/monitor")))?;
-    Some(cache.join(file)).filter(|path| path.is_file())
+    Some(cache()?.join(file)).filter(|path| path.is_file())
 }

@@ -3,8 +3,9 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::agent::Agent;
@@ -12,6 +13,7 @@ use crate::binary;
 use crate::cgroup::Sandbox;
 use crate::clock::{PATIENCE, scaled};
 use crate::hog::{Hog, Running};
+use crate::process::die_with_parent;
 use crate::report::Worker;
 
 /// Starts a hog in a sandbox as a worker, with `flags` of `monitor run`, and waits until it is registered.
@@ -30,6 +32,29 @@ pub fn start(
     sandbox.enter(&mut command)?;
     let running = Running::spawn(command)?;
     Ok((running, agent.worker(name)?))
+}
+
+/// `monitor run FLAGS -- HOG` in a sandbox, which ends with the test.
+///
+/// # Errors
+/// The sandbox or a binary is gone.
+pub fn run(agent: &Agent, sandbox: &Sandbox, flags: &[&str], hog: &Hog) -> Result<Command> {
+    let mut command = agent.command("run")?;
+    command.args(flags).arg("--").arg(binary::hog()?).args(hog.args());
+    sandbox.enter(&mut command)?;
+    die_with_parent(&mut command);
+    Ok(command)
+}
+
+/// Runs a hog that outgrows its sandbox, until it was killed for memory and is not retried.
+///
+/// # Errors
+/// It cannot be started, or ends in another way.
+pub fn outgrow(agent: &Agent, sandbox: &Sandbox, flags: &[&str]) -> Result<()> {
+    let hog = Hog::new(1 << 20).rate(200);
+    let out = run(agent, sandbox, flags, &hog)?.stdin(Stdio::null()).output()?;
+    ensure!(out.status.code() == Some(137), "{}: {}", out.status, String::from_utf8_lossy(&out.stderr));
+    Ok(())
 }
 
 /// Sends a line as it is and returns the reply.

@@ -8,23 +8,15 @@ use std::time::{Duration, Instant};
 
 use monitor_tests::agent::Agent;
 use monitor_tests::cgroup::Sandbox;
-use monitor_tests::hog::Hog;
 use monitor_tests::http::{body, get, get_as};
-use monitor_tests::process::die_with_parent;
-use monitor_tests::sandbox;
+use monitor_tests::{sandbox, worker};
 use serde_json::{Value, json};
 
 /// An agent that has killed one worker, with a name that is no secret only where details are shown.
 fn after_a_kill(sandbox: &Sandbox, flags: &[&str]) -> Agent {
     let flags = [&["--usage-threshold", "0.5", "--http-listen", "0"], flags].concat();
     let agent = Agent::guard(sandbox, flags).unwrap();
-    let hog = Hog::new(1 << 20).rate(200).command().unwrap();
-    let mut command = agent.command("run").unwrap();
-    command.args(["--name", "secret-name", "--owner", "secret-owner", "--"]);
-    command.arg(hog.get_program()).args(hog.get_args());
-    sandbox.enter(&mut command).unwrap();
-    die_with_parent(&mut command);
-    assert_eq!(command.output().unwrap().status.code(), Some(137));
+    worker::outgrow(&agent, sandbox, &["--name", "secret-name", "--owner", "secret-owner"]).unwrap();
     agent.kills_over(1).unwrap();
     agent
 }

@@ -4,9 +4,7 @@
 
 use monitor_tests::agent::Agent;
 use monitor_tests::clock::{PATIENCE, wait_for};
-use monitor_tests::hog::Hog;
-use monitor_tests::process::die_with_parent;
-use monitor_tests::sandbox;
+use monitor_tests::{sandbox, worker};
 
 fn get(address: &str, request: &str) -> String {
     monitor_tests::http::get(address, request).unwrap()
@@ -27,12 +25,7 @@ fn a_kill_shows_in_the_metrics() {
     let sandbox = sandbox!(128);
     let flags = ["--usage-threshold", "0.5", "--http-listen", "127.0.0.1:0"];
     let agent = Agent::guard(&sandbox, flags).unwrap();
-    let hog = Hog::new(1 << 20).rate(200).command().unwrap();
-    let mut command = agent.command("run").unwrap();
-    command.args(["--owner", "o", "--"]).arg(hog.get_program()).args(hog.get_args());
-    sandbox.enter(&mut command).unwrap();
-    die_with_parent(&mut command);
-    assert_eq!(command.output().unwrap().status.code(), Some(137));
+    worker::outgrow(&agent, &sandbox, &["--owner", "o"]).unwrap();
     let metrics = wait_for("the kill to be over", PATIENCE, || {
         let answer = get(&address(&agent), "GET /metrics");
         let over = sample(&answer, "memory_monitor_kills_in_flight") == Some(0.0);

@@ -13,18 +13,15 @@ use monitor_tests::hog::Hog;
 use monitor_tests::process::die_with_parent;
 use monitor_tests::skip::Lacks;
 use monitor_tests::tools::{in_cache, in_path};
-use monitor_tests::{sandbox, skip};
+use monitor_tests::{sandbox, skip, worker};
 
 /// A worker's name that would be a script on a page that does not mind.
 const HOSTILE: &str = "<script>alert(1)</script>";
 
-/// `monitor run` of a hog; `rate` in MiB a second.
+/// `monitor run` of a hog that is alone with its owner; `rate` in MiB a second.
 fn run(agent: &Agent, sandbox: &Sandbox, (name, mib, rate): (&str, u64, u64)) -> Command {
-    let hog = Hog::new(mib).rate(rate).command().unwrap();
-    let mut command = agent.command("run").unwrap();
-    command.args(["--owner", name, "--name", name, "--"]).arg(hog.get_program()).args(hog.get_args());
-    sandbox.enter(&mut command).unwrap();
-    die_with_parent(&mut command);
+    let flags = ["--owner", name, "--name", name];
+    let mut command = worker::run(agent, sandbox, &flags, &Hog::new(mib).rate(rate)).unwrap();
     command.stdin(Stdio::null());
     command
 }

@@ -13,12 +13,11 @@ use anyhow::Result;
 use monitor_tests::agent::Agent;
 use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::{PATIENCE, wait_for};
-use monitor_tests::hog::Hog;
 use monitor_tests::http::{body, get, raw};
 use monitor_tests::process::die_with_parent;
 use monitor_tests::skip::Lacks;
 use monitor_tests::tools::{in_cache, in_path};
-use monitor_tests::{sandbox, skip};
+use monitor_tests::{sandbox, skip, worker};
 use serde_json::Value;
 
 const ALERTS: &str = "deploy/prometheus/alerts.yml";
@@ -35,12 +34,7 @@ fn tool(name: &str) -> Option<PathBuf> {
 
 /// Starts a worker under the agent that outgrows its cgroup, and waits for its death.
 fn kill_one(sandbox: &Sandbox, agent: &Agent) {
-    let hog = Hog::new(1 << 20).rate(200).command().unwrap();
-    let mut command = agent.command("run").unwrap();
-    command.args(["--owner", "o", "--"]).arg(hog.get_program()).args(hog.get_args());
-    sandbox.enter(&mut command).unwrap();
-    die_with_parent(&mut command);
-    assert_eq!(command.output().unwrap().status.code(), Some(137));
+    worker::outgrow(agent, sandbox, &["--owner", "o"]).unwrap();
 }
 
 #[test]

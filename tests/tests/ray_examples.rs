@@ -10,8 +10,7 @@ use monitor_tests::agent::Agent;
 use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::hog::Hog;
-use monitor_tests::process::die_with_parent;
-use monitor_tests::sandbox;
+use monitor_tests::{sandbox, worker};
 use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
@@ -64,11 +63,7 @@ impl Recorded {
 
 /// `monitor run ARGS -- HOG` within the sandbox. Its workload ends with the sandbox at the latest.
 fn run(agent: &Agent, sandbox: &Sandbox, args: &[&str], hog: &Hog) -> Child {
-    let mut command: Command = agent.command("run").unwrap();
-    let hog = hog.command().unwrap();
-    command.args(args).arg("--").arg(hog.get_program()).args(hog.get_args());
-    sandbox.enter(&mut command).unwrap();
-    die_with_parent(&mut command);
+    let mut command = worker::run(agent, sandbox, args, hog).unwrap();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command.spawn().unwrap()
 }

@@ -13,9 +13,8 @@ use std::sync::{Arc, Mutex};
 use monitor_tests::agent::Agent;
 use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::{PATIENCE, wait_for};
-use monitor_tests::hog::Hog;
 use monitor_tests::process::die_with_parent;
-use monitor_tests::sandbox;
+use monitor_tests::{sandbox, worker};
 
 /// A program on a terminal of 80 by 24. Dropped, it is killed.
 struct Screen {
@@ -131,12 +130,7 @@ fn top(agent: &Agent) -> Screen {
 }
 
 fn run_hog(agent: &Agent, sandbox: &Sandbox) {
-    let hog = Hog::new(1 << 20).rate(200).command().unwrap();
-    let mut command = agent.command("run").unwrap();
-    command.args(["--name", "greedy", "--owner", "o", "--"]).arg(hog.get_program()).args(hog.get_args());
-    sandbox.enter(&mut command).unwrap();
-    die_with_parent(&mut command);
-    assert_eq!(command.output().unwrap().status.code(), Some(137));
+    worker::outgrow(agent, sandbox, &["--name", "greedy", "--owner", "o"]).unwrap();
 }
 
 #[test]

@@ -11,21 +11,26 @@ use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::process::die_with_parent;
 use monitor_tests::skip::Lacks;
-use monitor_tests::{sandbox, skip};
+use monitor_tests::{sandbox, skip, tools};
 
 use super::scene::kills;
 
 /// From PyPI, into an environment in the cache folder.
 const PACKAGES: [&str; 3] = ["joblib==1.5.2", "pytest==8.4.2", "pytest-xdist==3.8.0"];
 
-/// A Python with [`PACKAGES`]; an error says why there is none.
-fn python() -> Result<PathBuf, String> {
-    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let cache = variable("MONITOR_CACHE_DIR")
-        .or_else(|| variable("XDG_CACHE_HOME").map(|dir| dir.join("monitor")))
-        .or_else(|| variable("HOME").map(|dir| dir.join(".cache/monitor")))
-        .ok_or("no cache folder")?;
-    let folder = cache.join("python-presets");
+/// A Python with [`PACKAGES`]; where there is none the test is left out.
+fn python() -> Option<PathBuf> {
+    match environment() {
+        Ok(python) => Some(python),
+        Err(why) => {
+            skip!(Lacks::Machine, "no Python environment: {why}");
+            None
+        }
+    }
+}
+
+fn environment() -> Result<PathBuf, String> {
+    let folder = tools::cache().ok_or("no cache folder")?.join("python-presets");
     let (python, whole) = (folder.join("bin/python"), folder.join("whole"));
     if std::fs::read_to_string(&whole).is_ok_and(|old| old == PACKAGES.join("\n")) && python.exists() {
         return Ok(python);
@@ -75,7 +80,9 @@ impl Program {
         says.unwrap_or_else(|error| panic!("{error:#}: it said {}", self.said()));
     }
 
-    fn go_on(&mut self) {
+    /// Lets it take memory, once the agent has a worker of it.
+    fn go_on(&mut self, agent: &Agent) {
+        wait_for("a worker by rule", PATIENCE, || Ok((!agent.workers()?.is_empty()).then_some(()))).unwrap();
         self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     }
 
@@ -134,8 +141,7 @@ if __name__ == "__main__":
 "#;
     let mut program = Program::start("python3".as_ref(), &sandbox, text, &["program.py"]);
     program.wait_until_it_says("small: 5242880");
-    wait_for("a worker by rule", PATIENCE, || Ok((!agent.workers()?.is_empty()).then_some(()))).unwrap();
-    program.go_on();
+    program.go_on(&agent);
     program.wait_until_it_says("the pool is broken");
     killed(&agent, &program, "multiprocessing:");
     program.wait_until_it_says("again: 5242880");
@@ -146,13 +152,7 @@ if __name__ == "__main__":
 #[test]
 fn a_pool_of_joblib_loses_a_worker_and_its_program_goes_on() {
     let sandbox = sandbox!(300);
-    let python = match python() {
-        Ok(python) => python,
-        Err(why) => {
-            skip!(Lacks::Machine, "no Python environment: {why}");
-            return;
-        }
-    };
+    let Some(python) = python() else { return };
     let agent = agent(&sandbox, "joblib");
     let text = r#"
 import sys, time
@@ -177,8 +177,7 @@ if __name__ == "__main__":
 "#;
     let mut program = Program::start(&python, &sandbox, text, &["program.py"]);
     program.wait_until_it_says("small: [5242880, 5242880]");
-    wait_for("a worker by rule", PATIENCE, || Ok((!agent.workers()?.is_empty()).then_some(()))).unwrap();
-    program.go_on();
+    program.go_on(&agent);
     program.wait_until_it_says("a worker was terminated");
     killed(&agent, &program, "joblib:");
     program.wait_until_it_says("again: [5242880, 5242880]");
@@ -189,13 +188,7 @@ if __name__ == "__main__":
 #[test]
 fn pytest_xdist_reports_a_crashed_worker_and_runs_the_other_tests() {
     let sandbox = sandbox!(300);
-    let python = match python() {
-        Ok(python) => python,
-        Err(why) => {
-            skip!(Lacks::Machine, "no Python environment: {why}");
-            return;
-        }
-    };
+    let Some(python) = python() else { return };
     let agent = agent(&sandbox, "pytest-xdist");
     let text = r#"
 import time, pytest
