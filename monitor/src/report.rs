@@ -45,7 +45,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// The largest users, the victims among them: who is gone when it is looked for counts as last measured.
+    /// The largest users, the victims among them: a victim that is gone by then counts as last measured.
     pub fn set_users(&mut self, mut users: Users, most: usize) {
         for victim in &self.kill.victims {
             let Some(sample) = victim.sample else { continue };

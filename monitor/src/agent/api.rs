@@ -17,7 +17,7 @@ use crate::config::{self, ConfigFlags};
 use crate::control::listener::{ListenerHandle, ListenerView};
 use crate::units::Nanos;
 
-/// How often it is looked whether the socket's file is there, at most.
+/// How often the agent checks whether the socket's file is there, at most.
 const SOCKET_LOOKS: Duration = Duration::from_secs(2);
 
 /// The component's state.

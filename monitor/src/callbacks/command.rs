@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 use super::{Call, Done, Outcome, trust};
 
-/// How often it is looked whether it has ended.
+/// How often the helper checks whether it has ended.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// How often what it left behind is looked for and killed, before the rest is let be.

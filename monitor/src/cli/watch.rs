@@ -26,7 +26,7 @@ pub(super) struct Args {
     ask: Ask,
 }
 
-/// How often it is looked whether anybody reads.
+/// How often the program checks whether anybody reads.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Why watching ended.

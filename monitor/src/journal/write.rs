@@ -21,7 +21,7 @@ use crate::worker::WorkerId;
 /// Entries that wait for the disk. Each may hold all candidates of a node.
 const WAITING: usize = 64;
 
-/// How often it is looked whether the file is there, and whether one that failed can be written again.
+/// How often the writer checks whether the file is there, and whether one that failed can be written again.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// How long the end of the agent waits for the disk.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::units::Pid;
 
-/// How often it is looked: a process that is being made, or ends, is in a cgroup for a moment and not on the books.
+/// How often the cgroup is checked: a process that is being made, or ends, is in a cgroup for a moment and not on the books.
 const LOOKS: u32 = 16;
 
 /// How deep cgroups below it are looked into.

@@ -26,7 +26,7 @@ pub(super) enum News {
         /// For people.
         text: String,
     },
-    /// The agent is gone; it is looked for.
+    /// The agent is gone; the runner looks for one.
     Lost(ClientError),
     /// It is back, and knows the command by this id.
     Back(WorkerId),

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use crate::units::Nanos;
 
-/// How long a victim may take before it is looked at why it lives, and again after as long.
+/// How long a victim may take before the agent examines why it lives, and again after as long.
 pub(super) const FIRST_LOOK: Duration = Duration::from_millis(200);
 
 /// The same for victims of a user who has used up all patience: what a death takes on a busy machine.
@@ -46,7 +46,7 @@ impl Patience {
         self.waited.insert(uid, Waited { time: (before + time).min(MOST.0), as_of: now });
     }
 
-    /// How long this user's victim may live before it is looked at.
+    /// How long this user's victim may live before the agent examines it.
     pub(super) fn look(&self, uid: u32, now: Nanos) -> Duration {
         shortened(FIRST_LOOK, LAST_LOOK, self.level(uid, now))
     }

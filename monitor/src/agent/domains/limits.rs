@@ -224,7 +224,7 @@ impl Domains {
         }
     }
 
-    /// What cannot be read has none: it is looked at again.
+    /// What cannot be read has none: a later round reads it again.
     fn has_limit(&mut self, path: &CgroupPath) -> bool {
         let Self { limits, hierarchy, .. } = self;
         let LimitWatch { around, buffer, kept, most, .. } = limits;

@@ -73,7 +73,7 @@ impl Shell {
             Action::Record(kill) => reports.record(&self.engine, domains, &workers.registry, kill),
             Action::Measure => measuring.at_once(&self.engine, domains, &workers.registry),
             Action::Forget(worker) => self.forget(worker),
-            Action::Note(note) => self.pass_on(dated(note)),
+            Action::Note(note) => self.pass_on(&dated(note)),
         }
         self.tell_heard();
         if let Some(domain) = read {

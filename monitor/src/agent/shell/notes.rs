@@ -9,8 +9,7 @@ use crate::engine::Note;
 use crate::report::line;
 
 impl Shell {
-    pub(super) fn pass_on(&mut self, note: Note) {
-        let note = &note;
+    pub(super) fn pass_on(&mut self, note: &Note) {
         log(note);
         let Components { domains, workers, reports, samples, api, callbacks, .. } = &mut self.parts;
         reports.noted(&self.engine, domains, &workers.registry, note);

@@ -19,7 +19,7 @@ use crate::worker::WorkerId;
 /// How long a retry of the command waits for an agent that is gone or busy before it is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often it is looked whether the agent of this process is still needed.
+/// How often the keeper checks whether the agent of this process is still needed.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// How long an agent's kernel programs may outlive its sockets.
@@ -240,7 +240,7 @@ impl Keeper {
                     return Ok(None);
                 }
                 Err(Unreached::Agent(error)) => error,
-                // It is not known whether anybody else can: it is looked for.
+                // Nobody knows whether another agent can: the keeper looks for one.
                 Err(Unreached::Start(why)) => {
                     say::line(format_args!("{why}"));
                     ClientError::NoAgent { path: self.reach.path().into() }
