@@ -25,9 +25,7 @@ pub(in crate::agent) enum Later {
     Measure,
     /// They are measured.
     Measured(Measurement),
-    /// Time to look for what the rules match.
-    Look,
-    /// That look is over.
+    /// A look for what the rules match is over.
     Looked(Box<Sightings>),
     /// A report is complete.
     Report(Box<Report>),
