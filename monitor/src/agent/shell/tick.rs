@@ -146,6 +146,7 @@ impl Shell {
                 samples.measured(&self.engine, clock::now(), &measurement.samples);
                 measuring.measured(turn!(self), measurement);
             }
+            Later::Gauged(domain, held) => turn!(self).tell(Event::Gauged { domain, held }),
             Later::Looked(found) => return self.looked(*found),
             Later::Report(report) => reports.complete(&workers.registry, *report),
             Later::Ray(news) => raylets.heard(turn!(self), &workers.registry, news),
