@@ -158,7 +158,7 @@ fn of_some(
         }
     }
     // In such a cgroup everybody is part of it.
-    for seen in look.unmatched.iter().filter(|index| asked.contains(index)).filter_map(at) {
+    for seen in look.unmatched.iter().filter(|index| asked.binary_search(index).is_ok()).filter_map(at) {
         let cgroup = seen.cgroup.and_then(|cgroup| machine.cgroups.get(cgroup));
         let unit = cgroup.and_then(|cgroup| cgroup.path.ancestors().find(known_unit));
         part.joined.extend(unit.map(|path| (path, known(seen))));

@@ -29,7 +29,7 @@ pub struct Ask {
 pub struct Part {
     /// They, their parents, and who is in a cgroup with them that was looked at whole; in the order of their pids.
     pub machine: Machine,
-    /// Who was asked for and is there, as places in the list.
+    /// Who was asked for and is there, as places in the list, in order.
     pub asked: Vec<usize>,
     /// The cgroups that are workers and were looked at whole.
     pub whole: HashSet<CgroupPath>,
