@@ -34,6 +34,7 @@ pub(super) fn verdict(kills: &Value, ids: &[WorkerId], pid: Pid) -> Option<Verdi
             threshold: size("threshold"),
             total: size("total"),
             decided: Nanos(kill["times"]["decision"].as_u64().unwrap_or(0)),
+            reached: victim["peak"].as_u64().map(Bytes),
         })
     })
 }

@@ -145,6 +145,7 @@ impl Answering {
 
 pub(crate) fn verdict(worker: u64, should_retry: bool) -> Push {
     Push::Verdict(Verdict {
+        reached: None,
         worker: WorkerId(worker),
         kill: 1,
         by: KilledBy::Monitor,

@@ -261,4 +261,7 @@ pub struct Verdict {
     pub total: Bytes,
     /// When the decision was taken.
     pub decided: Nanos,
+    /// The most that the victim held at once, as far as it was measured: the next attempt needs at least that.
+    #[serde(default)]
+    pub reached: Option<Bytes>,
 }

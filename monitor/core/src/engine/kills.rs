@@ -243,6 +243,7 @@ pub(super) fn tell_victims(record: &KillRecord, decided: Nanos, todo: &mut VecDe
             threshold: record.threshold,
             total: record.total,
             decided,
+            reached: victim.peak,
         })));
     }
 }
