@@ -18,6 +18,7 @@ mod follow_up;
 mod gear;
 mod growth;
 mod hierarchy;
+mod in_a_row;
 mod kernel_kills;
 mod kills;
 mod learning;
@@ -31,6 +32,7 @@ mod patience;
 mod pending;
 mod readings;
 mod refused_backoff;
+mod row;
 mod settings;
 mod starts;
 #[cfg(test)]
@@ -252,6 +254,7 @@ impl Engine {
             Event::Learned { names } => self.remember_learned(names, now),
             Event::ForgetLearned { uid, name } => self.forget_learned(uid, &name, now),
             Event::Others { domain, memory } => self.weighed(domain, memory, now, todo),
+            Event::Gauged { domain, held } => self.gauged(domain, held, now, todo),
             Event::Refused { kill, worker, pid, at, for_now } => {
                 self.refused(kill, worker, (pid, for_now), at, now, todo);
             }
@@ -280,6 +283,7 @@ impl Engine {
             .chain(self.next_after_backoff())
             .chain(self.next_near_reading())
             .chain(self.starts.deadline())
+            .chain(self.next_gauge_deadline())
             .fold(self.next_refresh, Nanos::min)
     }
 
@@ -302,6 +306,7 @@ impl Engine {
         self.free_whom_it_may(now, todo);
         self.end_backoffs(now, todo);
         self.let_begin(now, todo);
+        self.give_up_gauges(now, todo);
         let next = now.after(self.pace());
         // Further away than that it can only be if the clock went back.
         if now >= self.next_refresh || self.next_refresh > next {

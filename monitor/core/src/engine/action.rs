@@ -104,6 +104,8 @@ pub enum Action {
         /// Why now.
         why: Begins,
     },
+    /// Measure at once and cheaply what the domain's candidates and other processes hold; answer: `Event::Gauged`.
+    Gauge(DomainId),
     /// Forget a worker: close its descriptors, tell the kernel programs.
     Forget(WorkerId),
     /// Tell everyone who watches.
@@ -136,6 +138,7 @@ impl Action {
             | Self::Continue { .. }
             | Self::Record(_)
             | Self::Measure
+            | Self::Gauge(_)
             | Self::Forget(_)
             | Self::Begin { .. }
             | Self::Note(_) => None,
