@@ -108,7 +108,8 @@ impl Fake {
         let waits_for = json!({"since": 1, "need": 5 << 20, "learned": null, "reached": null, "domain": "cgroup:/box",
             "free": 1 << 20, "threshold": 9 << 20, "ahead": 2, "until": null});
         let since = admit.since.unwrap();
-        let answer = json!({"worker": WorkerId(id), "admitted": false, "waits_for": waits_for, "since": since});
+        let answer =
+            json!({"worker": WorkerId(id), "admitted": false, "waits_for": waits_for, "since": since});
         (call.answer(Ok(answer)), admit)
     }
 

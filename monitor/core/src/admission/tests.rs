@@ -1,3 +1,5 @@
+//! The queue by itself: cases by hand, and jobs that come and end at random.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -33,10 +33,10 @@ impl Growth {
         }
     }
 
-    /// What it held by then, as far as it was measured before; 0: it was not.
-    pub(super) fn held_by(&self, then: Nanos) -> Bytes {
+    /// What it held before then, as far as it was measured; 0: it was not.
+    pub(super) fn held_before(&self, then: Nanos) -> Bytes {
         let known = [self.last, self.before].into_iter().flatten();
-        known.filter(|(at, _)| *at <= then).map(|(_, bytes)| bytes).next().unwrap_or_default()
+        known.filter(|(at, _)| *at < then).map(|(_, bytes)| bytes).next().unwrap_or_default()
     }
 
     /// Bytes a second, between the last two measurements.
@@ -78,7 +78,8 @@ mod tests {
         assert_eq!(growth.over_a_minute(), Some(0), "at 50 s it had all: {growth:?}");
         growth.note(Nanos(100_500_000_000), Bytes(250));
         assert_eq!(growth.now(), Some(-500));
-        let held_by = |second: u64| growth.held_by(Nanos(second * 1_000_000_000)).0;
-        assert_eq!((held_by(101), held_by(100), held_by(99)), (250, 500, 0), "what came later is not in it");
+        let held_before = |ms: u64| growth.held_before(Nanos(ms * 1_000_000)).0;
+        let held = (held_before(100_501), held_before(100_500), held_before(100_000));
+        assert_eq!(held, (250, 500, 0), "what was measured later is not in it");
     }
 }

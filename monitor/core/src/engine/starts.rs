@@ -373,7 +373,7 @@ fn needs_more(worker: &Worker, read_at: Option<Nanos>) -> Bytes {
     let stays = matches!(worker.life, Life::Running | Life::Refused { .. }) && !worker.ends;
     let need = [worker.declared, worker.reached, worker.learned].into_iter().flatten().max();
     let need = need.filter(|_| stays).unwrap_or_default();
-    need.saturating_sub(read_at.map(|at| worker.growth.held_by(at)).unwrap_or_default())
+    need.saturating_sub(read_at.map(|at| worker.growth.held_before(at)).unwrap_or_default())
 }
 
 /// What is used, by the last reading or by what was charged since: whichever is more.
