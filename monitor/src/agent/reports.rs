@@ -202,6 +202,8 @@ impl Reports {
             | Note::Refused { .. }
             | Note::Unknown { .. }
             | Note::Known { .. }
+            | Note::Waits { .. }
+            | Note::Begins { .. }
             | Note::Lost { .. } => {}
         }
     }

@@ -22,6 +22,7 @@ use crate::agent::hooks::{Hooks, namespace};
 use crate::agent::http;
 use crate::agent::killing::Killing;
 use crate::agent::killing::previous_agent::{PreviousAgent, Role};
+use crate::agent::learned::LearnedFile;
 use crate::agent::oom_counters::OomCounters;
 use crate::agent::raylets::Raylets;
 use crate::agent::reload;
@@ -30,6 +31,7 @@ use crate::agent::reports::{Reports, last_numbers};
 use crate::agent::rules::RuleBook;
 use crate::agent::samples::Samples;
 use crate::agent::shell::{Components, Inbox, Shell};
+use crate::agent::starts::Starts;
 use crate::agent::survival::{self, Upkeep};
 use crate::agent::watchdog::Watchdog;
 use crate::agent::workers::Workers;
@@ -239,6 +241,9 @@ fn start(
     if let Some(last_kill) = last_kill {
         shell.happen(Event::Resumed { last_kill });
     }
+    if let Some(known) = shell.step(|parts, _| parts.learned.known()) {
+        shell.happen(known);
+    }
     if follows && !role.follows_one_that_lives() {
         shell.step(|parts, turn| parts.previous_agent.was_here(turn, parts.workers.procfs()));
     }
@@ -289,6 +294,7 @@ pub(super) fn build(
         Err(rows) => (Err(rows), None, None, None),
     };
     let dying = Dying::default();
+    let learned = LearnedFile::open(config.journal.as_deref(), started);
     let watchdog = Watchdog::start(config.watchdog, settings, &roots).unwrap_or_else(|error| {
         tracing::warn!(%error, "no watchdog thread: nothing acts if the agent's loop hangs");
         None
@@ -297,6 +303,8 @@ pub(super) fn build(
     let rules = RuleBook::new(rules, roots.clone(), reports.to_loop());
     let parts = Components {
         rules,
+        starts: Starts::default(),
+        learned,
         domains: Domains::new(roots.clone(), config.count_swap, config.node, &shares, cells),
         workers: Workers::new(registry, map, numbers, ended.clone(), roots.procfs.clone(), started),
         measuring: Measuring::new(dying.clone(), reports.to_loop()),

@@ -81,7 +81,7 @@ pub(super) fn weight(op: &Op) -> u32 {
         Op::Unregister { .. } | Op::SetIdle { .. } | Op::RayDetach { .. } | Op::GiveWay => 1,
         Op::Status | Op::Config | Op::Metrics | Op::Watch | Op::RayStatus => 2,
         // Looks for the process's descendants in all of /proc.
-        Op::Register(_) => 5,
+        Op::Register(_) | Op::Admit(_) | Op::Learned | Op::ForgetLearned { .. } => 5,
         Op::Workers | Op::Kills | Op::Report { .. } | Op::Why(_) | Op::Reload => 10,
         Op::Explain { .. } | Op::Samples { .. } => 50,
     }

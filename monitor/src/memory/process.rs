@@ -12,6 +12,15 @@ use super::{Defect, ReadError};
 use crate::proc_threads;
 use crate::units::{Bytes, MemoryKind, Pid};
 
+/// The most that a process held at once as far as the kernel knows, less what it has of files now: `VmHWM` less `RssFile`.
+/// `None`: it says nothing.
+#[must_use]
+pub fn peak(procfs: &Path, pid: Pid) -> Option<Bytes> {
+    let status = read(procfs.join(pid.to_string()), "status").ok()?;
+    let peak = kib(&status, "VmHWM:").ok()??;
+    Some(peak.saturating_sub(kib(&status, "RssFile:").ok()?.unwrap_or_default()))
+}
+
 /// What processes hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct ProcessMemory {

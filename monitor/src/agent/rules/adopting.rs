@@ -246,8 +246,16 @@ impl RuleBook {
         let (terms, shape) = (&sighting.terms, &sighting.shape);
         let (pid, uid, start_time) = (sighting.root.pid, sighting.uid, sighting.root.start);
         let charged = domains.charged_by(cgroup.as_ref());
-        let enrollment =
-            Enrollment { uid, registered_by: 0, told: None, start_time, had: None, idle: shape.idle, cgroup };
+        let enrollment = Enrollment {
+            uid,
+            registered_by: 0,
+            told: None,
+            start_time,
+            had: None,
+            begun: None,
+            idle: shape.idle,
+            cgroup,
+        };
         let enforced = shape.mode == Mode::Enforce;
         let registered = |worker| Event::Registered {
             worker,

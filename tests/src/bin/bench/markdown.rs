@@ -2,7 +2,7 @@
 
 use crate::report::Report;
 use crate::stats::{Ratios, Spread};
-use crate::{cases, decision, faults, hooks, idle, programs, release, rules, side};
+use crate::{cases, decision, faults, goodput, hooks, idle, programs, release, rules, side};
 
 /// The whole of it.
 pub(crate) fn render(report: &Report) -> String {
@@ -25,6 +25,7 @@ pub(crate) fn render(report: &Report) -> String {
         report.hooks.as_deref().map(ways),
         report.idle.as_ref().map(idle_agent),
         report.release.as_deref().map(releases),
+        report.goodput.as_deref().map(goodputs),
         report.decision.as_ref().map(decisions),
         report.rules.as_ref().map(by_rule),
     ];
@@ -100,6 +101,34 @@ fn page_faults(costs: &[faults::Cost]) -> String {
         "## Page faults\n\nThroughput of touching and giving back memory, with the agent to without it, of neighbouring \
          rounds: median (lower quartile, upper quartile). 100% is no difference; the control shows the noise.\n\n{}",
         table(&head, rows)
+    )
+}
+
+fn goodputs(outcomes: &[goodput::Outcome]) -> String {
+    let mut ways: Vec<&str> = Vec::new();
+    for outcome in outcomes {
+        if !ways.contains(&&outcome.way[..]) {
+            ways.push(&outcome.way);
+        }
+    }
+    let rows = ways.into_iter().map(|way| {
+        let of: Vec<_> = outcomes.iter().filter(|outcome| outcome.way == way).collect();
+        let mean = |part: fn(&goodput::Outcome) -> f64| {
+            of.iter().map(|outcome| part(outcome)).sum::<f64>() / of.len() as f64
+        };
+        vec![
+            way.to_owned(),
+            format!("{:.0}", mean(|outcome| outcome.kills.into())),
+            format!("{:.1} s", mean(|outcome| outcome.makespan_ms as f64 / 1000.0)),
+            format!("{:.1}%", 100.0 * mean(goodput::Outcome::lost)),
+            format!("{:.0}", mean(|outcome| outcome.failed.into())),
+        ]
+    });
+    format!(
+        "## Goodput\n\nForty tasks of three names, ten at a time, in a box of 512 MiB that holds about five; the mean of {} \
+         orders. Lost is the run time of attempts that were killed, of all run time.\n\n{}",
+        outcomes.iter().map(|outcome| outcome.seed).max().unwrap_or(0),
+        table(&["run by", "kills", "all done after", "work lost", "tasks that failed"], rows)
     )
 }
 
