@@ -7,6 +7,7 @@ mod protection;
 mod scene;
 mod units;
 mod unmodified;
+mod users;
 
 use std::fs;
 use std::os::unix::fs::chown;

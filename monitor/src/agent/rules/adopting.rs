@@ -45,8 +45,13 @@ impl RuleBook {
         }
         self.looker = Some(looker);
         refused.into_iter().for_each(|what| self.say_once(what));
+        let pids = |all: bool| {
+            protected.iter().filter(move |one| all || !one.spares).map(|one| one.known.pid).collect()
+        };
+        // First: a worker whose first process became a set-user-id program is the rest of its processes.
+        around.workers.bar_from_rules(turn, &pids(false));
         self.drop_lost(turn, around, &workers);
-        around.workers.bar_from_rules(turn, &protected.iter().map(|known| known.pid).collect());
+        around.workers.bar_from_rules(turn, &pids(true));
         self.looks += 1;
         self.outside.retain(|_, until| *until > self.looks);
         let mut new = Vec::new();
@@ -138,7 +143,8 @@ impl RuleBook {
             return None;
         }
         let process = Process::open(workers.procfs(), pid, Some(sighting.root.start)).ok()?;
-        if process.uid(workers.procfs()).ok()? != Some(uid) {
+        let [real, ..] = process.uids(workers.procfs()).ok()?;
+        if real != uid {
             return None;
         }
         let cgroup = self.charges(domains, sighting)?;

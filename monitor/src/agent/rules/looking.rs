@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::spawn_blocking;
 
-use super::sighting::{Key, Known, Shape, Sighting, Sightings, Terms};
+use super::sighting::{Guarded, Key, Known, Shape, Sighting, Sightings, Terms};
 use crate::agent::event_loop::later::Later;
 use crate::memory::{CgroupPath, Roots};
 use crate::rules::facts::looker::Looker;
@@ -81,8 +81,9 @@ fn sightings(rules: &Rules, mut looker: Box<Looker>, generation: u64, began: Dur
     let profiles = machine.profiles(rules);
     let look = rules.look(&profiles);
     let at = |index: usize| machine.processes.get(index);
-    let protected = look.protected.iter().filter_map(|(index, _)| at(*index));
-    let protected = protected.filter(|seen| seen.never != Some(Never::KernelThread)).map(known).collect();
+    let protected = look.protected.iter().filter_map(|one| Some((at(one.index)?, one.spares)));
+    let protected = protected.filter(|(seen, _)| seen.never != Some(Never::KernelThread));
+    let protected = protected.map(|(seen, spares)| Guarded { known: known(seen), spares }).collect();
     let refused = look.refused.iter().map(|refused| {
         let cgroup = String::from_utf8_lossy(&refused.cgroup);
         format!("rule {} matches {cgroup}, which is no worker: {}", refused.rule.name(), refused.why)

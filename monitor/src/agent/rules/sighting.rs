@@ -58,12 +58,19 @@ pub(in crate::agent) struct Sighting {
     pub(in crate::agent) members: Vec<Known>,
 }
 
+/// A process that is nobody's, whatever it descends from.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::agent) struct Guarded {
+    pub(in crate::agent) known: Known,
+    /// Neither is what it is in, or what descends from it.
+    pub(in crate::agent) spares: bool,
+}
+
 /// All that a look found.
 #[derive(Debug)]
 pub(in crate::agent) struct Sightings {
     pub(in crate::agent) workers: Vec<Sighting>,
-    /// Processes that are nobody's, whatever they descend from.
-    pub(in crate::agent) protected: Vec<Known>,
+    pub(in crate::agent) protected: Vec<Guarded>,
     /// What cannot be a worker though a rule matched it, in words.
     pub(in crate::agent) refused: Vec<String>,
     /// Which rules they are of: there may be others by now.
