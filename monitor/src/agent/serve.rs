@@ -348,7 +348,6 @@ fn settings(config: &Config, programs: &Result<Programs, Box<Probes>>) -> Settin
         brake_max_ms: reload::millis(config.brake_max),
         ray_timeout_ms: reload::millis(config.ray_timeout),
         gears: gears(config, usage.is_some()),
-        inexact: usage == Some(Hook::RssStat),
         cpus: cpus(),
         ..Settings::default()
     };

@@ -107,7 +107,7 @@ impl Shell {
                 Hook::Lineage => self.parts.workers.look_after_all(),
                 Hook::MarkVictim => {}
                 Hook::Memcg | Hook::RssStat => {
-                    self.parts.hooks.usage_is_back(turn!(self), hook);
+                    self.parts.hooks.usage_is_back(turn!(self));
                     self.settle();
                     if self.parts.brake.failed() {
                         // It was asked for, and there was nothing to brake with.
