@@ -39,7 +39,7 @@ use crate::agent::workers::registry::Registry;
 use crate::config::values::GearChoice;
 use crate::config::{Config, ConfigFlags, Resolved};
 use crate::control::listener::{Listener, ListenerHandle};
-use crate::control::request::{Request, Requests};
+use crate::control::request::{Lanes, Request, Requests};
 use crate::control::server::{self, Limits};
 use crate::engine::{Engine, Event, Gears, KillId, Settings};
 use crate::journal::Last;
@@ -108,16 +108,17 @@ pub async fn serve(
     begin: Begin,
     ready: impl FnOnce(),
 ) -> Result<(), AgentError> {
-    let (requests, mut calls) = mpsc::channel(WAITING_CALLS);
+    let (root, mut roots_calls) = mpsc::channel(WAITING_CALLS);
+    let (others, mut calls) = mpsc::channel(WAITING_CALLS);
     let (mut shell, Inbox { mut ends, mut later }) = start((&resolved, flags), begin, listener.handle())?;
     let config = resolved.config;
     let ring = shell.parts().hooks.records_fd().transpose().map_err(AgentError::Poller)?;
     let ring = ring.map(readiness::readable);
     let ring = ring.transpose().map_err(AgentError::Poller)?;
-    serve_http(&config, &requests, &shutdown)?;
+    serve_http(&config, &others, &shutdown)?;
     let server = tokio::spawn(server::serve(
         listener,
-        requests,
+        Lanes { root, others },
         Limits::of(Shares::now().connections),
         shutdown.clone(),
     ));
@@ -159,15 +160,8 @@ pub async fn serve(
                 Some(hangups) => drop(hangups.recv().await),
                 None => pending().await,
             } } => shell.reload(None),
-            Some(request) = calls.recv() => match request {
-                Request::Call { peer, op, reply } => {
-                    shell.call(peer, op, reply);
-                    if shell.parts().previous_agent.gives_way() {
-                        shutdown.cancel();
-                    }
-                }
-                Request::Closed { connection } => shell.hang_up(connection),
-            },
+            Some(request) = roots_calls.recv() => answer(&mut shell, request, &shutdown),
+            Some(request) = calls.recv() => answer(&mut shell, request, &shutdown),
         }
     }
     shell.end();
@@ -175,6 +169,19 @@ pub async fn serve(
     let _ = server.await;
     Ok(())
 }
+/// What a connection asks for, or that it is closed.
+fn answer(shell: &mut Shell, request: Request, shutdown: &CancellationToken) {
+    match request {
+        Request::Call { peer, op, reply } => {
+            shell.call(peer, op, reply);
+            if shell.parts().previous_agent.gives_way() {
+                shutdown.cancel();
+            }
+        }
+        Request::Closed { connection } => shell.hang_up(connection),
+    }
+}
+
 
 /// Serves over HTTP, where that is asked for.
 fn serve_http(config: &Config, requests: &Requests, shutdown: &CancellationToken) -> Result<(), AgentError> {
