@@ -104,6 +104,21 @@ impl Family {
     }
 }
 
+/// The children that a process's threads have now. `None`: it is gone, or this kernel does not tell.
+#[must_use]
+pub fn children(procfs: &Path, pid: Pid) -> Option<Vec<Pid>> {
+    let mut all = Vec::new();
+    for thread in fs::read_dir(procfs.join(pid.to_string()).join("task")).ok()?.flatten() {
+        let text = match fs::read_to_string(thread.path().join("children")) {
+            Ok(text) => text,
+            // A thread that ended left its children to another one, which may have been read before.
+            Err(_) => return None,
+        };
+        all.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid));
+    }
+    Some(all)
+}
+
 /// The parents of a process, its own first, up to the first that cannot be read: as they are now.
 #[must_use]
 pub fn ancestors(procfs: &Path, pid: Pid) -> Vec<Pid> {
@@ -114,7 +129,7 @@ pub fn ancestors(procfs: &Path, pid: Pid) -> Vec<Pid> {
 }
 
 /// The parent of a process.
-pub(super) fn parent_of(procfs: &Path, pid: Pid) -> Option<Pid> {
+pub(crate) fn parent_of(procfs: &Path, pid: Pid) -> Option<Pid> {
     parent(procfs, pid).ok().flatten()
 }
 
