@@ -1,7 +1,6 @@
 //! The agent's loop: records, ends of processes, calls and deadlines, one after the other on one thread. The caller
 //! opens the socket and owns the stop signal.
 
-use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +41,7 @@ use crate::control::listener::{Listener, ListenerHandle};
 use crate::control::request::{Lanes, Request, Requests};
 use crate::control::server::{self, Limits};
 use crate::engine::{Engine, Event, Gears, KillId, Settings};
-use crate::journal::Last;
+use crate::journal::{Given, Last};
 use crate::kernel::hook::Hook;
 use crate::kernel::links::{Links, Probes};
 use crate::kernel::programs::{KernelLog, Programs};
@@ -169,6 +168,7 @@ pub async fn serve(
     let _ = server.await;
     Ok(())
 }
+
 /// What a connection asks for, or that it is closed.
 fn answer(shell: &mut Shell, request: Request, shutdown: &CancellationToken) {
     match request {
@@ -181,7 +181,6 @@ fn answer(shell: &mut Shell, request: Request, shutdown: &CancellationToken) {
         Request::Closed { connection } => shell.hang_up(connection),
     }
 }
-
 
 /// Serves over HTTP, where that is asked for.
 fn serve_http(config: &Config, requests: &Requests, shutdown: &CancellationToken) -> Result<(), AgentError> {
@@ -228,7 +227,7 @@ fn start(
     let follows = survival::follows_a_killed_agent();
     let mut last = config.journal.as_deref().and_then(last_numbers);
     if let Some(number) = role.last_number() {
-        let last = last.get_or_insert_with(|| Last { kill: None, worker: number, users: BTreeMap::new() });
+        let last = last.get_or_insert_with(|| Last { worker: number, ..Last::default() });
         last.worker = last.worker.max(number);
     }
     let last_kill = last.as_ref().and_then(|last| last.kill);
@@ -280,7 +279,7 @@ pub(super) fn build(
     let config = &resolved.config;
     let (ended, ends) = mpsc::unbounded_channel();
     let (reports, later) = Reports::start(config);
-    reports.note_numbers(numbers.last());
+    reports.note_numbers(Given::UpTo(numbers.last()));
     let (started, shares) = (clock::now(), Shares::now());
     let roots = Roots { procfs: config.procfs.clone(), cgroupfs: config.cgroupfs.clone() };
     let (links, cells, map, events) = match programs {

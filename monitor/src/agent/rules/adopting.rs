@@ -201,8 +201,8 @@ impl RuleBook {
         // It runs since then, not since somebody looked.
         turn.tell(Event::Started { worker, at: clock::of_ticks(start_time) });
         turn.tell(by_rule(worker, sighting));
-        if enrolled.begins_block {
-            reports.note_numbers(worker);
+        if let Some(block) = enrolled.begins {
+            reports.note_numbers(block);
         }
         tracing::debug!(%worker, %pid, rule = %terms.rule, mode = %shape.mode, "a rule made a worker");
         let adopted = Adopted { key: sighting.key.clone(), terms: terms.clone(), shape: shape.clone() };

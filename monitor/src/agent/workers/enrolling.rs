@@ -6,6 +6,7 @@ use crate::agent::event_loop::clock;
 use crate::agent::turn::Turn;
 use crate::control::request::Peer;
 use crate::engine::Event;
+use crate::journal::Given;
 use crate::kill::Process;
 use crate::memory::CgroupPath;
 use crate::worker::WorkerId;
@@ -39,8 +40,8 @@ impl Enrollment {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::agent) struct Enrolled {
     pub(in crate::agent) worker: WorkerId,
-    /// Its number begins a block: to be noted (`numbering`).
-    pub(in crate::agent) begins_block: bool,
+    /// The block that its number begins: to be noted (`numbering`).
+    pub(in crate::agent) begins: Option<Given>,
 }
 
 impl Workers {
@@ -74,8 +75,7 @@ impl Workers {
         event: impl FnOnce(WorkerId) -> Event,
     ) -> Enrolled {
         let at = clock::of_ticks(new.start_time);
-        let (worker, begins_block) =
-            self.numbers.give(new.had.filter(|_| new.comes_back(self.started)), new.uid);
+        let (worker, begins) = self.numbers.give(new.had.filter(|_| new.comes_back(self.started)), new.uid);
         let pid = process.pid();
         // It may have been part of another worker, and be held as that.
         self.let_leave(&process);
@@ -100,6 +100,6 @@ impl Workers {
         if new.idle {
             turn.tell(Event::Idle { worker, ever_leased: false });
         }
-        Enrolled { worker, begins_block }
+        Enrolled { worker, begins }
     }
 }
