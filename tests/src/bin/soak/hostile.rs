@@ -49,6 +49,7 @@ struct Siege {
     attackers: Vec<Child>,
     innocents: Vec<Innocent>,
     agent: Agent,
+    /// The users' cgroups, each before those in it.
     users: Vec<Sandbox>,
     top: Sandbox,
     _agents: Sandbox,
@@ -105,7 +106,7 @@ impl Siege {
         for ((number, home), uid) in (0..).zip(&homes).zip(ATTACKERS) {
             siege.attack(seed.wrapping_add(number), home, uid)?;
         }
-        siege.users.extend(homes.into_iter().flat_map(|mut home| home.drain(..1).collect::<Vec<_>>()));
+        siege.users.extend(homes.into_iter().flatten());
         Ok(siege)
     }
 
@@ -179,15 +180,11 @@ impl Siege {
                 self.findings.push(format!("an attacker, whom nobody registered, ended: {status}"));
             }
         }
-        let by_kernel = self.oom_kills()?;
+        let by_kernel = self.top.oom_kills()?;
         if by_kernel > 0 {
             self.findings.push(format!("the kernel's own out-of-memory killer killed {by_kernel}"));
         }
         Ok(())
-    }
-
-    fn oom_kills(&self) -> Result<u64> {
-        std::iter::once(&self.top).chain(&self.users).map(Sandbox::oom_kills).sum()
     }
 
     fn counters(&self) -> Result<Value> {
@@ -217,8 +214,9 @@ impl Siege {
             attacker.wait()?;
         }
         self.innocents.clear();
-        for user in std::mem::take(&mut self.users) {
-            user.remove()?;
+        // Those that lie in others first.
+        while let Some(cgroup) = self.users.pop() {
+            cgroup.remove()?;
         }
         let agent = &self.agent;
         let empty = wait_for("the agent to have no worker", FAREWELL, || {
