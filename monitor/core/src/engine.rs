@@ -98,6 +98,7 @@ pub struct Engine {
     settle_until: Nanos,
     brake: Brake,
     gear: Shift,
+    near: near::Budget,
     patience: Patience,
     /// Those that kills can be left to, by until when they are not asked.
     executors: BTreeMap<ExecutorId, Nanos>,
@@ -124,6 +125,7 @@ impl Engine {
             settle_until: Nanos(0),
             brake: Brake::default(),
             gear: Shift::default(),
+            near: near::Budget::default(),
             patience: Patience::default(),
             executors: BTreeMap::new(),
             starts: Starts::default(),
@@ -311,6 +313,7 @@ impl Engine {
         // Further away than that it can only be if the clock went back.
         if now >= self.next_refresh || self.next_refresh > next {
             self.next_refresh = next;
+            self.near.forget_the_idle(now);
             self.read_all(todo);
         } else {
             todo.extend(self.near_and_due(now).map(Action::Read));

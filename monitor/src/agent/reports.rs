@@ -23,14 +23,13 @@ use crate::config::Config;
 use crate::control::protocol::Push;
 use crate::control::request::Peer;
 use crate::engine::{Engine, KillId, KillRecord, Note, Release};
-use crate::journal::{self, JournalView, Last, Writer};
+use crate::journal::{self, Given, JournalView, Last, Writer};
 use crate::memory::users::{self, Users};
 use crate::report::Report;
 use crate::report::summary::{Node, Period};
 use crate::retry::KilledBy;
 use crate::series::Series;
 use crate::units::Pid;
-use crate::worker::WorkerId;
 
 /// How long they are looked for.
 const LOOK: Duration = Duration::from_secs(1);
@@ -97,10 +96,10 @@ impl Reports {
         self.journal.as_ref().map(Writer::view)
     }
 
-    /// Notes that workers have numbers up to here, or are about to.
-    pub(super) fn note_numbers(&self, last: WorkerId) {
+    /// Notes which numbers workers have, or are about to.
+    pub(super) fn note_numbers(&self, given: Given) {
         if let Some(journal) = &self.journal {
-            journal.workers(last);
+            journal.workers(given);
         }
     }
 

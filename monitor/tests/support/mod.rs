@@ -9,7 +9,7 @@ use std::time::Duration;
 use monitor::control::listen::Access;
 use monitor::control::listener::Listener;
 use monitor::control::protocol::{Admit, Op, Push, Refusal, RefusalCode, Register, Verdict};
-use monitor::control::request::{Peer, Request};
+use monitor::control::request::{Lanes, Peer, Request};
 use monitor::control::server::{Limits, serve};
 use monitor::retry::KilledBy;
 use monitor::units::{Bytes, Nanos};
@@ -72,7 +72,8 @@ impl Fake {
         let listener = Listener::open(path, Access::Everyone).unwrap();
         let (sender, requests) = mpsc::channel(64);
         let shutdown = CancellationToken::new();
-        let server = tokio::spawn(serve(listener, sender, limits, shutdown.clone()));
+        let lanes = Lanes { root: sender.clone(), others: sender };
+        let server = tokio::spawn(serve(listener, lanes, limits, shutdown.clone()));
         Self { requests, path: path.into(), directory: None, shutdown, server }
     }
 

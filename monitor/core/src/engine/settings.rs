@@ -51,9 +51,6 @@ pub struct Settings {
     /// Whether there is a hot hook, and when it is attached.
     #[serde(default)]
     pub gears: Gears,
-    /// The hot hook misses some of what is charged (docs/probes.md): near a threshold it is read more often too.
-    #[serde(default)]
-    pub inexact: bool,
     /// How many processors can charge memory at the same time.
     #[serde(default)]
     pub cpus: u32,
@@ -86,7 +83,6 @@ impl Default for Settings {
             ray_timeout_ms: 2_000,
             brake_max_ms: 10_000,
             gears: Gears::None,
-            inexact: false,
             cpus: 1,
         }
     }
@@ -108,8 +104,8 @@ impl Settings {
     /// Whether they are the same but for what a running agent changes: what follows from which kernel hooks there are.
     #[must_use]
     pub fn same_but_for_hooks(&self, other: &Self) -> bool {
-        let Self { brake, gears, inexact, .. } = *other;
-        *other == Self { brake, gears, inexact, ..self.clone() }
+        let Self { brake, gears, .. } = *other;
+        *other == Self { brake, gears, ..self.clone() }
     }
 
     /// Whether it may kill at all (docs/behavior.md#when-it-acts).

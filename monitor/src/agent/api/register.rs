@@ -129,8 +129,8 @@ impl Registrar<'_> {
             priority,
             memory_declared: memory,
         });
-        if new.begins_block {
-            self.reports.note_numbers(new.worker);
+        if let Some(block) = new.begins {
+            self.reports.note_numbers(block);
         }
         // It may have executed a set-user-id program since it was looked at. From here on each signal asks again.
         let worker = new.worker;

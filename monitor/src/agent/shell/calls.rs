@@ -130,9 +130,9 @@ impl Shell {
         let uid = peer.uid;
         let outer = self.parts.workers.outer_of(self.parts.hooks.told(), admit.pid);
         let owned_by = owning(&self.engine, outer, admit.owner.as_deref(), uid);
-        let (worker, begins_block) = self.parts.workers.number_for_start(uid);
-        if begins_block {
-            self.parts.reports.note_numbers(worker);
+        let (worker, begins) = self.parts.workers.number_for_start(uid);
+        if let Some(block) = begins {
+            self.parts.reports.note_numbers(block);
         }
         self.step(|parts, turn| {
             let Components { starts, domains, .. } = parts;

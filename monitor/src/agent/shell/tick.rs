@@ -112,7 +112,7 @@ impl Shell {
                     self.parts.rules.set_told(self.parts.hooks.told().changes)
                 }
                 Hook::Memcg | Hook::RssStat => {
-                    self.parts.hooks.usage_is_back(turn!(self), hook);
+                    self.parts.hooks.usage_is_back(turn!(self));
                     self.settle();
                     if self.parts.brake.failed() {
                         // It was asked for, and there was nothing to brake with.

@@ -6,6 +6,7 @@ use crate::agent::event_loop::clock;
 use crate::agent::turn::Turn;
 use crate::control::request::Peer;
 use crate::engine::Event;
+use crate::journal::Given;
 use crate::kill::Process;
 use crate::memory::CgroupPath;
 use crate::worker::WorkerId;
@@ -41,8 +42,8 @@ impl Enrollment {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::agent) struct Enrolled {
     pub(in crate::agent) worker: WorkerId,
-    /// Its number begins a block: to be noted (`numbering`).
-    pub(in crate::agent) begins_block: bool,
+    /// The block that its number begins: to be noted (`numbering`).
+    pub(in crate::agent) begins: Option<Given>,
 }
 
 impl Workers {
@@ -51,8 +52,8 @@ impl Workers {
         enrollment.comes_back(self.started)
     }
 
-    /// A number for a start that waits. True with it: it begins a block, to be noted.
-    pub(in crate::agent) fn number_for_start(&mut self, uid: u32) -> (WorkerId, bool) {
+    /// A number for a start that waits, and the block that it begins, to be noted.
+    pub(in crate::agent) fn number_for_start(&mut self, uid: u32) -> (WorkerId, Option<Given>) {
         self.numbers.give(None, uid)
     }
 
@@ -81,8 +82,8 @@ impl Workers {
         event: impl FnOnce(WorkerId) -> Event,
     ) -> Enrolled {
         let at = clock::of_ticks(new.start_time);
-        let (worker, begins_block) = match new.begun {
-            Some(begun) => (begun, false),
+        let (worker, begins) = match new.begun {
+            Some(begun) => (begun, None),
             None => self.numbers.give(new.had.filter(|_| new.comes_back(self.started)), new.uid),
         };
         let pid = process.pid();
@@ -109,6 +110,6 @@ impl Workers {
         if new.idle {
             turn.tell(Event::Idle { worker, ever_leased: false });
         }
-        Enrolled { worker, begins_block }
+        Enrolled { worker, begins }
     }
 }
