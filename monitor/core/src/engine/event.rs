@@ -193,7 +193,7 @@ pub enum Event {
         for_now: bool,
     },
     /// The loop hung, and its watchdog sent SIGKILL to the worker that was next.
-    Struck {
+    WatchdogKilled {
         /// Where it was above.
         domain: DomainId,
         /// Whom.
@@ -288,6 +288,13 @@ pub enum Event {
         domain: DomainId,
         /// Their private memory; `None`: could not be measured.
         memory: Option<Bytes>,
+    },
+    /// A quick measurement: what the candidates of a domain hold at most, and other processes in it at least.
+    Gauged {
+        /// Which domain.
+        domain: DomainId,
+        /// `None`: could not be measured.
+        held: Option<(Bytes, Bytes)>,
     },
     /// A deadline passed, or it is time to refresh.
     Tick,
