@@ -27,7 +27,9 @@ fn compare(file: &str, expected: &str) {
 fn help(words: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_monitor"));
     command.args(words).arg("--help").env("COLUMNS", "100");
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MONITOR_") || name.starts_with("RAY_")) {
+    for (name, _) in
+        std::env::vars().filter(|(name, _)| name.starts_with("MONITOR_") || name.starts_with("RAY_"))
+    {
         command.env_remove(name);
     }
     String::from_utf8(command.assert().success().get_output().stdout.clone()).unwrap()
@@ -37,7 +39,9 @@ fn help(words: &[&str]) -> String {
 fn subcommands(help: &str) -> Vec<String> {
     let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let lines = lines.take_while(|line| !line.is_empty());
-    let names = lines.filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next().filter(|_| !line.starts_with("   ")));
+    let names = lines.filter_map(|line| {
+        line.strip_prefix("  ")?.split_whitespace().next().filter(|_| !line.starts_with("   "))
+    });
     names.filter(|name| *name != "help").map(str::to_owned).collect()
 }
 

@@ -21,9 +21,14 @@ const NOT: &str = "fuzz/";
 pub(crate) fn check_scripts() -> Result<()> {
     let own = in_path(SHELLCHECK.program).into_iter().next();
     let shellcheck = own.map_or_else(|| python::program(&SHELLCHECK), Ok)?;
-    let tracked = output(Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]))?;
-    let scripts: Vec<PathBuf> =
-        tracked.lines().filter(|path| !path.starts_with(NOT)).map(PathBuf::from).filter(|path| is_script(path)).collect();
+    let tracked =
+        output(Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]))?;
+    let scripts: Vec<PathBuf> = tracked
+        .lines()
+        .filter(|path| !path.starts_with(NOT))
+        .map(PathBuf::from)
+        .filter(|path| is_script(path))
+        .collect();
     if scripts.is_empty() {
         bail!("git names no shell script");
     }

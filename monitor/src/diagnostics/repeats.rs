@@ -68,10 +68,10 @@ mod tests {
         let subscriber = tracing_subscriber::registry().with(Repeats::default()).with(to);
         tracing::subscriber::with_default(subscriber, || {
             for number in 0..1000 {
-                tracing::warn!(number, "again");
-                tracing::warn!(target: NOTE, "a note");
+                tracing::info!(number, "again");
+                tracing::info!(target: NOTE, "a note");
             }
-            tracing::warn!("another");
+            tracing::info!("another");
         });
         let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         let count = |what: &str| text.lines().filter(|line| line.contains(what)).count();
