@@ -1,5 +1,5 @@
-//! What the daemon says on stderr, or to systemd's journal. A thread writes it, so that a reader who does not read (a full pipe, a stopped
-//! terminal) holds nobody up: what does not fit into the queue is counted and dropped. It chooses no words.
+//! What the daemon says on stderr, or to systemd's journal. A thread writes it, so that a reader who does not read (a full
+//! pipe, a stopped terminal) holds nobody up: what does not fit into the queue is counted and dropped. It chooses no words.
 
 mod journald;
 mod json_lines;
@@ -137,11 +137,15 @@ fn no_color(variable: Option<&OsStr>) -> bool {
     variable.is_some_and(|text| !text.is_empty())
 }
 
-/// A line as it is. To stderr itself if the thread was not started.
+/// A line as it is, or as JSON where the log is. To stderr itself if the thread was not started.
 pub fn say(line: &str) {
     let bytes = match form() {
+        Form::Json => {
+            tracing::info!("{}", line.strip_prefix("monitor: ").unwrap_or(line));
+            return;
+        }
         Form::Journal => journald::plain(line),
-        Form::Human | Form::Json => format!("{line}\n").into_bytes(),
+        Form::Human => format!("{line}\n").into_bytes(),
     };
     // Nobody can be told that stderr is closed.
     let _ = match QUEUE.get() {

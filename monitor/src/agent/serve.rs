@@ -138,7 +138,12 @@ pub async fn serve(
             shell.tick();
             ticked = now;
         }
-        alarm.set(shell.next_tick(ticked).max(ticked.after(LEAST_WAIT))).map_err(AgentError::Poller)?;
+        if shell.next_look(now).is_some_and(|due| due <= now) {
+            more |= shell.look(now);
+        }
+        let due = shell.next_tick(ticked).max(ticked.after(LEAST_WAIT));
+        let due = shell.next_look(now).map_or(due, |look| due.min(look.max(now.after(LEAST_WAIT))));
+        alarm.set(due).map_err(AgentError::Poller)?;
         tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
@@ -253,6 +258,7 @@ fn start(
     }
     shell.prepare_brake(config.brake_in_force(), config.brake_max);
     if !matches!(role, Role::InProcess { .. }) {
+        shell.follow_rules();
         shell.step(|parts, _| parts.rules.begin());
     }
     shell.parts().hooks.warn();

@@ -89,6 +89,10 @@ pub(super) struct Shell {
     started: Nanos,
     /// When a tick does all that it can do at the latest.
     whole_tick: Nanos,
+    /// Records of processes that changed were taken out.
+    heard_changes: bool,
+    /// When the ring buffer is looked at, because more of them may lie in it.
+    look_at_ring: Option<Nanos>,
     /// How long the loop may hang before somebody acts in its place; `None`: for ever.
     watchdog_patience: Option<std::time::Duration>,
     parts: Components,
@@ -118,6 +122,8 @@ impl Shell {
             faults: Faults::default(),
             started,
             whole_tick: Nanos(0),
+            heard_changes: false,
+            look_at_ring: None,
             watchdog_patience,
             parts,
         }

@@ -151,7 +151,10 @@ pub(super) fn run(args: Args) -> u8 {
     let plan = plan(args, Place::here(), config::load)
         .unwrap_or_else(|message| Cli::command().error(ErrorKind::ValueValidation, message).exit());
     match runner::run(plan) {
-        Ok(status) => status,
+        Ok(exit) => {
+            runner::end_as(exit);
+            exit.status()
+        }
         Err(error) => {
             super::ask::complain(&error);
             error.status()

@@ -487,7 +487,7 @@ fn a_good_file_gives_its_values_with_their_lines() {
         "# comment\nmin_memory_free = \"512MiB\"\nusage_threshold = 1\ncgroups = [\"/a\", \"/b\"]\n\
          summary_interval_ms = -1\noom_retries = 0x10\njournal = \"none\"\n",
     );
-    assert_eq!(check(&file).unwrap(), 6);
+    assert_eq!(check(&file).unwrap().0, 6);
     let resolved = resolve_with(&ConfigFlags::default(), &[], Some(&file)).unwrap();
     assert_eq!(resolved.config.min_memory_free, Some(Bytes(512 << 20)));
     assert_eq!(resolved.config.cgroups, [PathBuf::from("/a"), PathBuf::from("/b")]);

@@ -86,6 +86,25 @@ impl Family {
         Ok(Self { children, alive })
     }
 
+    /// Looks at these processes and what descends from them only, as the kernel lists children (`CONFIG_PROC_CHILDREN`); `None`
+    /// where it does not. A child may be missed while one beside it ends.
+    #[must_use]
+    pub fn below(procfs: &Path, roots: &[Pid]) -> Option<Self> {
+        if !procfs.join("thread-self/children").exists() {
+            return None;
+        }
+        let (mut all, mut alive) = (HashMap::<Pid, Vec<Pid>>::new(), HashSet::new());
+        let mut todo = roots.to_vec();
+        while let Some(pid) = todo.pop() {
+            let Ok(found) = children(procfs, pid) else { continue };
+            if alive.insert(pid) {
+                todo.extend(&found);
+                all.insert(pid, found);
+            }
+        }
+        Some(Self { children: all, alive })
+    }
+
     /// Those of these processes that were there, and all that descend from them, in order; but not who is `another's`,
     /// nor who descends from it.
     #[must_use]
@@ -102,6 +121,14 @@ impl Family {
         found.sort_unstable();
         found
     }
+}
+
+/// The children of all threads of a process. A thread that ends meanwhile is left out: its children are another's then.
+fn children(procfs: &Path, pid: Pid) -> std::io::Result<Vec<Pid>> {
+    let threads = fs::read_dir(procfs.join(pid.to_string()).join("task"))?;
+    let text: String =
+        threads.flatten().flat_map(|thread| fs::read_to_string(thread.path().join("children"))).collect();
+    Ok(text.split_ascii_whitespace().flat_map(str::parse).map(Pid).collect())
 }
 
 /// The parents of a process, its own first, up to the first that cannot be read: as they are now.

@@ -127,8 +127,11 @@ impl Attempt<'_> {
         self.link.over().await;
         let told = heard.told(exit);
         Ok(match heard.verdict {
-            // It ended well before the kill could reach it. An actor's end is never its success.
-            Some(_) if exit == Exit::Code(0) && matches!(self.plan.kind, Kind::Task { .. }) => {
+            // It ended well before the kill could reach it. An actor's end is never its success; nor is that of a task that
+            // was asked to end.
+            Some(verdict)
+                if exit == Exit::Code(0) && !verdict.asked && matches!(self.plan.kind, Kind::Task { .. }) =>
+            {
                 Ended::Otherwise { exit, ran, told }
             }
             Some(verdict) => {

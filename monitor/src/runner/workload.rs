@@ -57,8 +57,8 @@ impl Workload {
         Self { plan, retry, link, signals, events, input: Input::look() }
     }
 
-    /// Runs to the end; the exit status.
-    pub(super) async fn run(mut self) -> Result<u8, RunError> {
+    /// Runs to the end: how the runner is to end.
+    pub(super) async fn run(mut self) -> Result<Exit, RunError> {
         for number in 0.. {
             let input = if number == 0 { None } else { self.input_again() };
             let attempt = Attempt {
@@ -71,7 +71,7 @@ impl Workload {
             };
             let (mut killed, mut cause) = (None, None);
             let next = match attempt.run().await {
-                Ok(Ended::NotRun(error)) => return Ok(self.not_run(&error)),
+                Ok(Ended::NotRun(error)) => return Ok(Exit::Code(self.not_run(&error))),
                 Ok(Ended::StoppedBefore(received)) => return Ok(self.stopped(received)),
                 Ok(Ended::OwnerDied) => self.retry.on_exit(Outcome::OwnerDied),
                 Ok(Ended::Otherwise { exit, ran, told }) => {
@@ -96,7 +96,7 @@ impl Workload {
                 }
             };
             let after = match next {
-                Next::Done(exit) => return Ok(exit.status()),
+                Next::Done(exit) => return Ok(exit),
                 Next::Fail(failure) => {
                     if let Some(kill) = &mut killed {
                         let report = kill.report.take();
@@ -112,7 +112,7 @@ impl Workload {
             }
             self.events.write(&Event::Retried { attempt: retry });
         }
-        Ok(exit::FAILED)
+        Ok(Exit::Code(exit::FAILED))
     }
 
     fn input_again(&mut self) -> Option<std::fs::File> {
@@ -144,11 +144,11 @@ impl Workload {
         code
     }
 
-    fn stopped(&mut self, received: Received) -> u8 {
+    fn stopped(&mut self, received: Received) -> Exit {
         let reason = format!("stopped by signal {} while the command did not run", received.signal.as_raw());
         say::line(format_args!("{reason}"));
-        self.failed(received.status(), false, &reason);
-        received.status()
+        self.failed(received.exit().status(), false, &reason);
+        received.exit()
     }
 
     /// Prints the report of the kill that ends the workload. It comes after the verdict: when the kill is over.
@@ -175,14 +175,14 @@ impl Workload {
         }
     }
 
-    fn fail(&mut self, failure: Failure, kill: Option<&Kill>) -> u8 {
-        let code = match failure {
-            Failure::Crashed { exit, .. } => exit.status(),
-            Failure::OwnerDied => exit::FAILED,
+    fn fail(&mut self, failure: Failure, kill: Option<&Kill>) -> Exit {
+        let end = match failure {
+            Failure::Crashed { exit, .. } => exit,
+            Failure::OwnerDied => Exit::Code(exit::FAILED),
             Failure::NotRetriable { .. }
             | Failure::VerdictSaysNo
             | Failure::OomRetriesUsedUp { .. }
-            | Failure::RestartsUsedUp { .. } => self.plan.oom_exit_code,
+            | Failure::RestartsUsedUp { .. } => Exit::Code(self.plan.oom_exit_code),
         };
         let reason = self.reason(failure, kill);
         match kill {
@@ -191,8 +191,8 @@ impl Workload {
             }
             None => say::line(format_args!("failed: {reason}")),
         }
-        self.failed(code, failure.out_of_memory(), &reason);
-        code
+        self.failed(end.status(), failure.out_of_memory(), &reason);
+        end
     }
 
     /// Why it failed, by whom, and what can be done.

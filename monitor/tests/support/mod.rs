@@ -155,5 +155,6 @@ pub(crate) fn verdict(worker: u64, should_retry: bool) -> Push {
         threshold: Bytes(15_200 << 20),
         total: Bytes(16_000 << 20),
         decided: Nanos(1),
+        asked: false,
     })
 }

@@ -231,5 +231,6 @@ fn drops(all: &mut Registry, drops: &[CpuDrops]) {
     count("fork", |cpu| cpu.fork);
     count("stopped", |cpu| cpu.stopped);
     count("lineage", |cpu| cpu.lineage);
+    count("changed", |cpu| cpu.changed);
     all.register("lost_records", "Records that the kernel side could not deliver", family);
 }

@@ -27,9 +27,7 @@ pub(in crate::agent) enum Later {
     Measured(Measurement),
     /// What a domain's candidates hold at most, and other processes in it at least; `None`: it could not be measured.
     Gauged(DomainId, Option<(Bytes, Bytes)>),
-    /// Time to look for what the rules match.
-    Look,
-    /// That look is over.
+    /// A look for what the rules match is over.
     Looked(Box<Sightings>),
     /// A report is complete.
     Report(Box<Report>),

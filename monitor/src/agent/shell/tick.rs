@@ -106,6 +106,9 @@ impl Shell {
                 }
                 Hook::Lineage => self.parts.workers.look_after_all(),
                 Hook::MarkVictim => {}
+                Hook::Exec | Hook::Rename | Hook::CgroupAttach | Hook::CgroupMkdir | Hook::CgroupRmdir => {
+                    self.parts.rules.set_told(self.parts.hooks.told().changes)
+                }
                 Hook::Memcg | Hook::RssStat => {
                     self.parts.hooks.usage_is_back(turn!(self), hook);
                     self.settle();
@@ -144,7 +147,6 @@ impl Shell {
                 measuring.measured(turn!(self), measurement);
             }
             Later::Gauged(domain, held) => turn!(self).tell(Event::Gauged { domain, held }),
-            Later::Look => self.parts.rules.look_by_timer(),
             Later::Looked(found) => return self.looked(*found),
             Later::Report(report) => reports.complete(&workers.registry, *report),
             Later::Ray(news) => raylets.heard(turn!(self), &workers.registry, news),

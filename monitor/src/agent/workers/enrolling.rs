@@ -59,7 +59,7 @@ impl Workers {
         event: impl FnOnce(WorkerId) -> Event,
     ) -> Enrolled {
         let enrolled = self.take_in(turn, domains, process, new, true, event);
-        self.find_descendants(turn, vec![enrolled.worker]);
+        self.find_descendants_of(turn, enrolled.worker);
         enrolled
     }
 

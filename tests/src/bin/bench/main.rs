@@ -15,6 +15,7 @@ mod peak;
 mod programs;
 mod release;
 mod report;
+mod rules;
 mod run;
 mod side;
 mod stats;
@@ -66,6 +67,8 @@ enum Part {
     Release,
     /// The policy's time among 10, 1,000 and 100,000 workers.
     Decision,
+    /// How soon a process is a worker by rule, what that costs in a storm of execs, and while nothing happens.
+    Rules,
 }
 
 /// What this program is when it calls itself.
@@ -141,6 +144,9 @@ fn measure(args: &Args, stop: &Arc<AtomicBool>) -> Result<bool> {
     if wanted(Part::Decision) {
         plan.go_on()?;
         report.decision = Some(decision::measure());
+    }
+    if wanted(Part::Rules) {
+        report.rules = Some(rules::measure(&plan)?);
     }
     report.write(&args.out)?;
     Ok(true)

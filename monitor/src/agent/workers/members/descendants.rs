@@ -41,6 +41,19 @@ impl Workers {
         }
     }
 
+    /// The same for one, by what the kernel lists of its children: however many processes there are beside it.
+    pub(in crate::agent) fn find_descendants_of(&mut self, turn: &mut Turn<'_>, worker: WorkerId) {
+        for _ in 0..ROUNDS {
+            let Some(known) = self.registry.get(worker).map(|entry| entry.pids()) else { return };
+            let Some(family) = Family::below(&self.procfs, &known) else {
+                return self.find_descendants(turn, vec![worker]);
+            };
+            if !self.adopt_all(turn, &family, worker, None) {
+                return;
+            }
+        }
+    }
+
     /// Stops a worker with all its descendants, so that nobody is forked any more: first who is known, then who is new,
     /// until nobody is. Each is stopped as soon as it is opened. SIGKILL ends the stopped too.
     pub(in crate::agent) fn stop(&mut self, turn: &mut Turn<'_>, worker: WorkerId) {
