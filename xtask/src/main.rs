@@ -10,6 +10,7 @@ mod cross;
 mod debian;
 mod demo;
 mod dist;
+mod docs;
 mod fuzz;
 mod install;
 mod program;
@@ -17,6 +18,7 @@ mod python;
 mod ray_test;
 mod release;
 mod setup;
+mod shell;
 mod soak;
 mod stress;
 mod test;
@@ -55,6 +57,8 @@ enum Task {
     Demo(demo::Options),
     /// Make what a person installs, in target/dist: static binaries, packages, tarballs, sums
     Dist(dist::Options),
+    /// Make the documentation a book, in target/book, and check its links
+    Docs,
     /// Give every reader made-up bytes for a while, with libFuzzer
     Fuzz(fuzz::Options),
     /// Install the packages of `dist` into systems of their own, upgrade and remove them; needs root
@@ -85,6 +89,7 @@ fn main() -> ExitCode {
         Task::ClientTest => client_test::run_client_test(),
         Task::Demo(options) => demo::run_demo(&options),
         Task::Dist(options) => dist::run_dist(&options),
+        Task::Docs => docs::run_docs(),
         Task::Fuzz(options) => fuzz::run_fuzz(&options),
         Task::Install => install::run_install(),
         Task::RayTest(options) => ray_test::run_ray_test(&options),
