@@ -5,7 +5,6 @@
 mod cases;
 mod node;
 mod play;
-mod registrar;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -16,7 +16,6 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::cases::Case;
-use crate::registrar::Registrar;
 
 /// A case takes no longer.
 const LONGEST: Duration = Duration::from_secs(240);
@@ -27,8 +26,6 @@ const INSIDE: &str = r#"mount --make-rprivate / && mount --bind "$0" "$1" && shi
 /// See the module.
 pub(crate) struct Node {
     pub(crate) sandbox: Sandbox,
-    // Ended before its agent.
-    _registrar: Option<Registrar>,
     pub(crate) agent: Option<Agent>,
     dir: TempDir,
 }
@@ -49,8 +46,7 @@ impl Node {
         let flags =
             ["--preset", "ray", "--brake", "on", "--rules-mode", "enforce", "--usage-threshold", &share];
         let agent = (!plain).then(|| Agent::guard(&sandbox, flags)).transpose()?;
-        let registrar = agent.as_ref().map(|agent| Registrar::start(agent.socket().to_owned()));
-        Ok(Self { sandbox, _registrar: registrar, agent, dir })
+        Ok(Self { sandbox, agent, dir })
     }
 
     /// Runs a case's program with its Ray.
