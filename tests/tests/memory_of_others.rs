@@ -97,6 +97,30 @@ fn shared_memory_that_nobody_holds() {
     kills_and_says(&sandbox);
 }
 
+/// A process that is no worker grows as fast as it can. Nobody knows that when the first worker dies for it; then it is
+/// measured, and the others live.
+#[test]
+fn a_stranger_that_takes_what_a_kill_brings_back_costs_one_worker() {
+    let sandbox = sandbox!(512);
+    let agent = Agent::guard(&sandbox, ["--usage-threshold", "0.5"]).unwrap();
+    let mut caller = Caller::connect(agent.socket()).unwrap();
+    let workers: Vec<Running> = (0..3).map(|_| Hog::new(6).spawn_in(&sandbox).unwrap()).collect();
+    for (worker, owner) in workers.iter().zip(["a", "b", "c"]) {
+        worker.wait_holding(PATIENCE).unwrap();
+        caller.register_of(worker.pid(), owner, owner).unwrap();
+    }
+    let stranger = Hog::new(400).spawn_in(&sandbox).unwrap();
+    stranger.wait_holding(PATIENCE).unwrap();
+    wait_for("it to be said that killing does not help", PATIENCE, || {
+        let said = agent.said();
+        Ok(said.iter().any(|line| line.contains("nobody is killed because it could not help")).then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error:#}: {}", agent.said().join("\n")));
+    let alive = workers.iter().filter(|worker| lives(worker)).count();
+    assert_eq!(alive, 2, "{}", agent.said().join("\n"));
+    assert!(lives(&stranger));
+}
+
 #[test]
 fn page_cache_that_another_service_pins() {
     let sandbox = sandbox!(256);

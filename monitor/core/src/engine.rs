@@ -17,6 +17,7 @@ mod flight;
 mod follow_up;
 mod gear;
 mod hierarchy;
+mod in_a_row;
 mod kernel_kills;
 mod kills;
 mod left;
@@ -29,6 +30,7 @@ mod patience;
 mod pending;
 mod readings;
 mod refused_backoff;
+mod row;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -201,6 +203,7 @@ impl Engine {
                 self.measured(worker, sample);
             }
             Event::Others { domain, memory } => self.weighed(domain, memory, now, todo),
+            Event::Gauged { domain, held } => self.gauged(domain, held, now, todo),
             Event::Refused { kill, worker, pid, at, for_now } => {
                 self.refused(kill, worker, (pid, for_now), at, now, todo);
             }
@@ -228,6 +231,7 @@ impl Engine {
             .chain(self.brake_deadline())
             .chain(self.next_after_backoff())
             .chain(self.next_near_reading())
+            .chain(self.next_gauge_deadline())
             .fold(self.next_refresh, Nanos::min)
     }
 
@@ -249,6 +253,7 @@ impl Engine {
         self.check_deadlines(now, todo);
         self.free_whom_it_may(now, todo);
         self.end_backoffs(now, todo);
+        self.give_up_gauges(now, todo);
         let next = now.after(self.pace());
         // Further away than that it can only be if the clock went back.
         if now >= self.next_refresh || self.next_refresh > next {

@@ -21,8 +21,11 @@ use crate::worker::WorkerId;
 /// Entries that wait for the disk. Each may hold all candidates of a node.
 const WAITING: usize = 64;
 
-/// How often the writer checks whether the file is there, and whether one that failed can be written again.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often the writer checks whether the file is there; each line checks too.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// How often it tries a file again that failed.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// How long the end of the agent waits for the disk.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -185,7 +188,8 @@ impl Scribe {
             view.error = Some(error.to_string());
         }
         loop {
-            match orders.recv_timeout(LOOK) {
+            let waits = if self.fails() { RETRY } else { LOOK };
+            match orders.recv_timeout(waits) {
                 Ok(order) => match self.write(order) {
                     Ok(()) => self.wrote(),
                     Err(why) => {
@@ -199,11 +203,15 @@ impl Scribe {
         }
     }
 
+    /// Whether lines were lost that the file does not tell of, or the last could not be written.
+    fn fails(&self) -> bool {
+        self.untold > 0 || self.view().error.is_some()
+    }
+
     /// Nothing is to be written now: is the file still there, and can it be written again?
     fn look(&mut self) {
         self.mind_the_file();
-        let failing = self.view().error.is_some();
-        if !failing && self.untold == 0 {
+        if !self.fails() {
             return;
         }
         // A short line may fit where no other does.

@@ -139,7 +139,7 @@ pub(super) fn pids(text: &str) -> Vec<Pid> {
 }
 
 /// VmRSS of PROCFS/PID/status; 0 for a process that has no memory (a kernel thread, a zombie).
-pub(super) fn rss(procfs: &Path, pid: Pid) -> Result<Bytes, ReadError> {
+pub(crate) fn rss(procfs: &Path, pid: Pid) -> Result<Bytes, ReadError> {
     of_status(procfs, pid, "VmRSS:")
 }
 

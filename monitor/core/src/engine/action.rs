@@ -96,6 +96,8 @@ pub enum Action {
     /// Measure what the workers hold, and what others do in domains that ask for it (`Engine::weighs`); answers:
     /// `Event::Memory`, then `Event::Others`.
     Measure,
+    /// Measure at once and cheaply what the domain's candidates and other processes hold; answer: `Event::Gauged`.
+    Gauge(DomainId),
     /// Forget a worker: close its descriptors, tell the kernel programs.
     Forget(WorkerId),
     /// Tell everyone who watches.
@@ -128,6 +130,7 @@ impl Action {
             | Self::Continue { .. }
             | Self::Record(_)
             | Self::Measure
+            | Self::Gauge(_)
             | Self::Forget(_)
             | Self::Note(_) => None,
         }

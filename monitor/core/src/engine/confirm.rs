@@ -179,6 +179,7 @@ impl Engine {
             }
         }
         self.remember(record);
+        self.begin_row(flight.domain, now, todo);
         todo.push_back(Action::Read(flight.domain));
     }
 

@@ -2,6 +2,7 @@
 //! candidates that charge it.
 
 use super::facts::{DomainId, KillId, Measured, Trigger};
+use super::row::Row;
 use crate::policy::Roster;
 use crate::prelude::*;
 use crate::snapshot;
@@ -62,6 +63,8 @@ pub(super) struct Domain {
     pub(super) crossed: Option<(Nanos, Trigger)>,
     /// Since when a kill waits to be measured whether it would help, and what was used then.
     pub(super) asked: Option<(Nanos, Bytes)>,
+    /// The last kill here, while the next one asks who took its memory.
+    pub(super) row: Option<Row>,
     /// What processes hold that are no workers, when that was last measured.
     pub(super) others: Option<Others>,
     /// What was used, and what the candidates and those others held, when it was last read below its threshold.
@@ -102,6 +105,7 @@ impl Domain {
             counter: 0,
             crossed: None,
             asked: None,
+            row: None,
             others: None,
             before: Before::default(),
             roster,

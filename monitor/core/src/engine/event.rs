@@ -289,6 +289,13 @@ pub enum Event {
         /// Their private memory; `None`: could not be measured.
         memory: Option<Bytes>,
     },
+    /// A quick measurement: what the candidates of a domain hold at most, and other processes in it at least.
+    Gauged {
+        /// Which domain.
+        domain: DomainId,
+        /// `None`: could not be measured.
+        held: Option<(Bytes, Bytes)>,
+    },
     /// A deadline passed, or it is time to refresh.
     Tick,
 }

@@ -53,5 +53,6 @@ impl Engine {
             && now < self.next_refresh
             && self.brake_deadline().is_none_or(|due| now < due)
             && self.next_after_backoff().is_none_or(|due| now < due)
+            && self.next_gauge_deadline().is_none_or(|due| now < due)
     }
 }

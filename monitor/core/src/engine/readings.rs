@@ -5,6 +5,7 @@ use alloc::collections::VecDeque;
 use super::domain::State;
 use super::follow_up::FollowUp;
 use super::kills::{COMPLAIN_EVERY, Relief};
+use super::row::Row;
 use super::{Action, DomainId, Engine, Measured, Note, Trigger};
 use crate::prelude::*;
 use crate::threshold::Usage;
@@ -36,6 +37,7 @@ impl Engine {
             (domain.crossed, domain.asked) = (None, None);
             domain.let_go = false;
             domain.note_room();
+            domain.row.iter_mut().for_each(Row::rest);
             domain.held_up = None;
         }
         if unknown {

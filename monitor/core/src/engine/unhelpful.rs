@@ -78,7 +78,10 @@ impl Engine {
         match self.settings.unhelpful_kills {
             UnhelpfulKills::Kill => ControlFlow::Continue(()),
             UnhelpfulKills::Skip => self.spares_on_a_measurement(id, usage, now, todo),
-            UnhelpfulKills::Auto => self.spares_on_evidence(id, usage, now, todo),
+            UnhelpfulKills::Auto => {
+                self.spares_on_evidence(id, usage, now, todo)?;
+                self.spares_in_a_row(id, usage, now, todo)
+            }
         }
     }
 
@@ -152,7 +155,8 @@ impl Engine {
         self.spare(id, usage, unhelpful, now, todo)
     }
 
-    fn spare(
+    /// Nobody is killed: says so, now and then.
+    pub(super) fn spare(
         &mut self,
         id: DomainId,
         usage: Usage,
@@ -191,6 +195,14 @@ impl Engine {
             |usage: Usage| u128::from(usage.used.0) * 100 >= u128::from(usage.threshold.0) * NEAR_PERCENT;
         let weighs = |domain: &Domain| !domain.roster.is_empty() && domain.usage().is_some_and(near);
         self.domains.iter().filter(|(_, domain)| weighs(domain)).map(|(id, _)| *id).collect()
+    }
+
+    /// The workers of a domain that can be killed.
+    pub fn candidates(&self, id: DomainId) -> impl Iterator<Item = WorkerId> + '_ {
+        self.domains
+            .get(&id)
+            .into_iter()
+            .flat_map(|domain| domain.roster.iter().map(|candidate| candidate.id))
     }
 
     /// What processes hold that are no workers was measured.

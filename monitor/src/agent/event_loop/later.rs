@@ -25,6 +25,8 @@ pub(in crate::agent) enum Later {
     Measure,
     /// They are measured.
     Measured(Measurement),
+    /// What a domain's candidates hold at most, and other processes in it at least; `None`: it could not be measured.
+    Gauged(DomainId, Option<(Bytes, Bytes)>),
     /// Time to look for what the rules match.
     Look,
     /// That look is over.

@@ -143,6 +143,7 @@ impl Shell {
                 samples.measured(&self.engine, clock::now(), &measurement.samples);
                 measuring.measured(turn!(self), measurement);
             }
+            Later::Gauged(domain, held) => turn!(self).tell(Event::Gauged { domain, held }),
             Later::Look => self.parts.rules.look_by_timer(),
             Later::Looked(found) => return self.looked(*found),
             Later::Report(report) => reports.complete(&workers.registry, *report),

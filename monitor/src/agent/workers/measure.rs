@@ -15,7 +15,7 @@ use crate::agent::domains::Domains;
 use crate::agent::event_loop::later::{Later, Measurement, after};
 use crate::agent::turn::Turn;
 use crate::engine::{DomainId, Engine, Event};
-use crate::memory::process::memory_of_all;
+use crate::memory::process::{memory_of_all, rss};
 use crate::memory::{CgroupPath, Hierarchy, Roots, own, users};
 use crate::units::{Bytes, Pid};
 use crate::worker::WorkerId;
@@ -74,7 +74,7 @@ impl Measuring {
 
     /// The timer's measurement.
     pub(in crate::agent) fn by_timer(&mut self, engine: &Engine, domains: &Domains, registry: &Registry) {
-        if self.busy {
+        if self.busy || registry.len() == 0 {
             after(EVERY.1, Later::Measure, self.to_loop.clone());
         } else {
             self.start(engine, domains, registry, false);
@@ -86,6 +86,32 @@ impl Measuring {
         if !self.busy {
             self.start(engine, domains, registry, true);
         }
+    }
+
+    /// The quick one, of one domain: resident memory costs microseconds for each process.
+    pub(in crate::agent) fn gauge(
+        &self,
+        engine: &Engine,
+        domains: &Domains,
+        registry: &Registry,
+        domain: DomainId,
+    ) {
+        let candidates = engine.candidates(domain).filter_map(|id| registry.get(id));
+        let candidates: Vec<Pid> = candidates.flat_map(WorkerProcesses::pids).collect();
+        let known = workers_of(engine, registry);
+        let (roots, hierarchy) = (domains.roots().clone(), domains.hierarchy().cloned());
+        let (path, to_loop) = (domains.path(domain), self.to_loop.clone());
+        tokio::spawn(async move {
+            let held = spawn_blocking(move || {
+                let resident = |pid| rss(&roots.procfs, pid).unwrap_or_default();
+                let candidates = candidates.into_iter().map(resident).fold(Bytes(0), Bytes::saturating_add);
+                let weighed = vec![(domain, path)];
+                let (_, others) = others(&roots, hierarchy.as_ref(), weighed, &known).pop()?;
+                Some((candidates, others?))
+            });
+            // The loop is gone only when the agent is.
+            let _ = to_loop.send(Later::Gauged(domain, held.await.unwrap_or(None)));
+        });
     }
 
     fn start(&mut self, engine: &Engine, domains: &Domains, registry: &Registry, extra: bool) {
@@ -104,14 +130,7 @@ impl Measuring {
             .collect();
         let weighed = engine.weighs().into_iter();
         let weighed: Vec<_> = weighed.map(|id| (id, domains.path(id))).collect();
-        let mut pids: Vec<Pid> = Vec::new();
-        if !weighed.is_empty() {
-            // What is only observed is not killed, and so holds memory like anybody else.
-            let known = registry.ids().into_iter().filter(|id| !engine.observes(*id));
-            let known = known.filter_map(|id| registry.get(id));
-            pids.extend(known.flat_map(WorkerProcesses::pids));
-            pids.sort_unstable();
-        }
+        let pids = if weighed.is_empty() { Vec::new() } else { workers_of(engine, registry) };
         let to_loop = self.to_loop.clone();
         tokio::spawn(async move {
             let measured = spawn_blocking(move || {
@@ -146,6 +165,15 @@ impl Measuring {
         let every = if near(turn.engine) { EVERY.1 } else { EVERY.0 };
         after(every.max(measurement.took * PAUSE), Later::Measure, self.to_loop.clone());
     }
+}
+
+/// The processes of all workers, in order. What is only observed is not killed, and so holds memory like anybody else.
+fn workers_of(engine: &Engine, registry: &Registry) -> Vec<Pid> {
+    let known = registry.ids().into_iter().filter(|id| !engine.observes(*id));
+    let known = known.filter_map(|id| registry.get(id));
+    let mut pids: Vec<Pid> = known.flat_map(WorkerProcesses::pids).collect();
+    pids.sort_unstable();
+    pids
 }
 
 /// Whether a domain comes near its threshold.

@@ -33,7 +33,8 @@ pub(crate) fn measure(plan: &Plan) -> Result<Idle> {
     let ground = Ground::new(256)?;
     let agent = ground.guard(&[])?;
     let pid = agent.process().pid();
-    pause(plan, Duration::from_secs(1))?;
+    // Its start is over: what it reads once counts there.
+    pause(plan, Duration::from_secs(5))?;
     let (before, begun) = (cpu(pid)?, Instant::now());
     pause(plan, plan.idle)?;
     let (after, elapsed) = (cpu(pid)?, begun.elapsed());

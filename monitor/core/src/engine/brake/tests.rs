@@ -66,6 +66,7 @@ impl World {
                 | Action::Ask { .. }
                 | Action::Withdraw { .. }
                 | Action::Measure
+                | Action::Gauge(_)
                 | Action::Tell(_)
                 | Action::Record(_)
                 | Action::EndOwned { .. }

@@ -145,18 +145,19 @@ impl Node {
         Some(Event::Refused { kill: *kill, worker: *worker, pid, at: self.now, for_now })
     }
 
-    /// No trigger passes in silence: above, somebody is being killed, or it is counted that nobody can be; unknown, that
-    /// is counted.
+    /// No trigger passes in silence: above, somebody is being killed, or it is counted that nobody can or need be, or it
+    /// is being measured, for a short time, who took the memory; unknown, that is counted.
     fn check_trigger(&self, domain: DomainId, before: Counters) {
         let (state, counters) = (&self.engine.domains[&domain], self.engine.counters());
         if state.above() {
             let killing = self.engine.flights.iter().any(|flight| self.engine.overlap(flight.domain, domain));
             // One that shows a victim's memory to be back ends its kill, and is followed by another.
             let again = state.after_kill.is_some();
-            assert!(
-                killing || again || counters.no_candidates > before.no_candidates,
-                "above, and nothing came of it"
-            );
+            let asked = state.row.as_ref().and_then(|row| row.asked);
+            // Ticks come at most 100 ms apart here.
+            let measures = asked.is_some_and(|asked| self.now.since(asked).as_millis() <= 110);
+            let counted = counters.no_candidates > before.no_candidates || counters.spared > before.spared;
+            assert!(killing || again || measures || counted, "above, and nothing came of it");
         } else if state.usage().is_none() && !matches!(state.state, domain::State::NoLimit(_)) {
             assert_eq!(counters.unknown_readings, before.unknown_readings + 1);
         }
@@ -196,6 +197,11 @@ impl Node {
                     self.open.insert(kill, until);
                 }
                 None
+            }
+            Action::Gauge(domain) => {
+                let some = |dice: &mut Dice| Bytes(dice.below(110) << 20);
+                let held = self.dice.one_in(2).then(|| (some(&mut self.dice), some(&mut self.dice)));
+                (!self.dice.one_in(4)).then_some(Event::Gauged { domain, held })
             }
             Action::Ask { kill, executor } => Some(self.asks(kill, executor)),
             Action::Note(Note::Left { kill, .. }) => {

@@ -108,6 +108,10 @@ impl Node {
                         cgroup: None,
                     });
                 }
+                // Another worker took it.
+                Action::Gauge(domain) => {
+                    self.shell.tell(Event::Gauged { domain, held: Some((Bytes(1 << 30), Bytes(0))) });
+                }
                 other => self.shell.act(other),
             }
         }
