@@ -13,6 +13,7 @@ mod machine;
 mod markdown;
 mod peak;
 mod programs;
+mod ray;
 mod release;
 mod report;
 mod run;
@@ -64,6 +65,8 @@ enum Part {
     Idle,
     /// From SIGKILL to memory back, with and without `process_mrelease`. Needs 5 GiB.
     Release,
+    /// A real Ray without and with the agent. Only where it is named: it needs Ray, and takes some ten minutes.
+    Ray,
     /// The policy's time among 10, 1,000 and 100,000 workers.
     Decision,
 }
@@ -84,6 +87,8 @@ struct Plan {
     rounds: u32,
     /// Pairs with and without agent.
     pairs: u32,
+    /// Runs of each workload of Ray's under each guard.
+    ray_rounds: u32,
     idle: std::time::Duration,
     stop: Arc<AtomicBool>,
 }
@@ -92,9 +97,9 @@ impl Plan {
     fn new(full: bool, stop: Arc<AtomicBool>) -> Self {
         let seconds = std::time::Duration::from_secs;
         if full {
-            Self { kills: 200, rounds: 40, pairs: 60, idle: seconds(60), stop }
+            Self { kills: 200, rounds: 40, pairs: 60, ray_rounds: 5, idle: seconds(60), stop }
         } else {
-            Self { kills: 30, rounds: 8, pairs: 10, idle: seconds(20), stop }
+            Self { kills: 30, rounds: 8, pairs: 10, ray_rounds: 1, idle: seconds(20), stop }
         }
     }
 
@@ -141,6 +146,9 @@ fn measure(args: &Args, stop: &Arc<AtomicBool>) -> Result<bool> {
     if wanted(Part::Decision) {
         plan.go_on()?;
         report.decision = Some(decision::measure());
+    }
+    if args.only.contains(&Part::Ray) {
+        report.ray = Some(ray::measure(&plan)?);
     }
     report.write(&args.out)?;
     Ok(true)

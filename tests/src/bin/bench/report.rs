@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::machine::Machine;
-use crate::{cases, decision, faults, hooks, idle, markdown, programs, release, side};
+use crate::{cases, decision, faults, hooks, idle, markdown, programs, ray, release, side};
 
 /// `None`: that part was not asked for.
 #[derive(Debug, Serialize)]
@@ -22,6 +22,7 @@ pub(crate) struct Report {
     pub(crate) idle: Option<idle::Idle>,
     pub(crate) release: Option<Vec<release::Release>>,
     pub(crate) decision: Option<Result<Vec<decision::Decision>, String>>,
+    pub(crate) ray: Option<ray::Ray>,
 }
 
 impl Report {
@@ -37,6 +38,7 @@ impl Report {
             idle: None,
             release: None,
             decision: None,
+            ray: None,
         })
     }
 

@@ -3,7 +3,6 @@
 //! the kernel and the raylet counted. Everything that is killed was started here.
 
 mod cases;
-mod node;
 mod play;
 
 use std::path::PathBuf;
