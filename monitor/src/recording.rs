@@ -199,7 +199,7 @@ pub fn replay(name: &str, input: impl BufRead) -> Result<Replayed, ReplayError> 
 fn follows_an_order(event: &Event) -> bool {
     matches!(
         event,
-        Event::Signalled { .. } | Event::Refused { .. } | Event::Forked { .. } | Event::Struck { .. }
+        Event::Signalled { .. } | Event::Refused { .. } | Event::Forked { .. } | Event::WatchdogKilled { .. }
     )
 }
 

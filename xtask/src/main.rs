@@ -19,6 +19,7 @@ mod real_test;
 mod release;
 mod setup;
 mod soak;
+mod stress;
 mod test;
 mod toolchain;
 mod tools;
@@ -67,6 +68,8 @@ enum Task {
     Release(release::Options),
     /// Let workers come and go, leak and crash for a while, and see whether the books balance; needs root
     Soak(soak::Options),
+    /// Let stress-ng take too much memory in every way that it knows, and see who dies; needs root
+    Stress(stress::Options),
     /// Check and test everything; the tests on the real kernel need root
     Test,
     /// Fetch what some tests need: Prometheus, its parser, a browser, the Python programs that presets are tried on
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Task::RealTest(options) => real_test::run_real_test(&options),
         Task::Release(options) => release::run_release(&options),
         Task::Soak(options) => soak::run_soak(&options),
+        Task::Stress(options) => stress::run_stress(&options),
         Task::Test => test::run_tests(),
         Task::Tools => tools::run_tools(),
         Task::Vm(options) => vm::run_machines(&options),

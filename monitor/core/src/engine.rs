@@ -195,7 +195,7 @@ impl Engine {
                 }
                 self.signalled(kill, worker, at, refused, now, todo);
             }
-            Event::Struck { domain, worker, at, used, total } => {
+            Event::WatchdogKilled { domain, worker, at, used, total } => {
                 self.killed_by_watchdog(domain, worker, (used, total), at, now, todo);
             }
             Event::Memory { worker, memory, measured } => {

@@ -161,9 +161,9 @@ impl Shell {
     }
 
     fn hear_of_the_watchdog(&mut self) {
-        let Some(struck) = self.parts.watchdog.as_ref().map(Watchdog::told) else { return };
-        for struck in struck {
-            self.tell_this(struck);
+        let Some(killed) = self.parts.watchdog.as_ref().map(Watchdog::told) else { return };
+        for killed in killed {
+            self.tell_this(killed);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The watchdog: a thread that kills a worker in the loop's place if the loop hangs while a domain is above its
 //! threshold, and one after the other if it hangs on. Here is what the loop does for it: shows that it turns, names the
-//! next victims of each domain in their order, and hears whom it struck.
+//! next victims of each domain in their order, and hears whom it killed.
 //!
 //! Invariant: of two kills for one crossing none can come of it. While a kill is in flight nobody is named; before its
 //! own signals the loop makes all names void, unless the watchdog was first (`claim`): then the loop's order is void, and
@@ -35,7 +35,7 @@ struct Post {
     nominees: Vec<Nominee>,
 }
 
-/// How many are named for each domain, and how many are struck at most while the loop hangs. More would be long after
+/// How many are named for each domain, and how many are killed at most while the loop hangs. More would be long after
 /// what the order was made from.
 const NOMINEES: usize = 4;
 
@@ -50,9 +50,9 @@ struct Nominee {
     processes: Vec<Process>,
 }
 
-/// Whom the watchdog struck, and what it had read.
+/// Whom the watchdog killed, and what it had read.
 #[derive(Debug, Clone, Copy)]
-struct Struck {
+struct WatchdogKill {
     domain: DomainId,
     worker: WorkerId,
     at: Nanos,
@@ -149,7 +149,7 @@ impl Watchdog {
         }
     }
 
-    /// What is this worker's is not what it was when it was named: it must not be struck as it was. Names of those who are
+    /// What is this worker's is not what it was when it was named: it must not be killed as it was. Names of those who are
     /// as they were go on: with workers that come and go, hardly any would be left to act by.
     pub(in crate::agent) fn unname(&self, worker: WorkerId) {
         if self.names(worker) {
@@ -158,7 +158,7 @@ impl Watchdog {
         }
     }
 
-    /// Whether it would strike this worker now.
+    /// Whether it would kill this worker now.
     pub(in crate::agent) fn names(&self, worker: WorkerId) -> bool {
         let turn = self.shared.claim.turn();
         let posts = self.posts();
@@ -166,11 +166,11 @@ impl Watchdog {
         nominees.any(|nominee| nominee.worker == worker && Some(nominee.turn) == turn)
     }
 
-    /// Whom it struck while the loop hung, each once, in their order.
+    /// Whom it killed while the loop hung, each once, in their order.
     pub(in crate::agent) fn told(&self) -> impl Iterator<Item = Event> + use<> {
-        self.shared.claim.told().inspect(|struck| {
-            tracing::error!(worker = %struck.worker, "the agent hung while a domain was over its threshold: its watchdog killed a worker");
-        }).map(|Struck { domain, worker, at, used, total }| Event::Struck { domain, worker, at, used, total })
+        self.shared.claim.told().inspect(|killed| {
+            tracing::error!(worker = %killed.worker, "the agent hung while a domain was over its threshold: its watchdog killed a worker");
+        }).map(|WatchdogKill { domain, worker, at, used, total }| Event::WatchdogKilled { domain, worker, at, used, total })
     }
 
     fn posts(&self) -> MutexGuard<'_, Vec<Post>> {

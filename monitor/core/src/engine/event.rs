@@ -193,7 +193,7 @@ pub enum Event {
         for_now: bool,
     },
     /// The loop hung, and its watchdog sent SIGKILL to the worker that was next.
-    Struck {
+    WatchdogKilled {
         /// Where it was above.
         domain: DomainId,
         /// Whom.

@@ -228,7 +228,7 @@ fn whom_the_watchdog_struck_is_on_the_books_and_not_ordered_twice() {
     assert_eq!(bench.engine.next_victims(BOX, 4, bench.now), [WorkerId(2), WorkerId(1)]);
     assert_eq!(bench.engine.next_victims(BOX, 1, bench.now), [WorkerId(2)]);
     let (used, total, at) = (Bytes(99 << 20), Bytes(100 << 20), bench.now);
-    let struck = Event::Struck { domain: BOX, worker: WorkerId(2), at, used, total };
+    let struck = Event::WatchdogKilled { domain: BOX, worker: WorkerId(2), at, used, total };
     let actions = bench.happen(struck.clone());
     assert_eq!(killed(&actions), [2], "for what the watchdog did not know of");
     let record = bench.engine.kill(KillId(1)).unwrap();
@@ -241,13 +241,13 @@ fn whom_the_watchdog_struck_is_on_the_books_and_not_ordered_twice() {
     let measured = Measured::Known { total, used };
     bench.engine.handle(Event::Reading { domain: BOX, measured, counter: 0 }, bench.now, &mut todo);
     assert_eq!(killed(todo.make_contiguous()), [1]);
-    let struck = Event::Struck { domain: BOX, worker: WorkerId(1), at, used, total };
+    let struck = Event::WatchdogKilled { domain: BOX, worker: WorkerId(1), at, used, total };
     assert_eq!(killed(&bench.happen(struck)), NOBODY, "its order is on its way");
     assert_eq!(bench.engine.kill(KillId(2)).unwrap().trigger, Trigger::Watchdog);
     assert_eq!((bench.engine.counters().watchdog_kills, bench.engine.counters().kills), (2, 2));
     // By a name that is old.
     bench.ended(1, Seen::Gone);
-    let struck = Event::Struck { domain: BOX, worker: WorkerId(1), at, used, total };
+    let struck = Event::WatchdogKilled { domain: BOX, worker: WorkerId(1), at, used, total };
     let actions = bench.happen(struck);
     assert_eq!(killed(&actions), NOBODY);
     assert_eq!(notes(&actions), [&Note::Stray { at, worker: WorkerId(1), used, total }]);
@@ -267,7 +267,11 @@ fn whom_the_watchdog_struck_takes_the_place_of_who_was_ordered_and_not_signalled
     bench.engine.handle(Event::Reading { domain: BOX, measured, counter: 0 }, at, &mut todo);
     assert_eq!(killed(todo.make_contiguous()), [3]);
     // It was named before the last one came. The order is in the queue still.
-    bench.engine.handle(Event::Struck { domain: BOX, worker: WorkerId(2), at, used, total }, at, &mut todo);
+    bench.engine.handle(
+        Event::WatchdogKilled { domain: BOX, worker: WorkerId(2), at, used, total },
+        at,
+        &mut todo,
+    );
     assert_eq!(killed(todo.make_contiguous()), [2], "one, and the order for the other is gone");
     assert!(!bench.engine.in_flight(WorkerId(3)) && bench.engine.in_flight(WorkerId(2)));
     let kill = KillId(1);
@@ -295,7 +299,7 @@ fn of_whom_the_watchdog_was_before_no_child_is_killed_either() {
     let (kill, worker) = (KillId(1), WorkerId(2));
     assert_eq!(todo.pop_front(), Some(Action::Kill { kill, worker }));
     bench.engine.handle(Event::Forked { worker, pid: Pid(500) }, at, &mut todo);
-    let struck = Event::Struck { domain: BOX, worker: WorkerId(1), at, used, total };
+    let struck = Event::WatchdogKilled { domain: BOX, worker: WorkerId(1), at, used, total };
     bench.engine.handle(struck, at, &mut todo);
     assert_eq!(todo, [Action::Kill { kill, worker: WorkerId(1) }]);
 }
@@ -308,7 +312,7 @@ fn those_whom_the_watchdog_struck_one_after_the_other_are_one_kill() {
     }
     let (used, total, at) = (Bytes(99 << 20), Bytes(100 << 20), bench.now);
     for worker in [3, 2] {
-        bench.happen(Event::Struck { domain: BOX, worker: WorkerId(worker), at, used, total });
+        bench.happen(Event::WatchdogKilled { domain: BOX, worker: WorkerId(worker), at, used, total });
     }
     assert_eq!(killed(&bench.reading(BOX, 99)), NOBODY, "a reading from before their end");
     for worker in [3, 2] {

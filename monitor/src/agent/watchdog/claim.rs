@@ -2,28 +2,28 @@
 //!
 //! Names of next victims are given in a *turn*. The loop ends the turn before it signals, which makes all names void;
 //! the watchdog strikes only if the turn in which it was given the name is still on, and by the same step stops the loop
-//! from signalling until it has heard of that. While the loop hangs on it may strike again, [`NOMINEES`] times.
+//! from signalling until it has heard of that. While the loop hangs on it may kill again, [`NOMINEES`] times.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::{NOMINEES, Struck};
+use super::{NOMINEES, WatchdogKill};
 use crate::engine::DomainId;
 use crate::units::{Bytes, Nanos};
 use crate::worker::WorkerId;
 
-/// Below it a turn's number, above it how many the watchdog struck in that turn that the loop has not heard of.
-const STRUCK: u32 = 56;
+/// Below it a turn's number, above it how many the watchdog killed in that turn that the loop has not heard of.
+const KILLED: u32 = 56;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Claim {
     turn: AtomicU64,
-    /// Whom the watchdog struck in this turn. It alone writes them, each before it counts it; the loop reads those that
+    /// Whom the watchdog killed in this turn. It alone writes them, each before it counts it; the loop reads those that
     /// are counted.
-    struck: [Slot; NOMINEES],
+    killed: [Slot; NOMINEES],
 }
 
-/// A [`Struck`] in parts.
+/// A [`WatchdogKill`] in parts.
 #[derive(Debug, Default)]
 struct Slot {
     domain: AtomicU32,
@@ -34,48 +34,48 @@ struct Slot {
 }
 
 impl Claim {
-    /// The turn that is on, and how many were struck in it.
+    /// The turn that is on, and how many were killed in it.
     fn now(&self) -> (u64, usize) {
         let now = self.turn.load(Ordering::Acquire);
-        (now & ((1 << STRUCK) - 1), (now >> STRUCK) as usize)
+        (now & ((1 << KILLED) - 1), (now >> KILLED) as usize)
     }
 
-    fn change(&self, (turn, struck): (u64, usize), to: (u64, usize)) -> bool {
-        let number = |turn: u64, struck: usize| turn | (struck as u64) << STRUCK;
-        let (old, new) = (number(turn, struck), number(to.0, to.1));
+    fn change(&self, (turn, killed): (u64, usize), to: (u64, usize)) -> bool {
+        let number = |turn: u64, killed: usize| turn | (killed as u64) << KILLED;
+        let (old, new) = (number(turn, killed), number(to.0, to.1));
         self.turn.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// The turn that is on. `None`: the watchdog struck in it.
+    /// The turn that is on. `None`: the watchdog killed in it.
     pub(super) fn turn(&self) -> Option<u64> {
-        let (turn, struck) = self.now();
-        (struck == 0).then_some(turn)
+        let (turn, killed) = self.now();
+        (killed == 0).then_some(turn)
     }
 
-    /// The loop is about to signal: what was named before is void. False: the watchdog struck before it.
+    /// The loop is about to signal: what was named before is void. False: the watchdog killed before it.
     pub(super) fn by_loop(&self) -> bool {
         // Between the two only the watchdog can have changed it.
         self.turn().is_some_and(|turn| self.change((turn, 0), (turn + 1, 0)))
     }
 
     /// The watchdog is about to signal whom it was named in this turn. False: it must not any more.
-    pub(super) fn by_watchdog(&self, named: u64, struck: &Struck) -> bool {
+    pub(super) fn by_watchdog(&self, named: u64, killed: &WatchdogKill) -> bool {
         let (turn, before) = self.now();
-        let Some(slot) = self.struck.get(before).filter(|_| turn == named) else { return false };
-        slot.put(struck);
+        let Some(slot) = self.killed.get(before).filter(|_| turn == named) else { return false };
+        slot.put(killed);
         self.change((turn, before), (turn, before + 1))
     }
 
-    /// For the loop: whom the watchdog struck, each once, in their order. It may be at its signals to the last still.
-    pub(super) fn told(&self) -> impl Iterator<Item = Struck> + use<> {
+    /// For the loop: whom the watchdog killed, each once, in their order. It may be at its signals to the last still.
+    pub(super) fn told(&self) -> impl Iterator<Item = WatchdogKill> + use<> {
         let mut heard = [None; NOMINEES];
         loop {
-            let (turn, struck) = self.now();
-            for (heard, slot) in heard.iter_mut().zip(&self.struck).take(struck) {
+            let (turn, killed) = self.now();
+            for (heard, slot) in heard.iter_mut().zip(&self.killed).take(killed) {
                 *heard = Some(slot.get());
             }
             // If it fails there is one more.
-            if struck == 0 || self.change((turn, struck), (turn + 1, 0)) {
+            if killed == 0 || self.change((turn, killed), (turn + 1, 0)) {
                 return heard.into_iter().flatten();
             }
         }
@@ -83,16 +83,16 @@ impl Claim {
 }
 
 impl Slot {
-    fn put(&self, struck: &Struck) {
-        self.domain.store(struck.domain.0, Ordering::Relaxed);
-        self.worker.store(struck.worker.0, Ordering::Relaxed);
-        self.at.store(struck.at.0, Ordering::Relaxed);
-        self.used.store(struck.used.0, Ordering::Relaxed);
-        self.total.store(struck.total.0, Ordering::Relaxed);
+    fn put(&self, killed: &WatchdogKill) {
+        self.domain.store(killed.domain.0, Ordering::Relaxed);
+        self.worker.store(killed.worker.0, Ordering::Relaxed);
+        self.at.store(killed.at.0, Ordering::Relaxed);
+        self.used.store(killed.used.0, Ordering::Relaxed);
+        self.total.store(killed.total.0, Ordering::Relaxed);
     }
 
-    fn get(&self) -> Struck {
-        Struck {
+    fn get(&self) -> WatchdogKill {
+        WatchdogKill {
             domain: DomainId(self.domain.load(Ordering::Relaxed)),
             worker: WorkerId(self.worker.load(Ordering::Relaxed)),
             at: Nanos(self.at.load(Ordering::Relaxed)),
@@ -106,14 +106,14 @@ impl Slot {
 mod tests {
     use super::*;
 
-    fn struck(number: u64) -> Struck {
+    fn killed(number: u64) -> WatchdogKill {
         let (worker, at) = (WorkerId(number), Nanos(number));
         let domain = DomainId(u32::try_from(number).unwrap());
-        Struck { domain, worker, at, used: Bytes(number), total: Bytes(number) }
+        WatchdogKill { domain, worker, at, used: Bytes(number), total: Bytes(number) }
     }
 
     fn workers(claim: &Claim) -> Vec<u64> {
-        claim.told().map(|struck| struck.worker.0).collect()
+        claim.told().map(|killed| killed.worker.0).collect()
     }
 
     #[test]
@@ -121,15 +121,15 @@ mod tests {
         let claim = Claim::default();
         let turn = claim.turn().unwrap();
         assert!(claim.by_loop());
-        assert!(!claim.by_watchdog(turn, &struck(1)), "its name is void");
+        assert!(!claim.by_watchdog(turn, &killed(1)), "its name is void");
         assert!(workers(&claim).is_empty());
         let turn = claim.turn().unwrap();
-        assert!(claim.by_watchdog(turn, &struck(2)));
+        assert!(claim.by_watchdog(turn, &killed(2)));
         assert!(!claim.by_loop());
         assert_eq!(claim.turn(), None, "nobody is named before the loop has heard of it");
         assert_eq!(workers(&claim), [2]);
         assert!(workers(&claim).is_empty());
-        assert!(!claim.by_watchdog(turn, &struck(4)), "a name from before");
+        assert!(!claim.by_watchdog(turn, &killed(4)), "a name from before");
         assert!(claim.by_loop());
     }
 
@@ -139,14 +139,14 @@ mod tests {
         let turn = claim.turn().unwrap();
         let most = NOMINEES as u64;
         for number in 1..=most {
-            assert!(claim.by_watchdog(turn, &struck(number)));
+            assert!(claim.by_watchdog(turn, &killed(number)));
         }
-        assert!(!claim.by_watchdog(turn, &struck(most + 1)));
+        assert!(!claim.by_watchdog(turn, &killed(most + 1)));
         assert_eq!(workers(&claim), Vec::from_iter(1..=most));
         assert!(claim.by_loop());
     }
 
-    /// Both go for the same turn again and again: exactly one has each, and what the loop hears is what was struck.
+    /// Both go for the same turn again and again: exactly one has each, and what the loop hears is what was killed.
     #[test]
     fn of_two_threads_one_has_each_turn() {
         const ROUNDS: u64 = 100_000;
@@ -154,7 +154,7 @@ mod tests {
         let named = AtomicU64::new(0);
         let of_watchdog = std::thread::scope(|scope| {
             let watchdog = scope.spawn(|| {
-                let (mut last, mut struck_by_it) = (0, 0);
+                let (mut last, mut killed_by_it) = (0, 0);
                 while last < ROUNDS {
                     // Round and turn, as a name has them.
                     let round = named.load(Ordering::Acquire);
@@ -164,17 +164,17 @@ mod tests {
                     }
                     last = round;
                     if let Some(turn) = claim.turn() {
-                        struck_by_it += u64::from(claim.by_watchdog(turn, &struck(round)));
+                        killed_by_it += u64::from(claim.by_watchdog(turn, &killed(round)));
                     }
                 }
-                struck_by_it
+                killed_by_it
             });
             let (mut heard, mut of_loop) = (0, 0);
             let mut hear = |last: u64| {
-                for struck in claim.told() {
-                    let number = struck.worker.0;
-                    let all = [u64::from(struck.domain.0), struck.at.0, struck.used.0, struck.total.0];
-                    assert!(all.iter().all(|other| *other == number) && number <= last, "{struck:?}");
+                for killed in claim.told() {
+                    let number = killed.worker.0;
+                    let all = [u64::from(killed.domain.0), killed.at.0, killed.used.0, killed.total.0];
+                    assert!(all.iter().all(|other| *other == number) && number <= last, "{killed:?}");
                     heard += 1;
                 }
             };
@@ -186,11 +186,11 @@ mod tests {
                     hear(round);
                 }
             }
-            let struck_by_it = watchdog.join().unwrap();
+            let killed_by_it = watchdog.join().unwrap();
             hear(ROUNDS);
-            assert_eq!(heard, struck_by_it);
-            assert!(of_loop + struck_by_it >= ROUNDS, "a round in which neither struck");
-            struck_by_it
+            assert_eq!(heard, killed_by_it);
+            assert!(of_loop + killed_by_it >= ROUNDS, "a round in which neither killed");
+            killed_by_it
         });
         println!("the watchdog had {of_watchdog} of {ROUNDS}");
     }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use super::{Nominee, Post, Shared, Struck};
+use super::{Nominee, Post, Shared, WatchdogKill};
 use crate::agent::event_loop::clock;
 use crate::kill::{Process, process_mrelease};
 use crate::memory::Level;
@@ -51,7 +51,7 @@ pub(super) fn watch(
     }
 }
 
-/// Whom it struck last while the loop hung.
+/// Whom it killed last while the loop hung.
 enum Victim {
     /// Nobody.
     None,
@@ -60,7 +60,7 @@ enum Victim {
 }
 
 impl Victim {
-    /// Whether the next may be struck. In the look that finds the last one ended that is not so: what it held may be
+    /// Whether the next may be killed. In the look that finds the last one ended that is not so: what it held may be
     /// on its way back into the domain's counter.
     fn is_gone(&mut self) -> bool {
         match self {
@@ -75,7 +75,7 @@ impl Victim {
     }
 }
 
-/// Relieves one domain that is above, if any. Whom it struck.
+/// Relieves one domain that is above, if any. Whom it killed.
 fn stand_in(shared: &Shared, threshold: Threshold, procfs: &Path) -> Victim {
     // The loop hangs with the names in its hand, or turns again.
     let Ok(mut posts) = shared.posts.try_lock() else { return Victim::None };
@@ -86,12 +86,12 @@ fn stand_in(shared: &Shared, threshold: Threshold, procfs: &Path) -> Victim {
         };
         let nominee = post.nominees.remove(first);
         let (domain, worker, at) = (post.domain, nominee.worker, clock::now());
-        let struck = Struck { domain, worker, at, used: usage.used, total: usage.total };
-        if !shared.claim.by_watchdog(nominee.turn, &struck) {
+        let killed = WatchdogKill { domain, worker, at, used: usage.used, total: usage.total };
+        if !shared.claim.by_watchdog(nominee.turn, &killed) {
             // The loop turns, and kills by itself; or they were the most for one hang.
             return Victim::None;
         }
-        strike(&nominee, procfs);
+        kill(&nominee, procfs);
         drop(posts);
         for process in &nominee.processes {
             // Its own exit gives back what is not taken here.
@@ -109,14 +109,14 @@ fn above(post: &mut Post, threshold: Threshold) -> Option<Usage> {
     usage.above().then_some(usage)
 }
 
-/// Whether there is a process that can be struck.
+/// Whether there is a process that can be killed.
 fn can_strike(nominee: &Nominee, procfs: &Path) -> bool {
     nominee.processes.iter().any(|process| may(nominee, process, procfs) && !process.ended())
 }
 
 /// SIGKILL to every process of it that whoever registered it may kill. What that cannot reach, the loop's own order
 /// does, and says.
-fn strike(nominee: &Nominee, procfs: &Path) {
+fn kill(nominee: &Nominee, procfs: &Path) {
     for process in nominee.processes.iter().filter(|process| may(nominee, process, procfs)) {
         let _ = process.kill();
     }

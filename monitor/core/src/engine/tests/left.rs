@@ -186,7 +186,7 @@ fn the_watchdog_strikes_in_place_of_a_raylet_that_was_asked() {
     let mut bench = bench();
     bench.reading(BOX, 97);
     let (at, used, total) = (bench.now, Bytes(97 << 20), Bytes(100 << 20));
-    let struck = Event::Struck { domain: BOX, worker: WorkerId(1), at, used, total };
+    let struck = Event::WatchdogKilled { domain: BOX, worker: WorkerId(1), at, used, total };
     assert_eq!(killed(&bench.happen(struck)), [1]);
     bench.ended(1, Seen::Gone);
     bench.reading(BOX, 50);

@@ -393,7 +393,7 @@ impl Node {
                 let (domain, _) = self.dice.pick(&DOMAINS).unwrap();
                 let (used, total) = (Bytes(99 << 20), Bytes(100 << 20));
                 if let Some(worker) = self.anyone() {
-                    self.happen(Event::Struck { domain, worker, at: self.now, used, total });
+                    self.happen(Event::WatchdogKilled { domain, worker, at: self.now, used, total });
                 }
             }
             18 => self.change_a_limit(),
