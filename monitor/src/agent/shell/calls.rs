@@ -76,7 +76,9 @@ impl Shell {
             Op::Status => self.viewer(uid).show(self.status()),
             Op::Config => self.viewer(uid).show(self.parts.api.settings()),
             Op::Metrics => {
-                self.viewer(uid).show(Metrics(metrics::text(&self.status(), &self.parts.api.latencies)))
+                let raylets = self.parts.raylets.views();
+                let text = metrics::text(&self.status(), &self.parts.api.latencies, raylets.as_deref());
+                self.viewer(uid).show(Metrics(text))
             }
             Op::Workers => self.viewer(uid).show(self.engine.workers()),
             Op::Explain { domain } => self.viewer(uid).show(self.explain(domain.as_deref())?),
