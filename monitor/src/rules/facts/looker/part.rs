@@ -1,6 +1,7 @@
 //! A look at some processes: those that somebody told of, and all that decides what they are to the rules. What is found of
 //! them is remembered for the next look at all.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -135,9 +136,9 @@ impl Looker {
 
     /// It is looked at and asked for.
     fn take(&mut self, pid: Pid, sight: &mut Sight) {
-        if !sight.seen.contains_key(&pid) {
+        if let Entry::Vacant(place) = sight.seen.entry(pid) {
             let Some(found) = self.known(pid) else { return };
-            sight.seen.insert(pid, found);
+            place.insert(found);
         }
         sight.asked.insert(pid);
     }
