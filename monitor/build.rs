@@ -106,9 +106,12 @@ fn share_target() -> io::Result<()> {
     let (shared, own) = (target.join("ebpf"), out.join("aya-build"));
     fs::create_dir_all(&shared)?;
     if own.is_symlink() {
-        return Ok(());
-    }
-    if own.exists() {
+        if fs::read_link(&own)? == shared {
+            return Ok(());
+        }
+        // A target folder that was copied leads to the one that it is a copy of.
+        fs::remove_file(&own)?;
+    } else if own.exists() {
         fs::remove_dir_all(&own)?;
     }
     symlink(shared, own)

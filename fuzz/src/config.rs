@@ -10,7 +10,7 @@ pub fn holds(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let file = ConfigFile { path: "f".into(), text: text.to_owned() };
     let settings = match check(&file) {
-        Ok(settings) => settings,
+        Ok((settings, _)) => settings,
         Err(errors) => return refused(&file, &errors),
     };
     match effect(&file) {

@@ -53,8 +53,11 @@ pub struct Cell {
     /// In the node's cell: counted up by the agent before it attaches a usage hook. What the programs noted in an
     /// earlier one is out of date. Not used in the others.
     pub attachment: u32,
+    /// In the node's cell: a record that a process changed wakes the agent so many microseconds after the last one that
+    /// did, at the earliest. Not used in the others.
+    pub changed_pause: u32,
     /// Not used.
-    pub reserved: [u32; 3],
+    pub reserved: [u32; 2],
 
     /// Pages charged less pages given back since the agent started, flushed by all CPUs.
     pub counter: i64,
@@ -67,7 +70,12 @@ pub struct Cell {
     /// The `epoch` whose crossing was pushed.
     pub crossed_epoch: u32,
     /// Not used.
-    pub reserved_kernel: [u32; 7],
+    pub reserved_kernel: u32,
+    /// In the node's cell: how many cgroups were made and removed while the hooks for that were attached. Not used in the
+    /// others.
+    pub cgroups: i64,
+    /// Not used.
+    pub unused_kernel: [u32; 4],
 }
 
 const _: () = {

@@ -4,6 +4,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::news::NAME_LENGTH;
+
 /// The length of every record, in bytes.
 pub const RECORD_LEN: usize = 64;
 
@@ -23,6 +25,12 @@ pub enum RecordKind {
     Stopped = 5,
     /// [`OomVictim`]: the kernel's own out-of-memory killer chose a worker's process.
     OomVictim = 6,
+    /// [`Changed`]: a process executed a program.
+    Exec = 7,
+    /// [`Changed`]: the main thread of a process is about to have another name.
+    Rename = 8,
+    /// [`Changed`]: a process is in another cgroup.
+    Moved = 9,
 }
 
 impl RecordKind {
@@ -36,6 +44,9 @@ impl RecordKind {
             4 => Some(Self::Fork),
             5 => Some(Self::Stopped),
             6 => Some(Self::OomVictim),
+            7 => Some(Self::Exec),
+            8 => Some(Self::Rename),
+            9 => Some(Self::Moved),
             _ => None,
         }
     }
@@ -169,6 +180,22 @@ pub struct OomVictim {
     pub reserved: [u32; 9],
 }
 
+/// A process is not what it was: rules may match it now, or match it no more. Whose it is does not matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Changed {
+    /// `kind` is [`RecordKind::Exec`], [`RecordKind::Rename`] or [`RecordKind::Moved`].
+    pub header: Header,
+    /// Which process.
+    pub pid: u32,
+    /// Not used.
+    pub reserved: u32,
+    /// The kernel's name of it, with a zero at its end; after a rename the new one.
+    pub name: [u8; NAME_LENGTH],
+    /// Not used.
+    pub unused: [u64; 3],
+}
+
 const _: () = {
     assert!(size_of::<Header>() == 16);
     assert!(size_of::<Delta>() == RECORD_LEN);
@@ -177,4 +204,5 @@ const _: () = {
     assert!(size_of::<Fork>() == RECORD_LEN);
     assert!(size_of::<Stopped>() == RECORD_LEN);
     assert!(size_of::<OomVictim>() == RECORD_LEN);
+    assert!(size_of::<Changed>() == RECORD_LEN);
 };

@@ -40,11 +40,13 @@ pub struct Drops {
     pub stopped: u64,
     /// Children that found the map of worker processes full.
     pub lineage: u64,
+    /// Records of processes that changed: they found their share of the ring buffer full.
+    pub changed: u64,
 }
 
 const _: () = {
     assert!(size_of::<WorkerEntry>() == 16);
-    assert!(size_of::<Drops>() == 40);
+    assert!(size_of::<Drops>() == 48);
 };
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The kernel side: one file per hook, and what they share (`account`, `brake`, `maps`, `offsets`, `ring`).
+//! The kernel side: one file per hook, and what they share (`account`, `brake`, `changed`, `maps`, `offsets`, `ring`).
 //!
 //! Invariants: no unbounded loop; nothing is logged or pushed per event; no number of the running kernel is
 //! baked in (see `offsets`); only registered workers' processes are ever signalled.
@@ -8,12 +8,18 @@
 
 mod account;
 mod brake;
+mod cgroup_attach;
+mod cgroup_mkdir;
+mod cgroup_rmdir;
+mod changed;
+mod exec;
 mod exit;
 mod lineage;
 mod maps;
 mod mark_victim;
 mod memcg;
 mod offsets;
+mod rename;
 mod ring;
 mod rss;
 

@@ -5,7 +5,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
-use monitor_common::{Cell, Drops, MAX_CELLS, MAX_WORKER_PROCESSES, WorkerEntry};
+use monitor_common::{Cell, Drops, MAX_CELLS, MAX_WORKER_PROCESSES, Wanted, WorkerEntry};
 
 /// What is pushed to the agent. 512 KiB: 7,200 records of 64 + 8 bytes. All of it is resident in the agent, twice: it is
 /// mapped twice in a row, so that no record is in two pieces.
@@ -35,6 +35,10 @@ pub(crate) static BARRED: HashMap<u64, u32> =
 #[map]
 pub(crate) static LET_GO: HashMap<u32, u64> =
     HashMap::with_max_entries(MAX_WORKER_PROCESSES, BPF_F_NO_PREALLOC);
+
+/// Which processes that are no worker's are told of when they change: one value, written by the agent alone.
+#[map]
+pub(crate) static WANTED: Array<Wanted> = Array::with_max_entries(1, 0);
 
 /// What could not be delivered.
 #[map]

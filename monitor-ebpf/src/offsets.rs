@@ -56,6 +56,10 @@ globals! {
     TASK_START: u32,
     /// `signal_struct.live`.
     SIGNAL_LIVE: u32,
+    /// `task_struct.comm`.
+    TASK_COMM: u32,
+    /// `mm_struct.arg_start`.
+    MM_ARG_START: u32,
     /// How many arguments the tracepoint `mark_victim` has.
     MARK_VICTIM_ARGUMENTS: u32,
 }

@@ -13,6 +13,16 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// Whether a command can be run: its program is there, and nobody but root and the agent's own user can change it. It is
+/// looked at again each time.
+///
+/// # Errors
+/// What is wrong, as a sentence.
+pub(crate) fn check(command: &[String]) -> Result<(), String> {
+    let Some(program) = command.first() else { return Err("it is empty".to_owned()) };
+    trust::check(std::path::Path::new(program)).map_err(|why| format!("{program}: {why}"))
+}
+
 /// The hidden subcommand that the agent starts.
 pub(crate) const SUBCOMMAND: &str = "__callbacks";
 

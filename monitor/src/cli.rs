@@ -11,6 +11,7 @@ pub mod domains;
 mod exec;
 mod explain;
 mod kills;
+mod learned;
 mod man;
 mod metrics;
 mod page;
@@ -32,6 +33,7 @@ mod why;
 mod witness;
 mod workers;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -61,6 +63,7 @@ enum Command {
     Exec(exec::Args),
     Explain(explain::Args),
     Kills(kills::Args),
+    Learned(learned::Args),
     Man(man::Args),
     Metrics(metrics::Args),
     Ray(ray::Args),
@@ -86,7 +89,10 @@ enum Command {
 /// Parses the command line, runs the subcommand and returns the exit status.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => return tell(&told),
+    };
     let done = match cli.command {
         Command::Agent(args) => agent::run(&args),
         Command::Callbacks(args) => Ok(callbacks::run(&args)),
@@ -98,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Exec(args) => Ok(exec::run(&args)),
         Command::Explain(args) => Ok(explain::run(&args)),
         Command::Kills(args) => Ok(kills::run(&args)),
+        Command::Learned(args) => Ok(learned::run(&args)),
         Command::Man(args) => man::run(&args),
         Command::Metrics(args) => Ok(metrics::run(&args)),
         Command::Ray(args) => Ok(ray::run(&args)),
@@ -121,6 +128,19 @@ pub fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::from(exit::OK),
         Err(error) => {
             ask::complain(&format_args!("{error:#}"));
+            ExitCode::from(exit::FAILED)
+        }
+    }
+}
+
+/// Help, the version, or what is wrong with the command line.
+fn tell(told: &clap::Error) -> ExitCode {
+    let usage = u8::try_from(told.exit_code()).unwrap_or(exit::USAGE);
+    match told.print().and_then(|()| std::io::stdout().flush()) {
+        Ok(()) => ExitCode::from(usage),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::from(usage),
+        Err(error) => {
+            ask::complain(&format_args!("cannot write: {error}"));
             ExitCode::from(exit::FAILED)
         }
     }

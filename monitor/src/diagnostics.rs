@@ -90,8 +90,12 @@ fn no_color(variable: Option<&OsStr>) -> bool {
     variable.is_some_and(|text| !text.is_empty())
 }
 
-/// A line as it is. To stderr itself if the thread was not started.
+/// A line as it is, or as JSON where the log is. To stderr itself if the thread was not started.
 pub fn say(line: &str) {
+    if form() == LogForm::Json {
+        tracing::info!("{}", line.strip_prefix("monitor: ").unwrap_or(line));
+        return;
+    }
     let line = format!("{line}\n");
     // Nobody can be told that stderr is closed.
     let _ = match QUEUE.get() {

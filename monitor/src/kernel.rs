@@ -14,4 +14,5 @@ pub mod probe;
 pub mod programs;
 pub mod record;
 pub mod unfollowed;
+pub mod wanted;
 pub mod workers;

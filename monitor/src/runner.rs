@@ -32,10 +32,11 @@ use std::path::PathBuf;
 pub use self::in_process::NoInProcessAgent;
 pub use self::reach::{IfNoAgent, Socket};
 use self::reach::{Reach, Reached, Unreached};
-pub use self::signals::Inherited;
+pub use self::signals::{Inherited, end_as};
+use crate::admission::Admission;
 use crate::control::client::{Client, ClientError};
 use crate::exit_status as exit;
-use crate::retry::Waits;
+use crate::retry::{Exit, Waits};
 use crate::units::Bytes;
 use crate::worker::{Kind, Times};
 
@@ -57,6 +58,8 @@ pub struct Plan {
     pub priority: i32,
     /// What one attempt needs, as it was said.
     pub memory: Option<Bytes>,
+    /// Which starts wait for room; `None`: as the agent is set.
+    pub admission: Option<Admission>,
     /// It lives on when the worker that owns it is gone.
     pub detached: bool,
     /// A name for people.
@@ -122,12 +125,12 @@ impl From<Unreached> for RunError {
     }
 }
 
-/// Runs the plan to its end and returns the exit status of docs/behavior.md#interfaces. Blocks; call it from the main
+/// Runs the plan to its end and returns how the runner is to end (docs/behavior.md#interfaces). Blocks; call it from the main
 /// thread before any other thread exists, because it blocks the signals that it passes on.
 ///
 /// # Errors
 /// [`RunError`]; what went wrong with the command itself is an exit status instead.
-pub fn run(plan: Plan) -> Result<u8, RunError> {
+pub fn run(plan: Plan) -> Result<Exit, RunError> {
     let setup = |step| move |source| RunError::Setup { step, source };
     let signals = signals::block().map_err(setup("block signals"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -140,18 +143,18 @@ pub fn run(plan: Plan) -> Result<u8, RunError> {
         let mut reach = Reach::new(plan.socket.clone(), plan.if_no_agent);
         let client = tokio::select! {
             connected = connect(&mut reach) => connected?,
-            status = stopped(&signals) => return Ok(status),
+            exit = stopped(&signals) => return Ok(exit),
         };
         workload::Workload::new(plan, reach, client, signals, events).run().await
     })
 }
 
-/// The exit status for a signal that asks to stop, once there is one.
-async fn stopped(signals: &signals::Signals) -> u8 {
+/// The end by a signal that asks to stop, once there is one.
+async fn stopped(signals: &signals::Signals) -> Exit {
     loop {
         let received = signals.next().await;
         if received.ends_the_runner() {
-            return received.status();
+            return received.exit();
         }
     }
 }

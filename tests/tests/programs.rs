@@ -72,7 +72,7 @@ fn every_program_attaches_or_is_reported_missing_with_its_fallback() {
         programs.links.attach(hook);
         let (_, event) = hook.tracepoint();
         let probe = &programs.links.probes()[hook as usize];
-        if hook == Hook::RssStat && lockdown.contains("[confidentiality]") {
+        if [Hook::RssStat, Hook::Rename].contains(&hook) && lockdown.contains("[confidentiality]") {
             // It reads by a helper that this takes away.
             assert!(matches!(probe.state, ProbeState::Denied(_)), "{probe:#?}");
         } else if btf.has_tracepoint(event) {
@@ -223,11 +223,95 @@ fn children_belong_to_their_parents_worker_and_strangers_to_nobody() {
                         return Ok(Some(()));
                     }
                 }
-                Record::Delta(_) | Record::Crossing(_) | Record::Stopped(_) | Record::OomVictim(_) => {}
+                Record::Delta(_)
+                | Record::Crossing(_)
+                | Record::Stopped(_)
+                | Record::OomVictim(_)
+                | Record::Changed(_) => {}
             }
         }
         Ok(None)
     })
     .unwrap();
     assert!(family.len() >= 3, "{family:?}");
+}
+
+/// What was told of changed processes: how, of whom, under which name.
+fn changes(programs: &mut Programs) -> Vec<(u32, u32, String)> {
+    let changed = pushed(programs).into_iter().filter_map(|record| match record {
+        Record::Changed(changed) => Some(changed),
+        _ => None,
+    });
+    let name = |name: [u8; 16]| name.split(|byte| *byte == 0).next().unwrap().to_vec();
+    changed.map(|it| (it.header.kind, it.pid, String::from_utf8_lossy(&name(it.name)).into_owned())).collect()
+}
+
+#[test]
+fn processes_that_a_rule_could_match_are_told_of_when_they_change() {
+    use monitor_common::{RecordKind, Wanted};
+
+    let sandbox = sandbox!(64);
+    let Some(mut programs) = loaded(Hook::Exec) else {
+        skip!(Lacks::Kernel, "no exec tracepoint");
+        return;
+    };
+    programs.links.detach(Hook::Exec);
+    let names: [&[u8]; 2] = [b"mt-told", b"mt-also"];
+    programs.links.follow_rules(Some(&Wanted::new(Some(&names)))).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let program = |name: &str| {
+        let link = dir.path().join(name);
+        let _ = std::os::unix::fs::symlink("/bin/sh", &link);
+        link
+    };
+    let script = "printf mt-also-$1 >/proc/$$/comm; printf another >/proc/$$/comm; read go";
+    let run = |name: &str| {
+        let mut command = Command::new(program(name));
+        command.args(["-c", script, "sh", "x"]).stdin(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        child.wait().unwrap();
+        child.id()
+    };
+    let (told, passed_over) = (run("mt-told-one"), run("sh"));
+    let found = changes(&mut programs);
+    let of = |pid: u32| -> Vec<(u32, &str)> {
+        let all = found.iter().filter(|(_, of, _)| *of == pid);
+        all.map(|(kind, _, name)| (*kind, name.as_str())).collect()
+    };
+    // Exec's own renaming is not told twice, nor a name that no rule could match.
+    let exec = (RecordKind::Exec as u32, "mt-told-one");
+    let mut renamed = Vec::new();
+    if programs.links.attached(Hook::Rename) {
+        renamed.push((RecordKind::Rename as u32, "mt-also-x"));
+    }
+    assert_eq!(of(told), [vec![exec], renamed.clone()].concat());
+    assert_eq!(of(passed_over), renamed);
+
+    // Threads have names of their own.
+    std::thread::spawn(|| std::fs::write("/proc/thread-self/comm", "mt-told-thread").unwrap())
+        .join()
+        .unwrap();
+    let before = programs.cells.cells.cgroups();
+    let child = sandbox.child("made", None).unwrap();
+    let mut moved = monitor_tests::process::sleep().spawn().unwrap();
+    child.add(moved.id()).unwrap();
+    let found = changes(&mut programs);
+    assert!(found.iter().all(|(_, pid, _)| *pid != std::process::id()), "{found:?}");
+    let of_moved = (RecordKind::Moved as u32, moved.id());
+    assert!(found.iter().any(|(kind, pid, _)| (*kind, *pid) == of_moved), "{found:?}");
+    moved.kill().unwrap();
+    moved.wait().unwrap();
+    child.remove().unwrap();
+    assert!(programs.cells.cells.cgroups() >= before + 2, "made and removed");
+
+    // A worker's process is told of whatever its name is, and without rules nobody is.
+    let mut worker = Command::new("/bin/sh");
+    let mut worker = worker.args(["-c", "read go; exec /bin/true"]).stdin(Stdio::piped()).spawn().unwrap();
+    programs.workers.set(Pid(worker.id()), WorkerId(3)).unwrap();
+    drop(worker.stdin.take());
+    worker.wait().unwrap();
+    assert!(changes(&mut programs).contains(&(RecordKind::Exec as u32, worker.id(), "true".to_owned())));
+    programs.links.follow_rules(None).unwrap();
+    run("mt-told-two");
+    assert!(changes(&mut programs).is_empty());
 }

@@ -10,6 +10,7 @@ mod error;
 mod facts;
 mod judge;
 mod look;
+mod names;
 mod pattern;
 mod place;
 mod spec;

@@ -51,6 +51,12 @@ impl Callbacks {
     pub(super) fn start(config: &Config) -> Self {
         let view = Arc::new(Mutex::new(CallbacksView::default()));
         let wanted = config.on_kill.is_some() || config.on_approach.is_some();
+        for (setting, command) in [("on_kill", &config.on_kill), ("on_approach", &config.on_approach)] {
+            if let Some(Err(why)) = command.as_ref().map(|command| crate::callbacks::check(command)) {
+                tracing::warn!(setting, %why, "a command of yours cannot be run");
+                lock(&view).error = Some(format!("{setting}: {why}"));
+            }
+        }
         let queue = wanted.then(|| start(&view)).transpose().unwrap_or_else(|error| {
             tracing::error!(%error, "no helper for on_kill and on_approach: they do nothing");
             lock(&view).error = Some(error.to_string());

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use monitor_common::Drops;
+use monitor_common::{Drops, Wanted};
 
 use crate::agent::domains::Domains;
 use crate::agent::turn::Turn;
@@ -114,6 +114,18 @@ impl Hooks {
         back
     }
 
+    /// From now on the hooks of rules tell of these processes; `None`: there are no rules, and they run no more.
+    pub(super) fn follow_rules(&mut self, wanted: Option<&Wanted>) {
+        if let Ok(links) = &mut self.links
+            && let Err(error) = links.follow_rules(wanted)
+        {
+            tracing::warn!(%error, "the kernel does not tell of what rules could match; all processes are looked at instead");
+        }
+        if wanted.is_some() {
+            self.warn_of(|hook| Hook::OF_RULES.contains(&hook));
+        }
+    }
+
     /// The exit hook runs at last, and who ended before is off the map: the fork hook can follow. Whether it does.
     pub(super) fn attach_lineage(&mut self) -> bool {
         self.links.as_mut().is_ok_and(|links| {
@@ -129,10 +141,14 @@ impl Hooks {
         turn.tell(Event::Settings(Settings { gears, brake, ..old }));
     }
 
-    /// Says which hooks are not there.
+    /// Says which hooks are not there; of those of rules it is said when there are rules.
     pub(super) fn warn(&self) {
+        self.warn_of(|hook| !Hook::OF_RULES.contains(&hook));
+    }
+
+    fn warn_of(&self, which: impl Fn(Hook) -> bool) {
         let counted = self.probes().iter().any(|probe| probe.counts == Some(true));
-        for probe in self.probes() {
+        for (_, probe) in Hook::ALL.into_iter().zip(self.probes()).filter(|(hook, _)| which(*hook)) {
             // A usage hook that is not there is not missed while the other one counts.
             let spare = counted && probe.counts == Some(false);
             if let Some(fallback) = probe.fallback.as_deref().filter(|_| !spare) {
@@ -144,7 +160,8 @@ impl Hooks {
     /// The CPUs that lost something.
     pub(super) fn drops_by_cpu(&self) -> Vec<CpuDrops> {
         let all = self.events.as_ref().and_then(|events| events.drops.by_cpu().ok()).unwrap_or_default();
-        let some = |cpu: &CpuDrops| cpu.usage + cpu.exit + cpu.fork + cpu.stopped + cpu.lineage > 0;
+        let some =
+            |cpu: &CpuDrops| cpu.usage + cpu.exit + cpu.fork + cpu.stopped + cpu.lineage + cpu.changed > 0;
         all.into_iter().filter(some).collect()
     }
 }

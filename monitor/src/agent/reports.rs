@@ -201,6 +201,8 @@ impl Reports {
             | Note::Refused { .. }
             | Note::Unknown { .. }
             | Note::Known { .. }
+            | Note::Waits { .. }
+            | Note::Begins { .. }
             | Note::Lost { .. } => {}
         }
     }

@@ -1,6 +1,6 @@
-//! Rules in force: which workers they made, and what is protected. It looks at all processes from time to time, on another
-//! thread; what that look found becomes workers here (`adopting`), and is looked at again before a signal (`checking`). It
-//! decides nothing about kills.
+//! Rules in force: which workers they made, and what is protected. It looks at each process that the kernel tells of (`news`),
+//! and at all of them from time to time (`pace`), on another thread; what such a look found becomes workers here
+//! (`adopting`), and is looked at again before a signal (`checking`). It decides nothing about kills.
 //!
 //! Invariant: a registration wins. What somebody registered is never a rule's, and a rule's worker that somebody registers is
 //! the registered one from then on.
@@ -8,39 +8,35 @@
 pub(in crate::agent) mod adopting;
 mod checking;
 mod looking;
+mod news;
+mod pace;
 pub(in crate::agent) mod sighting;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
+use monitor_common::Wanted;
 use tokio::sync::mpsc::UnboundedSender;
 
+use self::looking::{At, Order};
+use self::news::{Forks, News};
+use self::pace::Pace;
 use self::sighting::{Key, Shape, Terms};
-use crate::agent::event_loop::later::{Later, after};
+use crate::agent::event_loop::clock;
+use crate::agent::event_loop::later::Later;
 use crate::memory::{CgroupPath, Roots};
-use crate::rules::facts::looker::Looker;
+use crate::rules::facts::looker::{Ask, Looker};
 use crate::rules::facts::own;
 use crate::rules::{Mode, Rules};
-use crate::units::Pid;
+use crate::units::{Nanos, Pid};
 use crate::worker::WorkerId;
-
-/// How often all processes are looked at, at most: what nobody tells of is found by then.
-const EVERY: Duration = Duration::from_secs(1);
-
-/// After a look that found somebody new: what it forked meanwhile.
-const SOON: Duration = Duration::from_millis(100);
-
-/// The pause after a look is this many times as long as the look kept a processor busy.
-const PAUSE: u32 = 50;
-
-/// And at most this long.
-const LONGEST: Duration = Duration::from_secs(10);
 
 /// A worker that a rule made.
 #[derive(Debug)]
 pub(in crate::agent) struct Adopted {
     key: Key,
+    /// The process that matched; of a cgroup the first.
+    root: Pid,
     terms: Terms,
     shape: Shape,
 }
@@ -68,18 +64,22 @@ pub(in crate::agent) struct RuleBook {
     generation: u64,
     workers: HashMap<WorkerId, Adopted>,
     by_key: HashMap<Key, WorkerId>,
-    /// How many looks there were.
-    looks: u64,
-    /// What charges nothing that is guarded, and up to which look that is believed.
-    outside: HashMap<Key, u64>,
+    /// The cgroups among these.
+    units: Arc<HashSet<CgroupPath>>,
+    /// What charges nothing that is guarded, and until when that is believed.
+    outside: HashMap<Key, Nanos>,
     /// What the next look is taken with; `None`: one is on its way.
     looker: Option<Box<Looker>>,
-    /// A look was asked for while one was on its way.
-    again: bool,
+    /// Whom the kernel told of, and that is not looked at yet.
+    news: News,
+    /// When the next looks are due.
+    pace: Pace,
+    /// Whether anything was forked.
+    forks: Forks,
+    /// How many cgroups had been made and removed at the last look, where the kernel tells.
+    cgroups: Option<i64>,
     /// It was said what the first look found.
     begun: bool,
-    /// A timer for the next look runs.
-    timed: bool,
     /// For looks at single processes, at once.
     checker: Looker,
     /// What was said already, so that it is said once.
@@ -98,18 +98,21 @@ impl RuleBook {
         };
         let looker = Looker::new(roots.clone(), own.clone());
         let checker = Looker::new(roots.clone(), own);
+        let now = clock::now();
         Self {
             rules: Arc::new(rules),
+            news: News::new(now),
+            pace: Pace::new(now),
+            forks: Forks::new(&roots.procfs),
+            cgroups: None,
             roots,
             generation: 1,
             workers: HashMap::new(),
             by_key: HashMap::new(),
-            looks: 0,
+            units: Arc::default(),
             outside: HashMap::new(),
             looker: Some(Box::new(looker)),
-            again: false,
             begun: false,
-            timed: false,
             checker,
             said: BTreeSet::new(),
             to_loop,
@@ -121,13 +124,36 @@ impl RuleBook {
         self.rules.any_workers() || !self.workers.is_empty()
     }
 
-    /// At the start: the first look; without rules it is said what they would guard.
+    /// At the start: the first look is due at once; without rules it is said what they would guard.
     pub(in crate::agent) fn begin(&mut self) {
-        if self.active() {
-            self.look();
-        } else {
+        if !self.active() {
             looking::say_what_nothing_guards(self.roots.clone());
         }
+    }
+
+    /// The names of which the kernel is to tell; `None`: there are no rules, so that it need not.
+    pub(in crate::agent) fn wanted(&self) -> Option<Wanted> {
+        self.rules.any_workers().then(|| Wanted::new(self.rules.names().as_deref()))
+    }
+
+    /// Whether the kernel tells of all changes that rules go by.
+    pub(in crate::agent) fn set_told(&mut self, changes: bool) {
+        self.pace.set_told(changes, clock::now());
+    }
+
+    /// The kernel told of a process; `name` is the one that it is about to have.
+    pub(in crate::agent) fn heard(&mut self, pid: Pid, name: Option<Vec<u8>>) {
+        self.news.ask(Ask { pid, name, around: false });
+    }
+
+    /// Records of the kernel were lost.
+    pub(in crate::agent) fn lost(&mut self) {
+        self.pace.soon(clock::now());
+    }
+
+    /// How long the kernel is to leave the agent alone after it told of a process, in microseconds.
+    pub(in crate::agent) fn pause(&self) -> u32 {
+        self.news.pause(clock::now())
     }
 
     /// How many workers rules made, and how many of them may be killed.
@@ -155,33 +181,49 @@ impl RuleBook {
         self.rules.is_like(rules)
     }
 
-    /// Looks at all processes now, or as soon as the look on its way is over.
+    /// Looks at all processes as soon as the look on its way is over, if there is one.
     pub(in crate::agent) fn look(&mut self) {
+        self.pace.at_once();
+    }
+
+    /// When there is something to look at next; `None`: not before something happens.
+    pub(in crate::agent) fn due(&self, now: Nanos) -> Option<Nanos> {
+        if self.looker.is_none() || !self.active() {
+            return None;
+        }
+        let all = self.pace.due();
+        Some(self.news.due(now).map_or(all, |news| all.min(news)))
+    }
+
+    /// Looks at what is due. `cgroups`: how many were made and removed, where the kernel tells.
+    pub(in crate::agent) fn go_on(&mut self, now: Nanos, cgroups: Option<i64>) {
         if !self.active() {
             return;
         }
-        match self.looker.take() {
-            Some(looker) => {
-                looking::start(Arc::clone(&self.rules), looker, self.generation, self.to_loop.clone());
-            }
-            None => self.again = true,
+        let Some(looker) = self.looker.take() else { return };
+        if self.news.overflowed() {
+            self.pace.soon(now);
         }
-    }
-
-    /// The timer's look.
-    pub(in crate::agent) fn look_by_timer(&mut self) {
-        self.timed = false;
-        self.look();
-    }
-
-    /// A look is over: when the next one is due.
-    fn next_look(&mut self, took: Duration, news: bool) {
-        if std::mem::take(&mut self.again) {
-            self.look();
-        } else if self.active() && !std::mem::replace(&mut self.timed, true) {
-            let pause = if news { SOON } else { EVERY };
-            after(pause.max(took.saturating_mul(PAUSE).min(LONGEST)), Later::Look, self.to_loop.clone());
-        }
+        let at = if self.pace.all_is_due(now) {
+            At::All
+        } else if self.news.due(now).is_some_and(|due| due <= now) {
+            At::Some(self.news.take())
+        } else if self.pace.strangers_are_due(now) && self.forks.any() {
+            At::Strangers
+        } else {
+            self.looker = Some(looker);
+            return;
+        };
+        let order = Order {
+            at,
+            rules: Arc::clone(&self.rules),
+            looker,
+            generation: self.generation,
+            units: Arc::clone(&self.units),
+            cgroups_changed: cgroups != self.cgroups,
+        };
+        self.cgroups = cgroups;
+        looking::start(order, self.to_loop.clone());
     }
 
     /// A worker is forgotten.
@@ -190,6 +232,9 @@ impl RuleBook {
             && self.by_key.get(&adopted.key) == Some(&worker)
         {
             self.by_key.remove(&adopted.key);
+            if let Key::Cgroup(path) = &adopted.key {
+                Arc::make_mut(&mut self.units).remove(path);
+            }
         }
     }
 

@@ -21,6 +21,7 @@ use crate::agent::hooks::{Hooks, namespace};
 use crate::agent::http;
 use crate::agent::killing::Killing;
 use crate::agent::killing::previous_agent::{PreviousAgent, Role};
+use crate::agent::learned::LearnedFile;
 use crate::agent::oom_counters::OomCounters;
 use crate::agent::raylets::Raylets;
 use crate::agent::reload;
@@ -29,6 +30,7 @@ use crate::agent::reports::{Reports, last_numbers};
 use crate::agent::rules::RuleBook;
 use crate::agent::samples::Samples;
 use crate::agent::shell::{Components, Inbox, Shell};
+use crate::agent::starts::Starts;
 use crate::agent::survival::{self, Upkeep};
 use crate::agent::watchdog::Watchdog;
 use crate::agent::workers::Workers;
@@ -138,7 +140,12 @@ pub async fn serve(
             shell.tick();
             ticked = now;
         }
-        alarm.set(shell.next_tick(ticked).max(ticked.after(LEAST_WAIT))).map_err(AgentError::Poller)?;
+        if shell.next_look(now).is_some_and(|due| due <= now) {
+            more |= shell.look(now);
+        }
+        let due = shell.next_tick(ticked).max(ticked.after(LEAST_WAIT));
+        let due = shell.next_look(now).map_or(due, |look| due.min(look.max(now.after(LEAST_WAIT))));
+        alarm.set(due).map_err(AgentError::Poller)?;
         tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
@@ -240,6 +247,9 @@ fn start(
     if let Some(last_kill) = last_kill {
         shell.happen(Event::Resumed { last_kill });
     }
+    if let Some(known) = shell.step(|parts, _| parts.learned.known()) {
+        shell.happen(known);
+    }
     if follows && !role.follows_one_that_lives() {
         shell.step(|parts, turn| parts.previous_agent.was_here(turn, parts.workers.procfs()));
     }
@@ -259,6 +269,7 @@ fn start(
     }
     shell.prepare_brake(config.brake_in_force(), config.brake_max);
     if !matches!(role, Role::InProcess { .. }) {
+        shell.follow_rules();
         shell.step(|parts, _| parts.rules.begin());
     }
     shell.parts().hooks.warn();
@@ -289,6 +300,7 @@ pub(super) fn build(
         Err(rows) => (Err(rows), None, None, None),
     };
     let dying = Dying::default();
+    let learned = LearnedFile::open(config.journal.as_deref(), started);
     let watchdog = Watchdog::start(config.watchdog, settings, &roots).unwrap_or_else(|error| {
         tracing::warn!(%error, "no watchdog thread: nothing acts if the agent's loop hangs");
         None
@@ -297,6 +309,8 @@ pub(super) fn build(
     let rules = RuleBook::new(rules, roots.clone(), reports.to_loop());
     let parts = Components {
         rules,
+        starts: Starts::default(),
+        learned,
         domains: Domains::new(roots.clone(), config.count_swap, config.node, &shares, cells),
         workers: Workers::new(registry, map, numbers, ended.clone(), roots.procfs.clone(), started),
         measuring: Measuring::new(dying.clone(), reports.to_loop()),

@@ -25,12 +25,14 @@ use crate::agent::event_loop::later::Later;
 use crate::agent::hooks::Hooks;
 use crate::agent::killing::Killing;
 use crate::agent::killing::previous_agent::PreviousAgent;
+use crate::agent::learned::LearnedFile;
 use crate::agent::oom_counters::OomCounters;
 use crate::agent::raylets::Raylets;
 use crate::agent::reports::Reports;
 use crate::agent::reports::past::Past;
 use crate::agent::rules::RuleBook;
 use crate::agent::samples::Samples;
+use crate::agent::starts::Starts;
 use crate::agent::survival::Upkeep;
 use crate::agent::turn::Turn;
 use crate::agent::watchdog::Watchdog;
@@ -63,6 +65,8 @@ pub(super) struct Components {
     pub(super) samples: Samples,
     pub(super) api: Api,
     pub(super) rules: RuleBook,
+    pub(super) starts: Starts,
+    pub(super) learned: LearnedFile,
     pub(super) upkeep: Upkeep,
     pub(super) oom_counters: OomCounters,
     pub(super) past: Past,
@@ -89,6 +93,10 @@ pub(super) struct Shell {
     started: Nanos,
     /// When a tick does all that it can do at the latest.
     whole_tick: Nanos,
+    /// Records of processes that changed were taken out.
+    heard_changes: bool,
+    /// When the ring buffer is looked at, because more of them may lie in it.
+    look_at_ring: Option<Nanos>,
     /// How long the loop may hang before somebody acts in its place; `None`: for ever.
     watchdog_patience: Option<std::time::Duration>,
     parts: Components,
@@ -118,6 +126,8 @@ impl Shell {
             faults: Faults::default(),
             started,
             whole_tick: Nanos(0),
+            heard_changes: false,
+            look_at_ring: None,
             watchdog_patience,
             parts,
         }
@@ -194,8 +204,9 @@ impl Shell {
 
     /// The loop ends: nobody stays stopped.
     pub(super) fn end(&mut self) {
-        let Components { brake, domains, workers, .. } = &mut self.parts;
+        let Components { brake, domains, workers, learned, .. } = &mut self.parts;
         brake.end(domains, workers);
+        learned.end(&self.engine, clock::now());
     }
 
     pub(super) fn parts(&self) -> &Components {

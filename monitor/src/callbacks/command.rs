@@ -4,14 +4,13 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
-use super::{Call, Done, Outcome, trust};
+use super::{Call, Done, Outcome};
 
 /// How often the helper checks whether it has ended.
 const LOOK: Duration = Duration::from_millis(5);
@@ -33,7 +32,7 @@ pub(super) fn run(call: &Call) -> Done {
 
 fn start(call: &Call) -> Result<Child, String> {
     let [program, arguments @ ..] = call.command.as_slice() else { return Err("it is empty".to_owned()) };
-    trust::check(Path::new(program)).map_err(|why| format!("{program}: {why}"))?;
+    super::check(&call.command)?;
     let mut command = Command::new(program);
     command.args(arguments).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").envs(&call.environment);
     command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());

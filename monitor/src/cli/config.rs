@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use crate::callbacks;
 use crate::cli::ask;
 use crate::config::{self, ConfigFlags, Shown};
 use crate::control::client::Client;
@@ -107,9 +108,15 @@ fn render(settings: &[Shown], json: bool) -> String {
 
 fn check(file: &Path) -> Result<String, String> {
     let file = config::read_file(file).map_err(|error| error.to_string())?;
-    let count = config::check(&file).map_err(|errors| errors.to_string())?;
+    let (count, alone) = config::check(&file).map_err(|errors| errors.to_string())?;
     let settings =
         if count == 1 { "1 setting, valid".to_owned() } else { format!("{count} settings, all valid") };
+    let commands = [("on_kill", &alone.on_kill), ("on_approach", &alone.on_approach)];
+    for (setting, command) in commands {
+        if let Some(Err(why)) = command.as_ref().map(|command| callbacks::check(command)) {
+            ask::complain(&format_args!("{}: warning: {setting}: {why}", file.path.display()));
+        }
+    }
     Ok(format!("{}: {settings}\n", file.path.display()))
 }
 

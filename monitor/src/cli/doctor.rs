@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use monitor_common::{NO_PARENT, NODE_CELL};
+use monitor_common::{NO_PARENT, NODE_CELL, Wanted};
 use serde::Serialize;
 
 use self::cgroups::{cgroup_kill, hierarchy, named};
@@ -97,6 +97,8 @@ fn diagnose(roots: &Roots) -> Diagnosis {
         Hook::USAGE
             .into_iter()
             .for_each(|hook| programs.links.attach_counting(hook, &mut programs.cells.cells));
+        // Refused, they show as detached.
+        let _ = programs.links.follow_rules(Some(&Wanted::new(Some(&[]))));
     }
     let hooks: Vec<Probe> = match &programs {
         Ok(programs) => programs.links.probes().to_vec(),

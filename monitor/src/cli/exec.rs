@@ -18,11 +18,14 @@ pub(super) struct Args {
     /// Be killed when the runner is
     #[arg(long)]
     ends_with_runner: bool,
+    /// The agent's socket, for the command's environment
+    #[arg(long)]
+    socket: OsString,
     /// What to become
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
 }
 
 pub(super) fn run(args: &Args) -> u8 {
-    stub::become_command(args.channel, args.signals, args.ends_with_runner, &args.command)
+    stub::become_command(args.channel, args.signals, args.ends_with_runner, &args.socket, &args.command)
 }

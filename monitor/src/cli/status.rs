@@ -209,11 +209,11 @@ fn survival(status: &Status) -> Option<String> {
 /// CPUs that lost records.
 fn drops(status: &Status) -> Option<String> {
     let rows = status.drops.iter().map(|drops| {
-        let lost = [drops.usage, drops.exit, drops.fork, drops.stopped, drops.lineage].map(|n| n.to_string());
-        let [usage, exit, fork, stopped, lineage] = lost;
-        [drops.cpu.to_string(), usage, exit, fork, stopped, lineage]
+        let lost = [drops.usage, drops.exit, drops.fork, drops.stopped, drops.lineage, drops.changed];
+        let [usage, exit, fork, stopped, lineage, changed] = lost.map(|n| n.to_string());
+        [drops.cpu.to_string(), usage, exit, fork, stopped, lineage, changed]
     });
-    let header = ["LOST ON CPU", "USAGE", "EXIT", "FORK", "STOPPED", "LINEAGE"];
+    let header = ["LOST ON CPU", "USAGE", "EXIT", "FORK", "STOPPED", "LINEAGE", "CHANGED"];
     (!status.drops.is_empty()).then(|| table(header, rows, &[]))
 }
 

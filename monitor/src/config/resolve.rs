@@ -120,18 +120,18 @@ pub fn resolve(
     ConfigErrors::unless_empty(errors, Resolved { config, settings, file: file.cloned(), warnings })
 }
 
-/// Checks a file by itself, whatever flags and environment say, and returns how many settings it makes.
+/// Checks a file by itself, whatever flags and environment say: how many settings it makes, and what they are.
 ///
 /// # Errors
 ///
 /// Everything that is wrong in it.
-pub fn check(file: &ConfigFile) -> Result<usize, ConfigErrors> {
+pub fn check(file: &ConfigFile) -> Result<(usize, Config), ConfigErrors> {
     let (entries, mut errors) = file::entries(file);
-    let mut scratch = Config::defaults(0, None);
+    let mut alone = Config::defaults(0, None);
     for setting in SETTINGS {
-        settle(setting, from_file(setting, Some(file), &entries), &mut scratch, &mut errors);
+        settle(setting, from_file(setting, Some(file), &entries), &mut alone, &mut errors);
     }
-    ConfigErrors::unless_empty(errors, entries.len())
+    ConfigErrors::unless_empty(errors, (entries.len(), alone))
 }
 
 fn from_file(setting: &Setting, file: Option<&ConfigFile>, entries: &[file::Entry]) -> Vec<(Source, Given)> {

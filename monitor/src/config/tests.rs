@@ -141,6 +141,7 @@ const ROWS: &[Row] = &[
     ("oom_retry_base_ms", &[], &[("60001", "60001 is out of range")]),
     ("crash_retry_base_ms", &[("0", "0"), ("60000", "60000")], NOT_WHOLE),
     ("crash_retry_base_ms", &[], &[("60001", "60001 is out of range")]),
+    ("admission", &[("off", "off"), ("retries", "retries"), ("all", "all")], NOT_A_WORD),
     ("summary_interval_ms", &[("-1", "off"), ("off", "off"), ("1", "1")], NOT_WHOLE),
     ("summary_interval_ms", &[], &[("0", "0 is out of range")]),
     (
@@ -487,7 +488,7 @@ fn a_good_file_gives_its_values_with_their_lines() {
         "# comment\nmin_memory_free = \"512MiB\"\nusage_threshold = 1\ncgroups = [\"/a\", \"/b\"]\n\
          summary_interval_ms = -1\noom_retries = 0x10\njournal = \"none\"\n",
     );
-    assert_eq!(check(&file).unwrap(), 6);
+    assert_eq!(check(&file).unwrap().0, 6);
     let resolved = resolve_with(&ConfigFlags::default(), &[], Some(&file)).unwrap();
     assert_eq!(resolved.config.min_memory_free, Some(Bytes(512 << 20)));
     assert_eq!(resolved.config.cgroups, [PathBuf::from("/a"), PathBuf::from("/b")]);

@@ -90,7 +90,7 @@ pub(super) fn weight(op: &Op) -> u32 {
         Op::Unregister { .. } | Op::SetIdle { .. } | Op::RayDetach { .. } | Op::GiveWay => 0,
         Op::Status | Op::Config | Op::Metrics | Op::Watch | Op::RayStatus => 1,
         // Looks for the process's descendants in all of /proc.
-        Op::Register(_) => 4,
+        Op::Register(_) | Op::Admit(_) | Op::Learned | Op::ForgetLearned { .. } => 4,
         Op::Workers | Op::Kills | Op::Report { .. } | Op::Why(_) | Op::Reload => 9,
         Op::Explain { .. } | Op::Samples { .. } => 49,
     }

@@ -270,7 +270,7 @@ impl Connection {
     async fn ask(&mut self, call: Call) -> Result<Answer, Ended> {
         let Call { v: _, seq, op } = call;
         let deadline = Instant::now() + self.limits.answer_timeout;
-        let keeps = matches!(op, Op::Register(_) | Op::Watch);
+        let keeps = matches!(op, Op::Register(_) | Op::Admit(_) | Op::Watch);
         let (sender, mut answer) = oneshot::channel();
         let request = Request::Call { peer: self.peer.clone(), op, reply: sender };
         match timeout_at(deadline, self.requests.send(request)).await {

@@ -169,6 +169,19 @@ impl Cells {
         }
     }
 
+    /// How long a record that a process changed is to leave the agent alone after the last one, in microseconds.
+    pub fn set_changed_pause(&mut self, micros: u32) {
+        // SAFETY: as in `describe`.
+        unsafe { (&raw mut (*self.cell(NODE_CELL)).changed_pause).write_volatile(micros) }
+    }
+
+    /// Moves whenever a cgroup was made or removed while the hooks for that run.
+    #[must_use]
+    pub fn cgroups(&self) -> i64 {
+        // SAFETY: mapped, aligned; the programs add atomically.
+        unsafe { (&raw const (*self.cell(NODE_CELL)).cgroups).read_volatile() }
+    }
+
     /// Moves as long as the agent works.
     #[must_use]
     pub fn heartbeat(&self) -> u32 {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[repr(transparent)]
 struct Counts(Drops);
 
-// SAFETY: five u64, no padding, every bit pattern is a value.
+// SAFETY: six u64, no padding, every bit pattern is a value.
 unsafe impl aya::Pod for Counts {}
 
 /// The map that the programs count in.
@@ -32,6 +32,9 @@ pub struct CpuDrops {
     pub stopped: u64,
     /// Children that found the map of worker processes full.
     pub lineage: u64,
+    /// Processes that changed while rules are in force.
+    #[serde(default)]
+    pub changed: u64,
 }
 
 impl DropMap {
@@ -56,6 +59,7 @@ impl DropMap {
             fork: drops.fork,
             stopped: drops.stopped,
             lineage: drops.lineage,
+            changed: drops.changed,
         };
         Ok(counts.iter().enumerate().map(row).collect())
     }
@@ -72,6 +76,7 @@ impl DropMap {
             sum.fork += cpu.fork;
             sum.stopped += cpu.stopped;
             sum.lineage += cpu.lineage;
+            sum.changed += cpu.changed;
         }
         Ok(sum)
     }

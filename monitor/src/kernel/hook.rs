@@ -13,11 +13,36 @@ pub enum Hook {
     Lineage,
     /// Processes of workers that the kernel's own out-of-memory killer chose.
     MarkVictim,
+    /// Processes that execute a program.
+    Exec,
+    /// Processes that get another name.
+    Rename,
+    /// Processes that are moved to another cgroup.
+    CgroupAttach,
+    /// Cgroups that are made.
+    CgroupMkdir,
+    /// Cgroups that are removed.
+    CgroupRmdir,
 }
 
 impl Hook {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Memcg, Self::RssStat, Self::Exit, Self::Lineage, Self::MarkVictim];
+    pub const ALL: [Self; 10] = [
+        Self::Memcg,
+        Self::RssStat,
+        Self::Exit,
+        Self::Lineage,
+        Self::MarkVictim,
+        Self::Exec,
+        Self::Rename,
+        Self::CgroupAttach,
+        Self::CgroupMkdir,
+        Self::CgroupRmdir,
+    ];
+
+    /// Those that run only while there are rules.
+    pub const OF_RULES: [Self; 5] =
+        [Self::Exec, Self::Rename, Self::CgroupAttach, Self::CgroupMkdir, Self::CgroupRmdir];
 
     /// Those that count usage, the one to be preferred first (docs/probes.md).
     pub const USAGE: [Self; 2] = [Self::RssStat, Self::Memcg];
@@ -31,6 +56,11 @@ impl Hook {
             Self::Exit => "exit",
             Self::Lineage => "lineage",
             Self::MarkVictim => "mark_victim",
+            Self::Exec => "exec",
+            Self::Rename => "rename",
+            Self::CgroupAttach => "cgroup_attach",
+            Self::CgroupMkdir => "cgroup_mkdir",
+            Self::CgroupRmdir => "cgroup_rmdir",
         }
     }
 
@@ -43,6 +73,11 @@ impl Hook {
             Self::Exit => ("sched", "sched_process_exit"),
             Self::Lineage => ("sched", "sched_process_fork"),
             Self::MarkVictim => ("oom", "mark_victim"),
+            Self::Exec => ("sched", "sched_process_exec"),
+            Self::Rename => ("task", "task_rename"),
+            Self::CgroupAttach => ("cgroup", "cgroup_attach_task"),
+            Self::CgroupMkdir => ("cgroup", "cgroup_mkdir"),
+            Self::CgroupRmdir => ("cgroup", "cgroup_rmdir"),
         }
     }
 
@@ -59,6 +94,12 @@ impl Hook {
             Self::Exit => "deaths are seen through pidfds only, some microseconds later",
             Self::Lineage => "the descendants of workers are looked up in /proc at each tick",
             Self::MarkVictim => "the oom_kill counters of workers' cgroups tell of kills by the kernel",
+            Self::Exec | Self::Rename | Self::CgroupAttach => {
+                "what rules match is found by a look at all processes, about each second"
+            }
+            Self::CgroupMkdir | Self::CgroupRmdir => {
+                "who owns the cgroups that rules match is asked anew at each look at all processes"
+            }
         }
     }
 
@@ -76,4 +117,6 @@ pub struct Told {
     pub exits: bool,
     /// Their children.
     pub forks: bool,
+    /// What they execute, how they are named, and which cgroup they are in: all that rules go by.
+    pub changes: bool,
 }

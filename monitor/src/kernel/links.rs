@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use aya::Ebpf;
 use aya::programs::tp_btf::BtfTracePointLinkId;
 use aya::programs::{BtfTracePoint, ProgramError};
+use monitor_common::Wanted;
 
 use self::refused::{chain, of_program, passes};
 use super::cells::Cells;
 use super::hook::{Hook, Told};
 use super::probe::{Probe, ProbeState};
+use super::wanted::WantedMap;
 
 const HOOKS: usize = Hook::ALL.len();
 
@@ -56,10 +58,14 @@ pub struct Links {
     again: [Option<Again>; HOOKS],
     /// The fork hook is loaded, and off only because the exit hook is not there.
     lineage_waits: bool,
+    /// Of which processes those of rules tell.
+    wanted: WantedMap,
+    /// The hooks of rules are to run.
+    rules: bool,
 }
 
 impl Links {
-    pub(super) fn new(ebpf: Ebpf, probes: Probes) -> Self {
+    pub(super) fn new(ebpf: Ebpf, probes: Probes, wanted: WantedMap) -> Self {
         Self {
             ebpf,
             probes,
@@ -68,6 +74,8 @@ impl Links {
             links: [const { None }; HOOKS],
             again: [None; HOOKS],
             lineage_waits: false,
+            wanted,
+            rules: false,
         }
     }
 
@@ -94,7 +102,12 @@ impl Links {
     /// What the kernel tells of processes.
     #[must_use]
     pub fn told(&self) -> Told {
-        Told { exits: self.attached(Hook::Exit), forks: self.attached(Hook::Lineage) }
+        let changes = [Hook::Exec, Hook::Rename, Hook::CgroupAttach];
+        Told {
+            exits: self.attached(Hook::Exit),
+            forks: self.attached(Hook::Lineage),
+            changes: changes.into_iter().all(|hook| self.attached(hook)),
+        }
     }
 
     /// Whether a hook runs, or can be made to.
@@ -108,6 +121,21 @@ impl Links {
         self.attach(Hook::Exit);
         self.attach_lineage();
         self.attach(Hook::MarkVictim);
+    }
+
+    /// From now on the hooks of rules tell of these processes; `None`: there are no rules, and they run no more.
+    ///
+    /// # Errors
+    /// If the kernel does not take it: then they tell of those of before, or of nobody.
+    pub fn follow_rules(&mut self, wanted: Option<&Wanted>) -> Result<(), aya::maps::MapError> {
+        self.rules = wanted.is_some();
+        let Some(wanted) = wanted else {
+            Hook::OF_RULES.into_iter().for_each(|hook| self.detach(hook));
+            return Ok(());
+        };
+        self.wanted.set(wanted)?;
+        Hook::OF_RULES.into_iter().for_each(|hook| self.attach(hook));
+        Ok(())
     }
 
     /// Attaches the fork hook, if the exit hook runs. To be called again when that runs at last, after all who ended
@@ -181,6 +209,9 @@ impl Links {
         }
         if back.contains(&Hook::MarkVictim) {
             self.attach(Hook::MarkVictim);
+        }
+        if self.rules {
+            back.iter().filter(|hook| Hook::OF_RULES.contains(hook)).for_each(|hook| self.attach(*hook));
         }
         // With an exit hook of this moment it is the caller's turn, see there.
         if back.contains(&Hook::Lineage) && deaths_are_heard == self.attached(Hook::Exit) {

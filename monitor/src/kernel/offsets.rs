@@ -19,11 +19,11 @@ pub enum Number {
     Arguments(&'static str),
 }
 
-use Hook::{Exit, Lineage, MarkVictim, Memcg, RssStat};
+use Hook::{CgroupAttach, Exec, Exit, Lineage, MarkVictim, Memcg, Rename, RssStat};
 use Number::{Arguments, Element, Enumerator, Offset, Rss};
 
 /// Each global, the hook that needs it, and where it comes from.
-pub const NUMBERS: [(&str, &[Hook], Number); 24] = [
+pub const NUMBERS: [(&str, &[Hook], Number); 26] = [
     ("ITEM_ANON", &[Memcg], Enumerator("NR_ANON_MAPPED")),
     ("ITEM_SHMEM", &[Memcg], Enumerator("NR_SHMEM")),
     ("ITEM_PAGETABLE", &[Memcg], Enumerator("NR_PAGETABLE")),
@@ -32,7 +32,7 @@ pub const NUMBERS: [(&str, &[Hook], Number); 24] = [
     ("RSS_ANON", &[RssStat], Rss("MM_ANONPAGES")),
     ("RSS_SHMEM", &[RssStat], Rss("MM_SHMEMPAGES")),
     ("MM_OWNER", &[RssStat], Offset("mm_struct.owner")),
-    ("TASK_MM", &[RssStat], Offset("task_struct.mm")),
+    ("TASK_MM", &[RssStat, Rename], Offset("task_struct.mm")),
     ("TASK_CGROUPS", &[RssStat], Offset("task_struct.cgroups")),
     ("CSS_SET_MEMORY", &[RssStat], Element("css_set.subsys", "memory_cgrp_id")),
     ("MEMCG_CSS", &[Memcg], Offset("mem_cgroup.css")),
@@ -41,12 +41,14 @@ pub const NUMBERS: [(&str, &[Hook], Number); 24] = [
     ("CSS_PARENT", &[Memcg, RssStat], Offset("cgroup_subsys_state.parent")),
     ("CGROUP_KN", &[Memcg, RssStat], Offset("cgroup.kn")),
     ("KN_ID", &[Memcg, RssStat], Offset("kernfs_node.id")),
-    ("TASK_PID", &[Lineage], Offset("task_struct.pid")),
-    ("TASK_TGID", &[Exit, Lineage, MarkVictim], Offset("task_struct.tgid")),
+    ("TASK_PID", &[Lineage, Rename], Offset("task_struct.pid")),
+    ("TASK_TGID", &[Exit, Lineage, MarkVictim, Exec, Rename, CgroupAttach], Offset("task_struct.tgid")),
     ("TASK_SIGNAL", &[Exit], Offset("task_struct.signal")),
     ("TASK_EXIT_CODE", &[Exit], Offset("task_struct.exit_code")),
     ("TASK_START", &[Exit, Lineage], Offset("task_struct.start_boottime")),
     ("SIGNAL_LIVE", &[Exit], Offset("signal_struct.live")),
+    ("TASK_COMM", &[Exec, CgroupAttach], Offset("task_struct.comm")),
+    ("MM_ARG_START", &[Rename], Offset("mm_struct.arg_start")),
     ("MARK_VICTIM_ARGUMENTS", &[MarkVictim], Arguments("mark_victim")),
 ];
 

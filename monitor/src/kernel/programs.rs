@@ -16,6 +16,7 @@ use super::links::{Links, Probes};
 use super::offsets::NUMBERS;
 use super::probe::{Probe, ProbeState};
 use super::unfollowed::UnfollowedMap;
+use super::wanted::WantedMap;
 use super::workers::WorkerMap;
 
 /// The object of package `monitor-ebpf`, if this build has it.
@@ -124,7 +125,8 @@ impl Programs {
             aya::maps::Map::Array(data) => DomainCells::new(data, guarded)?,
             _ => return Err("CELLS is no array".into()),
         };
-        let links = Links::new(ebpf, probes);
+        let wanted = WantedMap::new(take("WANTED")?)?;
+        let links = Links::new(ebpf, probes, wanted);
         Ok(Self { links, cells, workers, events: Events { ring: events, drops } })
     }
 

@@ -1,7 +1,9 @@
 //! What the kernel programs push, decoded by zerocopy from the buffer (`bytes`) the shell copied it to. A record that is not one is an error that
 //! says what is wrong with it, never a guess.
 
-use monitor_common::{Crossing, Delta, Exit, Fork, Header, OomVictim, RECORD_LEN, RecordKind, Stopped};
+use monitor_common::{
+    Changed, Crossing, Delta, Exit, Fork, Header, OomVictim, RECORD_LEN, RecordKind, Stopped,
+};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 /// A decoded record.
@@ -19,6 +21,8 @@ pub enum Record {
     Stopped(Stopped),
     /// The kernel's own out-of-memory killer chose a worker's process.
     OomVictim(OomVictim),
+    /// A process executed a program, gets another name, or is in another cgroup.
+    Changed(Changed),
 }
 
 /// Why bytes are no record.
@@ -48,6 +52,7 @@ pub fn decode(data: &[u8]) -> Result<Record, RecordError> {
         RecordKind::Fork => take(data).map(Record::Fork),
         RecordKind::Stopped => take(data).map(Record::Stopped),
         RecordKind::OomVictim => take(data).map(Record::OomVictim),
+        RecordKind::Exec | RecordKind::Rename | RecordKind::Moved => take(data).map(Record::Changed),
     }
 }
 

@@ -12,6 +12,15 @@ use super::{Defect, ReadError};
 use crate::proc_threads;
 use crate::units::{Bytes, MemoryKind, Pid};
 
+/// The most that a process held at once as far as the kernel knows, less what it has of files now: `VmHWM` less `RssFile`.
+/// `None`: it says nothing.
+#[must_use]
+pub fn peak(procfs: &Path, pid: Pid) -> Option<Bytes> {
+    let status = read(procfs.join(pid.to_string()), "status").ok()?;
+    let peak = kib(&status, "VmHWM:").ok()??;
+    Some(peak.saturating_sub(kib(&status, "RssFile:").ok()?.unwrap_or_default()))
+}
+
 /// What processes hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct ProcessMemory {
@@ -86,6 +95,25 @@ impl Family {
         Ok(Self { children, alive })
     }
 
+    /// Looks at these processes and what descends from them only, as the kernel lists children (`CONFIG_PROC_CHILDREN`); `None`
+    /// where it does not. A child may be missed while one beside it ends.
+    #[must_use]
+    pub fn below(procfs: &Path, roots: &[Pid]) -> Option<Self> {
+        if !lists_children(procfs) {
+            return None;
+        }
+        let (mut all, mut alive) = (HashMap::<Pid, Vec<Pid>>::new(), HashSet::new());
+        let mut todo = roots.to_vec();
+        while let Some(pid) = todo.pop() {
+            let Ok(found) = children(procfs, pid) else { continue };
+            if alive.insert(pid) {
+                todo.extend(&found);
+                all.insert(pid, found);
+            }
+        }
+        Some(Self { children: all, alive })
+    }
+
     /// Those of these processes that were there, and all that descend from them, in order; but not who is `another's`,
     /// nor who descends from it.
     #[must_use]
@@ -104,19 +132,17 @@ impl Family {
     }
 }
 
-/// The children that a process's threads have now. `None`: it is gone, or this kernel does not tell.
-#[must_use]
-pub fn children(procfs: &Path, pid: Pid) -> Option<Vec<Pid>> {
-    let mut all = Vec::new();
-    for thread in fs::read_dir(procfs.join(pid.to_string()).join("task")).ok()?.flatten() {
-        let text = match fs::read_to_string(thread.path().join("children")) {
-            Ok(text) => text,
-            // A thread that ended left its children to another one, which may have been read before.
-            Err(_) => return None,
-        };
-        all.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid));
-    }
-    Some(all)
+/// Whether the kernel lists the children of a process (`CONFIG_PROC_CHILDREN`).
+pub(crate) fn lists_children(procfs: &Path) -> bool {
+    procfs.join("thread-self/children").exists()
+}
+
+/// The children of all threads of a process. A thread that ends meanwhile is left out: its children are another's then.
+pub(crate) fn children(procfs: &Path, pid: Pid) -> std::io::Result<Vec<Pid>> {
+    let threads = fs::read_dir(procfs.join(pid.to_string()).join("task"))?;
+    let text: String =
+        threads.flatten().flat_map(|thread| fs::read_to_string(thread.path().join("children"))).collect();
+    Ok(text.split_ascii_whitespace().flat_map(str::parse).map(Pid).collect())
 }
 
 /// The parents of a process, its own first, up to the first that cannot be read: as they are now.

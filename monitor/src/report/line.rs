@@ -1,5 +1,6 @@
 //! What the log says of a note: one sentence for people, subject first. The note itself is for programs (`log_format`).
 
+use crate::admission::Begins;
 use crate::engine::{Chosen, Freed, Gear, KillRecord, Note, Release, Remains, Trigger, VictimRecord};
 use crate::printable::printable;
 use crate::retry::KilledBy;
@@ -19,6 +20,18 @@ pub fn of(note: &Note) -> String {
             )
         }
         Note::Ended { worker, status, .. } => format!("{worker} ended: {}", ended(*status)),
+        Note::Waits { worker, name, wait, .. } => {
+            format!("{} waits for {}", named(worker, name.as_deref()), printable(&wait.to_string()))
+        }
+        Note::Begins { worker, waited_ns, why, .. } => {
+            let waited = std::time::Duration::from_nanos(*waited_ns).as_millis();
+            match why {
+                Begins::Room => format!("{worker} may start, after it waited {waited} ms for room"),
+                Begins::TimeIsUp => {
+                    format!("{worker} may start, without room: it waited {waited} ms, as long as it may")
+                }
+            }
+        }
         Note::Above { domain, used, threshold, total, trigger, .. } => format!(
             "{} is over its threshold: {used} of {total} used, threshold {threshold} ({})",
             printable(domain),

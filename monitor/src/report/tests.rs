@@ -62,6 +62,7 @@ pub(crate) fn record() -> KillRecord {
                 measured: Some(MemoryKind::Pss),
                 at: Nanos(500_000_000),
             }),
+            peak: None,
             rule: None,
             observed: false,
         }],

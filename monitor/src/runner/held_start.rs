@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 
 use super::Plan;
 use super::signals::Inherited;
-use super::stub::{SOCKET_VARIABLE, UNGUARDED};
+use super::stub::UNGUARDED;
 use crate::kill::start_time;
 use crate::retry::Exit;
 use crate::units::Pid;
@@ -53,7 +53,7 @@ impl HeldStart {
         stub.arg0("monitor").args([STUB, "--channel", &theirs.as_raw_fd().to_string()]);
         stub.args(["--signals", &inherited.to_string()])
             .args(plan.ends_with_runner.then_some("--ends-with-runner"));
-        stub.arg("--").args(&plan.command).env(SOCKET_VARIABLE, &plan.socket.path);
+        stub.arg("--socket").arg(&plan.socket.path).arg("--").args(&plan.command);
         if let Some(input) = input {
             stub.stdin(input);
         }

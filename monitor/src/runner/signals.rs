@@ -2,12 +2,13 @@
 //! taken; the command gets each one once. What the whole process group was sent the command had without us, and the
 //! [`Witness`] tells. Reaps what the kernel hands to the runner as pid 1 on the way.
 
+mod beginning;
 mod inherited;
 
 use std::cell::{Cell, RefCell};
 use std::io;
 
-use nix::sys::signal::{SigSet, Signal as Number, raise};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal as Number, raise, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::Signal;
 use tokio::io::Interest;
@@ -17,6 +18,7 @@ pub use self::inherited::Inherited;
 pub(super) use self::inherited::restore;
 use super::orphans::Orphans;
 use super::witness::Witness;
+use crate::retry::Exit;
 use crate::units::Pid;
 
 /// Nobody can take the first two; of the third the runtime hears.
@@ -50,9 +52,9 @@ impl Received {
         [Signal::TSTP, Signal::TTIN, Signal::TTOU].contains(&self.signal)
     }
 
-    /// The exit status of a process that ended by it.
-    pub(super) fn status(self) -> u8 {
-        u8::try_from(self.signal.as_raw()).map_or(u8::MAX, |number| number.saturating_add(128))
+    /// The end of a process that ended by it.
+    pub(super) fn exit(self) -> Exit {
+        Exit::Signal(u8::try_from(self.signal.as_raw()).unwrap_or(u8::MAX))
     }
 }
 
@@ -70,6 +72,22 @@ pub(super) fn block() -> io::Result<Blocked> {
     NOT_TAKEN.into_iter().for_each(|signal| set.remove(signal));
     set.thread_block()?;
     Ok(Blocked { set, inherited })
+}
+
+/// Ends this process by the signal that ended its command, if that was one from a terminal. A shell goes by it: only a
+/// child that died of SIGINT ends a loop or a script, not one that exits with 130. Returns if it was another signal, or if
+/// the kernel does not let it end (pid 1).
+pub fn end_as(exit: Exit) {
+    let Exit::Signal(number) = exit else { return };
+    let Ok(signal @ (Number::SIGINT | Number::SIGQUIT)) = Number::try_from(i32::from(number)) else { return };
+    // The command has left its core already.
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the default action is no code of ours.
+    if unsafe { sigaction(signal, &default) }.is_ok() && raise(signal).is_ok() {
+        let _ = SigSet::from(signal).thread_unblock();
+    }
 }
 
 impl Blocked {

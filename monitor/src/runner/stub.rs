@@ -1,12 +1,13 @@
 //! The child's side of a held start: the process that waits until it is a registered worker and then becomes the
 //! command. It runs nothing if its runner goes away first.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{FromRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+
+use nix::unistd::execvpe;
 
 use super::signals::{self, Inherited};
 use crate::worker::WorkerId;
@@ -44,9 +45,9 @@ pub fn become_command(
     channel: RawFd,
     inherited: Inherited,
     ends_with_runner: bool,
+    socket: &OsStr,
     command: &[OsString],
 ) -> u8 {
-    let [program, arguments @ ..] = command else { return NO_RUNNER };
     if signals::restore(inherited).is_err() {
         return NO_RUNNER;
     }
@@ -56,15 +57,38 @@ pub fn become_command(
     }
     let Some(mut channel) = take_channel(channel) else { return NO_RUNNER };
     let Some(worker) = wait_for_id(&channel) else { return NO_RUNNER };
-    let mut program = Command::new(program);
-    match worker {
-        Some(worker) => program.env(WORKER_VARIABLE, worker.to_string()),
-        None => program.env_remove(WORKER_VARIABLE),
-    };
-    let error = program.args(arguments).exec();
+    let error = exec(command, socket, worker);
     // The runner may be gone; nobody is left to tell then.
     let _ = writeln!(channel, "{}", error.raw_os_error().unwrap_or(libc::EINVAL));
     status_of(&error)
+}
+
+/// Returns only if it failed. The environment goes on as it is, byte by byte and in its order, with the two variables of
+/// ours: what is in it twice, or has no name, is the command's business.
+fn exec(command: &[OsString], socket: &OsStr, worker: Option<WorkerId>) -> io::Error {
+    let arguments: Result<Vec<CString>, _> =
+        command.iter().map(|argument| CString::new(argument.as_bytes())).collect();
+    let environment = match std::fs::read("/proc/self/environ") {
+        Ok(environment) => environment,
+        Err(error) => return error,
+    };
+    let ours = |entry: &&[u8]| {
+        let name = entry.split(|byte| *byte == b'=').next();
+        name == Some(WORKER_VARIABLE.as_bytes()) || name == Some(SOCKET_VARIABLE.as_bytes())
+    };
+    let entries = environment.split(|byte| *byte == 0).filter(|entry| !entry.is_empty() && !ours(entry));
+    let mut entries: Vec<Vec<u8>> = entries.map(<[u8]>::to_vec).collect();
+    entries.push([SOCKET_VARIABLE.as_bytes(), b"=", socket.as_bytes()].concat());
+    entries.extend(worker.map(|worker| format!("{WORKER_VARIABLE}={worker}").into_bytes()));
+    let entries: Result<Vec<CString>, _> = entries.into_iter().map(CString::new).collect();
+    let (Ok(arguments), Ok(entries)) = (arguments, entries) else {
+        return io::Error::from_raw_os_error(libc::EINVAL);
+    };
+    let Some(program) = arguments.first() else { return io::Error::from_raw_os_error(libc::EINVAL) };
+    match execvpe(program, &arguments, &entries) {
+        Ok(never) => match never {},
+        Err(error) => error.into(),
+    }
 }
 
 /// The descriptor as a stream that the command does not inherit. `None`: there is no such socket.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::attempt::{Attempt, Ended};
-use super::events::{Event, Events};
+use super::attempt::{Attempt, Ended, KilledBefore};
+use super::events::{Event, Events, now};
 use super::input::{Again, Input};
 use super::link::Link;
 use super::reach::Reach;
@@ -57,8 +57,10 @@ impl Workload {
         Self { plan, retry, link, signals, events, input: Input::look() }
     }
 
-    /// Runs to the end; the exit status.
-    pub(super) async fn run(mut self) -> Result<u8, RunError> {
+    /// Runs to the end: how the runner is to end.
+    pub(super) async fn run(mut self) -> Result<Exit, RunError> {
+        let since = now();
+        let (mut reached, mut killed_before) = (None, None);
         for number in 0.. {
             let input = if number == 0 { None } else { self.input_again() };
             let attempt = Attempt {
@@ -68,10 +70,12 @@ impl Workload {
                 link: &mut self.link,
                 signals: &self.signals,
                 events: &mut self.events,
+                since,
+                killed: killed_before.take(),
             };
             let (mut killed, mut cause) = (None, None);
             let next = match attempt.run().await {
-                Ok(Ended::NotRun(error)) => return Ok(self.not_run(&error)),
+                Ok(Ended::NotRun(error)) => return Ok(Exit::Code(self.not_run(&error))),
                 Ok(Ended::StoppedBefore(received)) => return Ok(self.stopped(received)),
                 Ok(Ended::OwnerDied) => self.retry.on_exit(Outcome::OwnerDied),
                 Ok(Ended::Otherwise { exit, ran, told }) => {
@@ -88,6 +92,8 @@ impl Workload {
                     let next = self.retry.on_exit(outcome);
                     self.events.write(&Event::killed(by, pid, &verdict, delay_ms(next)));
                     killed = Some(Kill { by, number: verdict.kill, report });
+                    reached = reached.max(verdict.reached);
+                    killed_before = Some(KilledBefore { at: Instant::now(), reached });
                     next
                 }
                 Err(error) => {
@@ -96,7 +102,7 @@ impl Workload {
                 }
             };
             let after = match next {
-                Next::Done(exit) => return Ok(exit.status()),
+                Next::Done(exit) => return Ok(exit),
                 Next::Fail(failure) => {
                     if let Some(kill) = &mut killed {
                         let report = kill.report.take();
@@ -112,7 +118,7 @@ impl Workload {
             }
             self.events.write(&Event::Retried { attempt: retry });
         }
-        Ok(exit::FAILED)
+        Ok(Exit::Code(exit::FAILED))
     }
 
     fn input_again(&mut self) -> Option<std::fs::File> {
@@ -144,11 +150,11 @@ impl Workload {
         code
     }
 
-    fn stopped(&mut self, received: Received) -> u8 {
+    fn stopped(&mut self, received: Received) -> Exit {
         let reason = format!("stopped by signal {} while the command did not run", received.signal.as_raw());
         say::line(format_args!("{reason}"));
-        self.failed(received.status(), false, &reason);
-        received.status()
+        self.failed(received.exit().status(), false, &reason);
+        received.exit()
     }
 
     /// Prints the report of the kill that ends the workload. It comes after the verdict: when the kill is over.
@@ -175,14 +181,14 @@ impl Workload {
         }
     }
 
-    fn fail(&mut self, failure: Failure, kill: Option<&Kill>) -> u8 {
-        let code = match failure {
-            Failure::Crashed { exit, .. } => exit.status(),
-            Failure::OwnerDied => exit::FAILED,
+    fn fail(&mut self, failure: Failure, kill: Option<&Kill>) -> Exit {
+        let end = match failure {
+            Failure::Crashed { exit, .. } => exit,
+            Failure::OwnerDied => Exit::Code(exit::FAILED),
             Failure::NotRetriable { .. }
             | Failure::VerdictSaysNo
             | Failure::OomRetriesUsedUp { .. }
-            | Failure::RestartsUsedUp { .. } => self.plan.oom_exit_code,
+            | Failure::RestartsUsedUp { .. } => Exit::Code(self.plan.oom_exit_code),
         };
         let reason = self.reason(failure, kill);
         match kill {
@@ -191,8 +197,8 @@ impl Workload {
             }
             None => say::line(format_args!("failed: {reason}")),
         }
-        self.failed(code, failure.out_of_memory(), &reason);
-        code
+        self.failed(end.status(), failure.out_of_memory(), &reason);
+        end
     }
 
     /// Why it failed, by whom, and what can be done.

@@ -96,3 +96,60 @@ async fn a_nested_run_has_its_worker_as_owner() {
     assert_eq!(register.owner.as_deref(), Some("w5"));
     assert_eq!(output(child).await.status.code(), Some(0));
 }
+
+/// What Rust's own start changes before `main`: an ignored SIGPIPE, and standard streams that are closed.
+#[tokio::test]
+async fn what_is_ignored_and_closed_stays_so_for_the_command() {
+    const LOOK: &str =
+        "grep SigIgn /proc/$$/status >&2; for n in 0 1; do test -e /proc/$$/fd/$n && echo $n >&2; done; :";
+    for around in ["", "trap '' PIPE;", "exec <&-;", "exec >&-;"] {
+        let mut stage = Stage::new();
+        let direct = format!("{around} exec sh -c '{LOOK}'");
+        let program = env!("CARGO_BIN_EXE_monitor");
+        let socket = stage.agent.path().display().to_string();
+        let through = format!("{around} exec {program} run --socket {socket} -- sh -c '{LOOK}'");
+        let shell = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.kill_on_drop(true).spawn().unwrap()
+        };
+        let child = shell(&through);
+        stage.agent.register(1).await;
+        let (through, direct) = (output(child).await, output(shell(&direct)).await);
+        assert!(stderr(&direct).contains("SigIgn"), "{}", stderr(&direct));
+        assert_eq!(stderr(&through), stderr(&direct), "{around}");
+    }
+}
+
+/// An environment may hold a name twice, and what has none.
+#[tokio::test]
+async fn the_environment_goes_on_byte_by_byte() {
+    use std::ffi::CString;
+
+    let mut stage = Stage::new();
+    let socket = stage.agent.path().display().to_string();
+    let list = |of: &[&str]| -> Vec<CString> { of.iter().map(|text| CString::new(*text).unwrap()).collect() };
+    let program = CString::new(env!("CARGO_BIN_EXE_monitor")).unwrap();
+    let arguments = list(&["monitor", "run", "--socket", &socket, "--", "cat", "/proc/self/environ"]);
+    let environment =
+        list(&["Z=1", "D=1", "PATH=/usr/bin:/bin", "NOEQ", "D=2", "=lead", "MONITOR_WORKER_ID="]);
+    let mut command = Command::new("true");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    // SAFETY: after the fork only execve(2) is called, with what was allocated before it.
+    unsafe {
+        command.pre_exec(move || {
+            Err(nix::unistd::execve(&program, &arguments, &environment)
+                .map(|never| match never {})
+                .unwrap_err()
+                .into())
+        });
+    }
+    let child = command.spawn().unwrap();
+    stage.agent.register(1).await;
+    let output = output(child).await;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let got: Vec<&str> = text.split_terminator('\0').collect();
+    let ours = [format!("MONITOR_SOCKET={socket}"), "MONITOR_WORKER_ID=w1".to_owned()];
+    let expected = ["Z=1", "D=1", "PATH=/usr/bin:/bin", "NOEQ", "D=2", "=lead", &ours[0], &ours[1]];
+    assert_eq!(got, expected, "{}", stderr(&output));
+}

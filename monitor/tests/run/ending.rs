@@ -1,5 +1,9 @@
 //! Signals, and a runner or an agent that goes first.
 
+use std::os::unix::process::ExitStatusExt as _;
+
+use monitor::control::protocol::{Push, Verdict};
+
 use super::*;
 
 #[tokio::test]
@@ -43,7 +47,7 @@ async fn a_signal_ends_the_wait_for_a_retry() {
     })
     .await;
     kill_process(pid(child.id().unwrap()), Signal::INT).unwrap();
-    assert_eq!(output(child).await.status.code(), Some(130));
+    assert_eq!(output(child).await.status.signal(), Some(2));
     assert!(said.next_line().await.unwrap().unwrap().contains("stopped by signal 2"));
     assert_eq!(said.next_line().await.unwrap(), None);
 }
@@ -115,4 +119,39 @@ async fn a_command_ends_well_without_its_agent() {
     tokio::task::spawn_blocking(move || std::fs::write(fifo, "go\n").unwrap()).await.unwrap();
     assert_eq!(output(child).await.status.code(), Some(6));
     drop(directory);
+}
+
+/// A shell ends a loop or a script only if its child died of SIGINT.
+#[tokio::test]
+async fn the_runner_of_an_interrupted_command_dies_of_the_same_signal() {
+    for (script, signal, code) in [
+        ("kill -INT $$", Some(2), None),
+        ("ulimit -c 0; kill -QUIT $$", Some(3), None),
+        ("exit 130", None, Some(130)),
+        ("kill -TERM $$", None, Some(143)),
+    ] {
+        let mut stage = Stage::new();
+        let child = stage.run(&["--max-retries", "0"], script);
+        stage.agent.register(1).await;
+        let status = output(child).await.status;
+        assert_eq!((status.signal(), status.code()), (signal, code), "{script}");
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_was_asked_to_end_is_retried_whatever_it_ends_with() {
+    let mut stage = Stage::new();
+    let script = "echo x >> log; test $(wc -l < log) -ge 2 && exit 0; trap 'exit 0' TERM; echo ready > ready; \
+                  while :; do sleep 0.02; done";
+    let child = stage.run(&["--oom-retry-base-ms", "20"], script);
+    let (peer, register) = stage.agent.register(1).await;
+    exists(&stage.file("ready")).await;
+    let Push::Verdict(told) = verdict(1, true) else { panic!("a verdict") };
+    peer.pushes.send(Push::Verdict(Verdict { asked: true, ..told })).await.unwrap();
+    let process = Process::open(register.pid.0);
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    process.signal(Signal::TERM);
+    let (_, register) = stage.agent.register(2).await;
+    assert_eq!(register.attempt, 1);
+    assert_eq!(output(child).await.status.code(), Some(0));
 }

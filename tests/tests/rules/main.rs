@@ -5,6 +5,7 @@
 
 mod protection;
 mod scene;
+mod told;
 mod units;
 mod unmodified;
 mod users;

@@ -7,6 +7,7 @@ use core::time::Duration;
 use super::kills::tell_victims;
 use super::worker::{Life, Worker};
 use super::{Action, DomainId, Engine, KillId, KillRecord, Times, Trigger, VictimRecord};
+use crate::policy::Roster;
 use crate::prelude::*;
 use crate::retry::KilledBy;
 use crate::units::{Bytes, Nanos, Pid};
@@ -17,6 +18,9 @@ const HOLD: Duration = Duration::from_millis(100);
 
 /// How often that may be: a user can make the kernel kill in a cgroup of its own again and again.
 const HOLD_EVERY: Duration = Duration::from_secs(1);
+
+/// In place of a domain's name where none is guarded.
+const UNGUARDED: &str = "unguarded memory";
 
 /// SIGKILL, in the low bits of a wait(2) status.
 const SIGKILL: u32 = 9;
@@ -86,7 +90,7 @@ impl Engine {
         let Some(mut record) = self.kernel_kill(id, fullest, chosen) else { return };
         record.times = Times { signal: Some(signal), dead: Some(at), ..Times::default() };
         self.counters.killed_by_kernel += 1;
-        tell_victims(&record, signal, todo);
+        tell_victims(&record, signal, false, todo);
         let kill = record.id;
         self.remember(record);
         todo.push_back(Action::Record(kill));
@@ -116,6 +120,15 @@ impl Engine {
         known.rev().max_by_key(|(share, _)| *share).map(|(_, id)| id).or(charged.first().copied())
     }
 
+    /// The workers whose memory no guarded domain counts, as if they were in one together.
+    fn unguarded(&self) -> Roster {
+        let mut roster = self.settings.roster();
+        for worker in self.workers.values().filter(|worker| worker.domains.is_empty()) {
+            roster.insert(worker.candidate.clone());
+        }
+        roster
+    }
+
     fn kernel_kill(&self, id: WorkerId, domain: Option<DomainId>, chosen: Pid) -> Option<KillRecord> {
         let worker = self.workers.get(&id)?;
         let domain = domain.and_then(|domain| self.domains.get(&domain));
@@ -128,14 +141,15 @@ impl Engine {
                 "the kernel's own out-of-memory killer chose process {chosen} of it, and it ended with that"
             )
         };
-        let should_retry = domain.map_or(worker.candidate.kind.retriable(), |domain| {
-            domain.roster.would_retry(&worker.candidate, usage)
-        });
+        let should_retry = match domain {
+            Some(domain) => domain.roster.would_retry(&worker.candidate, usage),
+            None => self.unguarded().would_retry(&worker.candidate, None),
+        };
         Some(KillRecord {
             id: self.last_kill,
             at: None,
             by: KilledBy::Kernel,
-            domain: domain.map_or_else(|| "node".to_owned(), |domain| domain.name.clone()),
+            domain: domain.map_or_else(|| UNGUARDED.to_owned(), |domain| domain.name.clone()),
             policy: String::new(),
             trigger: Trigger::Kernel,
             victims: vec![VictimRecord { observed: false, ..worker.described(should_retry, why) }],

@@ -209,7 +209,7 @@ impl Engine {
         flight.chosen.clear();
         self.spare.chosen = core::mem::take(&mut flight.chosen);
         todo.push_back(Action::Record(flight.id));
-        tell_of_decision(&flight.record, todo)
+        tell_of_decision(&flight.record, self.settings.grace_ms > 0, todo)
     }
 
     pub(super) fn described(&self, choice: &Choice) -> Option<VictimRecord> {
@@ -230,7 +230,7 @@ impl Engine {
 }
 
 /// Tells the launchers of a kill's victims.
-pub(super) fn tell_victims(record: &KillRecord, decided: Nanos, todo: &mut VecDeque<Action>) {
+pub(super) fn tell_victims(record: &KillRecord, decided: Nanos, asked: bool, todo: &mut VecDeque<Action>) {
     for victim in &record.victims {
         todo.push_back(Action::Tell(Box::new(Verdict {
             worker: victim.worker,
@@ -243,15 +243,17 @@ pub(super) fn tell_victims(record: &KillRecord, decided: Nanos, todo: &mut VecDe
             threshold: record.threshold,
             total: record.total,
             decided,
+            asked,
+            reached: victim.peak,
         })));
     }
 }
 
 /// Tells the victims' launchers; the note for everyone else is returned.
-pub(super) fn tell_of_decision(record: &KillRecord, todo: &mut VecDeque<Action>) -> Note {
+pub(super) fn tell_of_decision(record: &KillRecord, asked: bool, todo: &mut VecDeque<Action>) -> Note {
     let at = record.times.decision.unwrap_or_default();
     if !record.dry_run {
-        tell_victims(record, at, todo);
+        tell_victims(record, at, asked, todo);
     }
     let victims = record.victims.iter().map(|victim| Chosen {
         worker: victim.worker,

@@ -171,6 +171,7 @@ impl Engine {
             && now < self.next_refresh
             && self.brake_deadline().is_none_or(|due| now < due)
             && self.next_after_backoff().is_none_or(|due| now < due)
+            && self.starts.deadline().is_none_or(|due| now < due)
             && self.next_gauge_deadline().is_none_or(|due| now < due)
     }
 }

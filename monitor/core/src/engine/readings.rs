@@ -88,6 +88,7 @@ impl Engine {
         self.tell_of_reading(&follow_up, todo);
         todo.extend(decided.map(Action::Note));
         self.note_would_have(&mut follow_up, todo);
+        self.let_begin(now, todo);
     }
 
     /// Notes about a reading, after the orders that it led to.

@@ -5,6 +5,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::facts::{Gears, UnhelpfulKills};
+use crate::admission::Admission;
 use crate::policy::{MinVictimMemory, Options, OwnerTieBreak, Policy, PolicyName, Roster};
 use crate::units::Bytes;
 
@@ -33,6 +34,9 @@ pub struct Settings {
     pub kill_timeout_ms: u64,
     /// docs/behavior.md#kill-and-confirmation: after its death, how long a victim's memory is waited for.
     pub memory_wait_ms: u64,
+    /// Which starts wait for room, where it is not said for one.
+    #[serde(default)]
+    pub admission: Admission,
     /// What to do when a kill cannot help.
     #[serde(default = "UnhelpfulKills::of_old")]
     pub unhelpful_kills: UnhelpfulKills,
@@ -71,6 +75,7 @@ impl Default for Settings {
             min_victim_memory: MinVictimMemory::default(),
             kill_timeout_ms: 10_000,
             memory_wait_ms: 1_000,
+            admission: Admission::default(),
             unhelpful_kills: UnhelpfulKills::default(),
             grace_ms: 0,
             dry_run: false,

@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use super::error::{Fault, RuleError};
 use super::judge::{Clause, Scope, Test, User};
 use super::pattern::{Pattern, PatternKey, Set};
+use super::place::never_by_name;
 use super::spec::{At, MatchSpec, RuleSpec};
 use super::template::{KNOWN, Template};
 use super::{MOST_PATTERNS, MOST_RULES, Mode, Rule, Rules, Unit, WorkerKind};
@@ -163,8 +164,9 @@ impl Compiler {
                 }
             }
         } else if let Some(line) = unit {
-            if spec.matches.patterns[PatternKey::Cgroup as usize].is_none() {
-                self.at(spec, line, "unit", Fault::UnitWithoutCgroup);
+            match &spec.matches.patterns[PatternKey::Cgroup as usize] {
+                Some(patterns) => self.never_units(spec, patterns),
+                None => self.at(spec, line, "unit", Fault::UnitWithoutCgroup),
             }
             if let Some((_, line)) = spec.idle.keys().next() {
                 self.at(spec, line, "idle", Fault::Exclusive { with: "unit = \"cgroup\"" });
@@ -172,6 +174,16 @@ impl Compiler {
         }
         if spec.matches.is_empty() && spec.parent.is_empty() {
             self.at(spec, spec.line, "match", Fault::NoMatch);
+        }
+    }
+
+    /// Patterns of cgroups that are never killed whole.
+    fn never_units(&mut self, spec: &RuleSpec, patterns: &At<Vec<String>>) {
+        for pattern in &patterns.value {
+            if let Some(why) = never_by_name(pattern.as_bytes()) {
+                let fault = Fault::NeverAUnit { pattern: pattern.clone(), why };
+                self.at(spec, patterns.line, "match.cgroup", fault);
+            }
         }
     }
 

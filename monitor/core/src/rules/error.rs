@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use super::{MOST_PATTERNS, MOST_RULES, MOST_TEXT};
+use super::{MOST_PATTERNS, MOST_RULES, MOST_TEXT, Refusal};
 use crate::prelude::*;
 
 /// A fault and where it is.
@@ -125,6 +125,14 @@ pub enum Fault {
     Exclusive {
         /// The other key and its value.
         with: &'static str,
+    },
+    /// No cgroup that this pattern matches is ever killed whole.
+    #[error("{pattern:?} can never match with unit = \"cgroup\": {why}")]
+    NeverAUnit {
+        /// As written.
+        pattern: String,
+        /// What all that it matches is.
+        why: Refusal,
     },
     /// A unit needs a cgroup.
     #[error("\"cgroup\" needs match.cgroup: it says which cgroup is the worker")]

@@ -90,22 +90,24 @@ impl Place {
 
     /// Why the cgroup with the path of this length is never killed as a whole, if so.
     pub(super) fn no_unit(&self, length: usize) -> Option<Refusal> {
-        let path = &self.path[..length];
-        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-        if name.is_empty() {
-            return Some(Refusal::Root);
-        }
-        let is = |begin: &[u8], end: &[u8]| name.starts_with(begin) && name.ends_with(end);
-        if is(b"", b".slice") {
-            Some(Refusal::Slice)
-        } else if is(b"session-", b".scope") {
-            Some(Refusal::Session)
-        } else if is(b"user@", b".service") || name == b"init.scope" {
-            Some(Refusal::Manager)
-        } else if length > self.trusted {
-            Some(Refusal::NotRoots)
-        } else {
-            None
-        }
+        let untrusted = (length > self.trusted).then_some(Refusal::NotRoots);
+        never_by_name(&self.path[..length]).or(untrusted)
+    }
+}
+
+/// Why a cgroup of this path is never killed as a whole, whoever made it. Of a glob: whatever it matches is such a one.
+pub(super) fn never_by_name(path: &[u8]) -> Option<Refusal> {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let is = |begin: &[u8], end: &[u8]| name.starts_with(begin) && name.ends_with(end);
+    if name.is_empty() {
+        Some(Refusal::Root)
+    } else if is(b"", b".slice") {
+        Some(Refusal::Slice)
+    } else if is(b"session-", b".scope") {
+        Some(Refusal::Session)
+    } else if is(b"user@", b".service") || name == b"init.scope" {
+        Some(Refusal::Manager)
+    } else {
+        None
     }
 }

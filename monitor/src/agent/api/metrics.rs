@@ -173,6 +173,9 @@ fn counters(all: &mut Registry, counters: &Counters) {
         "Workers killed by the kernel's own out-of-memory killer",
         counters.killed_by_kernel,
     );
+    count("starts_waited", "Starts that waited for room before they began", counters.waited);
+    let help = "Starts that began without room, since they had waited as long as they may";
+    count("starts_without_room", help, counters.started_without_room);
     count("workers_exited", "Workers that ended with status 0", counters.exited);
     count("workers_crashed", "Workers that ended otherwise", counters.crashed);
     count("workers_unregistered", "Workers that were unregistered", counters.unregistered);
@@ -231,5 +234,6 @@ fn drops(all: &mut Registry, drops: &[CpuDrops]) {
     count("fork", |cpu| cpu.fork);
     count("stopped", |cpu| cpu.stopped);
     count("lineage", |cpu| cpu.lineage);
+    count("changed", |cpu| cpu.changed);
     all.register("lost_records", "Records that the kernel side could not deliver", family);
 }

@@ -18,9 +18,12 @@ pub(super) fn buffer() -> BytesMut {
 /// What was lost since the last look.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::agent) struct Lost {
+    /// Of workers and of memory.
     pub(in crate::agent) records: u64,
     /// Records of the brake's stops are among them.
     pub(in crate::agent) stops: bool,
+    /// Records of processes that changed were lost besides.
+    pub(in crate::agent) changes: bool,
 }
 
 impl Hooks {
@@ -58,6 +61,6 @@ impl Hooks {
         let old = std::mem::replace(&mut self.drops, drops);
         let all = |drops: Drops| [drops.usage, drops.exit, drops.fork, drops.stopped, drops.lineage];
         let records = all(drops).into_iter().zip(all(old)).map(|(new, old)| new.saturating_sub(old)).sum();
-        Some(Lost { records, stops: drops.stopped != old.stopped })
+        Some(Lost { records, stops: drops.stopped != old.stopped, changes: drops.changed != old.changed })
     }
 }

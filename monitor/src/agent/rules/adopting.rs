@@ -1,8 +1,11 @@
 //! What a look found becomes workers, or is part of one, or is none any more.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::sighting::{Key, Known, Sighting, Sightings};
+use super::pace::Looked;
+use super::sighting::{Key, Known, Part, Scope, Sighting, Sightings};
 use super::{Adopted, RuleBook};
 use crate::agent::domains::Domains;
 use crate::agent::event_loop::clock;
@@ -14,11 +17,12 @@ use crate::engine::Event;
 use crate::kill::Process;
 use crate::memory::CgroupPath;
 use crate::rules::Mode;
-use crate::units::Pid;
+use crate::rules::facts::looker::Ask;
+use crate::units::{Nanos, Pid};
 use crate::worker::WorkerId;
 
-/// What charges nothing that is guarded is asked again after so many looks.
-const OUTSIDE: u64 = 8;
+/// How long is believed that a process charges nothing that is guarded, unless it is moved.
+const OUTSIDE: Duration = Duration::from_secs(8);
 
 /// The components that an adoption concerns.
 pub(in crate::agent) struct Around<'a> {
@@ -36,24 +40,32 @@ impl RuleBook {
         around: &mut Around<'_>,
         found: Sightings,
     ) -> Vec<WorkerId> {
-        let Sightings { workers, protected, refused, generation, took, mut looker } = found;
+        let Sightings { workers, protected, withheld, scope, refused, generation, took, mut looker } = found;
         if generation != self.generation {
             looker.forget_rules();
             self.looker = Some(looker);
-            self.next_look(took, true);
+            self.pace.soon(turn.now);
             return Vec::new();
         }
         self.looker = Some(looker);
         refused.into_iter().for_each(|what| self.say_once(what));
-        let pids = |all: bool| {
-            protected.iter().filter(move |one| all || !one.spares).map(|one| one.known.pid).collect()
-        };
+        let loose: HashSet<Pid> =
+            protected.iter().filter(|one| !one.spares).map(|one| one.known.pid).collect();
+        let protected: HashSet<Pid> = protected.iter().map(|one| one.known.pid).collect();
         // First: a worker whose first process became a set-user-id program is the rest of its processes.
-        around.workers.bar_from_rules(turn, &pids(false));
-        self.drop_lost(turn, around, &workers);
-        around.workers.bar_from_rules(turn, &pids(true));
-        self.looks += 1;
-        self.outside.retain(|_, until| *until > self.looks);
+        around.workers.bar_some_from_rules(turn, loose.iter().copied(), &loose);
+        self.drop_lost(turn, around, &workers, &scope);
+        match &scope {
+            Scope::All => {
+                around.workers.bar_from_rules(turn, protected);
+                self.outside.retain(|_, until| *until > turn.now);
+            }
+            Scope::Part(part) => {
+                let asked = part.asked.iter().map(|known| known.pid);
+                around.workers.bar_some_from_rules(turn, asked, &protected);
+                self.outside.retain(|key, _| !part.covers(key));
+            }
+        }
         let mut new = Vec::new();
         for sighting in &workers {
             match self.by_key.get(&sighting.key).copied() {
@@ -70,20 +82,73 @@ impl RuleBook {
                 joined |= self.join(turn, around.workers, worker, &sighting.members, &roots);
             }
         }
+        let awaits = withheld || self.rules.needs_memory();
+        let looked = Looked { took, news: joined || !new.is_empty(), awaits };
+        match scope {
+            Scope::All => {
+                self.pace.looked_at_all(looked, turn.now);
+                self.say_what_began();
+            }
+            Scope::Part(part) => {
+                self.looked_at_part(turn, around.workers, part, took, &roots);
+                if withheld {
+                    self.pace.soon(turn.now);
+                }
+            }
+        }
+        self.ask_around(&new, turn.now);
+        new
+    }
+
+    fn say_what_began(&mut self) {
         if !std::mem::replace(&mut self.begun, true) {
             let (all, enforced) = self.count();
             tracing::info!(
                 "Rules make {all} workers of what runs here; {enforced} of them may be killed (`monitor rules`)"
             );
         }
-        self.next_look(took, joined || !new.is_empty());
-        new
+    }
+
+    /// What a look at some processes found besides workers.
+    fn looked_at_part(
+        &mut self,
+        turn: &mut Turn<'_>,
+        workers: &mut Workers,
+        part: Part,
+        took: Duration,
+        roots: &HashSet<Pid>,
+    ) {
+        for (path, known) in part.joined {
+            if let Some(worker) = self.by_key.get(&Key::Cgroup(path)).copied() {
+                self.join(turn, workers, worker, &[known], roots);
+            }
+        }
+        part.again.into_iter().for_each(|ask| self.news.ask(ask));
+        if part.strangers {
+            self.pace.looked_at_strangers(took, turn.now);
+        } else {
+            self.news.spend(took, turn.now);
+        }
+    }
+
+    /// Of what new workers forked before they were ones nobody tells: it is looked at once more.
+    fn ask_around(&mut self, new: &[WorkerId], now: Nanos) {
+        if !new.is_empty() {
+            self.pace.strangers_soon(now);
+        }
+        let roots = new.iter().filter_map(|worker| self.workers.get(worker)).map(|adopted| adopted.root);
+        let asks: Vec<Ask> = roots.map(|pid| Ask { pid, name: None, around: true }).collect();
+        asks.into_iter().for_each(|ask| self.news.ask(ask));
     }
 
     /// Workers that no rule has any more, or another rule: they are nobody's business, unless they are ending or being
     /// killed.
-    fn drop_lost(&mut self, turn: &mut Turn<'_>, around: &mut Around<'_>, found: &[Sighting]) {
+    fn drop_lost(&mut self, turn: &mut Turn<'_>, around: &mut Around<'_>, found: &[Sighting], scope: &Scope) {
         let Around { workers, watchdog, .. } = around;
+        let covered = |key: &Key| match scope {
+            Scope::All => true,
+            Scope::Part(part) => part.covers(key),
+        };
         let same = |adopted: &Adopted, sighting: &Sighting| {
             adopted.key == sighting.key && adopted.terms == sighting.terms
         };
@@ -92,6 +157,7 @@ impl RuleBook {
         let lost: Vec<WorkerId> = self
             .workers
             .iter()
+            .filter(|(_, adopted)| covered(&adopted.key))
             .filter(|(_, adopted)| by_key.get(&adopted.key).is_none_or(|sighting| !same(adopted, sighting)))
             .filter(|(worker, adopted)| !turn.engine.in_flight(**worker) && lives(workers, **worker, adopted))
             .map(|(worker, _)| *worker)
@@ -103,6 +169,10 @@ impl RuleBook {
                 watchdog.unname(worker);
             }
             workers.give_up(turn, worker);
+            if matches!(scope, Scope::Part(_)) {
+                // What descends from it may be part of another now.
+                self.pace.soon(turn.now);
+            }
         }
     }
 
@@ -156,7 +226,7 @@ impl RuleBook {
             self.say_once(format!("rule {}: {why}", sighting.terms.rule));
         }
         if domains.charged_by(cgroup.as_ref()).is_empty() {
-            self.outside.insert(sighting.key.clone(), self.looks + OUTSIDE);
+            self.outside.insert(sighting.key.clone(), turn.now.after(OUTSIDE));
             return None;
         }
         if let Some(outer) = outer {
@@ -181,8 +251,16 @@ impl RuleBook {
         let (terms, shape) = (&sighting.terms, &sighting.shape);
         let (pid, uid, start_time) = (sighting.root.pid, sighting.uid, sighting.root.start);
         let charged = domains.charged_by(cgroup.as_ref());
-        let enrollment =
-            Enrollment { uid, registered_by: 0, told: None, start_time, had: None, idle: shape.idle, cgroup };
+        let enrollment = Enrollment {
+            uid,
+            registered_by: 0,
+            told: None,
+            start_time,
+            had: None,
+            begun: None,
+            idle: shape.idle,
+            cgroup,
+        };
         let enforced = shape.mode == Mode::Enforce;
         let registered = |worker| Event::Registered {
             worker,
@@ -205,8 +283,12 @@ impl RuleBook {
             reports.note_numbers(block);
         }
         tracing::debug!(%worker, %pid, rule = %terms.rule, mode = %shape.mode, "a rule made a worker");
-        let adopted = Adopted { key: sighting.key.clone(), terms: terms.clone(), shape: shape.clone() };
+        let adopted =
+            Adopted { key: sighting.key.clone(), root: pid, terms: terms.clone(), shape: shape.clone() };
         self.workers.insert(worker, adopted);
+        if let Key::Cgroup(path) = &sighting.key {
+            Arc::make_mut(&mut self.units).insert(path.clone());
+        }
         self.by_key.insert(sighting.key.clone(), worker);
         worker
     }

@@ -1,5 +1,7 @@
-//! One look at all processes, on a thread that may wait, and what the rules make of them.
+//! One look at all processes, or at some, on a thread that may wait, and what the rules make of them.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,33 +9,44 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::spawn_blocking;
 
-use super::sighting::{Guarded, Key, Known, Shape, Sighting, Sightings, Terms};
+use super::sighting::{Guarded, Key, Known, Part, Scope, Shape, Sighting, Sightings, Terms};
 use crate::agent::event_loop::later::Later;
-use crate::memory::{CgroupPath, Roots};
-use crate::rules::facts::looker::Looker;
+use crate::memory::{CgroupPath, ReadError, Roots};
+use crate::rules::facts::looker::{self, Ask, Looker};
 use crate::rules::facts::{Machine, Seen, own};
 use crate::rules::unguarded::Unguarded;
-use crate::rules::{Found, Never, Profile, Rules};
+use crate::rules::{Found, Look, Never, Profile, Refusal, Rules};
+use crate::units::Pid;
+
+/// Whom to look at.
+#[derive(Debug)]
+pub(super) enum At {
+    /// All processes.
+    All,
+    /// Those that are new since the last look.
+    Strangers,
+    /// These.
+    Some(Vec<Ask>),
+}
+
+/// What a look is taken by.
+pub(super) struct Order {
+    pub(super) at: At,
+    pub(super) rules: Arc<Rules>,
+    pub(super) looker: Box<Looker>,
+    /// Which rules they are.
+    pub(super) generation: u64,
+    /// The cgroups that are workers.
+    pub(super) units: Arc<HashSet<CgroupPath>>,
+    /// Cgroups were made or removed since the last look.
+    pub(super) cgroups_changed: bool,
+}
 
 /// Looks, and sends what it found to the loop.
-pub(super) fn start(
-    rules: Arc<Rules>,
-    mut looker: Box<Looker>,
-    generation: u64,
-    to_loop: UnboundedSender<Later>,
-) {
+pub(super) fn start(order: Order, to_loop: UnboundedSender<Later>) {
     tokio::spawn(async move {
-        let looked = spawn_blocking(move || {
-            let began = busy();
-            if let Err(error) = looker.look(rules.needs_memory()) {
-                tracing::warn!(%error, "cannot look for what the rules match");
-                return Err(looker);
-            }
-            Ok(sightings(&rules, looker, generation, began))
-        });
-        let sightings = match looked.await {
-            Ok(Ok(sightings)) => sightings,
-            Ok(Err(looker)) => nothing(looker, generation),
+        let sightings = match spawn_blocking(move || order.look()).await {
+            Ok(sightings) => sightings,
             // It panicked, which would be a fault in this program: what was looked at with is gone.
             Err(error) => {
                 tracing::error!(%error, "the look for what the rules match failed");
@@ -45,12 +58,38 @@ pub(super) fn start(
     });
 }
 
+impl Order {
+    fn look(self) -> Sightings {
+        let began = busy();
+        let Self { at, rules, mut looker, generation, units, cgroups_changed } = self;
+        let (asks, strangers) = match at {
+            At::All => {
+                return match looker.look(rules.needs_memory(), cgroups_changed) {
+                    Ok(_) => of_all(&rules, looker, generation, began),
+                    Err(error) => nothing(&error, looker, generation),
+                };
+            }
+            At::Strangers => match looker.strangers() {
+                Ok(asks) => (asks, true),
+                Err(error) => return nothing(&error, looker, generation),
+            },
+            At::Some(asks) => (asks, false),
+        };
+        let part = looker.part(&asks, &rules, &units, cgroups_changed);
+        let mut found = of_some(&rules, looker, generation, part, &units);
+        if let Scope::Part(part) = &mut found.scope {
+            part.strangers = strangers;
+        }
+        Sightings { took: busy().saturating_sub(began), ..found }
+    }
+}
+
 /// Says, from a thread that may wait, what runs here that nothing guards: there are no rules.
 pub(super) fn say_what_nothing_guards(roots: Roots) {
     tokio::spawn(spawn_blocking(move || {
         let own = own(&roots.procfs);
         let mut looker = Looker::new(roots, own);
-        let Ok(machine) = looker.look(false) else { return };
+        let Ok(machine) = looker.look(false, false) else { return };
         let known = Unguarded::of(machine).sentence();
         let known =
             known.map(|sentence| format!(" {sentence}; `monitor rules suggest` prints a configuration."));
@@ -65,10 +104,13 @@ fn busy() -> Duration {
 }
 
 /// Of a look that failed: the generation of none, so that nothing is concluded from it.
-fn nothing(looker: Box<Looker>, generation: u64) -> Sightings {
+fn nothing(error: &ReadError, looker: Box<Looker>, generation: u64) -> Sightings {
+    tracing::warn!(%error, "cannot look for what the rules match");
     Sightings {
         workers: Vec::new(),
         protected: Vec::new(),
+        withheld: false,
+        scope: Scope::All,
         refused: Vec::new(),
         generation: generation.wrapping_sub(1),
         took: Duration::ZERO,
@@ -76,31 +118,84 @@ fn nothing(looker: Box<Looker>, generation: u64) -> Sightings {
     }
 }
 
-fn sightings(rules: &Rules, mut looker: Box<Looker>, generation: u64, began: Duration) -> Sightings {
+fn of_all(rules: &Rules, mut looker: Box<Looker>, generation: u64, began: Duration) -> Sightings {
     let machine = looker.machine();
     let profiles = machine.profiles(rules);
     let look = rules.look(&profiles);
-    let at = |index: usize| machine.processes.get(index);
-    let protected = look.protected.iter().filter_map(|one| Some((at(one.index)?, one.spares)));
-    let protected = protected.filter(|(seen, _)| seen.never != Some(Never::KernelThread));
-    let protected = protected.map(|(seen, spares)| Guarded { known: known(seen), spares }).collect();
-    let refused = look.refused.iter().map(|refused| {
-        let cgroup = String::from_utf8_lossy(&refused.cgroup);
-        format!("rule {} matches {cgroup}, which is no worker: {}", refused.rule.name(), refused.why)
-    });
-    let refused = refused.collect();
     let all = look.workers.iter();
     let workers = all.filter_map(|found| sighting(rules, machine, &profiles, found)).collect();
-    let kept: Vec<_> = look
-        .workers
-        .iter()
-        .filter(|found| found.cgroup.is_none())
-        .map(|found| (found.first, Arc::clone(found.rule.name())))
-        .collect();
+    let (protected, refused, withheld) = (protected(&look, machine), refused(&look), withheld(&look));
+    let kept = kept(&look, machine);
     drop(look);
     drop(profiles);
     looker.keep(kept);
-    Sightings { workers, protected, refused, generation, took: busy().saturating_sub(began), looker }
+    let took = busy().saturating_sub(began);
+    Sightings { workers, protected, withheld, scope: Scope::All, refused, generation, took, looker }
+}
+
+/// Of a cgroup that is a worker already, and that was not looked at whole, it finds only who is part of it.
+fn of_some(
+    rules: &Rules,
+    mut looker: Box<Looker>,
+    generation: u64,
+    seen: looker::Part,
+    units: &HashSet<CgroupPath>,
+) -> Sightings {
+    let looker::Part { machine, asked, whole, early } = seen;
+    let profiles = machine.profiles(rules);
+    let look = rules.look(&profiles);
+    let known_unit = |path: &CgroupPath| units.contains(path) && !whole.contains(path);
+    let at = |index: &usize| machine.processes.get(*index);
+    let mut part = Part { asked: asked.iter().filter_map(at).map(known).collect(), ..Part::default() };
+    let mut workers = Vec::new();
+    for found in &look.workers {
+        let Some(sighting) = sighting(rules, &machine, &profiles, found) else { continue };
+        match sighting.key {
+            Key::Cgroup(path) if known_unit(&path) => {
+                part.joined.extend(sighting.members.into_iter().map(|member| (path.clone(), member)));
+            }
+            Key::Cgroup(_) | Key::Tree(_) => workers.push(sighting),
+        }
+    }
+    // In such a cgroup everybody is part of it.
+    for seen in look.unmatched.iter().filter(|index| asked.binary_search(index).is_ok()).filter_map(at) {
+        let cgroup = seen.cgroup.and_then(|cgroup| machine.cgroups.get(cgroup));
+        let unit = cgroup.and_then(|cgroup| cgroup.path.ancestors().find(known_unit));
+        part.joined.extend(unit.map(|path| (path, known(seen))));
+    }
+    part.cgroups = whole.clone();
+    part.again = early;
+    let (protected, refused, withheld) = (protected(&look, &machine), refused(&look), withheld(&look));
+    let kept = kept(&look, &machine);
+    looker.keep(kept);
+    let scope = Scope::Part(part);
+    Sightings { workers, protected, withheld, scope, refused, generation, took: Duration::ZERO, looker }
+}
+
+fn protected(look: &Look<'_>, machine: &Machine) -> Vec<Guarded> {
+    let all = look.protected.iter().filter_map(|one| Some((machine.processes.get(one.index)?, one.spares)));
+    let all = all.filter(|(seen, _)| seen.never != Some(Never::KernelThread));
+    all.map(|(seen, spares)| Guarded { known: known(seen), spares }).collect()
+}
+
+fn refused(look: &Look<'_>) -> Vec<String> {
+    let say = |refused: &crate::rules::Refused<'_>| {
+        let cgroup = String::from_utf8_lossy(&refused.cgroup);
+        format!("rule {} matches {cgroup}, which is no worker: {}", refused.rule.name(), refused.why)
+    };
+    look.refused.iter().map(say).collect()
+}
+
+fn withheld(look: &Look<'_>) -> bool {
+    look.refused.iter().any(|refused| refused.why == Refusal::HoldsProtected)
+}
+
+/// Which rules have which processes, whatever these call themselves from now on.
+fn kept(look: &Look<'_>, machine: &Machine) -> Vec<(Pid, Arc<str>)> {
+    let trees = look.workers.iter().filter(|found| found.cgroup.is_none());
+    let kept = trees
+        .filter_map(|found| Some((machine.processes.get(found.first)?.pid, Arc::clone(found.rule.name()))));
+    kept.collect()
 }
 
 /// `None`: not even its user is known, or where it is.
@@ -119,7 +214,7 @@ fn sighting(
         None => Key::Tree(known(seen)),
         Some(length) => {
             let path = machine.cgroups.get(seen.cgroup?)?.path.as_path().as_os_str().as_bytes();
-            Key::Cgroup(CgroupPath::new(std::ffi::OsStr::from_bytes(path.get(..length)?)).ok()?)
+            Key::Cgroup(CgroupPath::new(OsStr::from_bytes(path.get(..length)?)).ok()?)
         }
     };
     let members = found.members.iter().filter_map(|index| machine.processes.get(*index)).map(known);

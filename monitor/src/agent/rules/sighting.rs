@@ -1,11 +1,12 @@
-//! What one look at all processes found for the loop: owned data, made on another thread.
+//! What one look at all processes, or at some, found for the loop: owned data, made on another thread.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::memory::CgroupPath;
 use crate::rules::Mode;
-use crate::rules::facts::looker::Looker;
+use crate::rules::facts::looker::{Ask, Looker};
 use crate::units::{Bytes, Pid};
 use crate::worker::Kind;
 
@@ -66,11 +67,49 @@ pub(in crate::agent) struct Guarded {
     pub(in crate::agent) spares: bool,
 }
 
+/// What a look was taken at.
+#[derive(Debug)]
+pub(in crate::agent) enum Scope {
+    /// All processes.
+    All,
+    /// Some of them.
+    Part(Part),
+}
+
+/// What a look at some processes found besides.
+#[derive(Debug, Default)]
+pub(in crate::agent) struct Part {
+    /// Who was looked at, without those who only say what these are.
+    pub(in crate::agent) asked: HashSet<Known>,
+    /// The cgroups that were looked at whole.
+    pub(in crate::agent) cgroups: HashSet<CgroupPath>,
+    /// Who is part of a cgroup that is a worker already.
+    pub(in crate::agent) joined: Vec<(CgroupPath, Known)>,
+    /// Who is to be looked at once more.
+    pub(in crate::agent) again: Vec<Ask>,
+    /// It was at all that are new, whoever told of them.
+    pub(in crate::agent) strangers: bool,
+}
+
+impl Part {
+    /// Whether it says all of this worker, so that one that was not found is none any more.
+    pub(in crate::agent) fn covers(&self, key: &Key) -> bool {
+        match key {
+            Key::Tree(root) => self.asked.contains(root),
+            Key::Cgroup(path) => self.cgroups.contains(path),
+        }
+    }
+}
+
 /// All that a look found.
 #[derive(Debug)]
 pub(in crate::agent) struct Sightings {
     pub(in crate::agent) workers: Vec<Sighting>,
     pub(in crate::agent) protected: Vec<Guarded>,
+    /// A cgroup is no worker only because of a process that is in it now.
+    pub(in crate::agent) withheld: bool,
+    /// What was looked at.
+    pub(in crate::agent) scope: Scope,
     /// What cannot be a worker though a rule matched it, in words.
     pub(in crate::agent) refused: Vec<String>,
     /// Which rules they are of: there may be others by now.

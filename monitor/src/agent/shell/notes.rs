@@ -41,6 +41,8 @@ fn log(note: &Note) {
         | Note::Ended { .. }
         | Note::DiedLate { .. }
         | Note::Known { .. }
+        | Note::Waits { .. }
+        | Note::Begins { .. }
         | Note::Gear { .. }
         | Note::Below { .. } => {
             tracing::debug!(target: "note", "{text}");

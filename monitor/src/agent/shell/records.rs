@@ -1,8 +1,13 @@
 //! What the kernel's programs pushed, on its way to the engine: each record goes to the component that it concerns. The way
 //! of a crossing begins here.
 
+use std::time::Duration;
+
+use monitor_common::RecordKind;
+
 use super::{Components, Shell, turn};
 use crate::agent::brake::look_for_stopped;
+use crate::agent::event_loop::clock;
 use crate::engine::{Event, Seen};
 use crate::kernel::record::Record;
 use crate::units::{Nanos, Pid};
@@ -14,6 +19,20 @@ const BATCHES: usize = 16;
 impl Shell {
     /// Takes everything out of the ring buffer. Not for ever: whether there may be more.
     pub(in crate::agent) fn drain(&mut self) -> bool {
+        let more = self.take_all();
+        if std::mem::take(&mut self.heard_changes) {
+            // Of those that come within the pause nobody wakes the loop.
+            let pause = self.parts.rules.pause();
+            if let Some(cells) = self.parts.domains.cells() {
+                cells.set_changed_pause(pause);
+            }
+            self.look_at_ring = Some(clock::now().after(Duration::from_micros(pause.into())));
+            self.look_at_changes();
+        }
+        more
+    }
+
+    fn take_all(&mut self) -> bool {
         for _ in 0..BATCHES {
             if !self.parts.hooks.take_out() {
                 return false;
@@ -25,8 +44,33 @@ impl Shell {
         true
     }
 
+    /// When there is something to look at that rules go by; `None`: nothing before something happens.
+    pub(in crate::agent) fn next_look(&self, now: Nanos) -> Option<Nanos> {
+        self.look_at_ring.into_iter().chain(self.parts.rules.due(now)).min()
+    }
+
+    /// Looks at what is due of that. Whether records are left.
+    pub(in crate::agent) fn look(&mut self, now: Nanos) -> bool {
+        let more = self.look_at_ring.take_if(|due| *due <= now).is_some() && self.drain();
+        self.look_at_changes();
+        more
+    }
+
+    fn look_at_changes(&mut self) {
+        let Components { rules, domains, .. } = &mut self.parts;
+        let cgroups = domains.cells().map(|cells| cells.cgroups());
+        rules.go_on(clock::now(), cgroups);
+    }
+
+    /// The rules are in force: from now on the kernel tells of what they could match.
+    pub(in crate::agent) fn follow_rules(&mut self) {
+        let Components { rules, hooks, .. } = &mut self.parts;
+        hooks.follow_rules(rules.wanted().as_ref());
+        rules.set_told(hooks.told().changes);
+    }
+
     fn take(&mut self, record: Record) {
-        let Components { domains, workers, hooks, .. } = &mut self.parts;
+        let Components { domains, workers, hooks, rules, .. } = &mut self.parts;
         match record {
             // Those of cells as they were before are passed over: the readings that came with the change know better.
             Record::Delta(delta) => {
@@ -52,6 +96,12 @@ impl Shell {
                 self.parts.workers.end_if_unwatched(turn!(self), worker, pid);
                 self.settle();
             }
+            Record::Changed(changed) => {
+                let renamed = changed.header.kind == RecordKind::Rename as u32;
+                let name = changed.name.split(|byte| *byte == 0).next().filter(|_| renamed);
+                rules.heard(Pid(changed.pid), name.map(<[u8]>::to_vec));
+                self.heard_changes = true;
+            }
             Record::OomVictim(victim) => self.happen(Event::OomVictim {
                 worker: WorkerId(victim.worker),
                 pid: Pid(victim.pid),
@@ -68,6 +118,12 @@ impl Shell {
     /// Whether records were lost: then everything that they could have told of is looked for.
     pub(super) fn check_drops(&mut self) {
         let Some(lost) = self.parts.hooks.lost() else { return };
+        if lost.changes {
+            self.parts.rules.lost();
+        }
+        if lost.records == 0 {
+            return;
+        }
         if lost.stops {
             look_for_stopped(turn!(self), &self.parts.workers);
             self.settle();

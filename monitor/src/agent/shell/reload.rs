@@ -66,6 +66,7 @@ impl Shell {
         // An agent inside a `monitor run` has none.
         if !self.parts.previous_agent.is_in_process() && !self.parts.rules.has(&rules) {
             self.parts.rules.replace(rules);
+            self.follow_rules();
             reloaded.applied.push("the rules".to_owned());
         }
         self.parts.api.set_settings(reload::in_force(old, new));

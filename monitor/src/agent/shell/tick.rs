@@ -78,6 +78,8 @@ impl Shell {
             self.parts.oom_counters.look(&self.parts.domains, now);
         }
         self.parts.api.look_after_the_socket(now);
+        self.parts.learned.tick(&self.engine, now);
+        self.step(|parts, turn| parts.starts.look(turn, &mut parts.domains));
     }
 
     fn beat(&mut self) {
@@ -106,6 +108,9 @@ impl Shell {
                 }
                 Hook::Lineage => self.parts.workers.look_after_all(),
                 Hook::MarkVictim => {}
+                Hook::Exec | Hook::Rename | Hook::CgroupAttach | Hook::CgroupMkdir | Hook::CgroupRmdir => {
+                    self.parts.rules.set_told(self.parts.hooks.told().changes)
+                }
                 Hook::Memcg | Hook::RssStat => {
                     self.parts.hooks.usage_is_back(turn!(self));
                     self.settle();
@@ -131,6 +136,7 @@ impl Shell {
         let new = rules.looked(turn!(self), &mut around, found);
         self.settle();
         for worker in new {
+            self.parts.measuring.came(worker, clock::now());
             self.parts.killing.find_own_cgroup(&self.parts.workers, worker);
         }
     }
@@ -139,12 +145,12 @@ impl Shell {
         let Components { domains, workers, measuring, reports, samples, raylets, past, .. } = &mut self.parts;
         match later {
             Later::Measure => measuring.by_timer(&self.engine, domains, &workers.registry),
+            Later::MeasureNew => measuring.the_young(&self.engine, domains, &workers.registry, clock::now()),
             Later::Measured(measurement) => {
                 samples.measured(&self.engine, clock::now(), &measurement.samples);
                 measuring.measured(turn!(self), measurement);
             }
             Later::Gauged(domain, held) => turn!(self).tell(Event::Gauged { domain, held }),
-            Later::Look => self.parts.rules.look_by_timer(),
             Later::Looked(found) => return self.looked(*found),
             Later::Report(report) => reports.complete(&workers.registry, *report),
             Later::Ray(news) => raylets.heard(turn!(self), &workers.registry, news),

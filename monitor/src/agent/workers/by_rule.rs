@@ -85,13 +85,31 @@ impl Workers {
     }
 
     /// These processes are no rule's: who is part of such a worker leaves it.
-    pub(in crate::agent) fn bar_from_rules(&mut self, turn: &mut Turn<'_>, barred: &HashSet<Pid>) {
-        for pid in barred {
-            if let Some(worker) = self.registry.worker_of(*pid).filter(|worker| self.is_by_rule(*worker)) {
-                self.expel(turn, worker, *pid);
+    pub(in crate::agent) fn bar_from_rules(&mut self, turn: &mut Turn<'_>, barred: HashSet<Pid>) {
+        barred.iter().for_each(|pid| self.expel_from_rules(turn, *pid));
+        self.barred = barred;
+    }
+
+    /// The same of some processes: of those `asked` for, which are `barred`.
+    pub(in crate::agent) fn bar_some_from_rules(
+        &mut self,
+        turn: &mut Turn<'_>,
+        asked: impl Iterator<Item = Pid>,
+        barred: &HashSet<Pid>,
+    ) {
+        for pid in asked {
+            if !barred.contains(&pid) {
+                self.barred.remove(&pid);
+            } else if self.barred.insert(pid) {
+                self.expel_from_rules(turn, pid);
             }
         }
-        self.barred.clone_from(barred);
+    }
+
+    fn expel_from_rules(&mut self, turn: &mut Turn<'_>, pid: Pid) {
+        if let Some(worker) = self.registry.worker_of(pid).filter(|worker| self.is_by_rule(*worker)) {
+            self.expel(turn, worker, pid);
+        }
     }
 
     /// Whether a process of a worker acts for another user, as a set-user-id program does. Asked by its pidfd.

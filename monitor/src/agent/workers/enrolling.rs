@@ -23,6 +23,8 @@ pub(in crate::agent) struct Enrollment {
     pub(in crate::agent) start_time: u64,
     /// Its number with an agent before this one.
     pub(in crate::agent) had: Option<WorkerId>,
+    /// The number under which its start waited.
+    pub(in crate::agent) begun: Option<WorkerId>,
     /// It waits for work.
     pub(in crate::agent) idle: bool,
     /// The cgroup that it charges; `None`: there is no memory hierarchy.
@@ -50,6 +52,11 @@ impl Workers {
         enrollment.comes_back(self.started)
     }
 
+    /// A number for a start that waits; with it the block that it begins, to be noted.
+    pub(in crate::agent) fn number_for_start(&mut self, uid: u32) -> (WorkerId, Option<Given>) {
+        self.numbers.give(None, uid)
+    }
+
     /// Takes a process as a new worker. It was checked; what is left cannot be refused.
     pub(in crate::agent) fn enroll(
         &mut self,
@@ -60,7 +67,7 @@ impl Workers {
         event: impl FnOnce(WorkerId) -> Event,
     ) -> Enrolled {
         let enrolled = self.take_in(turn, domains, process, new, true, event);
-        self.find_descendants(turn, vec![enrolled.worker]);
+        self.find_descendants_of(turn, enrolled.worker);
         enrolled
     }
 
@@ -75,7 +82,10 @@ impl Workers {
         event: impl FnOnce(WorkerId) -> Event,
     ) -> Enrolled {
         let at = clock::of_ticks(new.start_time);
-        let (worker, begins) = self.numbers.give(new.had.filter(|_| new.comes_back(self.started)), new.uid);
+        let (worker, begins) = match new.begun {
+            Some(begun) => (begun, None),
+            None => self.numbers.give(new.had.filter(|_| new.comes_back(self.started)), new.uid),
+        };
         let pid = process.pid();
         // It may have been part of another worker, and be held as that.
         self.let_leave(&process);

@@ -15,7 +15,7 @@ fn the_example_file_shows_every_setting_with_its_default() {
     assert!(found == expected, "{path} is not what the table says: run this test with UPDATE_EXAMPLE=1");
 
     let uncommented = file(&found.lines().map(uncomment).collect::<Vec<_>>().join("\n"));
-    assert_eq!(check(&uncommented).unwrap(), SETTINGS.len());
+    assert_eq!(check(&uncommented).unwrap().0, SETTINGS.len());
     let resolved = resolve_with(&ConfigFlags::default(), &[], Some(&uncommented)).unwrap();
     assert_eq!(resolved.config, Config::defaults(0, None));
 }

@@ -19,6 +19,7 @@ fn a_tree_is_summed_and_says_the_weakest_measure() {
     let tree = Tree::of("v1");
     let procfs = &tree.roots.procfs;
     let family = Family::look(procfs).unwrap();
+    assert!(Family::below(procfs, &[Pid(40)]).is_none(), "it lists no children");
     assert_eq!(family.with_descendants(&[Pid(40)], |_| false), [Pid(40), Pid(41), Pid(42)]);
     assert_eq!(family.with_descendants(&[Pid(41), Pid(999)], |_| false), [Pid(41), Pid(42)]);
     assert_eq!(family.with_descendants(&[Pid(40)], |pid| pid == Pid(42)), [Pid(40), Pid(41)]);
@@ -53,6 +54,13 @@ fn the_children_of_this_process_are_found() {
     let family = Family::look(Path::new("/proc")).unwrap();
     let found = family.with_descendants(&[Pid(std::process::id())], |_| false);
     assert!(found.contains(&Pid(child.id())) && found.contains(&Pid(std::process::id())));
+    // By the kernel's lists of children the same, where it has any.
+    if let Some(below) = Family::below(Path::new("/proc"), &[Pid(std::process::id()), Pid(u32::MAX)]) {
+        let found = below.with_descendants(&[Pid(std::process::id()), Pid(u32::MAX)], |_| false);
+        assert!(found.contains(&Pid(child.id())) && !found.contains(&Pid(u32::MAX)));
+        let nobody = below.with_descendants(&[Pid(1)], |_| false);
+        assert!(nobody.is_empty(), "nobody else was looked at: {nobody:?}");
+    }
     let parents = ancestors(Path::new("/proc"), Pid(child.id()));
     assert_eq!(parents.first(), Some(&Pid(std::process::id())));
     assert!(!parents.contains(&Pid(child.id())) && parents.len() > 1, "{parents:?}");

@@ -1,5 +1,7 @@
 //! Looks at all processes, and remembers what it saw: a process that is known costs one small file at the next look, and
-//! all of its files now and then, by turns. What it remembers of whom root trusts is forgotten as often.
+//! all of its files now and then, by turns. What it remembers of whom root trusts is forgotten after some seconds.
+
+mod part;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -7,7 +9,9 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+pub use self::part::{Ask, Part};
 use super::files::{Stat, Status, title};
 use super::{Accounts, Machine, Never, Seen, SeenCgroup, Whose};
 use crate::memory::{CgroupPath, Hierarchy, ReadError, Roots, process};
@@ -20,6 +24,9 @@ const EXCLUDED: i32 = -999;
 
 /// Each process is read whole at one of so many looks.
 const TURNS: u64 = 8;
+
+/// How long is believed who owns what.
+const BELIEVED: Duration = Duration::from_secs(8);
 
 /// The most cgroups that are remembered: those that were removed are among them.
 const MOST_CGROUPS: usize = 20_000;
@@ -38,6 +45,8 @@ pub struct Looker {
     program: Option<File>,
     machine: Machine,
     looks: u64,
+    /// When it was forgotten last who owns what.
+    forgot: Instant,
     by_path: HashMap<CgroupPath, usize>,
     /// How far each cgroup's path is root's.
     trusted: HashMap<CgroupPath, usize>,
@@ -58,20 +67,22 @@ impl Looker {
             program,
             machine: Machine::default(),
             looks: 0,
+            forgot: Instant::now(),
             by_path: HashMap::new(),
             trusted: HashMap::new(),
             files: HashMap::new(),
         }
     }
 
-    /// Looks at all processes. `memory`: what each holds is asked anew.
+    /// Looks at all processes. `memory`: what each holds is asked anew; `cgroups_changed`: cgroups were made or removed since
+    /// the last look.
     ///
     /// # Errors
     /// PROCFS cannot be listed.
-    pub fn look(&mut self, memory: bool) -> Result<&Machine, ReadError> {
+    pub fn look(&mut self, memory: bool, cgroups_changed: bool) -> Result<&Machine, ReadError> {
         let mut pids = process::all(&self.roots.procfs)?;
         pids.sort_unstable();
-        if self.looks.is_multiple_of(TURNS) {
+        if self.looks == 0 || cgroups_changed || self.is_old() {
             self.forget();
             self.machine.accounts = Accounts::read();
         }
@@ -81,7 +92,8 @@ impl Looker {
         for pid in pids {
             while known.next_if(|old| old.pid < pid).is_some() {}
             let old = known.next_if(|old| old.pid == pid);
-            processes.extend(self.again(pid, old, memory));
+            let its_turn = (u64::from(pid.0) ^ self.looks).is_multiple_of(TURNS);
+            processes.extend(self.again(pid, old, memory, its_turn));
         }
         self.machine.processes = processes;
         Ok(&self.machine)
@@ -105,12 +117,11 @@ impl Looker {
         self.machine
     }
 
-    /// Which rules have which processes, by their places in the list: what a process can change of itself does not take it
-    /// away from its rule.
-    pub fn keep(&mut self, rules: impl IntoIterator<Item = (usize, Arc<str>)>) {
-        for (index, rule) in rules {
-            if let Some(seen) = self.machine.processes.get_mut(index) {
-                seen.kept = Some(rule);
+    /// Which rules have which processes: what a process can change of itself does not take it away from its rule.
+    pub fn keep(&mut self, rules: impl IntoIterator<Item = (Pid, Arc<str>)>) {
+        for (pid, rule) in rules {
+            if let Ok(place) = self.machine.processes.binary_search_by_key(&pid, |seen| seen.pid) {
+                self.machine.processes[place].kept = Some(rule);
             }
         }
     }
@@ -137,8 +148,7 @@ impl Looker {
 
     /// What may have changed behind our back: who owns what, and cgroups that were removed.
     fn forget(&mut self) {
-        self.trusted.clear();
-        self.files.clear();
+        self.forget_trust();
         if self.machine.cgroups.len() > MOST_CGROUPS {
             self.machine.cgroups.clear();
             self.by_path.clear();
@@ -151,15 +161,25 @@ impl Looker {
         self.machine.cgroups = cgroups;
     }
 
+    /// Who owns what is asked anew when it matters next.
+    fn forget_trust(&mut self) {
+        self.trusted.clear();
+        self.files.clear();
+        self.forgot = Instant::now();
+    }
+
+    fn is_old(&self) -> bool {
+        self.forgot.elapsed() >= BELIEVED
+    }
+
     /// `None`: it has ended.
-    fn again(&mut self, pid: Pid, old: Option<Seen>, memory: bool) -> Option<Seen> {
+    fn again(&mut self, pid: Pid, old: Option<Seen>, memory: bool, its_turn: bool) -> Option<Seen> {
         let Some(old) = old else { return self.process(pid) };
         let dir = self.roots.procfs.join(pid.to_string());
         let stat = Stat::read(&dir)?;
         if stat.ended {
             return None;
         }
-        let its_turn = (u64::from(pid.0) ^ self.looks).is_multiple_of(TURNS);
         if stat.start == old.start && stat.comm == old.comm && stat.parent == old.parent && !its_turn {
             let rss = if memory { Status::read(&dir)?.rss } else { old.rss };
             return Some(Seen { rss, ..old });
@@ -262,10 +282,13 @@ impl Looker {
     fn cgroup(&mut self, pid: Pid) -> Option<usize> {
         let hierarchy = self.hierarchy.as_ref()?;
         let path = hierarchy.cgroup_of(&self.roots.procfs, pid).ok()?;
+        let trusted = self.trusted(&path);
         if let Some(known) = self.by_path.get(&path) {
+            if let Some(cgroup) = self.machine.cgroups.get_mut(*known) {
+                cgroup.trusted = trusted;
+            }
             return Some(*known);
         }
-        let trusted = self.trusted(&path);
         self.machine.cgroups.push(SeenCgroup { path: path.clone(), trusted });
         let index = self.machine.cgroups.len() - 1;
         self.by_path.insert(path, index);
@@ -303,7 +326,7 @@ impl Machine {
     /// PROCFS cannot be listed.
     pub fn look(roots: &Roots, own: &HashSet<Pid>) -> Result<Self, ReadError> {
         let mut looker = Looker::new(roots.clone(), own.clone());
-        looker.look(false)?;
+        looker.look(false, false)?;
         Ok(looker.into_machine())
     }
 }

@@ -1,22 +1,33 @@
-//! What whoever started the runner blocks and ignores: the runner hides it from itself, and the command gets it back.
+//! What whoever started the runner blocks, ignores and keeps closed: the runner hides it from itself, and the command gets
+//! it back.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::num::ParseIntError;
 use std::str::FromStr;
 
-/// Masks as in `/proc/PID/status`: bit 0 is signal 1 (proc(5)). On a command line two hexadecimal numbers.
+use super::beginning;
+
+/// Masks as in `/proc/PID/status`: bit 0 is signal 1 (proc(5)). On a command line three hexadecimal numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Inherited {
     blocked: u64,
     ignored: u64,
+    /// Standard streams, bit 0 is standard input.
+    closed: u8,
 }
 
 impl Inherited {
     /// Of this process, before anything is changed.
     pub(in crate::runner) fn read() -> io::Result<Self> {
         let status = std::fs::read_to_string("/proc/thread-self/status")?;
-        Ok(Self { blocked: mask(&status, "SigBlk:"), ignored: mask(&status, "SigIgn:") })
+        let pipe = bit(libc::SIGPIPE);
+        let ignored = mask(&status, "SigIgn:") & !pipe;
+        Ok(Self {
+            blocked: mask(&status, "SigBlk:"),
+            ignored: if beginning::pipe_was_ignored() { ignored | pipe } else { ignored },
+            closed: beginning::closed_streams(),
+        })
     }
 
     /// Whether the runner would not get this signal, if it were not for us.
@@ -27,7 +38,7 @@ impl Inherited {
 
 impl std::fmt::Display for Inherited {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:x}:{:x}", self.blocked, self.ignored)
+        write!(f, "{:x}:{:x}:{:x}", self.blocked, self.ignored, self.closed)
     }
 }
 
@@ -35,8 +46,13 @@ impl FromStr for Inherited {
     type Err = ParseIntError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (blocked, ignored) = text.split_once(':').unwrap_or((text, "0"));
-        Ok(Self { blocked: u64::from_str_radix(blocked, 16)?, ignored: u64::from_str_radix(ignored, 16)? })
+        let (blocked, rest) = text.split_once(':').unwrap_or((text, "0"));
+        let (ignored, closed) = rest.split_once(':').unwrap_or((rest, "0"));
+        Ok(Self {
+            blocked: u64::from_str_radix(blocked, 16)?,
+            ignored: u64::from_str_radix(ignored, 16)?,
+            closed: u8::from_str_radix(closed, 16)?,
+        })
     }
 }
 
@@ -51,7 +67,8 @@ fn mask(status: &str, key: &str) -> u64 {
 }
 
 /// In the process that will be the command: blocks exactly what was blocked. Also ignores SIGCHLD again if that was
-/// ignored: the runner has a handler, which exec takes away. What else is ignored never stopped being so.
+/// ignored: the runner has a handler, which exec takes away. Rust's start ignored SIGPIPE, and opened what was closed. What
+/// else is ignored never stopped being so.
 pub(in crate::runner) fn restore(inherited: Inherited) -> io::Result<()> {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: `sigemptyset` initialises the set before anything reads it, and the pointers are to this local. Numbers
@@ -72,6 +89,15 @@ pub(in crate::runner) fn restore(inherited: Inherited) -> io::Result<()> {
         // SAFETY: ignoring a signal installs no code. No other thread exists in this process, which waits for no child.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     }
+    let pipe = if inherited.ignored & bit(libc::SIGPIPE) != 0 { libc::SIG_IGN } else { libc::SIG_DFL };
+    // SAFETY: neither action installs code.
+    unsafe { libc::signal(libc::SIGPIPE, pipe) };
+    for stream in libc::STDIN_FILENO..=libc::STDERR_FILENO {
+        if inherited.closed & (1 << stream) != 0 {
+            // SAFETY: nothing in this process owns or uses its standard streams from here on: it becomes the command.
+            unsafe { libc::close(stream) };
+        }
+    }
     Ok(())
 }
 
@@ -88,7 +114,7 @@ mod tests {
 
     #[test]
     fn masks_go_over_a_command_line() {
-        let inherited = Inherited { blocked: 1 << 63 | 2, ignored: 1 };
+        let inherited = Inherited { blocked: 1 << 63 | 2, ignored: 1, closed: 5 };
         assert_eq!(inherited.to_string().parse(), Ok(inherited));
         assert!([1, 2, 64].into_iter().all(|number| inherited.unwanted(number)));
         assert!(![0, 3, 63, 65, -1].into_iter().any(|number| inherited.unwanted(number)));

@@ -35,11 +35,10 @@ pub(crate) fn measure(plan: &Plan) -> Result<Idle> {
     let pid = agent.process().pid();
     // Its start is over: what it reads once counts there.
     pause(plan, Duration::from_secs(5))?;
-    let (before, begun) = (cpu(pid)?, Instant::now());
-    pause(plan, plan.idle)?;
-    let (after, elapsed) = (cpu(pid)?, begun.elapsed());
+    let begun = Instant::now();
+    let cpu_share = share(plan, pid, plan.idle)?;
+    let elapsed = begun.elapsed();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the agent's status")?;
-    let cpu_share = (after - before) as f64 / elapsed.as_nanos() as f64;
     Ok(Idle {
         seconds: elapsed.as_secs_f64(),
         cpu_share,
@@ -59,16 +58,23 @@ fn pause(plan: &Plan, time: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Nanoseconds on a CPU of all threads: `utime` counts in ticks, which an idle agent may never be caught in.
-fn cpu(pid: u32) -> Result<u64> {
-    let dir = format!("/proc/{pid}/task");
-    let mut sum = 0;
-    for task in fs::read_dir(&dir).with_context(|| dir.clone())? {
-        // A thread that ended meanwhile.
-        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
-        sum += text.split(' ').next().and_then(|word| word.parse::<u64>().ok()).context("schedstat")?;
-    }
-    Ok(sum)
+/// The share of one CPU that all threads of a process take in this time, together.
+pub(crate) fn share(plan: &Plan, pid: u32, time: Duration) -> Result<f64> {
+    let (before, begun) = (cpu(pid)?, Instant::now());
+    pause(plan, time)?;
+    Ok(cpu(pid)?.saturating_sub(before) as f64 / begun.elapsed().as_nanos() as f64)
+}
+
+/// Nanoseconds on a CPU of all threads, also of those that ended: `utime` counts in ticks, which an idle agent may never be
+/// caught in.
+pub(crate) fn cpu(pid: u32) -> Result<u64> {
+    let pid = libc::pid_t::try_from(pid)?;
+    let (mut clock, mut time) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
+    // SAFETY: both calls write to a local of the type that they take.
+    let errors =
+        unsafe { [libc::clock_getcpuclockid(pid, &mut clock), libc::clock_gettime(clock, &mut time)] };
+    anyhow::ensure!(errors == [0, 0], "the clock of process {pid}: {errors:?}");
+    Ok(u64::try_from(time.tv_sec)? * 1_000_000_000 + u64::try_from(time.tv_nsec)?)
 }
 
 fn size(status: &str, key: &str) -> Result<u64> {

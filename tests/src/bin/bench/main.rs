@@ -7,6 +7,7 @@ mod cases;
 mod decision;
 mod earlyoom;
 mod faults;
+mod goodput;
 mod hooks;
 mod idle;
 mod machine;
@@ -15,6 +16,7 @@ mod peak;
 mod programs;
 mod release;
 mod report;
+mod rules;
 mod run;
 mod side;
 mod stats;
@@ -64,8 +66,13 @@ enum Part {
     Idle,
     /// From SIGKILL to memory back, with and without `process_mrelease`. Needs 5 GiB.
     Release,
+    /// The same forty tasks in a box for five: kills, time and work lost, with and without starts that wait for room; beside
+    /// plain retries under the kernel's killer and earlyoom, and GNU parallel, where they are installed.
+    Goodput,
     /// The policy's time among 10, 1,000 and 100,000 workers.
     Decision,
+    /// How soon a process is a worker by rule, what that costs in a storm of execs, and while nothing happens.
+    Rules,
 }
 
 /// What this program is when it calls itself.
@@ -74,6 +81,9 @@ enum Role {
     /// The process that the part `faults` measures
     #[command(hide = true)]
     Toucher(toucher::Toucher),
+    /// The tasks of the part `goodput` with a plain retry
+    #[command(hide = true)]
+    Plain(goodput::plain::Plain),
 }
 
 /// How much is measured, and whether somebody wants it to end.
@@ -84,6 +94,8 @@ struct Plan {
     rounds: u32,
     /// Pairs with and without agent.
     pairs: u32,
+    /// Orders of the tasks.
+    seeds: u64,
     idle: std::time::Duration,
     stop: Arc<AtomicBool>,
 }
@@ -92,9 +104,9 @@ impl Plan {
     fn new(full: bool, stop: Arc<AtomicBool>) -> Self {
         let seconds = std::time::Duration::from_secs;
         if full {
-            Self { kills: 200, rounds: 40, pairs: 60, idle: seconds(60), stop }
+            Self { kills: 200, rounds: 40, pairs: 60, seeds: 3, idle: seconds(60), stop }
         } else {
-            Self { kills: 30, rounds: 8, pairs: 10, idle: seconds(20), stop }
+            Self { kills: 30, rounds: 8, pairs: 10, seeds: 1, idle: seconds(20), stop }
         }
     }
 
@@ -111,6 +123,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     match &args.role {
         Some(Role::Toucher(toucher)) => ending::status(toucher.run().map(|()| true)),
+        Some(Role::Plain(plain)) => ending::status(plain.run().map(|()| true)),
         None => ending::perform("cargo xtask bench", |stop| measure(&args, stop)),
     }
 }
@@ -138,9 +151,15 @@ fn measure(args: &Args, stop: &Arc<AtomicBool>) -> Result<bool> {
     if wanted(Part::Release) {
         report.release = Some(release::measure(&plan)?);
     }
+    if wanted(Part::Goodput) {
+        report.goodput = Some(goodput::measure(&plan)?);
+    }
     if wanted(Part::Decision) {
         plan.go_on()?;
         report.decision = Some(decision::measure());
+    }
+    if wanted(Part::Rules) {
+        report.rules = Some(rules::measure(&plan)?);
     }
     report.write(&args.out)?;
     Ok(true)

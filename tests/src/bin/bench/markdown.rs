@@ -2,7 +2,7 @@
 
 use crate::report::Report;
 use crate::stats::{Ratios, Spread};
-use crate::{cases, decision, faults, hooks, idle, programs, release, side};
+use crate::{cases, decision, faults, goodput, hooks, idle, programs, release, rules, side};
 
 /// The whole of it.
 pub(crate) fn render(report: &Report) -> String {
@@ -25,7 +25,9 @@ pub(crate) fn render(report: &Report) -> String {
         report.hooks.as_deref().map(ways),
         report.idle.as_ref().map(idle_agent),
         report.release.as_deref().map(releases),
+        report.goodput.as_deref().map(goodputs),
         report.decision.as_ref().map(decisions),
+        report.rules.as_ref().map(by_rule),
     ];
     for part in parts.into_iter().flatten() {
         text.push('\n');
@@ -99,6 +101,34 @@ fn page_faults(costs: &[faults::Cost]) -> String {
         "## Page faults\n\nThroughput of touching and giving back memory, with the agent to without it, of neighbouring \
          rounds: median (lower quartile, upper quartile). 100% is no difference; the control shows the noise.\n\n{}",
         table(&head, rows)
+    )
+}
+
+fn goodputs(outcomes: &[goodput::Outcome]) -> String {
+    let mut ways: Vec<&str> = Vec::new();
+    for outcome in outcomes {
+        if !ways.contains(&&outcome.way[..]) {
+            ways.push(&outcome.way);
+        }
+    }
+    let rows = ways.into_iter().map(|way| {
+        let of: Vec<_> = outcomes.iter().filter(|outcome| outcome.way == way).collect();
+        let mean = |part: fn(&goodput::Outcome) -> f64| {
+            of.iter().map(|outcome| part(outcome)).sum::<f64>() / of.len() as f64
+        };
+        vec![
+            way.to_owned(),
+            format!("{:.0}", mean(|outcome| outcome.kills.into())),
+            format!("{:.1} s", mean(|outcome| outcome.makespan_ms as f64 / 1000.0)),
+            format!("{:.1}%", 100.0 * mean(goodput::Outcome::lost)),
+            format!("{:.0}", mean(|outcome| outcome.failed.into())),
+        ]
+    });
+    format!(
+        "## Goodput\n\nForty tasks of three names, ten at a time, in a box of 512 MiB that holds about five; the mean of {} \
+         orders. Lost is the run time of attempts that were killed, of all run time.\n\n{}",
+        outcomes.iter().map(|outcome| outcome.seed).max().unwrap_or(0),
+        table(&["run by", "kills", "all done after", "work lost", "tasks that failed"], rows)
     )
 }
 
@@ -186,6 +216,39 @@ fn decisions(decisions: &Result<Vec<decision::Decision>, String>) -> String {
     format!(
         "## Decision\n\n`group_by_owner`: a worker comes, the victim is chosen, the worker goes \
          (`cargo bench --package monitor-core --bench policy`).\n\n{body}"
+    )
+}
+
+fn by_rule(measured: &rules::Measured) -> String {
+    let percent = |share: f64| format!("{:.3}%", share * 100.0);
+    let soon = measured.soon.iter().map(|row| {
+        let samples = row.to_worker.map_or_else(String::new, |spread| spread.samples.to_string());
+        vec![row.rules.to_owned(), row.told.to_owned(), samples, spread(row.to_worker.as_ref(), time)]
+    });
+    let storm = measured.storm.iter().map(|row| {
+        vec![
+            row.rules.to_owned(),
+            row.executed.map_or_else(String::new, |executed| executed.pairs.to_string()),
+            ratios(row.executed.as_ref()),
+            format!("{:.0}", row.execs_per_s),
+            percent(row.agent),
+            percent(row.agent_without),
+        ]
+    });
+    let idle = measured.idle.iter().map(|row| {
+        let start = format!("{:.0} ms", row.start / 1e6);
+        vec![row.rules.to_owned(), row.told.to_owned(), row.rounds.to_string(), percent(row.idle), start]
+    });
+    let head = ["rules", "pairs", "execs", "execs a second without rules", "agent", "agent without rules"];
+    format!(
+        "## Rules\n\nFrom the start of a process, before its fork, to the worker: p50 / p90 / p99 / max.\n\n{}\n\
+         Every processor executes `/bin/true` without pause: programs executed with rules to without rules, of neighbouring \
+         rounds, median (lower quartile, upper quartile); the agent's share of one CPU, medians.\n\n{}\n\
+         2,000 sleeping processes in 2,000 cgroups, none of which a rule matches: the agent's share of one CPU while \
+         nothing happens, and its CPU time up to a second after its start, medians.\n\n{}",
+        table(&["rules", "told", "samples", "to worker"], soon),
+        table(&head, storm),
+        table(&["rules", "told", "rounds", "idle", "start"], idle)
     )
 }
 

@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: the main job on real processes. Two callers with four tasks each, and an actor each, need more
-//! memory than there is; the agent kills, and this program shows it and checks it with a rule of its own. Everything
+//! memory than there is; the agent kills, and this program shows it and checks it by a policy of its own. With `--rules` they
+//! are programs that know nothing of the agent. Everything
 //! that is killed was started here, in a memory cgroup made here, and all is gone when it ends, also when interrupted.
 
 mod audit;
@@ -10,6 +11,7 @@ mod opinion;
 mod play;
 mod screen;
 mod summary;
+mod unaware;
 
 use std::process::ExitCode;
 
@@ -29,6 +31,9 @@ struct Args {
     /// The share of the limit above which the agent kills
     #[arg(long, value_name = "SHARE", default_value_t = 0.95)]
     usage_threshold: f64,
+    /// Start the workers as programs that know nothing of the agent: rules make workers of them
+    #[arg(long)]
+    rules: bool,
     /// Show what the runners of the tasks say, too
     #[arg(long)]
     verbose: bool,

@@ -18,6 +18,7 @@ use crate::book::Book;
 use crate::cast::{Kind, Role, cast};
 use crate::crew::Crew;
 use crate::screen::{Level, Screen, offset};
+use crate::unaware::Unaware;
 use crate::{Args, opinion, summary};
 
 /// The whole takes half of this; longer and something hangs.
@@ -80,8 +81,14 @@ impl Stage {
             sandbox.path(),
             Bytes(total)
         ))?;
-        let share = format!("--usage-threshold={}", args.usage_threshold);
-        let agent = Agent::guard(&sandbox, [share])?;
+        let unaware = args.rules.then(Unaware::new).transpose()?;
+        let mut flags = vec![format!("--usage-threshold={}", args.usage_threshold)];
+        if let Some(unaware) = &unaware {
+            screen
+                .event("nobody registers anything: rules make workers of the programs task-* and actor-*")?;
+            flags.extend(unaware.flags()?);
+        }
+        let agent = Agent::guard(&sandbox, flags)?;
         let watch = agent.watch()?;
         let threshold = threshold(&agent, &sandbox)?;
         screen.event(&format!(
@@ -89,7 +96,7 @@ impl Stage {
             Bytes(threshold)
         ))?;
         Ok(Self {
-            crew: Crew::new(),
+            crew: Crew::new(unaware),
             watch,
             agent,
             sandbox,
@@ -134,6 +141,7 @@ impl Stage {
                 self.screen.detail(&line)?;
             }
         }
+        self.crew.start_again(&self.agent, &self.sandbox)?;
         for (role, status) in self.crew.ended()? {
             self.screen.event(&format!("{} is done: {status}", role.name))?;
             if !status.success() {

@@ -47,6 +47,11 @@ impl World {
         while let Some(action) = todo.pop_front() {
             self.now = Nanos(self.now.0 + 1);
             match action {
+                // A worker took it.
+                Action::Gauge(domain) => {
+                    let held = Some((Bytes(100 << 20), Bytes(0)));
+                    self.engine.handle(Event::Gauged { domain, held }, self.now, &mut todo);
+                }
                 Action::Read(domain) => {
                     let event = Event::Reading { domain, measured: self.measured(), counter: 0 };
                     self.engine.handle(event, self.now, &mut todo);
@@ -66,11 +71,11 @@ impl World {
                 | Action::Ask { .. }
                 | Action::Withdraw { .. }
                 | Action::Measure
-                | Action::Gauge(_)
                 | Action::Tell(_)
                 | Action::Record(_)
                 | Action::EndOwned { .. }
-                | Action::Forget(_) => {}
+                | Action::Forget(_)
+                | Action::Begin { .. } => {}
             }
         }
     }

@@ -4,7 +4,7 @@ use super::*;
 
 /// Three workers of different owners in a box of 100 MiB; the newest was killed for its 6 MiB, and is gone.
 fn after_a_kill(settings: Settings) -> Bench {
-    let mut bench = Bench::new(settings);
+    let mut bench = Bench::asking(settings);
     for (id, owner) in [(1, "a"), (2, "b"), (3, "c")] {
         bench.worker(id, owner, &[BOX]);
     }

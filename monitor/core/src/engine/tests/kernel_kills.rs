@@ -106,3 +106,18 @@ fn while_the_kernels_victim_dies_nobody_else_is_killed_and_nobody_can_draw_that_
     bench.now = bench.now.after(Duration::from_millis(20));
     assert_eq!(killed(&bench.reading(BOX, 99)), [4]);
 }
+
+/// A worker outside of all guarded domains: its owner's last one would meet the same memory again there too.
+#[test]
+fn where_no_domain_is_guarded_the_last_of_its_owner_is_not_retried_either() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[]);
+    bench.worker(2, "a", &[]);
+    bench.worker(3, "b", &[]);
+    bench.worker(4, "b", &[BOX]);
+    for (id, retried) in [(1, true), (2, false), (3, false)] {
+        chosen(&mut bench, id, 100 + u32::try_from(id).unwrap());
+        assert_eq!(verdicts(&ends(&mut bench, id, Some(SIGKILL))), [(id, KilledBy::Kernel, retried)]);
+    }
+    assert!(bench.engine.kills().all(|kill| kill.domain == "unguarded memory"));
+}

@@ -40,6 +40,19 @@ fn each_fault_says_file_line_key_and_what_is_allowed() {
         with(|spec| spec.unit = Some(At::new(9, Unit::Cgroup)))[0]
             .starts_with("test.toml:9: unit: \"cgroup\" needs match.cgroup")
     );
+    for (cgroup, why) in [
+        ("/", "it is the root"),
+        ("/user.slice/*.slice", "it is a slice"),
+        ("/**/session-{n}.scope", "it is a login session"),
+        ("/**/init.scope", "it is a service manager"),
+    ] {
+        let never =
+            faults(&[unit(matching("a", &[(PatternKey::Cgroup, cgroup), (PatternKey::Cgroup, "/a")]))]);
+        assert!(
+            never.len() == 1 && never[0].contains("can never match") && never[0].contains(why),
+            "{never:?}"
+        );
+    }
     let protected = with(|spec| {
         spec.protect = Some(At::new(3, true));
         spec.mode = Some(At::new(4, Mode::Enforce));
@@ -142,4 +155,28 @@ fn a_worker_is_idle_while_idle_matches_too_and_the_parent_is_looked_at() {
     assert_eq!(judge("ray::f", Some(&parent)), Some((false, why)));
     assert_eq!(judge("ray::f", None), None, "an unknown parent matches nothing");
     assert_eq!(judge("bash", Some(&parent)), None);
+}
+
+#[test]
+fn the_names_that_rules_ask_for_are_known_by_their_beginnings() {
+    let names = |specs: &[RuleSpec]| {
+        let rules = Rules::compile(specs, None).unwrap();
+        let names = rules.names().map(|all| all.into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>());
+        names.map(|all| all.into_iter().map(|name| String::from_utf8(name).unwrap()).collect::<Vec<_>>())
+    };
+    let comm = |name: &str, patterns: &[&str]| {
+        matching(name, &patterns.iter().map(|pattern| (PatternKey::Comm, *pattern)).collect::<Vec<_>>())
+    };
+    let protecting = protecting("p", PatternKey::Exe, "/bin/x");
+    let two =
+        [comm("a", &["ray::*", "dask"]), comm("b", &["x{n}y", "ray::*", "q[ab]", "*z"]), protecting.clone()];
+    assert_eq!(names(&two), Some(["", "dask", "q", "ray::", "x"].map(String::from).to_vec()));
+    let both = matching("c", &[(PatternKey::Comm, "c"), (PatternKey::Title, "t")]);
+    assert_eq!(names(&[both]), Some(vec!["c".to_owned()]), "all keys must match");
+    let title = matching("d", &[(PatternKey::Title, "t")]);
+    assert_eq!(names(&[comm("a", &["a"]), title]), None, "it goes by something else");
+    let mut parent = matching("e", &[(PatternKey::Title, "t")]);
+    parent.parent = comm("x", &["a"]).matches;
+    assert_eq!(names(&[parent]), None, "a parent's name is not its own");
+    assert_eq!(names(&[protecting]), Some(Vec::new()), "nobody becomes a worker");
 }

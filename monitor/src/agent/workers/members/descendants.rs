@@ -9,7 +9,7 @@ use crate::agent::workers::Workers;
 use crate::agent::workers::registry::{Killed, Proof};
 use crate::engine::Event;
 use crate::kill::{Process, start_time};
-use crate::memory::process::{Family, children, parent_of};
+use crate::memory::process::{Family, children, lists_children, parent_of};
 use crate::units::Pid;
 use crate::worker::WorkerId;
 
@@ -41,6 +41,19 @@ impl Workers {
         }
     }
 
+    /// The same for one, by what the kernel lists of its children: however many processes there are beside it.
+    pub(in crate::agent) fn find_descendants_of(&mut self, turn: &mut Turn<'_>, worker: WorkerId) {
+        for _ in 0..ROUNDS {
+            let Some(known) = self.registry.get(worker).map(|entry| entry.pids()) else { return };
+            let Some(family) = Family::below(&self.procfs, &known) else {
+                return self.find_descendants(turn, vec![worker]);
+            };
+            if !self.adopt_all(turn, &family, worker, None) {
+                return;
+            }
+        }
+    }
+
     /// Has a worker fork nobody any more before it is killed: its processes are stopped, first those that are known, then
     /// those that are new, until nobody is. SIGKILL ends the stopped too.
     ///
@@ -56,11 +69,11 @@ impl Workers {
             self.signal_one(worker, pid, Signal::STOP);
         }
         for _ in 0..ROUNDS_OF_THE_STOPPED {
-            let before: Vec<_> = quiet.iter().map(|pid| (*pid, children(&self.procfs, *pid))).collect();
+            let before: Vec<_> = quiet.iter().map(|pid| (*pid, self.children(*pid))).collect();
             let Some(family) = self.family(turn) else { break };
             let new = self.adopt_all(turn, &family, worker, Some(Signal::STOP));
             let forks = |(pid, before): &(Pid, Option<Vec<Pid>>)| {
-                let now = children(&self.procfs, *pid);
+                let now = self.children(*pid);
                 let known = |child: &Pid| before.as_ref().is_some_and(|before| before.contains(child));
                 now.is_none_or(|now| !now.iter().all(known))
             };
@@ -83,12 +96,17 @@ impl Workers {
     /// children still. Those that nobody knew get the same signal.
     pub(in crate::agent) fn find_the_last(&mut self, turn: &mut Turn<'_>, worker: WorkerId, of: &[Pid]) {
         for parent in of {
-            for child in children(&self.procfs, *parent).unwrap_or_default() {
+            for child in self.children(*parent).unwrap_or_default() {
                 if self.registry.worker_of(child).is_none() && !self.barred.contains(&child) {
                     self.adopt(turn, worker, child, Some(Signal::KILL));
                 }
             }
         }
+    }
+
+    /// `None`: it is gone, or the kernel does not list them.
+    fn children(&self, pid: Pid) -> Option<Vec<Pid>> {
+        if lists_children(&self.procfs) { children(&self.procfs, pid).ok() } else { None }
     }
 
     /// One look at all processes.
