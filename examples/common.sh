@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What the examples share (they source this file): a memory cgroup of their own, and an agent that guards nothing else. Only
 # processes in that cgroup are registered, so only these can be killed.
 
@@ -53,15 +54,15 @@ guard() {
 
 # Ends the processes that are left in the cgroup, then the agent.
 clean() {
-    local pid tries
-    for tries in $(seq 100); do
+    local pid
+    for _ in $(seq 100); do
         grep -q . "$box/cgroup.procs" || break
         while read -r pid; do kill -KILL "$pid" 2>/dev/null || true; done <"$box/cgroup.procs"
         sleep 0.1
     done
-    [ -z "${agent:-}" ] || { kill $agent 2>/dev/null; wait $agent 2>/dev/null; } || true
+    [ -z "${agent:-}" ] || { kill "$agent" 2>/dev/null; wait "$agent" 2>/dev/null; } || true
     # Processes that have ended count as members until their parents wait for them.
-    for tries in $(seq 100); do
+    for _ in $(seq 100); do
         rmdir "$box" 2>/dev/null && break
         sleep 0.1
     done
@@ -78,7 +79,7 @@ worker() {
 
 # How many bytes are used in the cgroup, as the agent reads it.
 used() {
-    "$MONITOR" status --json | tr ',{' '\n\n' | sed -n 's/^"used"://p' | head -n 1
+    "$MONITOR" status --json | tr ',{' '\n' | sed -n 's/^"used"://p' | head -n 1
 }
 
 # Waits until at least $1 MiB are used.

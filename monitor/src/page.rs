@@ -12,7 +12,7 @@ mod tables;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::marks::Mark;
-use crate::engine::KillRecord;
+use crate::engine::{KillRecord, VictimRecord};
 use crate::printable::printable;
 use crate::report::Report;
 use crate::retry::KilledBy;
@@ -84,7 +84,7 @@ fn head(kill: &KillRecord, when: Option<&str>) -> Markup {
                     ", pid " (victim.pid.to_string())
                     @if let Some(memory) = victim.memory { ", which held " (memory.to_string()) }
                     ". "
-                    (retry(&victim.kind, victim.should_retry))
+                    (retry(victim))
                 }
             }
             @if kill.others > 0 {
@@ -105,8 +105,10 @@ fn head(kill: &KillRecord, when: Option<&str>) -> Markup {
     }
 }
 
-fn retry(kind: &str, should_retry: bool) -> &'static str {
-    match (kind, should_retry) {
+fn retry(victim: &VictimRecord) -> &'static str {
+    match (victim.kind.as_str(), victim.should_retry) {
+        // Nobody of ours starts it again.
+        (_, true) if victim.rule.is_some() => "Whatever started it may start it again.",
         ("actor", _) => "It is restarted while max_restarts remain.",
         (_, true) => "It is retried while oom_retries remain.",
         (_, false) => "It is not retried.",
@@ -121,8 +123,8 @@ fn charts(kill: &KillRecord, series: Option<&Series>, marks: &[Mark]) -> Markup 
             h2 { "Memory over time" }
             @match drawn {
                 Some(drawn) => (drawn),
-                None => p { "There is no chart: no samples of this time are left. The agent keeps them for ten minutes, \
-                             and in its journal for each kill." },
+                None => p { "There is no chart: no samples of this time and domain are left. The agent keeps them for ten \
+                             minutes, and the chart of a kill in its journal." },
             }
         }
     }

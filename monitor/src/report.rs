@@ -4,9 +4,12 @@
 //! Pure: it is given what was decided and what was measured. It reads nothing, and has no say in any decision.
 
 pub mod advice;
+pub mod fields;
 pub mod line;
 pub mod summary;
 mod text;
+
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -68,14 +71,14 @@ impl Report {
     }
 
     /// What follows from the decision and the kill; users and `freed` are to be filled in. Ranks all candidates:
-    /// too slow for the agent's loop.
+    /// too slow for the agent's loop. `file` is the agent's configuration file, which the advice names.
     #[must_use]
-    pub fn new(decision: &Decision, kill: KillRecord) -> Self {
+    pub fn new(decision: &Decision, kill: KillRecord, file: &Path) -> Self {
         let ranking = decision.again().map(|answer| answer.ranking).unwrap_or_default();
         let is_victim = |id: &str| decision.victims.iter().any(|victim| victim.id == id);
         let usage = Usage { total: decision.total, used: decision.used, threshold: decision.threshold };
         let unhelpful = Unhelpful::of(usage, decision.candidates.iter().map(|input: &Input| input.memory));
-        let advice = advice::after_kill(decision, &kill, unhelpful);
+        let advice = advice::after_kill(decision, &kill, unhelpful, file);
         Self {
             candidates: Some(decision.candidates.len()),
             runners_up: ranking.into_iter().filter(|next| !is_victim(&next.id)).take(RUNNERS_UP).collect(),
@@ -87,8 +90,8 @@ impl Report {
 
     /// What can be said of a kill by the kernel's own killer.
     #[must_use]
-    pub fn by_kernel(kill: KillRecord) -> Self {
-        Self { advice: advice::after_kernel_kill(&kill), ..Self::bare(kill) }
+    pub fn by_kernel(kill: KillRecord, file: &Path) -> Self {
+        Self { advice: advice::after_kernel_kill(&kill, file), ..Self::bare(kill) }
     }
 
     /// What can be said of a kill whose decision is lost.

@@ -136,6 +136,26 @@ fn every_alert_has_its_part_in_the_run_book_and_every_part_its_alert() {
 }
 
 #[test]
+fn every_kind_of_line_in_the_journal_is_in_the_run_book() {
+    let book = std::fs::read_to_string(workspace().join("docs/operating.md")).unwrap();
+    let source = std::fs::read_to_string(workspace().join("monitor/src/report/fields.rs")).unwrap();
+    let is_id = |part: &&str| part.len() == 32 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let ids: Vec<&str> = source.split('"').filter(is_id).collect();
+    assert!(ids.len() >= 20, "{ids:?}");
+    for (at, id) in ids.iter().enumerate() {
+        assert!(book.contains(&format!("| `{id}` |")), "{id} is not in docs/operating.md");
+        assert!(!ids[..at].contains(id), "{id} is there twice");
+    }
+}
+
+#[test]
+fn the_chart_has_the_same_alerts() {
+    let of = |path: &str| std::fs::read_to_string(workspace().join(path)).unwrap();
+    let same = of("deploy/helm/monitor/alerts.yml") == of("deploy/prometheus/alerts.yml");
+    assert!(same, "run `cargo xtask chart --write`");
+}
+
+#[test]
 fn messages_are_found_as_they_are_written() {
     let source =
         "tracing::warn!(a = %b(\"x\"), \"one {two} (three) \\\"q\\\"\"); tracing::error!(\"f\\\n    g\");";

@@ -3,7 +3,7 @@
 
 mod watch;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -47,7 +47,7 @@ impl Agent {
     pub fn guard<I, S>(sandbox: &Sandbox, flags: I) -> Result<Self>
     where
         I: IntoIterator<Item = S>,
-        S: AsRef<std::ffi::OsStr>,
+        S: AsRef<OsStr>,
     {
         Self::guard_changed(sandbox, flags, |_| Ok(()))
     }
@@ -63,7 +63,7 @@ impl Agent {
     ) -> Result<Self>
     where
         I: IntoIterator<Item = S>,
-        S: AsRef<std::ffi::OsStr>,
+        S: AsRef<OsStr>,
     {
         let prepared = Prepared::new(sandbox, flags)?;
         let mut command = monitor()?;
@@ -82,7 +82,7 @@ impl Agent {
     pub fn guard_delayed<I, S>(sandbox: &Sandbox, delay: Duration, flags: I) -> Result<Self>
     where
         I: IntoIterator<Item = S>,
-        S: AsRef<std::ffi::OsStr>,
+        S: AsRef<OsStr>,
     {
         Self::guard_changed(sandbox, flags, |command| {
             command.env("__MONITOR_DELAY_MS", delay.as_millis().to_string());
@@ -90,18 +90,24 @@ impl Agent {
         })
     }
 
-    /// One whose stderr is `stderr`: ready when it answers, and what it says is the caller's.
+    /// One whose stderr is `stderr`, with more variables: ready when it answers, and what it says is the caller's.
     ///
     /// # Errors
     /// As [`Agent::guard`].
-    pub fn guard_speaking_to<I, S>(sandbox: &Sandbox, flags: I, stderr: Stdio) -> Result<Self>
+    pub fn guard_speaking_to<I, S>(
+        sandbox: &Sandbox,
+        flags: I,
+        stderr: Stdio,
+        environment: &[(&str, &OsStr)],
+    ) -> Result<Self>
     where
         I: IntoIterator<Item = S>,
-        S: AsRef<std::ffi::OsStr>,
+        S: AsRef<OsStr>,
     {
         let prepared = Prepared::new(sandbox, flags)?;
         let mut command = monitor()?;
-        command.args(&prepared.args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        command.args(&prepared.args).envs(environment.iter().copied());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         die_with_parent(&mut command);
         let child = command.spawn().with_context(|| format!("starting {command:?}"))?;
         let process = Process::open(child.id())?.context("the agent is gone")?;
@@ -280,7 +286,7 @@ impl Prepared {
     fn new<I, S>(sandbox: &Sandbox, flags: I) -> Result<Self>
     where
         I: IntoIterator<Item = S>,
-        S: AsRef<std::ffi::OsStr>,
+        S: AsRef<OsStr>,
     {
         let dir = tempfile::Builder::new().prefix("monitor-test-").tempdir().context("a directory")?;
         let socket = dir.path().join("agent.sock");

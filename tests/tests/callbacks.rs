@@ -32,7 +32,7 @@ fn guard(sandbox: &Sandbox, setting: &str, script: &Path) -> Agent {
 /// A worker with this name leaks until it is killed.
 fn kill_one(agent: &Agent, sandbox: &Sandbox, name: &str) -> u32 {
     let before = agent.kills().unwrap().len();
-    let mut hog = Hog::new(1 << 20).rate(200).on_line().spawn_in(sandbox).unwrap();
+    let mut hog = Hog::new(1 << 20).rate(1000).on_line().spawn_in(sandbox).unwrap();
     Caller::connect(agent.socket()).unwrap().register_of(hog.pid(), name, "-rf").unwrap();
     hog.start().unwrap();
     hog.wait(PATIENCE).unwrap();
@@ -147,4 +147,113 @@ fn coming_near_a_threshold_is_told_once() {
         "{facts}"
     );
     assert!(agent.kills().unwrap().is_empty());
+}
+
+/// Each writes its arguments, a line each, and its standard input beside itself.
+fn fake(dir: &Path, name: &str, says: &str) {
+    let path = dir.join(name);
+    let text = format!(
+        "#!/bin/sh\nprintf '%s\\n' \"$@\" >> {0}.args\n[ \"$1\" = get ] || cat > {0}.in\nprintf '%s' '{says}'\n",
+        path.display()
+    );
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn the_examples_tell_whom_they_should_and_a_name_is_only_a_name() {
+    const POD: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
+    let sandbox = sandbox!(128);
+    let dir = tempfile::tempdir().unwrap();
+    let fakes = dir.path().join("fakes");
+    std::fs::create_dir(&fakes).unwrap();
+    fake(&fakes, "mail", "");
+    fake(&fakes, "curl", "");
+    fake(&fakes, "kubectl", "batch train-7");
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("examples/hooks");
+    // The way to them is the only thing that is not as in an installation.
+    let script = script(
+        &dir,
+        &format!(
+            "PATH={fakes}:$PATH; export PATH; cat > {dir}/facts\nfor hook in mail-owner 'webhook /w.curl' \
+             'annotate-pod /kubeconfig'; do {examples}/$hook < {dir}/facts || echo $hook >> {dir}/failed; done\n\
+             mv {fakes}/curl.args {dir}/webhook.args; mv {fakes}/curl.in {dir}/webhook.in\n\
+             {examples}/slack /s.curl < {dir}/facts || echo slack >> {dir}/failed",
+            fakes = fakes.display(),
+            dir = dir.path().display(),
+            examples = examples.display()
+        ),
+    );
+    let agent = guard(&sandbox, "--on-kill", &script);
+    let bad = dir.path().join("bad");
+    let name = format!("<!channel> \"q\" \\ $(touch {0}) `touch {0}` -rf", bad.display());
+    let mut hog = Hog::new(1 << 20).rate(200).on_line().spawn_in(&sandbox).unwrap();
+    let owner = format!("pod-{}", POD.replace('-', "_"));
+    Caller::connect(agent.socket()).unwrap().register_of(hog.pid(), &name, &owner).unwrap();
+    hog.start().unwrap();
+    hog.wait(PATIENCE).unwrap();
+    let counts = wait_for_count(&agent, "ran", 1);
+    let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap_or_default();
+    assert_eq!((read("failed").as_str(), &counts["failed"]), ("", &0.into()), "{counts}");
+    assert!(!bad.exists(), "nothing of a name was carried out");
+
+    let lines = |name: &str| read(name).lines().map(str::to_owned).collect::<Vec<_>>();
+    // The worker's user, who is root here.
+    assert_eq!(lines("fakes/mail.args").last().unwrap(), "root");
+    let mail = read("fakes/mail.in");
+    assert!(mail.contains(&name) && mail.contains("monitor why --kill 1"), "{mail}");
+    // What the agent gives is posted as it is.
+    let facts: Value = serde_json::from_str(&read("webhook.in")).unwrap();
+    assert_eq!((&facts["event"], &facts["victims"][0]["name"]), (&"kill".into(), &name.as_str().into()));
+    assert!(lines("webhook.args").contains(&"/w.curl".to_owned()), "{:?}", lines("webhook.args"));
+    let slack: Value = serde_json::from_str(&read("fakes/curl.in")).unwrap();
+    let text = slack["text"].as_str().unwrap();
+    assert!(text.contains("&lt;!channel&gt; \"q\" \\ $(touch") && text.contains("(kill 1)"), "{text}");
+    let kubectl = read("fakes/kubectl.args");
+    assert!(kubectl.contains(&format!("@.metadata.uid==\"{POD}\"")), "{kubectl}");
+    for line in ["annotate", "batch", "train-7", "memory-monitor/kill=1"] {
+        assert!(kubectl.lines().any(|known| known == line), "{line} in {kubectl}");
+    }
+}
+
+/// Of many kills in a row each is called for, or counted as lost; a kill waits for none.
+#[test]
+fn a_hundred_kills_in_a_row_are_all_called_for_or_counted() {
+    let sandbox = sandbox!(128);
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let agent =
+        guard(&sandbox, "--on-kill", &script(&dir, &format!("echo $MONITOR_KILL >> {}", out.display())));
+    for _ in 0..100 {
+        kill_one(&agent, &sandbox, "any");
+    }
+    let counts = wait_for("all calls", PATIENCE, || {
+        let counts = counts(&agent);
+        let of = |key: &str| counts[key].as_u64().unwrap();
+        Ok((of("ran") + of("lost") == 100).then_some(counts))
+    })
+    .unwrap();
+    assert_eq!(counts["failed"], 0, "{counts}");
+    let text = std::fs::read_to_string(&out).unwrap();
+    assert_eq!(text.lines().count() as u64, counts["ran"].as_u64().unwrap());
+    assert!(counts["ran"].as_u64() > Some(50), "{counts}");
+}
+
+/// The command takes all the memory that the agent has too: the kernel takes the command, and the agent kills as ever.
+#[test]
+fn a_command_that_exhausts_the_agents_memory_holds_no_kill_up() {
+    let sandbox = sandbox!(128);
+    let of_agent = sandbox!(96);
+    let dir = tempfile::tempdir().unwrap();
+    let script = script(&dir, "while :; do head -c 500000000 /dev/zero | tail; done");
+    let flags = [THRESHOLD, "--on-kill", script.to_str().unwrap()];
+    let agent = Agent::guard_changed(&sandbox, flags, |command| of_agent.enter(command)).unwrap();
+    for _ in 0..5 {
+        kill_one(&agent, &sandbox, "any");
+    }
+    let kills = agent.kills_over(5).unwrap();
+    assert!(kills.iter().all(|kill| kill["confirmed"] == true), "{kills:?}");
+    let counts = wait_for_count(&agent, "timed_out", 1);
+    assert_eq!(counts["lost"], 0, "{counts}");
+    assert!(of_agent.oom_kills().unwrap() > 0, "memory was exhausted");
 }

@@ -68,6 +68,9 @@ fn a_kill_by_the_kernel_is_told_as_one_for_memory_and_by_whom() {
         let report = agent.command("kills").unwrap().arg("1").output().unwrap();
         let report = String::from_utf8_lossy(&report.stdout).into_owned();
         assert!(report.contains("Killed by the kernel: "), "{report}");
+        let page = agent.command("kills").unwrap().args(["1", "--html", "-"]).output().unwrap();
+        let page = String::from_utf8_lossy(&page.stdout).into_owned();
+        assert!(page.contains("<svg") && page.contains("Chosen by the kernel"), "{page}");
         let summary = "(1 of them by the kernel, not by the agent)";
         wait_for("the summary", PATIENCE, || {
             Ok(agent.said().iter().any(|line| line.contains(summary)).then_some(()))

@@ -147,3 +147,39 @@ fn why_says_that_somebody_lives_or_that_nothing_is_known() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("No kill for memory of w9999 is known"), "{said}");
 }
+
+#[test]
+fn a_dry_run_is_listed_by_the_next_agent_and_why_says_that_it_killed_nobody() {
+    let sandbox = sandbox!(128);
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, file) = (dir.path().join("kills.jsonl"), dir.path().join("other.toml"));
+    std::fs::write(&file, "dry_run = true\nusage_threshold = 0.5\n").unwrap();
+    let flags = ["--config", file.to_str().unwrap(), "--journal", journal.to_str().unwrap()];
+    let mut agent = Agent::guard(&sandbox, flags).unwrap();
+    let hog = Hog::new(90).spawn_in(&sandbox).unwrap();
+    Caller::connect(agent.socket()).unwrap().register(hog.pid(), "spared").unwrap();
+    let listed = |agent: &Agent| {
+        wait_for("the dry run to be listed", PATIENCE, || {
+            let kills: Vec<Value> = agent.ask("kills")?;
+            Ok(kills.into_iter().find(|kill| kill["dry_run"] == true && kill["id"] == 1))
+        })
+        .unwrap()
+    };
+    let before = listed(&agent);
+    let report = wait_for("the report", PATIENCE, || {
+        let (code, report) = monitor(&agent, "kills", &["1"]);
+        Ok((code == Some(0)).then_some(report))
+    });
+    let report = report.unwrap();
+    assert!(report.contains(&format!("in {}", file.display())), "the file in use is named: {report}");
+    agent.stop().unwrap();
+    let agent = Agent::guard(&sandbox, flags).unwrap();
+    let after = listed(&agent);
+    assert_eq!((&after["victims"], &after["at"]), (&before["victims"], &before["at"]));
+    let (code, said) = monitor(&agent, "why", &["--kill", "1"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.starts_with("Kill 1 killed nobody: the agent only observes.") && said.contains("spared"),
+        "{said}"
+    );
+}

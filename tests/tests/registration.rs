@@ -326,3 +326,22 @@ fn without_privilege_the_agent_says_what_it_lacks_and_polls() {
     let node = &status["ok"]["domains"][0];
     assert_eq!((&node["domain"], node["used"].is_u64()), (&json!("node"), true), "{node}");
 }
+
+#[test]
+fn a_run_outside_of_what_is_guarded_is_told() {
+    let sandbox = sandbox!(64);
+    let agent = Agent::guard(&sandbox, [""; 0]).unwrap();
+    let said = |inside: bool| {
+        let mut command = agent.command("run").unwrap();
+        command.args(["--", "true"]).stdin(std::process::Stdio::null());
+        if inside {
+            sandbox.enter(&mut command).unwrap();
+        }
+        let out = command.output().unwrap();
+        assert!(out.status.success());
+        String::from_utf8_lossy(&out.stderr).into_owned()
+    };
+    assert_eq!(said(true), "");
+    let outside = said(false);
+    assert!(outside.contains("the agent guards no memory that this worker uses"), "{outside}");
+}

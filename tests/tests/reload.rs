@@ -108,3 +108,19 @@ fn sighup_reloads_and_only_root_may_ask_for_it() {
     assert_eq!(status["policy"], "by_time");
     assert_eq!(agent.workers().unwrap()[0].id, worker);
 }
+
+#[test]
+fn a_line_of_the_file_that_a_flag_overrides_is_named() {
+    let sandbox = sandbox!(64);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("monitor.toml");
+    write(&file, "usage_threshold = 0.9\n");
+    let agent =
+        Agent::guard(&sandbox, ["--config", file.to_str().unwrap(), "--usage-threshold=0.5"]).unwrap();
+    let before = threshold(&agent);
+    write(&file, "grace_ms = 5\nusage_threshold = 0.8\n");
+    let reloaded = reload(&agent).unwrap();
+    assert_eq!((&reloaded["applied"], threshold(&agent)), (&json!(["grace_ms"]), before));
+    let said = format!("usage_threshold: {}:2 says 0.8, but flag --usage-threshold counts", file.display());
+    assert_eq!(reloaded["overridden"], json!([said]));
+}

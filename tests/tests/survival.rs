@@ -172,7 +172,7 @@ fn it_kills_while_nobody_reads_its_stderr() {
     let sandbox = sandbox!(256);
     let (reader, writer) = std::io::pipe().unwrap();
     fill(&writer);
-    let agent = Agent::guard_speaking_to(&sandbox, ["--usage-threshold", "0.5"], writer.into()).unwrap();
+    let agent = Agent::guard_speaking_to(&sandbox, ["--usage-threshold", "0.5"], writer.into(), &[]).unwrap();
     let mut worker = Hog::new(160).on_line().spawn_in(&sandbox).unwrap();
     Caller::connect(agent.socket()).unwrap().register(worker.pid(), "grows").unwrap();
     worker.start().unwrap();

@@ -1,6 +1,6 @@
 """Checks the Helm chart, and prints it as plain manifests. Run by `cargo xtask chart`.
 
-Arguments: the chart's folder, then one JSON object of values after the other, each a way to install it. Every one is
+Arguments: the chart's folder, the alerts that it must have, then one JSON object of values after the other, each a way to install it. Every one is
 linted, rendered, and held against the schemas of the Kubernetes versions below. What the first one renders is printed.
 """
 
@@ -17,7 +17,10 @@ UNKNOWN = {"ServiceMonitor", "PrometheusRule"}
 
 
 def main() -> int:
-    folder, *cases = sys.argv[1:]
+    folder, alerts, *cases = sys.argv[1:]
+    with open(alerts, encoding="utf-8") as file:
+        groups = yaml.safe_load(file)["groups"]
+    alerting = 0
     faults = []
     loaded = chart.Chart.load(folder)
     for number, case in enumerate(cases):
@@ -31,6 +34,10 @@ def main() -> int:
         if not objects:
             faults.append(f"{case}: renders nothing")
         for each in objects:
+            if each["kind"] == "PrometheusRule":
+                alerting += 1
+                if each["spec"]["groups"] != groups:
+                    faults.append(f"{case}: the alerts are not those of {alerts}")
             if each["kind"] in UNKNOWN:
                 continue
             for version in VERSIONS:
@@ -44,6 +51,8 @@ def main() -> int:
                         faults.append(f"{name}: the schema of {used} was taken")
         if number == 0:
             print("\n---\n".join(texts))
+    if not alerting:
+        faults.append("no way to install it has alerts")
     for fault in faults:
         print(fault, file=sys.stderr)
     return 1 if faults else 0

@@ -1,5 +1,5 @@
 //! `cargo xtask chart`: lints the Helm chart, renders it for several ways to install it, holds that against the schemas
-//! of Kubernetes, and compares the plain manifests of the repository. No cluster, no Helm.
+//! of Kubernetes, and compares the plain manifests and the alerts of the repository. No cluster, no Helm.
 
 use std::fs;
 use std::path::Path;
@@ -14,6 +14,9 @@ use crate::python::{self, Tool};
 pub(crate) const CHART: &str = "deploy/helm/monitor";
 /// What it renders as it is.
 pub(crate) const MANIFESTS: &str = "deploy/kubernetes/monitor.yaml";
+/// The alerts, and the chart's copy of them: Helm reads nothing outside of a chart.
+const ALERTS: &str = "deploy/prometheus/alerts.yml";
+const ALERTS_OF_CHART: &str = "deploy/helm/monitor/alerts.yml";
 /// Helm as a library for Python, and Kubernetes' schemas. For checks only.
 const PYTHON: Tool =
     Tool { program: "python", packages: &["helm-python-sdk==0.2.2", "kubernetes-validate==1.37.0"] };
@@ -32,7 +35,7 @@ const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: mon
 /// What the user typed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Write the plain manifests anew
+    /// Write the plain manifests and the chart's copy of the alerts anew
     #[arg(long)]
     write: bool,
 }
@@ -53,9 +56,12 @@ pub(crate) fn available() -> bool {
 pub(crate) fn run_chart(options: &Options) -> Result<()> {
     let python = python::program(&PYTHON)?;
     check_version(&fs::read_to_string(Path::new(CHART).join("Chart.yaml")).context("Chart.yaml")?)?;
+    if options.write {
+        fs::copy(ALERTS, ALERTS_OF_CHART).context(ALERTS_OF_CHART)?;
+    }
     step("Linting and rendering the chart");
-    let rendered =
-        output(Command::new(python).args(["-B", "-c", SCRIPT, CHART]).args(CASES)).context("the chart")?;
+    let rendered = output(Command::new(python).args(["-B", "-c", SCRIPT, CHART, ALERTS]).args(CASES))
+        .context("the chart")?;
     let manifests = format!(
         "# Rendered from {CHART} by `cargo xtask chart --write`: do not edit.\n---\n\
          {NAMESPACE}---\n{rendered}\n"

@@ -1,11 +1,12 @@
-//! `cargo xtask dist`: what a person installs, in target/dist: static binaries, packages, tarballs, bill of materials,
-//! sums. The same commit gives the same bytes: every time in there is that of the commit.
+//! `cargo xtask dist`: what a person installs, in target/dist: static binaries, packages, tarballs, the Python
+//! client's wheel, the chart, bills of materials, sums. The same commit gives the same bytes: every time in there is that of the commit.
 
 mod binary;
 mod bom;
 mod files;
 pub(crate) mod packages;
 mod tarball;
+mod wheel;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -65,6 +66,7 @@ pub(crate) fn run_dist(options: &Options) -> Result<()> {
     }
     let chart = to.join(format!("monitor-{VERSION}.tgz"));
     tarball::pack(Path::new("deploy/helm"), "monitor", &chart, epoch)?;
+    wheel::write(to, epoch)?;
     keep(Path::new(chart::MANIFESTS), &to.join(format!("{PACKAGE}-{VERSION}-kubernetes.yaml")))?;
     sums(to)?;
     fs::write(to.join("SOURCE_DATE_EPOCH"), format!("{epoch}\n"))?;

@@ -10,13 +10,16 @@ mod cross;
 mod debian;
 mod demo;
 mod dist;
+mod docs;
 mod fuzz;
 mod install;
 mod program;
 mod python;
 mod ray_test;
+mod real_test;
 mod release;
 mod setup;
+mod shell;
 mod soak;
 mod stress;
 mod test;
@@ -55,12 +58,16 @@ enum Task {
     Demo(demo::Options),
     /// Make what a person installs, in target/dist: static binaries, packages, tarballs, sums
     Dist(dist::Options),
+    /// Make the documentation a book, in target/book, and check its links
+    Docs,
     /// Give every reader made-up bytes for a while, with libFuzzer
     Fuzz(fuzz::Options),
     /// Install the packages of `dist` into systems of their own, upgrade and remove them; needs root
     Install,
     /// Try Ray's promises under memory pressure, with a real Ray from PyPI; needs root
     RayTest(ray_test::Options),
+    /// Try rules on real programs: Python's pools, Dask, Jupyter, podman, Slurm, systemd; needs root
+    RealTest(real_test::Options),
     /// See whether everything that a release needs is there
     Release(release::Options),
     /// Let workers come and go, leak and crash for a while, and see whether the books balance; needs root
@@ -69,7 +76,7 @@ enum Task {
     Stress(stress::Options),
     /// Check and test everything; the tests on the real kernel need root
     Test,
-    /// Fetch what the tests of metrics and pages need: Prometheus, its parser, a browser
+    /// Fetch what some tests need: Prometheus, its parser, a browser, the Python programs that presets are tried on
     Tools,
     /// Run the tests on the real kernel on other kernels, in virtual machines
     Vm(vm::Options),
@@ -85,9 +92,11 @@ fn main() -> ExitCode {
         Task::ClientTest => client_test::run_client_test(),
         Task::Demo(options) => demo::run_demo(&options),
         Task::Dist(options) => dist::run_dist(&options),
+        Task::Docs => docs::run_docs(),
         Task::Fuzz(options) => fuzz::run_fuzz(&options),
         Task::Install => install::run_install(),
         Task::RayTest(options) => ray_test::run_ray_test(&options),
+        Task::RealTest(options) => real_test::run_real_test(&options),
         Task::Release(options) => release::run_release(&options),
         Task::Soak(options) => soak::run_soak(&options),
         Task::Stress(options) => stress::run_stress(&options),

@@ -145,6 +145,7 @@ fn complete(sums: &str, version: &str) -> Result<(), String> {
         "x86_64-linux.cdx.json",
         "aarch64-linux.cdx.json",
         ".tgz",
+        ".whl",
     ];
     for part in parts {
         if !sums.lines().any(|line| line.contains(version) && line.ends_with(part)) {
@@ -181,6 +182,7 @@ mod tests {
             "x86_64-linux.cdx.json",
             "aarch64-linux.cdx.json",
             "m.tgz",
+            "py3-none-any.whl",
         ]
         .map(|part| format!("00  m-1.0.0-{part}\n"))
         .concat();

@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use crate::command::{cargo, in_path, run, step};
 use crate::debian::is_root;
 use crate::python::{self, Tool};
-use crate::{chart, client_test, setup, vm};
+use crate::{chart, client_test, setup, shell, tools, vm};
 use skips::Skips;
 
 /// The kernel side is compiled for BPF only, by the library's build script.
@@ -62,6 +62,7 @@ fn python_client(skips: &mut Skips) -> Result<()> {
 fn static_checks(skips: &mut Skips) -> Result<()> {
     run("Format", cargo().args(["fmt", "--all", "--check"]))?;
     licenses(skips)?;
+    scripts(skips)?;
     kubernetes(skips)?;
     run(
         "Lints",
@@ -70,6 +71,17 @@ fn static_checks(skips: &mut Skips) -> Result<()> {
             .args(NOT_FOR_HOST)
             .args(["--", "-D", "warnings"]),
     )
+}
+
+/// Where ShellCheck is, or can be had.
+fn scripts(skips: &mut Skips) -> Result<()> {
+    match shell::check_scripts() {
+        Err(error) if !in_ci() && !python::is_installed(&shell::SHELLCHECK) => {
+            skips.add("shell scripts", &format!("no ShellCheck: {error:#}"));
+            Ok(())
+        }
+        checked => checked,
+    }
 }
 
 /// What Kubernetes is told. The tools for it are some hundred megabytes, which a developer decides about.
@@ -114,6 +126,10 @@ fn kernel_tests(skips: &mut Skips) -> Result<()> {
         return Ok(());
     }
     mount_tracefs()?;
+    // There a test that cannot run fails. A developer decides about some hundred megabytes.
+    if in_ci() {
+        tools::run_tools()?;
+    }
     // Cargo builds binaries for the tests of their own package only.
     run("The binary that these tests start", cargo().args(["build", "--package", "monitor"]))?;
     run(

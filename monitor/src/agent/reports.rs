@@ -22,11 +22,12 @@ use crate::agent::workers::registry::{Registry, WorkerProcesses};
 use crate::config::Config;
 use crate::control::protocol::Push;
 use crate::control::request::Peer;
+use crate::diagnostics::{self, Form};
 use crate::engine::{Engine, KillId, KillRecord, Note, Release};
 use crate::journal::{self, Given, JournalView, Last, Writer};
 use crate::memory::users::{self, Users};
-use crate::report::Report;
 use crate::report::summary::{Node, Period};
+use crate::report::{Report, fields};
 use crate::retry::KilledBy;
 use crate::series::Series;
 use crate::units::Pid;
@@ -40,6 +41,8 @@ pub(super) const KEPT: usize = 32;
 /// A kill whose report is being made.
 struct Open {
     kill: KillId,
+    /// The cgroup of its first victim, which is forgotten before the kill is told of.
+    cgroup: Option<String>,
     /// Where its end goes; none: it went.
     landed: Option<oneshot::Sender<Landed>>,
     /// Who registered the victims.
@@ -59,11 +62,14 @@ pub(super) struct Reports {
     crashed: u64,
     summary_interval: Option<Duration>,
     node: Node,
+    /// The configuration file, for advice.
+    file: Arc<Path>,
 }
 
 impl Reports {
-    /// Opens the journal, and starts the timers. What comes out of the receiver is for the loop.
-    pub(super) fn start(config: &Config) -> (Self, UnboundedReceiver<Later>) {
+    /// Opens the journal, and starts the timers. `file` is the configuration file, for advice. What comes out of the
+    /// receiver is for the loop.
+    pub(super) fn start(config: &Config, file: &Path) -> (Self, UnboundedReceiver<Later>) {
         let (to_loop, later) = unbounded_channel();
         if let Some(interval) = config.summary_interval {
             after(interval, Later::Summary, to_loop.clone());
@@ -84,6 +90,7 @@ impl Reports {
             crashed: 0,
             summary_interval: config.summary_interval,
             node: node::identify(),
+            file: file.into(),
         };
         (reports, later)
     }
@@ -128,6 +135,11 @@ impl Reports {
         self.summary_interval = interval;
     }
 
+    /// Where the first victim of a kill was whose report is being made.
+    pub(super) fn cgroup_of(&self, kill: KillId) -> Option<&str> {
+        self.open.iter().find(|open| open.kill == kill)?.cgroup.as_deref()
+    }
+
     /// A complete report.
     pub(super) fn get(&self, kill: KillId) -> Option<&Report> {
         self.kept.iter().rev().find(|report| report.kill.id == kill)
@@ -167,16 +179,22 @@ impl Reports {
         });
         let domain = decision.as_ref().map_or(&record.domain, |decision| &decision.domain);
         let look = (self.open.len() < AT_ONCE).then(|| look_for_users(engine, domains, registry, domain));
-        let landed = making::begin(decision, look, self.to_loop.clone());
+        let landed = making::begin(decision, look, Arc::clone(&self.file), self.to_loop.clone());
         let landed = match over {
             None => Some(landed),
             Some(record) => {
+                // Nothing else will tell of its end, and the next agent lists what is in there.
+                if let Some(journal) = &self.journal {
+                    journal.killed(record.clone());
+                }
                 // The task that takes it lives as long as the runtime.
                 let _ = landed.send(Landed { record, freed: None });
                 None
             }
         };
-        self.open.push(Open { kill, landed, peers });
+        let victim = record.victims.first().map(|victim| victim.worker);
+        let cgroup = victim.and_then(|victim| domains.cgroup_of_worker(victim)).map(ToString::to_string);
+        self.open.push(Open { kill, cgroup, landed, peers });
     }
 
     /// What of a note concerns reports.
@@ -212,7 +230,7 @@ impl Reports {
         let crashed = engine.counters().crashed;
         self.period.crashed(crashed.saturating_sub(self.crashed));
         self.crashed = crashed;
-        if let Some(summary) = self.period.take(&self.node, engine.settings()) {
+        if let Some(summary) = self.period.take(&self.node, engine.settings(), &self.file) {
             tracing::warn!(target: "summary", "{summary}");
         }
         if let Some(interval) = self.summary_interval {
@@ -236,8 +254,10 @@ impl Reports {
     /// A report is complete: writes it down, keeps it, and tells who launched the victims.
     pub(super) fn complete(&mut self, registry: &Registry, report: Report) {
         let text = report.to_string();
-        if crate::diagnostics::says(report.kill.victims.first().and_then(|victim| victim.uid)) {
-            tracing::info!(target: "report", "{text}");
+        if diagnostics::says(report.kill.victims.first().and_then(|victim| victim.uid)) {
+            let journal = diagnostics::form() == Form::Journal;
+            let facts = journal.then(|| fields::of_report(&report.kill, self.cgroup_of(report.kill.id)));
+            tracing::info!(target: "report", facts = facts.as_deref(), "{text}");
         }
         let open = self.open.iter().position(|open| open.kill == report.kill.id);
         let peers = open.map(|index| self.open.swap_remove(index).peers).unwrap_or_default();

@@ -203,7 +203,7 @@ impl Samples {
 
     fn around(&self, record: &KillRecord) -> Series {
         let times = record.times;
-        let begin = times.crossing.or(times.decision).unwrap_or(Nanos(0));
+        let begin = record.began().unwrap_or(Nanos(0));
         let stages = [times.memory_back, times.dead, times.signal, times.decision];
         let end = stages.into_iter().flatten().fold(begin, Nanos::max);
         let before = u64::try_from(AROUND.0.as_nanos()).unwrap_or(u64::MAX);

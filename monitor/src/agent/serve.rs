@@ -289,7 +289,7 @@ pub(super) fn build(
     let Begin { role, rules, recorder } = begin;
     let config = &resolved.config;
     let (ended, ends) = mpsc::unbounded_channel();
-    let (reports, later) = Reports::start(config);
+    let (reports, later) = Reports::start(config, resolved.file());
     reports.note_numbers(Given::UpTo(numbers.last()));
     let (started, shares) = (clock::now(), Shares::now());
     let roots = Roots { procfs: config.procfs.clone(), cgroupfs: config.cgroupfs.clone() };

@@ -23,7 +23,7 @@ pub(super) fn run(args: &Args) -> u8 {
 }
 
 fn human(reloaded: &Reloaded) -> String {
-    let Reloaded { applied, needs_restart, unchanged } = reloaded;
+    let Reloaded { applied, needs_restart, overridden, unchanged } = reloaded;
     let list = |keys: &[String]| keys.iter().map(|key| printable(key)).collect::<Vec<_>>().join(", ");
     let mut out = match applied.as_slice() {
         [] => "Nothing that takes effect at once has changed.\n".to_owned(),
@@ -31,6 +31,9 @@ fn human(reloaded: &Reloaded) -> String {
     };
     if !needs_restart.is_empty() {
         out += &format!("In force once the agent is started again: {}.\n", list(needs_restart));
+    }
+    for why in overridden {
+        out += &format!("Not in force: {}.\n", printable(why));
     }
     out + &format!("{unchanged} settings are as before.\n")
 }
@@ -42,11 +45,16 @@ mod tests {
     #[test]
     fn what_waits_for_a_restart_is_said() {
         let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
-        let reloaded =
-            Reloaded { applied: keys(&["policy"]), needs_restart: keys(&["socket"]), unchanged: 40 };
+        let reloaded = Reloaded {
+            applied: keys(&["policy"]),
+            needs_restart: keys(&["socket"]),
+            overridden: keys(&["usage_threshold: /m.toml:3 says 0.8, but flag --usage-threshold counts"]),
+            unchanged: 40,
+        };
         insta::assert_snapshot!(human(&reloaded), @r"
         In force now: policy.
         In force once the agent is started again: socket.
+        Not in force: usage_threshold: /m.toml:3 says 0.8, but flag --usage-threshold counts.
         40 settings are as before.
         ");
         assert!(human(&Reloaded::default()).starts_with("Nothing"));

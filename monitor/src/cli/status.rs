@@ -61,6 +61,10 @@ fn protection(status: &Status) -> String {
     if status.protects && status.domains.iter().all(|domain| domain.workers == 0) {
         return "Protects nothing yet: there is no worker that could be killed.\n".to_owned();
     }
+    if status.protects && status.workers > 0 && status.observed == status.workers {
+        return "PROTECTS NOBODY: all workers are only observed (rules with mode = \"observe\").\n"
+            .to_owned();
+    }
     if status.protects {
         return "Protects: over its threshold a domain is relieved.\n".to_owned();
     }
@@ -69,6 +73,9 @@ fn protection(status: &Status) -> String {
         (true, true) => "it is a dry run",
         (true, false) if status.domains.iter().all(|domain| domain.read_at.is_none()) => {
             "no domain is there yet (see STATE below)"
+        }
+        (true, false) if status.domains.iter().all(|domain| domain.threshold >= domain.total) => {
+            "the threshold is all the memory there is (usage_threshold = 1), and no use exceeds that"
         }
         (true, false) => "it cannot kill (see SURVIVAL of monitor status -v)",
     };
@@ -288,6 +295,19 @@ mod tests {
             assert!(head.contains(fact), "{head}");
         }
         assert!(counters.contains("killed: 3\n") && counters.contains("not opened: 0\n"), "{counters}");
+    }
+
+    #[test]
+    fn an_agent_that_kills_nobody_says_why() {
+        let said = |status: &Status| human(status, false).lines().next().unwrap().to_owned();
+        let mut status = status();
+        (status.dry_run, status.protects, status.observed) = (false, true, 1);
+        insta::assert_snapshot!(said(&status), @r#"PROTECTS NOBODY: all workers are only observed (rules with mode = "observe")."#);
+        status.observed = 0;
+        insta::assert_snapshot!(said(&status), @"Protects: over its threshold a domain is relieved.");
+        status.protects = false;
+        (status.domains[0].read_at, status.domains[0].threshold) = (Some(Nanos(1)), status.domains[0].total);
+        insta::assert_snapshot!(said(&status), @"PROTECTS NOBODY: the threshold is all the memory there is (usage_threshold = 1), and no use exceeds that");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! environment, no clock.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ use crate::config::form::truth;
 use crate::config::setting::{RayMeaning, Setting};
 use crate::config::source::{Given, Source};
 use crate::config::table::{SETTINGS, former};
+use crate::config::values::DEFAULT_FILE;
 use crate::config::warning::{self, Warning};
 
 /// A value in effect, as `monitor config` shows it.
@@ -28,6 +30,8 @@ pub struct Effective {
     pub source: Source,
     /// What else one should know: a variable that says otherwise and does not count.
     pub note: Option<String>,
+    /// What the file says, and where, if that does not count.
+    pub overridden: Option<String>,
 }
 
 /// A configuration that may be used, with the sources of its values.
@@ -44,12 +48,28 @@ pub struct Resolved {
 }
 
 impl Resolved {
+    /// The configuration file: the one that was read, or the one that would be.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        self.file.as_ref().map_or(Path::new(DEFAULT_FILE), |file| &file.path)
+    }
+
     /// Whether anybody gave this setting: a flag, the environment or the file.
     #[must_use]
     pub fn is_given(&self, key: &str) -> bool {
         self.settings
             .iter()
             .any(|effective| effective.setting.key == key && effective.source != Source::Default)
+    }
+
+    /// Which settings of the file do not count, because a flag or a variable says otherwise: a sentence each.
+    #[must_use]
+    pub fn overridden(&self) -> Vec<String> {
+        let sentence = |row: &Effective| {
+            let said = row.overridden.as_ref()?;
+            Some(format!("{}: {said}, but {} counts", row.setting.key, row.source))
+        };
+        self.settings.iter().filter_map(sentence).collect()
     }
 
     /// The values with their sources as others are told them.
@@ -102,19 +122,24 @@ pub fn resolve(
         let mut candidates = from_file(setting, file, &entries);
         candidates.extend(from_environment(setting, &env));
         candidates.extend(flags.given(setting).map(|given| (Source::Flag(setting.flag), given)));
-        settled.push((setting, settle(setting, candidates, &mut config, &mut errors)));
+        settled.push(settle(setting, candidates, &mut config, &mut errors));
     }
     guard_something(&mut config, &mut settled, &mut errors);
     leave_rays_switch_to_ray(&mut config, &mut settled);
     let warnings = warning::of(&config);
     let settings: Vec<Effective> = settled
         .into_iter()
-        .map(|(setting, (source, note))| Effective {
-            json: setting.field.json(&config),
-            text: setting.field.text(&config),
-            setting,
-            source,
-            note,
+        .map(|Settled { setting, source, note, in_file }| {
+            let text = setting.field.text(&config);
+            let overridden = in_file.filter(|(from, said)| *from != source && *said != text);
+            Effective {
+                json: setting.field.json(&config),
+                overridden: overridden.map(|(from, said)| format!("{} says {said}", from.place())),
+                text,
+                setting,
+                source,
+                note,
+            }
         })
         .collect();
     ConfigErrors::unless_empty(errors, Resolved { config, settings, file: file.cloned(), warnings })
@@ -156,20 +181,32 @@ fn from_environment(setting: &Setting, env: &dyn Fn(&str) -> Option<OsString>) -
     candidates
 }
 
+/// A setting once it is decided who gave it.
+struct Settled {
+    setting: &'static Setting,
+    source: Source,
+    note: Option<String>,
+    /// What the file says, and where.
+    in_file: Option<(Source, String)>,
+}
+
 /// Applies the candidates, weakest first, so that the strongest stays; and says which it was.
 fn settle(
     setting: &'static Setting,
     candidates: Vec<(Source, Given)>,
     config: &mut Config,
     errors: &mut Vec<ConfigError>,
-) -> (Source, Option<String>) {
+) -> Settled {
     let mut winner = Source::Default;
+    let mut in_file = None;
     let mut variables: Vec<(&str, String)> = Vec::new();
     for (source, given) in candidates {
         match setting.field.set(config, &given) {
             Ok(()) => {
                 if let Source::Environment(name) = source {
                     variables.push((name, setting.field.text(config)));
+                } else if let Source::File { .. } = source {
+                    in_file = Some((source.clone(), setting.field.text(config)));
                 }
                 winner = source;
             }
@@ -181,7 +218,7 @@ fn settle(
             }),
         }
     }
-    (winner, disagreement(&variables))
+    Settled { setting, source: winner, note: disagreement(&variables), in_file }
 }
 
 /// What the variables say that are weaker than the strongest variable and differ from it.
@@ -197,12 +234,8 @@ fn disagreement(variables: &[(&str, String)]) -> Option<String> {
 }
 
 /// docs/behavior.md#interfaces: with cgroups named, the node is guarded only if somebody says so.
-fn guard_something(
-    config: &mut Config,
-    settled: &mut [(&'static Setting, (Source, Option<String>))],
-    errors: &mut Vec<ConfigError>,
-) {
-    let Some((_, (source, note))) = settled.iter_mut().find(|(setting, _)| setting.key == "node") else {
+fn guard_something(config: &mut Config, settled: &mut [Settled], errors: &mut Vec<ConfigError>) {
+    let Some(Settled { source, note, .. }) = settled.iter_mut().find(|one| one.setting.key == "node") else {
         return;
     };
     if *source == Source::Default && !config.cgroups.is_empty() {
@@ -218,12 +251,9 @@ fn guard_something(
 
 /// Ray's own monitor is switched off by a variable that this program understands too. With the preset `ray` it is meant for
 /// Ray alone.
-fn leave_rays_switch_to_ray(
-    config: &mut Config,
-    settled: &mut [(&'static Setting, (Source, Option<String>))],
-) {
+fn leave_rays_switch_to_ray(config: &mut Config, settled: &mut [Settled]) {
     const VARIABLE: &str = "RAY_memory_monitor_refresh_ms";
-    let Some((_, (source, note))) = settled.iter_mut().find(|(setting, _)| setting.key == "refresh_ms")
+    let Some(Settled { source, note, .. }) = settled.iter_mut().find(|one| one.setting.key == "refresh_ms")
     else {
         return;
     };

@@ -345,7 +345,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "log-format",
         env: "MONITOR_LOG_FORMAT",
         ray: &[],
-        doc: "Write the agent's log as sentences for people (human), or as one JSON object a line (json).",
+        doc: "Write the agent's log as sentences for people (human), which in systemd's journal have fields, or as one \
+              JSON object a line (json).",
         field: at!(log_format, OneOf::NEW),
     },
     Setting {

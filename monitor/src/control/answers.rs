@@ -36,7 +36,8 @@ pub struct Status {
     pub kills: bool,
     /// Whether it only says whom it would kill.
     pub dry_run: bool,
-    /// Above its threshold a domain is relieved: there is one, killing is on, and the self-test showed that it works.
+    /// Above its threshold a domain is relieved: there is one that can be above it, killing is on, and the self-test showed
+    /// that it works.
     pub protects: bool,
     /// What the agent did to survive, and what was refused.
     pub survival: Vec<Step>,
@@ -46,6 +47,9 @@ pub struct Status {
     pub domains: Vec<DomainView>,
     /// How many workers are registered.
     pub workers: usize,
+    /// Of them, those that are never killed: rules that only observe made them.
+    #[serde(default)]
+    pub observed: usize,
     /// Their processes.
     pub processes: ProcessesView,
     /// Kills that are not over.
@@ -120,6 +124,10 @@ pub struct Reloaded {
     pub applied: Vec<String>,
     /// They will be when the agent is started again.
     pub needs_restart: Vec<String>,
+    /// Settings of which the file says something that does not count, because a flag or a variable says otherwise: a
+    /// sentence each, for people.
+    #[serde(default)]
+    pub overridden: Vec<String>,
     /// How many are as before.
     pub unchanged: usize,
 }

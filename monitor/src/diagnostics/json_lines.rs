@@ -11,8 +11,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// The target of what is JSON already.
-const NOTE: &str = "note";
+use super::NOTE;
 
 /// See the module.
 pub(super) struct JsonLines;

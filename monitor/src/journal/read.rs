@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{Decided, Entry, Given, Line, VERSION, older};
+use crate::config::DEFAULT_FILE;
 use crate::engine::{KillId, KillRecord};
 use crate::report::Report;
 use crate::series::Series;
@@ -63,7 +64,7 @@ impl Past {
         }
         let record = self.killed.as_deref()?;
         Some(match &self.decision {
-            Some(decided) => Report::new(&decided.decision, record.clone()),
+            Some(decided) => Report::new(&decided.decision, record.clone(), Path::new(DEFAULT_FILE)),
             None => Report::bare(record.clone()),
         })
     }

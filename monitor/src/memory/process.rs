@@ -99,13 +99,19 @@ impl Family {
     /// where it does not. A child may be missed while one beside it ends.
     #[must_use]
     pub fn below(procfs: &Path, roots: &[Pid]) -> Option<Self> {
-        if !lists_children(procfs) {
+        if !procfs.join("thread-self/children").exists() {
             return None;
         }
         let (mut all, mut alive) = (HashMap::<Pid, Vec<Pid>>::new(), HashSet::new());
         let mut todo = roots.to_vec();
         while let Some(pid) = todo.pop() {
-            let Ok(found) = children(procfs, pid) else { continue };
+            let Some(found) = children(procfs, pid) else {
+                // A thread of it ended just now: all processes have to be looked at.
+                if procfs.join(pid.to_string()).exists() {
+                    return None;
+                }
+                continue;
+            };
             if alive.insert(pid) {
                 todo.extend(&found);
                 all.insert(pid, found);
@@ -132,17 +138,19 @@ impl Family {
     }
 }
 
-/// Whether the kernel lists the children of a process (`CONFIG_PROC_CHILDREN`).
-pub(crate) fn lists_children(procfs: &Path) -> bool {
-    procfs.join("thread-self/children").exists()
-}
-
-/// The children of all threads of a process. A thread that ends meanwhile is left out: its children are another's then.
-pub(crate) fn children(procfs: &Path, pid: Pid) -> std::io::Result<Vec<Pid>> {
-    let threads = fs::read_dir(procfs.join(pid.to_string()).join("task"))?;
-    let text: String =
-        threads.flatten().flat_map(|thread| fs::read_to_string(thread.path().join("children"))).collect();
-    Ok(text.split_ascii_whitespace().flat_map(str::parse).map(Pid).collect())
+/// The children that a process's threads have now. `None`: it is gone, or this kernel does not tell.
+#[must_use]
+pub fn children(procfs: &Path, pid: Pid) -> Option<Vec<Pid>> {
+    let mut all = Vec::new();
+    for thread in fs::read_dir(procfs.join(pid.to_string()).join("task")).ok()?.flatten() {
+        let text = match fs::read_to_string(thread.path().join("children")) {
+            Ok(text) => text,
+            // A thread that ended left its children to another one, which may have been read before.
+            Err(_) => return None,
+        };
+        all.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid));
+    }
+    Some(all)
 }
 
 /// The parents of a process, its own first, up to the first that cannot be read: as they are now.

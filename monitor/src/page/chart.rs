@@ -8,6 +8,7 @@ use super::foreign;
 use super::marks::{Mark, from, rows};
 use super::scale::{Axis, sizes, time, times};
 use crate::engine::KillRecord;
+use crate::retry::KilledBy;
 use crate::series::{DomainSeries, Series, WorkerSeries};
 use crate::units::{Bytes, Nanos};
 
@@ -36,7 +37,7 @@ struct View<'a> {
 
 /// Both drawings and their legend. `None`: nothing is known of the domain, or of when it was over its threshold.
 pub(super) fn both(kill: &KillRecord, series: &Series, marks: &[Mark]) -> Option<Markup> {
-    let zero = kill.times.crossing?;
+    let zero = kill.began()?;
     let domain = series.domains.iter().find(|domain| domain.domain == kill.domain)?;
     let (first, last) = (domain.points.first()?.at, domain.points.last()?.at);
     let workers = &series.workers[..series.workers.len().min(LINES)];
@@ -59,8 +60,9 @@ pub(super) fn both(kill: &KillRecord, series: &Series, marks: &[Mark]) -> Option
     let whole = view(
         "whole",
         format!(
-            "From {} before the crossing to {} after it",
+            "From {} before {} to {} after it",
             plain(from(zero, first)),
+            if kill.by == KilledBy::Kernel { "the kernel's choice" } else { "the crossing" },
             plain(from(zero, last))
         ),
         (from(zero, first).min(begin), from(zero, last).max(end)),

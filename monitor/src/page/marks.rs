@@ -1,6 +1,7 @@
 //! The moments of a kill that a chart marks, and how marks that lie close together keep out of each other's way. Pure.
 
 use crate::engine::KillRecord;
+use crate::retry::KilledBy;
 use crate::series::Series;
 use crate::units::Nanos;
 
@@ -9,31 +10,29 @@ use crate::units::Nanos;
 pub(super) struct Mark {
     /// What happened.
     pub(super) what: &'static str,
-    /// In nanoseconds from the crossing on.
+    /// In nanoseconds from the crossing on, or from the kernel's choice.
     pub(super) at: i64,
 }
 
 impl Mark {
-    /// Those that were seen, in order of time. Without a crossing there is nothing to count from.
+    /// Those that were seen, in order of time.
     pub(super) fn of(kill: &KillRecord, series: Option<&Series>) -> Vec<Self> {
         let times = kill.times;
-        let Some(crossing) = times.crossing else { return Vec::new() };
+        let Some(zero) = kill.began() else { return Vec::new() };
         let paused = series.and_then(|series| {
             // Of the pauses that belong to this kill: those that were still on when the threshold was crossed.
-            series.pauses.iter().filter(|pause| pause.to >= crossing).map(|pause| pause.from).min()
+            series.pauses.iter().filter(|pause| pause.to >= zero).map(|pause| pause.from).min()
         });
         let stages = [
-            ("Threshold crossed", Some(crossing)),
+            ("Threshold crossed", times.crossing),
             ("Paused by the brake", paused),
             ("Decided", times.decision),
-            ("Signal sent", times.signal),
+            (if kill.by == KilledBy::Kernel { "Chosen by the kernel" } else { "Signal sent" }, times.signal),
             ("Processes dead", times.dead),
             ("Memory free", times.memory_back),
         ];
-        let mut marks: Vec<Self> = stages
-            .into_iter()
-            .filter_map(|(what, at)| Some(Self { what, at: from(crossing, at?) }))
-            .collect();
+        let mut marks: Vec<Self> =
+            stages.into_iter().filter_map(|(what, at)| Some(Self { what, at: from(zero, at?) })).collect();
         marks.sort_by_key(|mark| mark.at);
         marks
     }

@@ -38,7 +38,7 @@ fn a_report() -> Report {
     let times = &mut record.times;
     (times.crossing, times.decision, times.signal, times.dead, times.memory_back) =
         (at(0), at(1), at(2), at(30), at(41));
-    Report::new(&decision(), record)
+    Report::new(&decision(), record, std::path::Path::new("/x.toml"))
 }
 
 #[test]

@@ -1,15 +1,17 @@
 //! What to do against running out of memory: sentences for people, from what was decided.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::engine::{Decision, KillRecord, Settings, Unhelpful, VictimRecord};
 use crate::worker::Kind;
 
-/// What to do after a kill, the most fitting first.
+/// What to do after a kill, the most fitting first; `file` is the agent's configuration file.
 pub(super) fn after_kill(
     decision: &Decision,
     kill: &KillRecord,
     unhelpful: Option<Unhelpful>,
+    file: &Path,
 ) -> Vec<String> {
     let mut advice = Vec::new();
     if let Some(Unhelpful { candidates_hold, others_hold, .. }) = unhelpful {
@@ -30,12 +32,12 @@ pub(super) fn after_kill(
         None => "Provide more memory on this node".to_owned(),
     });
     advice.extend(less_parallelism(decision));
-    advice.extend(settings(&decision.settings));
+    advice.extend(settings(&decision.settings, file));
     advice
 }
 
 /// What to do after the kernel's own killer was quicker.
-pub(super) fn after_kernel_kill(kill: &KillRecord) -> Vec<String> {
+pub(super) fn after_kernel_kill(kill: &KillRecord, file: &Path) -> Vec<String> {
     let first = match kill.domain.strip_prefix("cgroup:") {
         Some(path) => {
             format!("Provide more memory: raise the limit of cgroup {path}, or run fewer workers at once")
@@ -45,8 +47,10 @@ pub(super) fn after_kernel_kill(kill: &KillRecord) -> Vec<String> {
     let second = if kill.total == crate::units::Bytes(0) {
         "The agent did not guard the memory limit that ran out: see monitor status".to_owned()
     } else {
-        "To have the agent act before the kernel, lower `usage_threshold` in /etc/monitor/monitor.toml, or turn on the brake"
-            .to_owned()
+        format!(
+            "To have the agent act before the kernel, lower `usage_threshold` in {}, or turn on the brake",
+            file.display()
+        )
     };
     vec![first, second]
 }
@@ -77,17 +81,18 @@ fn less_parallelism(decision: &Decision) -> Option<String> {
     }
 }
 
-/// Which settings change when workers are killed.
+/// Which settings change when workers are killed; `file` is the agent's configuration file.
 #[must_use]
-pub fn settings(settings: &Settings) -> Vec<String> {
+pub fn settings(settings: &Settings, file: &Path) -> Vec<String> {
     let free = match settings.min_memory_free {
         Some(free) => format!(" and `min_memory_free` (now {free})"),
         None => String::new(),
     };
     vec![
         format!(
-            "To move the threshold, set `usage_threshold` (now {}){free} in /etc/monitor/monitor.toml",
-            settings.usage_threshold
+            "To move the threshold, set `usage_threshold` (now {}){free} in {}",
+            settings.usage_threshold,
+            file.display()
         ),
         "To turn killing off, set `refresh_ms = 0` there".to_owned(),
     ]

@@ -2,6 +2,7 @@
 //! which node.
 
 use std::fmt;
+use std::path::Path;
 
 use super::advice;
 use crate::engine::{KillRecord, Settings};
@@ -46,8 +47,8 @@ impl Period {
         self.crashed += workers;
     }
 
-    /// The summary, if anything is to be said, and a new period.
-    pub fn take(&mut self, node: &Node, settings: &Settings) -> Option<Summary> {
+    /// The summary, if anything is to be said, and a new period. `file` is the agent's configuration file.
+    pub fn take(&mut self, node: &Node, settings: &Settings, file: &Path) -> Option<Summary> {
         let period = std::mem::take(self);
         (period != Self::default()).then(|| {
             let mut hints = Vec::new();
@@ -56,7 +57,7 @@ impl Period {
                     "Provide more memory on this node, or run fewer workers at once (let each task request more CPUs)"
                         .to_owned(),
                 );
-                hints.extend(advice::settings(settings));
+                hints.extend(advice::settings(settings, file));
                 hints.push("To see each kill: monitor kills; the whole report of one: monitor kills N".to_owned());
             }
             Summary { period, node: node.clone(), hints }

@@ -94,7 +94,11 @@ fn report() -> Report {
         complete: false,
         huge_pages: None,
     };
-    Report { users: Some(users), freed: Some(Bytes(190)), ..Report::new(&decision(), record()) }
+    Report {
+        users: Some(users),
+        freed: Some(Bytes(190)),
+        ..Report::new(&decision(), record(), Path::new("/etc/monitor/monitor.toml"))
+    }
 }
 
 #[test]
@@ -157,7 +161,7 @@ fn it_says_when_no_kill_can_help() {
     assert_eq!(Unhelpful::of(usage(900), [Some(Bytes(1)), None]), None, "unknown is not nothing");
     let mut decision = decision();
     decision.candidates.iter_mut().for_each(|input| input.memory = Some(Bytes(1)));
-    let report = Report::new(&decision, record());
+    let report = Report::new(&decision, record(), Path::new("/x.toml"));
     assert!(report.advice[0].contains("Killing workers cannot help"), "{:?}", report.advice);
 }
 
@@ -165,11 +169,11 @@ fn it_says_when_no_kill_can_help() {
 fn a_summary_counts_kills_and_crashes_and_begins_anew() {
     let node = Node { id: "n1".to_owned(), ip: "10.0.0.1".to_owned() };
     let mut period = Period::default();
-    assert_eq!(period.take(&node, &Settings::default()), None);
+    assert_eq!(period.take(&node, &Settings::default(), Path::new("/x.toml")), None);
     period.kill(&record());
     period.kill(&KillRecord { dry_run: true, ..record() });
     period.kill(&KillRecord { confirmed: false, ..record() });
     period.crashed(1);
-    insta::assert_snapshot!(period.take(&node, &Settings::default()).unwrap());
-    assert_eq!(period.take(&node, &Settings::default()), None);
+    insta::assert_snapshot!(period.take(&node, &Settings::default(), Path::new("/x.toml")).unwrap());
+    assert_eq!(period.take(&node, &Settings::default(), Path::new("/x.toml")), None);
 }

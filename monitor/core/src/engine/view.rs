@@ -279,6 +279,12 @@ pub struct LeftTo {
 }
 
 impl KillRecord {
+    /// When it began: the crossing, or, if none was seen, the decision or the kernel's choice.
+    #[must_use]
+    pub fn began(&self) -> Option<Nanos> {
+        self.times.crossing.or(self.moment())
+    }
+
     /// The moment that it is known by: the decision, or the kernel's choice.
     #[must_use]
     pub fn moment(&self) -> Option<Nanos> {
@@ -335,7 +341,8 @@ pub struct Counters {
     /// Workers that the kernel's own out-of-memory killer killed.
     #[serde(default)]
     pub killed_by_kernel: u64,
-    /// Workers that ended with exit code 0, or with a status the kernel did not tell.
+    /// Workers that ended with exit code 0, because they were asked to (SIGHUP, SIGINT, SIGTERM), or with a status the
+    /// kernel did not tell.
     pub exited: u64,
     /// Workers that ended otherwise.
     pub crashed: u64,

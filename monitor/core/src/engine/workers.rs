@@ -112,6 +112,7 @@ impl Engine {
                     _ if by_kernel.is_some() => {}
                     _ if worker.ends => self.counters.owner_died += 1,
                     None | Some(0) => self.counters.exited += 1,
+                    Some(status) if asked_to_end(status) => self.counters.exited += 1,
                     Some(_) => self.counters.crashed += 1,
                 }
                 // Told while it is known whose it was.
@@ -209,5 +210,26 @@ impl Engine {
             }
             self.look_for_room(todo);
         }
+    }
+}
+
+/// Whether an end by this wait(2) status is what somebody asked for: SIGHUP, SIGINT or SIGTERM, or the exit code that
+/// says so.
+fn asked_to_end(status: u32) -> bool {
+    const ASKS: [u32; 3] = [1, 2, 15];
+    match status & 0x7f {
+        0 => ((status >> 8) & 0xff).checked_sub(128).is_some_and(|signal| ASKS.contains(&signal)),
+        signal => ASKS.contains(&signal),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::asked_to_end;
+
+    #[test]
+    fn a_signal_that_asks_for_an_end_makes_no_crash() {
+        assert!([15, 2, 1, 143 << 8, 130 << 8].into_iter().all(asked_to_end));
+        assert!(![9, 11, 6, 1 << 8, 15 << 8, 137 << 8, 0x8b].into_iter().any(asked_to_end));
     }
 }

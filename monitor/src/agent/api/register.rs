@@ -16,7 +16,7 @@ use crate::control::request::Peer;
 use crate::engine::Event;
 use crate::kernel::hook::Told;
 use crate::kill::Process;
-use crate::memory::ReadError;
+use crate::memory::{CgroupPath, ReadError};
 use crate::worker::{Kind, Times, WorkerId};
 
 /// The components that a registration concerns.
@@ -98,6 +98,7 @@ impl Registrar<'_> {
         };
         self.domains.guard_around(turn, cgroup.as_ref(), uid).map_err(busy)?;
         let domains = self.domains.charged_by(cgroup.as_ref());
+        let notice = notice.or_else(|| domains.is_empty().then(|| not_guarded(cgroup.as_ref())));
         if let Some(outer) = outer {
             if let Some(watchdog) = self.watchdog {
                 watchdog.unname(outer);
@@ -178,6 +179,15 @@ impl Registrar<'_> {
         };
         Err(Refusal::new(code, Some("op.register.pid"), message))
     }
+}
+
+/// What is said of a worker that is in nothing that the agent guards. Not in the log: the agent was told to guard no more.
+fn not_guarded(cgroup: Option<&CgroupPath>) -> String {
+    let place = cgroup.map_or_else(String::new, |cgroup| format!(" (it is in cgroup {cgroup})"));
+    format!(
+        "the agent guards no memory that this worker uses{place}, and never kills it for memory: run it inside a guarded \
+         cgroup (monitor status lists them), or start the agent with --node"
+    )
 }
 
 fn kind(register: &Register) -> Result<Kind, Refusal> {

@@ -1,6 +1,7 @@
 //! How a report is put together: who holds the memory is looked for and the text is made on threads that may wait, as
 //! many as there are (`runtime`). It keeps nothing, and tells the loop when a report is complete.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -26,14 +27,16 @@ pub(super) struct Landed {
     pub(super) freed: Option<Bytes>,
 }
 
-/// Begins the report of a kill; one by the kernel has no decision. Its end is to be sent to what is given back. `look` says who holds the memory.
+/// Begins the report of a kill; one by the kernel has no decision. Its end is to be sent to what is given back. `look` says who holds the memory,
+/// `file` is the configuration file, for advice.
 pub(super) fn begin(
     decision: Option<Arc<Decision>>,
     look: Option<impl FnOnce() -> Result<Users, String> + Send + 'static>,
+    file: Arc<Path>,
     to_loop: UnboundedSender<Later>,
 ) -> oneshot::Sender<Landed> {
     let (landed, end) = oneshot::channel();
-    tokio::spawn(complete(decision, look, end, to_loop));
+    tokio::spawn(complete(decision, look, file, end, to_loop));
     landed
 }
 
@@ -59,6 +62,7 @@ pub(super) fn tell_users(domain: &str, look: impl FnOnce() -> Result<Users, Stri
 async fn complete(
     decision: Option<Arc<Decision>>,
     look: Option<impl FnOnce() -> Result<Users, String> + Send + 'static>,
+    file: Arc<Path>,
     end: oneshot::Receiver<Landed>,
     to_loop: UnboundedSender<Later>,
 ) {
@@ -70,8 +74,8 @@ async fn complete(
     let Ok(Landed { record, freed }) = end.await else { return };
     let made = spawn_blocking(move || {
         let mut report = match &decision {
-            Some(decision) => Report::new(decision, record),
-            None => Report::by_kernel(record),
+            Some(decision) => Report::new(decision, record, &file),
+            None => Report::by_kernel(record, &file),
         };
         report.freed = freed;
         match users {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pace::Looked;
-use super::sighting::{Key, Known, Part, Scope, Sighting, Sightings};
+use super::sighting::{Guarded, Key, Known, Part, Scope, Sighting, Sightings};
 use super::{Adopted, RuleBook};
 use crate::agent::domains::Domains;
 use crate::agent::event_loop::clock;
@@ -32,6 +32,18 @@ pub(in crate::agent) struct Around<'a> {
     pub(in crate::agent) watchdog: Option<&'a Watchdog>,
 }
 
+/// These processes are no rule's: all that are protected, or those that spare nothing around them.
+fn bar(turn: &mut Turn<'_>, around: &mut Around<'_>, protected: &[Guarded], scope: &Scope, all: bool) {
+    let barred = protected.iter().filter(|one| all || !one.spares).map(|one| one.known.pid).collect();
+    match scope {
+        Scope::All => around.workers.bar_from_rules(turn, barred),
+        Scope::Part(part) => {
+            let asked = part.asked.iter().map(|known| known.pid);
+            around.workers.bar_some_from_rules(turn, asked, &barred);
+        }
+    }
+}
+
 impl RuleBook {
     /// Brings the workers in line with what a look found. Those that are new.
     pub(in crate::agent) fn looked(
@@ -49,22 +61,13 @@ impl RuleBook {
         }
         self.looker = Some(looker);
         refused.into_iter().for_each(|what| self.say_once(what));
-        let loose: HashSet<Pid> =
-            protected.iter().filter(|one| !one.spares).map(|one| one.known.pid).collect();
-        let protected: HashSet<Pid> = protected.iter().map(|one| one.known.pid).collect();
         // First: a worker whose first process became a set-user-id program is the rest of its processes.
-        around.workers.bar_some_from_rules(turn, loose.iter().copied(), &loose);
+        bar(turn, around, &protected, &scope, false);
         self.drop_lost(turn, around, &workers, &scope);
+        bar(turn, around, &protected, &scope, true);
         match &scope {
-            Scope::All => {
-                around.workers.bar_from_rules(turn, protected);
-                self.outside.retain(|_, until| *until > turn.now);
-            }
-            Scope::Part(part) => {
-                let asked = part.asked.iter().map(|known| known.pid);
-                around.workers.bar_some_from_rules(turn, asked, &protected);
-                self.outside.retain(|key, _| !part.covers(key));
-            }
+            Scope::All => self.outside.retain(|_, until| *until > turn.now),
+            Scope::Part(part) => self.outside.retain(|key, _| !part.covers(key)),
         }
         let mut new = Vec::new();
         for sighting in &workers {

@@ -15,7 +15,7 @@ use crate::control::answers::{Faults, Status};
 use crate::control::protocol::{Admit, Admitted, Op, Refusal, RefusalCode, Register, Registered};
 use crate::control::request::Peer;
 use crate::diagnostics;
-use crate::engine::{Event, Explanation, KillId};
+use crate::engine::{DomainView, Event, Explanation, KillId};
 use crate::journal::JournalView;
 use crate::learn::LearnedView;
 use crate::report::Report;
@@ -76,7 +76,9 @@ impl Shell {
             Op::Status => self.viewer(uid).show(self.status()),
             Op::Config => self.viewer(uid).show(self.parts.api.settings()),
             Op::Metrics => {
-                self.viewer(uid).show(Metrics(metrics::text(&self.status(), &self.parts.api.latencies)))
+                let raylets = self.parts.raylets.views();
+                let text = metrics::text(&self.status(), &self.parts.api.latencies, raylets.as_deref());
+                self.viewer(uid).show(Metrics(text))
             }
             Op::Workers => self.viewer(uid).show(self.engine.workers()),
             Op::Explain { domain } => self.viewer(uid).show(self.explain(domain.as_deref())?),
@@ -154,6 +156,11 @@ impl Shell {
         let settings = self.engine.settings();
         let Components { domains, workers, hooks, killing, brake, watchdog, reports, api, .. } = &self.parts;
         let now = clock::now();
+        let domains = domains.views(self.engine.domains(), settings.threshold());
+        // With a threshold of all that there is, none is ever above it.
+        let below_total =
+            |view: &DomainView| view.threshold.zip(view.total).is_none_or(|(line, all)| line < all);
+        let can_be_above = domains.iter().any(below_total);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -164,11 +171,12 @@ impl Shell {
             refresh_ms: settings.refresh_ms,
             kills: settings.kills(),
             dry_run: settings.dry_run,
-            protects: settings.kills() && !settings.dry_run && survival::can_kill() && domains.len() > 0,
+            protects: settings.kills() && !settings.dry_run && survival::can_kill() && can_be_above,
             survival: survival::steps(),
             probes: hooks.probes().to_vec(),
-            domains: domains.views(self.engine.domains(), settings.threshold()),
+            domains,
             workers: workers.registry.len(),
+            observed: workers.registry.ids().into_iter().filter(|id| self.engine.observes(*id)).count(),
             processes: workers.registry.view(),
             kills_in_flight: self.engine.kills_in_flight(),
             drops: hooks.drops_by_cpu(),

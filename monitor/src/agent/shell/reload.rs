@@ -35,7 +35,7 @@ impl Shell {
         let Again { read, asked } = again;
         let done = read.and_then(|(resolved, rules)| self.take_effect(&resolved, rules));
         match &done {
-            Ok(Reloaded { applied, needs_restart, unchanged }) => {
+            Ok(Reloaded { applied, needs_restart, overridden, unchanged }) => {
                 let list =
                     |keys: &[String]| if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
                 tracing::info!(
@@ -43,6 +43,9 @@ impl Shell {
                     list(applied),
                     list(needs_restart)
                 );
+                for why in overridden {
+                    tracing::info!("not in force: {why}");
+                }
             }
             Err(why) => {
                 tracing::error!("configuration read again, and refused: what was in force stays: {why}")
@@ -59,6 +62,7 @@ impl Shell {
     fn take_effect(&mut self, resolved: &Resolved, rules: Rules) -> Result<Reloaded, String> {
         let (old, new) = (self.parts.api.settings(), resolved.shown());
         let mut reloaded = reload::compare(&old, &new);
+        reloaded.overridden = resolved.overridden();
         let settings = reload::settings(&resolved.config, self.engine.settings());
         if let Some(total) = self.parts.domains.node_total() {
             settings.threshold().check_node(total).map_err(|error| error.to_string())?;

@@ -135,6 +135,10 @@ impl Shell {
         let mut around = Around { domains, workers, reports, watchdog: watchdog.as_ref() };
         let new = rules.looked(turn!(self), &mut around, found);
         self.settle();
+        if !new.is_empty() {
+            // Before one of them can be a victim.
+            self.step(|parts, turn| parts.raylets.look(turn, &parts.workers.registry));
+        }
         for worker in new {
             self.parts.measuring.came(worker, clock::now());
             self.parts.killing.find_own_cgroup(&self.parts.workers, worker);

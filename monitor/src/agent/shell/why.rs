@@ -101,6 +101,9 @@ impl Shell {
             Asked::Worker(worker) => victim.worker == *worker,
             Asked::Kill(_) => true,
         };
+        if record.dry_run && matches!(asked, Asked::Kill(_)) {
+            return viewer.see(record).map_or_else(|| self.unknown(asked, viewer), of_dry_run);
+        }
         let mut seen = record.victims.iter().filter(|victim| viewer.sees_user(victim.uid));
         let Some(victim) = seen.find(is_it).filter(|_| !record.dry_run) else {
             return self.unknown(asked, viewer);
@@ -157,6 +160,29 @@ impl Shell {
             },
         }
     }
+}
+
+/// Nobody died of it.
+fn of_dry_run(record: KillRecord) -> Why {
+    let victims = record.victims.iter().map(|victim| {
+        let name = victim.name.as_ref().map_or_else(String::new, |name| format!(" \"{name}\""));
+        format!("{}{name} (process {}; {})", victim.worker, victim.pid, victim.why)
+    });
+    let mut victims: Vec<String> = victims.collect();
+    if record.others > 0 {
+        victims.push(format!("{} of other users", record.others));
+    }
+    let reason = format!(
+        "kill {} killed nobody: the agent only observes. {} used {} of {}, over its threshold of {}, and it would have \
+         killed {}",
+        record.id,
+        record.domain,
+        record.used,
+        record.total,
+        record.threshold,
+        victims.join(", ")
+    );
+    Why { kill: Some(record.id), at: record.at, domain: Some(record.domain), reason, ..Why::default() }
 }
 
 /// Whether a kill is not over, so that nothing is written of it yet.

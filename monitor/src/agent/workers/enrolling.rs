@@ -52,7 +52,7 @@ impl Workers {
         enrollment.comes_back(self.started)
     }
 
-    /// A number for a start that waits; with it the block that it begins, to be noted.
+    /// A number for a start that waits, and the block that it begins, to be noted.
     pub(in crate::agent) fn number_for_start(&mut self, uid: u32) -> (WorkerId, Option<Given>) {
         self.numbers.give(None, uid)
     }

@@ -14,6 +14,7 @@ mod machine;
 mod markdown;
 mod peak;
 mod programs;
+mod ray;
 mod release;
 mod report;
 mod rules;
@@ -69,6 +70,8 @@ enum Part {
     /// The same forty tasks in a box for five: kills, time and work lost, with and without starts that wait for room; beside
     /// plain retries under the kernel's killer and earlyoom, and GNU parallel, where they are installed.
     Goodput,
+    /// A real Ray without and with the agent. Only where it is named: it needs Ray, and takes some ten minutes.
+    Ray,
     /// The policy's time among 10, 1,000 and 100,000 workers.
     Decision,
     /// How soon a process is a worker by rule, what that costs in a storm of execs, and while nothing happens.
@@ -96,6 +99,8 @@ struct Plan {
     pairs: u32,
     /// Orders of the tasks.
     seeds: u64,
+    /// Runs of each workload of Ray's under each guard.
+    ray_rounds: u32,
     idle: std::time::Duration,
     stop: Arc<AtomicBool>,
 }
@@ -104,9 +109,9 @@ impl Plan {
     fn new(full: bool, stop: Arc<AtomicBool>) -> Self {
         let seconds = std::time::Duration::from_secs;
         if full {
-            Self { kills: 200, rounds: 40, pairs: 60, seeds: 3, idle: seconds(60), stop }
+            Self { kills: 200, rounds: 40, pairs: 60, seeds: 3, ray_rounds: 5, idle: seconds(60), stop }
         } else {
-            Self { kills: 30, rounds: 8, pairs: 10, seeds: 1, idle: seconds(20), stop }
+            Self { kills: 30, rounds: 8, pairs: 10, seeds: 1, ray_rounds: 1, idle: seconds(20), stop }
         }
     }
 
@@ -160,6 +165,9 @@ fn measure(args: &Args, stop: &Arc<AtomicBool>) -> Result<bool> {
     }
     if wanted(Part::Rules) {
         report.rules = Some(rules::measure(&plan)?);
+    }
+    if args.only.contains(&Part::Ray) {
+        report.ray = Some(ray::measure(&plan)?);
     }
     report.write(&args.out)?;
     Ok(true)

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::machine::Machine;
-use crate::{cases, decision, faults, goodput, hooks, idle, markdown, programs, release, rules, side};
+use crate::{cases, decision, faults, goodput, hooks, idle, markdown, programs, ray, release, rules, side};
 
 /// `None`: that part was not asked for.
 #[derive(Debug, Serialize)]
@@ -24,6 +24,7 @@ pub(crate) struct Report {
     pub(crate) goodput: Option<Vec<goodput::Outcome>>,
     pub(crate) decision: Option<Result<Vec<decision::Decision>, String>>,
     pub(crate) rules: Option<rules::Measured>,
+    pub(crate) ray: Option<ray::Ray>,
 }
 
 impl Report {
@@ -41,6 +42,7 @@ impl Report {
             goodput: None,
             decision: None,
             rules: None,
+            ray: None,
         })
     }
 

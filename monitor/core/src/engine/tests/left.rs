@@ -61,6 +61,16 @@ impl Bench {
 }
 
 #[test]
+fn where_it_could_choose_somebody_else_the_engine_kills() {
+    let mut bench = bench();
+    // A third worker of the raylet's charges another cgroup: its death would be of no use in the box.
+    bench.happen(Event::Executor { worker: WorkerId(3), executor: Some(RAYLET) });
+    let actions = bench.reading(BOX, 97);
+    assert_eq!(asked(&actions), []);
+    assert_eq!(killed(&actions), [2]);
+}
+
+#[test]
 fn the_raylet_is_asked_and_its_choice_is_the_victim() {
     let mut bench = bench();
     let kill = bench.above();

@@ -9,7 +9,7 @@ use crate::agent::workers::Workers;
 use crate::agent::workers::registry::{Killed, Proof};
 use crate::engine::Event;
 use crate::kill::{Process, start_time};
-use crate::memory::process::{Family, children, lists_children, parent_of};
+use crate::memory::process::{Family, children, parent_of};
 use crate::units::Pid;
 use crate::worker::WorkerId;
 
@@ -69,11 +69,11 @@ impl Workers {
             self.signal_one(worker, pid, Signal::STOP);
         }
         for _ in 0..ROUNDS_OF_THE_STOPPED {
-            let before: Vec<_> = quiet.iter().map(|pid| (*pid, self.children(*pid))).collect();
+            let before: Vec<_> = quiet.iter().map(|pid| (*pid, children(&self.procfs, *pid))).collect();
             let Some(family) = self.family(turn) else { break };
             let new = self.adopt_all(turn, &family, worker, Some(Signal::STOP));
             let forks = |(pid, before): &(Pid, Option<Vec<Pid>>)| {
-                let now = self.children(*pid);
+                let now = children(&self.procfs, *pid);
                 let known = |child: &Pid| before.as_ref().is_some_and(|before| before.contains(child));
                 now.is_none_or(|now| !now.iter().all(known))
             };
@@ -96,17 +96,12 @@ impl Workers {
     /// children still. Those that nobody knew get the same signal.
     pub(in crate::agent) fn find_the_last(&mut self, turn: &mut Turn<'_>, worker: WorkerId, of: &[Pid]) {
         for parent in of {
-            for child in self.children(*parent).unwrap_or_default() {
+            for child in children(&self.procfs, *parent).unwrap_or_default() {
                 if self.registry.worker_of(child).is_none() && !self.barred.contains(&child) {
                     self.adopt(turn, worker, child, Some(Signal::KILL));
                 }
             }
         }
-    }
-
-    /// `None`: it is gone, or the kernel does not list them.
-    fn children(&self, pid: Pid) -> Option<Vec<Pid>> {
-        if lists_children(&self.procfs) { children(&self.procfs, pid).ok() } else { None }
     }
 
     /// One look at all processes.

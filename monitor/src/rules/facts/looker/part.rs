@@ -178,7 +178,7 @@ impl Looker {
                     let unit = path.and_then(|path| CgroupPath::new(OsStr::from_bytes(path)).ok());
                     units.extend(unit.filter(|unit| around.contains(pid) || !known.contains(unit)));
                 }
-                Judgement::Never(_) | Judgement::Protected { .. } => {
+                Judgement::Never(_) | Judgement::Protected(_) => {
                     let cgroup = seen.cgroup.and_then(|cgroup| machine.cgroups.get(cgroup));
                     let held = cgroup.into_iter().flat_map(|cgroup| cgroup.path.ancestors());
                     units.extend(held.filter(|path| known.contains(path)));
@@ -213,7 +213,7 @@ impl Looker {
 
     /// These processes alone, with the cgroups that they are in.
     fn machine_of<'s>(&self, all: impl Iterator<Item = &'s Seen>) -> Machine {
-        let mut machine = Machine { accounts: self.machine.accounts.clone(), ..Machine::default() };
+        let mut machine = Machine { users: self.machine.users.clone(), ..Machine::default() };
         let mut places = BTreeMap::new();
         for seen in all {
             let cgroup = seen.cgroup.and_then(|old| {

@@ -1,14 +1,16 @@
-//! How much of the log one user may fill: what a user can make happen again and again is said so often, and then counted.
+//! How much of the log one cause may fill: what one user makes happen again and again, or one and the same line. It is
+//! said so often, and then counted.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-/// So many lines of one user's doing in so long.
+/// So many lines of one cause in so long.
 const LINES: u32 = 30;
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Users that are remembered; of those beyond, the log says everything.
-const USERS: usize = 1024;
+/// Causes that are remembered; of those beyond, the log says everything.
+const CAUSES: usize = 1024;
 
 #[derive(Debug, Clone, Copy)]
 struct Period {
@@ -27,22 +29,28 @@ pub(super) enum Line {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
-pub(super) struct PerUser {
-    users: HashMap<u32, Period>,
+#[derive(Debug)]
+pub(super) struct Often<K> {
+    causes: HashMap<K, Period>,
 }
 
-impl PerUser {
-    /// A line about what this user did.
-    pub(super) fn line(&mut self, uid: u32, now: Instant) -> Line {
-        if self.users.len() >= USERS && !self.users.contains_key(&uid) {
-            self.users.retain(|_, period| now.duration_since(period.began) < PERIOD);
-            if self.users.len() >= USERS {
+impl<K> Default for Often<K> {
+    fn default() -> Self {
+        Self { causes: HashMap::new() }
+    }
+}
+
+impl<K: Eq + Hash> Often<K> {
+    /// A line of this cause.
+    pub(super) fn line(&mut self, cause: K, now: Instant) -> Line {
+        if self.causes.len() >= CAUSES && !self.causes.contains_key(&cause) {
+            self.causes.retain(|_, period| now.duration_since(period.began) < PERIOD);
+            if self.causes.len() >= CAUSES {
                 return Line::Said(0);
             }
         }
         let new = Period { began: now, said: 0, left_out: 0 };
-        let period = self.users.entry(uid).or_insert(new);
+        let period = self.causes.entry(cause).or_insert(new);
         let mut left_out = 0;
         if now.duration_since(period.began) >= PERIOD {
             left_out = period.left_out;
@@ -63,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_one_user_is_counted_and_takes_no_line_of_anothers() {
-        let (mut log, start) = (PerUser::default(), Instant::now());
+        let (mut log, start) = (Often::default(), Instant::now());
         let said = (0..100).filter(|_| log.line(7, start) == Line::Said(0)).count();
         assert_eq!(said, 30);
         assert_eq!(log.line(8, start), Line::Said(0));
@@ -72,11 +80,11 @@ mod tests {
     }
 
     #[test]
-    fn users_that_come_and_go_are_forgotten() {
-        let (mut log, start) = (PerUser::default(), Instant::now());
+    fn causes_that_come_and_go_are_forgotten() {
+        let (mut log, start) = (Often::default(), Instant::now());
         (0..5000).for_each(|uid| assert_eq!(log.line(uid, start), Line::Said(0)));
-        assert_eq!(log.users.len(), USERS);
+        assert_eq!(log.causes.len(), CAUSES);
         log.line(9999, start + PERIOD);
-        assert_eq!(log.users.len(), 1);
+        assert_eq!(log.causes.len(), 1);
     }
 }
