@@ -24,34 +24,45 @@ const LEAST: Duration = Duration::from_millis(1);
 /// How many such readings there are in a second in the long run, for all domains together: half a percent of a processor.
 const RATE: u32 = 200;
 
-/// How many a user may have saved up, for the time in which a domain grows.
+/// How many each may have saved up, for the time in which a domain grows.
 const SAVED: u32 = 200;
 
-/// What the users may still have read. One who has not had anything read for a while is not in it.
+/// Out of whose share a domain is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Payer {
+    /// It lies in no other, as the node does: nobody uses up its share.
+    Itself(DomainId),
+    /// All who have workers in it are this user.
+    User(u32),
+    /// Workers of several users are in it.
+    Several,
+}
+
+/// What may still be read. One for whom nothing was read for a while is not in it.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     /// Until when each has used up what comes in.
-    used_until: BTreeMap<u32, Nanos>,
+    used_until: BTreeMap<Payer, Nanos>,
 }
 
 impl Budget {
-    /// How often a user can have a domain read in the long run.
-    fn share(&self, user: u32) -> Duration {
-        let others = self.used_until.keys().filter(|other| **other != user).count();
-        let users = u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1);
-        Duration::from_nanos(1_000_000_000 / u64::from(RATE)).saturating_mul(users)
+    /// How often each can have a domain read in the long run.
+    fn share(&self, payer: Payer) -> Duration {
+        let others = self.used_until.keys().filter(|other| **other != payer).count();
+        let payers = u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1);
+        Duration::from_nanos(1_000_000_000 / u64::from(RATE)).saturating_mul(payers)
     }
 
-    /// When this user can have the next one; and when, if a half of what can be saved is to be left for what grows.
-    fn next(&self, user: u32, now: Nanos) -> (Nanos, Nanos) {
-        let saved = self.share(user).saturating_mul(SAVED);
-        let until = self.used_until.get(&user).map_or(Duration::ZERO, |until| until.since(now));
+    /// When this one can have the next one; and when, if a half of what can be saved is to be left for what grows.
+    fn next(&self, payer: Payer, now: Nanos) -> (Nanos, Nanos) {
+        let saved = self.share(payer).saturating_mul(SAVED);
+        let until = self.used_until.get(&payer).map_or(Duration::ZERO, |until| until.since(now));
         (now.after(until.saturating_sub(saved)), now.after(until.saturating_sub(saved / 2)))
     }
 
-    fn take(&mut self, user: u32, now: Nanos) {
-        let share = self.share(user);
-        let until = self.used_until.entry(user).or_insert(now);
+    fn take(&mut self, payer: Payer, now: Nanos) {
+        let share = self.share(payer);
+        let until = self.used_until.entry(payer).or_insert(now);
         *until = now.max(*until).after(share);
     }
 
@@ -91,9 +102,15 @@ impl Growth {
     }
 }
 
-/// Whose readings those of a domain are: the user's whose worker would be killed first.
-fn user(domain: &Domain) -> Option<u32> {
-    domain.roster.iter().next().map(|candidate| candidate.uid)
+/// `None`: nobody could be killed there.
+fn payer(id: DomainId, domain: &Domain) -> Option<Payer> {
+    let mut users = domain.roster.iter().map(|candidate| candidate.uid);
+    let first = users.next()?;
+    Some(match domain.parent {
+        None => Payer::Itself(id),
+        Some(_) if users.all(|user| user == first) => Payer::User(first),
+        Some(_) => Payer::Several,
+    })
 }
 
 impl Engine {
@@ -111,22 +128,22 @@ impl Engine {
         let domain = self.domains.get_mut(&id)?;
         let usage = domain.usage()?;
         domain.growth.saw(usage.used, now, fastest);
-        let user = user(domain).filter(|_| kills && !domain.above())?;
+        let payer = payer(id, domain).filter(|_| kills && !domain.above())?;
         let gap = usage.total.saturating_sub(usage.threshold);
         let room = usage.threshold.saturating_add(Bytes(gap.0 / 2)).saturating_sub(usage.used);
         let seen = domain.growth.time_to_use(room).max(LEAST);
         let possible = self.time_to_use(room).max(LEAST);
-        let (next, next_of_a_half) = self.near.next(user, now);
+        let (next, next_of_a_half) = self.near.next(payer, now);
         // One processor fills what is left for the kill within the shortest time between two readings.
         let small = gap.0 < FASTEST_PER_CPU / 1000;
         let mut due = now.after(seen.max(possible)).max(next);
-        if !small && next_of_a_half <= now.after(self.near.share(user)) {
+        if !small && next_of_a_half <= now.after(self.near.share(payer)) {
             due = due.min(now.after(possible).max(next_of_a_half));
         }
         if due >= now.after(pace) {
             return None;
         }
-        self.near.take(user, now);
+        self.near.take(payer, now);
         Some(due)
     }
 

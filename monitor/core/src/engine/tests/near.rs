@@ -78,6 +78,9 @@ struct Crowd {
     /// The longest time between two readings of each.
     longest: Vec<Duration>,
     read_at: Vec<Nanos>,
+    /// What the node's readings say, if it is to be read, and how many there were.
+    node: Option<Measured>,
+    of_node: u64,
 }
 
 impl Crowd {
@@ -111,6 +114,8 @@ impl Crowd {
             readings: vec![0; domains.len()],
             longest: vec![Duration::ZERO; domains.len()],
             read_at: vec![now; domains.len()],
+            node: None,
+            of_node: 0,
         };
         (0..domains.len()).for_each(|index| crowd.read(index));
         crowd
@@ -126,6 +131,14 @@ impl Crowd {
         self.bench.engine.handle(Event::Reading { domain, measured, counter: 0 }, now, &mut VecDeque::new());
     }
 
+    fn read_node(&mut self) {
+        if let Some(measured) = self.node.clone() {
+            self.of_node += 1;
+            let reading = Event::Reading { domain: NODE, measured, counter: 0 };
+            self.bench.engine.handle(reading, self.bench.now, &mut VecDeque::new());
+        }
+    }
+
     /// What happens in this time, with these changes of each domain before each of its readings.
     fn pass(&mut self, time: Duration, mut change: impl FnMut(usize, &mut u64)) {
         let end = self.bench.now.after(time);
@@ -134,8 +147,13 @@ impl Crowd {
             let near = self.bench.engine.only_reads(self.bench.now);
             let mut todo = VecDeque::new();
             self.bench.engine.handle(Event::Tick, self.bench.now, &mut todo);
-            for domain in reads(&Vec::from(todo)).into_iter().filter(|domain| *domain >= 10) {
-                let index = usize::try_from(domain).unwrap() - 10;
+            for domain in reads(&Vec::from(todo)) {
+                let Some(index) = usize::try_from(domain).unwrap().checked_sub(10) else {
+                    if domain == NODE.0 {
+                        self.read_node();
+                    }
+                    continue;
+                };
                 self.readings[index] += u64::from(near);
                 change(index, &mut self.missing[index]);
                 self.read(index);
@@ -174,6 +192,21 @@ fn the_readings_of_a_user_are_bounded_and_another_users_domain_is_read_in_time()
     assert!((500..=1_050).contains(&theirs), "{theirs}");
     assert!((900..=1_050).contains(&other), "{other}");
     assert!(crowd.longest[80] <= Duration::from_millis(15), "{:?}", crowd.longest[80]);
+}
+
+#[test]
+fn nobody_uses_up_the_share_of_the_node() {
+    let mut crowd = Crowd::new(&[(1000, 4, 100); 80]);
+    // The same user's worker is the only one there.
+    let node = Measured::Known { total: Bytes(300 << 20), used: Bytes(280 << 20) };
+    let restless = |_: usize, missing: &mut u64| {
+        *missing = if *missing > 80 << 10 { 10 << 10 } else { 100 << 10 };
+    };
+    crowd.bench.worker(1, "a", &[NODE]);
+    crowd.node = Some(node);
+    crowd.read_node();
+    crowd.pass(Duration::from_secs(5), restless);
+    assert!(crowd.of_node > 300, "{}", crowd.of_node);
 }
 
 #[test]
