@@ -141,24 +141,28 @@ fn decided(kill: u64, domain: &str, victims: &[Chosen], others: usize, dry_run: 
 }
 
 /// A victim with what one asks first.
-fn victim(victim: &VictimRecord, moment: Option<Nanos>) -> String {
+fn victim(victim: &VictimRecord, record: &KillRecord) -> String {
     let VictimRecord { worker, pid, name, owner, should_retry, sample, .. } = victim;
     let owner = owner.as_ref().map_or_else(String::new, |owner| format!(", owner {}", quoted(owner)));
     let held = match sample {
         Some(sample) => {
-            let age = moment.map_or(0, |at| at.since(sample.at).as_secs());
+            let age = record.moment().map_or(0, |at| at.since(sample.at).as_secs());
             let old = if age > 0 { format!(" {age} s before") } else { String::new() };
             format!(", held {}{old}", sample.bytes)
         }
         None => String::new(),
     };
-    let again = if *should_retry { "may be retried" } else { "not retried" };
+    let again = match (&record.left_to, should_retry) {
+        (Some(_), _) => "Ray decides whether it is retried",
+        (None, true) => "may be retried",
+        (None, false) => "not retried",
+    };
     format!("{} (process {pid}{owner}{held}; {again})", named(worker, name.as_deref()))
 }
 
 fn killed(record: &KillRecord) -> String {
     let KillRecord { id, by, domain, used, threshold, total, times, .. } = record;
-    let mut victims: Vec<String> = record.victims.iter().map(|one| victim(one, record.moment())).collect();
+    let mut victims: Vec<String> = record.victims.iter().map(|one| victim(one, record)).collect();
     if record.others > 0 {
         victims.push(format!("{} of other users", record.others));
     }

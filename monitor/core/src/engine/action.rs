@@ -62,6 +62,8 @@ pub enum Action {
         kill: KillId,
         /// Whom.
         executor: ExecutorId,
+        /// The worker that the engine would choose.
+        ours: Option<WorkerId>,
     },
     /// It is not to end anybody any more, if it has not begun to.
     Withdraw {

@@ -69,11 +69,12 @@ impl Engine {
         self.counters.left += 1;
         let until = now.after(Duration::from_millis(self.settings.ray_timeout_ms));
         let ours = core::mem::take(&mut flight.chosen);
+        let first = flight.victims.first().copied();
         flight.victims.clear();
         flight.grace_until = None;
         flight.deadline = until;
         flight.left = Some(Left { executor, until, heard: None, ours, booked: false });
-        Action::Ask { kill: flight.id, executor }.first(todo);
+        Action::Ask { kill: flight.id, executor, ours: first }.first(todo);
         self.flights.push(flight);
     }
 

@@ -61,7 +61,8 @@ fn run(args: &Args, case: &Case, stop: &AtomicBool) -> Result<bool> {
         check(number("left") >= least, format!("{} kills were left to it", number("left")));
         check(number("left_late") == 0, format!("{} times it was late", number("left_late")));
         check(number("killed") == by_raylet, format!("the agent counts {} workers killed", number("killed")));
-        check(peak <= bound(case), format!("the peak was {peak}, the bound is {}", bound(case)));
+        // Page cache may fill what nobody uses.
+        check(most == 0 || peak <= bound(case), format!("the peak was {peak}, the bound is {}", bound(case)));
     }
     print(case, outcome.took.as_secs_f64(), peak, by_raylet, counters.as_ref(), &faults);
     if args.verbose || !faults.is_empty() {

@@ -19,7 +19,7 @@ fn bench() -> Bench {
 
 fn asked(actions: &[Action]) -> Vec<(u64, ExecutorId)> {
     let ask = |action: &Action| match action {
-        Action::Ask { kill, executor } => Some((kill.0, *executor)),
+        Action::Ask { kill, executor, .. } => Some((kill.0, *executor)),
         _ => None,
     };
     actions.iter().filter_map(ask).collect()

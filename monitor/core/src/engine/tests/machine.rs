@@ -211,7 +211,7 @@ impl Node {
                 let held = self.dice.one_in(2).then(|| (some(&mut self.dice), some(&mut self.dice)));
                 (!self.dice.one_in(4)).then_some(Event::Gauged { domain, held })
             }
-            Action::Ask { kill, executor } => Some(self.asks(kill, executor)),
+            Action::Ask { kill, executor, .. } => Some(self.asks(kill, executor)),
             Action::Note(Note::Left { kill, .. }) => {
                 self.left(kill);
                 None
