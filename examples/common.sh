@@ -61,7 +61,7 @@ clean() {
         sleep 0.1
     done
     [ -z "${agent:-}" ] || { kill "$agent" 2>/dev/null; wait "$agent" 2>/dev/null; } || true
-    # Processes that have ended count as members until their parents wait for them.
+    # A process that has ended counts as a member until its parent waits for it.
     for _ in $(seq 100); do
         rmdir "$box" 2>/dev/null && break
         sleep 0.1

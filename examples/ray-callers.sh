@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Ray's figure: two callers with four tasks each run out of memory. The victim is the newest task of the caller that has more
-# tasks; if both have the same number, of the caller that began later. So they take turns.
+# tasks. If both have the same number, it is the newest task of the caller that began later. So they take turns.
 #
 #   sudo MONITOR=target/debug/monitor examples/ray-callers.sh [--limit MIB]
 #
@@ -18,7 +18,7 @@ for caller in a b; do
         wait_used $((before + each))
     done
 done
-# A process that is no worker takes what is left, and as much as two and a half tasks have.
+# A process that is not a worker takes what is left, plus as much as two and a half tasks hold.
 other=$((limit * 8 / 10 - ($(used) >> 20) + each * 5 / 2))
 (echo $BASHPID >"$box/cgroup.procs" && exec sh -c "$(hog $other 600)") &
 until [ "$("$MONITOR" kills --json | tr '}' '\n' | grep -c '"worker"')" -ge 3 ]; do sleep 0.1; done

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Ray's first example: a task that leaks memory without end, and has unlimited retries. It is killed once and fails, because
-# it is the last task of its owner: a retry would run out of memory again.
+# Ray's first example: a task that leaks memory endlessly and has unlimited retries. It is killed once and fails, because it
+# is the last task of its owner: a retry would run out of memory again.
 #
 #   sudo MONITOR=target/debug/monitor examples/ray-leak.sh [--limit MIB]
 #

@@ -23,7 +23,7 @@ def work(number: int) -> int:
 
 
 def die() -> None:
-    """Ends as a process that is killed for memory."""
+    """Ends like a process that is killed for memory."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A launcher of its own: starts commands as workers, and starts again what the agent says.
+"""A custom launcher: starts commands as workers, and restarts those that the agent says.
 
 own_workers.py COMMAND...    runs it three times side by side, as one owner
 """
@@ -25,7 +25,7 @@ def run(client: Client, name: str, command: list[str]) -> None:
             print(f"{name} ended at once with {process.wait()}")
             return
         status = process.wait()
-        # Its push has come, or the agent's list of kills has it.
+        # The verdict was pushed, or the agent's list of kills has it.
         verdict = worker.find_kill() if status != 0 else None
         worker.forget()
         if verdict is None:

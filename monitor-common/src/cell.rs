@@ -67,7 +67,7 @@ pub struct Cell {
     pub reported: i64,
     /// `counter` from which on a delta record wakes the agent, once; `i64::MAX`: none does. Set with each line.
     pub wake_at: i64,
-    /// The `epoch` whose crossing was pushed.
+    /// The `epoch` of the crossing that was pushed.
     pub crossed_epoch: u32,
     /// Not used.
     pub reserved_kernel: u32,

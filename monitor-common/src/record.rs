@@ -70,7 +70,7 @@ pub struct Header {
 pub struct Delta {
     /// `kind` is [`RecordKind::Delta`].
     pub header: Header,
-    /// Index of the cell in whose domain the memory was charged.
+    /// Index of the cell of the domain that was charged.
     pub cell: u32,
     /// The cells' generation that `cell` belongs to.
     pub generation: u32,
@@ -78,7 +78,7 @@ pub struct Delta {
     pub delta: i64,
     /// The cell's counter after it, in pages.
     pub counter: i64,
-    /// The cgroup whose event caused the flush (inode of the memory hierarchy's directory).
+    /// The cgroup of the event that caused the flush (inode of the memory hierarchy's directory).
     pub cgroup: u64,
     /// The process that was running.
     pub pid: u32,

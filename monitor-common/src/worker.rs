@@ -23,7 +23,7 @@ pub const fn holds(stopped_at: u64, let_go_at: u64) -> bool {
 }
 
 /// The lowest bit of the time at which a process is let go: SIGCONT is on its way. The process may be stopped again;
-/// whoever takes over from an agent that died at this moment sends it once more.
+/// what takes over from an agent that died at this moment sends it once more.
 pub const ON_ITS_WAY: u64 = 1;
 
 /// What a CPU could not deliver, counted from the load of the programs.

@@ -13,7 +13,7 @@ use crate::{
     ring,
 };
 
-/// Cgroups whose cell a CPU remembers; a power of two.
+/// How many cgroups' cells a CPU remembers; a power of two.
 const SLOTS: usize = 64;
 
 /// How far up the hierarchy a cgroup's guarded ancestor is looked for.
@@ -88,8 +88,8 @@ impl Local {
         Some(found)
     }
 
-    /// Adds pages to what is pending for a cell, and flushes that when it is enough. `css` is who charged it; null if
-    /// that is not known.
+    /// Adds pages to what is pending for a cell, and flushes that when it is enough. `css` is the cgroup that is
+    /// charged; null if that is not known.
     #[inline(always)]
     pub(crate) fn add(&mut self, css: *const u8, place: Place, pages: i64) {
         let index = place.index as usize & (MAX_CELLS - 1);

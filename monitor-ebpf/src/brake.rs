@@ -1,4 +1,4 @@
-//! The brake: stops the registered worker that allocates past the line, in the very page fault. Called by the
+//! The brake: pauses the registered worker that allocates past the line, in the very page fault. Called by the
 //! usage hook. Nothing that is not registered is ever stopped.
 
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_send_signal};
@@ -12,8 +12,8 @@ use crate::{
 /// Linux, all architectures that we know.
 const SIGSTOP: u32 = 19;
 
-/// Stops the running process if it is a worker's and was not stopped already, and tells the agent. That it was
-/// stopped by us stands in the map too: a lost record leaves nobody stopped.
+/// Stops the running process if it is a worker's and was not stopped already, and tells the agent. The map also
+/// records that we stopped it: a lost record leaves no process stopped.
 #[inline(always)]
 pub(crate) fn stop_current(pid: u32, cell: u32, counter: i64) {
     let Some(entry) = WORKERS.get_ptr_mut(pid) else { return };

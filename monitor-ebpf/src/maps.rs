@@ -24,7 +24,7 @@ pub(crate) static GUARDED: HashMap<u64, u32> = HashMap::with_max_entries(MAX_CEL
 #[map]
 pub(crate) static WORKERS: HashMap<u32, WorkerEntry> = HashMap::with_max_entries(MAX_WORKER_PROCESSES, 0);
 
-/// Workers whose forks are not followed, by number: written by the agent alone, and seldom.
+/// Workers with forks that are not followed, by number: written by the agent alone, and seldom.
 #[map]
 pub(crate) static BARRED: HashMap<u64, u32> =
     HashMap::with_max_entries(MAX_WORKER_PROCESSES, BPF_F_NO_PREALLOC);

@@ -1,5 +1,5 @@
-//! `oom:mark_victim`: the kernel's own out-of-memory killer chose a worker's process. It runs in whoever needed the
-//! memory, not in the victim, which ends a moment later (`exit`).
+//! `oom:mark_victim`: the kernel's own out-of-memory killer chose a worker's process. It runs in the process that
+//! needed the memory, not in the victim, which ends a moment later (`exit`).
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use monitor_common::{OomVictim, RecordKind};

@@ -33,10 +33,10 @@ static WOKEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static WOKEN_BY_CHANGES: Array<u64> = Array::with_max_entries(1, 0);
 
-/// Whether the agent is woken. By a delta that is not `urgent` only now and then: nothing is decided by one (a crossing is found here, by the
-/// line), and a wake-up is an interrupt to this CPU that costs more than the page; but an agent that was awake a moment
-/// ago is quicker at the crossing. Each of the others wakes: the kernel's own rule, to wake only a reader that has read
-/// everything, counts the deltas that lie unread.
+/// Whether the agent is woken. By a delta that is not `urgent` only now and then: nothing is decided by one (a crossing
+/// is found here, by the line), and a wake-up is an interrupt to this CPU that costs more than the page; but an agent
+/// that was awake a moment ago is quicker at the crossing. Each of the others wakes: the kernel's own rule, to wake
+/// only a reader that has read everything, counts the deltas that lie unread.
 #[inline(always)]
 fn wake(kind: RecordKind, urgent: bool) -> u64 {
     match kind {

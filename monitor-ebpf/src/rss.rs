@@ -7,8 +7,8 @@
 //!
 //! What is mapped is not what is charged, and where they differ this hook errs to the early side or leaves it to the next
 //! reading (docs/probes.md):
-//! - A forked child maps what is charged to its parent: pages that come while somebody else runs are *inherited*. They
-//!   are not counted, and the first to go is taken to be them. A copy on write changes no number: not seen.
+//! - A forked child maps what is charged to its parent: pages that come while another process runs are *inherited*.
+//! They   are not counted, and the first to go is taken to be them. A copy on write changes no number: not seen.
 //! - Shared memory that is unmapped lives on in its file: giving it back is not counted.
 
 use aya_ebpf::{
@@ -29,7 +29,7 @@ use crate::{
 /// Address spaces that are remembered, one entry for each counter; the map is preallocated (about 100 bytes each).
 const MEMORIES: u32 = 8192;
 
-/// A process whose number is not larger when it is first seen is new, and all of it is counted, in pages.
+/// A process with no larger number when it is first seen is new, and all of it is counted, in pages.
 const NEW: i64 = 64;
 
 /// A counter of an address space. The address is used again; what is then left of the old one's number is some pages,
@@ -177,7 +177,8 @@ fn charged(known: &mut Known, key: Key, step: i64, mine: bool) -> i64 {
 }
 
 /// The counter at `offset` of an mm, or what the tracepoint gives where there is no offset: up to kernel 6.1 the counters
-/// are in an array of a typedef, which the verifier lets nobody read. It sees the constant and checks one branch only.
+/// are in an array of a typedef, which the verifier lets no program read. It sees the constant and checks one branch
+/// only.
 ///
 /// # Safety
 /// `mm` must be the tracepoint's first argument and `offset` one of its counters.

@@ -124,7 +124,7 @@ pub fn main() -> ExitCode {
     };
     match done {
         Ok(status) => ExitCode::from(status),
-        // Whoever read it has enough: `monitor ... | head -1`.
+        // The reader has read enough: `monitor ... | head -1`.
         Err(error) if is_broken_pipe(&error) => ExitCode::from(exit::OK),
         Err(error) => {
             ask::complain(&format_args!("{error:#}"));

@@ -45,7 +45,7 @@ pub const SYSTEM_SOCKET: &str = "/run/monitor/monitor.sock";
 /// Where root's agent keeps its journal.
 pub const SYSTEM_JOURNAL: &str = "/var/lib/monitor/journal.jsonl";
 
-/// Every effective value. What each means stands with its row in [`SETTINGS`]; here its type and what `None` is.
+/// Every effective value. [`SETTINGS`] says what each means; here are its type and the meaning of `None`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// `refresh_ms`; `None`: killing is disabled (docs/behavior.md#when-it-acts).
@@ -62,7 +62,7 @@ pub struct Config {
     pub crash_retry_base: Duration,
     /// `summary_interval_ms`; `None`: no summaries.
     pub summary_interval: Option<Duration>,
-    /// Who is killed (docs/behavior.md#policies).
+    /// Which worker is killed (docs/behavior.md#policies).
     pub policy: PolicyName,
     /// Swap counts as memory (docs/behavior.md#accounting).
     pub count_swap: bool,
@@ -86,7 +86,7 @@ pub struct Config {
     pub memory_wait: Duration,
     /// `grace_ms`; zero: no SIGTERM (docs/behavior.md#kill-and-confirmation).
     pub grace: Duration,
-    /// Whether workers are stopped at the line.
+    /// Whether workers are paused at the line.
     pub brake: BrakeMode,
     /// `brake_max_ms`.
     pub brake_max: Duration,
@@ -108,7 +108,7 @@ pub struct Config {
     pub rules_mode: Option<Mode>,
     /// Directory of rules; `None`: `rules.d` beside the configuration file.
     pub rules: Option<PathBuf>,
-    /// Nobody is signalled.
+    /// No signal is sent.
     pub dry_run: bool,
     /// The kernel programs log what they push.
     pub kernel_log: bool,

@@ -147,7 +147,7 @@ pub fn say(line: &str) {
         Form::Journal => journald::plain(line),
         Form::Human => format!("{line}\n").into_bytes(),
     };
-    // Nobody can be told that stderr is closed.
+    // There is no way to report that stderr is closed.
     let _ = match QUEUE.get() {
         Some(queue) => queue.clone().write_all(&bytes),
         None => io::stderr().write_all(&bytes),
@@ -166,7 +166,7 @@ struct Counted<W>(W);
 
 impl<W: io::Write> io::Write for Counted<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        // Nobody reads any more: the next may be read again.
+        // There is no reader: the next line may have one again.
         if self.0.write_all(line).is_err() {
             FAILED.fetch_add(1, Ordering::Relaxed);
         }

@@ -1,7 +1,7 @@
 //! The decision journal (docs/behavior.md#records): JSON lines, one for each decision with its exact inputs, one for
-//! the end of each kill, one for its report, one for those whom the brake let go at the same time, and now and then one
-//! for the numbers that workers have. The file and, before it, the file with `.1` appended: together never larger than
-//! `journal_max_bytes`.
+//! the end of each kill, one for its report, one for the processes that the brake resumed at the same time, and now and
+//! then one for the numbers that workers have. The file and, before it, the file with `.1` appended: together never
+//! larger than `journal_max_bytes`.
 //!
 //! Owns: the form of a line, writing them durably off the agent's loop, and reading them back. It must not decide
 //! anything, hold the agent up, or stop it: what cannot be written is counted and said.

@@ -1,4 +1,4 @@
-//! The kill path: who a process is, how it is killed, how its memory comes back. Pidfds from registration to
+//! The kill path: how a process is identified and killed, and how its memory comes back. Pidfds from registration to
 //! confirmation; a bare pid is never signalled.
 
 mod cgroup;

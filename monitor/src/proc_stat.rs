@@ -55,7 +55,7 @@ impl Stat {
         self.exits() || self.has_ended()
     }
 
-    /// Whether a thread of it is in its exit. Of one whose first thread is a zombie others may live.
+    /// Whether a thread of it is in its exit. If the first thread is a zombie, others may live.
     #[must_use]
     pub fn exits(&self) -> bool {
         self.flags & PF_EXITING != 0

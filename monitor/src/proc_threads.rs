@@ -1,6 +1,6 @@
-//! A process lives as long as one of its threads. One whose first thread has called pthread_exit lives on, while its files
-//! in /proc, which are that thread's, say that it is a zombie in no cgroup and without memory. This says which thread's
-//! files tell of a process, and whether all its threads are ending.
+//! A process lives as long as one of its threads. If its first thread has called pthread_exit, it lives on, while its
+//! files in /proc, which are that thread's, say that it is a zombie in no cgroup and without memory. This says which
+//! thread's files tell of a process, and whether all its threads are ending.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use crate::units::Pid;
 /// How many threads are looked at. One that has exited leaves the list, unless it is the first.
 const MOST: usize = 512;
 
-/// How often threads are listed until nobody is new.
+/// How often threads are listed until none is new.
 const LOOKS: usize = 4;
 
-/// The directory whose files tell of a process: PROCFS/PID, or that of a thread which lives where the first does not.
+/// The directory with the files that describe a process: PROCFS/PID, or that of a live thread if the first has exited.
 #[must_use]
 pub fn speaker(procfs: &Path, pid: Pid) -> PathBuf {
     let process = procfs.join(pid.to_string());
@@ -67,7 +67,7 @@ fn threads(tasks: &Path) -> Vec<Pid> {
 mod tests {
     use super::*;
 
-    /// Process 7, whose threads are in these states; `E` exits.
+    /// Process 7, with threads in these states; `E` exits.
     fn process(threads: &[(u32, char)]) -> tempfile::TempDir {
         let procfs = tempfile::tempdir().unwrap();
         let write = |dir: &str, state: char| {

@@ -1,8 +1,9 @@
 //! A real Ray: its raylets are found, their memory monitors see files of ours, and a kill is asked for by one reading above
-//! their line. What is asked, and when, the engine decides; who dies, the raylet. See docs/ray.md.
+//! their line. The engine decides when to ask; the raylet decides which worker dies. See docs/ray.md.
 //!
-//! Two processes: the agent, which writes the files and knows who read them (`feeder`), and a helper (`helper`), the only
-//! one that enters mount namespaces. The helper takes the files away when the agent is gone or silent.
+//! Two processes: the agent, which writes the files and knows which raylets read them (`feeder`), and a helper
+//! (`helper`), the only one that enters mount namespaces. The helper takes the files away when the agent is gone or
+//! silent.
 
 mod attached;
 mod clock;

@@ -50,7 +50,7 @@ impl Recorder {
     /// # Errors
     /// The file cannot be made, or there is no room for a thread.
     pub fn start(path: &Path) -> io::Result<Self> {
-        // It names everybody's workers; and whoever may write to its directory must not choose what is overwritten.
+        // It names all users' workers; and a user who may write to its directory must not choose what is overwritten.
         let file = trusted_file::anew(path)?;
         let (queue, lines) = sync_channel(WAITING);
         let shown = path.to_owned();
@@ -130,7 +130,7 @@ pub struct Replayed {
     pub events: usize,
     /// The kills as `monitor kills` of the agent would list them.
     pub kills: Vec<KillRecord>,
-    /// Kills whose decision, taken once more from its inputs alone, does not come out the same: none, unless the
+    /// Kills with a decision that, repeated from its inputs alone, comes out differently: none, unless the
     /// policy depends on something that is not among its inputs. Not those of the watchdog, which decides nothing.
     pub unexplained: Vec<KillId>,
 }
@@ -207,7 +207,7 @@ fn follows_an_order(event: &Event) -> bool {
 /// came between the order and this.
 fn explained(engine: &Engine, kill: KillId, at_once: bool) -> bool {
     let Some(record) = engine.kill(kill) else { return false };
-    // The watchdog struck whom the loop had named at its last tick: by the inputs of then.
+    // The watchdog killed the worker that the loop had named at its last tick: by the inputs of then.
     // An executor or the kernel chose another than the policy would.
     let by_others = record.left_to.is_some() || record.by == KilledBy::Kernel;
     if record.trigger == Trigger::Watchdog || by_others || !(at_once || record.dry_run) {
@@ -218,7 +218,7 @@ fn explained(engine: &Engine, kill: KillId, at_once: bool) -> bool {
         .is_some_and(|decision| decision.again().is_ok_and(|again| decision.differences(&again).is_empty()))
 }
 
-/// Which domain lies in which. The engine takes for granted that none lies in itself: it would look for an end of them for
+/// Which domain lies in which. The engine assumes that none lies in itself: it would search its ancestors for
 /// ever.
 #[derive(Debug, Default)]
 struct Nesting {

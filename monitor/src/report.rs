@@ -27,12 +27,12 @@ const RUNNERS_UP: usize = 5;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Report {
-    /// Whom, where, when.
+    /// Which victims, where, when.
     #[serde(flatten)]
     pub kill: KillRecord,
     /// How many could have been taken, the victims included; null: not known.
     pub candidates: Option<usize>,
-    /// Who would have been next, and why.
+    /// The workers that would have been next, and why.
     pub runners_up: Vec<Ranked>,
     /// Set if all candidates together could not bring the domain below its threshold
     /// (docs/behavior.md#differences-from-ray).
@@ -94,7 +94,7 @@ impl Report {
         Self { advice: advice::after_kernel_kill(&kill, file), ..Self::bare(kill) }
     }
 
-    /// What can be said of a kill whose decision is lost.
+    /// What can be said of a kill with a lost decision.
     #[must_use]
     pub fn bare(kill: KillRecord) -> Self {
         Self {

@@ -4,9 +4,9 @@
 //! [`crate::retry`]. It never kills anything. The command is the runner's child in the same process group, with
 //! its own standard streams: a terminal works as if the runner were not there.
 //!
-//! If the runner dies, the command goes on and stays registered: it is guarded as before, but nobody retries
-//! it. A command that is not yet running then never runs; and one that was started within a worker ends with its runner,
-//! because the worker that owns it was killed, most likely.
+//! If the runner dies, the command goes on and stays registered: it is guarded as before, but not retried. A command
+//! that is not yet running then never runs; and one that was started within a worker ends with its runner, because the
+//! worker that owns it was killed, most likely.
 
 mod attempt;
 mod backoff;

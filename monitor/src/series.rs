@@ -63,7 +63,7 @@ impl From<Level> for (Nanos, Bytes, Bytes) {
 pub struct WorkerSeries {
     /// Which.
     pub worker: WorkerId,
-    /// Whose it is; null: it is gone, and nobody knows.
+    /// Its user; null: it is gone, and the user is not known.
     pub uid: Option<u32>,
     /// Its name.
     pub name: Option<String>,

@@ -1,4 +1,4 @@
-//! Files that an agent writes with root's rights where somebody told it to: never through a symbolic link, never one
+//! Files that an agent writes with root's rights where it was told to: never through a symbolic link, never one
 //! that another user made or could replace, in no directory on the way to it. It writes nothing itself.
 //!
 //! A path is walked from the root, a step at a time, each from the descriptor of the directory that was just looked at.
@@ -33,7 +33,7 @@ pub enum NotTrusted {
     /// It has other names.
     #[error("it has {0} names (hard links): another of them may be somebody else's file")]
     Linked(u64),
-    /// Somebody else can replace what is in the directory.
+    /// Another user can replace what is in the directory.
     #[error("its directory {} (mode {mode:04o}, user {uid}, group {gid}) can be changed by other users", path.display())]
     Directory {
         /// Which.
@@ -157,7 +157,7 @@ fn step(directory: &OwnedFd, name: &OsStr, way: &Path, missing: Missing) -> io::
     })
 }
 
-/// Whether nobody else can put something else in the place of what is in this directory.
+/// Whether no other user can replace what is in this directory.
 fn check(directory: &impl AsFd, way: &Path) -> io::Result<()> {
     let found = rustix::fs::fstat(directory)?;
     let (mode, uid, gid) = (found.st_mode & 0o7777, found.st_uid, found.st_gid);

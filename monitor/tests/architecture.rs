@@ -74,7 +74,7 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The tests, modules and files that a document names, with their lines: all that looks like a path of Rust, and in a
-/// table whose last column is "test" all that is there.
+/// table with "test" as its last column all that is there.
 fn tests_named(text: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     let mut of_tests = false;

@@ -112,7 +112,7 @@ fn check_says_what_is_no_configuration_file() {
         ("monitor.toml", "monitor.toml:2: not UTF-8\n"),
         ("absent.toml", "absent.toml: no such file\n"),
         (".", ".: it is a directory, not a file\n"),
-        ("/dev/zero", "/dev/zero: larger than 1048576 bytes, hence no configuration file\n"),
+        ("/dev/zero", "/dev/zero: larger than 1048576 bytes, so it is not a configuration file\n"),
     ] {
         assert_eq!(refused(monitor(dir.path()).args(["check", file])), message);
     }

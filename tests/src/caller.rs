@@ -1,4 +1,4 @@
-//! A client of the control socket, as any user: registers processes that it did not start by `monitor run`. Blocking,
+//! A client of the control socket, as any user: registers processes that `monitor run` did not start. Blocking,
 //! own code, so that the wire format itself is tested.
 
 use std::collections::VecDeque;
@@ -31,7 +31,7 @@ impl Caller {
         Ok(Self { lines: BufReader::new(stream), pushes: VecDeque::new(), seq: 0 })
     }
 
-    /// Connects as another user: the kernel notes who connects. The way to the socket is opened to them.
+    /// Connects as another user: the kernel records the uid. The way to the socket is opened to that user.
     ///
     /// # Errors
     /// Nobody listens, or this process may not become that user.

@@ -31,7 +31,8 @@ pub(crate) const PREFIX: &str = "monitor-test-";
 /// How long removal waits for members to die. Long: large processes die slowly on a busy machine.
 const REMOVAL: Duration = Duration::from_secs(30);
 
-/// A memory cgroup with a limit and without swap. Dropped, it kills whoever is in it or below it, and removes itself.
+/// A memory cgroup with a limit and without swap. Dropped, it kills every process in it and below it, and removes
+/// itself.
 #[derive(Debug)]
 pub struct Sandbox {
     version: Version,
@@ -156,7 +157,7 @@ impl Sandbox {
         self.version
     }
 
-    /// A command whose process is in the cgroup before it runs its program.
+    /// A command that is in the cgroup before it runs its program.
     ///
     /// # Errors
     /// The cgroup is gone.
@@ -190,7 +191,7 @@ impl Sandbox {
         remove_tree(&self.dir)
     }
 
-    /// Removes it also on a panic that aborts: for programs whose profile does not unwind, where Drop does not run.
+    /// Removes it also on a panic that aborts: for programs built without unwinding, where Drop does not run.
     pub fn remove_on_panic(&self) {
         let (dir, before) = (self.dir.clone(), std::panic::take_hook());
         std::panic::set_hook(Box::new(move |info| {

@@ -80,7 +80,7 @@ impl Freezer {
         cgroup::members(&self.dir)
     }
 
-    /// Lets all members go: who was killed dies now.
+    /// Thaws all members: those that were killed die now.
     ///
     /// # Errors
     /// The kernel refuses.

@@ -195,7 +195,7 @@ impl Hog {
         self
     }
 
-    /// In a process whose first thread has exited.
+    /// In a process after its first thread has exited.
     #[must_use]
     pub fn leader_exits(mut self) -> Self {
         self.leader_exits = true;

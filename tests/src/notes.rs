@@ -1,4 +1,4 @@
-//! What a test has to say beyond passed and failed, left in a file for whoever runs it: `cargo xtask test` and
+//! What a test has to say beyond passed and failed, left in a file for the program that runs it: `cargo xtask test` and
 //! `cargo xtask vm`. One line a note, fields parted by tabs.
 
 use std::fs::OpenOptions;

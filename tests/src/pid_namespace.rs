@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::clock::{PATIENCE, wait_for};
 use crate::process::die_with_parent;
 
-/// The least that the kernel allows above the first 300 pids, which it keeps for the system after the first round.
+/// The lowest limit that the kernel allows: it keeps the first 300 pids for the system after the first round.
 const PIDS: &str = "330";
 
 /// See the module.

@@ -20,7 +20,7 @@ pub struct Signals {
 pub struct Sent {
     /// Its number.
     pub signal: u32,
-    /// To whom.
+    /// The process that gets it.
     pub pid: u32,
 }
 

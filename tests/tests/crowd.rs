@@ -27,7 +27,7 @@ const RESTLESS: &str =
 /// A process of a user in a cgroup of 4 MiB, of which little is left; one in ten is restless.
 fn boxed(top: &Sandbox, number: usize) -> (Sandbox, Bystander) {
     let sandbox = top.child(&format!("ann{number}"), Some(Bytes(4 << 20))).unwrap();
-    let mut command = if number % 10 == 0 {
+    let mut command = if number.is_multiple_of(10) {
         let mut command = Command::new("perl");
         command.args(["-e", RESTLESS]);
         command

@@ -100,7 +100,7 @@ fn sighup_reloads_and_only_root_may_ask_for_it() {
         let said = agent.said();
         Ok(said
             .iter()
-            .any(|line| line.contains("what was in force stays") && line.contains(":1:"))
+            .any(|line| line.contains("the old one stays in force") && line.contains(":1:"))
             .then_some(()))
     })
     .unwrap();

@@ -13,7 +13,7 @@ pub(crate) fn step(what: &str) {
     progress(&format!("==> {what}"));
 }
 
-/// Shows a line to a person who waits. On stderr: stdout is for results. In a log it would only be in the way.
+/// Shows progress on a terminal. On stderr: stdout is for results. In a log it would only be in the way.
 pub(crate) fn progress(line: &str) {
     if std::io::stderr().is_terminal() {
         eprintln!("{line}");

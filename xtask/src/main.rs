@@ -72,7 +72,7 @@ enum Task {
     Release(release::Options),
     /// Let workers come and go, leak and crash for a while, and see whether the books balance; needs root
     Soak(soak::Options),
-    /// Let stress-ng take too much memory in every way that it knows, and see who dies; needs root
+    /// Let stress-ng take too much memory in every way that it knows, and see what is killed; needs root
     Stress(stress::Options),
     /// Check and test everything; the tests on the real kernel need root
     Test,

@@ -81,7 +81,7 @@ pub(crate) struct Options {
     /// Of what architecture; another than this machine's is cross-compiled for [default kernels: 6.12, 6.18]
     #[arg(long, value_name = "ARCH", default_value = "x86_64", conflicts_with = "systemd")]
     pub(crate) arch: Architecture,
-    /// Run only tests whose name contains this; several are parted by commas. Empty: all kernel tests
+    /// Run only tests with this in their name; separate several by commas. Empty: all kernel tests
     #[arg(long, value_name = "TEXT", value_delimiter = ',', default_values = SUITE)]
     pub(crate) filter: Vec<String>,
     /// Instead of the tests: start deploy/monitor.service by systemd in a small Debian, as root [default kernel: 6.18]

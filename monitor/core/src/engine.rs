@@ -1,8 +1,8 @@
 //! The engine: a state machine that is told what happens and says what to do. `handle(event, now)` → actions.
 //!
 //! Invariants: no I/O, no clock, no threads, so that a recorded run can be replayed. Only an authoritative reading
-//! above the threshold leads to a kill. Never two kills in flight in domains that overlap. Nobody is a victim who
-//! is not registered. Every kill ends confirmed or timed out.
+//! above the threshold leads to a kill. Never two kills in flight in domains that overlap. Only registered
+//! workers are ever victims. Every kill ends confirmed or timed out.
 
 mod action;
 mod blocking;
@@ -77,7 +77,7 @@ use crate::worker::{Activity, WorkerId};
 /// How many past kills are kept for `kills`: about 2 KiB each.
 const HISTORY: usize = 256;
 
-/// The most time between two refreshes while there is nobody to kill, unless more is set.
+/// The most time between two refreshes while there is no worker to kill, unless more is set.
 const UNHURRIED: Duration = Duration::from_secs(1);
 
 /// The state machine. See the module.
@@ -86,7 +86,7 @@ pub struct Engine {
     settings: Settings,
     domains: BTreeMap<DomainId, Domain>,
     workers: BTreeMap<WorkerId, Worker>,
-    /// Who could not be signalled for the moment, by when it is a candidate again.
+    /// Workers that could not be signalled for now, by the time at which each is a candidate again.
     refused: BTreeSet<(Nanos, WorkerId)>,
     /// At most one for each family of domains: a handful.
     flights: Vec<Flight>,
@@ -94,13 +94,13 @@ pub struct Engine {
     history: VecDeque<KillRecord>,
     last_kill: KillId,
     next_refresh: Nanos,
-    /// Nobody is killed before: workers of a former agent are coming back.
+    /// Nothing is killed before this time: workers of a previous agent are coming back.
     settle_until: Nanos,
     brake: Brake,
     gear: Shift,
     near: near::Budget,
     patience: Patience,
-    /// Those that kills can be left to, by until when they are not asked.
+    /// Executors that kills can be left to, each with the time until which it is not asked.
     executors: BTreeMap<ExecutorId, Nanos>,
     /// Starts that wait for room.
     starts: Starts,
@@ -109,7 +109,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// A core without domains and workers.
+    /// An engine without domains and workers.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
@@ -289,7 +289,7 @@ impl Engine {
             .fold(self.next_refresh, Nanos::min)
     }
 
-    /// The most time between two refreshes. While nobody is registered there is nobody to kill, so that nothing is late:
+    /// The most time between two refreshes. Without a registered worker there is none to kill, so nothing is late:
     /// four times as long, at most a second.
     #[must_use]
     pub fn pace(&self) -> Duration {

@@ -1,8 +1,8 @@
-//! Who is killed, and why (docs/behavior.md#policies). A [`Roster`] keeps the candidates of one domain in the order of
-//! one [`Policy`], so that a decision looks at the front and sorts nothing.
+//! Which worker is killed, and why (docs/behavior.md#policies). A [`Roster`] keeps the candidates of one domain in the
+//! order of one [`Policy`], so that a decision looks at the front and sorts nothing.
 //!
-//! Pure: no I/O, no clock, no threads. Whether to act at all (above the threshold, no kill in flight) is the
-//! caller's question.
+//! Pure: no I/O, no clock, no threads. Whether to act at all (over the threshold, no kill in flight) is for the
+//! caller to decide.
 
 mod groups;
 mod min_victim;
@@ -86,10 +86,10 @@ impl FromStr for PolicyName {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OwnerTieBreak {
-    /// The one whose earliest worker started later, so that the older caller makes progress.
+    /// The group that began later, so that the older caller makes progress.
     #[default]
     Newest,
-    /// The one whose earliest worker started earlier: the other reading of the documentation.
+    /// The group that began earlier: the other reading of the documentation.
     Oldest,
 }
 
@@ -168,7 +168,7 @@ impl Default for Policy {
     }
 }
 
-/// A victim: whom the policy takes, and what its owner is to be told.
+/// A victim: the worker that the policy takes, and what its owner is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
     /// Whom.
@@ -176,7 +176,7 @@ pub struct Choice {
     /// Whether its workload may be tried again. What a task's or an actor's budget says about that comes on
     /// top: see `retry`.
     pub should_retry: bool,
-    /// The facts that put it in front of those with its priority.
+    /// The facts that make it the first of its priority.
     pub why: Why,
     /// Its priority, where the candidates have different ones.
     pub priority: Option<i32>,

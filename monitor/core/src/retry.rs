@@ -1,4 +1,4 @@
-//! What becomes of a workload whose process ended (docs/behavior.md#retry): again, when, or not at all and why.
+//! What becomes of a workload after its process ended (docs/behavior.md#retry): a retry and when, or none and why.
 //! Pure: it never waits, starts or kills anything; its caller does, and asks again at the next end.
 
 use core::fmt;
@@ -12,7 +12,7 @@ pub const MAX_DELAY: Duration = Duration::from_secs(60);
 /// An attempt that ran this long was no command that fails at once: the waits after crashes begin anew.
 pub const LONG_RUN: Duration = Duration::from_secs(60);
 
-/// The signals by which somebody ends a process on purpose, and SIGPIPE, by which a reader that went away ends it:
+/// The signals that end a process on purpose, and SIGPIPE, which ends it when its reader has gone away:
 /// HUP, INT, PIPE, TERM. A death by one of them is no crash. systemd's `Restart=on-failure` knows the same four.
 const NO_CRASH: [u8; 4] = [1, 2, 13, 15];
 
@@ -94,7 +94,7 @@ pub enum Outcome {
     },
     /// The worker that owned it is gone, and it was ended with its owner.
     OwnerDied,
-    /// Its launcher was told to stop: however it ended, it is not started again.
+    /// Its launcher was told to stop: it is not started again, however it ended.
     Stopped(Exit),
 }
 
@@ -141,7 +141,7 @@ pub enum Failure {
         /// `max_restarts`.
         allowed: Times,
     },
-    /// It crashed, and is started again for crashes no more.
+    /// It crashed, and has no retries for crashes left.
     #[error("crashed with {exit}: no {} is {allowed})", if *.actor { "restarts are left (max_restarts" } else { "retries are left (max_retries" })]
     Crashed {
         /// How.

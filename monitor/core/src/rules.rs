@@ -1,4 +1,4 @@
-//! Rules: which processes become workers that nobody registered, and which never do. [`Rules`] are compiled once from
+//! Rules: which processes become workers without being registered, and which never do. [`Rules`] are compiled once from
 //! what was written; [`Rules::judge`] says of one process, described by plain [`Facts`], which rule has it and why;
 //! [`Rules::look`] makes workers of all processes of a machine at one moment.
 //!
@@ -166,7 +166,7 @@ impl Rule {
         self.unit
     }
 
-    /// Task or actor, with an unlimited budget if somebody outside starts it again.
+    /// Task or actor, with unlimited retries if something outside restarts it.
     #[must_use]
     pub fn kind(&self) -> Kind {
         let budget = if self.retriable { Times::Unlimited } else { Times::AtMost(0) };
@@ -176,7 +176,7 @@ impl Rule {
         }
     }
 
-    /// Lower dies first.
+    /// Lower is killed first.
     #[must_use]
     pub fn priority(&self) -> i32 {
         self.priority
@@ -200,7 +200,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// No rules: nobody is matched, and nobody but what [`Never`] names is protected.
+    /// No rules: nothing is matched, and only what [`Never`] names is protected.
     #[must_use]
     pub fn none() -> Self {
         Self { rules: Vec::new(), sets: Default::default(), needs_memory: false, written: (Vec::new(), None) }

@@ -209,7 +209,7 @@ pub struct Candidate {
     pub id: WorkerId,
     /// Task or actor, with its budget.
     pub kind: Kind,
-    /// Of whom it is. Owners' names are each user's own: nobody joins another user's group by its name.
+    /// Its user. Owners' names are separate for each user: no worker joins another user's group by its name.
     pub uid: u32,
     /// The caller that created it; same user and same string, same group. `None`: it is a group of its own.
     pub owner: Option<alloc::sync::Arc<str>>,
@@ -219,9 +219,9 @@ pub struct Candidate {
     pub activity: Activity,
     /// What it holds in bytes as last measured, descendants included; `None`: not measured.
     pub memory: Option<crate::units::Bytes>,
-    /// The lower dies first. 0 unless somebody says otherwise.
+    /// Lower is killed first. 0 unless set otherwise.
     pub priority: i32,
-    /// What it said that it needs, or what workers of its name needed before; `None`: nobody knows.
+    /// What it said that it needs, or what workers of its name needed before; `None`: not known.
     pub declared: Option<crate::units::Bytes>,
 }
 

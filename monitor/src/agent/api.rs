@@ -1,4 +1,4 @@
-//! What others ask of the agent and are told by it: changes to workers, who sees what, pushes, metrics.
+//! What clients ask of the agent and are told by it: changes to workers, what each user sees, pushes, metrics.
 
 pub(in crate::agent) mod changes;
 pub(in crate::agent) mod latencies;
@@ -46,7 +46,7 @@ impl Api {
         Self { watchers, latencies, listener, looked: now, in_force, flags }
     }
 
-    /// At each tick; no tick comes for this alone.
+    /// Done on a tick that comes anyway.
     pub(in crate::agent) fn look_after_the_socket(&mut self, now: Nanos) {
         if now.since(self.looked) >= SOCKET_LOOKS {
             self.looked = now;

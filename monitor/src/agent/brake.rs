@@ -1,5 +1,6 @@
-//! The brake's side in the agent: hears whom the kernel stopped, continues whom the engine lets go, keeps the releaser that
-//! does it in the agent's place when the agent is gone. Decides nothing: that is `engine/brake`.
+//! The brake's side in the agent: hears which processes the kernel paused, resumes those that the engine releases, and
+//! keeps the releaser that does it in the agent's place when the agent is gone. Decides nothing: that is
+//! `engine/brake`.
 
 mod release;
 pub(crate) mod releaser;
@@ -81,7 +82,7 @@ impl Brake {
         if let Some(why) = sentinel.ended() {
             tracing::warn!(%why, "the brake's releaser ended; starting another");
             let longest = Duration::from_millis(turn.engine.settings().brake_max_ms);
-            // Nobody is stopped while there is none.
+            // Nothing is paused while there is none.
             cells.brake_off();
             *self = Self::Off;
             self.prepare(turn, (BrakeMode::On, longest), (domains, workers), counts);
@@ -89,7 +90,7 @@ impl Brake {
         }
     }
 
-    /// The agent ends: nobody is stopped any more, and nobody stays stopped.
+    /// The agent ends: no process is paused any more, and none stays paused.
     pub(super) fn end(&self, domains: &mut Domains, workers: &mut Workers) {
         let procfs = workers.procfs().to_owned();
         let (Self::On(_), Some(cells), Some(map)) = (self, domains.cells(), &mut workers.map) else { return };
@@ -112,7 +113,7 @@ impl Brake {
     }
 }
 
-/// Stop records were lost: finds in the map who was stopped. Whom the engine knows of already counts once.
+/// Stop records were lost: finds the paused processes in the map. One that the engine knows of already counts once.
 pub(super) fn look_for_stopped(turn: &mut Turn<'_>, workers: &Workers) {
     let stopped = workers.map.as_ref().map(crate::kernel::workers::WorkerMap::stopped).unwrap_or_default();
     for entry in stopped {
@@ -120,7 +121,7 @@ pub(super) fn look_for_stopped(turn: &mut Turn<'_>, workers: &Workers) {
     }
 }
 
-/// Continues a process that the kernel stopped. The order matters: it can be stopped again before it runs, and if
+/// Resumes a process that the kernel stopped. The order matters: it can be stopped again before it runs, and if
 /// the agent is killed between any two steps, the map still names it.
 pub(super) fn let_go(workers: &mut Workers, worker: WorkerId, pid: Pid) {
     let entry = workers.registry.get(worker);

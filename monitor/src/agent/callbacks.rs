@@ -39,7 +39,7 @@ pub(super) struct Callbacks {
     on_approach: Option<Vec<String>>,
     /// Share of the threshold.
     approach: f64,
-    /// Until no kill is in flight.
+    /// What waits until no kill is in flight.
     pending: VecDeque<Call>,
     approached: BTreeMap<String, Nanos>,
     queue: Option<SyncSender<Call>>,
@@ -58,7 +58,7 @@ impl Callbacks {
             }
         }
         let queue = wanted.then(|| start(&view)).transpose().unwrap_or_else(|error| {
-            tracing::error!(%error, "no helper for on_kill and on_approach: they do nothing");
+            tracing::error!(%error, "no helper for on_kill and on_approach: they are not run");
             lock(&view).error = Some(error.to_string());
             None
         });
@@ -109,7 +109,7 @@ impl Callbacks {
         self.call("on_kill", command, environment, input);
     }
 
-    /// At each tick: what waited goes out unless a kill is in flight, and who comes near is told of.
+    /// At each tick: what waited goes out unless a kill is in flight, and domains near their threshold are reported.
     pub(super) fn tick(&mut self, domains: impl FnOnce() -> Vec<DomainView>, kills_in_flight: usize) {
         if kills_in_flight > 0 {
             return;

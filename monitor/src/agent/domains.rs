@@ -30,12 +30,12 @@ const SLOW: Duration = Duration::from_millis(100);
 /// The node's number.
 const NODE: DomainId = DomainId(NODE_CELL);
 
-/// Who wants a cgroup guarded.
+/// Why a cgroup is guarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// The user: it stays a domain, whatever becomes of the cgroup.
+    /// The configuration names it: it stays a domain, whatever becomes of the cgroup.
     ByName,
-    /// It has a limit and a worker in it: the first was this user's.
+    /// It has a limit and a worker in it; the first worker was this user's.
     ByLimit(u32),
 }
 
@@ -79,14 +79,14 @@ pub(super) struct Domains {
     most: usize,
     /// Which cgroups around workers have limits.
     limits: LimitWatch,
-    /// Which cgroups with limits become domains, and who is waited for.
+    /// Which cgroups with limits become domains, and which cgroups are waited for.
     scope: Scope,
     /// Domains of which the last reading was slow.
     slow: BTreeSet<DomainId>,
 }
 
 impl Domains {
-    /// As many that nobody names as there are descriptors for. `node`: it is to be guarded. `shared` are the programs'
+    /// As many unnamed ones as there are descriptors for. `node`: it is to be guarded. `shared` are the programs'
     /// cells, if they are loaded.
     pub(super) fn new(
         roots: Roots,
@@ -198,7 +198,7 @@ impl Domains {
         Ok(events)
     }
 
-    /// Guards a domain no more. `None`: there is none with this number.
+    /// Stops guarding a domain. `None`: there is none with this number.
     fn remove(&mut self, id: DomainId) -> Option<Event> {
         let removed = self.entries.remove(&id)?;
         for entry in self.entries.values_mut().filter(|entry| entry.parent == Some(id)) {
@@ -218,7 +218,7 @@ impl Domains {
         self.entries.values().any(|entry| entry.cgroup.as_ref() == Some(path))
     }
 
-    /// Those that nobody named and that have no limit any more, or no cgroup.
+    /// Unnamed ones that have lost their limit, or their cgroup.
     pub(super) fn without_limit(&self) -> Vec<DomainId> {
         let all = self.entries.iter().filter(|(_, entry)| entry.asked != Asked::ByName);
         all.filter(|(_, entry)| entry.found != Found::Something).map(|(id, _)| *id).collect()
@@ -280,7 +280,7 @@ impl Domains {
                 tracing::warn!(
                     domain = domain.0,
                     took_ms,
-                    "reading a domain was slow, and the agent did nothing else meanwhile"
+                    "reading a domain was slow, and blocked the agent meanwhile"
                 );
             }
         }

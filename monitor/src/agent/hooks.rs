@@ -62,7 +62,7 @@ impl Hooks {
         self.links.as_ref().map(Links::told).unwrap_or_default()
     }
 
-    /// Whether the kernel tells whom its own out-of-memory killer chooses.
+    /// Whether the kernel tells which process its own out-of-memory killer chooses.
     pub(super) fn tell_oom_victims(&self) -> bool {
         self.links.as_ref().is_ok_and(|links| links.attached(Hook::MarkVictim))
     }
@@ -77,7 +77,7 @@ impl Hooks {
         self.events.as_ref().map(Events::fd)
     }
 
-    /// Attaches the hook that counts usage; refused, the other one. If both are: readings only.
+    /// Attaches one usage hook, falls back to the other, then to polling.
     pub(super) fn attach(&mut self, turn: &mut Turn<'_>, domains: &mut Domains) {
         let (Ok(links), Some(cells)) = (&mut self.links, domains.cells()) else { return };
         let before = links.usage();
@@ -98,7 +98,7 @@ impl Hooks {
         turn.tell(Event::Settings(settings));
     }
 
-    /// Detaches it.
+    /// Detaches the usage hook.
     pub(super) fn detach(&mut self) {
         if let Ok(links) = &mut self.links {
             links.detach_usage();
@@ -126,7 +126,8 @@ impl Hooks {
         }
     }
 
-    /// The exit hook runs at last, and who ended before is off the map: the fork hook can follow. Whether it does.
+    /// The exit hook runs at last, and processes that ended before are off the map: attaches the fork hook. Whether it
+    /// could.
     pub(super) fn attach_lineage(&mut self) -> bool {
         self.links.as_mut().is_ok_and(|links| {
             links.attach_lineage();

@@ -8,7 +8,7 @@
 //! and what it forked before is killed when its record comes. Where the kernel does not tell of forks, a worker is
 //! stopped first (`Workers::stop`): a dead process is nobody's parent, so its descendants must be found before, and a stopped
 //! one forks no more of them. (The first one only if it forks meanwhile: its parent would see the stop.) Where the worker had a v2 cgroup to itself at its registration, `cgroup.kill` follows
-//! the signals, if nobody else is in it (`kill/cgroup.rs`).
+//! the signals, if nothing else is in it (`kill/cgroup.rs`).
 
 pub(super) mod previous_agent;
 mod stuck;
@@ -38,9 +38,9 @@ use crate::worker::WorkerId;
 /// See the module.
 pub(super) struct Killing {
     reaper: Option<Reaper>,
-    /// The reaper counts on its own thread: processes whose memory the kernel did not let be taken early.
+    /// The reaper counts on its own thread: processes from which the kernel refused to free memory early.
     not_released: Arc<AtomicU64>,
-    /// Whom nobody measures.
+    /// Processes that must not be measured.
     dying: Dying,
     /// Where workers may have cgroups of their own, to be killed whole; `None`: there is no such hierarchy.
     unified: Option<Hierarchy>,
@@ -81,7 +81,7 @@ impl Killing {
         Self { reaper: reaper.ok(), not_released, dying, unified, own_cgroups, delay }
     }
 
-    /// Victims' processes whose memory the kernel did not let be taken early.
+    /// Victims' processes from which the kernel refused to free memory early.
     pub(super) fn not_released(&self) -> u64 {
         self.not_released.load(Ordering::Relaxed)
     }
@@ -117,7 +117,7 @@ impl Killing {
         answer(turn, kill, worker, at, killed, cgroup);
     }
 
-    /// SIGKILL to every process of a worker whose owner is gone. Nobody waits for its memory, but that comes back early too.
+    /// SIGKILL to every process of a worker without its owner. Its memory is not waited for, but it is freed early too.
     pub(super) fn end(
         &self,
         turn: &mut Turn<'_>,
@@ -174,7 +174,7 @@ impl Killing {
         answer(turn, kill, worker, at, killed, None);
     }
 
-    /// At registration: whether a worker is alone in a v2 cgroup. As a rule it is not, which is no news.
+    /// At registration: whether a worker is alone in a v2 cgroup. Usually it is not, which is not worth a message.
     pub(super) fn find_own_cgroup(&mut self, workers: &Workers, worker: WorkerId) {
         let Some(root) = workers.registry.get(worker).map(|entry| entry.root) else { return };
         let Some(dir) = self.cgroup_dir(workers, root) else { return };
@@ -200,7 +200,7 @@ impl Killing {
     /// After the signals: what was forked meanwhile. What came of it; `None`: it has no cgroup of its own.
     fn kill_own_cgroup(&self, workers: &Workers, worker: WorkerId, killed: &Killed) -> Option<String> {
         let own = self.own_cgroups.get(&worker)?;
-        // One of its processes may not be killed for who registered it.
+        // The user that registered it may not kill one of its processes.
         if let Some((pid, error)) = killed.refused.first() {
             return Some(format!("not used: process {pid}: {error}"));
         }

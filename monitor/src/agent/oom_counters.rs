@@ -1,8 +1,8 @@
 //! Kills by the kernel's own out-of-memory killer, where no hook tells of them: by the counters of the cgroups that workers
 //! are in (`oom_kill` in memory.events on v2, in memory.oom_control on v1). The kernel counts before it kills.
 //!
-//! A counter does not say whom. A kill is taken for that of the first worker of the cgroup that ends after it, soon, by
-//! SIGKILL or by nobody knows what.
+//! A counter does not say which process. A kill is assigned to the first worker of the cgroup that ends soon after it,
+//! by SIGKILL or in an unknown way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,7 +17,7 @@ use crate::memory::{CgroupPath, Version};
 use crate::units::Nanos;
 use crate::worker::WorkerId;
 
-/// A kill that nobody ended of in this time was that of somebody else.
+/// If no worker ended in this time, the kill hit another process.
 const CLAIM: Duration = Duration::from_secs(2);
 
 /// How many cgroups are looked at in a tick: some microseconds each.
@@ -26,7 +26,7 @@ const A_TICK: usize = 32;
 #[derive(Debug)]
 struct Counter {
     last: u64,
-    /// Kills that no worker's end was taken for.
+    /// Kills that are not assigned to a worker's end yet.
     unclaimed: u64,
     /// When the last of them was seen.
     since: Nanos,
@@ -61,7 +61,7 @@ impl OomCounters {
         });
     }
 
-    /// At each tick: kills of whom nobody of ours died are forgotten in time.
+    /// At each tick: kills that hit no worker are forgotten in time.
     pub(super) fn look(&mut self, domains: &Domains, now: Nanos) {
         let start = self.looked.take();
         let after = |path: &&CgroupPath| start.as_ref().is_some_and(|start| *path > start);

@@ -23,9 +23,9 @@ pub(super) struct Raylets {
     /// `None`: not asked for, or not possible.
     feeder: Option<Feeder>,
     procfs: PathBuf,
-    /// The raylets that read our files, and as whom they are asked.
+    /// The raylets that read our files, and the executor that each is asked as.
     readers: BTreeMap<Pid, Pid>,
-    /// Workers whose parents were looked at; of those of a raylet, which.
+    /// Workers with parents that were checked, and the raylet of each, if any.
     looked_at: BTreeMap<WorkerId, Option<Pid>>,
 }
 
@@ -38,7 +38,7 @@ impl Raylets {
         });
         let feeder = feeder.and_then(|feeder| {
             let failed =
-                |error| tracing::error!(%error, "no thread for raylets: Ray's own monitor is as ever");
+                |error| tracing::error!(%error, "no thread for raylets: Ray's own monitor works as without the agent");
             feeder.map_err(failed).ok()
         });
         let procfs = config.procfs.clone();
@@ -133,7 +133,7 @@ impl Raylets {
     }
 }
 
-/// The raylet that runs a worker, if one does: no other worker stands between them.
+/// The raylet that runs a worker, if any: no other worker is between them.
 fn raylet_of(procfs: &Path, root: Pid, workers: &BTreeSet<Pid>, raylets: &BTreeMap<Pid, Pid>) -> Option<Pid> {
     let mut at = root;
     for _ in 0..=BETWEEN {

@@ -38,14 +38,14 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How many reports are kept for `monitor kills N`: some KiB each. The older are in the journal.
 pub(super) const KEPT: usize = 32;
 
-/// A kill whose report is being made.
+/// A kill with a report in the making.
 struct Open {
     kill: KillId,
     /// The cgroup of its first victim, which is forgotten before the kill is told of.
     cgroup: Option<String>,
     /// Where its end goes; none: it went.
     landed: Option<oneshot::Sender<Landed>>,
-    /// Who registered the victims.
+    /// The launchers of the victims.
     peers: Vec<Peer>,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Reports {
     journal: Option<Writer>,
     open: Vec<Open>,
     kept: VecDeque<Report>,
-    /// Whom the brake let go in this turn, for the journal.
+    /// The processes that the brake resumed in this turn, for the journal.
     released: Vec<Release>,
     to_loop: UnboundedSender<Later>,
     period: Period,
@@ -110,7 +110,7 @@ impl Reports {
         }
     }
 
-    /// Writes down whom the brake let go since the last time.
+    /// Records the processes that the brake resumed since the last time.
     pub(super) fn write_released(&mut self) {
         if !self.released.is_empty() {
             let released = std::mem::take(&mut self.released);
@@ -155,7 +155,7 @@ pub(super) fn last_numbers(path: &Path) -> Option<Last> {
 }
 
 impl Reports {
-    /// The signals of a kill are sent: writes down why, and starts to look who holds the memory.
+    /// The signals of a kill are sent: records why, and starts to look for what holds the memory.
     pub(super) fn record(&mut self, engine: &Engine, domains: &Domains, registry: &Registry, kill: KillId) {
         let Some(record) = engine.kill(kill) else { return };
         // What the kernel did was not decided here.
@@ -251,7 +251,7 @@ impl Reports {
         }
     }
 
-    /// A report is complete: writes it down, keeps it, and tells who launched the victims.
+    /// A report is complete: records it, keeps it, and tells the launchers of the victims.
     pub(super) fn complete(&mut self, registry: &Registry, report: Report) {
         let text = report.to_string();
         if diagnostics::says(report.kill.victims.first().and_then(|victim| victim.uid)) {
@@ -261,7 +261,7 @@ impl Reports {
         }
         let open = self.open.iter().position(|open| open.kill == report.kill.id);
         let peers = open.map(|index| self.open.swap_remove(index).peers).unwrap_or_default();
-        // A dry run killed nobody: there is nothing to tell.
+        // A dry run killed nothing: there is nothing to tell.
         for peer in peers.iter().filter(|_| !report.kill.dry_run) {
             let viewer = Viewer::new(peer.uid, registry);
             let Some(seen) = viewer.see(report.clone()) else { continue };
@@ -280,7 +280,7 @@ impl Reports {
     }
 }
 
-/// Who holds the memory of a domain; to be called on a thread that may wait.
+/// The largest users of a domain's memory; to be called on a thread that may wait.
 fn look_for_users(
     engine: &Engine,
     domains: &Domains,

@@ -2,8 +2,8 @@
 //! and at all of them from time to time (`pace`), on another thread; what such a look found becomes workers here
 //! (`adopting`), and is looked at again before a signal (`checking`). It decides nothing about kills.
 //!
-//! Invariant: a registration wins. What somebody registered is never a rule's, and a rule's worker that somebody registers is
-//! the registered one from then on.
+//! Invariant: a registration wins. A registered worker is never a rule's, and a rule's worker that is registered later
+//! is the registered one from then on.
 
 pub(in crate::agent) mod adopting;
 mod checking;
@@ -162,8 +162,8 @@ impl RuleBook {
         (self.workers.len(), enforced)
     }
 
-    /// Other rules are in force from now on. What the old ones made is looked at anew; nobody is forgotten whom the new ones
-    /// have too.
+    /// Other rules are in force from now on. What the old ones made is checked again; no worker is forgotten that the
+    /// new ones match too.
     pub(in crate::agent) fn replace(&mut self, rules: Rules) {
         let own = own(&self.roots.procfs);
         self.rules = Arc::new(rules);

@@ -20,7 +20,7 @@ use crate::worker::WorkerId;
 const AGE: Duration = Duration::from_secs(600);
 /// How often one is taken, if all of [`AGE`] fits then.
 const EVERY: Duration = Duration::from_secs(1);
-/// Room for domains, workers and pauses. What is left of 1 MiB are names and charts.
+/// Room for domains, workers and pauses. The rest of 1 MiB is for names and charts.
 const ROOM: (usize, usize, usize) = (256 << 10, 200 << 10, 12 << 10);
 /// How many workers are kept of each measurement: the largest.
 const LARGEST: usize = 20;
@@ -62,7 +62,7 @@ impl Timed for Pause {
     }
 }
 
-/// Whose a worker is, as far as a chart says it.
+/// The user, name and owner of a worker, as far as a chart says it.
 #[derive(Debug, Clone)]
 struct Label {
     uid: u32,
@@ -81,7 +81,7 @@ pub(super) struct Samples {
     /// When each domain was last sampled by the clock.
     sampled: Nanos,
     charts: VecDeque<Series>,
-    /// Kills that are over and whose charts are not cut out yet, and when that is due.
+    /// Kills that are over, with charts that are not cut out yet, and when that is due.
     due: VecDeque<(KillId, Nanos)>,
 }
 

@@ -90,7 +90,7 @@ const WAITING_CALLS: usize = 1024;
 
 /// As what an agent begins.
 pub struct Begin {
-    /// The daemon, or inside a `monitor run`; and whom it follows.
+    /// The daemon, or inside a `monitor run`; and which agent it follows.
     pub role: Role,
     /// What makes workers of what runs.
     pub rules: Rules,
@@ -98,7 +98,8 @@ pub struct Begin {
     pub recorder: Option<Recorder>,
 }
 
-/// Runs the agent until `shutdown`; the flags are those that its settings came from, to read them again. `ready` is called when everything is guarded and the socket is served.
+/// Runs the agent until `shutdown`; the flags are those that its settings came from, to read them again. `ready` is
+/// called when everything is guarded and the socket is served.
 ///
 /// # Errors
 /// If what was asked for cannot be guarded. Missing kernel hooks are no error: they show in `status`.
@@ -208,7 +209,7 @@ fn load(config: &Config) -> Result<Programs, Box<Probes>> {
     let kernel_log = if config.kernel_log { KernelLog::On } else { KernelLog::Off };
     let usage: &[Hook] = match config.probe {
         ProbeChoice::Poll => return Err(Programs::off("switched off: probe = poll")),
-        // Who is stopped at the line wants it to be the line.
+        // The brake pauses at the line, so the line must be exact.
         ProbeChoice::Auto if config.brake_in_force() == BrakeMode::On => &[Hook::Memcg, Hook::RssStat],
         ProbeChoice::Auto => &Hook::USAGE,
         ProbeChoice::Memcg => &[Hook::Memcg],

@@ -59,7 +59,7 @@ pub(super) struct Components {
     pub(super) previous_agent: PreviousAgent,
     pub(super) brake: Brake,
     pub(super) raylets: Raylets,
-    /// `None`: nobody is to be killed in the loop's place.
+    /// `None`: nothing may be killed in the loop's place.
     pub(super) watchdog: Option<Watchdog>,
     pub(super) reports: Reports,
     pub(super) samples: Samples,
@@ -97,7 +97,7 @@ pub(super) struct Shell {
     heard_changes: bool,
     /// When the ring buffer is looked at, because more of them may lie in it.
     look_at_ring: Option<Nanos>,
-    /// How long the loop may hang before somebody acts in its place; `None`: for ever.
+    /// How long the loop may hang before the watchdog acts in its place; `None`: for ever.
     watchdog_patience: Option<std::time::Duration>,
     parts: Components,
 }
@@ -185,7 +185,7 @@ impl Shell {
         self.engine.handle(event, now, &mut self.todo);
     }
 
-    /// Before the signals of an order: from now on the watchdog strikes nobody. If it was first, that is heard of now.
+    /// Before the signals of an order: from now on the watchdog kills nothing. If it was first, that is heard of now.
     /// False: the order was withdrawn for what the watchdog did.
     fn may_strike(&mut self, worker: WorkerId) -> bool {
         if self.parts.watchdog.as_ref().is_some_and(|watchdog| !watchdog.stand_down()) {
@@ -202,7 +202,7 @@ impl Shell {
         self.settle();
     }
 
-    /// The loop ends: nobody stays stopped.
+    /// The loop ends: no process stays paused.
     pub(super) fn end(&mut self) {
         let Components { brake, domains, workers, learned, .. } = &mut self.parts;
         brake.end(domains, workers);

@@ -1,8 +1,8 @@
 //! The watchdog: a thread that kills a worker in the loop's place if the loop hangs while a domain is above its
 //! threshold, and one after the other if it hangs on. Here is what the loop does for it: shows that it turns, names the
-//! next victims of each domain in their order, and hears whom it killed.
+//! next victims of each domain in their order, and hears which it killed.
 //!
-//! Invariant: of two kills for one crossing none can come of it. While a kill is in flight nobody is named; before its
+//! Invariant: it can never cause two kills for one crossing. While a kill is in flight no worker is named; before its
 //! own signals the loop makes all names void, unless the watchdog was first (`claim`): then the loop's order is void, and
 //! what the watchdog did is told to the engine before anything else.
 
@@ -31,7 +31,7 @@ struct Post {
     /// Tells a cgroup from one that was made again under its name; none: the node.
     cgroup: Option<CgroupId>,
     reader: DomainReader,
-    /// Whom the loop would kill next, first to last.
+    /// The workers that the loop would kill next, first to last.
     nominees: Vec<Nominee>,
 }
 
@@ -39,18 +39,18 @@ struct Post {
 /// what the order was made from.
 const NOMINEES: usize = 4;
 
-/// Somebody whom the loop would kill.
+/// A worker that the loop would kill.
 #[derive(Debug)]
 struct Nominee {
     /// It holds in this turn only.
     turn: u64,
     worker: WorkerId,
-    /// Who registered it.
+    /// The user that registered it.
     uid: u32,
     processes: Vec<Process>,
 }
 
-/// Whom the watchdog killed, and what it had read.
+/// The worker that the watchdog killed, and what it had read.
 #[derive(Debug, Clone, Copy)]
 struct WatchdogKill {
     domain: DomainId,
@@ -68,7 +68,7 @@ struct Shared {
     claim: Claim,
     /// Held for moments by either, by the loop never on the way to a signal; the thread never waits for it.
     posts: Mutex<Vec<Post>>,
-    /// Somebody is named. While nobody is the thread sleeps.
+    /// A worker is named. While none is, the thread sleeps.
     named: AtomicBool,
 }
 
@@ -80,8 +80,8 @@ pub(in crate::agent) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Starts the thread. `None`: nobody is to be killed without the engine's knowledge (it kills nobody, or only if that
-    /// helps), or it is switched off.
+    /// Starts the thread. `None`: nothing may be killed without the engine's knowledge (it does not kill, or only if
+    /// that helps), or it is switched off.
     ///
     /// # Errors
     /// No thread can be started.
@@ -106,17 +106,17 @@ impl Watchdog {
         self.shared.beat.fetch_add(1, Ordering::Release);
     }
 
-    /// Whether it waits for the loop to turn: while nobody is named it sleeps.
+    /// Whether it waits for the loop to turn: while no worker is named it sleeps.
     pub(in crate::agent) fn watches(&self) -> bool {
         self.shared.named.load(Ordering::Relaxed)
     }
 
-    /// Takes all names back: the loop is about to signal somebody. False: the watchdog was first.
+    /// Takes all names back: the loop is about to signal a worker. False: the watchdog was first.
     pub(in crate::agent) fn stand_down(&self) -> bool {
         self.shared.claim.by_loop()
     }
 
-    /// At each tick: the domains as they are now, and whom the loop would kill next in each.
+    /// At each tick: the domains as they are now, and the workers that the loop would kill next in each.
     pub(in crate::agent) fn nominate(&self, engine: &mut Engine, domains: &Domains, registry: &Registry) {
         // What it did is told with the next event.
         let Some(turn) = self.shared.claim.turn() else { return };
@@ -149,8 +149,8 @@ impl Watchdog {
         }
     }
 
-    /// What is this worker's is not what it was when it was named: it must not be killed as it was. Names of those who are
-    /// as they were go on: with workers that come and go, hardly any would be left to act by.
+    /// What is this worker's is not what it was when it was named: it must not be killed as it was. Names of workers
+    /// that have not changed stay: with workers that come and go, hardly any would be left to act by.
     pub(in crate::agent) fn unname(&self, worker: WorkerId) {
         if self.names(worker) {
             // If it was first: the engine hears of it with the next event.
@@ -166,7 +166,7 @@ impl Watchdog {
         nominees.any(|nominee| nominee.worker == worker && Some(nominee.turn) == turn)
     }
 
-    /// Whom it killed while the loop hung, each once, in their order.
+    /// The workers that it killed while the loop hung, each once, in their order.
     pub(in crate::agent) fn told(&self) -> impl Iterator<Item = Event> + use<> {
         self.shared.claim.told().inspect(|killed| {
             tracing::error!(worker = %killed.worker, "the agent hung while a domain was over its threshold: its watchdog killed a worker");
@@ -185,8 +185,8 @@ impl Nominee {
         Some(Self { turn, worker, uid: entry.registered_by, processes })
     }
 
-    /// Whether it is this worker with the processes that it has now, and of whoever registered it: by their right it is
-    /// killed, and another may have taken it over.
+    /// Whether it is this worker with the processes that it has now, and of the user that registered it: it is killed
+    /// with that user's rights, and another may have taken it over.
     fn still(&self, worker: WorkerId, registry: &Registry) -> bool {
         let pids = self.processes.iter().map(Process::pid);
         registry.get(worker).is_some_and(|entry| {

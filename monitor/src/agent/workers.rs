@@ -1,4 +1,4 @@
-//! Who is a worker: its processes, its numbers, its memory, and how all of these are kept current. The component owns the
+//! The workers: their processes, numbers and memory, and how all of these are kept current. The component owns the
 //! registry and the kernel's map of workers' processes; what follows from what it tells, the engine says.
 
 mod by_rule;
@@ -37,12 +37,12 @@ pub(in crate::agent) struct Workers {
     barred: HashSet<Pid>,
     /// The last look at all processes failed.
     look_again: bool,
-    /// Whose place was looked at last (`recheck`).
+    /// The process that was checked last (`recheck`).
     round: recheck::Round,
     /// Where the tasks that wait for pidfds report.
     ended: UnboundedSender<Ended>,
     procfs: PathBuf,
-    /// When the agent started: whoever is older may have been an agent's before it.
+    /// When the agent started: an older process may have been a previous agent's worker.
     started: Nanos,
 }
 
@@ -73,12 +73,12 @@ impl Workers {
         &self.procfs
     }
 
-    /// Whose the kernel's map says that a process is.
+    /// The worker of a process, by the kernel's map.
     pub(in crate::agent) fn mapped(&self, pid: Pid) -> Option<WorkerId> {
         self.map.as_ref().and_then(|map| map.worker_of(pid))
     }
 
-    /// Whose process it is, by the kernel's books, which are ahead of ours, or by ours.
+    /// The worker of a process, by the kernel's map, which is ahead of ours, or by ours.
     pub(in crate::agent) fn whose(&self, pid: Pid) -> Option<WorkerId> {
         self.mapped(pid).or_else(|| self.registry.worker_of(pid))
     }

@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(5);
 /// How often what it left behind is looked for and killed, before the rest is let be.
 const ROUNDS: usize = 200;
 
-/// The kernel takes a command before all others.
+/// The kernel's out-of-memory killer takes a command before all others.
 const EXPENDABLE: &str = "1000";
 
 /// Runs it to its end.
@@ -54,7 +54,8 @@ fn watch(mut child: Child, call: &Call) -> Outcome {
     let end = Instant::now() + Duration::from_millis(call.limit_ms);
     if let Some(input) = child.stdin.take() {
         let text = format!("{}\n", call.input);
-        // Who does not read must not hold the helper up: the thread ends with the pipe, when the command does.
+        // A command that does not read must not hold the helper up: the thread ends with the pipe, when the command
+        // does.
         thread::spawn(move || {
             let _ = (&input).write_all(text.as_bytes());
         });
@@ -82,8 +83,8 @@ fn of(status: ExitStatus) -> Outcome {
     }
 }
 
-/// Kills everything that is left of a command, and reaps it: whoever loses its parent becomes this process's child. All
-/// are stopped first, until no new one is found, so that none can fork away.
+/// Kills everything that is left of a command, and reaps it: a process that loses its parent becomes this process's
+/// child. All are stopped first, until no new one is found, so that none can fork away.
 fn end_all() -> usize {
     let mut known = Vec::new();
     for _ in 0..ROUNDS {

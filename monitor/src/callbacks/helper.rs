@@ -10,7 +10,7 @@ use super::{Call, command};
 /// # Errors
 /// The pipes fail, or the kernel refuses what the helper needs.
 pub(crate) fn run() -> io::Result<()> {
-    // Whoever loses its parent becomes this process's child, so that nothing of a command stays behind.
+    // A process that loses its parent becomes this process's child, so that nothing of a command stays behind.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let mut stdout = io::stdout().lock();
     for line in io::stdin().lock().lines() {

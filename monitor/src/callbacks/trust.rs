@@ -1,5 +1,5 @@
-//! Whether a program is one that only root, or the agent's own user, can change: what runs with the agent's rights is
-//! nobody else's to write.
+//! Whether a program is one that only root, or the agent's own user, can change: no other user may write what runs with
+//! the agent's rights.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use std::path::Path;
 /// For the group, and for all others.
 const OTHERS_WRITE: u32 = 0o022;
 
-/// In a directory with this bit nobody renames what is another's.
+/// In a directory with this bit users can rename only their own files.
 const STICKY: u32 = 0o1000;
 
 /// Looks at the program and at every directory on the way to it, links followed.
@@ -33,7 +33,7 @@ pub(super) fn check(program: &Path) -> Result<(), String> {
         }
         let sticky = found.is_dir() && found.mode() & STICKY != 0;
         if found.mode() & OTHERS_WRITE != 0 && !sticky {
-            return Err(format!("others than its owner may write {}", path.display()));
+            return Err(format!("users other than its owner may write {}", path.display()));
         }
     }
     Ok(())

@@ -1,5 +1,5 @@
 //! What the subcommands that ask the agent share: where it is, one question, and output that survives a reader
-//! who goes away.
+//! that goes away.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -30,7 +30,7 @@ impl Ask {
     fn path(&self) -> PathBuf {
         let flags = ConfigFlags::default();
         let flags = self.socket.iter().fold(flags, |flags, path| flags.and("socket", path));
-        // What else is wrong with the configuration must not keep anybody from asking the agent.
+        // Other faults of the configuration must not keep a user from asking the agent.
         socket_of(&flags).unwrap_or_else(|_| {
             let named =
                 || std::env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
@@ -100,7 +100,7 @@ pub(super) fn list(errors: &dyn fmt::Display) {
     let _ = io::stderr().write_all(output(&format!("{errors}\n")).as_bytes());
 }
 
-/// What is allowed in a configuration and hardly meant, a line each on stderr.
+/// What is allowed in a configuration but probably a mistake, a line each on stderr.
 pub(super) fn warn<'w>(warnings: impl IntoIterator<Item = &'w Warning>) {
     warnings.into_iter().for_each(|warning| complain(&format_args!("warning: {warning}")));
 }

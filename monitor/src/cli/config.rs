@@ -27,8 +27,8 @@ pub(super) struct ConfigArgs {
     /// Print a JSON array of {key, value, source, note}; null is what the table shows as off, unset, none or auto.
     #[arg(long)]
     json: bool,
-    /// What the running agent works with: its flags, its environment and its file as it read them. Of the settings
-    /// here only --socket counts, to find it
+    /// Show the settings of the running agent: its flags, its environment and its file as it read them. Of the flags
+    /// here only --socket is used, to find it
     #[arg(long)]
     running: bool,
     #[command(flatten)]
@@ -68,7 +68,7 @@ pub(super) fn run(args: &ConfigArgs) -> u8 {
 
 fn running(flags: &ConfigFlags, json: bool) -> u8 {
     if let Some(flag) = flags.given_but_for("socket") {
-        ask::complain(&format_args!("--{flag} says nothing of an agent that runs already: leave it out"));
+        ask::complain(&format_args!("--{flag} does not apply to a running agent: leave it out"));
         return exit::USAGE;
     }
     let socket = match ask::socket_of(flags) {

@@ -173,7 +173,7 @@ fn node(roots: &Roots) -> Fact {
 fn pidfd() -> Fact {
     // Of itself: always allowed, so what fails is the call.
     let fact = match Process::open_unchecked(Pid(std::process::id())) {
-        Ok(_) => ok("pidfd", "processes can be signalled without mistaking them for others"),
+        Ok(_) => ok("pidfd", "a signal cannot reach the wrong process"),
         Err(error) => lacks("pidfd", State::Missing, error.to_string(), "no worker can be killed safely"),
     };
     Fact { essential: true, ..fact }
@@ -234,13 +234,13 @@ fn capabilities(procfs: &Path) -> Fact {
             "capabilities",
             State::Failed,
             "no CapEff line in its status file",
-            "they are not known",
+            "the agent's privileges are not known",
         );
     };
     let lacking = || CAPABILITIES.iter().filter(|(_, bit, _)| bits >> bit & 1 == 0);
     let names: Vec<&str> = lacking().map(|(name, _, _)| *name).collect();
     if names.is_empty() {
-        return ok("capabilities", "everything that the agent can use");
+        return ok("capabilities", "all that the agent can use");
     }
     let mut without: Vec<&str> = lacking().map(|(_, _, without)| *without).collect();
     without.dedup();

@@ -12,7 +12,7 @@ pub(super) struct Args {
     /// The descriptor to wait on
     #[arg(long)]
     channel: RawFd,
-    /// What whoever started the runner blocks and ignores
+    /// The signals that the runner's parent blocks and ignores
     #[arg(long)]
     signals: Inherited,
     /// Be killed when the runner is

@@ -1,4 +1,4 @@
-//! `monitor explain`: whom the agent would kill, and why: now, as the agent says, or from a snapshot
+//! `monitor explain`: which worker the agent would kill, and why: now, as the agent says, or from a snapshot
 //! (docs/behavior.md#interfaces). The decision is taken by the same code in both cases. It kills nobody.
 
 use std::fmt::Write as _;
@@ -78,7 +78,7 @@ pub(super) fn run(args: &Args) -> u8 {
     match from_file(snapshot).and_then(|answer| print(&answer, args.ask.json)) {
         Ok(()) => exit::OK,
         Err(error) => {
-            // Nobody is left to tell if stderr is gone too.
+            // Nothing can be reported if stderr is gone too.
             let _ = writeln!(io::stderr(), "monitor: {}", printable(&error.to_string()));
             error.status()
         }

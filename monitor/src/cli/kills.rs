@@ -31,7 +31,7 @@ pub(super) struct Args {
     /// Write the report to FILE as a page with charts, for a browser; - is stdout
     #[arg(long, value_name = "FILE", requires = "kill", conflicts_with = "json")]
     html: Option<PathBuf>,
-    /// Show all columns: sizes, times since the crossing, processes, confirmation
+    /// Show all columns: sizes, times since the threshold was exceeded, processes, confirmation
     #[arg(long, short)]
     verbose: bool,
     #[command(flatten)]
@@ -84,7 +84,7 @@ fn tell_open(journal: &Path, kills: &[String]) {
     }
 }
 
-/// The kills of this agent. A new user, or whoever started it anew, is told where to look for others.
+/// The kills of this agent. If there are none, says how far it and its journal know.
 fn of_agent(kills: &[KillRecord], verbose: bool) -> String {
     if kills.is_empty() {
         return "No worker was killed, as far as the agent and its journal know.\n".to_owned();

@@ -36,7 +36,7 @@ fn of_agent(ask: &Ask, kill: u64) -> Result<(Report, Option<Series>), u8> {
     let asked = ask::block_on(async {
         let mut client = ask.connect().await?;
         let report: Report = client.ask(Op::Report { kill }).await?;
-        // An agent of before has no samples.
+        // An older agent has no samples.
         let series: Option<Series> = client.ask(Op::Samples { kill: Some(kill) }).await.ok();
         let status = client.call(Op::Status).await?;
         let journal = status["journal"]["path"].as_str().map(PathBuf::from);
@@ -45,7 +45,7 @@ fn of_agent(ask: &Ask, kill: u64) -> Result<(Report, Option<Series>), u8> {
     match asked {
         Ok(Ok((report, series, journal))) => {
             let series = series.filter(|series| !series.is_empty());
-            // The agent keeps the last charts only; whoever may read its journal finds the others there.
+            // The agent keeps the last charts only; the others are in its journal, for users that may read it.
             let older = || {
                 let (mut kills, _) = journal::read(&journal?).ok()?;
                 kills.remove(&KillId(kill))?.chart.map(|chart| *chart)

@@ -21,9 +21,9 @@ enum Command {
     ///
     /// Needs root; or, for users without privileges, monitor-ray-run with its capability (docs/ray.md).
     Run(Run),
-    /// Show the raylets of this machine: what each reads, how often, and whether its kills are asked for by the agent
+    /// Show the raylets of this machine: what each reads, how often, and whether the agent asks it to kill
     Status(Status),
-    /// Give raylets the kernel's own files back: their monitor works as without the agent
+    /// Give raylets the kernel's own files back: their monitor then works as without the agent
     Detach(Detach),
 }
 

@@ -7,8 +7,8 @@ use crate::printable::printable;
 
 /// Have the agent read its configuration again
 ///
-/// The agent reads its file and its environment as when it was started, with the same flags. What is wrong is named by
-/// file, line and key, and what was in force stays. No worker is forgotten. SIGHUP does the same.
+/// The agent reads its file again, with the flags and the environment that it was started with. Errors are shown with
+/// file, line and key, and then the old settings stay in force. No worker is forgotten. SIGHUP does the same.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit status: 0 done; 1 the configuration is wrong, or the caller may not; 125 no agent answers."

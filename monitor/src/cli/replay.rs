@@ -1,4 +1,4 @@
-//! `monitor replay`: what the agent would decide, told everything again that a recording says.
+//! `monitor replay`: what the agent would decide if it were told everything in a recording again.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};

@@ -45,7 +45,7 @@ pub(super) struct LookArgs {
     /// A directory of rules [default: rules.d beside the configuration file]
     #[arg(long, value_name = "DIR")]
     rules: Option<OsString>,
-    /// Rules that are compiled in; may be repeated
+    /// Built-in rules; may be repeated
     #[arg(long = "preset", value_name = "NAME")]
     presets: Vec<OsString>,
     /// Where procfs is mounted (in a container, the host's)
@@ -76,23 +76,23 @@ enum RulesCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Print a preset as the TOML that it is
+    /// Print a preset as TOML
     Preset {
         /// Which
         name: String,
     },
     /// Sum up what rules did, or would have done in mode enforce
     ///
-    /// Reads the journal of the agent; needs no agent. For a week in mode observe: how often a threshold was exceeded, and
-    /// whom each rule would have killed.
+    /// Reads the journal of the agent; needs no agent. For a week in mode observe: how often a threshold was exceeded,
+    /// and which workers each rule would have killed.
     #[command(after_help = "Exit status: 0 done; 1 the journal cannot be read; 2 a bad setting.")]
     Report(report::Args),
     /// Print a configuration for what runs here now, in mode observe
     Suggest {
-        /// The proc file system
+        /// Where procfs is mounted (in a container, the host's)
         #[arg(long, value_name = "DIR", default_value = "/proc")]
         procfs: PathBuf,
-        /// The cgroup file systems
+        /// Where cgroups are mounted
         #[arg(long, value_name = "DIR", default_value = "/sys/fs/cgroup")]
         cgroupfs: PathBuf,
     },

@@ -27,11 +27,11 @@ const DEFAULT_MAX_RESTARTS: Times = Times::AtMost(0);
 /// a `monitor run` within it finds the same agent and has it as owner. If the runner is killed, the command goes on,
 /// registered but not retried; within a worker it ends, unless --detached is given.
 ///
-/// A kill for memory is retried only if the command has company: the last running worker of an owner is not retried,
-/// whatever --max-retries says, because another attempt would meet the same memory. The owner is whoever started this
+/// After a kill for memory, the last running worker of an owner is not retried, whatever --max-retries says: another
+/// attempt would run out of memory again. The owner is the process that started this
 /// `monitor run`, for example one shell, make or xargs; --owner names another.
 ///
-/// A death by HUP, INT, PIPE or TERM is no crash, and is not retried.
+/// A death by HUP, INT, PIPE or TERM is not a crash, and is not retried.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit status: the command's (128+N if it died by signal N; 126 it cannot be executed, 127 it was not \
@@ -42,8 +42,8 @@ pub(super) struct Args {
     /// A task runs to its end, an actor is long-lived
     #[arg(long, value_enum, default_value_t = KindArg::Task)]
     kind: KindArg,
-    /// The caller that it belongs to: workers with the same owner form a group [default: the worker that this runs in, else the process
-    /// that started this one, as `bash 4711`]
+    /// The caller that it belongs to: workers with the same owner form a group [default: the worker that this runs in,
+    /// else the process that started this one, as `bash 4711`]
     #[arg(long, value_parser = not_empty)]
     owner: Option<String>,
     /// Within a worker: go on when that worker, or this runner, is killed
@@ -73,8 +73,8 @@ pub(super) struct Args {
     /// wait (a setting: see `monitor config`)
     #[arg(long, value_name = "MS", allow_hyphen_values = true)]
     oom_retry_base_ms: Option<OsString>,
-    /// The wait before the first retry after a crash in milliseconds, doubled each time up to 60 s, and counted anew once
-    /// an attempt has run for a minute; 0 does not wait (a setting: see `monitor config`)
+    /// The wait before the first retry after a crash in milliseconds, doubled each time up to 60 s, and reset once
+    /// an attempt has run for a minute; 0: no wait (a setting: see `monitor config`)
     #[arg(long, value_name = "MS", allow_hyphen_values = true)]
     crash_retry_base_ms: Option<OsString>,
     /// Which starts wait for room: off, none; retries, those after a kill for memory, for a minute at most; all, first
@@ -88,7 +88,7 @@ pub(super) struct Args {
     /// if a socket is named]
     #[arg(long, value_enum, value_name = "WHAT")]
     if_no_agent: Option<IfNoAgentArg>,
-    /// Append events to FILE, one JSON object a line. A named pipe is not waited for: what nobody reads is dropped
+    /// Append events to FILE, one JSON object a line. If nothing reads a named pipe in time, events are dropped
     #[arg(long, value_name = "FILE")]
     json_events: Option<PathBuf>,
     /// The agent's socket (a setting: see `monitor config`) [default: /run/monitor/monitor.sock, then the user's own]

@@ -17,7 +17,7 @@ use crate::units::Nanos;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit status: 0 done; 1 the agent refused; 125 no agent answers.")]
 pub(super) struct Args {
-    /// Show kernel hooks, survival, how memory is tracked, and all counters, zeros included
+    /// Show kernel hooks, how the agent protects itself, how memory is tracked, and all counters, zeros included
     #[arg(long, short)]
     verbose: bool,
     #[command(flatten)]
@@ -56,7 +56,7 @@ fn human(status: &Status, verbose: bool) -> String {
     out
 }
 
-/// The first line: does it do what it is for?
+/// The first line: does the agent protect anything?
 fn protection(status: &Status) -> String {
     if status.protects && status.domains.iter().all(|domain| domain.workers == 0) {
         return "Protects nothing yet: there is no worker that could be killed.\n".to_owned();
@@ -66,7 +66,7 @@ fn protection(status: &Status) -> String {
             .to_owned();
     }
     if status.protects {
-        return "Protects: over its threshold a domain is relieved.\n".to_owned();
+        return "Protects: a worker is killed when memory use exceeds a threshold.\n".to_owned();
     }
     let why = match (status.kills, status.dry_run) {
         (false, _) => "killing is off (refresh_ms = 0)",
@@ -90,7 +90,7 @@ fn activity(status: &Status) -> String {
         ("by the kernel", counters.killed_by_kernel),
         ("would be killed", counters.would_kill),
         ("crashed", counters.crashed),
-        ("do not die", counters.stuck.saturating_sub(counters.died_late)),
+        ("stuck", counters.stuck.saturating_sub(counters.died_late)),
         ("kills in flight", status.kills_in_flight as u64),
         ("paused", status.brake.held.len() as u64),
     ];
@@ -101,7 +101,7 @@ fn activity(status: &Status) -> String {
     out
 }
 
-/// What is not as it should be, a line each.
+/// What is wrong, a line each.
 fn troubles(status: &Status) -> String {
     let mut out = String::new();
     if let Some(journal) = &status.journal {
@@ -116,8 +116,11 @@ fn troubles(status: &Status) -> String {
             let _ = writeln!(out, "The journal lost {} lines", journal.lost);
         }
         if journal.reopened > 0 {
-            let _ =
-                writeln!(out, "The journal was deleted or moved, and begun anew, {} times", journal.reopened);
+            let _ = writeln!(
+                out,
+                "The journal was deleted or moved, and started again, {} times",
+                journal.reopened
+            );
         }
     }
     if let Some(calls) = status.callbacks.as_ref().filter(|calls| calls.failed + calls.lost > 0) {
@@ -231,7 +234,7 @@ fn counts(counters: &impl Serialize) -> Vec<(String, u64)> {
     fields.map(|(name, count)| (name.replace('_', " "), count.as_u64().unwrap_or(0))).collect()
 }
 
-/// Whether workers are stopped at the line, why not, and who is, since when.
+/// Whether workers are paused at the line, why not, and which are paused, since when.
 fn brake(brake: &BrakeView, now: Nanos) -> String {
     let state = if brake.on { "on" } else { "off" };
     let mut out = match &brake.why {
@@ -240,7 +243,7 @@ fn brake(brake: &BrakeView, now: Nanos) -> String {
     };
     for held in &brake.held {
         let millis = now.since(held.since).as_millis();
-        let _ = writeln!(out, "  holds {} (process {}) for {millis} ms", held.worker, held.pid);
+        let _ = writeln!(out, "  paused {} (process {}) {millis} ms ago", held.worker, held.pid);
     }
     out
 }

@@ -26,7 +26,7 @@ pub(super) fn word(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value).map_or_else(|_| UNKNOWN.to_owned(), |value| text(&value))
 }
 
-/// A value of a note, whose keys depend on its kind.
+/// A value of a note; the keys depend on the note's kind.
 pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => UNKNOWN.to_owned(),

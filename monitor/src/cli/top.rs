@@ -39,10 +39,10 @@ use super::exit;
 #[command(after_help = "Without colours if NO_COLOR is set.\n\
     Exit status: 0 done; 1 there is no terminal; 125 no agent answers (--once).")]
 pub(super) struct Args {
-    /// Print one frame as text, and end
+    /// Print one frame as text, and exit
     #[arg(long)]
     once: bool,
-    /// Seconds between two looks at the agent
+    /// Seconds between two requests to the agent
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=60))]
     interval: u16,
     #[command(flatten)]

@@ -26,7 +26,7 @@ pub(super) struct Args {
     ask: Ask,
 }
 
-/// How often the program checks whether anybody reads.
+/// How often the program checks whether there is a reader.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Why watching ended.
@@ -76,7 +76,7 @@ async fn watch(args: &Args) -> Result<(), Ended> {
     }
 }
 
-/// Whether stdout is a pipe or socket whose reader is gone: while nothing happens, no write finds out.
+/// Whether stdout is a pipe or socket without a reader: while nothing happens, no write finds out.
 fn nobody_reads() -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let stdout = io::stdout();

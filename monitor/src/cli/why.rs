@@ -1,4 +1,4 @@
-//! `monitor why`: whether a process or worker was killed for memory, by whom, when, why, and what to do.
+//! `monitor why`: whether a process or worker was killed for memory, by what, when, why, and what to do.
 
 use super::ask::{self, Ask};
 use super::exit;
@@ -11,7 +11,7 @@ use crate::worker::WorkerId;
 
 /// Say whether a process or worker was killed for memory, and why
 ///
-/// Also for those of earlier agents, from the journal. A user is told of workers of their own, root of all.
+/// Kills by earlier agents are looked up in the journal. Users are told about their own workers, root about all.
 #[derive(Debug, clap::Args)]
 #[command(
     group = clap::ArgGroup::new("whom").required(true),

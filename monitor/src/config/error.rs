@@ -46,7 +46,7 @@ pub enum ConfigError {
     Refused {
         /// The setting.
         key: &'static str,
-        /// Who gave the value.
+        /// The source that gave the value.
         from: Source,
         /// What is wrong with it.
         refusal: Refusal,
@@ -62,7 +62,7 @@ pub enum ConfigError {
         line: usize,
         /// As written.
         key: String,
-        /// The setting whose name is nearest, if one is near.
+        /// The setting with the nearest name, if one is near.
         suggestion: Option<&'static str>,
     },
     /// A `[[rule]]` of the file is none.
@@ -86,7 +86,7 @@ pub enum ConfigError {
     /// The node is not guarded and no cgroup is named: there is nothing to do.
     #[error("{}: node: false leaves nothing to guard; name a cgroup with cgroups, or guard the node", from.place())]
     NothingGuarded {
-        /// Who said that the node is not to be guarded.
+        /// The source that said not to guard the node.
         from: Source,
     },
     /// The file that was asked for does not exist.
@@ -108,7 +108,7 @@ pub enum ConfigError {
         path: PathBuf,
     },
     /// More than a configuration can reasonably be; a wrong path, most likely.
-    #[error("{}: larger than {limit} bytes, hence no configuration file", path.display())]
+    #[error("{}: larger than {limit} bytes, so it is not a configuration file", path.display())]
     FileTooLarge {
         /// The file.
         path: PathBuf,

@@ -43,7 +43,7 @@ pub struct Resolved {
     pub settings: Vec<Effective>,
     /// The file that was read, which may have rules in it.
     pub file: Option<ConfigFile>,
-    /// What is allowed and hardly meant.
+    /// What is allowed but probably a mistake.
     pub warnings: Vec<Warning>,
 }
 
@@ -54,7 +54,7 @@ impl Resolved {
         self.file.as_ref().map_or(Path::new(DEFAULT_FILE), |file| &file.path)
     }
 
-    /// Whether anybody gave this setting: a flag, the environment or the file.
+    /// Whether this setting was given: by a flag, the environment or the file.
     #[must_use]
     pub fn is_given(&self, key: &str) -> bool {
         self.settings
@@ -102,7 +102,7 @@ pub struct Shown {
     pub note: Option<String>,
 }
 
-/// Decides each setting. Pure: `env` looks up a variable, `uid` is the effective user, whose defaults apply.
+/// Decides each setting. Pure: `env` looks up a variable, `uid` is the effective user, who decides the defaults.
 ///
 /// # Errors
 ///
@@ -233,7 +233,7 @@ fn disagreement(variables: &[(&str, String)]) -> Option<String> {
     (!differing.is_empty()).then(|| differing.join("; "))
 }
 
-/// docs/behavior.md#interfaces: with cgroups named, the node is guarded only if somebody says so.
+/// docs/behavior.md#interfaces: with cgroups named, the node is guarded only if a source says so.
 fn guard_something(config: &mut Config, settled: &mut [Settled], errors: &mut Vec<ConfigError>) {
     let Some(Settled { source, note, .. }) = settled.iter_mut().find(|one| one.setting.key == "node") else {
         return;
@@ -242,7 +242,7 @@ fn guard_something(config: &mut Config, settled: &mut [Settled], errors: &mut Ve
         config.node = false;
         *note = Some("cgroups are named, and --node is not given".to_owned());
     }
-    // Cgroups that were refused are not cgroups that nobody named.
+    // Refused cgroups still count as named.
     let refused = errors.iter().any(|e| matches!(e, ConfigError::Refused { key: "cgroups", .. }));
     if !config.node && config.cgroups.is_empty() && !refused {
         errors.push(ConfigError::NothingGuarded { from: source.clone() });

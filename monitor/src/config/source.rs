@@ -18,7 +18,7 @@ pub enum Source {
         /// From 1.
         line: usize,
     },
-    /// Nobody set it.
+    /// It is not set anywhere.
     Default,
 }
 

@@ -20,7 +20,7 @@ const fn same(name: &'static str) -> RayName {
 
 /// A day: longer than any interval that can be meant.
 const DAY: u64 = 86_400_000;
-/// Ten minutes: longer than anybody should wait for a process to die.
+/// Ten minutes: longer than anyone should wait for a process to die.
 const TEN_MINUTES: u64 = 600_000;
 
 const OFF_AT_0: Absent = Absent { word: "off", number: Some(0) };
@@ -83,7 +83,7 @@ pub static SETTINGS: &[Setting] = &[
         env: "MONITOR_CRASH_RETRY_BASE_MS",
         ray: &[],
         doc: "Delay before the first retry after a crash, in milliseconds; doubled for each further one up to 60 s, \
-              and counted anew once an attempt has run for a minute. 0: no delay.",
+              and reset once an attempt has run for a minute. 0: no delay.",
         field: at!(crash_retry_base, Millis { min: 0, max: 60_000 }),
     },
     Setting {
@@ -129,8 +129,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "owner-tie-break",
         env: "MONITOR_OWNER_TIE_BREAK",
         ray: &[],
-        doc: "group_by_owner: of two groups of the same size, take the victim from the one whose first worker started \
-              later (newest) or earlier (oldest).",
+        doc: "group_by_owner: of two groups of the same size, take the victim from the one that began later (newest) \
+              or earlier (oldest).",
         field: at!(owner_tie_break, OneOf::NEW),
     },
     Setting {
@@ -249,7 +249,7 @@ pub static SETTINGS: &[Setting] = &[
         ray: &[],
         doc: "Guard these cgroups, and the limited ones inside them, instead of the node. Paths begin at the root of the \
               memory controller's hierarchy. A cgroup that does not exist yet is waited for. The flag may be repeated; \
-              the variable separates paths by colons: one before a slash, unless a backslash stands before it.",
+              the variable separates paths by colons before a slash; write \\: for a colon that is part of a name.",
         field: at!(cgroups, Cgroups),
     },
     Setting {
@@ -257,7 +257,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "preset",
         env: "MONITOR_PRESETS",
         ray: &[],
-        doc: "Rules that are compiled in, by name: they make workers of what runs and registers itself nowhere \
+        doc: "Built-in rules, by name: they turn running processes that nothing registers into workers \
               (`monitor rules presets`, docs/rules.md). The flag may be repeated; the variable separates names by \
               commas.",
         field: at!(presets, Presets),
@@ -285,8 +285,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "rules-mode",
         env: "MONITOR_RULES_MODE",
         ray: &[],
-        doc: "Mode of all rules. observe: no worker by rule is killed. enforce: all may be, but those of rules that say \
-              observe themselves. by_rule: each rule says for itself, and observes if it says nothing.",
+        doc: "Mode of all rules. observe: no worker of a rule is killed. enforce: the workers of all rules may be \
+              killed, except where a rule says observe. by_rule: each rule sets its own mode; the default is observe.",
         field: at!(rules_mode, Or(BY_RULE, OneOf::NEW)),
     },
     Setting {
@@ -372,8 +372,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "http-listen",
         env: "MONITOR_HTTP_LISTEN",
         ray: &[],
-        doc: "Serve the live page, /metrics and /api over HTTP at this address, or none (docs/http.md). A port alone is \
-              one of 127.0.0.1. Nothing can be changed over it; anybody who reaches the address can read counts and sums.",
+        doc: "Serve the live page, /metrics and /api over HTTP at this address, or none (docs/http.md). A port alone \
+              means 127.0.0.1. It is read-only; everyone who can reach the address can read counts and sums.",
         field: at!(http_listen, Or(NONE, Address)),
     },
     Setting {
@@ -381,7 +381,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "http-details",
         env: "MONITOR_HTTP_DETAILS",
         ray: &[],
-        doc: "Show workers, names, owners and reports over HTTP too, to anybody who reaches the address.",
+        doc: "Show workers, names, owners and reports over HTTP too, to everyone who can reach the address.",
         field: at!(http_details, Switch),
     },
     Setting {
@@ -390,7 +390,7 @@ pub static SETTINGS: &[Setting] = &[
         env: "MONITOR_HTTP_HOSTS",
         ray: &[],
         doc: "Answer HTTP requests for these host names too, besides IP addresses, localhost and this machine's own name. \
-              Others are refused, so that no page in a browser can read the agent through a name of its own. The flag \
+              Others are refused, so that no web page can read the agent through DNS rebinding. The flag \
               may be repeated; the variable separates names by commas.",
         field: at!(http_hosts, HostNames),
     },
@@ -400,7 +400,7 @@ pub static SETTINGS: &[Setting] = &[
         env: "MONITOR_JOURNAL",
         ray: &[],
         doc: "Keep every decision in this file (the journal), or none. The default for users other than root is none, \
-              because such agents come and go with their session, and there may be several.",
+              because their agents end with the session, and there may be several.",
         field: at!(journal, Or(NONE, FilePath { most: PATH_MOST })),
     },
     Setting {
@@ -416,7 +416,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "procfs",
         env: "MONITOR_PROCFS",
         ray: &[],
-        doc: "Where procfs is mounted. A container may have the host's elsewhere.",
+        doc: "Where procfs is mounted. In a container the host's may be mounted elsewhere.",
         field: at!(procfs, FilePath { most: PATH_MOST }),
     },
     Setting {

@@ -12,7 +12,7 @@ pub const DEFAULT_FILE: &str = "/etc/monitor/monitor.toml";
 /// The variable that names the file.
 pub const FILE_ENV: &str = "MONITOR_CONFIG";
 
-/// An enum whose variants are written as fixed words in flags, environment, file and output.
+/// An enum with variants that are written as fixed words in flags, environment, file and output.
 pub trait Choice: Copy + Eq + 'static {
     /// Every variant with its word, in the order in which help lists them.
     const ALL: &'static [(Self, &'static str)];
@@ -73,9 +73,9 @@ impl Choice for OwnerTieBreak {
 choice! {
     /// Whether the kernel side stops a registered worker that allocates at the line.
     BrakeMode {
-        /// Nobody is stopped.
+        /// Nothing is paused.
         Off = "off",
-        /// Workers that allocate at the line are stopped until the agent has decided.
+        /// Workers that allocate over the line are paused until the agent has decided.
         On = "on",
     }
 }

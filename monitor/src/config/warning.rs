@@ -1,5 +1,5 @@
-//! What is allowed and hardly meant: a threshold that nothing is over, a variable that no program reads. Pure; whoever
-//! loads a configuration says it.
+//! What is allowed but probably a mistake: a threshold that is never exceeded, a variable that no program reads. Pure;
+//! the caller that loads a configuration reports it.
 
 use std::net::SocketAddr;
 
@@ -29,10 +29,10 @@ pub enum Warning {
         /// The setting with its value.
         setting: &'static str,
     },
-    /// Everybody who reaches the node can read what is private on its socket.
+    /// Everyone who can reach the node can read what is private on its socket.
     #[error(
-        "http_details = true with http_listen = \"{address}\": everybody who reaches this address can read what every \
-         user's workers are called and hold"
+        "http_details = true with http_listen = \"{address}\": everyone who can reach this address can see names \
+         and memory of every user's workers"
     )]
     DetailsForAll {
         /// Where it listens.
@@ -65,7 +65,7 @@ pub(super) fn of(config: &Config) -> Vec<Warning> {
     let open = config.http_listen.filter(|address| config.http_details && !address.ip().is_loopback());
     let mut warnings: Vec<Warning> =
         open.map(|address| Warning::DetailsForAll { address }).into_iter().collect();
-    // With killing off nobody is killed anyway.
+    // With killing off nothing is killed anyway.
     if config.refresh.is_some() {
         warnings.extend(never_over(config));
     }
@@ -103,7 +103,7 @@ pub(super) fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<Warn
     unknown
 }
 
-/// The variable whose name, without what they all begin with, is nearest.
+/// The variable with the nearest name, compared without the common prefix.
 fn nearest(rest: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     // As for the keys of a file.
     const NEAR: f64 = 0.8;

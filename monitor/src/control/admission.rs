@@ -1,4 +1,4 @@
-//! The books of the socket: who has how many connections and calls, who is let in, and who gives way when all places
+//! Connections and calls of each user on the socket: which are admitted, and which connection is closed when all places
 //! are taken. Pure: time comes in as an argument.
 
 use std::cmp::Reverse;
@@ -65,8 +65,8 @@ impl Books {
         }
     }
 
-    /// Of the users who have more connections than somebody who has `mine`, and more than `few`, the one with the most
-    /// loses the connection that was silent for longest. False: there is none to lose.
+    /// The most idle connection of the user with the most connections is closed, if that user has more than `mine` and
+    /// more than `few`. False: there is none to close.
     fn make_room(&mut self, mine: usize, few: usize) -> bool {
         let connections = |uid: &u32| self.accounts.get(uid).map_or(0, |account| account.connections);
         let idle = self.open.iter().filter(|(_, held)| !held.keeps && held.uid != ROOT);
@@ -229,7 +229,7 @@ impl Ticket {
         }
     }
 
-    /// It may be silent from now on, and does not give way.
+    /// It may be silent from now on, and is not closed for others.
     pub(super) fn keep(&self) {
         if let Some(held) = self.admission.books().open.get_mut(&self.number) {
             held.keeps = true;

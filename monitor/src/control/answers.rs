@@ -30,11 +30,11 @@ pub struct Status {
     pub in_process: bool,
     /// By which policy it chooses.
     pub policy: PolicyName,
-    /// The longest time between two readings.
+    /// The longest time between two memory checks.
     pub refresh_ms: u64,
     /// Whether killing is on.
     pub kills: bool,
-    /// Whether it only says whom it would kill.
+    /// Whether it only says which worker it would kill.
     pub dry_run: bool,
     /// Above its threshold a domain is relieved: there is one that can be above it, killing is on, and the self-test showed
     /// that it works.
@@ -58,7 +58,7 @@ pub struct Status {
     pub drops: Vec<CpuDrops>,
     /// The brake.
     pub brake: BrakeView,
-    /// A thread of its own acts if the loop hangs.
+    /// A backup thread acts if the loop hangs.
     pub watchdog: bool,
     /// What the engine counted.
     pub counters: Counters,
@@ -83,7 +83,7 @@ pub struct CallbacksView {
     pub failed: u64,
     /// Of them those that took too long.
     pub timed_out: u64,
-    /// Calls that never came to it.
+    /// Calls that were dropped.
     pub lost: u64,
     /// Why the last one failed; null: it did not.
     pub error: Option<String>,
@@ -102,7 +102,7 @@ pub struct Why {
     pub worker: Option<WorkerId>,
     /// Its name.
     pub name: Option<String>,
-    /// Whose kill for memory it was; null: none is known.
+    /// What killed it for memory; null: no such kill is known.
     pub killed_by: Option<KilledBy>,
     /// The kill's number.
     pub kill: Option<KillId>,
@@ -138,14 +138,14 @@ pub struct Reloaded {
 pub struct BrakeView {
     /// As configured: `on` or `off`.
     pub mode: String,
-    /// Whether workers are stopped at the line.
+    /// Whether workers are paused at the threshold.
     pub on: bool,
     /// If it should be on and is not: why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// Who is held now.
+    /// The processes that are paused now.
     pub held: Vec<HeldView>,
-    /// The process that continues everyone if the agent can't.
+    /// The process that resumes all paused processes if the agent can't.
     pub releaser: Option<Pid>,
 }
 
@@ -159,8 +159,8 @@ pub struct ProcessesView {
     pub without_pidfd: usize,
     /// How many descriptors there may be.
     pub most: usize,
-    /// Users whose workers' forks are looked for at each tick, because they have as many processes as the kernel side
-    /// may follow for them.
+    /// Users with as many worker processes as the kernel side may follow for them: their forks are searched at each
+    /// check.
     pub fork_limited_users: usize,
 }
 
@@ -173,15 +173,15 @@ pub struct Faults {
     pub slow_readings: u64,
     /// Tries to open a process of a worker that were refused.
     pub not_opened: u64,
-    /// Processes whose end cannot be waited for.
+    /// Processes that cannot be waited for; they are polled.
     pub not_watched: u64,
     /// Workers or processes that the kernel programs cannot follow.
     pub not_followed: u64,
     /// Looks for a worker's descendants that failed.
     pub not_scanned: u64,
-    /// Victims' processes whose memory the kernel did not let be taken early.
+    /// Victims' processes from which the kernel refused to free memory early.
     pub not_released: u64,
-    /// Verdicts that nobody took.
+    /// Verdicts that no launcher took.
     pub not_told: u64,
     /// Lines of the log that could not be written.
     pub not_logged: u64,
@@ -194,17 +194,17 @@ impl Faults {
         [
             ("slow_readings", "Readings that took longer than 100 ms", self.slow_readings),
             ("not_opened", "Attempts to open a process of a worker that were refused", self.not_opened),
-            ("not_watched", "Processes whose end cannot be waited for", self.not_watched),
+            ("not_watched", "Processes that cannot be waited for", self.not_watched),
             ("not_followed", "Workers or processes that the kernel side cannot follow", self.not_followed),
             ("not_scanned", "Searches for descendants that failed", self.not_scanned),
-            ("not_released", "Victims whose memory could not be freed early", self.not_released),
+            ("not_released", "Victims from which memory could not be freed early", self.not_released),
             ("not_told", "Kills that no launcher could be told of", self.not_told),
             ("not_logged", "Lines of the log that could not be written", self.not_logged),
         ]
     }
 }
 
-/// What came of a step towards survival.
+/// What came of a step to protect the agent itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -213,7 +213,7 @@ pub enum StepState {
     Done,
     /// Not, or not in full, because the kernel refuses. The agent works without.
     Refused,
-    /// The self-test could not kill its own child: this agent protects nobody.
+    /// The self-test could not kill its own child: this agent cannot kill.
     Failed,
 }
 

@@ -1,5 +1,5 @@
 //! The client's side of the control socket: one call at a time, and the pushes between the replies. No task of
-//! its own: whoever holds the client drives it. Used by the runner and by every subcommand that asks the agent.
+//! its own: the caller that holds the client drives it. Used by the runner and by every subcommand that asks the agent.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,7 +20,7 @@ use super::protocol::{Call, MAX_REPLY, Op, Push, Refusal, Reply, ReplyResult, VE
 /// How long a call may take. Longer than the server gives the agent, so that the server's answer is the one seen.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long a crowd before the socket is waited for, and how long between two tries.
+/// How long to wait for a busy socket, and how long between two tries.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_PAUSE: Duration = Duration::from_millis(10);
 
@@ -30,7 +30,7 @@ const MAX_QUEUED: usize = 4096;
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// There is no socket at the path, or nobody listens on it.
+    /// There is no socket at the path, or no agent listens on it.
     #[error(
         "no agent listens on {path}: start one with `monitor agent`, or name its socket with --socket or MONITOR_SOCKET"
     )]
@@ -40,7 +40,7 @@ pub enum ClientError {
     },
     /// The socket's mode or its directory keeps this user out.
     #[error(
-        "{path}: permission denied: the agent admits root and the group of this socket; ask for membership"
+        "{path}: permission denied: only root and the group of this socket may connect; ask to be added to that group"
     )]
     Denied {
         /// The socket.
@@ -53,7 +53,7 @@ pub enum ClientError {
     Foreign {
         /// The socket.
         path: PathBuf,
-        /// Whose it is.
+        /// The user of that agent.
         uid: u32,
     },
     /// The connection failed in another way.
@@ -126,7 +126,7 @@ impl Client {
         Ok(client)
     }
 
-    /// As [`Self::connect`], whoever's the agent is: the user named this very socket.
+    /// As [`Self::connect`], whichever user the agent belongs to: this very socket was named.
     ///
     /// # Errors
     /// [`ClientError::NoAgent`], [`ClientError::Denied`] or [`ClientError::Io`].

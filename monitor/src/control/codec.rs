@@ -107,7 +107,7 @@ impl Decoder for LineCodec {
 /// A value as one line, newline included.
 ///
 /// # Errors
-/// The value has no form in JSON (a map whose keys are not text).
+/// The value has no form in JSON (a map with keys that are not text).
 pub fn encode_line<T: Serialize>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');

@@ -20,7 +20,7 @@ use super::limits::Limits;
 use super::protocol::{Call, MAX_LINE, Op, Push, Refusal, RefusalCode, Reply, ReplyResult};
 use super::request::{Peer, Request, Requests};
 
-/// How many lines in a row may be no calls before the connection is closed: who makes a mistake may try again.
+/// How many lines in a row may be no calls before the connection is closed: after a mistake the peer may try again.
 const MALFORMED_MOST: u32 = 8;
 
 /// How much is read at once.
@@ -30,7 +30,7 @@ const CHUNK: usize = 4096;
 /// known that its uid may call at all.
 const LONG: usize = 1024;
 
-/// The line for a call: a [`Reply`] whose answer stays the text that the agent gave.
+/// The line for a call: a [`Reply`] with the agent's answer as the text that it was given.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Answer {

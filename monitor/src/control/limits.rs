@@ -12,8 +12,8 @@ pub struct Limits {
     pub connections: usize,
     /// How many of them only root gets, so that users cannot lock it out. Default 64.
     pub reserved_for_root: usize,
-    /// How many of them only those uids get that have fewer than `few`, and root: whoever has many leaves room for
-    /// those who have none. Default 512.
+    /// How many of them only those uids get that have fewer than `few`, and root: users with many leave room for
+    /// users with none. Default 512.
     pub reserved_for_newcomers: usize,
     /// See `reserved_for_newcomers`. Default 8.
     pub few: usize,

@@ -1,6 +1,6 @@
 //! The path of the control socket: how it comes to be and how it goes. No protocol.
 //!
-//! The directory of the path must be one that only trusted users can write: who can write it can put another
+//! The directory of the path must be one that only trusted users can write: a user who can write it can put another
 //! socket there. The agent makes missing directories with mode 0755.
 
 use std::fs::{self, DirBuilder, File};
@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::UnixListener;
 
-/// Who may connect. What a peer may do then depends on its uid, so the default is everyone.
+/// Which users may connect. What a peer may do then depends on its uid, so the default is everyone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Access {
     /// Mode 0666: every user may register processes of their own.
@@ -116,7 +116,7 @@ impl SocketFile {
             .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode))
     }
 
-    /// Listens at the same path again, for the same callers, when the file is gone. Waits for nobody.
+    /// Listens at the same path again, for the same callers, when the file is gone. Does not wait.
     ///
     /// # Errors
     /// As [`bind`]; this stays as it was.
@@ -153,8 +153,8 @@ pub fn bind(path: &Path, access: Access) -> Result<(UnixListener, SocketFile), L
     bind_within(LOCK_PATIENCE, path, access)
 }
 
-/// As [`bind`], in the place of an agent that listens there and is about to end: whoever connects from now on is this
-/// one's; those who did stay its. It finds its file to be another's and leaves it alone.
+/// As [`bind`], in the place of an agent that listens there and is about to end: new connections go
+/// to this one, open ones stay with the old one. The old one finds another file at its path and leaves it alone.
 ///
 /// # Errors
 /// As [`bind`].
@@ -170,7 +170,7 @@ pub fn replace(path: &Path, access: Access) -> Result<(UnixListener, SocketFile)
     Ok((listener, file))
 }
 
-/// The same; how long it waits for somebody else's lock.
+/// The same, with the time to wait for another process's lock.
 fn bind_within(
     patience: Duration,
     path: &Path,
@@ -236,7 +236,7 @@ fn make_directory(directory: &Path) -> Result<(), ListenError> {
         return Ok(());
     }
     DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(|e| io("create", e))?;
-    // The umask may have taken bits away, and then nobody could reach the socket.
+    // The umask may have taken bits away, and then no user could reach the socket.
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).map_err(|e| io("set the mode of", e))
 }
 
@@ -268,7 +268,7 @@ fn lock(directory: &Path, patience: Duration) -> Option<Lock> {
         };
         match rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
             Ok(()) if is_at(&file, &path) => return Some(Lock { path, file }),
-            // Removed meanwhile by the one who had it.
+            // Removed meanwhile by the process that had it.
             Ok(()) => {}
             Err(errno @ Errno::WOULDBLOCK) if started.elapsed() >= patience => break errno,
             Err(Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(10)),
@@ -286,7 +286,7 @@ fn is_at(file: &File, path: &Path) -> bool {
         .is_some_and(|(open, there)| (open.dev(), open.ino()) == (there.dev(), there.ino()))
 }
 
-/// Removes a socket that nobody listens on; refuses anything else that is there.
+/// Removes a socket without a listener; refuses anything else that is there.
 fn clear_the_way(path: &Path) -> Result<(), ListenError> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
@@ -309,12 +309,12 @@ fn clear_the_way(path: &Path) -> Result<(), ListenError> {
         },
         Err(errno) => {
             let error = errno.into();
-            Err(ListenError::Io { step: "find out who listens on", path: path.into(), error })
+            Err(ListenError::Io { step: "check for a listener on", path: path.into(), error })
         }
     }
 }
 
-/// Whether anybody listens. Does not wait: the queue of an agent that is stuck can be full.
+/// Whether a process listens. Does not wait: the queue of an agent that is stuck can be full.
 fn listens(path: &Path) -> Result<bool, Errno> {
     let socket = stream_socket()?;
     match rustix::net::connect(&socket, &SocketAddrUnix::new(path)?) {

@@ -1,6 +1,6 @@
 //! The listening socket as the server has it: it accepts, and looks now and then whether its file is still there.
-//! Whoever cleans up a directory takes the agent's file away without the agent hearing of it; then it is bound anew, by
-//! the rules of the start. When to look the agent's loop says: a timer here would wake an agent that has nothing to do.
+//! A clean-up of the directory can remove the agent's file without the agent noticing; then it is bound again, by the
+//! rules of the start. The agent's loop says when to look: a timer here would wake an agent that has nothing to do.
 
 use std::io;
 use std::path::{Path, PathBuf};

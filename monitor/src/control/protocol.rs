@@ -76,7 +76,7 @@ pub enum Op {
     Metrics,
     /// The registered workers. Answer: a list of `WorkerView`.
     Workers,
-    /// Whom the agent would kill now. Answer: an `Explanation`.
+    /// Which worker the agent would kill now. Answer: an `Explanation`.
     Explain {
         /// The domain's name, `node` or `cgroup:PATH`; none: the one closest to its threshold.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -114,7 +114,7 @@ pub enum Op {
     GiveWay,
 }
 
-/// Of whom `why` asks: one of the three.
+/// What `why` asks about: one of the three.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
@@ -157,7 +157,7 @@ pub struct Register {
     /// It waits for work and never had any: one of a pool. See [`Op::SetIdle`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idle: bool,
-    /// The lower dies first. A caller that is not root may only lower it: 0 or less.
+    /// Lower is killed first. A caller that is not root may only lower it: 0 or less.
     #[serde(default, skip_serializing_if = "is_default")]
     pub priority: i32,
     /// What one attempt needs, in bytes.
@@ -248,7 +248,7 @@ pub struct Registered {
     /// The agent lives inside a `monitor run`, and ends with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub in_process: bool,
-    /// What whoever started it should know, for people.
+    /// A notice for the user that started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notice: Option<String>,
 }
@@ -271,7 +271,7 @@ pub struct Reply {
 pub enum ReplyResult {
     /// The answer, as the operation says.
     Ok(Value),
-    /// Nothing was done.
+    /// The call was refused, and nothing was done.
     Error(Refusal),
 }
 
@@ -334,8 +334,8 @@ pub enum Push {
         /// For people.
         text: String,
     },
-    /// The brake stopped a process of such a worker, or holds it no more. Whoever is told continues the held if the
-    /// connection ends: nobody else may be left to do it.
+    /// The brake paused a process of such a worker, or resumed it. If the connection ends, the client must resume
+    /// paused processes: nothing else may be left to do it.
     Held {
         /// Whose.
         worker: WorkerId,

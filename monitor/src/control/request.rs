@@ -5,7 +5,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::protocol::{Op, Push, Refusal};
 
-/// The agent's side of a connection: who is there, and where to push.
+/// The agent's side of a connection: its user, and where to push.
 #[derive(Debug, Clone)]
 pub struct Peer {
     /// The connection's number, for messages and for what the agent keeps per connection.
@@ -24,7 +24,7 @@ pub type Reply = oneshot::Sender<Result<Box<RawValue>, Refusal>>;
 pub enum Request {
     /// A call, and where its answer goes. A dropped `reply` means the client went away.
     Call {
-        /// Who calls.
+        /// The caller.
         peer: Peer,
         /// What it asks for; its form is checked, its meaning is not.
         op: Op,

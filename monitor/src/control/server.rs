@@ -1,5 +1,5 @@
-//! The agent's side of the control socket: who may connect, and one task for each connection. What is asked is
-//! none of its business: calls go to the agent's loop as [`Request`]s. The caller opens the [`Listener`] and owns the stop
+//! The agent's side of the control socket: which users may connect, and one task for each connection. It does not
+//! interpret calls: they go to the agent's loop as [`Request`]s. The caller opens the [`Listener`] and owns the stop
 //! signal.
 
 use std::io::Write;
@@ -63,7 +63,7 @@ pub async fn serve(mut listener: Listener, requests: Lanes, limits: Limits, shut
     tracker.wait().await;
 }
 
-/// Checks who connects and whether there is room.
+/// Checks the user that connects and whether there is room.
 fn admit(
     stream: UnixStream,
     number: u64,

@@ -115,14 +115,14 @@ pub fn read(path: &Path) -> Result<(BTreeMap<KillId, Past>, Vec<Skipped>), Journ
 pub enum Wanted {
     /// The one with this number.
     Kill(KillId),
-    /// The last one of a worker whose registered process had this number.
+    /// The last one of a worker with a registered process of this number.
     Pid(Pid),
     /// The last one of this worker.
     Worker(WorkerId),
 }
 
 impl Wanted {
-    /// Whether a record is of it. Of a dry run nobody died.
+    /// Whether a record is of it. A dry run killed nothing.
     #[must_use]
     pub fn is(self, record: &KillRecord, may_see: impl Fn(Option<u32>) -> bool) -> bool {
         let mut victims = record.victims.iter().filter(|victim| may_see(victim.uid));
@@ -239,7 +239,7 @@ pub struct Last {
     pub kill: Option<KillId>,
     /// Of a worker; 0: none is named.
     pub worker: WorkerId,
-    /// Whose the workers were that it names, as far as it says.
+    /// The users of the workers that it names, as far as it says.
     pub users: BTreeMap<WorkerId, u32>,
     /// Whose the blocks of numbers were that end with these.
     pub blocks: BTreeMap<WorkerId, u32>,
@@ -281,7 +281,7 @@ pub fn last_numbers(path: &Path) -> Result<Option<Last>, JournalError> {
     }
 }
 
-/// What a line names: its kill, the largest number of its workers, and whose those are. Reads as little of it as that
+/// What a line names: its kill, the largest number of its workers, and their users. Reads as little of it as that
 /// takes.
 fn numbers(line: &[u8]) -> Option<Last> {
     #[derive(Deserialize)]

@@ -111,8 +111,8 @@ impl Writer {
         self.hand_over(Order::Chart(Box::new(chart)));
     }
 
-    /// Hands over whom the brake let go: all of a moment at once, because decisions wait in the same queue. Never
-    /// waits.
+    /// Hands over the processes that the brake resumed: all of a moment at once, because decisions wait in the same
+    /// queue. Never waits.
     pub fn continued(&self, released: Vec<Release>) {
         self.hand_over(Order::Continued(released));
     }
@@ -221,12 +221,12 @@ impl Scribe {
         }
     }
 
-    /// Whoever deletes or moves the file means that a new one is begun.
+    /// If the file is deleted or moved, a new one is started.
     fn mind_the_file(&mut self) {
         if self.output.as_ref().is_some_and(|output| !output.is_there()) {
             self.output = None;
             self.view().reopened += 1;
-            tracing::warn!(journal = %self.path.display(), "the journal was deleted or moved: it is begun anew");
+            tracing::warn!(journal = %self.path.display(), "the journal was deleted or moved: a new one is started");
             if let Err(error) = self.output() {
                 tracing::error!("the journal is not written: {error}");
                 self.view().error = Some(error.to_string());

@@ -33,7 +33,7 @@ impl Tuning {
     /// 256 KiB at most. A record is pushed for a quarter of the headroom, 1 MiB at least.
     ///
     /// The most is that little because a processor keeps what it has when a worker moves on to another one, and
-    /// nobody can make it flush: at the line it is missing. No more is what the kernel's own usage lags behind
+    /// nothing can make it flush: at the line it is missing. No more is what the kernel's own usage lags behind
     /// (`MEMCG_CHARGE_BATCH`, mm/memcontrol.c), and a flush for 64 pages is 1 ns for each.
     #[must_use]
     pub fn new(cpus: u32, cells: u32) -> Self {
@@ -145,7 +145,7 @@ impl Cells {
         }
     }
 
-    /// Nobody is stopped from now on, in no domain, until a line is set with the brake on.
+    /// From now on no process is paused, in any domain, until a line is set with the brake on.
     pub fn brake_off(&mut self) {
         for index in 0..MAX_CELLS {
             // SAFETY: as in `describe`.

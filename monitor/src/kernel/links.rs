@@ -138,8 +138,8 @@ impl Links {
         Ok(())
     }
 
-    /// Attaches the fork hook, if the exit hook runs. To be called again when that runs at last, after all who ended
-    /// before were taken off the map.
+    /// Attaches the fork hook, if the exit hook runs. To be called again when that runs at last, after processes that
+    /// ended before were taken off the map.
     pub fn attach_lineage(&mut self) {
         let waits = std::mem::take(&mut self.lineage_waits);
         if self.attached(Hook::Exit) {
@@ -148,7 +148,8 @@ impl Links {
             }
             self.attach(Hook::Lineage);
         } else if waits || self.usable(Hook::Lineage) {
-            // Nobody would take the dead off the map, and whoever gets such a pid next would be taken for a worker's.
+            // Nothing would take dead processes off the map, and the next process with such a pid would be taken for a
+            // worker's.
             let why = "switched off: it needs the exit hook, which is not there".to_owned();
             self.set_state(Hook::Lineage, ProbeState::Off(why));
             self.lineage_waits = true;

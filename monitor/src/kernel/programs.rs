@@ -1,5 +1,6 @@
-//! Loads the kernel programs: the one loader. What is loaded it hands over in parts, each to its owner. What can't be loaded is a row in the table of
-//! probes, not an error; only when nothing at all can be loaded is there no [`Programs`].
+//! Loads the kernel programs: the one loader. It hands over what is loaded in parts, each to its owner. What can't be
+//! loaded is a row in the table of probes, not an error; only when nothing at all can be loaded is there no
+//! [`Programs`].
 
 use std::error::Error;
 
@@ -54,7 +55,7 @@ pub struct Programs {
     pub links: Links,
     /// The domains' shared state.
     pub cells: DomainCells,
-    /// Which worker a process belongs to, whom the brake holds, and whose forks are not followed.
+    /// Which worker a process belongs to, which are paused, and which workers' forks are not followed.
     pub workers: WorkerMap,
     /// What they push, and what they could not.
     pub events: Events,

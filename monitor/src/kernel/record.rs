@@ -1,5 +1,5 @@
-//! What the kernel programs push, decoded by zerocopy from the buffer (`bytes`) the shell copied it to. A record that is not one is an error that
-//! says what is wrong with it, never a guess.
+//! What the kernel programs push, decoded by zerocopy from the buffer (`bytes`) the shell copied it to. A record that
+//! is not one is an error that says what is wrong with it, never a guess.
 
 use monitor_common::{
     Changed, Crossing, Delta, Exit, Fork, Header, OomVictim, RECORD_LEN, RecordKind, Stopped,

@@ -1,11 +1,11 @@
-//! Workers whose forks the programs do not follow: their users' processes would fill the map of all workers' processes.
-//! Only stores; who they are is decided elsewhere.
+//! Workers with forks that the programs do not follow: their users' processes would fill the map of all workers'
+//! processes. Only stores; which workers they are is decided elsewhere.
 
 use aya::maps::{HashMap, Map, MapData, MapError};
 
 use crate::worker::WorkerId;
 
-/// `BARRED` of the object: workers whose processes' children are not entered.
+/// `BARRED` of the object: workers with children that are not entered.
 pub struct UnfollowedMap(HashMap<MapData, u64, u32>);
 
 impl UnfollowedMap {

@@ -1,5 +1,5 @@
 //! The map from process to worker that the programs share with the agent, and with the releaser that outlives it:
-//! who belongs to whom, and whom the brake holds. Only stores and looks up; signals nobody.
+//! which process belongs to which worker, and which are paused. Only stores and looks up; sends no signals.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -60,7 +60,7 @@ impl WorkerMap {
         Ok(Self { entries: entries.try_into()?, let_go: let_go.try_into()?, unfollowed: None })
     }
 
-    /// With the map of workers whose forks are not followed.
+    /// With the map of workers with forks that are not followed.
     #[must_use]
     pub fn with_unfollowed(self, unfollowed: UnfollowedMap) -> Self {
         Self { unfollowed: Some(unfollowed), ..self }
@@ -154,7 +154,7 @@ impl WorkerMap {
     }
 
     fn note_let_go(&mut self, pid: Pid, at: u64) {
-        // Of one that is no worker's any more nothing is kept: nobody would take it off.
+        // Nothing is kept of a process that is no worker's any more: nothing would remove it.
         if self.worker_of(pid).is_some() {
             // There is room for as many as there are workers' processes.
             let _ = self.let_go.insert(pid.0, at, 0);
@@ -166,8 +166,8 @@ impl WorkerMap {
         self.let_go.get(&pid.0, 0).unwrap_or(0)
     }
 
-    /// Everyone whom the brake holds, or who was about to be let go. A process that is entered or leaves meanwhile may
-    /// be missed or seen twice.
+    /// Every process that the brake has paused, or that was about to be resumed. A process that is entered or leaves
+    /// meanwhile may be missed or seen twice.
     #[must_use]
     pub fn stopped(&self) -> Vec<StoppedEntry> {
         let mut stopped = self.all();

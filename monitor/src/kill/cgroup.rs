@@ -1,5 +1,5 @@
 //! A worker's own v2 cgroup, killed whole through `cgroup.kill` after its processes were signalled: what they forked
-//! meanwhile dies with them. Whose processes are in it is asked each time; it is never written to when in doubt.
+//! meanwhile dies with them. It is checked each time which processes are in it; in doubt it is never written to.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;

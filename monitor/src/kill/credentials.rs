@@ -1,4 +1,4 @@
-//! As whom a process runs, asked by its pidfd: atomic, no file is opened, nothing is allocated.
+//! The users that a process runs as, asked by its pidfd: atomic, no file is opened, nothing is allocated.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use crate::units::Pid;
 
-/// The users of a process: the first and the third decide who may kill it.
+/// The users of a process: the first and the third decide which users may kill it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Users {
     pub(super) real: u32,
@@ -17,7 +17,7 @@ pub(super) struct Users {
 }
 
 impl Users {
-    /// The one user whose process it is; none if they differ, as a set-user-id program's do.
+    /// The one user of the process; none if they differ, as a set-user-id program's do.
     pub(super) fn only(self) -> Option<u32> {
         let Self { real, effective, saved, file_system } = self;
         [effective, saved, file_system].iter().all(|uid| *uid == real).then_some(real)
@@ -60,15 +60,15 @@ pub(super) fn of_pidfd(process: BorrowedFd<'_>) -> Result<Users, Errno> {
     if status != 0 {
         return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO));
     }
-    // A kernel that does not say whose it is leaves the bit clear: then nobody may.
+    // A kernel that does not tell the users leaves the bit clear: then no user may kill it.
     if info.mask & CREDENTIALS == 0 {
         return Err(Errno::INVAL);
     }
     Ok(Users { real: info.ruid, effective: info.euid, saved: info.suid, file_system: info.fsuid })
 }
 
-/// The same by the status file. The caller holds a pidfd: the signal that follows goes to the process whose pid this
-/// was when the pidfd was opened, or to nobody, so that at worst a stranger's users decide about nothing.
+/// The same by the status file. The caller holds a pidfd: the signal that follows goes to the process that had this
+/// pid when the pidfd was opened, or nowhere, so that reading another process's users does no harm.
 pub(super) fn of_status(procfs: &Path, pid: Pid) -> Result<Users, Errno> {
     let text = std::fs::read_to_string(procfs.join(pid.to_string()).join("status"))
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))

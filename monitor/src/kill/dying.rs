@@ -1,4 +1,4 @@
-//! Who is on the way out and may hold memory still: killed and not dead, or exiting. Signals nobody.
+//! Processes on the way out that may still hold memory: killed and not dead, or exiting. Sends no signals.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::proc_stat::Stat;
 use crate::proc_threads;
 use crate::units::Pid;
 
-/// All processes that are. Who cannot be looked at is not among them.
+/// All such processes; unreadable ones are left out.
 #[must_use]
 pub fn dying(procfs: &Path) -> Vec<Process> {
     let all = all(procfs).unwrap_or_default();
@@ -20,7 +20,7 @@ fn open(procfs: &Path, pid: Pid) -> Option<Process> {
     Process::open_proven(pid, || dies(procfs, pid)).ok().flatten()
 }
 
-/// Of one whose first thread has exited others may live.
+/// If the first thread has exited, others may live.
 fn dies(procfs: &Path, pid: Pid) -> bool {
     let dies = |thread: &Stat| thread.exits() || thread.killed();
     Stat::of(procfs, pid).is_ok_and(|first| dies(&first)) && proc_threads::all(procfs, pid, dies)

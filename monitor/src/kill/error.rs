@@ -46,8 +46,8 @@ pub enum SignalError {
     /// It has ended: nothing is left to signal.
     #[error("it has ended already")]
     Gone,
-    /// It runs as a user whose processes the one who registered it may not kill.
-    #[error("it runs as user {0} now, whose processes the one who registered it may not kill")]
+    /// The user that registered it may not kill processes of the user that it runs as now.
+    #[error("it runs as user {0} now, and the user that registered it may not kill that user's processes")]
     NotTheirs(u32),
     /// There is no descriptor of it, so that it cannot be signalled for sure.
     #[error("it could not be opened: {0}")]
@@ -58,7 +58,7 @@ pub enum SignalError {
 }
 
 impl SignalError {
-    /// Whether it may be possible later: something was used up, nobody said that it is not allowed.
+    /// Whether it may be possible later: a resource was used up; it is not forbidden.
     #[must_use]
     pub fn for_now(self) -> bool {
         match self {

@@ -1,7 +1,7 @@
 //! Whether a worker is alone in a cgroup: asked each time before something is done to the cgroup as a whole.
 //!
-//! Invariant: nobody but root can put a process into it. Otherwise whoever can could do so between the look and what
-//! follows, and have that done to a process to which they could not do it themselves.
+//! Invariant: only root can put a process into it. Otherwise a user could do so between the check and what
+//! follows, and so have a process killed that this user may not kill.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -20,11 +20,11 @@ const DEPTH: u32 = 16;
 /// Why a worker's cgroup is left alone.
 #[derive(Debug, thiserror::Error)]
 pub enum NotOwn {
-    /// Somebody else is in it.
+    /// Another process is in it.
     #[error("process {0} in the cgroup does not belong to the worker")]
     Stranger(Pid),
-    /// Others than root can move processes into it.
-    #[error("others than root may move processes into {0}")]
+    /// Users other than root can move processes into it.
+    #[error("users other than root may move processes into {0}")]
     Open(String),
     /// Whether it is its own cannot be told.
     #[error("{path}: {error}")]
@@ -59,7 +59,7 @@ impl Own {
         PathBuf::from(format!("/proc/self/fd/{}", self.dir.as_raw_fd()))
     }
 
-    /// Whether there is only this worker in it and below, and nobody but root may put somebody there.
+    /// Whether there is only this worker in it and below, and only root may put processes there.
     pub(super) fn only(&self, worker: &impl Fn(Pid) -> bool) -> Result<(), NotOwn> {
         let look = || {
             let stranger = self.members()?.into_iter().find(|pid| *pid == Pid(0) || !worker(*pid));
@@ -75,7 +75,7 @@ impl Own {
         found
     }
 
-    /// The processes in it and below. 0: one that this pid namespace does not show; nobody can say whose it is.
+    /// The processes in it and below. 0: one that this pid namespace does not show; its worker cannot be known.
     pub(super) fn members(&self) -> Result<Vec<Pid>, NotOwn> {
         let mut found = Vec::new();
         collect(&self.path(), DEPTH, &mut found)?;
@@ -112,7 +112,7 @@ fn only_root_writes(metadata: &Metadata) -> bool {
 
 #[cfg(test)]
 pub(super) mod tests {
-    /// A directory as a cgroup shows itself, with these files; none without root, whose files they must be.
+    /// A directory as a cgroup shows itself, with these files; none without root, which must own these files.
     pub(in crate::kill) fn cgroup(files: &[(&str, &str)]) -> Option<tempfile::TempDir> {
         use std::os::unix::fs::PermissionsExt as _;
         if !rustix::process::getuid().is_root() {

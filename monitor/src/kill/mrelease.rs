@@ -34,8 +34,8 @@ pub fn process_mrelease(process: BorrowedFd<'_>) -> Released {
             return Released::Done;
         }
         match Errno::from_io_error(&std::io::Error::last_os_error()) {
-            // The kernel could not take the lock in time, or somebody else still uses the pages: try again, as the manual
-            // says, but not for ever, because others wait.
+            // The kernel could not take the lock in time, or another process still uses the pages: try again, as the
+            // manual says, but not for ever, because others wait.
             Some(Errno::AGAIN | Errno::INTR) => std::thread::sleep(PAUSE),
             Some(Errno::SRCH) => return Released::AlreadyGone,
             Some(Errno::NOSYS) => return Released::Unsupported,

@@ -85,7 +85,7 @@ impl Process {
         self.pid
     }
 
-    /// The pidfd, to share with whoever waits for it.
+    /// The pidfd, to share with the task that waits for it.
     #[must_use]
     pub fn fd(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.fd)
@@ -97,8 +97,8 @@ impl Process {
         self.signal_zero().is_err()
     }
 
-    /// The user whose process it is; none if its real, effective, saved and file-system uids differ, as those of
-    /// a set-user-id program do: then it is nobody's but root's.
+    /// The user of the process; none if its real, effective, saved and file-system uids differ, as those of
+    /// a set-user-id program do: then it is only root's.
     ///
     /// # Errors
     /// If it is gone, or the kernel does not say.

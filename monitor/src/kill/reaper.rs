@@ -10,13 +10,13 @@ use super::mrelease::{Released, process_mrelease};
 use crate::units::Pid;
 use crate::worker::WorkerId;
 
-/// How many victims can wait; more than one kill has processes, as a rule.
+/// Queue length: more than the processes of a typical kill.
 const QUEUE: usize = 4096;
 
 /// It calls the kernel and sends a message.
 const STACK: usize = 128 << 10;
 
-/// One process whose memory was taken, or not.
+/// One process, and whether its memory was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Returned {
     /// Whose.

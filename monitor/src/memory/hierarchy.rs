@@ -30,7 +30,7 @@ pub enum Version {
     V2,
 }
 
-/// The controller whose hierarchy is looked for, as PROCFS/PID/cgroup names it.
+/// The controller to find the hierarchy of, as PROCFS/PID/cgroup names it.
 const MEMORY: &str = "memory";
 
 /// The hierarchy of the memory controller, as mounted.
@@ -171,7 +171,7 @@ impl Hierarchy {
     }
 
     /// Where a cgroup of PROCFS/PID/cgroup, which goes by this process's cgroup namespace, lies in the mount. `None`:
-    /// outside of it, or nobody knows.
+    /// outside of it, or not known.
     fn in_mount(&self, listed: &Path) -> Option<PathBuf> {
         let climbs = |path: &Path| path.components().any(|part| matches!(part, Component::ParentDir));
         match listed.strip_prefix(&self.mounted) {
@@ -200,7 +200,7 @@ impl Hierarchy {
     }
 
     /// Every cgroup from `cgroup` up that has a limit now, innermost first: the nested domains of a worker in
-    /// it (docs/behavior.md#accounting). Without the root, whose limit is the node's. One whose limit cannot be read is
+    /// it (docs/behavior.md#accounting). Without the root, which has the node's limit. One with an unreadable limit is
     /// listed with the error, because it may have one.
     pub fn limited(&self, cgroup: &CgroupPath) -> Vec<(CgroupPath, Result<Bytes, ReadError>)> {
         let mut buffer = Buffer::new();

@@ -8,8 +8,8 @@ use super::process::{self, ProcessMemory, parent_of};
 use super::{CgroupPath, DomainReader, Hierarchy, Level, Roots, users};
 use crate::units::{Bytes, MemoryKind, Pid};
 
-/// What is charged to `cgroup` if it is the own one of the worker with these processes, its first one first: nobody
-/// else is in it or below it, and none of them elsewhere. Its `monitor run` and what that starts beside it, which
+/// What is charged to `cgroup` if it is the own one of the worker with these processes, its first one first: no other
+/// process is in it or below it, and none of them elsewhere. Its `monitor run` and what that starts beside it, which
 /// are small and would not be there without it, do not count as somebody else. `None`: it is not its own, or could not be read.
 #[must_use]
 pub fn memory(

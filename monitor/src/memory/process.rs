@@ -71,7 +71,7 @@ pub fn memory_of_all(procfs: &Path, pids: impl IntoIterator<Item = Pid>) -> Resu
     Ok(sum)
 }
 
-/// Who is whose child, as PROCFS had it at one look: a child whose parent ended was adopted by another.
+/// The parent of each process, as PROCFS had it at one look: a child without its parent was adopted by another.
 #[derive(Debug)]
 pub struct Family {
     children: HashMap<Pid, Vec<Pid>>,
@@ -120,8 +120,8 @@ impl Family {
         Some(Self { children: all, alive })
     }
 
-    /// Those of these processes that were there, and all that descend from them, in order; but not who is `another's`,
-    /// nor who descends from it.
+    /// Those of these processes that were there, and all that descend from them, in order; but not processes that are
+    /// `another's`, nor their descendants.
     #[must_use]
     pub fn with_descendants(&self, roots: &[Pid], anothers: impl Fn(Pid) -> bool) -> Vec<Pid> {
         let mut found = HashSet::new();

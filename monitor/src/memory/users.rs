@@ -21,9 +21,9 @@ pub const COMMAND_LENGTH: usize = 100;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct User {
-    /// The process; null: another user's, whom whoever asked may not see.
+    /// The process; null: another user's, which the caller may not see.
     pub pid: Option<Pid>,
-    /// As whom it runs, by PROCFS: root if it may not be looked into. Null: not known, or hidden as the pid is.
+    /// The user that it runs as, by PROCFS: root if it may not be looked into. Null: not known, or hidden like the pid.
     #[serde(default)]
     pub uid: Option<u32>,
     /// Bytes it holds.
@@ -35,7 +35,7 @@ pub struct User {
 }
 
 impl User {
-    /// Leaves how much it holds, and hides who it is.
+    /// Keeps how much it holds, and hides which process it is.
     pub fn hide(&mut self) {
         (self.pid, self.uid) = (None, None);
         "(another user's process)".clone_into(&mut self.command);
@@ -59,8 +59,8 @@ pub struct Users {
 ///
 /// Ranks by RSS first, which is cheap, and measures PSS (which takes the kernel up to 30 ms per GiB) of the
 /// front-runners only, twice as many as wanted, while `budget` lasts; one measurement may overrun it.
-/// Processes that end meanwhile are left out. Of the `dying` only the RSS is read: who measures PSS holds the memory for as
-/// long, and it would not come back with their death.
+/// Processes that end meanwhile are left out. Of the `dying` only the RSS is read: measuring PSS holds the memory
+/// meanwhile, and it would not be freed by their death.
 ///
 /// # Errors
 /// PROCFS, or the cgroup's own `cgroup.procs`, cannot be listed.
@@ -106,7 +106,7 @@ pub fn top(
         let (Ok(ProcessMemory { bytes, measured }), Some(command)) = (memory, command(procfs, pid)) else {
             continue;
         };
-        // Its directory is of the user whose process it is (fs/proc/base.c, task_dump_owner).
+        // Its directory belongs to the user of the process (fs/proc/base.c, task_dump_owner).
         let uid = std::fs::metadata(procfs.join(pid.to_string())).ok().map(|dir| dir.uid());
         top.push(User { pid: Some(pid), uid, memory: bytes, measured, command });
     }
@@ -117,7 +117,7 @@ pub fn top(
 }
 
 /// What the processes of the node, or of a cgroup and those below it, hold privately, less those that are left out
-/// (in order). Who ends meanwhile, or cannot be looked into, counts as nothing.
+/// (in order). A process that ends meanwhile, or cannot be looked into, counts as 0.
 ///
 /// # Errors
 /// As [`top`].
@@ -139,7 +139,7 @@ pub(crate) fn private_but(
 ///
 /// # Errors
 /// Its own `cgroup.procs` cannot be read. What cannot be read further down is passed over: it was removed, or
-/// is a threaded cgroup, whose processes are listed above it.
+/// is a threaded cgroup, with its processes listed above it.
 pub fn members(dir: &Path) -> Result<Vec<Pid>, ReadError> {
     let file = dir.join("cgroup.procs");
     let text = std::fs::read_to_string(&file).map_err(|error| ReadError::from_io(&file, &error))?;

@@ -28,7 +28,7 @@ pub(super) fn stages(marks: &[Mark]) -> Markup {
     }
 }
 
-/// The victims, and who would have been next.
+/// The victims, and the workers that would have been next.
 pub(super) fn ranking(report: &Report) -> Markup {
     let memory =
         |memory: Option<crate::units::Bytes>| memory.map_or_else(|| "-".to_owned(), |one| one.to_string());

@@ -1,5 +1,5 @@
 //! The files that raylets of one mount namespace read, as the agent keeps them: the truth below their line, one pulse above
-//! it when a kill is asked for, and who read what. Knows no engine and no helper.
+//! it when a kill is asked for, and which raylet read what. Knows no engine and no helper.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -61,7 +61,7 @@ struct Pulse {
 /// See the module.
 pub(super) struct Attached {
     files: Handed,
-    /// The one whose name stands for all.
+    /// The one that gives its name to all.
     pub(super) executor: Pid,
     pub(super) readers: Vec<Reader>,
     since: Nanos,
@@ -152,7 +152,7 @@ impl Attached {
         self.refresh()
     }
 
-    /// Who read the files since the last look. The kill that a raylet took note of, the first time.
+    /// Which raylets read the files since the last look. The kill that a raylet acknowledged, the first time.
     pub(super) fn look(&mut self, now: Nanos) -> Option<KillId> {
         let accesses = self.note_readers(now);
         if self.pulse.as_ref()?.waits.is_some() {

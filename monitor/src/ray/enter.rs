@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
     /// Only read the log
     #[arg(long)]
     look: bool,
-    /// Kinds whose files are mounted where others would see ours too
+    /// Kinds of files whose mounts would also show our files to others
     #[arg(long, default_value = "")]
     shared: String,
     /// Take the files away: of this kind, v1, v2 or meminfo, or all

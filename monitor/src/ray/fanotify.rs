@@ -1,5 +1,5 @@
-//! Who opens and closes a file, with the pid: other readers of it are told from the raylet. Made by the helper, which has
-//! the privilege for that; read by the agent.
+//! Which processes open and close a file, by pid: other readers of it are told from the raylet. Made by the helper,
+//! which has the privilege for that; read by the agent.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};

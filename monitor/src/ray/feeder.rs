@@ -1,5 +1,5 @@
 //! The thread that feeds raylets: finds them, has the helper put files in place, keeps these true, shows one reading above
-//! the line when a kill is asked for, and tells who took note. It decides nothing about kills.
+//! the line when a kill is asked for, and tells which raylet acknowledged. It decides nothing about kills.
 
 mod known;
 mod shared;
@@ -55,7 +55,7 @@ pub(crate) enum News {
     Gone { executor: Pid },
     /// It was asked, or could not be.
     Asked { kill: KillId, refused: Option<String> },
-    /// It took note.
+    /// It acknowledged the request.
     Heard { kill: KillId },
 }
 
@@ -191,7 +191,7 @@ impl Thread {
         }
     }
 
-    /// Who read what.
+    /// Which raylet read what.
     fn look(&mut self, now: Nanos) {
         for attached in self.attached.values_mut() {
             let proven = attached.proven;
@@ -224,7 +224,7 @@ impl Thread {
         }
     }
 
-    /// Without a helper nobody would take the files away in the end: they are put in place anew by the next one.
+    /// Without a helper nothing would take the files away in the end: the next one puts them in place again.
     fn lose_link(&mut self, now: Nanos) {
         self.link = None;
         self.due.link = now.after(AGAIN);
@@ -333,7 +333,7 @@ impl Thread {
         }
     }
 
-    /// Attaching proves itself: who does not read our files in time is not attached.
+    /// Attaching is verified: a raylet that does not read our files in time is not attached.
     fn look_for_proof(&mut self, now: Nanos) {
         let late = self.attached.values().filter(|one| !one.proven && one.proof_is_due() <= now);
         let late: Vec<Pid> = late.flat_map(|one| &one.readers).map(|reader| reader.raylet.pid).collect();

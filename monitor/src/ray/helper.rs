@@ -134,7 +134,7 @@ impl Helper {
             }
             match wire::accept(listener) {
                 Ok(Some(agent)) => return Ok(Some(agent)),
-                Ok(None) => say("somebody who is not root was turned away"),
+                Ok(None) => say("a connection was refused: it did not come from root"),
                 Err(error) => say(&format!("cannot accept an agent: {error}")),
             }
         }
@@ -260,7 +260,7 @@ impl Helper {
     ) -> Result<(Answer, Vec<OwnedFd>), String> {
         let failed = |error: io::Error| error.to_string();
         let readers = fanotify::watch(&mounted.files.usage)
-            .map_err(|error| format!("cannot watch who reads our file (fanotify): {error}"))?;
+            .map_err(|error| format!("cannot watch the readers of our file (fanotify): {error}"))?;
         let shared = [view::V2, view::V1, view::MEMINFO].into_iter().filter(|place| {
             mountinfo::is_shared(mounts, &format!("/{}/{}", place.folder, place.usage)) == Some(true)
         });
@@ -302,7 +302,7 @@ impl Helper {
     /// Not in a user namespace of somebody's: what is mounted there is theirs to shape.
     fn check_user_namespace(&self, namespace: &OwnedFd) -> Result<(), String> {
         let owner = owner_of(namespace)
-            .map_err(|error| format!("cannot tell whose mount namespace it is: {error}"))?;
+            .map_err(|error| format!("cannot find the owner of its mount namespace: {error}"))?;
         let own = std::fs::metadata(self.procfs.join("self/ns/user")).map_err(|error| error.to_string())?;
         if owner == own.ino() {
             return Ok(());

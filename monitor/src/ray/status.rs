@@ -10,7 +10,7 @@ use crate::units::{Bytes, Pid};
 pub struct RayletView {
     /// Its process.
     pub pid: Pid,
-    /// Of whom it is.
+    /// Its user.
     pub uid: u32,
     /// Its node's id in Ray's cluster.
     pub node: Option<String>,
@@ -30,7 +30,7 @@ pub struct RayletView {
     pub total: Option<Bytes>,
     /// Whether it says that it kills by group of owner, one worker at a time.
     pub by_group: Option<bool>,
-    /// Who else is asked with it: raylets of one mount namespace see the same files. The first of them.
+    /// The first of the raylets that are asked together with it: raylets of one mount namespace see the same files.
     pub asked_as: Option<Pid>,
     /// How long ago it last read our files.
     pub last_receipt_ms: Option<u64>,
@@ -38,6 +38,6 @@ pub struct RayletView {
     pub last_pulse_ms: Option<u64>,
     /// How often it was asked.
     pub pulses: u64,
-    /// How often it took note of that.
+    /// How often it acknowledged that.
     pub receipts: u64,
 }

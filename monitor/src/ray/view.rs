@@ -62,9 +62,9 @@ impl Place {
 pub(super) enum ViewError {
     #[error("cannot open /{path} as it does: {error}")]
     Open { path: String, error: io::Error },
-    #[error("/{path} is no file of the kernel's (file system {magic:#x})")]
+    #[error("/{path} is not a file of the kernel (file system {magic:#x})")]
     Foreign { path: String, magic: i64 },
-    #[error("there is a file of an agent's at /{path}, which lives")]
+    #[error("another agent, which is running, has put its own file at /{path}")]
     Fed { path: String },
     #[error("/{path} is not what the kernel writes there")]
     Malformed { path: String },

@@ -42,8 +42,8 @@ pub(super) enum Request {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Answer {
-    /// The files are in place. Beside it: the file with the usage, to be written; who reads it (fanotify); the true usage;
-    /// the true statistics, unless the kind is meminfo.
+    /// The files are in place. Beside it: the file with the usage, to be written; its readers (fanotify); the true
+    /// usage; the true statistics, unless the kind is meminfo.
     Attached {
         pid: Pid,
         kind: Kind,
@@ -80,7 +80,7 @@ pub(super) fn listener(path: &std::path::Path) -> io::Result<OwnedFd> {
         Ok(()) | Err(_) => {}
     }
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    // Nobody connects before it listens.
+    // No client connects before it listens.
     bind(&socket, &SocketAddrUnix::new(path)?)?;
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     listen(&socket, 4)?;

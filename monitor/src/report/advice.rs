@@ -37,7 +37,7 @@ pub(super) fn after_kill(
     advice
 }
 
-/// What to do after the kernel's own killer was quicker.
+/// What to do after the kernel's own killer was faster.
 pub(super) fn after_kernel_kill(kill: &KillRecord, file: &Path) -> Vec<String> {
     let first = match kill.domain.strip_prefix("cgroup:") {
         Some(path) => {

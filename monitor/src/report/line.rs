@@ -58,7 +58,7 @@ pub fn of(note: &Note) -> String {
         }
         Note::DiedLate { kill, worker, .. } => format!("{worker} died after all (kill {kill})"),
         Note::Stray { worker, used, total, .. } => format!(
-            "the watchdog killed {worker} while the agent hung, at {used} of {total} used; it was no candidate any more"
+            "the watchdog killed {worker} while the agent hung, at {used} of {total} used; by then no candidate"
         ),
         Note::Refused { kill, worker, why, .. } => {
             format!(
@@ -83,7 +83,7 @@ pub fn of(note: &Note) -> String {
             )
         }
         Note::Known { domain, used, threshold, total, .. } => {
-            format!("{} is read: {used} of {total} used, threshold {threshold}", printable(domain))
+            format!("{} can be read: {used} of {total} used, threshold {threshold}", printable(domain))
         }
         Note::Gear { gear, why, .. } => {
             let tracking = match gear {
@@ -95,7 +95,7 @@ pub fn of(note: &Note) -> String {
         Note::Stopped { worker, pid, .. } => format!("the brake paused process {pid} of {worker}"),
         Note::Continued(release) => continued(release),
         Note::Lost { records, .. } => {
-            format!("{records} records of the kernel side were lost; everything is read anew")
+            format!("{records} kernel records were lost; everything is read again")
         }
     }
 }
@@ -110,7 +110,7 @@ fn quoted(text: &str) -> String {
 
 fn ended(status: Option<u32>) -> String {
     match status {
-        None => "nobody told how".to_owned(),
+        None => "exit status unknown".to_owned(),
         Some(status) if status & 0x7f == 0 => format!("exit code {}", (status >> 8) & 0xff),
         Some(status) => format!("signal {}", status & 0x7f),
     }
@@ -120,7 +120,7 @@ fn seen(trigger: Trigger) -> &'static str {
     match trigger {
         Trigger::Crossing | Trigger::Delta => "a kernel hook saw it",
         Trigger::Tick => "the regular check found it",
-        Trigger::AfterKill => "still, after the kill before",
+        Trigger::AfterKill => "still over it after the previous kill",
         Trigger::Watchdog => "seen by the watchdog",
         Trigger::Kernel => "the kernel acted",
     }
@@ -140,7 +140,7 @@ fn decided(kill: u64, domain: &str, victims: &[Chosen], others: usize, dry_run: 
     format!("the agent {verb} {} in {} (kill {kill})", whom.join(", "), printable(domain))
 }
 
-/// A victim with what one asks first.
+/// A victim with the most important facts.
 fn victim(victim: &VictimRecord, record: &KillRecord) -> String {
     let VictimRecord { worker, pid, name, owner, should_retry, sample, .. } = victim;
     let owner = owner.as_ref().map_or_else(String::new, |owner| format!(", owner {}", quoted(owner)));
@@ -181,7 +181,8 @@ fn killed(record: &KillRecord) -> String {
     let dead = dead.map_or_else(String::new, |micros| {
         format!("; dead {}.{} ms after", micros / 1000, micros % 1000 / 100)
     });
-    let after = record.used_after.map_or_else(String::new, |after: Bytes| format!("; then {after} used"));
+    let after =
+        record.used_after.map_or_else(String::new, |after: Bytes| format!("; {after} used afterwards"));
     format!("the agent killed {victims} in {domain} (kill {id}): {usage}{dead}{after}")
 }
 
@@ -193,7 +194,7 @@ fn stuck(remains: &[Remains]) -> String {
         format!("process {}{state}{waits}", process.pid)
     };
     if remains.is_empty() {
-        return "nothing can be told of its processes".to_owned();
+        return "its processes could not be examined".to_owned();
     }
     remains.iter().map(one).collect::<Vec<_>>().join("; ")
 }
@@ -205,7 +206,7 @@ fn continued(release: &Release) -> String {
         Freed::Room => "there is room",
         Freed::NobodyToKill => "nobody can be killed",
         Freed::TooLong => "it was paused for brake_max_ms",
-        Freed::Unregistered => "it is no worker any more",
+        Freed::Unregistered => "it is no longer a worker",
         Freed::SwitchedOff => "the brake is off",
         Freed::Ended => {
             return format!("process {pid} of {worker} ended after {millis} ms of the brake's pause");
@@ -236,6 +237,6 @@ mod tests {
     fn how_a_worker_ended_is_said_in_words() {
         assert_eq!(ended(Some(0x0300)), "exit code 3");
         assert_eq!(ended(Some(9)), "signal 9");
-        assert_eq!(ended(None), "nobody told how");
+        assert_eq!(ended(None), "exit status unknown");
     }
 }

@@ -8,7 +8,7 @@ use super::advice;
 use crate::engine::{KillRecord, Settings};
 use crate::retry::KilledBy;
 
-/// Which node it is, for whoever reads the summaries of many.
+/// Which node it is, for readers of the summaries of many nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// Its machine id, or its host name.
@@ -28,7 +28,7 @@ pub struct Period {
 }
 
 impl Period {
-    /// A kill is over. Dry runs killed nobody, and a victim that is stuck lives.
+    /// A kill is over. Dry runs killed nothing, and a victim that is stuck lives.
     pub fn kill(&mut self, kill: &KillRecord) {
         if kill.dry_run || !kill.confirmed {
             return;

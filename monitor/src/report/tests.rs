@@ -129,7 +129,7 @@ fn of_a_victim_that_a_raylet_chose_ray_decides_whether_it_is_retried() {
     let mut kill = record();
     kill.victims[0].should_retry = false;
     kill.left_to = Some(LeftTo { executor: ExecutorId(Pid(7)), ours: None });
-    let report = Report::new(&decision(), kill.clone());
+    let report = Report::new(&decision(), kill.clone(), Path::new("/etc/monitor/monitor.toml"));
     let text = report.to_string();
     assert!(text.contains("retry: as Ray decides") && !text.contains("Not retried"), "{text}");
     let line = super::line::of(&Note::Killed(Box::new(kill)));

@@ -62,7 +62,7 @@ fn head(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
             Trigger::Crossing => "a kernel hook saw it",
             Trigger::Delta => "the changes that a kernel hook counted added up to it",
             Trigger::Tick => "the regular check found it",
-            Trigger::AfterKill => "still over it after the kill before",
+            Trigger::AfterKill => "still over it after the previous kill",
             Trigger::Kernel => "the kernel acted",
             Trigger::Watchdog => "the agent hung, and its watchdog checked and killed in its place",
         }
@@ -114,7 +114,7 @@ fn times(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
         let confirmed = if kill.confirmed { "confirmed" } else { "not confirmed" };
         write!(f, ", signal {signal}, death {dead}, memory back {back}; {confirmed}")?;
         if kill.memory_late {
-            write!(f, ", but its memory was not seen back in time")?;
+            write!(f, ", but its memory was not free in time")?;
         }
     }
     writeln!(f)

@@ -2,7 +2,7 @@
 //! nothing. A process that ends meanwhile is left out; what may not be read is unknown, and unknown matches nothing.
 //!
 //! What a user can forge is marked: an executable counts as trusted only if it is the very file (device and inode) that
-//! its path names here, and nobody but root can change that file or what leads to it; a cgroup only as far as root owns it
+//! its path names here, and only root can change that file or what leads to it; a cgroup only as far as root owns it
 //! and all around it.
 
 mod accounts;

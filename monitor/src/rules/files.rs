@@ -29,7 +29,7 @@ pub const DEFAULT_DIRECTORY: &str = "/etc/monitor/rules.d";
 pub struct Sources {
     /// A directory of files `*.toml`; `None`: no directory.
     pub directory: Option<PathBuf>,
-    /// Whether the directory must exist: somebody named it.
+    /// Whether the directory must exist: it was named.
     pub directory_named: bool,
     /// The configuration file, with its text.
     pub configuration: Option<(PathBuf, String)>,
@@ -104,7 +104,7 @@ impl Sources {
         if let Some((path, text)) = &self.configuration {
             let file: Arc<str> = path.display().to_string().into();
             let found = parse::rules_in_configuration(&file, text).map_err(Faults::from);
-            // The file gives settings to whoever reads it; rules are for those whom only root can tell them.
+            // Every program may take settings from the file; rules are taken only where root alone can write them.
             let found = match found {
                 Ok(rules) if !rules.is_empty() => trusted(path).map(|()| rules),
                 other => other,
@@ -147,7 +147,7 @@ pub fn read(path: &Path) -> Result<Vec<RuleSpec>, Faults> {
     let name: Arc<str> = path.display().to_string().into();
     let one = |what: String| Faults(vec![format!("{name}:1: {what}")]);
     let mut bytes = Vec::new();
-    // NONBLOCK: a pipe in a file's place must hang nobody.
+    // NONBLOCK: a pipe in a file's place must not hang the program.
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NONBLOCK;
     let file = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
     let file = file.map_err(|errno| one(format!("cannot be read: {}", std::io::Error::from(errno))))?;
@@ -168,7 +168,7 @@ fn trusted(path: &Path) -> Result<(), Faults> {
     trust::for_reading(path).map_err(|why| Faults(vec![format!("{}:1: {why}", path.display())]))
 }
 
-/// The files of a directory whose names end in .toml, sorted by name. Hidden ones are left out, as editors leave such.
+/// The files of a directory with names in .toml, sorted by name. Hidden ones are left out: editors leave such behind.
 fn files(directory: &Path, named: bool) -> Result<Vec<PathBuf>, String> {
     let broken = |error: std::io::Error| format!("{}: cannot be read: {error}", directory.display());
     let entries = match fs::read_dir(directory) {

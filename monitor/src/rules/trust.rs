@@ -40,7 +40,7 @@ pub(super) enum NotTrusted {
     },
 }
 
-/// Whether nobody but root and the caller's user can change the file at `path` or put another in its place: it and the
+/// Whether only root and the caller's user can change the file at `path` or put another in its place: it and the
 /// directories that lead to it. Symbolic links are followed first; what counts is where they lead.
 pub(super) fn for_reading(path: &Path) -> Result<(), NotTrusted> {
     let own = rustix::process::geteuid().as_raw();
@@ -75,7 +75,7 @@ fn check(path: &Path, found: &Metadata, trusted: &dyn Fn(u32) -> bool) -> Result
     }
     // In a sticky directory others may add files, but not replace those that are there.
     let sticky = found.is_dir() && mode & 0o1000 != 0;
-    // A group that is root's, or the user's own, is nobody else.
+    // A group that is root's, or the user's own, does not count as others.
     let group = mode & 0o020 != 0 && found.gid() != 0 && found.gid() != rustix::process::getegid().as_raw();
     if (mode & 0o002 != 0 || group) && !sticky {
         return Err(NotTrusted::Writable { path: path.to_owned(), mode });

@@ -35,7 +35,7 @@ const DEADLINE_SLACK: Duration = Duration::from_secs(2);
 
 /// What became of a process.
 pub(super) enum Ended {
-    /// By itself or by somebody, but not by the agent.
+    /// By itself or by a signal, but not by the agent.
     Otherwise {
         exit: Exit,
         /// How long it ran.
@@ -312,7 +312,7 @@ impl Attempt<'_> {
     }
 
     /// The verdict of a process that died by SIGKILL: on its way, or lost with the connection and in the list
-    /// of kills, or there is none and somebody else killed it.
+    /// of kills, or there is none and something else killed it.
     async fn await_verdict(&mut self, pid: Pid, patience: Duration, heard: &mut Heard) {
         let _ = timeout(patience, async {
             while heard.verdict.is_none() {
@@ -361,7 +361,7 @@ impl Heard {
         }
     }
 
-    /// Killed, or it says that a child of it was, and not yet known by whom: a verdict may be on its way, so long.
+    /// Killed, or it says that a child of it was, and not yet known by what: until this time a verdict may come.
     fn unclear(&self, exit: Exit) -> Option<Duration> {
         let patience = match exit {
             Exit::Signal(SIGKILL) => VERDICT_PATIENCE,

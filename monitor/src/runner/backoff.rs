@@ -1,8 +1,8 @@
 //! How long the runner waits from one try to reach the agent to the next. Pure but for its own pid.
 //!
-//! A new agent kills nobody for half a second, so that all of a node's workers are back before one of them is chosen
-//! (`agent/former.rs`). It may take seconds to start. So the time between two tries stays below that half second for the
-//! first minute, however long the agent has been gone; after that an agent is not on its way.
+//! A new agent kills nothing for half a second, so that all of a node's workers are back before one of them is chosen
+//! (`agent/killing/previous_agent.rs`). It may take seconds to start. So the time between two tries stays below that
+//! half second for the first minute, however long the agent has been gone; after that an agent is not on its way.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const ON_ITS_WAY: Duration = Duration::from_secs(60);
 /// Why it is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Why {
-    /// Nobody listens.
+    /// No agent listens.
     Gone,
     /// An agent does, and has no room or time.
     Busy,

@@ -59,7 +59,7 @@ pub(super) enum Event<'a> {
     Retried { attempt: u32 },
     /// The command's process ended, but not by the agent; 128 and the number for a signal.
     Exited { code: u8 },
-    /// So many lines before this one were dropped, because nobody read the pipe in time.
+    /// So many lines before this one were dropped, because the pipe was not read in time.
     Dropped { lines: u64 },
     /// The workload failed; the runner exits with this code.
     Failed { code: u8, out_of_memory: bool, reason: String },
@@ -91,7 +91,7 @@ struct Line<'a> {
     time: Nanos,
     #[serde(flatten)]
     event: &'a Event<'a>,
-    /// Of whom, where the event does not say it.
+    /// The worker and its process, where the event does not say them.
     #[serde(flatten)]
     last: Option<Last>,
 }
@@ -104,11 +104,11 @@ struct Last {
     pid: Pid,
 }
 
-/// The file, if one was asked for. A named pipe is never waited for: what nobody reads is dropped, and counted.
+/// The file, if one was asked for. A named pipe is never waited for: what is not read in time is dropped, and counted.
 #[derive(Debug)]
 pub(super) struct Events {
     path: Option<PathBuf>,
-    /// None of a named pipe while nobody reads it.
+    /// `None`: a named pipe without a reader.
     file: Option<File>,
     last: Option<Last>,
     /// What of a line did not fit into the pipe.
@@ -193,7 +193,10 @@ impl Drop for Events {
     fn drop(&mut self) {
         if let (Some(path), 1..) = (&self.path, self.dropped) {
             let path = path.display();
-            say::line(format_args!("{path}: {} events were dropped: nobody read them in time", self.dropped));
+            say::line(format_args!(
+                "{path}: {} events were dropped: the pipe was not read in time",
+                self.dropped
+            ));
         }
     }
 }
@@ -204,7 +207,7 @@ fn end_line(bytes: &mut Vec<u8>, line: &Line<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// `None`: a named pipe that nobody reads.
+/// `None`: a named pipe that has no reader.
 fn open(path: &Path) -> io::Result<Option<File>> {
     let flags = libc::O_NONBLOCK | follow(path);
     match OpenOptions::new().create(true).append(true).custom_flags(flags).open(path) {

@@ -77,7 +77,7 @@ pub(super) async fn start(
         Err(_) => Some("its thread ended".to_owned()),
     };
     if let Some(why) = failed {
-        // Somebody else was quicker.
+        // Another process was faster.
         return match Client::connect(&socket).await {
             Ok(client) => Ok((client, None)),
             Err(_) => Err(impossible(why)),
@@ -97,7 +97,7 @@ fn serve(
     let mut ready = Some(ready);
     let mut tell = |result| {
         if let Some(ready) = ready.take() {
-            // Nobody waits any more: the runner was told to stop.
+            // The waiter is gone: the runner was told to stop.
             let _ = ready.send(result);
         }
     };

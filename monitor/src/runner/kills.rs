@@ -1,5 +1,5 @@
-//! Finds a worker in the agent's list of kills (docs/behavior.md#interfaces): the way to learn of a verdict whose push
-//! was lost because the connection was. Pure.
+//! Finds a worker in the agent's list of kills (docs/behavior.md#interfaces): the way to learn of a verdict after its
+//! push was lost with the connection. Pure.
 
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -13,7 +13,7 @@ use crate::worker::WorkerId;
 /// times that the list lacks are 0. Both have to match: ids begin anew with an agent that lost its books.
 pub(super) fn verdict(kills: &Value, ids: &[WorkerId], pid: Pid) -> Option<Verdict> {
     kills.as_array()?.iter().rev().find_map(|kill| {
-        // Decided and not carried out: who died, died of something else.
+        // Decided and not carried out: the worker died of something else.
         if kill["dry_run"] == true {
             return None;
         }

@@ -38,7 +38,7 @@ pub(super) enum News {
     TookOver(PathBuf),
     /// The worker that owns the command is gone, and the agent ends the command, which it knows by this id.
     OwnerDied(WorkerId),
-    /// It is back and still had the command in its books: verdicts will not come, but the list of kills tells.
+    /// It is back and still had the command registered: verdicts will not come, but the list of kills tells.
     StillRegistered,
     /// It is back and does not want the command.
     Unguarded(Refusal),
@@ -115,7 +115,7 @@ impl Link {
         }
     }
 
-    /// Asks whether the agent killed the current worker, whose process was `pid`.
+    /// Asks whether the agent killed the current worker, which had process `pid`.
     pub(super) async fn kill_of(&self, pid: Pid) -> Option<Verdict> {
         let (reply, answer) = oneshot::channel();
         let _ = self.orders.send(Order::Kill(pid, reply)).await;

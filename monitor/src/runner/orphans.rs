@@ -13,7 +13,7 @@ use crate::units::Pid;
 pub(super) struct Orphans {
     /// The kernel hands us orphans.
     ours: bool,
-    /// Some child ended. Listened to in any case: where whoever started us ignores SIGCHLD, the kernel would reap the
+    /// Some child ended. Listened to in any case: if our parent ignores SIGCHLD, the kernel would reap the
     /// command itself, and its end would be lost.
     ended: Mutex<Signal>,
 }
@@ -33,7 +33,7 @@ impl Orphans {
         }
     }
 
-    /// Reaps those that ended. One of the runner's `own` that ended is left to whom it belongs; those that ended after it
+    /// Reaps those that ended. One of the runner's `own` that ended is left to its owner; those that ended after it
     /// are reaped when it is: at the next call.
     pub(super) fn reap(&self, own: &[Option<Pid>]) {
         // Not those of the threads of an agent in this process: they wait for theirs themselves.

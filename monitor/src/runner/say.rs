@@ -23,7 +23,7 @@ fn write(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-/// What an owner is told of a kill.
+/// What the user is told of a kill.
 pub(super) fn verdict(verdict: &Verdict) -> String {
     let Verdict {
         worker,

@@ -21,18 +21,18 @@ use super::witness::Witness;
 use crate::retry::Exit;
 use crate::units::Pid;
 
-/// Nobody can take the first two; of the third the runtime hears.
+/// No process can catch the first two; the runtime handles the third.
 const NOT_TAKEN: [Number; 3] = [Number::SIGKILL, Number::SIGSTOP, Number::SIGCHLD];
 
 /// A signal that reached the runner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Received {
     pub(super) signal: Signal,
-    /// Who sent it; 0: the kernel, or a process outside of this pid namespace.
+    /// The process that sent it; 0: the kernel, or one outside of this pid namespace.
     pub(super) from: Pid,
     /// The whole process group was sent it.
     pub(super) to_group: bool,
-    /// Whoever started the runner has it ignore or block this signal (`nohup`): it is for the command alone.
+    /// The runner's parent has it ignore or block this signal (`nohup`): it is for the command alone.
     pub(super) unwanted: bool,
 }
 
@@ -170,7 +170,7 @@ impl Signals {
     }
 
     /// Stops the runner as this signal does, until it is continued. By the default action and not by SIGSTOP: the
-    /// kernel leaves a process group alone that nobody would continue.
+    /// kernel does not stop a process group that no process could continue.
     pub(super) fn suspend(&self, received: Received) {
         let Ok(number) = Number::try_from(received.signal.as_raw()) else { return };
         let stop = SigSet::from(number);

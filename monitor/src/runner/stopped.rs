@@ -1,5 +1,5 @@
-//! Which of the command's processes the agent's brake holds, as the agent tells, so that nobody is left stopped if the
-//! agent and its releaser die at once. Continues them when the agent is lost, and does nothing else.
+//! Which of the command's processes the agent's brake holds, as the agent tells, so that none stays paused if the
+//! agent and its releaser die at once. Resumes them when the agent is lost, and does nothing else.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ impl Stopped {
         }
     }
 
-    /// The agent is gone, and perhaps whoever continues them in its place. To be called again a while later: an agent's
+    /// The agent is gone, and perhaps the releaser too. To be called again a while later: an agent's
     /// sockets close before its kernel programs are gone, and those may stop a process once more.
     pub(super) fn let_go(&self) {
         for process in self.0.values() {
@@ -32,7 +32,7 @@ impl Stopped {
         }
     }
 
-    /// It is another agent's business who is held now, or the command is over.
+    /// Another agent tells now which processes are paused, or the command is over.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }

@@ -33,7 +33,7 @@ pub fn status_of(error: &io::Error) -> u8 {
     if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE }
 }
 
-/// What is said in place of a worker id if nobody guards the command.
+/// What is sent in place of a worker id if the command is not guarded.
 pub(super) const UNGUARDED: &str = "-";
 
 /// Waits for the worker id on the descriptor `channel`, then becomes the command, with the signals that were
@@ -58,7 +58,7 @@ pub fn become_command(
     let Some(mut channel) = take_channel(channel) else { return NO_RUNNER };
     let Some(worker) = wait_for_id(&channel) else { return NO_RUNNER };
     let error = exec(command, socket, worker);
-    // The runner may be gone; nobody is left to tell then.
+    // The runner may be gone; then there is nothing to tell.
     let _ = writeln!(channel, "{}", error.raw_os_error().unwrap_or(libc::EINVAL));
     status_of(&error)
 }

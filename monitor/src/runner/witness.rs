@@ -1,8 +1,9 @@
 //! The witness: a process of the runner's in the same process group as the runner and the command. It blocks every
 //! signal, and so can say whether one that reached the runner was sent to the whole group: then the command has had it.
-//! The kernel tells nobody. It also holds the command while the runner is stopped by SIGSTOP, which nobody can take.
+//! The kernel does not tell this. It also stops the command while the runner is stopped by SIGSTOP, which cannot be
+//! caught.
 //!
-//! Here the runner's end; the process is [`process`]. Without a witness the runner goes by who sent a signal.
+//! Here the runner's end; the process is [`process`]. Without a witness the runner goes by the sender of a signal.
 
 pub mod process;
 

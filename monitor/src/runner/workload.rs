@@ -201,7 +201,7 @@ impl Workload {
         end
     }
 
-    /// Why it failed, by whom, and what can be done.
+    /// Why it failed, what killed it, and what can be done.
     fn reason(&self, failure: Failure, kill: Option<&Kill>) -> String {
         let by = |kill: &Kill| match kill.by {
             KilledBy::Monitor => format!("killed by monitor (kill {})", kill.number),

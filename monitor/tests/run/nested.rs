@@ -4,7 +4,7 @@ use monitor::control::protocol::Push;
 
 use super::*;
 
-/// An outer run whose script runs `inner`; the inner command's registration.
+/// An outer run with a script that runs `inner`; the inner command's registration.
 async fn nested(stage: &mut Stage, options: &str) -> (Child, Register) {
     let inner = format!(
         "{} run {options} -- sh -c 'echo ready; exec sleep 1000'; exit 9",

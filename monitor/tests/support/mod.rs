@@ -1,4 +1,4 @@
-//! A control socket whose agent is the test: it gets each request and answers as the test says.
+//! A control socket with the test as its agent: it gets each request and answers as the test says.
 
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]

@@ -154,7 +154,7 @@ fn an_agent_that_comes_second_takes_nothing_and_takes_nothing_away() {
     let raylet = Raylet::start(&sandbox, USUAL);
     attached(&agent, &raylet);
     let second = Agent::guard(&sandbox, FLAGS).unwrap();
-    refused(&second, &raylet, "there is a file of an agent's");
+    refused(&second, &raylet, "another agent, which is running");
     assert!(raylet.is_fed(file(&sandbox)));
     drop(second);
     std::thread::sleep(Duration::from_millis(300));

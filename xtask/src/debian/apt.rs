@@ -12,7 +12,7 @@ use crate::command::{output, step};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// The suites whose lists are read.
+/// The suites to read the lists of.
 #[derive(Debug, Clone)]
 pub(crate) struct Suites {
     /// Those of the main archive.
@@ -78,7 +78,7 @@ impl Apt {
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".into(),
             // The folder may be one that apt's own user cannot write to.
             "APT::Sandbox::User=root".into(),
-            // Nothing is installed, so whoever installs meanwhile need not be waited for.
+            // Nothing is installed, so another apt's lock need not be waited for.
             "Debug::NoLocking=true".into(),
         ];
         let options = options.into_iter().chain(more.iter().cloned());

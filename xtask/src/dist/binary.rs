@@ -39,7 +39,7 @@ pub(super) fn build(architecture: Architecture, epoch: u64) -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// Where this checkout lies, and whose home cargo is in, is nobody's business, and would change the bytes.
+/// The paths of this checkout and of cargo's home are private, and would change the bytes.
 fn flags(more: Vec<String>) -> Result<Vec<String>> {
     let here = env::current_dir().context("the current folder")?;
     let home = env::var_os("CARGO_HOME")
@@ -55,7 +55,7 @@ fn flags(more: Vec<String>) -> Result<Vec<String>> {
     Ok(flags)
 }
 
-/// It must need no library, nor name a folder of the person who built it.
+/// It must need no library, nor name a folder of the machine that built it.
 fn check(binary: &Path) -> Result<()> {
     let said =
         output(Command::new("readelf").args(["--wide", "--dynamic", "--program-headers"]).arg(binary))?;

@@ -29,7 +29,7 @@ const FOLDERS: [(&str, &str, u32); 4] = [
     ("monitor/src/rules/presets", "/usr/share/memory-monitor/presets", 0o644),
     ("examples/hooks", "/usr/share/doc/memory-monitor/examples/hooks", 0o755),
 ];
-/// Shells whose completions are installed, with the place that each reads.
+/// Shells to install completions for, with the place that each reads.
 const COMPLETIONS: [(&str, &str); 3] = [
     ("bash", "/usr/share/bash-completion/completions/monitor"),
     ("zsh", "/usr/share/zsh/vendor-completions/_monitor"),

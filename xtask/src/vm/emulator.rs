@@ -53,7 +53,7 @@ impl Emulator {
         let made = tempfile::tempdir_in(cache)?;
         apt.fetch_with_missing(package, made.path())?;
         let unpacked = folder(cache, architecture);
-        // An older one, whose libraries the system no longer has.
+        // An older one that needs libraries that the system no longer has.
         if unpacked.exists() {
             fs::remove_dir_all(&unpacked).with_context(|| unpacked.display().to_string())?;
         }

@@ -24,7 +24,8 @@ const FOLDERS: [&str; 8] = ["/proc", "/sys", "/dev", "/tmp", "/run", "/root", "/
 /// In place of the tools where this machine's own do not run: a link for each.
 const BUSYBOX: &str = "/usr/bin/busybox";
 
-/// Writes the archive to `to`. `busybox` brings the tools for another architecture than this machine's. Only tests whose name contains one of `filters` will run; none: all.
+/// Writes the archive to `to`. `busybox` brings the tools for another architecture than this machine's. Only tests with
+/// one of `filters` in their name will run; none: all.
 pub(super) fn build(
     programs: &Programs,
     filters: &[String],

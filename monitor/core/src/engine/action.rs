@@ -35,7 +35,7 @@ pub enum Action {
         kill: KillId,
         /// Whom.
         worker: WorkerId,
-        /// Its processes that are left.
+        /// Its processes that still live.
         pids: Vec<Pid>,
     },
     /// A victim got a new process after its kill: kill that too.
@@ -47,16 +47,17 @@ pub enum Action {
         /// The process.
         pid: Pid,
     },
-    /// A worker ends because the one that owns it was killed, or is gone: tell whoever registered it, and kill it.
+    /// A worker ends because its owner was killed or is gone: tell the launcher that registered it, and kill it.
     EndOwned {
         /// Which.
         worker: WorkerId,
-        /// Of whom it was.
+        /// The worker that owned it.
         owner: WorkerId,
-        /// The kill that it is part of; none: of none. A refused signal is told with it.
+        /// The kill that it is part of, if any. A refused signal is reported with it.
         kill: Option<KillId>,
     },
-    /// Ask an executor to end one of its workers; answers: `Event::Asked`, and `Event::Heard` once it took note.
+    /// Ask an executor to end one of its workers; answers: `Event::Asked`, then `Event::Heard` once it has
+    /// acknowledged.
     Ask {
         /// For which kill.
         kill: KillId,
@@ -65,12 +66,12 @@ pub enum Action {
         /// The worker that the engine would choose.
         ours: Option<WorkerId>,
     },
-    /// It is not to end anybody any more, if it has not begun to.
+    /// Withdraws that request, if the executor has not begun to act on it.
     Withdraw {
-        /// Whom that is told.
+        /// The executor that is told.
         executor: ExecutorId,
     },
-    /// Tell whoever registered the worker.
+    /// Tell the launcher that registered the worker.
     Tell(Box<Verdict>),
     /// The domain reaches its threshold when its cell's counter reaches this.
     SetLine {
@@ -78,7 +79,7 @@ pub enum Action {
         domain: DomainId,
         /// In pages.
         line: i64,
-        /// Whether crossing it is news.
+        /// Whether a crossing is to be reported.
         rearm: bool,
         /// Whether the kernel is to stop the worker that allocates past it.
         brake: bool,
@@ -106,11 +107,11 @@ pub enum Action {
         /// Why now.
         why: Begins,
     },
-    /// Measure at once and cheaply what the domain's candidates and other processes hold; answer: `Event::Gauged`.
+    /// Measure now, and cheaply, what the domain's candidates and other processes hold; answer: `Event::Gauged`.
     Gauge(DomainId),
     /// Forget a worker: close its descriptors, tell the kernel programs.
     Forget(WorkerId),
-    /// Tell everyone who watches.
+    /// Tell every client that watches.
     Note(Note),
 }
 

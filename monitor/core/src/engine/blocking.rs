@@ -1,5 +1,5 @@
 //! Which kills in flight the next one waits for, and which do not hold it up. One at a time where domains overlap, but
-//! nobody can make the rest wait by not dying: a victim that lives on is looked at after a while, and again; if it
+//! no victim can make the rest wait by not dying: a victim that lives on is looked at after a while, and again; if it
 //! cannot die now, or all its memory was taken and a reading is still above, its kill gives way. A domain waits for
 //! kills within it only for a short time in sum.
 
@@ -37,7 +37,7 @@ impl Engine {
         !(inner && since.is_some_and(|since| now.since(since) >= longest))
     }
 
-    /// Every victim that lives was looked at and cannot die now, or has no memory left.
+    /// Every victim that still lives was examined, and cannot die now or has no memory left.
     fn gives_way(&self, flight: &Flight) -> bool {
         let mut living = flight
             .victims
@@ -54,7 +54,7 @@ impl Engine {
         }
     }
 
-    /// A domain is above and must wait: since when. Kills within it are waited for only so long.
+    /// A domain is over its threshold and must wait: since when. Kills within it are waited for only so long.
     pub(super) fn note_held_up(&mut self, id: DomainId, now: Nanos) {
         if let Some(domain) = self.domains.get_mut(&id) {
             domain.held_up.get_or_insert(now);
@@ -76,7 +76,7 @@ impl Engine {
         now.after(look)
     }
 
-    /// It is time to look at those victims that live: what they wait for, and whether that matters.
+    /// It is time to examine the victims that still live: what they wait for, and whether that matters.
     pub(super) fn look(&mut self, kill: KillId, now: Nanos, todo: &mut VecDeque<Action>) {
         let Some(index) = self.flights.iter().position(|flight| flight.id == kill) else { return };
         let next = self.next_look(&self.flights[index].victims, now);
@@ -95,7 +95,7 @@ impl Engine {
         todo.push_back(Action::Read(flight.domain));
     }
 
-    /// What a look found.
+    /// Takes note of what an examination found.
     pub(super) fn looked_at(&mut self, kill: KillId, worker: WorkerId, remains: &[Remains]) {
         let Some(found) = self.workers.get_mut(&worker) else { return };
         if found.life == Life::BeingKilled(kill) {
@@ -105,7 +105,7 @@ impl Engine {
         }
     }
 
-    /// The waiting that a kill caused counts against those whose victims it was.
+    /// The time that others waited for a kill counts against the users of its victims.
     pub(super) fn count_waiting(&mut self, flight: &Flight, now: Nanos) {
         let Some(began) = flight.record.times.decision else { return };
         let waited = now.since(began).saturating_sub(self.settings.grace());

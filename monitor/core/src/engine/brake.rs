@@ -1,6 +1,6 @@
-//! The brake as the engine sees it: whom the kernel stopped at the line, and when and why each is let go. The rules:
-//! a worker is held while a domain that it charges is above and something is done about it, `brake_max_ms` at most;
-//! a victim is never let go before it dies, except when that takes too long. Stopping itself is the kernel's.
+//! The brake as the engine sees it: which processes the kernel paused at the line, and when and why each resumes. The
+//! rules: a worker is held while a domain that it charges is above and something is done about it, `brake_max_ms` at
+//! most; a victim is never let go before it dies, except when that takes too long. Stopping itself is the kernel's.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use core::time::Duration;
@@ -12,14 +12,15 @@ use crate::threshold::Usage;
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::WorkerId;
 
-/// With less room than this for each processor (four times what one keeps to itself) nobody goes on at once: it would
-/// be stopped again some pages later.
+/// With less room than this for each processor (four times what one keeps to itself) no process resumes at once: it
+/// would be stopped again some pages later.
 const LEAST_ROOM: Bytes = Bytes(256 << 10);
 
-/// How long the held wait for more. Not for ever: below the threshold nobody is killed, so that it may never come.
+/// How long paused processes wait for more room. Not for ever: below the threshold nothing is killed, so it may never
+/// come.
 const LITTLE_ROOM: Duration = Duration::from_millis(100);
 
-/// What becomes of one that is held.
+/// What becomes of a paused process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Goes(Freed),
@@ -38,7 +39,7 @@ struct Held {
     cramped: Option<Nanos>,
 }
 
-/// Who is held.
+/// The paused processes.
 #[derive(Debug, Default)]
 pub(super) struct Brake {
     held: BTreeMap<Pid, Held>,
@@ -73,7 +74,7 @@ impl Engine {
         }
     }
 
-    /// Continues everyone who need not be held any more. Called whenever that may have changed; cheap if nobody is.
+    /// Resumes every process that need not stay paused. Called whenever that may have changed; cheap if none is paused.
     pub(super) fn free_whom_it_may(&mut self, now: Nanos, todo: &mut VecDeque<Action>) {
         if self.brake.held.is_empty() {
             return;
@@ -98,7 +99,7 @@ impl Engine {
         }
     }
 
-    /// Continues all processes of a worker that leaves the books alive.
+    /// Resumes all processes of a worker that is forgotten while it lives.
     pub(super) fn free_all_of(&mut self, worker: WorkerId, now: Nanos, todo: &mut VecDeque<Action>) {
         let its = self.brake.held.iter().filter(|(_, held)| held.worker == worker);
         for (pid, held) in its.map(|(pid, held)| (*pid, *held)).collect::<Vec<_>>() {
@@ -106,7 +107,7 @@ impl Engine {
         }
     }
 
-    /// Nobody can be killed in this domain: nobody is stopped there until it was below its threshold again.
+    /// No worker of this domain can be killed: none is paused there until it was below its threshold again.
     pub(super) fn let_go(&mut self, id: DomainId, todo: &mut VecDeque<Action>) {
         let Some(domain) = self.domains.get_mut(&id) else { return };
         if self.settings.brakes() && !domain.let_go {
@@ -121,13 +122,13 @@ impl Engine {
         self.settings.brakes() && self.domains.get(&id).is_some_and(|domain| !domain.let_go)
     }
 
-    /// When the first of the held has been held for too long, or has waited for more room long enough.
+    /// When the first paused process has been paused for too long, or has waited for more room long enough.
     pub(super) fn brake_deadline(&self) -> Option<Nanos> {
         let too_long = |held: &Held| self.too_long_at(held);
         self.brake.held.values().map(|held| held.cramped.unwrap_or(Nanos(u64::MAX)).min(too_long(held))).min()
     }
 
-    /// Who is held now.
+    /// The processes that are paused now.
     #[must_use]
     pub fn held(&self) -> Vec<HeldView> {
         let held = self.brake.held.iter();
@@ -194,7 +195,7 @@ impl Engine {
         todo.push_back(self.release(pid, held, why, now));
     }
 
-    /// Counts how long it was held; what is to be said of it is returned.
+    /// Counts how long it was paused; returns the note about it.
     fn release(&mut self, pid: Pid, held: Held, why: Freed, at: Nanos) -> Action {
         let held_ns = at.0.saturating_sub(held.since.0);
         self.counters.held_ns = self.counters.held_ns.saturating_add(held_ns);

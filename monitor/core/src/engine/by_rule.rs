@@ -1,6 +1,6 @@
 //! Workers that a rule made: which rule, and whether they may be killed. One that is only observed is on no domain's roster.
-//! It is in `Domain::all`, from which the policy would choose if nothing were only observed; whom it would take there is
-//! written down like a kill, and nobody is signalled for it.
+//! It is in `Domain::all`, from which the policy would choose if nothing were only observed; the worker that it would
+//! take there is recorded like a kill, and no signal is sent.
 
 use alloc::collections::VecDeque;
 
@@ -38,7 +38,7 @@ impl Domain {
         self.roster.insert(candidate);
     }
 
-    /// It does no more, or is no candidate. Returned if it could be killed.
+    /// It no longer does, or is no candidate. Returned if it could be killed.
     pub(super) fn dismiss(&mut self, id: WorkerId) -> Option<Candidate> {
         let taken = self.roster.remove(id);
         if let Some(all) = &mut self.all {
@@ -105,8 +105,8 @@ impl Engine {
         self.workers.get(&worker).is_some_and(Worker::observed)
     }
 
-    /// Whom the policy takes of all workers, if one of them is only observed: to be written down later. Now and then, and
-    /// without memory: this is on the way to a kill.
+    /// The worker that the policy takes of all, if one of them is only observed: to be recorded later. Only now and
+    /// then, and without allocating: this is on the way to a kill.
     pub(super) fn choose_of_all(&mut self, id: DomainId, usage: Usage, now: Nanos) {
         self.spare.would.clear();
         let Some(domain) = self.domains.get(&id).filter(|domain| now >= domain.would_quiet_until) else {
@@ -155,7 +155,7 @@ impl Engine {
         })
     }
 
-    /// From whom the decision of such a record was taken, besides those who were killed meanwhile.
+    /// The candidates of such a record's decision, without those that were killed meanwhile.
     pub(super) fn chosen_of<'d>(
         &self,
         record: &KillRecord,
@@ -163,14 +163,14 @@ impl Engine {
     ) -> (&'d Roster, &[Candidate]) {
         let observed = record.victims.iter().any(|victim| victim.observed);
         let Some(all) = domain.all.as_ref().filter(|_| observed) else { return (&domain.roster, &[]) };
-        // The same reading led to a kill of those who may be killed.
+        // The same reading led to a kill of workers that may be killed.
         let flight = self.flights.iter().find(|flight| {
             flight.record.domain == record.domain && flight.record.times.decision == record.times.decision
         });
         (all, flight.map_or(&[], |flight| &flight.taken))
     }
 
-    /// Whom it would kill in a domain, and how all would follow, those that are only observed among them.
+    /// The worker that it would kill in a domain, and the order of all others, observed ones included.
     pub(super) fn explanation(&self, domain: &Domain, in_flight: &[String]) -> Explanation {
         let name = |worker: WorkerId| worker.to_string();
         let of = |roster: &Roster| snapshot::answer(roster, domain.for_answer(), in_flight, name);

@@ -11,7 +11,7 @@ use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::WorkerId;
 
 impl Engine {
-    /// What became of the order to kill one of the victims. After the last there is time for the rest.
+    /// The result of the order to kill one of the victims. After the last one there is time for everything else.
     pub(super) fn signalled(
         &mut self,
         kill: KillId,
@@ -71,12 +71,12 @@ impl Engine {
         todo.push_back(Action::Note(Note::Stuck { at: now, kill, worker, pids, remains }));
     }
 
-    /// Whether a kill's victims were only asked to end so far.
+    /// Whether a kill's victims were only sent SIGTERM so far.
     pub(super) fn in_grace(&self, kill: KillId) -> bool {
         self.flights.iter().any(|flight| flight.id == kill && flight.grace_until.is_some())
     }
 
-    /// They were asked, and did not all end.
+    /// They were sent SIGTERM, and did not all end.
     fn end_grace(&mut self, kill: KillId, now: Nanos, todo: &mut VecDeque<Action>) {
         let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == kill) else { return };
         if flight.grace_until.is_none_or(|until| until > now) {
@@ -118,7 +118,7 @@ impl Engine {
             refused |= worker.refused();
         }
         let Some(dead) = dead_at else {
-            // Somebody was forked before the signal and told of after the last death.
+            // A process was forked before the signal, and its record came after the last death.
             (flight.memory_deadline, flight.wait) = (None, None);
             return;
         };
@@ -137,7 +137,7 @@ impl Engine {
         self.land(index, !refused, now, todo);
     }
 
-    /// The kill is over, one way or the other: its victims leave the books or are stuck, and the domain is read
+    /// The kill is over, one way or the other: its victims are forgotten or stuck, and the domain is read
     /// again, which may lead to the next victim.
     pub(super) fn land(&mut self, index: usize, confirmed: bool, now: Nanos, todo: &mut VecDeque<Action>) {
         self.book_left(index, now, todo);
@@ -195,14 +195,14 @@ impl Engine {
         self.flights.iter().any(|flight| flight.victims.contains(&worker))
     }
 
-    /// The victims of kills whose time is up.
+    /// The victims of kills that have timed out.
     #[must_use]
     pub fn overdue(&self, now: Nanos) -> Vec<WorkerId> {
         let due = self.flights.iter().filter(|flight| flight.next_deadline() <= now);
         due.flat_map(|flight| flight.victims.iter().copied()).collect()
     }
 
-    /// Flights whose time is up.
+    /// Kills in flight that have timed out.
     pub(super) fn check_deadlines(&mut self, now: Nanos, todo: &mut VecDeque<Action>) {
         let due: Vec<KillId> = self
             .flights

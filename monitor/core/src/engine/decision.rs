@@ -24,8 +24,8 @@ pub struct Input {
     /// Task or actor, with its budget.
     #[serde(flatten)]
     pub kind: Kind,
-    /// Of whom it is: equal names of different users are different owners. 0 in what older agents wrote, as if all
-    /// were one user's, which is how those agents decided.
+    /// Its user: equal names of different users are different owners. 0 in what older agents wrote, which decided as if
+    /// all workers were one user's.
     #[serde(default)]
     pub uid: u32,
     /// Its caller.
@@ -36,7 +36,7 @@ pub struct Input {
     pub idle_ever_leased: Option<bool>,
     /// In bytes, as last measured.
     pub memory: Option<Bytes>,
-    /// The lower dies first.
+    /// Lower is killed first.
     #[serde(default, skip_serializing_if = "super::view::is_default")]
     pub priority: i32,
     /// What it declared, or learned.
@@ -98,7 +98,7 @@ pub struct Decision {
     pub threshold: Bytes,
     /// All candidates of the domain in registration order, the victims among them.
     pub candidates: Vec<Input>,
-    /// Whom it took, in the order in which they were chosen.
+    /// The victims, in the order in which they were chosen.
     pub victims: Vec<Verdict>,
 }
 
@@ -153,7 +153,7 @@ impl Engine {
             let roster = &self.domains.get(&flight.domain)?.roster;
             return self.put_together(&flight.record, roster, &flight.taken);
         }
-        // A dry run, and what would have been, take nobody off the roster, and are over at once.
+        // A dry run, and an observed kill, take no worker off the roster and are over at once.
         let record = self.history.iter().rev().find(|record| record.id == kill && record.dry_run)?;
         let domain = self.domains.values().find(|domain| domain.name == record.domain)?;
         let (roster, taken) = self.chosen_of(record, domain);

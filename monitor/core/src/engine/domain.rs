@@ -26,7 +26,7 @@ pub(super) enum State {
     Unknown(String),
 }
 
-/// Memory of processes that are no workers.
+/// Memory of processes that are not workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Others {
     /// What they hold.
@@ -37,7 +37,7 @@ pub(super) struct Others {
     pub(super) at: Nanos,
 }
 
-/// Who held what while there was room.
+/// What each side held while there was room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Before {
     pub(super) used: Option<Bytes>,
@@ -62,13 +62,13 @@ pub(super) struct Domain {
     /// The cell's counter at the last reading and now, in pages.
     counter_read: i64,
     counter: i64,
-    /// Since when, and why, the agent believes it is above; none at or below the threshold.
+    /// Since when, and why, the agent believes it is over its threshold; none at or below it.
     pub(super) crossed: Option<(Nanos, Trigger)>,
     /// Since when a kill waits to be measured whether it would help, and what was used then.
     pub(super) asked: Option<(Nanos, Bytes)>,
-    /// The last kill here, while the next one asks who took its memory.
+    /// The last kill here, while the next one waits to learn what took its memory.
     pub(super) row: Option<Row>,
-    /// What processes hold that are no workers, when that was last measured.
+    /// What processes that are not workers hold, as last measured.
     pub(super) others: Option<Others>,
     /// What was used, and what the candidates and those others held, when it was last read below its threshold.
     pub(super) before: Before,
@@ -76,23 +76,23 @@ pub(super) struct Domain {
     pub(super) roster: Roster,
     /// The same with the workers that are only observed; none while there are none of these (`by_rule`).
     pub(super) all: Option<Roster>,
-    /// It is not written down again before whom the policy would have taken of all.
+    /// The choice among all workers, observed ones included, is not recorded again before this time.
     pub(super) would_quiet_until: Nanos,
     /// Since when it is above and waits for kills in flight.
     pub(super) held_up: Option<Nanos>,
     /// Nothing is decided here before this: after a dry run, and for a moment after a kill by the kernel.
     pub(super) quiet_until: Nanos,
-    /// When that was last put off for a kill by the kernel.
+    /// When that was last postponed for a kill by the kernel.
     pub(super) kernel_killed: Option<Nanos>,
-    /// The brake is off here until the domain was below its threshold: holding workers would not help.
+    /// The brake is off here until the domain was below its threshold: pausing workers would not help.
     pub(super) let_go: bool,
-    /// When it was last said that nobody can be killed.
+    /// When it was last reported that no worker can be killed.
     pub(super) complained: Option<Nanos>,
     /// When it was last said that it cannot be read, and why.
     pub(super) unknown_said: Option<(Nanos, String)>,
     /// A kill here is over; the next reading shows what it brought.
     pub(super) after_kill: Option<KillId>,
-    /// The total whose threshold is kept, and the threshold: computing one is not free.
+    /// The last total and its threshold: computing one is not free.
     threshold_of: Option<(Bytes, Bytes)>,
 }
 
@@ -159,7 +159,7 @@ impl Domain {
         self.threshold_of = None;
     }
 
-    /// It is not above: who holds what now, if the reading is complete.
+    /// It is not over the threshold: what each side holds now, if the reading is complete.
     pub(super) fn note_room(&mut self) {
         if let Some(usage) = self.usage() {
             let others = self.others.map(|others| others.hold);

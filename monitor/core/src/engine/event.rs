@@ -18,7 +18,7 @@ use crate::worker::{Kind, WorkerId};
 pub enum Event {
     /// The configuration; the first event of a recording.
     Settings(Settings),
-    /// An agent before this one numbered its kills up to here: the next has a larger number.
+    /// A previous agent numbered its kills up to here: the next kill has a larger number.
     Resumed {
         /// The last of them.
         last_kill: KillId,
@@ -39,7 +39,7 @@ pub enum Event {
         /// The nearest guarded domain around it now.
         parent: Option<DomainId>,
     },
-    /// A domain is guarded no more: its cgroup was removed, or has no limit any more. Those in it lie in its parent.
+    /// A domain is no longer guarded: its cgroup was removed, or has lost its limit. Those in it lie in its parent.
     /// Not while a kill is in flight there.
     DomainRemoved {
         /// Which.
@@ -72,7 +72,7 @@ pub enum Event {
         /// When the kernel pushed it.
         pushed: Nanos,
     },
-    /// Records were lost: nothing that was estimated holds.
+    /// Records were lost: estimates are no longer valid.
     Lost {
         /// How many.
         records: u64,
@@ -110,8 +110,8 @@ pub enum Event {
         /// The other.
         by: WorkerId,
     },
-    /// A rule made this worker, and nobody registered it; told after `Registered`, and whenever its rule, the rule's mode or
-    /// its name changes.
+    /// A rule made this worker; it was not registered. Sent after `Registered`, and whenever its rule, the rule's mode
+    /// or its name changes.
     ByRule {
         /// Which.
         worker: WorkerId,
@@ -180,7 +180,7 @@ pub enum Event {
         #[serde(default)]
         cgroup: Option<String>,
     },
-    /// A process of a victim could not be signalled: it lives on, and nobody waits for its death.
+    /// A process of a victim could not be signalled: it lives on, and its death is not waited for.
     Refused {
         /// The order.
         kill: KillId,
@@ -235,27 +235,27 @@ pub enum Event {
         /// Which.
         worker: WorkerId,
     },
-    /// A worker runs since then, not since it was registered: it was there before this agent.
+    /// A worker has run since then, not since its registration: it is older than this agent.
     Started {
         /// Which.
         worker: WorkerId,
         /// Since when.
         at: Nanos,
     },
-    /// An agent was here before and was killed: whom it guarded comes back one after the other. Until then the
-    /// first to be back would be the only candidate for what all hold.
+    /// A previous agent was killed, and its workers come back one after the other. Until all are back, the first would
+    /// be the only candidate for the memory of all.
     Settle {
-        /// Nobody is killed before.
+        /// Nothing is killed before this time.
         until: Nanos,
     },
     /// Kills of a worker are left to an executor from now on; none: they are the engine's own.
     Executor {
         /// Which.
         worker: WorkerId,
-        /// Who ends it.
+        /// The executor that ends it.
         executor: Option<ExecutorId>,
     },
-    /// An executor is gone, or does not listen any more.
+    /// An executor is gone, or no longer listens.
     ExecutorLost {
         /// Which.
         executor: ExecutorId,
@@ -267,7 +267,7 @@ pub enum Event {
         /// Why it cannot be asked.
         refused: Option<String>,
     },
-    /// It took note of that.
+    /// The executor acknowledged the request.
     Heard {
         /// For which kill.
         kill: KillId,
@@ -342,7 +342,7 @@ pub enum Event {
         /// The name.
         name: String,
     },
-    /// What processes of a domain hold that belong to no worker. It follows the measurements of the workers.
+    /// What the processes of a domain that belong to no worker hold. Sent after the measurements of the workers.
     Others {
         /// Of which domain.
         domain: DomainId,

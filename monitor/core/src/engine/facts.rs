@@ -1,4 +1,4 @@
-//! The plain facts that everybody names: identities, what was read, seen and said. Data only; who makes what of it stands
+//! The plain facts that all parts use: identities, readings, observations and notes. Data only; what is made of them is
 //! in the files beside this one.
 
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ impl core::fmt::Display for KillId {
     }
 }
 
-/// Somebody else who ends workers when asked and chooses which: a raylet, by its process.
+/// A program that ends workers when asked, and chooses which: a raylet, by its process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
@@ -49,7 +49,7 @@ pub enum Measured {
         /// What is used.
         used: Bytes,
     },
-    /// The cgroup has no limit (any more): no domain, nothing to protect.
+    /// The cgroup has no limit, or lost it: it is not a domain.
     NoLimit {
         /// What is used.
         used: Bytes,
@@ -75,7 +75,7 @@ pub enum Seen {
     Released,
 }
 
-/// What made the agent look.
+/// What made the agent check memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -88,9 +88,9 @@ pub enum Trigger {
     Tick,
     /// The reading after a kill.
     AfterKill,
-    /// The loop hung, and its deputy looked.
+    /// The loop hung, and its watchdog checked.
     Watchdog,
-    /// Nothing: the kernel's own out-of-memory killer killed.
+    /// Nothing: the kernel's own out-of-memory killer acted.
     Kernel,
 }
 
@@ -101,19 +101,19 @@ pub enum Trigger {
 pub enum Freed {
     /// By authoritative readings no domain that it charges is above (any more).
     Room,
-    /// A domain is above, but nobody can be killed: to hold it would help nobody.
+    /// A domain is over its threshold, but no worker can be killed: pausing would not help.
     NobodyToKill,
-    /// It was held for `brake_max_ms`.
+    /// It was paused for `brake_max_ms`.
     TooLong,
-    /// It is no worker any more.
+    /// It is no longer a worker.
     Unregistered,
     /// The brake was switched off.
     SwitchedOff,
-    /// It ended while it was held: a victim, as a rule.
+    /// It ended while it was paused: usually it was a victim.
     Ended,
 }
 
-/// A process that is held.
+/// A process that the brake has paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HeldView {
@@ -125,7 +125,7 @@ pub struct HeldView {
     pub since: Nanos,
 }
 
-/// One that the brake held and holds no more.
+/// A process that the brake has resumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Release {
@@ -135,9 +135,9 @@ pub struct Release {
     pub worker: WorkerId,
     /// The process.
     pub pid: Pid,
-    /// How long it was held.
+    /// How long it was paused.
     pub held_ns: u64,
-    /// Why it was let go, or that it ended.
+    /// Why it was resumed, or that it ended.
     pub why: Freed,
 }
 
@@ -172,10 +172,10 @@ pub enum Gear {
 pub enum UnhelpfulKills {
     /// Kill all the same, as Ray does.
     Kill,
-    /// Kill nobody and report who holds the memory.
+    /// Kill nothing, and report what holds the memory.
     Skip,
-    /// Kill nobody where processes that are no workers are known to hold at least what is too much; kill where it is
-    /// files, a shared object store, or not known who holds it.
+    /// Kill nothing where processes that are not workers are known to hold at least the excess; kill where files or a
+    /// shared object store hold it, or where that is not known.
     #[default]
     Auto,
 }

@@ -15,7 +15,7 @@ use crate::worker::{Candidate, WorkerId};
 pub(super) struct Flight {
     pub(super) id: KillId,
     pub(super) domain: DomainId,
-    /// Whom, in the order in which they were chosen.
+    /// The victims, in the order in which they were chosen.
     pub(super) victims: Vec<WorkerId>,
     /// Why, until the kill is booked; empty from then on.
     pub(super) chosen: Vec<Choice>,
@@ -25,15 +25,15 @@ pub(super) struct Flight {
     pub(super) taken: Vec<Candidate>,
     /// Only SIGTERM was sent; SIGKILL follows then. `None`: it was sent, or nothing came before it.
     pub(super) grace_until: Option<Nanos>,
-    /// When those who live are looked at.
+    /// When the victims that still live are examined.
     pub(super) look_at: Nanos,
-    /// They were, at least once.
+    /// They were examined at least once.
     pub(super) looked: bool,
     /// When it is given up on.
     pub(super) deadline: Nanos,
     /// When the wait for the memory of the dead ends; set at the last death.
     pub(super) memory_deadline: Option<Nanos>,
-    /// It was left to an executor that has ended nobody yet: there is no victim.
+    /// It was left to an executor that has not ended a worker yet: there is no victim.
     pub(super) left: Option<Left>,
     /// All are dead, and readings are to show that their memory is back.
     pub(super) wait: Option<Wait>,
@@ -41,17 +41,17 @@ pub(super) struct Flight {
     pub(super) record: KillRecord,
 }
 
-/// What a flight waits for that was left to an executor, until one of its workers died.
+/// What a kill that was left to an executor waits for, until one of its workers dies.
 #[derive(Debug)]
 pub(super) struct Left {
     pub(super) executor: ExecutorId,
     /// Until when a death is waited for.
     pub(super) until: Nanos,
-    /// When it took note of the request.
+    /// When it acknowledged the request.
     pub(super) heard: Option<Nanos>,
-    /// Whom the engine would have chosen, until that is written down.
+    /// The worker that the engine would have chosen, until that is recorded.
     pub(super) ours: Vec<Choice>,
-    /// It is written down.
+    /// That is recorded.
     pub(super) booked: bool,
 }
 
@@ -61,7 +61,7 @@ impl Flight {
         if let Some(left) = &self.left {
             return left.until;
         }
-        // Once all are dead only their memory is waited for; while they are only asked to end, nobody looks.
+        // Once all are dead only their memory is waited for; after SIGTERM alone they are not examined.
         let look = if self.grace_until.is_none() { self.look_at } else { self.deadline };
         let end = self.memory_deadline.unwrap_or(self.deadline.min(look));
         let end = self.wait.map_or(end, |wait| wait.next.min(end));
@@ -74,7 +74,7 @@ impl Flight {
 pub(super) struct Spare {
     pub(super) chosen: Vec<Choice>,
     pub(super) victims: Vec<WorkerId>,
-    /// Whom the policy would take of all workers.
+    /// The victim that the policy would take of all workers.
     pub(super) would: Vec<Choice>,
 }
 

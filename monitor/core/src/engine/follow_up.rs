@@ -22,6 +22,6 @@ pub(super) struct FollowUp {
     pub(super) after_kill: Option<KillId>,
     /// What it said.
     pub(super) used: Option<Bytes>,
-    /// Whom the policy would have taken of all workers, if one of them is only observed.
+    /// The worker that the policy would have taken of all, if one of them is only observed.
     pub(super) would: Vec<Choice>,
 }

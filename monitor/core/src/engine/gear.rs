@@ -36,7 +36,7 @@ enum Need {
     Either,
     /// Far away.
     Far,
-    /// There is nothing to cross, or nobody to act on.
+    /// There is no threshold to cross, or no worker to act on.
     Nothing,
 }
 
@@ -51,7 +51,7 @@ impl Engine {
         self.counters.gear_changes += 1;
         todo.push_back(if near { Action::Attach } else { Action::Detach });
         if near {
-            // What was charged while nobody counted is in the next reading only.
+            // What was charged while no hook counted shows in the next reading only.
             self.read_all(todo);
         }
         let gear = if near { Gear::Near } else { Gear::Far };

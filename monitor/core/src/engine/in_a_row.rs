@@ -1,7 +1,7 @@
 //! Kills in a row. With `auto` the first kill of a domain never waits for a measurement. If its memory is taken again at
-//! once, the next one asks first by whom: a quick measurement (microseconds for each process) is made when a kill is over,
+//! once, the next one first asks by what: a measurement (microseconds for each process) is made when a kill is over,
 //! and again before the next. If processes that are no workers grow so fast that all candidates together would last less
-//! than a second, nobody else dies for them. The wait is short: without an answer in time the kill goes on.
+//! than a second, no other worker dies for them. The wait is short: without an answer in time the kill goes on.
 
 use alloc::collections::VecDeque;
 use core::ops::ControlFlow;
@@ -20,11 +20,11 @@ const ROW: Duration = Duration::from_secs(1);
 /// How long a kill waits for the measurement.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// While nobody is killed the measurement is renewed this often.
+/// While nothing is killed, the measurement is renewed this often.
 const AGAIN: Duration = Duration::from_millis(250);
 
 impl Engine {
-    /// A kill is over: who holds what now tells later who took its memory.
+    /// A kill is over: what each side holds now shows later what took its memory.
     pub(super) fn begin_row(&mut self, id: DomainId, now: Nanos, todo: &mut VecDeque<Action>) {
         if self.settings.unhelpful_kills != UnhelpfulKills::Auto {
             return;
@@ -35,7 +35,7 @@ impl Engine {
         }
     }
 
-    /// Whether nobody is to be killed because others take what kills bring back, or because that is being measured
+    /// Whether to kill nothing because other processes take what kills bring back, or because that is being measured
     /// (`Break`).
     pub(super) fn spares_in_a_row(
         &mut self,
@@ -52,7 +52,7 @@ impl Engine {
         }
         let since_last = row.last.map(|last| now.since(last.at));
         match row.asked {
-            // It has just been answered, or nobody is killed and the answer is new enough.
+            // It has just been answered, or nothing is killed and the answer is recent enough.
             None if since_last.is_some_and(|passed| passed < PATIENCE || (row.spares && passed < AGAIN)) => {}
             None => {
                 row.asked = Some(now);

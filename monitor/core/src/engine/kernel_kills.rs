@@ -13,10 +13,10 @@ use crate::retry::KilledBy;
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::WorkerId;
 
-/// How long nobody else is killed in the innermost domain of whom the kernel chose: that memory is on its way back.
+/// How long no other worker is killed in the innermost domain of the kernel's victim: its memory is on its way back.
 const HOLD: Duration = Duration::from_millis(100);
 
-/// How often that may be: a user can make the kernel kill in a cgroup of its own again and again.
+/// How often that may happen: a user can make the kernel kill in a cgroup of its own again and again.
 const HOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// In place of a domain's name where none is guarded.
@@ -39,7 +39,7 @@ fn is_the_kernels(worker: &Worker) -> bool {
 }
 
 impl Engine {
-    /// The kernel chose a process of a worker. It chooses whoever dies already, too: a victim of ours stays ours.
+    /// The kernel chose a process of a worker. It may choose one that is dying already: a victim of ours stays ours.
     pub(super) fn oom_victim(
         &mut self,
         id: WorkerId,
@@ -65,8 +65,8 @@ impl Engine {
         todo.push_back(Action::Read(innermost));
     }
 
-    /// The registered process of a worker ended: if the kernel chose it, or a child whose death it passes on, this was a
-    /// kill for memory. Of an end whose status is not known the choice alone tells.
+    /// The registered process of a worker ended: if the kernel chose it, or a child that it reports the death of, this
+    /// was a kill for memory. If the status of an end is not known, the choice alone decides.
     pub(super) fn count_kernel_kill(
         &mut self,
         id: WorkerId,

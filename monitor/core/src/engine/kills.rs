@@ -1,4 +1,5 @@
-//! From "this domain is above" to a kill in flight: choose, order, tell. What becomes of it is `confirm`'s.
+//! From "this domain is over its threshold" to a kill in flight: choose, order, tell. What becomes of it is
+//! `confirm`'s.
 
 use alloc::collections::VecDeque;
 use core::ops::ControlFlow;
@@ -15,14 +16,14 @@ use crate::threshold::Usage;
 use crate::units::Nanos;
 use crate::worker::WorkerId;
 
-/// docs/behavior.md#policies: how often it is said that nobody can be killed; and how often a dry run decides.
+/// docs/behavior.md#policies: how often it is reported that no worker can be killed, and how often a dry run decides.
 pub(super) const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// What came of the question whether a domain must be relieved.
 pub(super) enum Relief {
     /// A kill is ordered, the last of the flights, and not booked yet.
     Ordered,
-    /// Nobody is to be signalled; what is to be said of that.
+    /// No signal is to be sent; the note about that.
     None(Option<Note>),
 }
 
@@ -79,7 +80,7 @@ impl Engine {
         Relief::Ordered
     }
 
-    /// A kill of those who were chosen, with what costs nothing to note.
+    /// A kill of the chosen workers, with what costs nothing to note.
     pub(super) fn flight(
         &mut self,
         domain: DomainId,
@@ -163,7 +164,7 @@ impl Engine {
         }
         let mut flight = self.flights.remove(index);
         self.take_off(&mut flight);
-        // Those who are only asked to end may need them to do so.
+        // Workers that were only sent SIGTERM may need theirs to end.
         if flight.grace_until.is_none() {
             self.end_owned_with(&mut flight, todo);
         }
@@ -177,7 +178,7 @@ impl Engine {
         }
     }
 
-    /// The victims are candidates no more.
+    /// The victims are no longer candidates.
     pub(super) fn take_off(&mut self, flight: &mut Flight) {
         for victim in &flight.victims {
             let Some(worker) = self.workers.get(victim) else { continue };

@@ -1,7 +1,7 @@
-//! Kills that are left to somebody else: an executor (a raylet) ends one of its own workers when it is asked, and chooses
-//! which. The engine decides that memory is short, asks, and confirms: a death of one of that executor's workers makes that
-//! worker the kill's victim, and all that follows (what is left of its processes, the memory, the next reading) is as in
-//! any other kill. No death in time, or an executor that is lost: the next reading leads to a kill of the engine's own.
+//! Kills that are left to an executor: a raylet ends one of its own workers when it is asked, and chooses which. The
+//! engine decides that memory is short, asks, and confirms: a death of one of that executor's workers makes that worker
+//! the kill's victim, and all that follows (what is left of its processes, the memory, the next reading) is as in any
+//! other kill. No death in time, or an executor that is lost: the next reading leads to a kill of the engine's own.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;
@@ -43,7 +43,7 @@ impl Engine {
         }
     }
 
-    /// Who carries out a kill in place of the engine: the executor of the victim that comes first. It chooses among all of
+    /// The executor that carries out a kill in place of the engine: that of the first victim. It chooses among all of
     /// its workers, so each of them must count towards the domain: the death of another one is of no use there.
     pub(super) fn executor_for(&self, flight: &Flight, now: Nanos) -> Option<ExecutorId> {
         let executor = self.workers.get(flight.victims.first()?)?.executor?;
@@ -126,7 +126,7 @@ impl Engine {
         }
     }
 
-    /// The executor took note of the request: a kill will come.
+    /// The executor acknowledged the request: a kill will follow.
     pub(super) fn heard(&mut self, kill: KillId, at: Nanos) {
         let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == kill) else { return };
         if let Some(left) = &mut flight.left {
@@ -135,7 +135,7 @@ impl Engine {
         }
     }
 
-    /// A worker's first process died: if its executor was asked to end somebody, this is the victim. What is left of it is
+    /// A worker's first process died: if its executor was asked for a kill, this is the victim. The rest of it is
     /// killed too: a child may hold the memory.
     pub(super) fn taken_by_executor(
         &mut self,
@@ -148,7 +148,7 @@ impl Engine {
         let Some(worker) = self.workers.get(&id) else { return };
         let Some(executor) = worker.executor else { return };
         let ended = worker.pid == pid && seen != Seen::Released && worker.life == Life::Running;
-        // One that ended by itself is nobody's victim.
+        // A worker that ended by itself is not a victim.
         if !ended || worker.status.is_some_and(|status| !ENDING.contains(&(status & 0x7f))) {
             return;
         }
@@ -163,7 +163,7 @@ impl Engine {
         flight.victims.push(id);
         flight.chosen.push(choice);
         (flight.deadline, flight.look_at) = (now.after(patience), look_at);
-        // The receipt may be on its way.
+        // The acknowledgement may be on its way.
         flight.record.times.signal.get_or_insert(at);
         let kill = flight.id;
         if let Some(worker) = self.workers.get_mut(&id) {
@@ -183,7 +183,7 @@ impl Engine {
         Choice { id, should_retry, why: Why::Executor, priority: None, passed_over: None }
     }
 
-    /// The domain is not above any more, and nobody took note of the request yet: it is withdrawn.
+    /// The domain is no longer over its threshold, and the request is not acknowledged yet: it is withdrawn.
     pub(super) fn withdraw_unheard(&mut self, id: DomainId, now: Nanos, todo: &mut VecDeque<Action>) {
         let unheard = |flight: &Flight| {
             flight.domain == id
@@ -195,7 +195,7 @@ impl Engine {
         }
     }
 
-    /// A flight ends whose executor ended nobody.
+    /// A kill ends because its executor ended no worker.
     pub(super) fn leaving_ends(&mut self, flight: &Flight, now: Nanos, todo: &mut VecDeque<Action>) {
         let Some(left) = &flight.left else { return };
         let executor = left.executor;

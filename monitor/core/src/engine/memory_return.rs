@@ -1,5 +1,5 @@
 //! Dead, and is their memory back? A process that is gone has let go of its memory, but the kernel gives it back only
-//! when nobody else holds it: a reader of its /proc files does for as long as it reads. And `process_mrelease` takes
+//! when nothing else holds it: a reader of its /proc files does for as long as it reads. And `process_mrelease` takes
 //! private memory only. So the domain's own reading says whether the next victim may be picked, for a short time.
 
 use alloc::collections::VecDeque;
@@ -19,8 +19,8 @@ const LONGEST: Duration = Duration::from_millis(200);
 const EVERY: Duration = Duration::from_millis(2);
 
 impl Engine {
-    /// All died, and nobody says that their memory is not back. Whether it is, the domain is asked, now and then: that
-    /// `process_mrelease` took it says nothing of shared memory and files, which come back when they are closed.
+    /// All died, and nothing shows that their memory is not back. Whether it is, the domain is asked, now and then:
+    /// that `process_mrelease` took it says nothing of shared memory and files, which come back when they are closed.
     pub(super) fn ask_for_memory(&mut self, index: usize, now: Nanos, todo: &mut VecDeque<Action>) {
         let longest = now.after(self.memory_patience(index, now).min(LONGEST));
         let flight = &mut self.flights[index];
@@ -56,7 +56,7 @@ impl Engine {
         let Some(wait) = flight.wait.as_mut().filter(|_| dead) else { return };
         let gone = victims.clone().all(Worker::gone);
         let held = victims.map(Worker::memory).try_fold(Bytes(0), |sum, one| Some(sum.saturating_add(one?)));
-        // Not known to be above: nobody else is in danger, and nothing is proven.
+        // Not known to be over the threshold: no other worker is in danger, and nothing is proven.
         let Some(usage) = self.domains.get(&id).and_then(Domain::usage) else {
             return self.land(index, true, now, todo);
         };

@@ -15,7 +15,7 @@ const NOTHING: Bytes = Bytes(1 << 20);
 /// Memory comes back in pieces: less than this is none.
 const PIECE: Bytes = Bytes(256 << 10);
 
-/// How long nothing more must have come back: of what was measured, and of what nobody knows how much it was. The kernel
+/// How long nothing more must have come back: for a measured amount, and for an unknown one. The kernel
 /// gives it back without a pause, unless it waits for a processor.
 const CALM: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(30));
 

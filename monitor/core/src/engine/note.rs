@@ -64,7 +64,7 @@ pub enum Note {
         /// Why now.
         why: Begins,
     },
-    /// A domain went above its threshold, by an authoritative reading.
+    /// A domain went over its threshold, by an authoritative reading.
     Above {
         /// When it was read.
         at: Nanos,
@@ -98,12 +98,12 @@ pub enum Note {
         kill: KillId,
         /// The domain.
         domain: String,
-        /// Whom, and why.
+        /// The victims, and why.
         victims: Vec<Chosen>,
-        /// How many more, of users whose workers whoever is told may not see.
+        /// How many more, of users whose workers the reader may not see.
         #[serde(default, skip_serializing_if = "super::view::is_default")]
         others: usize,
-        /// Nobody is signalled.
+        /// No signal is sent.
         dry_run: bool,
     },
     /// A kill is left to an executor, which chooses the victim.
@@ -114,9 +114,9 @@ pub enum Note {
         kill: KillId,
         /// The domain.
         domain: String,
-        /// Who is asked.
+        /// The executor that is asked.
         executor: ExecutorId,
-        /// Whom the agent's policy would have chosen. Null: another user's worker.
+        /// The worker that the agent's policy would have chosen. Null: another user's worker.
         ours: Option<Chosen>,
         /// What is used.
         used: Bytes,
@@ -151,7 +151,8 @@ pub enum Note {
         /// wait(2) status of its first process, if the kernel told.
         status: Option<u32>,
     },
-    /// While the loop hung its watchdog killed somebody who is no candidate any more: there is no record of that kill.
+    /// While the loop hung, its watchdog killed a worker that is no longer a candidate: there is no record of that
+    /// kill.
     Stray {
         /// When.
         at: Nanos,
@@ -175,7 +176,7 @@ pub enum Note {
         /// Why.
         why: String,
     },
-    /// Above the threshold but no worker can be killed. At most once per 5 s.
+    /// Over the threshold, but no worker can be killed. At most once per 5 s.
     NoCandidates {
         /// When.
         at: Nanos,
@@ -186,7 +187,7 @@ pub enum Note {
         /// The threshold.
         threshold: Bytes,
     },
-    /// Above the threshold, and nobody is killed because it could not help (docs/behavior.md#differences-from-ray). At
+    /// Over the threshold, and nothing is killed because it could not help (docs/behavior.md#differences-from-ray). At
     /// most once per 5 s.
     Unhelpful {
         /// When.
@@ -199,16 +200,16 @@ pub enum Note {
         threshold: Bytes,
         /// What all candidates hold together.
         candidates_hold: Bytes,
-        /// What is held by others.
+        /// What others hold.
         others_hold: Bytes,
         /// What they took since the domain was last below its threshold, as far as is known.
         #[serde(default)]
         others_took: Bytes,
-        /// What processes hold of it that are no workers, where that is known.
+        /// What of it is held by processes that are not workers, if known.
         #[serde(default)]
         processes_hold: Option<Bytes>,
     },
-    /// A domain can't be read: it protects nobody until it can.
+    /// A domain can't be read: nothing is killed for it until it can.
     Unknown {
         /// When.
         at: Nanos,
@@ -217,7 +218,7 @@ pub enum Note {
         /// Why.
         why: String,
     },
-    /// It can again, or for the first time.
+    /// It can be read again, or for the first time.
     Known {
         /// When.
         at: Nanos,
@@ -250,7 +251,7 @@ pub enum Note {
     },
     /// It goes on, or ended.
     Continued(Release),
-    /// Kernel records were lost; everything is read anew.
+    /// Kernel records were lost; everything is read again.
     Lost {
         /// When.
         at: Nanos,

@@ -1,5 +1,5 @@
 //! Workers that a worker owns end with it, as Ray's tasks end with their owner: when it is killed, and when the last of its
-//! processes is gone. They are no victims: nothing is decided about them, and nobody is told to retry them.
+//! processes is gone. They are not victims: nothing is decided about them, and no launcher is told to retry them.
 
 use alloc::collections::VecDeque;
 
@@ -10,9 +10,9 @@ use crate::prelude::*;
 use crate::worker::WorkerId;
 
 impl Engine {
-    /// A worker is another's from now on. If that is being killed already, it ends at once.
+    /// A worker has an owner from now on. If that owner is being killed already, it ends at once.
     pub(super) fn owned_by(&mut self, id: WorkerId, owner: WorkerId, todo: &mut VecDeque<Action>) {
-        // What is only observed ends nobody.
+        // An observed worker takes no other with it.
         if id == owner || self.workers.get(&owner).is_some_and(Worker::observed) {
             return;
         }
@@ -28,17 +28,17 @@ impl Engine {
         }
     }
 
-    /// A worker is gone: those that it owns end, and those that they own. Not where nobody is to be killed.
+    /// A worker is gone: those that it owns end, and those that they own. Not where killing is off.
     pub(super) fn end_owned(&mut self, owner: WorkerId, todo: &mut VecDeque<Action>) {
         for (id, owner) in self.claim_owned(owner) {
-            // It is dying: nobody is helped by choosing it.
+            // It is dying: choosing it would not help.
             self.leave_rosters(id);
             todo.push_back(Action::EndOwned { worker: id, owner, kill: None });
         }
     }
 
-    /// A kill's victims are signalled: those that they own are part of it from now on, so that nobody else dies for what they
-    /// give back.
+    /// A kill's victims are signalled: those that they own are part of it from now on, so that no other worker dies for
+    /// what they give back.
     pub(super) fn end_owned_with(&mut self, flight: &mut Flight, todo: &mut VecDeque<Action>) {
         for index in 0..flight.victims.len() {
             for (id, owner) in self.claim_owned(flight.victims[index]) {

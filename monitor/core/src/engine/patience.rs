@@ -1,5 +1,5 @@
 //! How long the rest waits for one user's victims to die. Each user's victims have a share of patience: what they were
-//! waited for counts against it, and comes back ten times as slowly. So nobody can make the others wait by not dying,
+//! waited for counts against it, and comes back ten times as slowly. So no user can make the others wait by not dying,
 //! neither once nor with many small victims one after the other.
 
 use alloc::collections::BTreeMap;
@@ -10,7 +10,7 @@ use crate::units::Nanos;
 /// How long a victim may take before the agent examines why it lives, and again after as long.
 pub(super) const FIRST_LOOK: Duration = Duration::from_millis(200);
 
-/// The same for victims of a user who has used up all patience: what a death takes on a busy machine.
+/// The same for victims of a user with no patience left: what a death takes on a busy machine.
 const LAST_LOOK: Duration = Duration::from_millis(20);
 
 /// However much was waited for before: so long a wait for the deaths, and for the memory, remains.

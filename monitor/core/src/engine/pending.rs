@@ -25,9 +25,9 @@ impl Process {
 /// Sums over a worker's processes, so that the end of one of thousands does not cost a look at all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Pending {
-    /// Those whose death a kill waits for.
+    /// Processes that a kill waits for to die.
     pub(super) deaths: usize,
-    /// Those whose memory it waits for.
+    /// Processes whose memory it waits for.
     pub(super) memory: usize,
     /// Those that live and could not be signalled.
     pub(super) refused: usize,

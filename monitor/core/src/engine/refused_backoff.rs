@@ -1,5 +1,5 @@
 //! Workers that could not be signalled for the moment (no descriptor was left, say): no candidates for a while, which
-//! becomes longer each time, and then candidates again. Who may not be signalled at all is none for good.
+//! becomes longer each time, and then candidates again. A worker that may not be signalled at all is never one again.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;
@@ -9,7 +9,7 @@ use super::{Action, Engine};
 use crate::units::Nanos;
 use crate::worker::WorkerId;
 
-/// The first rest, and the longest. It doubles each time.
+/// The first back-off, and the longest. It doubles each time.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(16));
 
 impl Engine {
@@ -30,7 +30,7 @@ impl Engine {
         self.refused.first().map(|(again, _)| *again)
     }
 
-    /// Those whose rest is over are candidates again.
+    /// Workers with their back-off over are candidates again.
     pub(super) fn end_backoffs(&mut self, now: Nanos, todo: &mut VecDeque<Action>) {
         while let Some((again, id)) = self.refused.first().copied().filter(|(again, _)| *again <= now) {
             self.refused.remove(&(again, id));

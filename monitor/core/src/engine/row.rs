@@ -1,4 +1,4 @@
-//! What is known of a domain after a kill, until its memory was taken again: who held what then, and who does now.
+//! What is known of a domain after a kill, until its memory is taken again: what each side held then, and holds now.
 
 use core::time::Duration;
 
@@ -29,7 +29,7 @@ pub(super) struct Row {
     pub(super) last: Option<Gauge>,
     /// Since when a kill waits for one.
     pub(super) asked: Option<Nanos>,
-    /// Nobody is killed until the domain was below its threshold.
+    /// Nothing is killed until the domain was below its threshold.
     pub(super) spares: bool,
 }
 
@@ -47,7 +47,7 @@ impl Row {
         self.asked.take().is_some()
     }
 
-    /// Below the threshold nothing is asked for, and nobody is in danger.
+    /// Below the threshold nothing is measured, and no worker is in danger.
     pub(super) fn rest(&mut self) {
         (self.asked, self.spares) = (None, false);
     }

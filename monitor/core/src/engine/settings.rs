@@ -43,9 +43,9 @@ pub struct Settings {
     /// docs/behavior.md#kill-and-confirmation: SIGTERM first, SIGKILL this long after it; 0: SIGKILL at once.
     #[serde(default)]
     pub grace_ms: u64,
-    /// Decide and report, signal nobody.
+    /// Decide and report; send no signal.
     pub dry_run: bool,
-    /// The kernel stops workers that allocate past a line, and somebody will continue them whatever happens.
+    /// The kernel pauses workers that allocate past a line, and they will be resumed whatever happens.
     #[serde(default)]
     pub brake: bool,
     /// Whether there is a hot hook, and when it is attached.
@@ -114,13 +114,14 @@ impl Settings {
         self.refresh_ms != 0
     }
 
-    /// Whether somebody may kill in the engine's place: not where it would kill nobody, or only after a measurement.
+    /// Whether the watchdog may kill in the engine's place: not where the engine would not kill, or only after a
+    /// measurement.
     #[must_use]
     pub fn may_be_stood_in_for(&self) -> bool {
         self.kills() && !self.dry_run && self.unhelpful_kills != UnhelpfulKills::Skip
     }
 
-    /// Whether workers are stopped at the line: only where something is done for those who wait.
+    /// Whether workers are paused at the line: only where something is done for those that wait.
     #[must_use]
     pub fn brakes(&self) -> bool {
         self.brake && self.kills() && !self.dry_run

@@ -1,8 +1,8 @@
 //! Memory that no candidate holds. Killing workers does not bring it back: `unhelpful_kills` says what is done then.
 //!
-//! Measurements are older than the reading, and a worker may have grown since. With `skip` nobody is spared on an old
+//! Measurements are older than the reading, and a worker may have grown since. With `skip` none is spared on an old
 //! one: a fresh one is asked for and held against the reading of that moment; if none comes in time, the kill goes on.
-//! With `auto` no kill waits: what was measured in the last seconds must show who holds what is too much, and what was
+//! With `auto` no kill waits: what was measured in the last seconds must show what holds the excess, and what was
 //! taken since then may be a worker's.
 
 use alloc::collections::VecDeque;
@@ -37,7 +37,7 @@ pub struct Unhelpful {
 
 impl Unhelpful {
     /// Whether these candidates cannot bring the domain to its threshold. `None`: they can, or one of them was not
-    /// measured, so that nobody knows.
+    /// measured, so that it is not known.
     #[must_use]
     pub fn of(usage: Usage, candidates: impl IntoIterator<Item = Option<Bytes>>) -> Option<Self> {
         let held =
@@ -53,7 +53,7 @@ impl Unhelpful {
     }
 }
 
-/// Evidence that is older is none.
+/// Older evidence does not count.
 const FRESH: Duration = Duration::from_secs(3);
 
 /// While workers are spared, the evidence is renewed this often.
@@ -63,7 +63,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 const NEAR_PERCENT: u128 = 80;
 
 impl Engine {
-    /// Whether nobody is to be killed in this domain now, because it cannot help or because it is not known yet
+    /// Whether to kill nothing in this domain now, because it cannot help or because it is not known yet
     /// whether it can (`Break`), and what is to be said of that.
     pub(super) fn spares(
         &mut self,
@@ -86,7 +86,7 @@ impl Engine {
     }
 
     /// `auto`: a kill never waits. What is known of the last seconds must show that killing cannot help, and that
-    /// processes that are no workers hold what is too much. Growth that nobody was measured with since may be a
+    /// processes that are no workers hold what is too much. Growth since the last measurement may be a
     /// worker's.
     fn spares_on_evidence(
         &mut self,
@@ -121,7 +121,7 @@ impl Engine {
         self.spare(id, usage, unhelpful, now, todo)
     }
 
-    /// `skip`: nobody is spared on an old measurement: a fresh one is waited for, but not for ever.
+    /// `skip`: no worker is spared on an old measurement: a fresh one is waited for, but not for ever.
     fn spares_on_a_measurement(
         &mut self,
         id: DomainId,
@@ -155,7 +155,7 @@ impl Engine {
         self.spare(id, usage, unhelpful, now, todo)
     }
 
-    /// Nobody is killed: says so, now and then.
+    /// Nothing is killed: says so, now and then.
     pub(super) fn spare(
         &mut self,
         id: DomainId,
@@ -185,7 +185,7 @@ impl Engine {
         }))
     }
 
-    /// The domains in which it matters what processes hold that are no workers.
+    /// The domains in which it matters what processes that are not workers hold.
     #[must_use]
     pub fn weighs(&self) -> Vec<DomainId> {
         if self.settings.unhelpful_kills != UnhelpfulKills::Auto {
@@ -205,7 +205,7 @@ impl Engine {
             .flat_map(|domain| domain.roster.iter().map(|candidate| candidate.id))
     }
 
-    /// What processes hold that are no workers was measured.
+    /// What processes that are not workers hold was measured.
     pub(super) fn weighed(
         &mut self,
         id: DomainId,
@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(stage.0.weighs(), [DomainId(1)], "near its threshold others are measured too");
         stage.holds(3, 2);
         stage.tell(others(900), 3);
-        assert_eq!(stage.uses(955, 4), ["kill"], "who took 15 since is not known: it may be a worker");
+        assert_eq!(stage.uses(955, 4), ["kill"], "what took 15 since is not known: it may be a worker");
         let mut stage = Stage::new(UnhelpfulKills::Auto);
         stage.tell(Event::Settle { until: Nanos(4) }, 1);
         stage.uses(990, 1);

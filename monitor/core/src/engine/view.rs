@@ -69,7 +69,7 @@ pub struct WorkerView {
     pub pid: Pid,
     /// All its processes that live.
     pub processes: Vec<Pid>,
-    /// Of whom it is.
+    /// Its user.
     pub uid: u32,
     /// How often it was started before.
     pub attempt: u32,
@@ -160,7 +160,7 @@ impl core::fmt::Display for WaitView {
     }
 }
 
-/// Where a worker is on its way.
+/// The state of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -179,7 +179,7 @@ pub enum WorkerState {
     Refused,
 }
 
-/// Whom the agent would kill now, for one domain: the answer of a snapshot, and of which domain it is.
+/// The worker that the agent would kill now for one domain: the answer of a snapshot, with the domain's name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Explanation {
@@ -217,7 +217,8 @@ pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 pub struct KillRecord {
     /// Its number.
     pub id: KillId,
-    /// When it was decided, or the kernel chose, by the wall clock (RFC 3339). The core knows none: whoever shows it says it.
+    /// When it was decided, or the kernel chose, by the wall clock (RFC 3339). The engine has no wall clock: the agent
+    /// fills it in.
     #[serde(default)]
     pub at: Option<String>,
     /// Whose kill it is.
@@ -231,7 +232,7 @@ pub struct KillRecord {
     pub trigger: Trigger,
     /// Whom.
     pub victims: Vec<VictimRecord>,
-    /// How many more victims there were, of users whose workers whoever asked may not see.
+    /// How many more victims there were, of users whose workers the caller may not see.
     #[serde(default, skip_serializing_if = "is_default")]
     pub others: usize,
     /// At the decision.
@@ -244,13 +245,13 @@ pub struct KillRecord {
     pub times: Times,
     /// All victims died and their memory came back, or the bounded wait for it passed.
     pub confirmed: bool,
-    /// That wait passed: the victims are dead, and neither the kernel's word nor a reading shows their memory back.
+    /// The wait timed out: the victims are dead, and neither the kernel nor a reading shows that their memory is free.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub memory_late: bool,
     /// What came of `cgroup.kill`: "used", or "not used: " and why; null: no victim has a v2 cgroup of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup_kill: Option<String>,
-    /// Nobody was signalled.
+    /// No signal was sent.
     #[serde(default)]
     pub dry_run: bool,
     /// Why a victim could not be signalled.
@@ -259,7 +260,7 @@ pub struct KillRecord {
     /// The processes that did not die in time, and what they were waiting for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stuck: Vec<Remains>,
-    /// Somebody else chose the victim.
+    /// An executor chose the victim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_to: Option<LeftTo>,
     /// The first authoritative reading after the kill was over: whether the memory is back by the domain's own
@@ -268,13 +269,13 @@ pub struct KillRecord {
     pub used_after: Option<Bytes>,
 }
 
-/// A kill whose victim an executor chose.
+/// A kill with a victim that an executor chose.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LeftTo {
     /// Who.
     pub executor: ExecutorId,
-    /// Whom the agent's policy would have chosen. Null: another user's worker.
+    /// The worker that the agent's policy would have chosen. Null: another user's worker.
     pub ours: Option<Chosen>,
 }
 
@@ -301,7 +302,7 @@ pub struct VictimRecord {
     pub worker: WorkerId,
     /// The process that was registered.
     pub pid: Pid,
-    /// Of whom it was; null: an older agent's record, which does not say.
+    /// Its user; null: an older agent's record, which does not say.
     #[serde(default)]
     pub uid: Option<u32>,
     /// Its name.
@@ -325,7 +326,7 @@ pub struct VictimRecord {
     /// The rule that made it a worker; null: it was registered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// That rule was in mode observe: nobody was signalled.
+    /// That rule was in mode observe: no signal was sent.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub observed: bool,
 }
@@ -362,15 +363,15 @@ pub struct Counters {
     /// Of those, the ones that died after all.
     #[serde(default)]
     pub died_late: u64,
-    /// Workers that could not be killed because a signal was refused. They are on the books until they end.
+    /// Workers that could not be killed because a signal was refused. They stay registered until they end.
     #[serde(default)]
     pub refused: u64,
-    /// Of these refusals, those that were for the moment, after which the worker became a candidate again.
+    /// Of these refusals, the temporary ones: the worker became a candidate again.
     #[serde(default)]
     pub tried_again: u64,
     /// Kills decided.
     pub kills: u64,
-    /// Readings above the threshold at which nobody was killed because it could not have helped.
+    /// Readings over the threshold at which nothing was killed because it could not have helped.
     #[serde(default)]
     pub spared: u64,
     /// Kills that were decided and not carried out, because of `dry_run`. Not among `kills`.
@@ -382,29 +383,29 @@ pub struct Counters {
     /// Of the kills, those that were left to a raylet.
     #[serde(default)]
     pub left: u64,
-    /// Of those, the ones for which it ended nobody in time.
+    /// Of those, the ones for which the raylet ended no worker in time.
     #[serde(default)]
     pub left_late: u64,
-    /// Of those, the ones that were withdrawn before it took note: there was room again.
+    /// Of those, the ones that were withdrawn before the raylet acknowledged: there was room again.
     #[serde(default)]
     pub left_withdrawn: u64,
-    /// Of the kills, the ones whose memory was not seen back within the wait for it.
+    /// Of the kills, those after which the memory was not seen free in time.
     #[serde(default)]
     pub memory_late: u64,
     /// Of those, the ones that the loop's watchdog carried out while the loop hung.
     #[serde(default)]
     pub watchdog_kills: u64,
-    /// How often the watchdog killed somebody who was no candidate any more when the loop heard of it.
+    /// How often the watchdog killed a worker that was no longer a candidate when the loop heard of it.
     #[serde(default)]
     pub watchdog_strays: u64,
     /// Kernel crossings that the authoritative reading did not confirm.
     pub false_crossings: u64,
-    /// Readings that failed or made no sense: nobody is killed on them.
+    /// Readings that failed or made no sense: they never lead to a kill.
     #[serde(default)]
     pub unknown_readings: u64,
     /// Kernel records lost.
     pub lost_records: u64,
-    /// Readings above the threshold with nobody to kill.
+    /// Readings over the threshold with no worker to kill.
     pub no_candidates: u64,
     /// How often the hot hook was attached or detached.
     pub gear_changes: u64,

@@ -64,7 +64,7 @@ impl Engine {
         self.domains.get(&id).map(|domain| &domain.name[..])
     }
 
-    /// Whose a worker is, its name, and its owner.
+    /// A worker's user, name and owner.
     #[must_use]
     pub fn label(&self, id: WorkerId) -> Option<(u32, Option<&str>, Option<&str>)> {
         let worker = self.workers.get(&id)?;
@@ -80,8 +80,8 @@ impl Engine {
         views
     }
 
-    /// Whom it would kill in a domain now; the one nearest to its threshold if none is named. `None`: there is no
-    /// such domain.
+    /// The worker that it would kill in a domain now; without a name, in the domain nearest to its threshold. `None`:
+    /// there is no such domain.
     #[must_use]
     pub fn explain(&self, name: Option<&str>) -> Option<Explanation> {
         let (id, domain) = match name {
@@ -121,7 +121,7 @@ impl Engine {
         self.flights.len()
     }
 
-    /// The worker a uid must own to see or change, and whose it is.
+    /// A worker, with the uid that may see and change it.
     #[must_use]
     pub fn owner_uid(&self, worker: WorkerId) -> Option<u32> {
         self.workers.get(&worker).map(|worker| worker.candidate.uid)

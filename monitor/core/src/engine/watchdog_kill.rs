@@ -12,8 +12,8 @@ use crate::units::{Bytes, Nanos};
 use crate::worker::WorkerId;
 
 impl Engine {
-    /// Whom it would kill next in a domain, one after the other and at most so many, for somebody who has to act
-    /// without asking. Nobody: there is nobody, or nobody now.
+    /// The workers that it would kill next in a domain, in order and at most so many, for a thread that has to act
+    /// without asking. Empty: there is none, or none now.
     #[must_use]
     pub fn next_victims(&mut self, id: DomainId, most: usize, now: Nanos) -> Vec<WorkerId> {
         let Some(domain) = self.domains.get(&id) else { return Vec::new() };
@@ -43,7 +43,7 @@ impl Engine {
         }
         let Some((choice, threshold, crossed)) = self.watchdog_candidate(id, victim, (used, total), at)
         else {
-            // It ended, was given up on, or is charged elsewhere: the watchdog's name for it was old.
+            // It ended, was given up on, or is charged elsewhere: the watchdog's nomination was out of date.
             self.counters.watchdog_strays += 1;
             todo.push_back(Action::Note(Note::Stray { at, worker: victim, used, total }));
             return;
@@ -55,7 +55,7 @@ impl Engine {
             self.book_left(index, now, todo);
         }
         let kill = match flying {
-            // It hung between the order to kill somebody else and that signal, which was not sent: this is the kill.
+            // It hung between the order to kill another worker and that signal, which was not sent: this is the kill.
             Some(index) if self.flights[index].record.times.signal.is_none() => {
                 self.takes_the_place(index, choice, todo)
             }
@@ -99,8 +99,8 @@ impl Engine {
         Some((choice, threshold, crossed))
     }
 
-    /// A kill whose orders were not carried out becomes another worker's; those whom it was to strike are as they were.
-    /// They are on the rosters still: it is not booked.
+    /// A kill whose orders were not carried out gets another victim; its former victims are as before. They are still
+    /// on the rosters: it is not booked.
     fn takes_the_place(&mut self, index: usize, choice: Choice, todo: &mut VecDeque<Action>) -> KillId {
         let flight = &mut self.flights[index];
         flight.left = None;

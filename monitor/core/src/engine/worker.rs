@@ -11,7 +11,7 @@ use crate::rules::Mode;
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::{Activity, Candidate, WorkerId};
 
-/// Where it is on its way.
+/// Its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Life {
     Running,
@@ -54,7 +54,7 @@ pub(super) struct Worker {
     /// The domains it charges, innermost first.
     pub(super) domains: Vec<DomainId>,
     pub(super) life: Life,
-    /// Who ends it in place of the engine.
+    /// The executor that ends it in place of the engine.
     pub(super) executor: Option<ExecutorId>,
     processes: BTreeMap<Pid, Process>,
     pending: Pending,
@@ -68,7 +68,7 @@ pub(super) struct Worker {
     pub(super) backoffs: u32,
     /// The worker that it ends with.
     pub(super) owned_by: Option<WorkerId>,
-    /// That one is gone, and this one is being ended: no victim, and no candidate for less.
+    /// Its owner is gone, and it is being ended: neither a victim nor a candidate.
     pub(super) ends: bool,
     /// Each of its processes that live was seen in a state in which it cannot die.
     immovable: bool,
@@ -194,7 +194,7 @@ impl Worker {
         self.denied
     }
 
-    /// It is a candidate again: whom the signal did not reach is to die with the others.
+    /// It is a candidate again: the processes that the signal did not reach must die with the others.
     pub(super) fn try_again(&mut self) {
         self.life = Life::Running;
         self.processes.values_mut().for_each(|process| process.refused = false);
@@ -218,7 +218,7 @@ impl Worker {
         self.pending.memory == 0
     }
 
-    /// Its processes whose death is waited for.
+    /// Its processes that must still die.
     pub(super) fn living(&self) -> Vec<Pid> {
         let living = self.processes.iter().filter(|(_, process)| process.pending().deaths > 0);
         living.map(|(pid, _)| *pid).collect()
@@ -229,7 +229,7 @@ impl Worker {
         self.immovable
     }
 
-    /// What a look found.
+    /// Takes note of what an examination found.
     pub(super) fn set_immovable(&mut self, immovable: bool) {
         self.immovable = immovable;
     }

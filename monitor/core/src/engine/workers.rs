@@ -30,12 +30,12 @@ impl Engine {
             owner: worker.candidate.owner.as_deref().map(str::to_owned),
             name: worker.name.clone(),
         }));
-        // Nobody was in a hurry so far.
+        // There was no hurry so far.
         let first = self.workers.is_empty();
         if first {
             self.next_refresh = self.next_refresh.min(at.after(self.settings.refresh()));
         }
-        // A domain that is above and had nobody to kill has somebody now.
+        // A domain that is over its threshold and had no worker to kill has one now.
         for id in &worker.domains {
             if first || self.domains.get(id).is_some_and(super::Domain::above) {
                 todo.push_back(Action::Read(*id));
@@ -48,7 +48,7 @@ impl Engine {
         self.shift(at, todo);
     }
 
-    /// The worker is nobody's business any more. One that is being killed stays until that is over.
+    /// The worker is to be forgotten. One that is being killed stays until that is over.
     pub(super) fn unregister(&mut self, id: WorkerId, now: Nanos, todo: &mut VecDeque<Action>) {
         let idle = |worker: &Worker| matches!(worker.life, Life::Running | Life::Refused { .. });
         if self.workers.get(&id).is_some_and(idle) {
@@ -115,7 +115,7 @@ impl Engine {
                     Some(status) if asked_to_end(status) => self.counters.exited += 1,
                     Some(_) => self.counters.crashed += 1,
                 }
-                // Told while it is known whose it was.
+                // Sent while it is still known which worker it belonged to.
                 todo.push_back(Action::Note(Note::Ended { at: now, worker: id, status }));
                 self.forget(id, now, todo);
             }
@@ -192,7 +192,7 @@ impl Engine {
         }
     }
 
-    /// Takes a worker off the books.
+    /// Forgets a worker.
     pub(super) fn forget(&mut self, id: WorkerId, now: Nanos, todo: &mut VecDeque<Action>) {
         self.free_all_of(id, now, todo);
         if self.workers.get(&id).is_some_and(Worker::gone) {

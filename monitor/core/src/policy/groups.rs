@@ -108,7 +108,7 @@ impl Groups {
         Some((id, self.why(place, group)?, self.before(then)))
     }
 
-    /// How many go before a worker whose place is this.
+    /// How many go before a worker in this place.
     fn before(&self, then: Place) -> usize {
         let of = |(place, group): (&Place, &Group)| {
             let members = self.members.get(group).map_or(0, Members::len);

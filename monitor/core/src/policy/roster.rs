@@ -1,5 +1,5 @@
 //! The candidates of one domain in the order of one policy, kept from change to change: a change costs
-//! O(log n), a decision looks at the front. It never decides whether to kill, only whom.
+//! O(log n), a decision looks at the front. It never decides whether to kill, only which worker.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -20,10 +20,10 @@ pub struct Roster {
     policy: Policy,
     least: MinVictimMemory,
     workers: BTreeMap<WorkerId, Candidate>,
-    /// What they hold together; who was not measured counts as nothing.
+    /// What they hold together; a worker that was not measured counts as 0.
     held: Bytes,
     order: Order,
-    /// Those whose memory is known, by it.
+    /// The workers with known memory, ordered by it.
     sizes: BTreeSet<(Bytes, WorkerId)>,
     /// How many have each priority.
     priorities: BTreeMap<i32, usize>,
@@ -36,7 +36,7 @@ enum Order {
 }
 
 impl Roster {
-    /// An empty roster that passes nobody over.
+    /// An empty roster that passes no worker over.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
         Self::passing_over(policy, MinVictimMemory::default())
@@ -170,11 +170,11 @@ impl Roster {
     }
 
     /// The victims, were the domain to be relieved now: one, or with `by_time` as many as cover what is above
-    /// the threshold and the buffer (at least one). None only if there is no candidate. Does not ask whether
-    /// `usage` is above, so that it also answers "whom would it be?". Allocates nothing.
+    /// the threshold and the buffer (at least one). None only if there is no candidate. Does not check whether
+    /// `usage` is above, so that it also answers "which would it be?". Allocates nothing.
     pub fn choose(&self, usage: Usage) -> impl Iterator<Item = Choice> + '_ {
         let least = self.least.of(usage.total);
-        // Nobody is passed over if nobody holds that much.
+        // No worker is passed over if none holds that much.
         let large = if least == Bytes(0) { 0 } else { self.many_hold(least) };
         let (first, line) = match &self.order {
             Order::Groups(groups) => (self.of_groups(groups, least, large > 0), None),
@@ -255,7 +255,7 @@ impl Roster {
         Some(self.choice(self.workers.get(&id)?, why, (passed_over, least), None))
     }
 
-    /// The front of the line, up to the worker with whom enough is covered.
+    /// The front of the order, up to the worker that makes it enough.
     fn of_line<'a>(
         &'a self,
         line: &'a BTreeSet<Place>,
@@ -301,8 +301,8 @@ impl Roster {
         }
     }
 
-    /// Whether a worker that somebody else killed for memory should be retried: by the rule for a victim of its policy, were
-    /// it one now. It counts as one of the candidates, whether it still is or not.
+    /// Whether a worker that was killed for memory by something else should be retried: by the rule for a victim of its
+    /// policy, were it one now. It counts as one of the candidates, whether it still is or not.
     #[must_use]
     pub fn would_retry(&self, victim: &Candidate, usage: Option<Usage>) -> bool {
         let mut others = self.workers.values().filter(|other| other.id != victim.id);

@@ -1,4 +1,4 @@
-//! Why a worker is in front: facts as the policy saw them, and the sentence for people.
+//! Why a worker comes first: the facts as the policy saw them, and the sentence for people.
 //! Facts only: it compares nothing and decides nothing.
 
 use alloc::sync::Arc;
@@ -20,9 +20,9 @@ pub enum End {
 /// The facts that put a worker in front of all other candidates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Why {
-    /// `group_by_owner`: the newest of the group in front, whose workers are retriable.
+    /// `group_by_owner`: the newest of the first group, all of it retriable.
     OwnerGroup {
-        /// Whose group; `None`: a worker without an owner is a group of its own.
+        /// The group's owner; `None`: a worker without an owner is a group of its own.
         owner: Option<Arc<str>>,
         /// How many the group has, this one included. With 1 it is the owner's last and not retried.
         size: usize,
@@ -55,7 +55,7 @@ pub enum Why {
         /// Whether it is; if not, no retriable one is left.
         retriable: bool,
     },
-    /// Somebody else chose it: the raylet that runs it.
+    /// The raylet that runs it chose it.
     Executor,
     /// `by_memory`: the furthest above what it declared.
     Memory {

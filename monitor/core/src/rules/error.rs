@@ -115,7 +115,7 @@ pub enum Fault {
         "{0:?} is not a user; allowed: names, numbers from 0 to 4294967294, or @system (root and services)"
     )]
     BadUser(String),
-    /// `protect` by what anybody can forge.
+    /// `protect` by something that any process can forge.
     #[error(
         "a process can give itself any {0}, so it protects nobody; allowed with protect: match.cgroup, match.exe, match.user"
     )]

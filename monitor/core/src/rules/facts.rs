@@ -92,7 +92,7 @@ pub struct Facts<'f> {
     /// The path of its executable.
     pub exe: Option<&'f [u8]>,
     /// Whether the executable is the very file that this path names on the agent's own file system, and only root can
-    /// change what the path names. Without it `exe` protects nobody.
+    /// change what the path names. Without it `exe` protects nothing.
     pub exe_trusted: bool,
     /// Its real user.
     pub uid: Option<u32>,
@@ -130,7 +130,7 @@ impl Facts<'static> {
     }
 }
 
-/// A process, and which patterns it matches as far as anybody asked.
+/// A process, and which patterns it matches, as far as that was looked up.
 #[derive(Debug)]
 pub struct Profile<'f> {
     pub(super) facts: Facts<'f>,

@@ -57,7 +57,7 @@ pub struct Found<'r> {
     pub whole: bool,
 }
 
-/// A cgroup that is no worker though a rule matched it.
+/// A cgroup that a rule matched and that is not a worker.
 #[derive(Debug)]
 pub struct Refused<'r> {
     /// The rule.
@@ -247,7 +247,7 @@ impl<'s, 'r> Sorting<'s, '_, 'r> {
                 Belongs::Nobody => self.look.unmatched.push(index),
                 Belongs::Open | Belongs::Asked | Belongs::Protected => {}
             }
-            // Somebody else's in a cgroup that is a worker: it is not to be killed as one.
+            // Another worker's process is in this cgroup: it must not be killed as a whole.
             let path = self.processes[index].place.path();
             for path in ancestors(path) {
                 if let Some(unit) = self.units.get(path)
@@ -257,7 +257,7 @@ impl<'s, 'r> Sorting<'s, '_, 'r> {
                 }
             }
         }
-        // A cgroup all of whose processes are other workers'.
+        // All processes of this cgroup belong to other workers.
         self.look.workers.retain(|worker| !worker.members.is_empty());
         self.look.workers.sort_by_key(|worker| worker.first);
         self.look

@@ -22,7 +22,7 @@ pub enum Refusal {
     Session,
     /// It is a manager of services.
     Manager,
-    /// Somebody else than root could have made it, by any name.
+    /// A user other than root could have made it, with any name.
     NotRoots,
     /// A process in it is protected.
     HoldsProtected,

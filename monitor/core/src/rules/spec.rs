@@ -67,13 +67,13 @@ pub struct RuleSpec {
     pub unit: Option<At<Unit>>,
     /// Task or actor.
     pub kind: Option<At<WorkerKind>>,
-    /// Somebody outside starts it again.
+    /// Something outside restarts it.
     pub retriable: Option<At<bool>>,
     /// A template.
     pub owner: Option<At<String>>,
     /// A template.
     pub worker_name: Option<At<String>>,
-    /// Lower dies first.
+    /// Lower is killed first.
     pub priority: Option<At<i32>>,
     /// What it declares to need.
     pub memory: Option<At<Bytes>>,

@@ -1,5 +1,5 @@
-//! The answer to "whom, and why?" (docs/behavior.md#interfaces), in the shape that scripts read. It asks the roster,
-//! the same as the agent's, and decides nothing on its own but whether there is a reason to kill nobody.
+//! The answer to "which worker, and why?" (docs/behavior.md#interfaces), in the shape that scripts read. It asks the
+//! roster, the same as the agent's, and decides nothing on its own but whether there is a reason to kill nobody.
 
 use alloc::collections::BTreeSet;
 
@@ -47,15 +47,15 @@ pub struct Answer {
     pub threshold: Option<Bytes>,
     /// Whether the usage is strictly above the threshold.
     pub above: bool,
-    /// Whom it would kill now.
+    /// The workers that it would kill now.
     pub victims: Vec<Verdict>,
-    /// Whom it would have killed, were no rule in mode observe; empty unless one of them is only observed.
+    /// The workers that it would have killed, were no rule in mode observe; empty unless one of them is only observed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub would_have: Vec<Verdict>,
     /// The workers that were signalled and still live.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub in_flight: Vec<String>,
-    /// Why it would kill nobody; null if it would.
+    /// Why it would not kill; null if it would.
     pub reason: Option<String>,
     /// All candidates in the order in which they would go.
     pub ranking: Vec<Ranked>,
@@ -83,7 +83,7 @@ pub struct Ranked {
     pub rank: usize,
     /// `task` or `actor`.
     pub kind: String,
-    /// Who created it.
+    /// The caller that created it.
     pub owner: Option<String>,
     /// What it holds, in bytes.
     pub memory: Option<Bytes>,
@@ -168,7 +168,7 @@ pub fn in_flight_reason(in_flight: &[String]) -> String {
     format!("a kill is in flight: {}", in_flight.join(", "))
 }
 
-/// Why nobody is to be killed now, if so.
+/// Why nothing is to be killed now, if so.
 fn no_kill(roster: &Roster, domain: Domain, in_flight: &[String]) -> Option<String> {
     let Some(usage) = domain.usage() else {
         let what = if domain.used.is_none() { "usage" } else { "total" };

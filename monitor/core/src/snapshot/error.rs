@@ -69,7 +69,7 @@ pub enum FieldError {
     DuplicateId {
         /// The name.
         id: String,
-        /// Whose it was first.
+        /// The worker that had it first.
         first: usize,
     },
     /// An actor's budget for a task.
@@ -79,7 +79,7 @@ pub enum FieldError {
     #[error("is for tasks, and this is an actor: its key is max_restarts")]
     RetriesOfActor,
     /// A total of 0 (docs/behavior.md#accounting).
-    #[error("0 means no limit, and what has none can't run out")]
+    #[error("0 means no limit, and memory without a limit can't run out")]
     NoLimit,
     /// A threshold that this domain can't have.
     #[error(transparent)]

@@ -173,7 +173,7 @@ fn everything_malformed_names_its_place_and_its_field() {
         ),
         (
             with_domain(r#""used": 1, "total": 0"#),
-            "line 1, column 33: domain.total: 0 means no limit, and what has none can't run out",
+            "line 1, column 33: domain.total: 0 means no limit, and memory without a limit can't run out",
         ),
         (with_domain(r#""total": 100"#), "line 1, column 25: domain: missing field `used`"),
         (

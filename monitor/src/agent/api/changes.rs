@@ -49,7 +49,7 @@ pub(in crate::agent) fn only_root(peer: &Peer) -> Result<(), Refusal> {
     Err(Refusal::new(RefusalCode::Denied, None, "only root may do this".to_owned()))
 }
 
-/// Root may change every worker; a user whose process it is, unless root registered it.
+/// Root may change every worker; a user the workers of their own processes, unless root registered them.
 fn check_owner(
     turn: &Turn<'_>,
     registry: &Registry,

@@ -1,4 +1,4 @@
-//! What those are told who registered a worker: its verdict, and that a process of it is held. Never waits for them.
+//! What the launcher of a worker is told: its verdict, and that a process of it is paused. Never waits for a launcher.
 
 use crate::agent::workers::registry::Registry;
 use crate::control::answers::Faults;
@@ -26,8 +26,8 @@ pub(in crate::agent) fn tell_of_dead_owner(registry: &Registry, faults: &mut Fau
     }
 }
 
-/// A process of a worker is held, or is no more: who outlives agent and releaser continues it. Verdicts come first: they
-/// have half of the room for pushes to themselves.
+/// A process of a worker is paused, or resumed: a launcher that outlives agent and releaser resumes it. Verdicts come
+/// first: they have half of the room for pushes to themselves.
 pub(in crate::agent) fn tell_of_hold(registry: &Registry, note: &Note) {
     let (worker, pid, held) = if let Note::Stopped { worker, pid, .. } = note {
         (*worker, *pid, true)
@@ -38,7 +38,7 @@ pub(in crate::agent) fn tell_of_hold(registry: &Registry, note: &Note) {
     };
     let Some(peer) = registry.told(worker) else { return };
     if peer.pushes.capacity() > peer.pushes.max_capacity() / 2 {
-        // A launcher that reads too slowly may miss it: it is the last of those who continue.
+        // A launcher that reads too slowly may miss it: it is only the last resort.
         let _ = peer.pushes.try_send(Push::Held { worker, pid, held });
     }
 }

@@ -1,5 +1,5 @@
 //! The agent's numbers in the OpenMetrics text format: what `monitor metrics` prints and `/metrics` serves
-//! (docs/metrics.md). Sums only, nothing of a single worker: everybody may read it. A gauge whose value is unknown has no
+//! (docs/metrics.md). Sums only, nothing of a single worker: every user may read it. A gauge of unknown value has no
 //! sample; every counter has one from the start, so that a rate sees its first step.
 
 mod raylets;
@@ -198,11 +198,12 @@ fn counters(all: &mut Registry, counters: &Counters) {
         "Workers that would have been killed, had their rule been in mode enforce",
         counters.would_have_killed,
     );
-    count("memory_late", "Kills whose memory was not seen free in time", counters.memory_late);
-    let help = "Memory checks over the threshold at which nobody was killed because it could not have helped";
+    count("memory_late", "Kills after which memory was not seen free in time", counters.memory_late);
+    let help =
+        "Memory checks over the threshold at which nothing was killed because it could not have helped";
     count("spared", help, counters.spared);
     count("watchdog_kills", "Kills by the backup thread while the agent hung", counters.watchdog_kills);
-    let help = "Kills by the backup thread of a worker that was no candidate any more";
+    let help = "Kills by the backup thread of a worker that was no longer a candidate";
     count("watchdog_strays", help, counters.watchdog_strays);
     count("false_crossings", "Crossings that the memory check did not confirm", counters.false_crossings);
     count("unknown_readings", "Memory checks that failed or made no sense", counters.unknown_readings);

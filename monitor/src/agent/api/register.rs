@@ -92,7 +92,7 @@ impl Registrar<'_> {
         self.workers.registry.room_for_worker(uid).map_err(busy)?;
         let (cgroup, notice) = match self.domains.cgroup_of(pid) {
             Ok(cgroup) => (cgroup, None),
-            // It is no job's fault where the agent's hierarchy is mounted from.
+            // A job cannot help where the agent's hierarchy is mounted from.
             Err(error @ ReadError::Outside { .. }) => (None, Some(self.without_cgroup(uid, &error))),
             Err(error) => return Err(of_read("op.register.pid", pid, &error)),
         };
@@ -145,7 +145,7 @@ impl Registrar<'_> {
         Ok(Registered { worker, in_process: self.previous_agent.is_in_process(), notice })
     }
 
-    /// What is said of a worker whose cgroup the agent cannot see.
+    /// The notice for a worker in a cgroup that the agent cannot see.
     fn without_cgroup(&self, uid: u32, error: &ReadError) -> String {
         let guard = if self.domains.charged_by(None).is_empty() { "nothing" } else { "the node alone" };
         let notice = format!("{error}: {guard} guards this worker, no limit of a cgroup does");
@@ -155,7 +155,7 @@ impl Registrar<'_> {
         notice
     }
 
-    /// A launcher lost the connection and came back. Whose process it is now was checked.
+    /// A launcher lost the connection and came back. The present user of its process was checked.
     fn take_over(
         &mut self,
         turn: &mut Turn<'_>,

@@ -1,6 +1,6 @@
-//! Who sees what: every answer and every push passes through a [`Viewer`]. Root, and the user whom the agent runs as,
+//! What each user sees: every answer and push passes through a [`Viewer`]. Root, and the user that the agent runs as,
 //! see everything; others the details of their own workers, and of other users' only counts, totals and ranks. It must
-//! not decide who may change what: that is `calls`.
+//! not decide what a user may change: that is `calls`.
 //!
 //! A new kind of answer does not compile before it says here what of it others may see: [`Shown`] is made nowhere else.
 
@@ -24,7 +24,7 @@ use crate::worker::WorkerId;
 /// Stands for the id of a worker that the viewer may not see.
 const ANOTHER: &str = "(another user's)";
 
-/// Somebody who is answered or told.
+/// The user that is answered or told.
 #[derive(Clone, Copy)]
 pub(in crate::agent) struct Viewer<'a> {
     uid: u32,
@@ -56,14 +56,14 @@ impl<T: Serialize, I: Iterator<Item = T>, F: Fn() -> I> Serialize for Each<F> {
     }
 }
 
-/// What is answered or told, and what of it is for whom.
+/// What is answered or told, and what of it each user may see.
 pub(in crate::agent) trait Visible: Serialize + Sized {
-    /// What is left of it for a viewer who may not see everything; `None`: nothing.
+    /// What is left of it for a viewer that may not see everything; `None`: nothing.
     fn seen_by(self, viewer: &Viewer<'_>) -> Option<Self>;
 }
 
 impl<'a> Viewer<'a> {
-    /// The user of a connection. `registry` knows whose the workers are.
+    /// The user of a connection. `registry` knows the users of the workers.
     pub(in crate::agent) fn new(uid: u32, registry: &'a Registry) -> Self {
         Self { uid, registry }
     }
@@ -73,7 +73,7 @@ impl<'a> Viewer<'a> {
         self.sees_all() || uid == Some(self.uid)
     }
 
-    /// Root, or the user who started this agent and could look into its memory.
+    /// Root, or the user that started this agent and could read its memory.
     pub(in crate::agent) fn sees_all(&self) -> bool {
         self.uid == 0 || self.uid == rustix::process::geteuid().as_raw()
     }
@@ -100,7 +100,7 @@ impl<'a> Viewer<'a> {
         Shown::of(&Each(|| all().filter_map(|one| self.see(one))))
     }
 
-    /// A worker that is forgotten is nobody's but root's.
+    /// A worker that is forgotten is only root's.
     fn owns(&self, worker: WorkerId) -> bool {
         self.registry.get(worker).is_some_and(|entry| entry.uid == self.uid)
     }
@@ -158,7 +158,7 @@ impl Visible for LearnedView {
     }
 }
 
-/// What the agent's file, flags and environment say, which are nobody's secrets: no setting is one.
+/// What the agent's file, flags and environment say: no setting is a secret.
 impl Visible for config::Shown {
     fn seen_by(self, _: &Viewer<'_>) -> Option<Self> {
         Some(self)
@@ -192,7 +192,7 @@ impl<T: Visible> Visible for Vec<T> {
     }
 }
 
-/// Counts and totals of all; of those whom the brake holds one's own.
+/// Counts and totals of all; of the paused processes only the viewer's own.
 impl Visible for Status {
     fn seen_by(mut self, viewer: &Viewer<'_>) -> Option<Self> {
         self.brake.held.retain(|held| viewer.owns(held.worker));
@@ -224,7 +224,7 @@ impl Visible for Explanation {
         answer.victims.iter_mut().for_each(|victim| victim.id = viewer.named(&victim.id));
         answer.ranking = answer.ranking.drain(..).map(|ranked| viewer.ranked(ranked)).collect();
         let in_flight: Vec<String> = answer.in_flight.iter().map(|id| viewer.named(id)).collect();
-        // Of all reasons the only one that names somebody.
+        // The only one of all reasons that names a worker.
         if answer.reason.as_ref() == Some(&in_flight_reason(&answer.in_flight)) {
             answer.reason = Some(in_flight_reason(&in_flight));
         }
@@ -234,7 +234,7 @@ impl Visible for Explanation {
     }
 }
 
-/// Everybody sees that there was a kill, and where; the victims are their users'.
+/// Every user sees that there was a kill, and where; the victims only their own users.
 impl Visible for KillRecord {
     fn seen_by(mut self, viewer: &Viewer<'_>) -> Option<Self> {
         let all = self.victims.len();
@@ -245,7 +245,7 @@ impl Visible for KillRecord {
         let hidden = all - self.victims.len();
         if hidden > 0 {
             self.others += hidden;
-            // They name processes, and it is not written down whose.
+            // They name processes, without recording their users.
             self.stuck.clear();
             self.cgroup_kill = None;
             self.refused = self.refused.map(|_| "a process could not be signalled".to_owned());
@@ -269,7 +269,7 @@ impl Visible for Report {
     }
 }
 
-/// Domains are everybody's, as in `status`; workers their users'.
+/// Every user sees domains, as in `status`; workers only their own users.
 impl Visible for Series {
     fn seen_by(mut self, viewer: &Viewer<'_>) -> Option<Self> {
         self.workers.retain(|worker| worker.uid == Some(viewer.uid));

@@ -1,5 +1,5 @@
-//! Who is told what happens: the log, and every connection that asked to watch. A slow one loses notes and is told
-//! how many; it never holds the agent up. What of a note is for whom is said in `visible`.
+//! Where events go: the log, and every connection that asked to watch. A slow one loses notes and is told
+//! how many; it never holds the agent up. What each user sees of a note is said in `visible`.
 
 use std::collections::HashMap;
 
@@ -41,7 +41,7 @@ impl Watchers {
         self.by_connection.remove(&connection);
     }
 
-    /// Tells everyone what is for them.
+    /// Tells every watcher what it may see.
     pub(in crate::agent) fn tell(&mut self, note: &Note, registry: &Registry) {
         // A note is the same for all connections of a user.
         let mut seen: HashMap<u32, Option<Value>> = HashMap::new();

@@ -1,4 +1,4 @@
-//! Continues everyone whom the brake holds, by the shared map alone: for the agent's end, and for the releaser,
+//! Resumes every process that the brake has paused, by the shared map alone: for the agent's end, and for the releaser,
 //! which knows no workers. Never a process that the map does not name, nor one that got its pid later.
 
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::units::{Nanos, Pid};
 /// A program that read the brake before it was switched off has sent its signal by then.
 const STRAGGLERS: Duration = Duration::from_millis(20);
 
-/// Switches the brake off and continues everyone. Returns how many.
+/// Switches the brake off and resumes every paused process. Returns how many.
 pub(super) fn release_all(cells: &mut Cells, workers: &mut WorkerMap, procfs: &Path) -> usize {
     cells.brake_off();
     let first = release_held(workers, procfs);
@@ -41,8 +41,9 @@ fn release_held(workers: &mut WorkerMap, procfs: &Path) -> usize {
 
 /// Opens a process that started before `since`, when it was stopped: one that got the pid later is another.
 pub(super) fn open_stopped(procfs: &Path, pid: Pid, since: Nanos) -> Option<Process> {
-    // The times are rounded down: who started before is not taken for later. A process that is not stopped (yet) takes no
-    // harm from SIGCONT, so nothing is asked of its state: that is its first thread's, which may have exited before others.
+    // The times are rounded down: an earlier start is not taken for a later one. A process that is not stopped (yet)
+    // takes no harm from SIGCONT, so nothing is asked of its state: that is its first thread's, which may have exited
+    // before others.
     let is_it = |stat: Stat| stat.start_time <= clock::to_ticks(since);
     Process::open_proven(pid, || Stat::of(procfs, pid).is_ok_and(is_it)).ok().flatten()
 }

@@ -1,6 +1,6 @@
 //! The releaser: a process of its own that outlives the agent. When the agent is gone (its pipe closes) or hangs
-//! (its heartbeat in the shared cells stands still), it switches the brake off and continues everyone whom the map
-//! names as stopped. It kills nobody and decides nothing; it must not need the agent for anything.
+//! (its heartbeat in the shared cells stands still), it switches the brake off and resumes every process that
+//! the map names as stopped. It kills nothing and decides nothing; it must not need the agent for anything.
 
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -85,7 +85,7 @@ fn agent_gone_within(time: Duration) -> Result<bool, Errno> {
 
 fn say(released: usize, why: &str) {
     if released > 0 {
-        // stderr may be the dead agent's closed pipe, or a full one that nobody reads.
+        // stderr may be the dead agent's closed pipe, or a full one without a reader.
         use std::io::Write as _;
         let stderr = std::io::stderr();
         let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];

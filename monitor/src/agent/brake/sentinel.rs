@@ -16,7 +16,7 @@ use crate::kernel::cells::DomainCells;
 use crate::kernel::workers::WorkerMap;
 use crate::units::Pid;
 
-/// See the module. Dropped, it lets the releaser end, which finds nobody to continue then, or does so.
+/// See the module. Dropped, it lets the releaser end, which first resumes what is still paused.
 #[derive(Debug)]
 pub(in crate::agent) struct Sentinel {
     child: Child,

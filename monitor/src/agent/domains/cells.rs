@@ -13,9 +13,9 @@ use crate::memory::DomainReader;
 pub(super) enum Uncounted {
     #[error("the kernel side is not loaded")]
     NoPrograms,
-    #[error("the kernel side counts {} cgroups, and so many are guarded before it", MAX_CELLS - 1)]
+    #[error("the kernel side can count {} cgroups, and all places are taken", MAX_CELLS - 1)]
     NoRoom,
-    #[error("the kernel side counts as many cgroups of its user's workers as it may")]
+    #[error("its user's workers have used their share of the cgroups that the kernel side can count")]
     Share,
     #[error("the kernel refuses: {0}")]
     Refused(String),
@@ -87,7 +87,7 @@ impl Domains {
         self.entries.get(&domain)?.cell.as_ref().ok().copied()
     }
 
-    /// Whose memory a cell counted when this was the generation; `None`: the cells were given out anew since.
+    /// The domain that a cell counted in this generation; `None`: the cells were reassigned since.
     pub(in crate::agent) fn counted_in(&self, cell: u32, generation: u32) -> Option<DomainId> {
         if generation != self.cells.generation {
             return None;

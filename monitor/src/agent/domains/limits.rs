@@ -31,7 +31,7 @@ pub(super) struct LimitWatch {
 struct Watched {
     /// How many workers are in it or below it.
     workers: usize,
-    /// Of whom the first of them was.
+    /// The user of the first of them.
     uid: u32,
     /// `None`: not opened yet, it was removed, or there are as many as may be kept: then it is opened for each look.
     reader: Option<LimitReader>,
@@ -106,7 +106,7 @@ impl Domains {
         !left.is_empty()
     }
 
-    /// Whether a process of a worker was seen to charge this cgroup.
+    /// Whether a worker's process was seen to charge this cgroup.
     pub(in crate::agent) fn is_in(&self, worker: WorkerId, cgroup: &CgroupPath) -> bool {
         self.limits.of_workers.get(&worker).is_some_and(|known| known.contains(cgroup))
     }
@@ -141,7 +141,7 @@ impl Domains {
                     other => other.to_string(),
                 };
                 if self.scope.wait_for(path, why.clone()) {
-                    tracing::warn!(%why, cgroup = %path, "cannot guard it yet: it is waited for");
+                    tracing::warn!(%why, cgroup = %path, "this cgroup cannot be guarded yet: the agent waits for it");
                 }
             }
         }
@@ -153,7 +153,7 @@ impl Domains {
         for path in self.scope.awaited() {
             // Without a hierarchy the agent has not started, or it has a node to guard.
             if self.guard_named(turn, &path).is_ok() && self.is_guarded(&path) {
-                tracing::info!(cgroup = %path, "it is there now, and guarded");
+                tracing::info!(cgroup = %path, "this cgroup exists now, and is guarded");
             }
         }
     }
@@ -242,7 +242,7 @@ impl Domains {
         limit != Limit::Unlimited
     }
 
-    /// The engine is told of a new domain, of what lies in it and of who charges it, before it orders anything.
+    /// The engine is told of a new domain, of what lies in it and which workers charge it, before it orders anything.
     fn guard(&mut self, turn: &mut Turn<'_>, path: &CgroupPath, asked: Asked) -> Result<(), ReadError> {
         if self.is_full() && !self.is_guarded(path) {
             self.make_room(turn);

@@ -6,8 +6,8 @@ use super::{Asked, Domains};
 
 impl Domains {
     /// Whether so many more may be guarded for a user's workers: all together stay below what there are descriptors
-    /// for, and a user has no more than what is then left for others. Root, and who runs the agent, are bound by
-    /// all.
+    /// for, and a user has no more than what is then left for others. Root, and the agent's own user, are bound by
+    /// the total.
     ///
     /// # Errors
     /// Why not, for the user.

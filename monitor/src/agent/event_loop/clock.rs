@@ -71,13 +71,13 @@ mod tests {
             let started = clocks.of_ticks(ticks);
             let age = now.0 - started.0;
             assert!((10 * SECOND..10 * SECOND + TICK).contains(&age), "{ahead}: {age}");
-            // Both rounded down: who started before something is never taken for later.
+            // Both rounded down: an earlier start is never taken for a later one.
             assert!(clocks.to_ticks(Nanos(now.0 - 10 * SECOND)) >= ticks, "{ahead}");
             assert!(clocks.to_ticks(Nanos(now.0 - 11 * SECOND)) < ticks, "{ahead}");
         }
     }
 
-    /// As in a time namespace whose monotonic clock was set ahead and whose boot time was not.
+    /// As in a time namespace in which the monotonic clock was set ahead and the boot time was not.
     #[test]
     fn a_clock_that_is_ahead_of_boot_time_is_understood_too() {
         let clocks = Clocks { monotonic: 86_500 * SECOND, boottime: 100 * SECOND };

@@ -14,7 +14,7 @@ const OWN_LEAST: u64 = 128;
 
 /// A domain's: its folder and seven files, for the loop and again for its watchdog.
 const A_DOMAIN: u64 = 16;
-/// Domains that nobody named.
+/// Domains that the configuration does not name.
 const MOST_DOMAINS: u64 = 256;
 /// A look at whether a cgroup has a limit: its folder and a file.
 const A_LIMIT: u64 = 2;
@@ -26,11 +26,11 @@ const MOST_LIMITS: u64 = 1024;
 pub(in crate::agent) struct Shares {
     /// Connections of the socket.
     pub(in crate::agent) connections: usize,
-    /// Processes of workers whose descriptors are kept.
+    /// Descriptors that are kept of workers' processes.
     pub(in crate::agent) processes: usize,
     /// Domains that are guarded because a worker is in them.
     pub(in crate::agent) domains: usize,
-    /// Cgroups whose limit is looked at on a kept descriptor.
+    /// Cgroups with a descriptor kept for checking the limit.
     pub(in crate::agent) limits: usize,
 }
 

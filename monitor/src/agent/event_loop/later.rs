@@ -1,5 +1,5 @@
 //! What comes back to the loop from other threads and from timers: measurements, complete reports, due summaries.
-//! None of it is urgent.
+//! Nothing here is urgent.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub(in crate::agent) enum Later {
     Ray(News),
     /// The kills of agents before this one are read.
     Before(VecDeque<KillRecord>),
-    /// It was looked into the journal for a caller.
+    /// The journal was searched for a caller.
     Found(Found),
     /// The configuration was read again.
     Reloaded(Box<Again>),
@@ -52,7 +52,7 @@ pub(in crate::agent) struct Measurement {
     pub(in crate::agent) samples: Vec<(WorkerId, Option<ProcessMemory>)>,
     /// The most that workers of one process held at once.
     pub(in crate::agent) peaks: Vec<(WorkerId, Bytes)>,
-    /// What processes hold that are no workers, by domain; `None`: it could not be measured.
+    /// What processes that are not workers hold, by domain; `None`: it could not be measured.
     pub(in crate::agent) others: Vec<(DomainId, Option<Bytes>)>,
     pub(in crate::agent) took: Duration,
     /// It was asked for: the timer goes on by itself.
@@ -78,7 +78,7 @@ pub(in crate::agent) struct Found {
 pub(in crate::agent) struct Again {
     /// Or everything that is wrong, a line each, with file, line and key.
     pub(in crate::agent) read: Result<(Resolved, Rules), String>,
-    /// Who asked, and waits; `None`: a signal.
+    /// The caller that waits for it; `None`: a signal asked.
     pub(in crate::agent) asked: Option<(Peer, Reply)>,
 }
 

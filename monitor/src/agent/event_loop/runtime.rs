@@ -14,7 +14,7 @@ const THREADS: usize = 4;
 /// How long one that has nothing to do is kept. What it had goes back with it.
 const KEPT: Duration = Duration::from_secs(2);
 
-/// One for an agent, whose loop runs on the thread that blocks on it.
+/// The runtime of an agent. The agent's loop runs on the thread that blocks on it.
 ///
 /// # Errors
 /// The kernel refuses a descriptor of its poller.

@@ -10,18 +10,23 @@ use std::path::Path;
 const PID: &str = "pid:[4026531836]";
 const TIME: &str = "time:[4026531834]";
 
-/// Why the agent must not use the kernel programs, if so. Unknown counts as another namespace: polling is never wrong.
+/// Why the agent must not use the kernel programs, if so. If it is not known, assume another namespace: polling is
+/// always correct.
 pub(in crate::agent) fn foreign(procfs: &Path) -> Option<&'static str> {
     let link = |name: &str| std::fs::read_link(procfs.join("self/ns").join(name));
     if !link("pid").is_ok_and(|link| link.as_os_str() == PID) {
-        return Some("the agent is in a pid namespace, whose pids the kernel programs do not know");
+        return Some(
+            "the agent is in a pid namespace of its own, and the kernel programs do not know its pids",
+        );
     }
     let initial = match link("time") {
         Ok(link) => link.as_os_str() == TIME,
         // Kernels before 5.6 have one clock for all.
         Err(error) => error.kind() == ErrorKind::NotFound,
     };
-    (!initial).then_some("the agent is in a time namespace, whose clock the kernel programs do not know")
+    (!initial).then_some(
+        "the agent is in a time namespace of its own, and the kernel programs do not know its clock",
+    )
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Asks the agent's loop, as a client of the socket that may only read, and as a user who has no workers; with
-//! `http_details` as root. What the loop is asked is bounded, however many ask: an answer that is the same for all is
-//! kept for a moment, and of the others there are only so many a second.
+//! Asks the agent's loop, as a client of the socket that may only read, and as a user without workers; with
+//! `http_details` as root. The number of questions to the loop is bounded, however many clients ask: an answer that is
+//! the same for all is kept for a moment, and of the others there are only so many a second.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -228,7 +228,7 @@ fn ready(status: &str) -> Response<Body> {
     let status: Value = serde_json::from_str(status).unwrap_or_default();
     let enforces = status["kills"] == true && status["dry_run"] == false;
     if enforces && status["protects"] != true {
-        let text = "It could kill nobody if memory ran out: see monitor doctor.\n";
+        let text = "It could not kill a worker if memory ran out: see monitor doctor.\n";
         return response::plain(StatusCode::SERVICE_UNAVAILABLE, text);
     }
     let unreadable = |domain: &&Value| domain["error"].is_string();

@@ -1,6 +1,6 @@
-//! For which hosts requests are answered. A page in somebody's browser can reach this machine by a name of its own that
-//! leads to 127.0.0.1 (DNS rebinding), and could then read what is served: a request must name an address, `localhost`,
-//! this machine, or a host that the configuration allows. Pure, but for the machine's name.
+//! For which hosts requests are answered. A web page in a user's browser can reach this machine by a name of its own
+//! that leads to 127.0.0.1 (DNS rebinding), and could then read what is served: a request must name an address,
+//! `localhost`, this machine, or a host that the configuration allows. Pure, but for the machine's name.
 
 use std::net::IpAddr;
 

@@ -1,5 +1,5 @@
 //! How many connections there are at once. When all places are taken, a connection that has asked nothing yet gives way,
-//! the oldest first: whoever opens connections and sends nothing keeps nobody out.
+//! the oldest first: clients that open connections and send nothing keep no other client out.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -88,7 +88,7 @@ mod tests {
         assert!(!all[0].leave.is_cancelled() && all[1].leave.is_cancelled() && !all[2].leave.is_cancelled());
         all.iter().for_each(Place::asked);
         one_more.asked();
-        assert!(places.take().is_none(), "nobody who is being answered is sent away");
+        assert!(places.take().is_none(), "no connection that is being answered is closed");
         drop(all.pop());
         assert!(places.take().is_some());
     }

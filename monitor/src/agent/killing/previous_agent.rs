@@ -1,6 +1,6 @@
-//! What an agent before this one left: its workers, who come back, and its victims, who may still die. Until there was
-//! time for both nobody is killed: while some of the workers are back and others are not, whoever is back would be killed
-//! in the others' place; and what a victim has not given back yet would be another kill for the same crossing.
+//! What a previous agent left: its workers, which come back, and its victims, which may still die. Until there was
+//! time for both nothing is killed: while some of the workers are back and others are not, one that is back would be
+//! killed in the others' place; and what a victim has not given back yet would be another kill for the same crossing.
 //!
 //! It does not matter how that agent ended, and whether it left its socket: a worker that comes back proves that it was
 //! there. Decides nothing about workers.
@@ -24,7 +24,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// are not on their way.
 const YOUNG: Duration = Duration::from_secs(10);
 
-/// In whose place an agent is.
+/// How an agent came to run here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// It is a service of its own.
@@ -33,12 +33,12 @@ pub enum Role {
     After {
         /// How many workers come over.
         workers: usize,
-        /// The last number that one of them has; none: nobody is there.
+        /// The last number that one of them has; none: there are no workers.
         last: Option<WorkerId>,
     },
     /// It lives inside a `monitor run`, ends with it, and gives way to a daemon.
     InProcess {
-        /// It takes over from an agent that gave this number; none: from nobody.
+        /// It takes over from an agent that gave this number; none: there was no agent.
         last: Option<WorkerId>,
     },
 }
@@ -68,9 +68,9 @@ pub(in crate::agent) struct PreviousAgent {
     gives_way: bool,
     /// When this agent started.
     started: Nanos,
-    /// When its workers had time to come back; none: nobody is known to have been there.
+    /// When its workers had time to come back; none: no previous agent is known.
     back: Option<Nanos>,
-    /// Who was being killed, or exited, at that time, and is not gone yet.
+    /// Processes that were being killed, or were exiting, at that time, and are not gone yet.
     dying: Vec<Process>,
     /// Until when they are waited for: as long as for the agent's own victims.
     patience: Nanos,
@@ -82,13 +82,13 @@ impl PreviousAgent {
         Self { role, came: 0, gives_way: false, started, back: None, dying: Vec::new(), patience: Nanos(0) }
     }
 
-    /// There was an agent before this one. Said again, it changes nothing: nobody can put kills off a second time.
+    /// There was a previous agent. Called again, it changes nothing: no caller can postpone kills a second time.
     pub(in crate::agent) fn was_here(&mut self, turn: &mut Turn<'_>, procfs: &Path) {
         if self.back.is_some() {
             return;
         }
         let now = clock::now();
-        // Whose victims they are cannot be told. Those that others killed give memory back as well.
+        // It is not known which agent killed them. Victims of others give memory back as well.
         self.dying = dying(procfs);
         tracing::info!(
             dying = self.dying.len(),
@@ -107,7 +107,7 @@ impl PreviousAgent {
             self.was_here(turn, procfs);
         }
         self.came += 1;
-        // All are here: nobody else would be killed in another's place.
+        // All are here: none would be killed in another's place.
         if matches!(self.role, Role::After { workers, .. } if workers == self.came) && self.dying.is_empty() {
             turn.tell(Event::Settle { until: turn.now });
         }
@@ -127,7 +127,7 @@ impl PreviousAgent {
     pub(in crate::agent) fn give_way(&mut self, peer: &Peer) -> Result<(), Refusal> {
         let refuse = |code, message: &str| Err(Refusal::new(code, None, message.to_owned()));
         if peer.uid != 0 && peer.uid != rustix::process::geteuid().as_raw() {
-            return refuse(RefusalCode::Denied, "this agent gives way to root's and its own user's only");
+            return refuse(RefusalCode::Denied, "only root and this agent's own user may replace it");
         }
         if !self.is_in_process() {
             return refuse(
@@ -135,7 +135,7 @@ impl PreviousAgent {
                 "this agent is a service of its own: stop it by its service manager",
             );
         }
-        tracing::info!("another agent is ready: this one, which is inside a `monitor run`, gives way");
+        tracing::info!("another agent is ready: this one, inside a `monitor run`, ends");
         self.gives_way = true;
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! How a report is put together: who holds the memory is looked for and the text is made on threads that may wait, as
-//! many as there are (`runtime`). It keeps nothing, and tells the loop when a report is complete.
+//! How a report is put together: the largest memory users are looked for, and the text is made, on threads that may
+//! wait, as many as there are (`runtime`). It keeps nothing, and tells the loop when a report is complete.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub(super) fn begin(
     landed
 }
 
-/// Says who holds the memory that no kill can free.
+/// Says what holds the memory that no kill can free.
 pub(super) fn tell_users(domain: &str, look: impl FnOnce() -> Result<Users, String> + Send + 'static) {
     let domain = domain.to_owned();
     spawn_blocking(move || match look() {
@@ -85,7 +85,7 @@ async fn complete(
         report
     });
     if let Ok(report) = made.await {
-        // The loop is gone only when the agent is.
+        // The loop is gone only when the agent is gone.
         let _ = to_loop.send(Later::Report(Box::new(report)));
     }
 }

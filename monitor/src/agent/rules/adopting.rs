@@ -107,7 +107,7 @@ impl RuleBook {
         if !std::mem::replace(&mut self.begun, true) {
             let (all, enforced) = self.count();
             tracing::info!(
-                "Rules make {all} workers of what runs here; {enforced} of them may be killed (`monitor rules`)"
+                "Rules match {all} workers here; {enforced} of them may be killed (`monitor rules`)"
             );
         }
     }
@@ -144,7 +144,7 @@ impl RuleBook {
         asks.into_iter().for_each(|ask| self.news.ask(ask));
     }
 
-    /// Workers that no rule has any more, or another rule: they are nobody's business, unless they are ending or being
+    /// Workers that no rule has any more, or another rule: they are forgotten, unless they are ending or being
     /// killed.
     fn drop_lost(&mut self, turn: &mut Turn<'_>, around: &mut Around<'_>, found: &[Sighting], scope: &Scope) {
         let Around { workers, watchdog, .. } = around;
@@ -166,7 +166,7 @@ impl RuleBook {
             .map(|(worker, _)| *worker)
             .collect();
         for worker in lost {
-            tracing::debug!(%worker, "no rule has this worker any more, or another one");
+            tracing::debug!(%worker, "no rule matches this worker any longer, or another rule does");
             self.forget(worker);
             if let Some(watchdog) = watchdog {
                 watchdog.unname(worker);
@@ -197,8 +197,8 @@ impl RuleBook {
         }
     }
 
-    /// Makes a worker of it. `None`: it has ended, is somebody's already, charges nothing that is guarded, or there is no
-    /// room.
+    /// Makes a worker of it. `None`: it has ended, belongs to a worker already, charges nothing that is guarded, or
+    /// there is no room.
     fn adopt(
         &mut self,
         turn: &mut Turn<'_>,
@@ -279,7 +279,7 @@ impl RuleBook {
         };
         let enrolled = workers.enroll_by_rule(turn, domains, process, enrollment, enforced, registered);
         let worker = enrolled.worker;
-        // It runs since then, not since somebody looked.
+        // It has run since then, not since it was seen.
         turn.tell(Event::Started { worker, at: clock::of_ticks(start_time) });
         turn.tell(by_rule(worker, sighting));
         if let Some(block) = enrolled.begins {
@@ -357,7 +357,8 @@ fn by_rule(worker: WorkerId, sighting: &Sighting) -> Event {
     }
 }
 
-/// Whether what makes it a worker is there still: its process, or anybody in its cgroup. Of the others their ends tell.
+/// Whether what makes it a worker is there still: its process, or any process in its cgroup. The ends of the others are
+/// reported.
 fn lives(workers: &Workers, worker: WorkerId, adopted: &Adopted) -> bool {
     let Some(entry) = workers.registry.get(worker) else { return false };
     entry.members.iter().any(|member| {

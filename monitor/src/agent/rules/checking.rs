@@ -1,5 +1,5 @@
-//! What is asked of single processes, at once: whether one is protected, before somebody registers it and before a signal;
-//! and who else is in a cgroup that is being killed.
+//! What is asked of single processes, at once: whether one is protected, before it is registered and before a signal;
+//! and which other processes are in a cgroup that is being killed.
 //!
 //! A process may have become another since the last look: executed a set-user-id program, or one that is protected. So each
 //! one is looked at again before it is signalled, as far as there is time for it.
@@ -125,8 +125,8 @@ impl RuleBook {
         false
     }
 
-    /// Who else is in the cgroup of a victim dies with it: what was forked or moved there meanwhile. The engine orders the
-    /// signals.
+    /// Every other process in the cgroup of a victim dies with it: what was forked or moved there meanwhile. The engine
+    /// orders the signals.
     pub(in crate::agent) fn sweep(
         &mut self,
         turn: &mut Turn<'_>,

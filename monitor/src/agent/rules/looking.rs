@@ -93,7 +93,7 @@ pub(super) fn say_what_nothing_guards(roots: Roots) {
         let known = Unguarded::of(machine).sentence();
         let known =
             known.map(|sentence| format!(" {sentence}; `monitor rules suggest` prints a configuration."));
-        tracing::info!("No rules: only what registers is guarded.{}", known.unwrap_or_default());
+        tracing::info!("No rules: only registered workers are guarded.{}", known.unwrap_or_default());
     }));
 }
 

@@ -53,7 +53,7 @@ pub(in crate::agent) struct Sighting {
     pub(in crate::agent) shape: Shape,
     /// The process that matched; of a cgroup the first.
     pub(in crate::agent) root: Known,
-    /// As whom that runs.
+    /// The user that it runs as.
     pub(in crate::agent) uid: u32,
     /// All its processes.
     pub(in crate::agent) members: Vec<Known>,
@@ -105,7 +105,7 @@ pub(in crate::agent) struct Guarded {
 #[derive(Debug)]
 pub(in crate::agent) struct Sightings {
     pub(in crate::agent) workers: Vec<Sighting>,
-    /// Processes that are nobody's, whatever they descend from.
+    /// Processes that belong to no worker, whatever they descend from.
     pub(in crate::agent) protected: Vec<Guarded>,
     /// A cgroup is no worker only because of a process that is in it now.
     pub(in crate::agent) withheld: bool,

@@ -94,7 +94,7 @@ impl Shell {
         let Components { domains, workers, killing, watchdog, raylets, oom_counters, rules, .. } =
             &mut self.parts;
         rules.forget(worker);
-        // Of one that ended there is nobody left whom the watchdog could strike.
+        // A worker that ended leaves nothing that the watchdog could kill.
         if let Some(watchdog) = watchdog
             && workers.registry.get(worker).is_some_and(|entry| !entry.is_empty())
         {

@@ -1,5 +1,5 @@
 //! The control socket's calls: each goes to the component that can answer it. Each refusal names the field that is at
-//! fault; none takes long. Who may see what of an answer is said in `api/visible`.
+//! fault; none takes long. What each user may see of an answer is said in `api/visible`.
 
 use super::{Components, Shell, turn};
 use crate::agent::api::changes;

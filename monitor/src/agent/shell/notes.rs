@@ -1,4 +1,4 @@
-//! Where a note goes: the log, the reports, who watches, the launcher. What each makes of it is its own.
+//! Where a note goes: the log, the reports, the watchers, the launcher. Each of them decides what to do with it.
 
 use super::{Components, Shell};
 use crate::agent::api::launchers;

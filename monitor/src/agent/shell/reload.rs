@@ -1,5 +1,5 @@
-//! Configuration that was read again takes effect: in one turn, between two records. Workers, kills in flight and whom the
-//! brake holds stay as they are.
+//! Configuration that was read again takes effect: in one turn, between two records. Workers, kills in flight and
+//! paused processes stay as they are.
 
 use super::{Components, Shell};
 use crate::agent::event_loop::later::Again;
@@ -48,7 +48,7 @@ impl Shell {
                 }
             }
             Err(why) => {
-                tracing::error!("configuration read again, and refused: what was in force stays: {why}")
+                tracing::error!("the new configuration was refused, and the old one stays in force: {why}")
             }
         }
         let Some((peer, reply)) = asked else { return };
@@ -76,7 +76,7 @@ impl Shell {
         self.parts.api.set_settings(reload::in_force(old, new));
         self.parts.reports.set_summary_interval(resolved.config.summary_interval);
         if settings != *self.engine.settings() {
-            // What the one did is heard with this event; the other knows the new threshold.
+            // What the old watchdog did is reported with this event; the new one knows the new threshold.
             self.happen(Event::Settings(settings));
             self.renew_watchdog();
         }

@@ -83,7 +83,7 @@ fn guarding() -> (Shell, DomainId, UnboundedReceiver<Later>) {
     guarding_in(fixture.join("proc"), fixture.join("cgroup"), None)
 }
 
-/// The same where these are mounted. Nobody guards /box for one without a limit: then there is no domain.
+/// The same where these are mounted. Without a limit /box is not guarded: then there is no domain.
 fn guarding_in(
     procfs: PathBuf,
     cgroupfs: PathBuf,

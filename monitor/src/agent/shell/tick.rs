@@ -1,5 +1,5 @@
-//! What the loop does at each turn, and at a tick besides what the engine has due: what nobody wakes it for. And what comes
-//! from other threads and timers.
+//! What the loop does at each turn, and at a tick besides what the engine has due: what nothing else wakes it for. And
+//! what comes from other threads and timers.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::engine::Event;
 use crate::kernel::hook::Hook;
 use crate::units::Nanos;
 
-/// How often the agent shows that it works, at least, to whoever waits for that.
+/// How often, at least, the agent shows that it works to whatever waits for that.
 const BEAT: Duration = Duration::from_millis(250);
 
 impl Shell {
@@ -29,8 +29,8 @@ impl Shell {
         self.parts.upkeep.turn();
     }
 
-    /// When the engine, or somebody who waits for a sign of life, wants the next tick, after one at `ticked`. No later than
-    /// a refresh, whatever the clock did.
+    /// When the engine, or a process that waits for a sign of life, wants the next tick, after one at `ticked`. No
+    /// later than a refresh, whatever the clock did.
     pub(in crate::agent) fn next_tick(&self, ticked: Nanos) -> Nanos {
         let due = self.engine.next_deadline().min(ticked.after(self.engine.pace()));
         let waits = self.parts.brake.is_on() || self.parts.watchdog.as_ref().is_some_and(Watchdog::watches);
@@ -38,8 +38,8 @@ impl Shell {
         beat.map_or(due, |beat| due.min(ticked.after(beat)))
     }
 
-    /// What is due at the engine's deadline, and what only a look can tell: deltas, which wake nobody, lost records,
-    /// descendants without the fork hook.
+    /// What is due at the engine's deadline, and what only a look can tell: deltas, which do not wake the loop, lost
+    /// records, descendants without the fork hook.
     pub(in crate::agent) fn tick(&mut self) {
         let now = clock::now();
         if now < self.whole_tick && self.engine.only_reads(now) {
@@ -87,7 +87,7 @@ impl Shell {
         self.step(|parts, turn| parts.brake.beat(turn, &mut parts.domains, &parts.workers, counts));
     }
 
-    /// Tells the watchdog whom the loop would kill next.
+    /// Tells the watchdog which workers the loop would kill next.
     pub(super) fn nominate(&mut self) {
         let Components { watchdog, domains, workers, .. } = &self.parts;
         if let Some(watchdog) = watchdog {
@@ -100,7 +100,8 @@ impl Shell {
         for hook in self.parts.hooks.try_again() {
             match hook {
                 Hook::Exit => {
-                    // Who ended unheard is taken off the map before the children of its pid are taken for a worker's.
+                    // A process that ended unnoticed is taken off the map before children of its reused pid are taken
+                    // for a worker's.
                     self.step(|parts, turn| parts.workers.sweep_all(turn));
                     if self.parts.hooks.attach_lineage() {
                         self.parts.workers.look_after_all();

@@ -68,7 +68,7 @@ impl Shell {
         }
     }
 
-    /// It was looked into the journal for a caller.
+    /// The journal was searched for a caller.
     pub(super) fn found(&mut self, found: Found) {
         self.parts.past.looked();
         let Found { waiting: Waiting { peer, op, reply }, past } = found;
@@ -82,7 +82,7 @@ impl Shell {
         } else if let Op::Report { kill } = &op {
             report.map_or_else(|| Err(self.no_report(*kill, past.err())), |report| viewer.show(report))
         } else {
-            Err(Refusal::new(RefusalCode::Failed, None, "nobody asked for the journal".to_owned()))
+            Err(Refusal::new(RefusalCode::Failed, None, "no call is waiting for the journal".to_owned()))
         };
         // A client that went away needs no answer.
         let _ = reply.send(answer.map(Shown::into_text));

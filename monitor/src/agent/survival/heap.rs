@@ -8,7 +8,7 @@
 const SPARE: libc::c_int = 64 << 10;
 
 /// One heap for all threads, which shrinks. glibc gives each thread a heap of its own: memory that is handed from one
-/// thread to another comes back to the first's, where nobody takes it again, and such a heap is only given back by
+/// thread to another comes back to the first's, where it is not used again, and such a heap is only given back by
 /// `MADV_DONTNEED`, which the kernel refuses for locked memory. What it costs, that threads wait for each other while
 /// one of them allocates, is not paid between a crossing and its signal: nothing is allocated there.
 ///

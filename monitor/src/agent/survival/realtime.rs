@@ -1,8 +1,9 @@
-//! The loop before all others: `SCHED_FIFO`, so that a crossing is acted on at once however many want the processors. At
-//! any nice value it may wait for the slice of whoever runs, some milliseconds, in which a fast worker takes tens of MiB.
+//! The loop before all others: `SCHED_FIFO`, so that a crossing is acted on at once however many want the processors.
+//! At any nice value it may wait for another thread's time slice, some milliseconds, in which a fast worker takes tens
+//! of MiB.
 //!
 //! A loop that goes wrong must not take a processor away from the node that it guards: after [`LONGEST`] without a sleep
-//! the kernel sends SIGXCPU (`RLIMIT_RTTIME`), whose handler lets the loop go back to the priority it had. A loop that
+//! the kernel sends SIGXCPU (`RLIMIT_RTTIME`); the handler returns the loop to the priority it had. A loop that
 //! only had much to do gets it back after [`REST`].
 
 use std::io;
@@ -21,7 +22,7 @@ const LONGEST: Duration = Duration::from_millis(200);
 /// How long it shares then.
 const REST: Duration = Duration::from_secs(10);
 
-/// Above everybody who is not real-time, below everybody else who is.
+/// Above every thread that is not real-time, below every other one that is.
 const LEAST: libc::c_int = 1;
 
 /// The loop's thread, for the handler.

@@ -74,7 +74,7 @@ pub(super) fn run() -> Result<Duration, SelfTestError> {
     registry.add(worker, process, 0, 0, None);
     let (tell, told) = mpsc::channel();
     let reaper = Reaper::start(move |returned| {
-        // Nobody waits any more: it took too long.
+        // The waiter is gone: it took too long.
         let _ = tell.send(returned.released);
     })
     .map_err(SelfTestError::NoChild)?;

@@ -1,4 +1,5 @@
-//! Who strikes, loop or watchdog: whoever claims it first. Neither waits for the other, and nothing is allocated.
+//! Which one kills, loop or watchdog: the one that claims it first. Neither waits for the other, and nothing is
+//! allocated.
 //!
 //! Names of next victims are given in a *turn*. The loop ends the turn before it signals, which makes all names void;
 //! the watchdog strikes only if the turn in which it was given the name is still on, and by the same step stops the loop
@@ -18,8 +19,8 @@ const KILLED: u32 = 56;
 #[derive(Debug, Default)]
 pub(super) struct Claim {
     turn: AtomicU64,
-    /// Whom the watchdog killed in this turn. It alone writes them, each before it counts it; the loop reads those that
-    /// are counted.
+    /// The workers that the watchdog killed in this turn. It alone writes them, each before it counts it; the loop
+    /// reads those that are counted.
     killed: [Slot; NOMINEES],
 }
 
@@ -58,7 +59,7 @@ impl Claim {
         self.turn().is_some_and(|turn| self.change((turn, 0), (turn + 1, 0)))
     }
 
-    /// The watchdog is about to signal whom it was named in this turn. False: it must not any more.
+    /// The watchdog is about to signal the worker that was named to it in this turn. False: it must not any more.
     pub(super) fn by_watchdog(&self, named: u64, killed: &WatchdogKill) -> bool {
         let (turn, before) = self.now();
         let Some(slot) = self.killed.get(before).filter(|_| turn == named) else { return false };
@@ -66,7 +67,8 @@ impl Claim {
         self.change((turn, before), (turn, before + 1))
     }
 
-    /// For the loop: whom the watchdog killed, each once, in their order. It may be at its signals to the last still.
+    /// For the loop: the workers that the watchdog killed, each once, in order. It may still be signalling the last
+    /// one.
     pub(super) fn told(&self) -> impl Iterator<Item = WatchdogKill> + use<> {
         let mut heard = [None; NOMINEES];
         loop {

@@ -1,6 +1,7 @@
-//! The watchdog's thread. It looks whether the loop turns; if not, it reads the domains by itself and kills whom the loop
-//! had named as next. It chooses nobody. While the loop goes on hanging it strikes again, one worker at a time: only when
-//! all processes of the one before have ended, only if a reading after that is still above, and only so many times.
+//! The watchdog's thread. It looks whether the loop turns; if not, it reads the domains by itself and kills the worker
+//! that the loop had named as next. It chooses none itself. While the loop goes on hanging it strikes again, one worker
+//! at a time: only when all processes of the one before have ended, only if a reading after that is still above, and
+//! only so many times.
 //!
 //! Nothing here is opened or allocated: the readers, the pidfds and the room for what is told are there before.
 
@@ -51,11 +52,11 @@ pub(super) fn watch(
     }
 }
 
-/// Whom it killed last while the loop hung.
+/// The worker that it killed last while the loop hung.
 enum Victim {
     /// Nobody.
     None,
-    /// Somebody of whom a process lives.
+    /// A worker with a process that still lives.
     Dying(Nominee),
 }
 
@@ -75,7 +76,7 @@ impl Victim {
     }
 }
 
-/// Relieves one domain that is above, if any. Whom it killed.
+/// Kills in one domain that is over its threshold, if any. Returns the worker that it killed.
 fn stand_in(shared: &Shared, threshold: Threshold, procfs: &Path) -> Victim {
     // The loop hangs with the names in its hand, or turns again.
     let Ok(mut posts) = shared.posts.try_lock() else { return Victim::None };
@@ -114,8 +115,8 @@ fn can_strike(nominee: &Nominee, procfs: &Path) -> bool {
     nominee.processes.iter().any(|process| may(nominee, process, procfs) && !process.ended())
 }
 
-/// SIGKILL to every process of it that whoever registered it may kill. What that cannot reach, the loop's own order
-/// does, and says.
+/// SIGKILL to every process of it that the user that registered it may kill. What that cannot reach, the loop's own
+/// order does, and says.
 fn kill(nominee: &Nominee, procfs: &Path) {
     for process in nominee.processes.iter().filter(|process| may(nominee, process, procfs)) {
         let _ = process.kill();

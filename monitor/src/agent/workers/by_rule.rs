@@ -73,7 +73,7 @@ impl Workers {
         self.await_members(turn, worker, |_: &Member| true);
     }
 
-    /// A worker is nobody's business any more; its processes live on, and may be another's at once.
+    /// A worker is forgotten; its processes live on, and may be another worker's at once.
     pub(in crate::agent) fn give_up(&mut self, turn: &mut Turn<'_>, worker: WorkerId) {
         turn.tell(Event::Unregistered { worker });
         let Some(entry) = self.registry.get(worker) else { return };
@@ -84,7 +84,7 @@ impl Workers {
         }
     }
 
-    /// These processes are no rule's: who is part of such a worker leaves it.
+    /// These processes are no rule's: one that is part of such a worker leaves it.
     pub(in crate::agent) fn bar_from_rules(&mut self, turn: &mut Turn<'_>, barred: HashSet<Pid>) {
         barred.iter().for_each(|pid| self.expel_from_rules(turn, *pid));
         self.barred = barred;

@@ -13,9 +13,9 @@ use crate::worker::WorkerId;
 
 /// What is known of a new worker besides what the engine is told at once.
 pub(in crate::agent) struct Enrollment {
-    /// Whose it is.
+    /// Its user.
     pub(in crate::agent) uid: u32,
-    /// By whose right it is signalled.
+    /// The user with whose rights it is signalled.
     pub(in crate::agent) registered_by: u32,
     /// The connection that wants its verdict, if any.
     pub(in crate::agent) told: Option<Peer>,

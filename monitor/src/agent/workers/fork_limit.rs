@@ -1,5 +1,5 @@
-//! Users whose workers have so many processes that the kernel side's map of all workers' processes would have no place
-//! for others'. Their forks are not followed any more: their descendants are looked for at each tick, as without the
+//! Users with so many worker processes that the kernel side's map of all workers' processes would have no place for
+//! others'. Their forks are not followed any more: their descendants are looked for at each tick, as without the
 //! fork hook.
 
 use super::Workers;
@@ -30,7 +30,7 @@ impl Workers {
     }
 
     fn stop_following(&mut self, worker: WorkerId) {
-        // Whoever is forked from now on is not in the map, nor are its children when it is followed again.
+        // A child forked from now on is not in the map, nor are its children when it is followed again.
         self.look_after(worker);
         if let Some(map) = &mut self.map
             && let Err(error) = map.stop_following(worker)
@@ -39,7 +39,7 @@ impl Workers {
         }
     }
 
-    /// At each tick: users who have few processes again. Their new workers are followed from the start, and what is
+    /// At each tick: users with few processes again. Their new workers are followed from the start, and what is
     /// forked by those of their old ones' processes that are in the map.
     pub(in crate::agent) fn follow_again(&mut self) {
         for uid in self.registry.below_fork_limit_again() {

@@ -1,4 +1,4 @@
-//! Processes that are no worker's any more: they leave the kernel's map, and whoever the brake held goes on.
+//! Processes that are no worker's any more: they leave the kernel's map, and paused ones are resumed.
 
 use super::Workers;
 use super::registry::Proof;
@@ -33,7 +33,7 @@ impl Workers {
         }
     }
 
-    /// Takes those out of the programs' map whose worker is forgotten, and whose fork record was lost.
+    /// Takes processes out of the programs' map if their worker is forgotten and their fork record was lost.
     pub(in crate::agent) fn sweep_strangers(&mut self, turn: &mut Turn<'_>) {
         let members = self.map.as_ref().map(crate::kernel::workers::WorkerMap::members).unwrap_or_default();
         for (pid, worker) in members {
@@ -43,7 +43,7 @@ impl Workers {
         }
     }
 
-    /// One without a descriptor: nobody stays stopped.
+    /// A process without a descriptor: none stays paused.
     pub(super) fn let_leave_without_pidfd(&mut self, turn: &mut Turn<'_>, worker: WorkerId, pid: Pid) {
         match (self.open_known(worker, pid, Proof::Map), &mut self.map) {
             (Ok(Some(process)), _) => self.let_leave(&process),

@@ -1,8 +1,8 @@
 //! What each worker holds, measured from time to time on a thread of its own: for reports, and for `by_time`, which
 //! ranks by size. A kill never waits for it. New workers are measured soon (`young`).
 //!
-//! Invariant: of a victim nothing is measured. Who reads how much a process holds, holds its memory for as long: it would
-//! not come back with its death, and the next victim would be an innocent one.
+//! Invariant: of a victim nothing is measured. A reader of a process's memory statistics holds that memory meanwhile:
+//! it would not be freed by the death, and the next victim would be innocent.
 
 mod young;
 
@@ -68,7 +68,7 @@ enum Whom {
     These(Vec<WorkerId>),
 }
 
-/// Whom to measure.
+/// The processes to measure.
 struct Subject {
     worker: WorkerId,
     /// The registered process first.
@@ -224,7 +224,8 @@ impl Measuring {
     }
 }
 
-/// The processes of all workers, in order. What is only observed is not killed, and so holds memory like anybody else.
+/// The processes of all workers, in order. An observed worker is not killed, so its memory counts as other processes'
+/// memory.
 fn workers_of(engine: &Engine, registry: &Registry) -> Vec<Pid> {
     let known = registry.ids().into_iter().filter(|id| !engine.observes(*id));
     let known = known.filter_map(|id| registry.get(id));

@@ -1,4 +1,4 @@
-//! Who belongs to a worker: from its registration over its children to the end of the last of them. Descriptors are
+//! The processes of a worker: from its registration over its children to the end of the last of them. Descriptors are
 //! opened and watched here; what follows from an end, the engine says.
 
 mod descendants;
@@ -29,7 +29,7 @@ impl Workers {
     /// child's: the exit hook takes a process off before its pid can be used again.
     pub(in crate::agent) fn forked(&mut self, turn: &mut Turn<'_>, kernel: Told, worker: WorkerId, pid: Pid) {
         if self.registry.get(worker).is_none() {
-            // Made before the worker was forgotten: nobody's, but in the map.
+            // Made before the worker was forgotten: no worker's, but in the map.
             return self.let_leave_without_pidfd(turn, worker, pid);
         }
         if !self.registry.room_for_member(worker) {
@@ -89,13 +89,13 @@ impl Workers {
         kernel.forks && !self.looked_after.contains(&worker)
     }
 
-    /// Of those who were forked before a hook was there only looks tell.
+    /// Processes that were forked before a hook was there are found only by looking.
     pub(in crate::agent) fn look_after_all(&mut self) {
         self.looked_after.extend(self.registry.ids());
     }
 
-    /// What the kernel does not tell of, a look at each tick must find: all without the fork hook, else those with
-    /// whom something went wrong.
+    /// What the kernel does not tell of, a look at each tick must find: all without the fork hook, else those for
+    /// which something went wrong.
     pub(in crate::agent) fn look(&mut self, turn: &mut Turn<'_>, kernel: Told) {
         let all = std::mem::take(&mut self.look_again);
         let mut workers = self.registry.ids();
@@ -110,8 +110,8 @@ impl Workers {
         self.find_descendants(turn, workers);
     }
 
-    /// Of victims' processes without a descriptor only a look tells that they are gone. A victim that is overdue may have
-    /// ended while the agent did not run: whoever can tell is asked before it is called stuck.
+    /// Of victims' processes without a descriptor only a look tells that they are gone. A victim that is overdue may
+    /// have ended while the agent did not run: that is checked before it is called stuck.
     pub(in crate::agent) fn sweep_victims(&mut self, turn: &mut Turn<'_>) {
         for worker in turn.engine.victims() {
             self.sweep_without_pidfd(turn, worker);
@@ -131,13 +131,13 @@ impl Workers {
         self.whose(pid).or_else(|| if kernel.forks { None } else { by_parents() })
     }
 
-    /// Whether a process is this worker's; or nobody's any more, because it ends.
+    /// Whether a process is this worker's, or ending and so no worker's any more.
     pub(in crate::agent) fn belongs(&self, worker: WorkerId, pid: Pid) -> bool {
         let whose = self.whose(pid);
         whose == Some(worker) || (whose.is_none() && ending(&self.procfs, pid))
     }
 
-    /// Nobody waits for the pidfd of a process that is not the registered one, as long as it is not to be killed:
+    /// The pidfd of a process other than the registered one is not waited for, as long as it is not to be killed:
     /// its exit record is its end.
     pub(in crate::agent) fn end_if_unwatched(&mut self, turn: &mut Turn<'_>, worker: WorkerId, pid: Pid) {
         let Some(entry) = self.registry.get(worker) else { return };
@@ -197,7 +197,7 @@ impl Workers {
         self.await_members(turn, worker, |member| member.process.pid() == pid);
     }
 
-    /// Has the ends of those members watched that are not yet. Whose cannot be is looked for at each tick.
+    /// Watches every process not watched yet; one that cannot be watched is polled each tick.
     pub(in crate::agent) fn await_members(
         &mut self,
         turn: &mut Turn<'_>,

@@ -22,11 +22,11 @@ pub(in crate::agent) struct Numbers {
     last: u64,
     /// The last number that each user's workers have, or had.
     given: BTreeMap<u32, u64>,
-    /// Whose some of the former ones were: those that the journal tells of.
+    /// The users of some former numbers: those that the journal tells of.
     users: BTreeMap<WorkerId, u32>,
     /// Whose the former blocks were that end with these.
     blocks: BTreeMap<WorkerId, u32>,
-    /// The former ones that somebody came back with.
+    /// The former ones that a worker came back with.
     claimed: BTreeSet<WorkerId>,
 }
 
@@ -40,7 +40,7 @@ impl Numbers {
     }
 
     /// Whether a user's worker may have the number that it says it had: one that an agent before this one can have
-    /// given, that the journal does not have as another user's, and that nobody has come back with.
+    /// given, that the journal does not have as another user's, and that no worker has come back with.
     fn claim(&mut self, had: WorkerId, uid: u32) -> bool {
         let block = self.blocks.range(had..).next().filter(|(last, _)| last.0 - had.0 < BLOCK);
         let user = self.users.get(&had).or(block.map(|(_, user)| user));

@@ -1,7 +1,8 @@
 //! What changes behind the agent's back: processes of workers that were moved to other cgroups. A worker is wherever one of
 //! its processes is: it charges every domain that one of them charges, and moving one out of it changes nothing for the
 //! others. A few processes are looked at each tick, one after the other, so that the cost of a tick does not grow with
-//! their number. A place is new as soon as a process is seen there, and given up when a whole round found nobody there.
+//! their number. A place is new as soon as a process is seen there, and given up when a whole round found no process
+//! there.
 
 use std::collections::BTreeSet;
 
@@ -46,7 +47,7 @@ pub(in crate::agent) struct Look {
 }
 
 impl Workers {
-    /// The next few to look at. Nobody while a kill is in flight: that has more urgent things to do.
+    /// The next few to look at. None while a kill is in flight: that is more urgent.
     pub(in crate::agent) fn due_for_a_look(&mut self, kills_in_flight: usize) -> Vec<Look> {
         if kills_in_flight > 0 {
             return Vec::new();
@@ -91,7 +92,7 @@ impl Workers {
         }
         let cgroup = match found {
             Ok(Some(cgroup)) => cgroup,
-            // Who cannot be looked at is ending, or the next round reads it.
+            // A process that cannot be looked at is ending, or the next round reads it.
             Ok(None) | Err(_) => return self.round.unsure = true,
         };
         if !domains.is_in(worker, &cgroup) {
@@ -99,7 +100,7 @@ impl Workers {
             if let Err(why) = domains.guard_around(turn, Some(&cgroup), uid)
                 && says(Some(uid))
             {
-                tracing::warn!(%worker, %why, "a worker was moved to a cgroup whose limit is not guarded");
+                tracing::warn!(%worker, %why, "a worker was moved to a cgroup with a limit that is not guarded");
             }
             domains.enter(worker, cgroup.clone(), uid);
             self.tell_where(turn, domains, worker);

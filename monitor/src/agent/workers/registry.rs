@@ -17,7 +17,7 @@ use crate::worker::WorkerId;
 /// A process of a worker.
 pub(in crate::agent) struct Member {
     pub(in crate::agent) process: Process,
-    /// Somebody waits for its pidfd; otherwise only the kernel's exit record tells of its end.
+    /// A task waits for its pidfd; otherwise only the kernel's exit record tells of its end.
     pub(in crate::agent) watched: bool,
 }
 
@@ -30,14 +30,14 @@ pub(in crate::agent) enum Proof {
     Started(u64),
 }
 
-/// A worker's processes, and who registered it.
+/// A worker's processes, and the user that registered it.
 pub(in crate::agent) struct WorkerProcesses {
     pub(in crate::agent) members: Vec<Member>,
     /// Those for which no descriptor is kept.
     pub(in crate::agent) without_pidfd: BTreeMap<Pid, Proof>,
-    /// Of whom it is: the process's user, who may see and change it.
+    /// The process's user, who may see and change it.
     pub(in crate::agent) uid: u32,
-    /// By whose right it is signalled.
+    /// The user with whose rights it is signalled.
     pub(in crate::agent) registered_by: u32,
     /// The connection that wants its verdict, if any did.
     told: Option<Told>,
@@ -56,7 +56,7 @@ pub(in crate::agent) struct ByRule {
     pub(in crate::agent) followed: bool,
 }
 
-/// Who is told of a worker's verdict.
+/// The connection that is told of a worker's verdict.
 struct Told {
     peer: Peer,
     /// Its connection is open.
@@ -191,7 +191,7 @@ impl Registry {
         true
     }
 
-    /// The same for one whose descriptor is not kept.
+    /// The same for a process without a kept descriptor.
     pub(in crate::agent) fn add_without_pidfd(&mut self, worker: WorkerId, pid: Pid, proof: Proof) -> bool {
         if self.worker_of(pid) == Some(worker) {
             return false;
@@ -262,7 +262,7 @@ impl Registry {
         }
     }
 
-    /// A connection is closed: nobody is told of its workers' verdicts any more. They stay registered, and may be
+    /// A connection is closed: it is no longer told of its workers' verdicts. They stay registered, and may be
     /// taken over by another connection.
     pub(in crate::agent) fn disconnected(&mut self, connection: u64) {
         for told in self.workers.values_mut().filter_map(|entry| entry.told.as_mut()) {
@@ -290,7 +290,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Whom to tell about a worker; `None`: nobody asked to be told.
+    /// The connection to tell about a worker; `None`: none asked to be told.
     pub(in crate::agent) fn told(&self, worker: WorkerId) -> Option<&Peer> {
         self.workers.get(&worker)?.told.as_ref().map(|told| &told.peer)
     }

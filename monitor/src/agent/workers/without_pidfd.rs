@@ -14,7 +14,7 @@ use crate::units::Pid;
 use crate::worker::WorkerId;
 
 impl Workers {
-    /// Signals every process of a worker that whoever registered it may kill, those without a descriptor last.
+    /// Signals every process of a worker that the user that registered it may kill, those without a descriptor last.
     pub(in crate::agent) fn signal(&self, worker: WorkerId, signal: Signal) -> Killed {
         let mut killed = self.registry.signal(worker, signal, &self.procfs);
         self.signal_without_pidfd(worker, None, signal, &mut killed);

@@ -37,7 +37,7 @@ pub(super) fn named(roots: &Roots, cgroup: &CgroupPath) -> Fact {
             name,
             State::Missing,
             format!("{error}: there is no such cgroup"),
-            "the agent guards it as soon as it exists, and what is in it not before",
+            "the agent guards it only once it exists",
         ),
         Err(error) => lacks(name, State::Failed, error.to_string(), "it is not guarded"),
     };

@@ -25,7 +25,7 @@ pub(super) fn rules(roots: &Roots) -> Fact {
         let look = rules.look(&machine.profiles(&rules));
         let enforced = look.workers.iter().filter(|found| found.rule.mode().as_str() == "enforce").count();
         let found = format!(
-            "they make {} workers of what runs here, {enforced} of them may be killed; `monitor rules` lists them",
+            "they match {} workers here, {enforced} of them may be killed; `monitor rules` lists them",
             look.workers.len()
         );
         return ok("rules", found);
@@ -38,7 +38,7 @@ pub(super) fn rules(roots: &Roots) -> Fact {
         "rules",
         State::Missing,
         found,
-        "only what registers is guarded; `monitor rules suggest` prints a configuration",
+        "only registered workers are guarded; `monitor rules suggest` prints a configuration",
     )
 }
 

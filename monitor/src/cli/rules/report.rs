@@ -93,7 +93,7 @@ fn sum(kills: &[KillRecord]) -> Value {
     let mut victims = BTreeMap::<(Option<&str>, Option<&str>), Count>::new();
     for kill in kills {
         *domains.entry(&kill.domain).or_default() += 1;
-        // Of those who would have died with them, the ones that may be killed are another kill.
+        // Of the workers that would have died with them, those that may be killed are another kill.
         let observes = kill.victims.iter().any(|victim| victim.observed);
         let counts = |victim: &&VictimRecord| !observes || victim.observed;
         for victim in kill.victims.iter().filter(counts) {
@@ -121,7 +121,7 @@ const COLUMNS: [&str; 4] = ["RULE", "OWNER", "KILLED", "WOULD HAVE"];
 fn human(answer: &Value) -> String {
     let rows = answer["victims"].as_array().map_or(&[][..], Vec::as_slice);
     if rows.is_empty() {
-        return "No threshold was exceeded with anybody to kill: nobody was killed, and nobody would have been.\n"
+        return "No threshold was exceeded while there was a worker to kill: nothing was or would have been killed.\n"
             .to_owned();
     }
     let mut out = String::new();

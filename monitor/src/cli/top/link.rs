@@ -22,7 +22,7 @@ use crate::engine::{Explanation, KillRecord};
 use crate::report::Report;
 use crate::series::Series;
 
-/// What takes long is asked for this many times as seldom as it took.
+/// The pause before a slow question is this many times as long as its answer took.
 const SHARE: u32 = 50;
 /// How long the screen may take to end.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -155,11 +155,11 @@ impl Asking {
     }
 
     fn tell(&self, message: Message) {
-        // Nobody hears it when the screen ends.
+        // Nothing receives it when the screen ends.
         let _ = self.send.send(message);
     }
 
-    /// What was before. An agent of before has none.
+    /// The charts from before. An older agent has none.
     async fn history(&mut self) -> Result<(), ClientError> {
         match self.client.ask::<Series>(Op::Samples { kill: None }).await {
             Ok(series) => self.tell(Message::Series(Box::new(series))),

@@ -140,7 +140,7 @@ impl Model {
         }
     }
 
-    /// The domain whose order is shown.
+    /// The domain that is shown.
     pub(super) fn shown_domain(&self) -> Option<&str> {
         let explained = self.explanation.as_ref().map(|explanation| &explanation.domain[..]);
         let first = || self.status.as_ref()?.domains.first().map(|view| &view.domain[..]);

@@ -7,7 +7,7 @@ use crate::snapshot::Ranked;
 use crate::units::Bytes;
 use crate::worker::WorkerId;
 
-/// By what the workers are in order.
+/// How the workers are sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Sort {
     /// By owner, in the order in which the policy would kill.
@@ -93,7 +93,7 @@ pub(super) fn rows(
     found.into_iter().map(|(at, worker, rank)| Row::Worker { id: worker.id, at, rank }).collect()
 }
 
-/// The owner whose worker would be killed first comes first. Those that are no candidates come last.
+/// The owner of the worker that would be killed first comes first. Workers that are no candidates come last.
 fn by_owner(mut found: Vec<Found<'_>>) -> Vec<Row> {
     let place = |rank: Option<usize>| rank.unwrap_or(usize::MAX);
     found.sort_by_key(|(at, _, rank)| (place(*rank), *at));

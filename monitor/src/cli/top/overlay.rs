@@ -7,7 +7,7 @@ pub(super) struct Overlay {
     pub(super) text: String,
     /// How many lines are above the screen.
     pub(super) scrolled: usize,
-    /// The kill whose report it waits for, or shows.
+    /// The kill that it waits for the report of, or shows.
     kill: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! Forms whose values are numbers: times, shares, sizes, counts.
+//! Forms of numeric values: times, shares, sizes, counts.
 
 use std::ffi::OsStr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Forms whose values are words or paths. Paths are checked as text; no file is looked at.
+//! Forms of words and paths. Paths are checked as text; no file is looked at.
 
 use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,4 +1,4 @@
-//! Who is let in, who is turned away, who gives way.
+//! Which connections are admitted, refused, or closed for others.
 
 use super::*;
 
@@ -119,7 +119,7 @@ fn when_all_places_are_taken_the_longest_silent_of_who_has_most_gives_way() {
     let newcomer = admission.enter(99, later).unwrap();
     let gone: Vec<usize> = (0..taken.len()).filter(|index| taken[*index].leave.is_cancelled()).collect();
     assert_eq!(gone, [2]);
-    // Who has as many as the others gets no more at their cost.
+    // A user with as many as the others gets no more at their cost.
     let greedy: Vec<_> = (0..8).map_while(|_| admission.enter(98, later).ok()).collect();
     assert!(greedy.len() >= 2 && admission.enter(1, later).is_err());
     drop(greedy);

@@ -7,7 +7,7 @@ use super::BtfError;
 
 pub(super) const MAGIC: u16 = 0xeb9f;
 
-/// Kinds whose trailing data we step over or read.
+/// Kinds with trailing data that we step over or read.
 pub(super) mod kind {
     pub(in crate::kernel::btf) const INT: u32 = 1;
     pub(in crate::kernel::btf) const POINTER: u32 = 2;

@@ -23,11 +23,7 @@ fn a_tree_is_summed_and_says_the_weakest_measure() {
     assert_eq!(family.with_descendants(&[Pid(40)], |_| false), [Pid(40), Pid(41), Pid(42)]);
     assert_eq!(family.with_descendants(&[Pid(41), Pid(999)], |_| false), [Pid(41), Pid(42)]);
     assert_eq!(family.with_descendants(&[Pid(40)], |pid| pid == Pid(42)), [Pid(40), Pid(41)]);
-    assert_eq!(
-        family.with_descendants(&[Pid(40)], |pid| pid == Pid(41)),
-        [Pid(40)],
-        "nor who descends from it"
-    );
+    assert_eq!(family.with_descendants(&[Pid(40)], |pid| pid == Pid(41)), [Pid(40)], "nor its descendants");
     let sum = memory_of_all(procfs, [40, 41, 42, 999].map(Pid)).unwrap();
     assert_eq!(sum, ProcessMemory { bytes: Bytes(7000 << 10), measured: MemoryKind::Rss });
     let sum = memory_of_all(procfs, [40, 41].map(Pid)).unwrap();

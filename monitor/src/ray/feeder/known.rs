@@ -20,7 +20,7 @@ pub(super) struct Known {
 pub(super) enum State {
     /// The helper was asked.
     Asked,
-    /// The files are in place, and nobody read them yet.
+    /// The files are in place, and have not been read yet.
     Proving,
     /// It reads them.
     Attached,

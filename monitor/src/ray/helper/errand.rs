@@ -22,7 +22,7 @@ pub(super) enum Errand<'a> {
     Attach {
         usage: &'a OwnedFd,
         stat: &'a OwnedFd,
-        /// The kinds whose files are mounted where others would see ours too.
+        /// The kinds of files with mounts that would also show our files to others.
         shared: &'a str,
         log: Option<&'a Path>,
     },
@@ -83,7 +83,7 @@ pub(super) fn enter_with(
     if said.is_none() {
         let _ = child.kill();
     }
-    // It ends by itself now, or at its next return from the kernel: nobody waits for that.
+    // It ends by itself now, or at its next return from the kernel: that is not waited for.
     late.push(child);
     late.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
     said.ok_or_else(|| io::Error::new(io::ErrorKind::TimedOut, "its mount namespace did not answer in time"))

@@ -1,5 +1,5 @@
-//! What the helper has to itself: its signals, a file system that no path of anybody else leads to, and the right to ask who
-//! owns a namespace.
+//! What the helper has to itself: its signals, a file system that no other process has a path to, and the right to ask
+//! which user namespace owns a namespace.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
@@ -34,7 +34,7 @@ pub(super) fn end_signals(service: bool) -> io::Result<Option<SignalFd>> {
     Ok(Some(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
 }
 
-/// A file system in memory in a mount namespace of this process's own: no path of anybody else leads there.
+/// A file system in memory in a mount namespace of this process's own: no other process has a path to it.
 pub(super) fn own_folder() -> io::Result<OwnedFd> {
     // SAFETY: this process has one thread, which shares its mount namespace with nobody afterwards.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS)? };

@@ -111,7 +111,7 @@ impl Looker {
         &self.machine.accounts
     }
 
-    /// The same, for a caller who looks no more.
+    /// The same, for a caller that does not look again.
     #[must_use]
     pub fn into_machine(self) -> Machine {
         self.machine
@@ -126,7 +126,7 @@ impl Looker {
         }
     }
 
-    /// Forgets which rules had whom: they are others now.
+    /// Forgets which rules had which processes: the rules have changed.
     pub fn forget_rules(&mut self) {
         self.machine.processes.iter_mut().for_each(|seen| seen.kept = None);
         self.looks = 0;
@@ -146,7 +146,7 @@ impl Looker {
         Some(Machine { processes: vec![seen], cgroups: cgroups.clone(), accounts: accounts.clone() })
     }
 
-    /// What may have changed behind our back: who owns what, and cgroups that were removed.
+    /// What may have changed behind our back: owners of files, and removed cgroups.
     fn forget(&mut self) {
         self.forget_trust();
         if self.machine.cgroups.len() > MOST_CGROUPS {
@@ -206,7 +206,7 @@ impl Looker {
         let serves = self.program.is_some() && runs == self.program;
         let parent = stat.parent.or(status.parent);
         let never = if serves && status.uids.iter().all(|uid| *uid == 0) {
-            // Root's own: the agent, what serves it, and who speaks to it.
+            // Root's own: the agent, what serves it, and its clients.
             Some(Never::Agent)
         } else {
             self.never(pid, kernel, &dir, &status)
@@ -295,7 +295,7 @@ impl Looker {
         Some(index)
     }
 
-    /// How many bytes of the path name cgroups that only root, or the user who runs this, makes.
+    /// How many bytes of the path name cgroups that only root, or this program's user, makes.
     fn trusted(&mut self, path: &CgroupPath) -> usize {
         let Some(hierarchy) = &self.hierarchy else { return 0 };
         let own = rustix::process::geteuid().as_raw();

@@ -102,7 +102,7 @@ impl Keeper {
                 () = until(next_try) => self.come_back().await,
                 () = until(look) => {
                     if self.reach.is_not_needed().await {
-                        // Then everybody's connection is lost, and finds the other agent.
+                        // Then every client's connection is lost, and each finds the other agent.
                         self.reach.give_way();
                     }
                 }
@@ -225,7 +225,7 @@ impl Keeper {
         Ok(registered.worker)
     }
 
-    /// An agent that was in a `monitor run` is replaced by one here, if nobody was quicker.
+    /// An agent that was in a `monitor run` is replaced by one here, unless another process was faster.
     pub(super) async fn connect(&mut self) -> Result<Client, Unreached> {
         if !self.in_process {
             return Ok(self.reach.connect().await?);
@@ -280,7 +280,7 @@ impl Keeper {
                     return Ok(None);
                 }
                 Err(Unreached::Agent(error)) => error,
-                // Nobody knows whether another agent can: the keeper looks for one.
+                // Another agent may be able to: the keeper looks for one.
                 Err(Unreached::Start(why)) => {
                     say::line(format_args!("{why}"));
                     ClientError::NoAgent { path: self.reach.path().into() }

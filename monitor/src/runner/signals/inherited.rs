@@ -1,4 +1,4 @@
-//! What whoever started the runner blocks, ignores and keeps closed: the runner hides it from itself, and the command gets
+//! What the runner's parent blocks, ignores and keeps closed: the runner hides it from itself, and the command gets
 //! it back.
 
 use std::io;

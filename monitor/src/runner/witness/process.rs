@@ -19,7 +19,7 @@ use crate::units::Pid;
 /// How long a signal to the group may take from the runner to here: the kernel sends it to both in one go.
 const SAME_TIME: Duration = Duration::from_millis(2);
 
-/// How often the witness checks whether the runner is stopped. Nobody can be told of that but a parent.
+/// How often the witness checks whether the runner is stopped. The kernel tells that only to a parent.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// The first signal of which the kernel keeps each one that was sent (signal(7)).

@@ -1,5 +1,5 @@
-//! earlyoom(1), to compare with: Debian's package, guarding the node as it always does, by MemAvailable. Whom it kills it
-//! picks among all processes that it sees, so that it is given a pid namespace with the victim in it and nobody else.
+//! earlyoom(1), to compare with: Debian's package, guarding the node as it always does, by MemAvailable. It picks its
+//! victim among all processes that it sees, so it gets a pid namespace with only the victim in it.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -14,8 +14,8 @@ use monitor_tests::clock::{PATIENCE, now_ns};
 use monitor_tests::pid_namespace::PidNamespace;
 use monitor_tests::process::die_with_parent;
 
-/// How long it takes until it looks: it begins with a trial, and sleeps for a second because there is nobody yet whom it
-/// could kill.
+/// How long it takes until it looks: it begins with a trial, and sleeps for a second because there is nothing yet that
+/// it could kill.
 const TRIAL: Duration = Duration::from_millis(1_200);
 
 /// How often MemAvailable is looked at meanwhile.
@@ -84,7 +84,7 @@ impl Drop for Earlyoom {
 }
 
 /// Looks at what it goes by until `stop`: when that was below its line, `least`, first, and by how much it was below at most, in
-/// bytes. Who else on the node takes or gives back memory, its host among them, moves it as well: it is not what the
+/// bytes. Everything else on the node, its host included, moves it as well: it is not what the
 /// victim has touched.
 pub(crate) fn look(least: u64, stop: &AtomicBool) -> Result<(Option<u64>, u64)> {
     let (mut crossed, mut below) = (None, 0);

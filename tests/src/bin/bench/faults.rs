@@ -117,7 +117,7 @@ pub(crate) fn place(ground: &Ground, kind: Kind, distance: Distance) -> Result<T
 }
 
 /// How long the kernel is given to clean up behind an agent that starts or ends: what it frees late (programs, maps,
-/// their code) it frees in the time of whoever runs.
+/// their code) it frees in the time of whatever runs.
 const CLEAN_UP: Duration = Duration::from_millis(200);
 
 /// Touches, some time after the last change.
@@ -139,7 +139,7 @@ fn one(plan: &Plan, pages: &'static str, kind: Kind, distance: Distance) -> Resu
     for number in 1..=plan.pairs {
         plan.go_on()?;
         eprint!("\r\x1b[Kpage faults: {pages} pages, {}: {number}/{}", distance.name(), plan.pairs);
-        // Whoever comes second would have the advantage of any drift.
+        // The second one would have the advantage of any drift.
         let first = if number % 2 == 0 { Some(calm(&mut touching, cycles)?) } else { None };
         let agent = ground.guard(distance.flags())?;
         // Without a worker there is nothing to be near to.

@@ -136,7 +136,7 @@ impl Bench {
         }
     }
 
-    /// Counts the ground in a cell whose line is as near as it may be.
+    /// Counts the ground in a cell with its line as near as it may be.
     fn guard(&mut self, ground: &Ground) -> Result<()> {
         use std::os::unix::fs::MetadataExt as _;
         let cpus = u32::try_from(std::thread::available_parallelism()?.get())?;

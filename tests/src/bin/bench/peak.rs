@@ -13,7 +13,7 @@ use monitor_tests::cgroup::Sandbox;
 pub(crate) enum Peak {
     /// `memory.max_usage_in_bytes`, which any write sets to the usage.
     V1(PathBuf),
-    /// `memory.peak`, which from kernel 6.12 on counts from a write for who wrote.
+    /// `memory.peak`, which from kernel 6.12 on a write resets for the descriptor that wrote.
     V2(File),
     /// Before that it can't be set anew.
     Unknown,

@@ -20,7 +20,7 @@ use crate::stats::Spread;
 /// What a victim holds, in MiB.
 const SIZES: [u64; 4] = [512, BOUNDED, 2048, 4096];
 
-/// The size whose contended case has a bound: 0.25 s.
+/// The size with a bound on its contended case: 0.25 s.
 const BOUNDED: u64 = 1536;
 
 /// How long the memory is waited for: at nice 19 beside busy processes an exit alone may take minutes.

@@ -20,7 +20,7 @@ pub(crate) const HOG_MIB: u64 = 1800;
 /// What may be left in a sandbox when the next run begins.
 const REST: u64 = 8 << 20;
 
-/// A sandbox whose line lies at `line` bytes.
+/// A sandbox with its line at `line` bytes.
 pub(crate) struct Ground {
     pub(crate) sandbox: Sandbox,
     pub(crate) line: u64,

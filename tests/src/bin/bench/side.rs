@@ -21,7 +21,7 @@ use crate::victim::Victim;
 
 const LINE_MIB: u64 = 256;
 
-/// Who guards.
+/// The guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Guard {
     Hooks,
@@ -164,7 +164,7 @@ fn without_agent(ground: &Ground, victim: &mut Victim) -> Result<(u64, u64)> {
     thread::scope(|scope| {
         let polling = scope.spawn(|| bare::poll(&ground.sandbox, ground.line, &held, &stop));
         let dead = victim.start().and_then(|()| victim.wait_dead());
-        // After a failure nobody is killed any more, and the poll must end.
+        // After a failure nothing is killed any more, and the poll must end.
         stop.store(true, Ordering::Relaxed);
         let signal = polling.join().map_err(|_| anyhow!("the poll panicked"))??;
         Ok((signal.context("the hog died of something else")?, dead?))

@@ -1,5 +1,5 @@
 //! A process that touches and gives back the same memory again and again, as told line by line, and says how long that
-//! took. Both sides of the conversation: the program, and the handle of who measures with it.
+//! took. Both sides of the conversation: the program, and the handle for measuring with it.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};

@@ -20,7 +20,7 @@ use serde_json::json;
 /// A hog that waits for its line. Dropped, it is killed.
 ///
 /// What it reports stays in the pipe until it is dead (64 KiB: 1,500 lines, one for each MiB): a reader woken for each
-/// line would take time from those who are measured.
+/// line would take time from the measured processes.
 pub(crate) struct Victim {
     child: Child,
     process: Process,

@@ -1,4 +1,4 @@
-//! Who lives, by the agent's notes, and whom the policy must take then: the demonstration's own rule, written from
+//! Which workers live, by the agent's notes, and which the policy must take: the demonstration's own rule, written from
 //! docs/behavior.md#policies and shared with nobody, so that it can find the agent wrong. Pure.
 
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ impl Book {
     }
 
     /// `group_by_owner` (docs/behavior.md#policies): of the tasks, the newest of the caller with the most; of equal
-    /// callers the one whose first task started later. It may be retried unless it is the caller's last. Then the
+    /// callers the one that began later. It may be retried unless it is the caller's last. Then the
     /// actors, newest first.
     pub(crate) fn choice(&self) -> Option<Choice> {
         let mut groups: BTreeMap<&str, Vec<&Alive>> = BTreeMap::new();

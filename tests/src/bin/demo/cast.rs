@@ -1,4 +1,4 @@
-//! Who plays: the workers of Ray's figure, scaled to the cgroup. Pure.
+//! The cast: the workers of Ray's figure, scaled to the cgroup. Pure.
 
 use std::time::Duration;
 

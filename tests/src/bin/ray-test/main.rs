@@ -26,7 +26,7 @@ struct Args {
     /// Only the cases that are quick
     #[arg(long)]
     quick: bool,
-    /// Only cases whose name contains one of these
+    /// Only cases with one of these in their name
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     filter: Vec<String>,
     /// Run them without an agent: what Ray alone does

@@ -1,4 +1,4 @@
-//! The books of the whole run: what the runners say, what the journal says, and whether both are the same.
+//! The record of the whole run: what the runners say, what the journal says, and whether both agree.
 
 use std::path::Path;
 
@@ -113,7 +113,7 @@ impl Balance {
             victims.push((record.id.0, victim.pid.0));
             // Its runner may be told that it is registered after it was chosen.
             let of = |life: &&Life| life.pid == victim.pid.0 && life.from <= at + IN_BETWEEN;
-            // A pid may come again: the last who had it then.
+            // A pid may be used again: the last process that had it then.
             match self.lives.iter().filter(of).max_by_key(|life| life.from).map(|life| life.end) {
                 Some(End::Killed { kill }) if kill == record.id.0 => {}
                 // It ended by itself before the kill could reach it, or left children, which the kill was for.

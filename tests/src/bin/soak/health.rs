@@ -50,8 +50,8 @@ impl Health {
 
     /// What is wrong with it when there is no worker any more.
     pub(crate) fn left_open(self, idle: Self) -> Option<String> {
-        /// The watchdog's own reader of the domain; and for a moment: a file that is read, a caller that asks, whom the
-        /// watchdog was given.
+        /// The watchdog's own reader of the domain; and for a moment: a file that is read, a caller that asks, the
+        /// workers that the watchdog was given.
         const MOST_FDS: usize = 8;
         (self.fds > idle.fds + MOST_FDS).then(|| {
             format!(

@@ -1,4 +1,4 @@
-//! The run itself: launches, restarts, looks, and at the end dismisses everybody and draws the balance.
+//! The run itself: launches, restarts, looks, and at the end stops all workers and checks the balance.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,13 +20,13 @@ use crate::flat::{Flat, Growth};
 use crate::health::Health;
 use monitor_tests::dice::Dice;
 
-/// The sandbox's limit. Between the threshold, half of it, and this there is room for what those who leak touch in
+/// The sandbox's limit. Between the threshold, half of it, and this there is room for what leaking workers touch in
 /// the seconds that an agent takes to come back on a busy machine.
 const LIMIT: u64 = 512 << 20;
 /// How many workloads run at once, and how many of them leak: 40 MiB a second at most.
 const CREW: usize = 10;
 const LEAKING: usize = 5;
-/// How long everybody has to end when told to.
+/// How long all workers have to end when told to.
 const FAREWELL: Duration = Duration::from_secs(60);
 const PROGRESS: Duration = Duration::from_secs(5);
 
@@ -195,7 +195,7 @@ impl Play {
             println!("does not balance: {finding}");
         }
         if !findings.is_empty() {
-            // Kept for whoever looks into it.
+            // Kept for a later look.
             println!("the journal and all events are in {}", self.dir.keep().display());
         }
         Ok(findings.is_empty())
@@ -217,7 +217,7 @@ impl Play {
         Ok(())
     }
 
-    /// What the agent says of itself, and what it takes, when there is nobody left.
+    /// What the agent says of itself, and what it takes, when no worker is left.
     fn the_agents_own(&mut self) -> Result<()> {
         let agent = &self.agent;
         let empty = wait_for("the agent to have no worker", FAREWELL, || {

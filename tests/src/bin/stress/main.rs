@@ -33,10 +33,10 @@ const LIMIT: u64 = 300 << 20;
 const INNOCENT_MIB: u64 = 20;
 const INNOCENTS: [&str; 3] = ["a", "b", "c"];
 
-/// As whom stress-ng runs: as root some of its stressors do what an ordinary job cannot.
+/// The user that stress-ng runs as: as root some of its stressors do what an ordinary job cannot.
 const NOBODY: u32 = 65534;
 
-/// Let stress-ng take too much memory in every way that it knows, and see who dies.
+/// Let stress-ng take too much memory in every way that it knows, and see what is killed.
 ///
 /// Exit status: 0 no innocent worker died and the kernel killed nobody; 1 otherwise; 2 usage; 130 interrupted.
 #[derive(Debug, Parser)]

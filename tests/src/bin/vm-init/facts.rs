@@ -13,7 +13,7 @@ const BTF: &str = "/sys/kernel/btf/vmlinux";
 const TRACEPOINTS: [(&str, &str); 2] =
     [("memcg:mod_memcg_lruvec_state", "mod_memcg_lruvec_state"), ("kmem:rss_stat", "rss_stat")];
 
-/// Files whose presence is the fact.
+/// Files that are the fact by being there.
 const FILES: [(&str, &str); 4] = [
     ("BTF", BTF),
     ("tracefs", "/sys/kernel/tracing/events/sched"),

@@ -20,7 +20,7 @@ use crate::Results;
 
 /// The programs to run, one path a line.
 const LIST: &str = "/vm/tests";
-/// Only tests whose name contains one of these, one a line; no line: all.
+/// Only tests with one of these in their name, one a line; no line: all.
 const FILTER: &str = "/vm/filter";
 /// Software emulation is 6 to 15 times slower than the machine it runs on: the tests wait so many times longer, ...
 const PATIENCE: u32 = 6;

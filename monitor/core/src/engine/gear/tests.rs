@@ -54,7 +54,7 @@ fn it_attaches_when_the_threshold_could_be_reached_before_the_hook_runs() {
     assert_eq!(reading(&mut engine, 100, 40), [], "once");
 }
 
-/// Refused in the near gear, and to be had again: it is attached again, not taken to be there still.
+/// Refused in the near gear, then available again: it is attached again, not taken to be still attached.
 #[test]
 fn a_hook_that_comes_back_is_attached_anew() {
     let mut engine = engine(Gears::Auto);

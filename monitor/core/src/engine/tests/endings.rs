@@ -189,7 +189,7 @@ fn taken_memory_is_no_proof_that_all_of_it_is_back() {
     assert_eq!(killed(&bench.reading(BOX, 99)), NOBODY, "its files are not closed yet");
     assert_eq!(bench.engine.kill(KillId(1)).unwrap().times.memory_back, None);
     bench.told_of_end(2, Seen::Gone);
-    assert_eq!(killed(&bench.reading(BOX, 99)), NOBODY, "who reads a file of it in /proc holds its memory");
+    assert_eq!(killed(&bench.reading(BOX, 99)), NOBODY, "a reader of its files in /proc holds its memory");
     assert_eq!(killed(&bench.reading(BOX, 60)), NOBODY);
     let back = bench.now;
     bench.now = bench.now.after(Duration::from_millis(30));

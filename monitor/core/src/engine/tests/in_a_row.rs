@@ -1,4 +1,4 @@
-//! What kills bring back and somebody takes again at once: who does decides about the next kill.
+//! Memory that a kill brings back and that is taken again at once: what takes it decides about the next kill.
 
 use super::*;
 
@@ -31,7 +31,7 @@ fn nobody_else_dies_for_others_that_take_what_a_kill_brings_back() {
     let mut bench = after_a_kill(Settings::default());
     gauged(&mut bench, 12, 78);
     let actions = bench.reading(BOX, 96);
-    assert_eq!(killed(&actions), NOBODY, "it is measured who took it");
+    assert_eq!(killed(&actions), NOBODY, "it is measured what took it");
     assert!(actions.contains(&Action::Gauge(BOX)));
     assert_eq!(killed(&bench.reading(BOX, 97)), NOBODY, "and waited for");
     assert_eq!(reads(&gauged(&mut bench, 12, 84)), [1], "the answer makes it look again");

@@ -1,4 +1,4 @@
-//! Kills by the kernel's own killer: heard of, told, counted, never ordered.
+//! Kills by the kernel's own killer: seen, reported and counted, never ordered.
 
 use super::*;
 use crate::retry::KilledBy;

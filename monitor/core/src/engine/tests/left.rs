@@ -5,7 +5,8 @@ use super::*;
 const RAYLET: ExecutorId = ExecutorId(Pid(7));
 const OTHER_RAYLET: ExecutorId = ExecutorId(Pid(8));
 
-/// Two workers of a raylet in the box, and one of nobody's in the other cgroup. Above: worker 2 would be chosen.
+/// Two workers of a raylet in the box, and one without a raylet in the other cgroup. The box is over its threshold:
+/// worker 2 would be chosen.
 fn bench() -> Bench {
     let mut bench = Bench::new(Settings { unhelpful_kills: UnhelpfulKills::Kill, ..Settings::default() });
     for (id, domain) in [(1, BOX), (2, BOX), (3, OTHER)] {

@@ -59,7 +59,7 @@ struct Node {
     workers: BTreeMap<WorkerId, Vec<Pid>>,
     /// Those that an order to kill was given for.
     ordered: BTreeMap<WorkerId, KillId>,
-    /// Who was refused a signal: whether for the moment only.
+    /// Workers that were refused a signal: whether only for now.
     refused: BTreeMap<WorkerId, bool>,
     registered: u64,
     last_pid: u32,
@@ -149,8 +149,8 @@ impl Node {
         Some(Event::Refused { kill: *kill, worker: *worker, pid, at: self.now, for_now })
     }
 
-    /// No trigger passes in silence: above, somebody is being killed, or it is counted that nobody can or need be, or it
-    /// is being measured, for a short time, who took the memory; unknown, that is counted.
+    /// No trigger passes in silence: over the threshold, a worker is being killed, or it is counted that none can or
+    /// need be, or it is being measured, for a short time, what took the memory; an unknown state is counted too.
     fn check_trigger(&self, domain: DomainId, before: Counters) {
         let (state, counters) = (&self.engine.domains[&domain], self.engine.counters());
         if state.above() {
@@ -200,7 +200,7 @@ impl Node {
                 let longest = settings.grace_ms + settings.kill_timeout_ms + settings.memory_wait_ms;
                 // Ticks come at most 100 ms apart here.
                 let until = self.now.after(std::time::Duration::from_millis(longest + 300));
-                // The note follows the orders, and a kill whose signals were all refused may be over by then.
+                // The note follows the orders, and a kill with all signals refused may be over by then.
                 if !self.ended.contains(&kill) {
                     self.open.insert(kill, until);
                 }
@@ -328,7 +328,7 @@ impl Node {
         self.dice.pick(&all)
     }
 
-    /// A process of somebody ends a little, or wholly; more likely one that was signalled.
+    /// A worker's process ends partly or wholly; more likely one that was signalled.
     fn end(&mut self) {
         let struck: Vec<WorkerId> = self.ordered.keys().copied().collect();
         let worker = if self.dice.one_in(4) { self.anyone() } else { self.dice.pick(&struck) };
@@ -347,7 +347,7 @@ impl Node {
         self.happen(Event::Ended { worker, pid, seen, status, at });
     }
 
-    /// The kernel stops a process of somebody at the line; the record of it may come twice.
+    /// The kernel stops a worker's process at the line; the record of it may come twice.
     fn stop(&mut self) {
         let Some(worker) = self.anyone() else { return };
         let pids = self.workers[&worker].clone();
@@ -396,7 +396,7 @@ impl Node {
                 }
             }
             14 => self.happen(Event::Lost { records: 1 }),
-            // Of somebody who was never there, or is no more.
+            // For a worker that never existed, or is gone.
             15 => {
                 let (worker, pid, at) = (WorkerId(self.dice.below(1 << 40) + (1 << 40)), Pid(9), self.now);
                 self.happen(Event::Ended { worker, pid, seen: Seen::Gone, status: None, at });
@@ -424,7 +424,7 @@ impl Node {
 
     /// What must hold after every step.
     fn check(&self) {
-        assert_eq!(self.kill_of_unregistered, None, "an order to kill who is not registered");
+        assert_eq!(self.kill_of_unregistered, None, "an order to kill an unregistered worker");
         let flights = &self.engine.flights;
         for (index, one) in flights.iter().enumerate() {
             for other in &flights[index + 1..] {
@@ -463,7 +463,7 @@ impl Node {
         self.check_starts();
     }
 
-    /// Whoever is held is let go in time, and the engine and the kernel agree on who that is.
+    /// Every paused process is resumed in time, and the engine and the kernel agree on which ones are paused.
     fn check_brake(&self) {
         let late = self.held.iter().find(|(_, until)| self.now > **until);
         assert_eq!(late, None, "held for too long");

@@ -1,4 +1,4 @@
-//! Workers of a rule in mode observe: ranked, never a victim; whom the policy would have taken is written down.
+//! Workers of a rule in mode observe: ranked, never a victim; the worker that the policy would have taken is recorded.
 
 use super::*;
 use crate::rules::Mode;
@@ -28,7 +28,7 @@ fn what_is_only_observed_is_never_a_victim_and_stands_where_it_would_have_been()
     assert_eq!(would_have(&bench.engine), [vec![2]]);
     let record = bench.engine.kills().find(|kill| kill.dry_run).unwrap();
     assert!(record.victims[0].observed && record.victims[0].rule.as_deref() == Some("observe"));
-    // The decision comes out the same from its inputs, of which the one who died is one.
+    // The decision comes out the same from its inputs, which include the worker that died.
     let decision = bench.engine.decision(record.id).unwrap();
     let inputs: Vec<u64> = decision.candidates.iter().map(|input| input.worker.0).collect();
     assert_eq!(inputs, [1, 2]);
@@ -37,7 +37,7 @@ fn what_is_only_observed_is_never_a_victim_and_stands_where_it_would_have_been()
     let counters = bench.engine.counters();
     assert_eq!((counters.kills, counters.would_kill, counters.would_have_killed), (1, 0, 1));
     bench.ended(1, Seen::Gone);
-    assert_eq!(killed(&bench.reading(BOX, 99)), NOBODY, "nobody is left who may be killed");
+    assert_eq!(killed(&bench.reading(BOX, 99)), NOBODY, "no worker is left that may be killed");
     assert_eq!(bench.engine.kills_in_flight(), 0);
 }
 

@@ -36,7 +36,7 @@ fn a_domain_around_one_that_was_guarded_before_overlaps_it() {
     assert_eq!(killed(&bench.reading(BOX, 99)), [1]);
     assert_eq!(killed(&bench.reading(outer, 99)), NOBODY, "the kill in flight brings memory back here too");
     bench.ended(1, Seen::Gone);
-    assert_eq!(killed(&bench.reading(outer, 99)), [2], "who was there before it was guarded is a candidate");
+    assert_eq!(killed(&bench.reading(outer, 99)), [2], "a worker from before it was guarded is a candidate");
 }
 
 #[test]

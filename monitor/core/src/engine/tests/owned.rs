@@ -10,7 +10,7 @@ fn ends(actions: &[Action]) -> Vec<(u64, u64)> {
     actions.iter().filter_map(end).collect()
 }
 
-/// Worker 1 owns 2, and that 3. 4 is nobody's. Newest first, so that 4 goes first.
+/// Worker 1 owns 2, and 2 owns 3. 4 has no owner. Newest first, so that 4 goes first.
 fn family(settings: Settings) -> Bench {
     let mut bench = Bench::new(settings);
     for (id, owner) in [(1, "a"), (2, "w1"), (3, "w2"), (4, "b")] {

@@ -25,7 +25,7 @@ enum Plan {
 struct Stage {
     bench: Bench,
     plans: Vec<Plan>,
-    /// Who is signalled, and when.
+    /// The workers that are signalled, and when.
     signalled: Vec<(WorkerId, Nanos)>,
     gone: Vec<WorkerId>,
     above: Vec<DomainId>,
@@ -148,7 +148,7 @@ fn tiny_victims_that_are_traced_frozen_or_uninterruptible_do_not_suspend_protect
     let time = help(&[Plan::Stands('t'); 60]);
     assert!(time < ms(2_700), "bounded in sum: {time:?}");
     let time = help(&[Plan::Dies(ms(190)); 3]);
-    assert!(time > ms(570), "who dies is waited for: {time:?}");
+    assert!(time > ms(570), "a dying victim is waited for: {time:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A user whose worker forks more than the kernel side may follow for it.
+//! A user with a worker that forks more than the kernel side may follow for that user.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! Which names the watchdog has: those of workers who are as they were when the loop gave them.
+//! Which names the watchdog has: those of workers that have not changed since the loop named them.
 
 use super::*;
 use crate::engine::{Measured, Seen};
@@ -14,7 +14,7 @@ fn process(sleeper: &Sleeper) -> Process {
     Process::open_unchecked(Pid(sleeper.0.id())).unwrap()
 }
 
-/// A shell with this worker, below its threshold, that has just told its watchdog whom it would kill.
+/// A shell with this worker, below its threshold, that has just told its watchdog which worker it would kill.
 fn named(sleeper: &Sleeper) -> Shell {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1");
     let patience = Some(Duration::from_secs(3600));

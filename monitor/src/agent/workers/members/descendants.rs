@@ -16,8 +16,8 @@ use crate::worker::WorkerId;
 /// How often in a row a worker's new processes are looked for.
 const ROUNDS: usize = 3;
 
-/// How often that is done for a worker whose known processes are all stopped: nobody is new but whom those forked that
-/// were not known before, so that each round leaves fewer.
+/// How often that is done for a worker after all its known processes are stopped: only processes that were not known
+/// before can have forked, so that each round leaves fewer.
 const ROUNDS_OF_THE_STOPPED: usize = 32;
 
 impl Workers {
@@ -29,8 +29,8 @@ impl Workers {
     /// The same for several, with one look at all processes. Each new one is told to the kernel before its own children
     /// are looked for: what it forks after that, the fork hook sees; what before, the next round does.
     ///
-    /// The rounds are bounded: a worker that forks without end has somebody new in each. Of those who are left the fork
-    /// hook tells, or the next look.
+    /// The rounds are bounded: a worker that forks without end has new processes in each. The fork hook, or the next
+    /// look, finds the rest.
     pub(in crate::agent) fn find_descendants(&mut self, turn: &mut Turn<'_>, mut workers: Vec<WorkerId>) {
         for _ in 0..ROUNDS {
             if workers.is_empty() {
@@ -118,7 +118,7 @@ impl Workers {
         }
     }
 
-    /// Whether there was somebody new. Each of them gets the signal first.
+    /// Whether there was a new process. Each new one gets the signal first.
     fn adopt_all(
         &mut self,
         turn: &mut Turn<'_>,
@@ -208,7 +208,7 @@ impl Workers {
             turn.tell(Event::Forked { worker, pid });
             self.mind_the_fork_limit(worker);
         } else if let Some(map) = &mut self.map {
-            // Past its exit hook nobody else takes it off.
+            // Past its exit hook nothing else takes it off.
             map.remove(pid);
         }
         new

@@ -17,7 +17,7 @@ pub(super) struct Room {
     all: Taken,
     /// By the users of the workers.
     by_uid: HashMap<u32, Taken>,
-    /// Users who have so many processes that their forks are not followed.
+    /// Users with so many processes that their forks are not followed.
     fork_limited: BTreeSet<u32>,
 }
 
@@ -94,7 +94,7 @@ impl Room {
         self.fork_limited.contains(&uid)
     }
 
-    /// Users who have half of their share at most again: their forks are followed again.
+    /// Users with at most half of their share again: their forks are followed again.
     pub(super) fn below_fork_limit_again(&mut self) -> Vec<u32> {
         let left = self.unfollowed();
         let thin = |uid: &u32| self.of(*uid).processes() < left / 2;

@@ -1,4 +1,4 @@
-//! Signals to workers' processes, each by the right of whoever registered the worker. Decides nothing.
+//! Signals to workers' processes, each with the rights of the user that registered the worker. Decides nothing.
 
 use std::path::Path;
 
@@ -19,8 +19,8 @@ pub(in crate::agent) struct Killed {
 }
 
 impl WorkerProcesses {
-    /// Signals one of its processes, if whoever registered it may. Root may kill everybody. Others' right is looked at
-    /// when it is used: a program may have changed its user since it was registered.
+    /// Signals one of its processes, if the user that registered it may. Root may kill everything. Other users' rights
+    /// are checked when they are used: a program may have changed its user since it was registered.
     pub(in crate::agent) fn signal(
         &self,
         process: &Process,
@@ -39,8 +39,9 @@ impl WorkerProcesses {
 }
 
 impl Registry {
-    /// Sends a signal to every process of a worker that whoever registered it may kill. Nothing is allocated, opened
-    /// or looked up by path unless one is refused (or the kernel is older than 6.13: see [`Process::killable_by`]).
+    /// Sends a signal to every process of a worker that the user that registered it may kill. Nothing is allocated,
+    /// opened or looked up by path unless one is refused (or the kernel is older than 6.13: see
+    /// [`Process::killable_by`]).
     pub(in crate::agent) fn signal(&self, worker: WorkerId, signal: Signal, procfs: &Path) -> Killed {
         self.signal_some(worker, signal, procfs, |_| true)
     }
