@@ -22,7 +22,7 @@ const AT_ONCE: usize = 256;
 const SHARE: i64 = 150;
 
 /// What may be spent at once after a quiet time, in nanoseconds.
-const SAVED: i64 = 50 * Nanos::PER_MS as i64;
+const SAVED: i64 = 20 * Nanos::PER_MS as i64;
 
 /// What a look costs besides the time on its own thread: two threads wake up.
 const OVERHEAD: i64 = 50_000;
@@ -172,8 +172,8 @@ mod tests {
             news.spend(took, now);
             spent += took;
         }
-        assert!(spent < Duration::from_millis(10_000 / 150 + 50 + 1), "{spent:?}");
-        assert!(spent > Duration::from_millis(80), "{spent:?}");
+        assert!(spent < Duration::from_millis(10_000 / 150 + 20 + 1), "{spent:?}");
+        assert!(spent > Duration::from_millis(60), "{spent:?}");
     }
 
     #[test]
