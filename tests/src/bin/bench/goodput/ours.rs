@@ -14,24 +14,23 @@ use serde_json::Value;
 use super::watcher::Watcher;
 use super::{AT_A_TIME, Outcome, PERCENT, Task, sandbox, tasks};
 
-/// In this mode; with `all` once more with what was learned then, by other tasks of the same names.
+/// In this mode; with `all` once more, with what was learned of the names then.
 pub(super) fn measure(admission: &str, seed: u64) -> Result<Vec<Outcome>> {
     let sandbox = Arc::new(sandbox()?);
     let flags = [format!("--usage-threshold={}", PERCENT as f64 / 100.0), format!("--admission={admission}")];
     let agent = Agent::guard(&sandbox, flags)?;
-    let mut all = vec![run(&agent, &sandbox, &format!("monitor, {admission}"), seed, seed)?];
+    let mut all = vec![run(&agent, &sandbox, &format!("monitor, {admission}"), seed)?];
     if admission == "all" {
         let warm = format!("monitor, {admission}, after a warm-up");
         all[0].way = "monitor, all, nothing learned yet".to_owned();
-        // The same seed as the others, and names that are known: only their sizes vary from run to run.
-        all.push(run(&agent, &sandbox, &warm, seed, seed)?);
+        all.push(run(&agent, &sandbox, &warm, seed)?);
     }
     Ok(all)
 }
 
-fn run(agent: &Agent, sandbox: &Arc<Sandbox>, way: &str, seed: u64, of: u64) -> Result<Outcome> {
+fn run(agent: &Agent, sandbox: &Arc<Sandbox>, way: &str, seed: u64) -> Result<Outcome> {
     let dir = tempfile::tempdir()?;
-    let queue = Mutex::new(tasks(of).into_iter().enumerate());
+    let queue = Mutex::new(tasks(seed).into_iter().enumerate());
     let watcher = Watcher::start(Arc::clone(sandbox))?;
     let began = Instant::now();
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
