@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn too_many_beginnings_are_everybody() {
-        let many = vec![b"a".as_slice(); MOST_BEGINNINGS + 1];
+        let many = [b"a".as_slice(); MOST_BEGINNINGS + 1];
         assert_eq!(Wanted::new(Some(&many)).everybody, 1);
         assert_eq!(Wanted::new(None).everybody, 1);
         let wanted = Wanted::new(Some(&many[1..]));

@@ -11,6 +11,7 @@ pub mod domains;
 mod exec;
 mod explain;
 mod kills;
+mod learned;
 mod man;
 mod metrics;
 mod page;
@@ -62,6 +63,7 @@ enum Command {
     Exec(exec::Args),
     Explain(explain::Args),
     Kills(kills::Args),
+    Learned(learned::Args),
     Man(man::Args),
     Metrics(metrics::Args),
     Ray(ray::Args),
@@ -102,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Exec(args) => Ok(exec::run(&args)),
         Command::Explain(args) => Ok(explain::run(&args)),
         Command::Kills(args) => Ok(kills::run(&args)),
+        Command::Learned(args) => Ok(learned::run(&args)),
         Command::Man(args) => man::run(&args),
         Command::Metrics(args) => Ok(metrics::run(&args)),
         Command::Ray(args) => Ok(ray::run(&args)),

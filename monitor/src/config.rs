@@ -29,7 +29,9 @@ pub use self::resolve::{Effective, Resolved, Shown, check, resolve};
 pub use self::setting::{RayMeaning, RayName, Setting};
 pub use self::source::Source;
 pub use self::table::SETTINGS;
-use self::values::{BrakeMode, GearChoice, LogForm, OwnerTieBreak, PolicyName, ProbeChoice, UnhelpfulKills};
+use self::values::{
+    Admission, BrakeMode, GearChoice, LogForm, OwnerTieBreak, PolicyName, ProbeChoice, UnhelpfulKills,
+};
 pub use self::values::{DEFAULT_FILE, FILE_ENV};
 pub use self::warning::{LOG_ENV, Warning};
 use crate::policy::MinVictimMemory;
@@ -66,6 +68,8 @@ pub struct Config {
     pub count_swap: bool,
     /// Option of `group_by_owner` (docs/behavior.md#differences-from-ray).
     pub owner_tie_break: OwnerTieBreak,
+    /// Which starts wait for room.
+    pub admission: Admission,
     /// What to do when a kill cannot help.
     pub unhelpful_kills: UnhelpfulKills,
     /// Option of `by_time`; `None`: the rule of docs/behavior.md#policies.
@@ -167,6 +171,7 @@ impl Config {
             policy: PolicyName::GroupByOwner,
             count_swap: false,
             owner_tie_break: OwnerTieBreak::Newest,
+            admission: Admission::Retries,
             unhelpful_kills: UnhelpfulKills::Auto,
             kill_buffer: None,
             idle_threshold: Bytes(1 << 30),

@@ -44,7 +44,7 @@ pub struct Line {
 }
 
 /// What a line says: `{"decision": {..}}`, `{"killed": {..}}`, `{"report": {..}}`,
-/// `{"continued": [..]}`, `{"workers": "w1000"}` or `{"lost": 3}`.
+/// `{"continued": [..]}`, `{"workers": {"last": "w1000", "uid": 1000}}` or `{"lost": 3}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
@@ -58,10 +58,38 @@ pub enum Entry {
     Chart(Box<Series>),
     /// The brake held these, so long, and let them go for these reasons.
     Continued(Vec<Release>),
-    /// Workers have numbers up to this one, or to the next multiple of 1000.
-    Workers(WorkerId),
+    /// Which numbers workers have, or are about to.
+    Workers(Given),
     /// So many lines before this one could not be written.
     Lost(u64),
+}
+
+/// How many numbers are noted at a time.
+pub const BLOCK: u64 = 1000;
+
+/// Which numbers were given to workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Given {
+    /// None beyond this one, or the next multiple of [`BLOCK`].
+    UpTo(WorkerId),
+    /// The [`BLOCK`] of numbers that ends with this one, to this user's workers only.
+    Block {
+        /// The last of them.
+        last: WorkerId,
+        /// Whose they are.
+        uid: u32,
+    },
+}
+
+impl Given {
+    /// The last number.
+    #[must_use]
+    pub fn last(self) -> WorkerId {
+        match self {
+            Self::UpTo(last) | Self::Block { last, .. } => last,
+        }
+    }
 }
 
 /// A decision, and the front of the ranking that follows from it.

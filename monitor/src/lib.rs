@@ -26,4 +26,4 @@ pub mod series;
 pub mod trusted_file;
 pub mod wall_clock;
 
-pub use monitor_core::{engine, policy, retry, snapshot, threshold, units, worker};
+pub use monitor_core::{admission, engine, learn, policy, retry, snapshot, threshold, units, worker};

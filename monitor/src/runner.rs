@@ -33,6 +33,7 @@ pub use self::in_process::NoInProcessAgent;
 pub use self::reach::{IfNoAgent, Socket};
 use self::reach::{Reach, Reached, Unreached};
 pub use self::signals::{Inherited, end_as};
+use crate::admission::Admission;
 use crate::control::client::{Client, ClientError};
 use crate::exit_status as exit;
 use crate::retry::{Exit, Waits};
@@ -57,6 +58,8 @@ pub struct Plan {
     pub priority: i32,
     /// What one attempt needs, as it was said.
     pub memory: Option<Bytes>,
+    /// Which starts wait for room; `None`: as the agent is set.
+    pub admission: Option<Admission>,
     /// It lives on when the worker that owns it is gone.
     pub detached: bool,
     /// A name for people.

@@ -6,8 +6,9 @@
 
 use monitor::config::Shown;
 use monitor::control::answers::{Reloaded, Status, Why};
-use monitor::control::protocol::{Call, Push, Registered, Reply};
+use monitor::control::protocol::{Admitted, Call, Push, Registered, Reply};
 use monitor::engine::{Explanation, KillRecord, Note, WorkerView};
+use monitor::learn::LearnedView;
 use monitor::ray::RayletView;
 use monitor::report::Report;
 use monitor::series::Series;
@@ -35,6 +36,9 @@ struct Protocol {
 #[expect(dead_code, reason = "only its schema is wanted")]
 struct Answers {
     register: Registered,
+    admit: Admitted,
+    learned: Vec<LearnedView>,
+    forget_learned: usize,
     unregister: (),
     set_idle: (),
     status: Status,

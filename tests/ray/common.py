@@ -13,9 +13,10 @@ if "RAY_TEST_COUNTS" not in os.environ:
 COUNTS = os.environ["RAY_TEST_COUNTS"]
 
 
-def start(cpus: int, **more) -> None:
+def start(cpus: int, store: int = 100, **more) -> None:
+    """With so many MiB for objects."""
     ray.init(
-        num_cpus=cpus, include_dashboard=False, log_to_driver=False, object_store_memory=100 * MIB, **more
+        num_cpus=cpus, include_dashboard=False, log_to_driver=False, object_store_memory=store * MIB, **more
     )
     # The agent looks for raylets once a second.
     time.sleep(4)

@@ -18,6 +18,14 @@ pub fn monitor() -> Result<PathBuf> {
     }
 }
 
+/// The program that makes mount namespaces for users without privileges.
+///
+/// # Errors
+/// It is not built.
+pub fn monitor_ray_run() -> Result<PathBuf> {
+    beside("monitor-ray-run", "cargo build -p monitor")
+}
+
 /// The worker that touches memory: [`crate::hog`].
 ///
 /// # Errors

@@ -18,6 +18,7 @@ pub mod notes;
 pub mod pid_namespace;
 pub mod process;
 pub mod ptrace;
+pub mod ray_node;
 pub mod report;
 pub mod signals;
 pub mod skip;

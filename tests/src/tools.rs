@@ -24,3 +24,10 @@ pub fn cache() -> Option<PathBuf> {
 pub fn in_cache(file: &str) -> Option<PathBuf> {
     Some(cache()?.join(file)).filter(|path| path.is_file())
 }
+
+/// The Python of an environment that `cargo xtask tools` made, if that is whole.
+#[must_use]
+pub fn python(environment: &str) -> Option<PathBuf> {
+    in_cache(&format!("python/{environment}/whole"))?;
+    in_cache(&format!("python/{environment}/bin/python"))
+}

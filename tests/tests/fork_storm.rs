@@ -52,3 +52,34 @@ fn a_worker_that_forks_faster_than_looks_dies_whole_where_nobody_tells_of_its_fo
 fn where_the_kernel_tells_of_forks_it_dies_whole_too() {
     dies_whole(&["--usage-threshold", "0.5"]);
 }
+
+/// A launcher that stops as its child does (sudo, nsenter, a shell with job control): without the fork hook a victim is
+/// stopped before it is killed, and nobody would continue the launcher.
+#[test]
+fn a_launcher_that_stops_with_its_child_goes_on_when_the_child_is_killed() {
+    for children in [0, 3] {
+        let sandbox = sandbox!(200);
+        let agent = Agent::guard(&sandbox, POLLING).unwrap();
+        let mut caller = Caller::connect(agent.socket()).unwrap();
+        let hog = Hog::new(130).children(children).on_line();
+        // It enters the namespace that it is in, and stops itself whenever its child is stopped.
+        let mut command = std::process::Command::new("nsenter");
+        command.args(["--pid=/proc/self/ns/pid", "--"]);
+        command.arg(monitor_tests::binary::hog().unwrap()).args(hog.args());
+        sandbox.enter(&mut command).unwrap();
+        let mut launcher = Running::spawn(command).unwrap();
+        let child = wait_for("the launcher's child", PATIENCE, || {
+            let children = monitor_tests::pid_namespace::children(launcher.pid());
+            Ok(children.into_iter().find(|pid| {
+                std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.contains("hog"))
+            }))
+        })
+        .unwrap();
+        caller.register(child, "child").unwrap();
+        launcher.start().unwrap();
+        // It ends by itself, which it cannot while it is stopped.
+        launcher.wait(PATIENCE).unwrap();
+        agent.kills_over(1).unwrap();
+        assert_eq!(sandbox.oom_kills().unwrap(), 0);
+    }
+}

@@ -5,6 +5,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use monitor::kill::start_time;
@@ -49,6 +50,19 @@ fn started(pid: u32) -> u64 {
 
 fn register(pid: u32, start_time: u64) -> Value {
     json!({"v": 1, "seq": 5, "op": {"register": {"pid": pid, "start_time": start_time, "kind": "task"}}})
+}
+
+/// The same from the user nobody.
+fn say_as_nobody(socket: &Path, call: Value) -> Value {
+    let socket = socket.to_owned();
+    // The system call, not the library's function: the uid of this thread alone.
+    let thread = std::thread::spawn(move || {
+        // SAFETY: takes three numbers; changes the credentials of the calling thread.
+        let status = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
+        assert_eq!(status, 0);
+        say(&socket, &call.to_string()).unwrap()
+    });
+    thread.join().unwrap()
 }
 
 #[track_caller]
@@ -157,23 +171,13 @@ fn a_user_may_register_processes_of_their_own_only() {
     fs::set_permissions(agent.socket().parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
     let (roots, own) = (Sleeper::of(0), Sleeper::of(NOBODY));
     let socket = agent.socket().to_owned();
-    let as_nobody = move |call: Value| {
-        let socket = socket.clone();
-        // The system call, not the library's function: the uid of this thread alone.
-        let thread = std::thread::spawn(move || {
-            // SAFETY: takes three numbers; changes the credentials of the calling thread.
-            let status = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
-            assert_eq!(status, 0);
-            say(&socket, &call.to_string()).unwrap()
-        });
-        thread.join().unwrap()
-    };
+    let as_nobody = move |call: Value| say_as_nobody(&socket, call);
     refused(&as_nobody(roots.register()), "denied", "op.register.pid");
     assert_eq!(as_nobody(own.register())["ok"]["worker"], "w1");
     let call = |call: Value| say(agent.socket(), &call.to_string()).unwrap();
-    assert_eq!(call(roots.register())["ok"]["worker"], "w2");
+    assert_eq!(call(roots.register())["ok"]["worker"], "w1001", "each user has numbers of their own");
     let unregister = |worker: &str| json!({"v": 1, "op": {"unregister": {"worker": worker}}});
-    refused(&as_nobody(unregister("w2")), "denied", "op.unregister.worker");
+    refused(&as_nobody(unregister("w1001")), "denied", "op.unregister.worker");
     refused(&as_nobody(unregister("w3")), "not_found", "op.unregister.worker");
     assert_eq!(as_nobody(unregister("w1")).get("ok"), Some(&Value::Null));
     assert_eq!(agent.workers().unwrap().len(), 1);
@@ -262,8 +266,31 @@ fn a_number_that_no_agent_gave_is_not_believed() {
     };
     assert_eq!(claim(&agent, &first, "w77"), "w1");
     agent.restart().unwrap();
-    assert_eq!(claim(&agent, &second, "w500000"), "w1001");
+    assert_eq!(claim(&agent, &second, "w500000"), "w2001");
     assert_eq!(claim(&agent, &first, "w1"), "w1", "the agent before gave it");
+}
+
+/// After a crash of the agent whoever is back first must not take the place of a worker that is not.
+#[test]
+fn a_number_of_another_users_worker_is_not_believed_before_that_worker_is_back() {
+    let sandbox = sandbox!(64);
+    let (roots, nobodys, more) = (Sleeper::of(0), Sleeper::of(NOBODY), Sleeper::of(NOBODY));
+    let mut agent = Agent::guard(&sandbox, [""; 0]).unwrap();
+    fs::set_permissions(agent.socket().parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+    let claiming = |sleeper: &Sleeper, worker: Option<&str>| {
+        let mut call = sleeper.register();
+        call["op"]["register"]["worker"] = json!(worker);
+        call
+    };
+    let socket = agent.socket().to_owned();
+    let of = |reply: Value| reply["ok"]["worker"].as_str().unwrap_or("none").to_owned();
+    let (first, own) = (claiming(&roots, None), claiming(&nobodys, None));
+    let (first, own) = (of(say(&socket, &first.to_string()).unwrap()), of(say_as_nobody(&socket, own)));
+    agent.restart().unwrap();
+    let taken = of(say_as_nobody(&socket, claiming(&more, Some(&first))));
+    assert!(taken != first && taken != own && taken != "none", "{taken}");
+    assert_eq!(of(say_as_nobody(&socket, claiming(&nobodys, Some(&own)))), own);
+    assert_eq!(of(say(&socket, &claiming(&roots, Some(&first)).to_string()).unwrap()), first);
 }
 
 #[test]

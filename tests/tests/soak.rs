@@ -70,3 +70,18 @@ fn an_interrupted_one_leaves_nothing() {
     assert_eq!(status.code(), Some(130));
     assert_eq!(left(), 0);
 }
+
+#[test]
+fn a_hostile_one_finds_nothing() {
+    if let Some(lacks) = obstacle() {
+        skip!(Lacks::Machine, "{lacks}");
+        return;
+    }
+    let out = soak(15).arg("--hostile").output().unwrap();
+    let (said, errors) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    println!("{said}{errors}");
+    assert!(out.status.success(), "{}", out.status);
+    // It did what it is for.
+    let last = said.lines().rfind(|line| line.contains("registered")).unwrap();
+    assert!(!last.contains("registered 0") && !last.contains("killed 0"), "{last}");
+}

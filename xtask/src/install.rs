@@ -27,8 +27,8 @@ const TOOLS: [(&str, &str); 5] = [
 const PACKAGES: &str = "systemd,systemd-sysv,dbus";
 /// A version that was never released: what is upgraded from.
 const BEFORE: &str = "0.0.1";
-/// What `systemd-analyze security` may give the unit at most, times ten.
-const EXPOSURE: &str = "27";
+/// The units, and what `systemd-analyze security` may give each at most, times ten.
+const UNITS: [(&str, &str); 2] = [("monitor.service", "27"), ("monitor-ray.service", "33")];
 /// Put into the system: from here, to there, and its mode.
 const FILES: [(&str, &str, u32); 2] = [
     (include_str!("install/check"), "check/check", 0o755),
@@ -202,14 +202,12 @@ fn rpm_package(cache: &Path, system: &Path, rpm: &Path) -> Result<()> {
         bail!("the installed binary says {version:?}");
     }
     // Outside of a running system: verified by the very systemd that would start it.
-    for check in [vec!["verify"], vec!["security", "--offline=yes", "--threshold", EXPOSURE]] {
-        output(
-            Command::new("chroot")
-                .arg(&root)
-                .arg("systemd-analyze")
-                .args(&check)
-                .arg("/usr/lib/systemd/system/monitor.service"),
-        )?;
+    for (unit, exposure) in UNITS {
+        for check in [vec!["verify"], vec!["security", "--offline=yes", "--threshold", exposure]] {
+            let mut analyze = Command::new("chroot");
+            analyze.arg(&root).arg("systemd-analyze").args(&check);
+            output(analyze.arg(format!("/usr/lib/systemd/system/{unit}")))?;
+        }
     }
     output(&mut rpm_in(&["--erase", PACKAGE]))?;
     // Folders of shells, which any package makes, stay; systemd-analyze leaves some of its own.

@@ -16,6 +16,7 @@ mod install;
 mod program;
 mod python;
 mod ray_test;
+mod real_test;
 mod release;
 mod setup;
 mod shell;
@@ -65,6 +66,8 @@ enum Task {
     Install,
     /// Try Ray's promises under memory pressure, with a real Ray from PyPI; needs root
     RayTest(ray_test::Options),
+    /// Try rules on real programs: Python's pools, Dask, Jupyter, podman, Slurm, systemd; needs root
+    RealTest(real_test::Options),
     /// See whether everything that a release needs is there
     Release(release::Options),
     /// Let workers come and go, leak and crash for a while, and see whether the books balance; needs root
@@ -73,7 +76,7 @@ enum Task {
     Stress(stress::Options),
     /// Check and test everything; the tests on the real kernel need root
     Test,
-    /// Fetch what the tests of metrics and pages need: Prometheus, its parser, a browser
+    /// Fetch what some tests need: Prometheus, its parser, a browser, the Python programs that presets are tried on
     Tools,
     /// Run the tests on the real kernel on other kernels, in virtual machines
     Vm(vm::Options),
@@ -93,6 +96,7 @@ fn main() -> ExitCode {
         Task::Fuzz(options) => fuzz::run_fuzz(&options),
         Task::Install => install::run_install(),
         Task::RayTest(options) => ray_test::run_ray_test(&options),
+        Task::RealTest(options) => real_test::run_real_test(&options),
         Task::Release(options) => release::run_release(&options),
         Task::Soak(options) => soak::run_soak(&options),
         Task::Stress(options) => stress::run_stress(&options),

@@ -27,7 +27,7 @@ pub(crate) struct Tool {
 
 /// The program's path, of the environment in the cache; installed now if it is not there.
 pub(crate) fn program(tool: &Tool) -> Result<PathBuf> {
-    let program = environment(tool.packages)?.join("bin").join(tool.program);
+    let program = environment(&name(tool.packages), tool.packages)?.join("bin").join(tool.program);
     if !program.is_file() {
         bail!("{} brought no {}", tool.packages.join(" "), tool.program);
     }
@@ -36,16 +36,16 @@ pub(crate) fn program(tool: &Tool) -> Result<PathBuf> {
 
 /// Whether [`program`] would find it without installing anything.
 pub(crate) fn is_installed(tool: &Tool) -> bool {
-    folder(tool.packages).is_ok_and(|folder| folder.join(WHOLE).is_file())
+    folder(&name(tool.packages)).is_ok_and(|folder| folder.join(WHOLE).is_file())
 }
 
-fn folder(packages: &[&str]) -> Result<PathBuf> {
-    Ok(record::cache_dir().context("no cache folder")?.join("python").join(name(packages)))
+fn folder(name: &str) -> Result<PathBuf> {
+    Ok(record::cache_dir().context("no cache folder")?.join("python").join(name))
 }
 
-/// The environment with `packages`.
-fn environment(packages: &[&str]) -> Result<PathBuf> {
-    let folder = folder(packages)?;
+/// The environment of this name, with `packages`; made now if it is not there, or has others.
+pub(crate) fn environment(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    let folder = folder(name)?;
     let whole = folder.join(WHOLE);
     let installed = packages.join("\n");
     // An upgrade of the system may have taken its Python away.

@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use crate::command::{cargo, in_path, run, step};
 use crate::debian::is_root;
 use crate::python::{self, Tool};
-use crate::{chart, client_test, setup, shell, vm};
+use crate::{chart, client_test, setup, shell, tools, vm};
 use skips::Skips;
 
 /// The kernel side is compiled for BPF only, by the library's build script.
@@ -126,6 +126,10 @@ fn kernel_tests(skips: &mut Skips) -> Result<()> {
         return Ok(());
     }
     mount_tracefs()?;
+    // There a test that cannot run fails. A developer decides about some hundred megabytes.
+    if in_ci() {
+        tools::run_tools()?;
+    }
     // Cargo builds binaries for the tests of their own package only.
     run("The binary that these tests start", cargo().args(["build", "--package", "monitor"]))?;
     run(

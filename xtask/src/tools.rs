@@ -1,6 +1,7 @@
-//! `cargo xtask tools`: what the tests of numbers and pages are done with. Prometheus and Chromium's packages are
-//! Debian's, unpacked into the cache folder; Playwright and Prometheus' parser come from npm and PyPI. Nothing of the
-//! system changes, but that Chromium, which needs its libraries, is installed where that is allowed.
+//! `cargo xtask tools`: what some tests on the real kernel are done with. Prometheus and Chromium's packages are Debian's,
+//! unpacked into the cache folder; Playwright comes from npm; Prometheus' parser and the programs that the presets are
+//! tried on come from PyPI. Nothing of the system changes, but that Chromium, which needs its libraries, is installed
+//! where that is allowed.
 
 use std::fs;
 use std::path::Path;
@@ -12,12 +13,27 @@ use crate::client_test::{self, Environment};
 use crate::command::{in_path, output, run, step};
 use crate::debian::apt::{Apt, Suites};
 use crate::debian::{self, release};
+use crate::python;
 use crate::toolchain::record::cache_dir;
 
 /// Scrapes, evaluates, and tests alerts.
 const PROMETHEUS: [&str; 2] = ["prometheus", "promtool"];
 /// Parses a scrape as strictly as the standard is.
 const PARSER: &str = "prometheus_client==0.26.0";
+/// What the presets for Python are tried on, in an environment that the tests know by this name. setproctitle is what
+/// Dask and pytest-xdist show with what they run.
+const PRESETS: (&str, [&str; 7]) = (
+    "presets",
+    [
+        "joblib==1.5.2",
+        "pytest==8.4.2",
+        "pytest-xdist==3.8.0",
+        "distributed==2026.8.0",
+        "jupyter-server==2.21.1",
+        "ipykernel==7.4.0",
+        "setproctitle==1.3.8",
+    ],
+);
 /// Drives the browser.
 const PLAYWRIGHT: &str = "playwright-core@1.65.0";
 
@@ -27,8 +43,14 @@ pub(crate) fn run_tools() -> Result<()> {
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     prometheus(&folder)?;
     parser()?;
+    presets()?;
     playwright(&folder)?;
     browser()
+}
+
+/// The Python programs that presets are tried on.
+pub(crate) fn presets() -> Result<()> {
+    python::environment(PRESETS.0, &PRESETS.1).map(drop)
 }
 
 fn prometheus(folder: &Path) -> Result<()> {

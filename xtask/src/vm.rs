@@ -116,6 +116,11 @@ impl Options {
             deadline: DEADLINE,
         })
     }
+
+    /// One machine with systemd.
+    pub(crate) fn systemd() -> Result<Self> {
+        Ok(Self { systemd: true, ..Self::quickest()? })
+    }
 }
 
 /// Whether machines can be booted here without fetching anything.

@@ -16,10 +16,12 @@ mod facts;
 mod flight;
 mod follow_up;
 mod gear;
+mod growth;
 mod hierarchy;
 mod in_a_row;
 mod kernel_kills;
 mod kills;
+mod learning;
 mod left;
 mod memory_return;
 mod memory_wait;
@@ -32,6 +34,7 @@ mod readings;
 mod refused_backoff;
 mod row;
 mod settings;
+mod starts;
 #[cfg(test)]
 mod tests;
 mod unhelpful;
@@ -58,11 +61,14 @@ use self::gear::Shift;
 pub use self::note::Note;
 use self::patience::Patience;
 pub use self::settings::Settings;
+use self::starts::{Start, Starts};
 pub use self::unhelpful::Unhelpful;
 pub use self::view::{
-    Counters, DomainView, Explanation, KillRecord, LeftTo, Times, VictimRecord, WorkerState, WorkerView,
+    Counters, DomainView, Explanation, KillRecord, LeftTo, Times, VictimRecord, WaitView, WorkerState,
+    WorkerView,
 };
 use self::worker::Worker;
+use crate::learn::Learned;
 use crate::prelude::*;
 use crate::threshold::Threshold;
 use crate::units::Nanos;
@@ -92,9 +98,13 @@ pub struct Engine {
     settle_until: Nanos,
     brake: Brake,
     gear: Shift,
+    near: near::Budget,
     patience: Patience,
     /// Those that kills can be left to, by until when they are not asked.
     executors: BTreeMap<ExecutorId, Nanos>,
+    /// Starts that wait for room.
+    starts: Starts,
+    learned: Learned,
     counters: Counters,
 }
 
@@ -115,8 +125,11 @@ impl Engine {
             settle_until: Nanos(0),
             brake: Brake::default(),
             gear: Shift::default(),
+            near: near::Budget::default(),
             patience: Patience::default(),
             executors: BTreeMap::new(),
+            starts: Starts::default(),
+            learned: Learned::default(),
             counters: Counters::default(),
         }
     }
@@ -202,6 +215,46 @@ impl Engine {
                 let sample = memory.map(|bytes| Sample { bytes, measured, at: now });
                 self.measured(worker, sample);
             }
+            Event::Peak { worker, peak } => self.reached(worker, peak),
+            Event::WantsToStart {
+                worker,
+                pid,
+                uid,
+                kind,
+                owner,
+                name,
+                attempt,
+                domains,
+                memory_declared,
+                memory_reached,
+                after_kill,
+                since,
+                until,
+                owned_by,
+                admission,
+            } => {
+                let start = Start {
+                    id: worker,
+                    pid,
+                    uid,
+                    kind,
+                    owner,
+                    name,
+                    attempt,
+                    domains,
+                    declared: memory_declared,
+                    reached: memory_reached,
+                    after_kill,
+                    since: since.unwrap_or(now),
+                    until,
+                    owned_by,
+                    admission,
+                };
+                self.wants_to_start(start, now, todo);
+            }
+            Event::StartWithdrawn { worker } => self.start_withdrawn(worker, todo),
+            Event::Learned { names } => self.remember_learned(names, now),
+            Event::ForgetLearned { uid, name } => self.forget_learned(uid, &name, now),
             Event::Others { domain, memory } => self.weighed(domain, memory, now, todo),
             Event::Gauged { domain, held } => self.gauged(domain, held, now, todo),
             Event::Refused { kill, worker, pid, at, for_now } => {
@@ -231,6 +284,7 @@ impl Engine {
             .chain(self.brake_deadline())
             .chain(self.next_after_backoff())
             .chain(self.next_near_reading())
+            .chain(self.starts.deadline())
             .chain(self.next_gauge_deadline())
             .fold(self.next_refresh, Nanos::min)
     }
@@ -253,11 +307,13 @@ impl Engine {
         self.check_deadlines(now, todo);
         self.free_whom_it_may(now, todo);
         self.end_backoffs(now, todo);
+        self.let_begin(now, todo);
         self.give_up_gauges(now, todo);
         let next = now.after(self.pace());
         // Further away than that it can only be if the clock went back.
         if now >= self.next_refresh || self.next_refresh > next {
             self.next_refresh = next;
+            self.near.forget_the_idle(now);
             self.read_all(todo);
         } else {
             todo.extend(self.near_and_due(now).map(Action::Read));

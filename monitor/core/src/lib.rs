@@ -6,7 +6,9 @@
 
 extern crate alloc;
 
+pub mod admission;
 pub mod engine;
+pub mod learn;
 pub mod policy;
 mod prelude;
 pub mod retry;

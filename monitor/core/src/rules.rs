@@ -32,9 +32,9 @@ use crate::units::Bytes;
 use crate::worker::{Kind, Times};
 
 pub use self::error::{Fault, RuleError};
-pub use self::facts::{Facts, Never, Profile};
+pub use self::facts::{Facts, Never, Profile, Whose};
 pub use self::judge::{Judgement, Matched};
-pub use self::look::{Found, Look, Refused};
+pub use self::look::{Found, Look, Protected, Refused};
 pub use self::pattern::PatternKey;
 pub use self::place::{Place, Refusal};
 pub use self::spec::{At, MatchSpec, RuleSpec};

@@ -10,7 +10,7 @@ use crate::prelude::*;
 use crate::units::Nanos;
 
 /// The agent's name for a worker: a number given at registration, never used again. Written `w17`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(pub u64);
 
 impl fmt::Display for WorkerId {

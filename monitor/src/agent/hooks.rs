@@ -89,10 +89,10 @@ impl Hooks {
         self.warn();
         let old = turn.engine.settings().clone();
         let settings = match after {
-            Some(hook) => Settings { inexact: hook == Hook::RssStat, ..old },
+            Some(_) => old,
             None => {
                 self.usage_lost = Some((old.gears, old.brake));
-                Settings { gears: Gears::None, inexact: false, brake: false, ..old }
+                Settings { gears: Gears::None, brake: false, ..old }
             }
         };
         turn.tell(Event::Settings(settings));
@@ -135,10 +135,10 @@ impl Hooks {
     }
 
     /// A hook that counts usage can be had at last.
-    pub(super) fn usage_is_back(&mut self, turn: &mut Turn<'_>, hook: Hook) {
+    pub(super) fn usage_is_back(&mut self, turn: &mut Turn<'_>) {
         let Some((gears, brake)) = self.usage_lost.take() else { return };
         let old = turn.engine.settings().clone();
-        turn.tell(Event::Settings(Settings { gears, brake, inexact: hook == Hook::RssStat, ..old }));
+        turn.tell(Event::Settings(Settings { gears, brake, ..old }));
     }
 
     /// Says which hooks are not there; of those of rules it is said when there are rules.

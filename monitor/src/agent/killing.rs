@@ -6,8 +6,8 @@
 //!
 //! A process that is being killed cannot fork any more (copy_process in kernel/fork.c gives up when a signal is pending),
 //! and what it forked before is killed when its record comes. Where the kernel does not tell of forks, a worker is
-//! stopped first (`Workers::stop`): who is dead is nobody's parent, so its descendants must be found before, and who is
-//! stopped forks no more of them. Where the worker had a v2 cgroup to itself at its registration, `cgroup.kill` follows
+//! stopped first (`Workers::stop`): a dead process is nobody's parent, so its descendants must be found before, and a stopped
+//! one forks no more of them. (The first one only if it forks meanwhile: its parent would see the stop.) Where the worker had a v2 cgroup to itself at its registration, `cgroup.kill` follows
 //! the signals, if nobody else is in it (`kill/cgroup.rs`).
 
 pub(super) mod previous_agent;
@@ -102,11 +102,11 @@ impl Killing {
         kill: KillId,
         worker: WorkerId,
     ) {
-        if !workers.told_of_forks(kernel, worker) {
-            workers.stop(turn, worker);
-        }
+        let untold = !workers.told_of_forks(kernel, worker);
+        let running = if untold { workers.stop(turn, worker) } else { Vec::new() };
         let at = clock::now();
         let killed = workers.signal(worker, Signal::KILL);
+        workers.find_the_last(turn, worker, &running);
         self.dying.add(worker);
         self.take_memory(workers, worker, |_| true);
         workers.await_members(turn, worker, |_| true);
@@ -127,10 +127,10 @@ impl Killing {
         (owner, kill): (WorkerId, Option<KillId>),
     ) {
         let at = clock::now();
-        if !workers.told_of_forks(kernel, worker) {
-            workers.stop(turn, worker);
-        }
+        let untold = !workers.told_of_forks(kernel, worker);
+        let running = if untold { workers.stop(turn, worker) } else { Vec::new() };
         let killed = workers.signal(worker, Signal::KILL);
+        workers.find_the_last(turn, worker, &running);
         self.dying.add(worker);
         self.take_memory(workers, worker, |_| true);
         workers.await_members(turn, worker, |_| true);

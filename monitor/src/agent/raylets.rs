@@ -98,10 +98,17 @@ impl Raylets {
         self.looked_at.remove(&worker);
     }
 
-    /// The engine asks for a kill.
-    pub(super) fn ask(&self, turn: &mut Turn<'_>, kill: KillId, executor: ExecutorId) {
+    /// The engine asks for a kill: rather of the raylet that runs the worker which it would choose.
+    pub(super) fn ask(
+        &self,
+        turn: &mut Turn<'_>,
+        kill: KillId,
+        executor: ExecutorId,
+        ours: Option<WorkerId>,
+    ) {
+        let raylet = ours.and_then(|ours| *self.looked_at.get(&ours)?);
         match &self.feeder {
-            Some(feeder) => feeder.ask(kill, executor.0),
+            Some(feeder) => feeder.ask(kill, executor.0, raylet),
             None => turn.tell(Event::Asked { kill, refused: Some("no raylet is fed".to_owned()) }),
         }
     }

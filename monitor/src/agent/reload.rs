@@ -14,13 +14,14 @@ use crate::engine::Settings;
 use crate::rules::files::Sources;
 
 /// The settings that take effect at once. Those of retries are read by each `monitor run` when it starts.
-const AT_ONCE: [&str; 20] = [
+const AT_ONCE: [&str; 21] = [
     "refresh_ms",
     "usage_threshold",
     "min_memory_free",
     "oom_retries",
     "oom_retry_base_ms",
     "crash_retry_base_ms",
+    "admission",
     "summary_interval_ms",
     "policy",
     "owner_tie_break",
@@ -91,6 +92,7 @@ pub(in crate::agent) fn settings(config: &Config, old: &Settings) -> Settings {
         min_victim_memory: config.min_victim_memory,
         kill_timeout_ms: millis(config.kill_timeout),
         memory_wait_ms: millis(config.memory_wait),
+        admission: config.admission,
         unhelpful_kills: config.unhelpful_kills,
         grace_ms: millis(config.grace),
         dry_run: config.dry_run,

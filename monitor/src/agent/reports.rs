@@ -24,14 +24,13 @@ use crate::control::protocol::Push;
 use crate::control::request::Peer;
 use crate::diagnostics::{self, Form};
 use crate::engine::{Engine, KillId, KillRecord, Note, Release};
-use crate::journal::{self, JournalView, Last, Writer};
+use crate::journal::{self, Given, JournalView, Last, Writer};
 use crate::memory::users::{self, Users};
 use crate::report::summary::{Node, Period};
 use crate::report::{Report, fields};
 use crate::retry::KilledBy;
 use crate::series::Series;
 use crate::units::Pid;
-use crate::worker::WorkerId;
 
 /// How long they are looked for.
 const LOOK: Duration = Duration::from_secs(1);
@@ -104,10 +103,10 @@ impl Reports {
         self.journal.as_ref().map(Writer::view)
     }
 
-    /// Notes that workers have numbers up to here, or are about to.
-    pub(super) fn note_numbers(&self, last: WorkerId) {
+    /// Notes which numbers workers have, or are about to.
+    pub(super) fn note_numbers(&self, given: Given) {
         if let Some(journal) = &self.journal {
-            journal.workers(last);
+            journal.workers(given);
         }
     }
 
@@ -220,6 +219,8 @@ impl Reports {
             | Note::Refused { .. }
             | Note::Unknown { .. }
             | Note::Known { .. }
+            | Note::Waits { .. }
+            | Note::Begins { .. }
             | Note::Lost { .. } => {}
         }
     }

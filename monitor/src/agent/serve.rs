@@ -1,7 +1,6 @@
 //! The agent's loop: records, ends of processes, calls and deadlines, one after the other on one thread. The caller
 //! opens the socket and owns the stop signal.
 
-use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +21,7 @@ use crate::agent::hooks::{Hooks, namespace};
 use crate::agent::http;
 use crate::agent::killing::Killing;
 use crate::agent::killing::previous_agent::{PreviousAgent, Role};
+use crate::agent::learned::LearnedFile;
 use crate::agent::oom_counters::OomCounters;
 use crate::agent::raylets::Raylets;
 use crate::agent::reload;
@@ -30,6 +30,7 @@ use crate::agent::reports::{Reports, last_numbers};
 use crate::agent::rules::RuleBook;
 use crate::agent::samples::Samples;
 use crate::agent::shell::{Components, Inbox, Shell};
+use crate::agent::starts::Starts;
 use crate::agent::survival::{self, Upkeep};
 use crate::agent::watchdog::Watchdog;
 use crate::agent::workers::Workers;
@@ -39,10 +40,10 @@ use crate::agent::workers::registry::Registry;
 use crate::config::values::GearChoice;
 use crate::config::{Config, ConfigFlags, Resolved};
 use crate::control::listener::{Listener, ListenerHandle};
-use crate::control::request::{Request, Requests};
+use crate::control::request::{Lanes, Request, Requests};
 use crate::control::server::{self, Limits};
 use crate::engine::{Engine, Event, Gears, KillId, Settings};
-use crate::journal::Last;
+use crate::journal::{Given, Last};
 use crate::kernel::hook::Hook;
 use crate::kernel::links::{Links, Probes};
 use crate::kernel::programs::{KernelLog, Programs};
@@ -108,16 +109,17 @@ pub async fn serve(
     begin: Begin,
     ready: impl FnOnce(),
 ) -> Result<(), AgentError> {
-    let (requests, mut calls) = mpsc::channel(WAITING_CALLS);
+    let (root, mut roots_calls) = mpsc::channel(WAITING_CALLS);
+    let (others, mut calls) = mpsc::channel(WAITING_CALLS);
     let (mut shell, Inbox { mut ends, mut later }) = start((&resolved, flags), begin, listener.handle())?;
     let config = resolved.config;
     let ring = shell.parts().hooks.records_fd().transpose().map_err(AgentError::Poller)?;
     let ring = ring.map(readiness::readable);
     let ring = ring.transpose().map_err(AgentError::Poller)?;
-    serve_http(&config, &requests, &shutdown)?;
+    serve_http(&config, &others, &shutdown)?;
     let server = tokio::spawn(server::serve(
         listener,
-        requests,
+        Lanes { root, others },
         Limits::of(Shares::now().connections),
         shutdown.clone(),
     ));
@@ -164,21 +166,27 @@ pub async fn serve(
                 Some(hangups) => drop(hangups.recv().await),
                 None => pending().await,
             } } => shell.reload(None),
-            Some(request) = calls.recv() => match request {
-                Request::Call { peer, op, reply } => {
-                    shell.call(peer, op, reply);
-                    if shell.parts().previous_agent.gives_way() {
-                        shutdown.cancel();
-                    }
-                }
-                Request::Closed { connection } => shell.hang_up(connection),
-            },
+            Some(request) = roots_calls.recv() => answer(&mut shell, request, &shutdown),
+            Some(request) = calls.recv() => answer(&mut shell, request, &shutdown),
         }
     }
     shell.end();
     // It ends by the same signal.
     let _ = server.await;
     Ok(())
+}
+
+/// What a connection asks for, or that it is closed.
+fn answer(shell: &mut Shell, request: Request, shutdown: &CancellationToken) {
+    match request {
+        Request::Call { peer, op, reply } => {
+            shell.call(peer, op, reply);
+            if shell.parts().previous_agent.gives_way() {
+                shutdown.cancel();
+            }
+        }
+        Request::Closed { connection } => shell.hang_up(connection),
+    }
 }
 
 /// Serves over HTTP, where that is asked for.
@@ -226,7 +234,7 @@ fn start(
     let follows = survival::follows_a_killed_agent();
     let mut last = config.journal.as_deref().and_then(last_numbers);
     if let Some(number) = role.last_number() {
-        let last = last.get_or_insert_with(|| Last { kill: None, worker: number, users: BTreeMap::new() });
+        let last = last.get_or_insert_with(|| Last { worker: number, ..Last::default() });
         last.worker = last.worker.max(number);
     }
     let last_kill = last.as_ref().and_then(|last| last.kill);
@@ -238,6 +246,9 @@ fn start(
     shell.happen(Event::Settings(settings));
     if let Some(last_kill) = last_kill {
         shell.happen(Event::Resumed { last_kill });
+    }
+    if let Some(known) = shell.step(|parts, _| parts.learned.known()) {
+        shell.happen(known);
     }
     if follows && !role.follows_one_that_lives() {
         shell.step(|parts, turn| parts.previous_agent.was_here(turn, parts.workers.procfs()));
@@ -279,7 +290,7 @@ pub(super) fn build(
     let config = &resolved.config;
     let (ended, ends) = mpsc::unbounded_channel();
     let (reports, later) = Reports::start(config, resolved.file());
-    reports.note_numbers(numbers.last());
+    reports.note_numbers(Given::UpTo(numbers.last()));
     let (started, shares) = (clock::now(), Shares::now());
     let roots = Roots { procfs: config.procfs.clone(), cgroupfs: config.cgroupfs.clone() };
     let (links, cells, map, events) = match programs {
@@ -289,6 +300,7 @@ pub(super) fn build(
         Err(rows) => (Err(rows), None, None, None),
     };
     let dying = Dying::default();
+    let learned = LearnedFile::open(config.journal.as_deref(), started);
     let watchdog = Watchdog::start(config.watchdog, settings, &roots).unwrap_or_else(|error| {
         tracing::warn!(%error, "no watchdog thread: nothing acts if the agent's loop hangs");
         None
@@ -297,6 +309,8 @@ pub(super) fn build(
     let rules = RuleBook::new(rules, roots.clone(), reports.to_loop());
     let parts = Components {
         rules,
+        starts: Starts::default(),
+        learned,
         domains: Domains::new(roots.clone(), config.count_swap, config.node, &shares, cells),
         workers: Workers::new(registry, map, numbers, ended.clone(), roots.procfs.clone(), started),
         measuring: Measuring::new(dying.clone(), reports.to_loop()),
@@ -354,7 +368,6 @@ fn settings(config: &Config, programs: &Result<Programs, Box<Probes>>) -> Settin
         brake_max_ms: reload::millis(config.brake_max),
         ray_timeout_ms: reload::millis(config.ray_timeout),
         gears: gears(config, usage.is_some()),
-        inexact: usage == Some(Hook::RssStat),
         cpus: cpus(),
         ..Settings::default()
     };

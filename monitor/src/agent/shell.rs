@@ -25,12 +25,14 @@ use crate::agent::event_loop::later::Later;
 use crate::agent::hooks::Hooks;
 use crate::agent::killing::Killing;
 use crate::agent::killing::previous_agent::PreviousAgent;
+use crate::agent::learned::LearnedFile;
 use crate::agent::oom_counters::OomCounters;
 use crate::agent::raylets::Raylets;
 use crate::agent::reports::Reports;
 use crate::agent::reports::past::Past;
 use crate::agent::rules::RuleBook;
 use crate::agent::samples::Samples;
+use crate::agent::starts::Starts;
 use crate::agent::survival::Upkeep;
 use crate::agent::turn::Turn;
 use crate::agent::watchdog::Watchdog;
@@ -63,6 +65,8 @@ pub(super) struct Components {
     pub(super) samples: Samples,
     pub(super) api: Api,
     pub(super) rules: RuleBook,
+    pub(super) starts: Starts,
+    pub(super) learned: LearnedFile,
     pub(super) upkeep: Upkeep,
     pub(super) oom_counters: OomCounters,
     pub(super) past: Past,
@@ -200,8 +204,9 @@ impl Shell {
 
     /// The loop ends: nobody stays stopped.
     pub(super) fn end(&mut self) {
-        let Components { brake, domains, workers, .. } = &mut self.parts;
+        let Components { brake, domains, workers, learned, .. } = &mut self.parts;
         brake.end(domains, workers);
+        learned.end(&self.engine, clock::now());
     }
 
     pub(super) fn parts(&self) -> &Components {

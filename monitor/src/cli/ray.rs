@@ -17,7 +17,9 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Run a command that starts Ray (`ray start --head`, `python train.py`) in a mount namespace of its own; needs root
+    /// Run a command that starts Ray (`ray start --head`, `python train.py`) in a mount namespace of its own
+    ///
+    /// Needs root; or, for users without privileges, monitor-ray-run with its capability (docs/ray.md).
     Run(Run),
     /// Show the raylets of this machine: what each reads, how often, and whether its kills are asked for by the agent
     Status(Status),

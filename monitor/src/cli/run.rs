@@ -63,7 +63,7 @@ pub(super) struct Args {
     /// Workers with a lower priority are killed first; only root may raise it above 0
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 0)]
     priority: i32,
-    /// How much memory one attempt needs, as 512MiB or a number of bytes; see the policy by_memory
+    /// How much memory one attempt needs, as 512MiB or a number of bytes; see --admission and the policy by_memory
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<Bytes>,
     /// Retries of a task after kills for memory, -1: unlimited (a setting: see `monitor config`)
@@ -77,6 +77,10 @@ pub(super) struct Args {
     /// an attempt has run for a minute; 0 does not wait (a setting: see `monitor config`)
     #[arg(long, value_name = "MS", allow_hyphen_values = true)]
     crash_retry_base_ms: Option<OsString>,
+    /// Which starts wait for room: off, none; retries, those after a kill for memory, for a minute at most; all, first
+    /// starts too, if what they need was said (--memory) or learned (--name) [default: as the agent is set]
+    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
+    admission: Option<OsString>,
     /// The exit status if it was killed for memory and is not retried
     #[arg(long, value_name = "N", default_value_t = exit::OUT_OF_MEMORY, value_parser = clap::value_parser!(u8).range(1..))]
     oom_exit_code: u8,
@@ -188,6 +192,7 @@ fn plan(
         ("oom_retries", args.oom_retries),
         ("oom_retry_base_ms", args.oom_retry_base_ms),
         ("crash_retry_base_ms", args.crash_retry_base_ms),
+        ("admission", args.admission),
         ("socket", args.socket),
     ];
     let told = given.iter().any(|(key, value)| *key == "socket" && value.is_some());
@@ -198,6 +203,7 @@ fn plan(
     let resolved = load(&flags).map_err(|errors| errors.to_string())?;
     super::ask::warn(resolved.warnings.iter().filter(|warning| warning.is_misspelt()));
     let named = resolved.is_given("socket");
+    let admission = resolved.is_given("admission").then_some(resolved.config.admission);
     let config = resolved.config;
     let nested = place.worker.is_some();
     let if_no_agent = match args.if_no_agent {
@@ -219,6 +225,7 @@ fn plan(
         name: args.name,
         priority: args.priority,
         memory: args.memory,
+        admission,
         oom_retries: config.oom_retries,
         waits: Waits { oom: config.oom_retry_base, crash: config.crash_retry_base },
         oom_exit_code: args.oom_exit_code,
@@ -238,6 +245,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::admission::Admission;
 
     #[derive(Parser)]
     struct Line {
@@ -328,6 +336,16 @@ mod tests {
         assert_eq!(planned(&["--oom-exit-code", "42", "true"], &[]).unwrap().oom_exit_code, 42);
         assert!(planned(&["--oom-exit-code", "0", "true"], &[]).is_err());
         assert!(planned(&["--oom-exit-code", "256", "true"], &[]).is_err());
+    }
+
+    #[test]
+    fn whoever_does_not_say_which_starts_wait_leaves_it_to_the_agent() {
+        assert_eq!(planned(&["true"], &[]).unwrap().admission, None);
+        let by_flag = planned(&["--admission", "all", "true"], &[("MONITOR_ADMISSION", "off")]).unwrap();
+        assert_eq!(by_flag.admission, Some(Admission::All));
+        let by_variable = planned(&["true"], &[("MONITOR_ADMISSION", "off")]).unwrap();
+        assert_eq!(by_variable.admission, Some(Admission::Off));
+        assert!(planned(&["--admission", "some", "true"], &[]).unwrap_err().contains("off | retries | all"));
     }
 
     #[test]

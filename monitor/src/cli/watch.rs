@@ -94,6 +94,7 @@ fn json(push: &Push) -> io::Result<String> {
         | Push::Report { .. }
         | Push::Held { .. }
         | Push::OwnerDied { .. }
+        | Push::Admitted { .. }
         | Push::Lost { .. } => serde_json::to_string(push)?,
     })
 }
@@ -106,6 +107,7 @@ fn human(push: &Push) -> String {
             let does = if *held { "paused" } else { "resumed" };
             format!("-  the brake {does} process {pid} of {worker}")
         }
+        Push::Admitted { worker } => format!("-  {worker} may start"),
         Push::OwnerDied { worker } => format!("-  {worker} is ended: owner died"),
         Push::Report { kill, .. } => format!("-  the report of kill {kill} is complete"),
         Push::Verdict(verdict) => {

@@ -87,6 +87,15 @@ pub static SETTINGS: &[Setting] = &[
         field: at!(crash_retry_base, Millis { min: 0, max: 60_000 }),
     },
     Setting {
+        key: "admission",
+        flag: "admission",
+        env: "MONITOR_ADMISSION",
+        ray: &[],
+        doc: "Which starts wait for room (docs/fewer-kills.md): off, none; retries, those after a kill for memory, for a \
+              minute at most; all, first starts too, if what they need was declared or learned.",
+        field: at!(admission, OneOf::NEW),
+    },
+    Setting {
         key: "summary_interval_ms",
         flag: "summary-interval-ms",
         env: "MONITOR_SUMMARY_INTERVAL_MS",

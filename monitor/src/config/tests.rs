@@ -141,6 +141,7 @@ const ROWS: &[Row] = &[
     ("oom_retry_base_ms", &[], &[("60001", "60001 is out of range")]),
     ("crash_retry_base_ms", &[("0", "0"), ("60000", "60000")], NOT_WHOLE),
     ("crash_retry_base_ms", &[], &[("60001", "60001 is out of range")]),
+    ("admission", &[("off", "off"), ("retries", "retries"), ("all", "all")], NOT_A_WORD),
     ("summary_interval_ms", &[("-1", "off"), ("off", "off"), ("1", "1")], NOT_WHOLE),
     ("summary_interval_ms", &[], &[("0", "0 is out of range")]),
     (

@@ -1,6 +1,7 @@
 //! The values a setting can have where the standard library has no type for them: one enum for each choice.
 //! Names only; what a choice means is decided by the code that reads it.
 
+pub use crate::admission::Admission;
 pub use crate::engine::UnhelpfulKills;
 pub use crate::policy::{OwnerTieBreak, PolicyName};
 pub use crate::rules::Mode;
@@ -53,6 +54,11 @@ impl Choice for PolicyName {
 impl Choice for UnhelpfulKills {
     const ALL: &'static [(Self, &'static str)] =
         &[(Self::Kill, "kill"), (Self::Skip, "skip"), (Self::Auto, "auto")];
+}
+
+impl Choice for Admission {
+    const ALL: &'static [(Self, &'static str)] =
+        &[(Self::Off, "off"), (Self::Retries, "retries"), (Self::All, "all")];
 }
 
 impl Choice for Mode {

@@ -22,6 +22,15 @@ struct Account {
     unfinished: usize,
     /// When all its calls so far would be through at `calls_per_second`: the generic cell rate algorithm.
     paid_until: Instant,
+    /// The same for the bytes of its long lines, at `long_lines_per_second`.
+    read_until: Instant,
+}
+
+impl Account {
+    /// Whether nothing is left to be paid.
+    fn settled(&self, now: Instant) -> bool {
+        self.paid_until <= now && self.read_until <= now
+    }
 }
 
 /// An open connection.
@@ -74,24 +83,17 @@ impl Books {
     }
 }
 
-/// As how many calls one of a user counts: by what it costs the agent's loop with thousands of workers, which it does
+/// As how many calls more than one a call of a user counts, once it is read: by what it costs the agent's loop with thousands of workers, which it does
 /// nothing else meanwhile. `explain` ranks them all.
 pub(super) fn weight(op: &Op) -> u32 {
     match op {
-        Op::Unregister { .. } | Op::SetIdle { .. } | Op::RayDetach { .. } | Op::GiveWay => 1,
-        Op::Status | Op::Config | Op::Metrics | Op::Watch | Op::RayStatus => 2,
+        Op::Unregister { .. } | Op::SetIdle { .. } | Op::RayDetach { .. } | Op::GiveWay => 0,
+        Op::Status | Op::Config | Op::Metrics | Op::Watch | Op::RayStatus => 1,
         // Looks for the process's descendants in all of /proc.
-        Op::Register(_) => 5,
-        Op::Workers | Op::Kills | Op::Report { .. } | Op::Why(_) | Op::Reload => 10,
-        Op::Explain { .. } | Op::Samples { .. } => 50,
+        Op::Register(_) | Op::Admit(_) | Op::Learned | Op::ForgetLearned { .. } => 4,
+        Op::Workers | Op::Kills | Op::Report { .. } | Op::Why(_) | Op::Reload => 9,
+        Op::Explain { .. } | Op::Samples { .. } => 49,
     }
-}
-
-/// What the length of a line adds to that: a long one takes the longer to be read, call or not.
-pub(super) fn weight_of_bytes(length: usize) -> u32 {
-    /// Some microseconds to parse; calls as clients make them are shorter.
-    const BYTES: usize = 2048;
-    u32::try_from(length / BYTES).unwrap_or(u32::MAX)
 }
 
 /// Lets connections and calls in, or says why not.
@@ -130,7 +132,7 @@ impl Admission {
     pub(super) fn enter(self: &Arc<Self>, uid: u32, now: Instant) -> Result<Ticket, Refusal> {
         let mut books = self.books();
         // An account without connections is kept until its calls are paid, or reconnecting would pay them.
-        books.accounts.retain(|_, account| account.connections > 0 || account.paid_until > now);
+        books.accounts.retain(|_, account| account.connections > 0 || !account.settled(now));
         let mine = books.accounts.get(&uid).map_or(0, |account| account.connections);
         if uid != ROOT && mine >= self.limits.connections_per_uid {
             return Err(busy(format!("uid {uid} has {mine} connections open, its limit")));
@@ -140,8 +142,8 @@ impl Admission {
             let all = books.open.len();
             return Err(busy(format!("the agent has {all} connections open, its limit for uid {uid}")));
         }
-        let account =
-            books.accounts.entry(uid).or_insert(Account { connections: 0, unfinished: 0, paid_until: now });
+        let new = Account { connections: 0, unfinished: 0, paid_until: now, read_until: now };
+        let account = books.accounts.entry(uid).or_insert(new);
         account.connections += 1;
         books.last += 1;
         let (number, leave) = (books.last, CancellationToken::new());
@@ -182,12 +184,36 @@ impl Ticket {
         Ok(())
     }
 
-    /// Books a call, which counts as so many (see [`weight`]). `Err`: too many; how long until the next is taken.
-    pub(super) fn call(&self, now: Instant, weight: u32) -> Result<(), Duration> {
+    /// Books bytes of a long line that were read. How long to wait before anything is done with them, or more is read: no
+    /// connection of the uid escapes that, nor does a new one.
+    pub(super) fn read_of_a_long_line(&self, now: Instant, bytes: usize) -> Duration {
+        let Limits { long_lines_per_second, long_lines_burst, line_timeout, .. } = self.admission.limits;
+        let mut books = self.admission.books();
+        let account = books.accounts.get_mut(&self.uid).filter(|_| self.uid != ROOT);
+        let Some(account) = account else { return Duration::ZERO };
+        let time = |bytes: u32| Duration::from_secs(1) * bytes / long_lines_per_second.max(1);
+        let burst = time(long_lines_burst);
+        let until = account.read_until.max(now) + time(u32::try_from(bytes).unwrap_or(u32::MAX));
+        // Whoever sent far too much may begin again after a while.
+        account.read_until = until.min(now + burst + line_timeout);
+        account.read_until.saturating_duration_since(now).saturating_sub(burst)
+    }
+
+    /// Books a call. `Err`: too many; how long until the next is taken.
+    pub(super) fn call(&self, now: Instant) -> Result<(), Duration> {
+        self.book(now, 1)
+    }
+
+    /// Books what a call costs more than others (see [`weight`]); of root's nothing.
+    pub(super) fn more(&self, now: Instant, weight: u32) -> Result<(), Duration> {
+        if self.uid == ROOT { Ok(()) } else { self.book(now, weight) }
+    }
+
+    fn book(&self, now: Instant, weight: u32) -> Result<(), Duration> {
         let limits = &self.admission.limits;
         let one = Duration::from_secs(1) / limits.calls_per_second.max(1);
         // One that could never be paid would never be answered.
-        let each = one * if self.uid == ROOT { 1 } else { weight.clamp(1, limits.burst.max(1)) };
+        let each = one * weight.min(limits.burst.max(2) - 1);
         let mut books = self.admission.books();
         if let Some(held) = books.open.get_mut(&self.number) {
             held.silent_since = now;

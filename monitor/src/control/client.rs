@@ -291,7 +291,7 @@ fn parse(line: &[u8]) -> Result<Incoming, String> {
         return serde_json::from_value(value).map(Incoming::Reply).map_err(|error| error.to_string());
     };
     match kind.as_str() {
-        Some("verdict" | "report" | "held" | "owner_died" | "note" | "lost") => {
+        Some("verdict" | "report" | "held" | "owner_died" | "admitted" | "note" | "lost") => {
             serde_json::from_value(value).map(Incoming::Push).map_err(|error| error.to_string())
         }
         _ => Ok(Incoming::Unknown),

@@ -46,6 +46,12 @@ impl LineCodec {
         self.skipping || !buffer.is_empty()
     }
 
+    /// Whether it is inside a line that is too long.
+    #[must_use]
+    pub fn skips(&self) -> bool {
+        self.skipping
+    }
+
     /// Drops what is left of a too long line. True: the buffer begins with a new line now.
     fn skip(&mut self, buffer: &mut BytesMut) -> bool {
         match newline(buffer) {

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::codec::Decoder;
 
-use super::admission::{Ticket, weight, weight_of_bytes};
+use super::admission::{Ticket, weight};
 use super::codec::{Frame, LineCodec, encode_line, parse_call, refuse};
 use super::limits::Limits;
 use super::protocol::{Call, MAX_LINE, Op, Push, Refusal, RefusalCode, Reply, ReplyResult};
@@ -25,6 +25,10 @@ const MALFORMED_MOST: u32 = 8;
 
 /// How much is read at once.
 const CHUNK: usize = 4096;
+
+/// A line that is longer is paid by its bytes (`Limits::long_lines_per_second`), and what it is is not asked before it is
+/// known that its uid may call at all.
+const LONG: usize = 1024;
 
 /// The line for a call: a [`Reply`] whose answer stays the text that the agent gave.
 #[derive(Debug, Serialize)]
@@ -79,6 +83,8 @@ pub(super) struct Connection {
     /// When the unfinished line in the buffer began.
     line_since: Option<Instant>,
     last_call: Instant,
+    /// What was read of long lines is paid by then: nothing is done before.
+    read_until: Option<Instant>,
     /// Lines since the last call that were none.
     malformed: u32,
 }
@@ -107,6 +113,7 @@ impl Connection {
             keeps: false,
             line_since: None,
             last_call: Instant::now(),
+            read_until: None,
             malformed: 0,
         }
     }
@@ -121,6 +128,9 @@ impl Connection {
     }
 
     async fn step(&mut self) -> Result<(), Ended> {
+        if let Some(until) = self.read_until {
+            return self.pause(until).await;
+        }
         // The codec has no errors of its own.
         if let Some(frame) = self.codec.decode(&mut self.buffer).map_err(Ended::Read)? {
             self.line_since = None;
@@ -136,17 +146,44 @@ impl Connection {
         tokio::select! {
             read = self.read.read_buf(&mut self.buffer) => match read {
                 Ok(0) => self.end_of_stream().await,
-                Ok(_) => Ok(()),
+                Ok(read) => {
+                    self.pay(read);
+                    Ok(())
+                }
                 Err(error) => Err(Ended::Read(error)),
             },
             Some(push) = self.pushes.recv() => self.send(&push).await,
-            () = self.ticket.told_to_leave() => {
-                let message = format!("{}: the connection is closed", Ended::GaveWay);
-                self.send(&refuse(0, RefusalCode::Busy, None, message)).await?;
-                Err(Ended::GaveWay)
-            }
+            () = self.ticket.told_to_leave() => self.give_way().await,
             reason = expire(deadline) => self.time_is_up(reason).await,
         }
+    }
+
+    /// These bytes were read: if they are of a long line, nothing is done with them before they are paid.
+    fn pay(&mut self, read: usize) {
+        if self.buffer.len() > LONG || self.codec.skips() {
+            let wait = self.ticket.read_of_a_long_line(std::time::Instant::now(), read);
+            self.read_until = (!wait.is_zero()).then(|| Instant::now() + wait);
+        }
+    }
+
+    /// Until what was read is paid: pushes go out, and nothing is read.
+    async fn pause(&mut self, until: Instant) -> Result<(), Ended> {
+        tokio::select! {
+            () = sleep_until(until) => {
+                self.read_until = None;
+                // It was not the peer who let the line wait.
+                self.line_since = None;
+                Ok(())
+            }
+            Some(push) = self.pushes.recv() => self.send(&push).await,
+            () = self.ticket.told_to_leave() => self.give_way().await,
+        }
+    }
+
+    async fn give_way(&mut self) -> Result<(), Ended> {
+        let message = format!("{}: the connection is closed", Ended::GaveWay);
+        self.send(&refuse(0, RefusalCode::Busy, None, message)).await?;
+        Err(Ended::GaveWay)
     }
 
     /// Notes when an unfinished line began, and gives the memory of a long one back.
@@ -185,17 +222,23 @@ impl Connection {
 
     async fn take(&mut self, frame: Frame) -> Result<(), Ended> {
         self.last_call = Instant::now();
-        let (call, length) = match frame {
-            Frame::Line(line) => (parse_call(&line), line.len()),
+        let now = std::time::Instant::now();
+        let taken = self.ticket.call(now);
+        let call = match frame {
+            // Its number is not worth reading it.
+            Frame::Line(line) if taken.is_err() && line.len() > LONG => {
+                Err(refuse(0, RefusalCode::Busy, None, ""))
+            }
+            Frame::Line(line) => parse_call(&line),
             Frame::TooLong => {
                 let message =
                     format!("the line is longer than {MAX_LINE} bytes: skipped up to the next newline");
-                (Err(refuse(0, RefusalCode::Malformed, None, message)), MAX_LINE)
+                Err(refuse(0, RefusalCode::Malformed, None, message))
             }
         };
         self.malformed = if call.is_ok() { 0 } else { self.malformed + 1 };
-        let weight = call.as_ref().map_or(1, |call| weight(&call.op)) + weight_of_bytes(length);
-        if let Err(wait) = self.ticket.call(std::time::Instant::now(), weight) {
+        let more = call.as_ref().map_or(0, |call| weight(&call.op));
+        if let Err(wait) = taken.and_then(|()| self.ticket.more(now, more)) {
             let seq = call.map_or_else(|reply| reply.seq, |call| call.seq);
             let message = format!(
                 "uid {} makes more than {} calls a second (costly ones count for more): try again later",
@@ -227,7 +270,7 @@ impl Connection {
     async fn ask(&mut self, call: Call) -> Result<Answer, Ended> {
         let Call { v: _, seq, op } = call;
         let deadline = Instant::now() + self.limits.answer_timeout;
-        let keeps = matches!(op, Op::Register(_) | Op::Watch);
+        let keeps = matches!(op, Op::Register(_) | Op::Admit(_) | Op::Watch);
         let (sender, mut answer) = oneshot::channel();
         let request = Request::Call { peer: self.peer.clone(), op, reply: sender };
         match timeout_at(deadline, self.requests.send(request)).await {

@@ -23,6 +23,11 @@ pub struct Limits {
     pub calls_per_second: u32,
     /// How many calls a uid that was quiet may make at once. Default 2000.
     pub burst: u32,
+    /// Bytes a second of long lines of one uid, in all its connections; root is not bound. Default 128 KiB: a client's lines
+    /// are short, and what is longer costs the agent's loop the most. More than that is read later.
+    pub long_lines_per_second: u32,
+    /// How many of these bytes a uid that was quiet may send at once. Default 64 KiB.
+    pub long_lines_burst: u32,
     /// Bytes of lines without their newline yet, in all connections of one uid, root too. Default 4 MiB.
     pub unfinished_per_uid: usize,
     /// How long a line may take from its first byte to its newline. Default 5 s.
@@ -47,6 +52,8 @@ impl Default for Limits {
             connections_per_uid: 1024,
             calls_per_second: 1000,
             burst: 2000,
+            long_lines_per_second: 128 << 10,
+            long_lines_burst: 64 << 10,
             unfinished_per_uid: 4 << 20,
             line_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),

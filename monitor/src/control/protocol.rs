@@ -7,8 +7,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::admission::Admission;
 pub use crate::engine::Verdict;
-use crate::units::{Bytes, Pid};
+use crate::engine::WaitView;
+use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::{Times, WorkerId};
 
 /// The version of this protocol; a call with another one is refused by name.
@@ -44,7 +46,17 @@ pub struct Call {
 pub enum Op {
     /// Make a process, with all its descendants, a worker. Answer: [`Registered`].
     Register(Register),
-    /// Forget a worker without killing it. Answer: `null`.
+    /// Ask for leave to start a worker: at once, or once there is room. Answer: an [`Admitted`].
+    Admit(Admit),
+    /// What workloads of each name needed before. Answer: a list of `LearnedView`.
+    Learned,
+    /// Forget what was learned of a name: of your own workloads, and for root of everybody's. Answer: how many names
+    /// that were.
+    ForgetLearned {
+        /// The name.
+        name: String,
+    },
+    /// Forget a worker without killing it, or give up a start that waits. Answer: `null`.
     Unregister {
         /// Which.
         worker: WorkerId,
@@ -154,9 +166,61 @@ pub struct Register {
     /// It lives on when the worker that owns it is gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub detached: bool,
-    /// The id that an agent before this one gave it: it keeps it if that is free.
+    /// The id that `admit` gave it, or an agent before this one: it keeps it if that is free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerId>,
+}
+
+/// A worker that is to be started, once there is room for it (docs/behavior.md#admission).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Admit {
+    /// A process of the caller's in the cgroup in which it will run: the caller itself, as a rule.
+    pub pid: Pid,
+    /// Task or actor.
+    pub kind: KindName,
+    /// The caller that creates it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Its name: what workloads of that name needed before counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// How often it was started before.
+    #[serde(default)]
+    pub attempt: u32,
+    /// What one attempt needs, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
+    /// The most that an attempt before this one held, in bytes: `reached` of its verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<Bytes>,
+    /// The attempt before this one was killed for memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub after_kill: bool,
+    /// After a kill: it begins within so many milliseconds, room or not; at most, and by default, 60000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within_ms: Option<u64>,
+    /// Since when its workload waits or runs, in nanoseconds of `CLOCK_MONOTONIC`: earlier ones are first. Null: since now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Nanos>,
+    /// Which starts wait. Null: as the agent is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<Admission>,
+}
+
+/// The answer to `admit`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Admitted {
+    /// Its number: give it to `register` as `worker`, within 10 s after it was admitted.
+    pub worker: WorkerId,
+    /// It may begin now. If not, the agent pushes `admitted` to this connection once it may.
+    pub admitted: bool,
+    /// For what it waits; null: it does not.
+    pub waits_for: Option<WaitView>,
+    /// Its seniority: to be given to an agent after this one.
+    pub since: Nanos,
 }
 
 /// For keys that are there only if they say something.
@@ -279,6 +343,11 @@ pub enum Push {
         pid: Pid,
         /// Whether it is stopped now.
         held: bool,
+    },
+    /// A start that this connection waits for may begin.
+    Admitted {
+        /// Its number.
+        worker: WorkerId,
     },
     /// The worker that owns such a worker is gone, and the agent ends this one with it.
     OwnerDied {

@@ -40,3 +40,21 @@ pub enum Request {
 
 /// The server's side: where requests go.
 pub type Requests = mpsc::Sender<Request>;
+
+/// The same by who calls: however many calls of others wait, root's are served next.
+#[derive(Debug, Clone)]
+pub struct Lanes {
+    /// Those of root, and of the user who runs the agent.
+    pub root: Requests,
+    /// All others.
+    pub others: Requests,
+}
+
+impl Lanes {
+    /// Where requests of this user go.
+    #[must_use]
+    pub fn of(&self, uid: u32) -> &Requests {
+        let own = rustix::process::geteuid().as_raw();
+        if uid == 0 || uid == own { &self.root } else { &self.others }
+    }
+}

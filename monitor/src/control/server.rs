@@ -18,7 +18,7 @@ use super::codec::encode_line;
 use super::connection::Connection;
 use super::listener::Listener;
 use super::protocol::{Refusal, Reply, ReplyResult};
-use super::request::{Request, Requests};
+use super::request::{Lanes, Request, Requests};
 
 /// How long to wait before the next try when no connection can be accepted (no file descriptors, no memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -28,8 +28,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// [`Request::Closed`].
 ///
 /// Never returns an error: whatever goes wrong ends one connection and is logged. If the agent's end of
-/// `requests` is dropped, connections end at their next call.
-pub async fn serve(mut listener: Listener, requests: Requests, limits: Limits, shutdown: CancellationToken) {
+/// the requests is dropped, connections end at their next call.
+pub async fn serve(mut listener: Listener, requests: Lanes, limits: Limits, shutdown: CancellationToken) {
     let admission = Admission::new(limits);
     let tracker = TaskTracker::new();
     let mut number = 0;
@@ -44,8 +44,8 @@ pub async fn serve(mut listener: Listener, requests: Requests, limits: Limits, s
             Ok(stream) => {
                 failing = false;
                 number += 1;
-                if let Some(connection) = admit(stream, number, &admission, &requests) {
-                    tracker.spawn(attend(connection, number, requests.clone(), shutdown.clone()));
+                if let Some((connection, requests)) = admit(stream, number, &admission, &requests) {
+                    tracker.spawn(attend(connection, number, requests, shutdown.clone()));
                 }
             }
             Err(error) => {
@@ -68,8 +68,8 @@ fn admit(
     stream: UnixStream,
     number: u64,
     admission: &Arc<Admission>,
-    requests: &Requests,
-) -> Option<Connection> {
+    requests: &Lanes,
+) -> Option<(Connection, Requests)> {
     let uid = match stream.peer_cred() {
         Ok(credentials) => credentials.uid(),
         Err(error) => {
@@ -79,7 +79,9 @@ fn admit(
     };
     match admission.enter(uid, std::time::Instant::now()) {
         Ok(ticket) => {
-            Some(Connection::new(stream, number, uid, requests.clone(), admission.limits().clone(), ticket))
+            let requests = requests.of(uid).clone();
+            let limits = admission.limits().clone();
+            Some((Connection::new(stream, number, uid, requests.clone(), limits, ticket), requests))
         }
         Err(refusal) => {
             tracing::debug!(connection = number, uid, %refusal, "turned away");

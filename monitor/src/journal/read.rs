@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Decided, Entry, Line, VERSION, older};
+use super::{Decided, Entry, Given, Line, VERSION, older};
 use crate::config::DEFAULT_FILE;
 use crate::engine::{KillId, KillRecord};
 use crate::report::Report;
@@ -233,7 +233,7 @@ const KILLED: &[u8] = b"\"killed\":{";
 const HEAD: usize = 64;
 
 /// The largest numbers in a journal.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Last {
     /// Of a kill; `None`: there is none.
     pub kill: Option<KillId>,
@@ -241,7 +241,12 @@ pub struct Last {
     pub worker: WorkerId,
     /// Whose the workers were that it names, as far as it says.
     pub users: BTreeMap<WorkerId, u32>,
+    /// Whose the blocks of numbers were that end with these.
+    pub blocks: BTreeMap<WorkerId, u32>,
 }
+
+/// So many blocks are remembered, the latest.
+const MOST_BLOCKS: usize = 10_000;
 
 impl Last {
     /// A later line.
@@ -249,6 +254,10 @@ impl Last {
         self.kill = self.kill.max(later.kill);
         self.worker = self.worker.max(later.worker);
         self.users.extend(later.users);
+        self.blocks.extend(later.blocks);
+        if self.blocks.len() > MOST_BLOCKS {
+            self.blocks.pop_first();
+        }
     }
 }
 
@@ -296,16 +305,20 @@ fn numbers(line: &[u8]) -> Option<Last> {
         decision: Option<Decision>,
         killed: Option<Killed>,
         report: Option<Killed>,
-        workers: Option<WorkerId>,
+        workers: Option<Given>,
     }
     let Numbers { decision, killed, report, workers } = serde_json::from_slice(line).ok()?;
     let ended = killed.or(report);
     let kill = decision.as_ref().map(|of| of.kill).max(ended.as_ref().map(|of| of.id));
     let named = decision.map(|of| of.candidates).into_iter().chain(ended.map(|of| of.victims));
     let named: Vec<Named> = named.flatten().collect();
-    let worker = named.iter().map(|named| named.worker).chain(workers).max()?;
+    let worker = named.iter().map(|named| named.worker).chain(workers.map(Given::last)).max()?;
     let users = named.into_iter().filter_map(|named| Some((named.worker, named.uid?))).collect();
-    Some(Last { kill, worker, users })
+    let blocks = workers.into_iter().filter_map(|given| match given {
+        Given::Block { last, uid } => Some((last, uid)),
+        Given::UpTo(_) => None,
+    });
+    Some(Last { kill, worker, users, blocks: blocks.collect() })
 }
 
 fn parse(line: &[u8]) -> Result<Line, String> {

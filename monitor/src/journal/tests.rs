@@ -37,12 +37,14 @@ fn what_is_written_is_read_back_and_comes_out_the_same() {
     assert_eq!(kills[&KillId(2)].killed.as_deref(), Some(&KillRecord { id: KillId(2), ..record() }));
     assert!(kills[&KillId(1)].report().unwrap().runners_up.len() == 2);
     let users = BTreeMap::from_iter(decision().candidates.iter().map(|input| (input.worker, input.uid)));
-    let last = Last { kill: Some(KillId(2)), worker: WorkerId(3), users };
+    let last = Last { kill: Some(KillId(2)), worker: WorkerId(3), users, blocks: BTreeMap::new() };
     assert_eq!(last_numbers(&path).unwrap(), Some(last.clone()));
     let writer = Writer::start(&path, Bytes(1 << 20)).unwrap();
-    writer.workers(WorkerId(1000));
+    writer.workers(Given::UpTo(WorkerId(1000)));
+    writer.workers(Given::Block { last: WorkerId(2000), uid: 7 });
     drop(writer);
-    assert_eq!(last_numbers(&path).unwrap(), Some(Last { worker: WorkerId(1000), ..last }));
+    let blocks = BTreeMap::from([(WorkerId(2000), 7)]);
+    assert_eq!(last_numbers(&path).unwrap(), Some(Last { worker: WorkerId(2000), blocks, ..last }));
     assert_eq!(read(&path).unwrap(), (kills, Vec::new()), "it is no kill");
 }
 

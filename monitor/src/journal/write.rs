@@ -11,12 +11,11 @@ use std::{io, thread};
 use serde::{Deserialize, Serialize};
 
 use super::file::{Output, WriteError};
-use super::{Decided, Entry, Line, VERSION};
+use super::{Decided, Entry, Given, Line, VERSION};
 use crate::engine::{Decision, KillRecord, Release};
 use crate::report::Report;
 use crate::series::Series;
 use crate::units::Bytes;
-use crate::worker::WorkerId;
 
 /// Entries that wait for the disk. Each may hold all candidates of a node.
 const WAITING: usize = 64;
@@ -55,7 +54,7 @@ enum Order {
     Report(Box<Report>),
     Chart(Box<Series>),
     Continued(Vec<Release>),
-    Workers(WorkerId),
+    Workers(Given),
     Lost(u64),
 }
 
@@ -118,9 +117,9 @@ impl Writer {
         self.hand_over(Order::Continued(released));
     }
 
-    /// Hands over up to where workers have numbers. Never waits.
-    pub fn workers(&self, last: WorkerId) {
-        self.hand_over(Order::Workers(last));
+    /// Hands over which numbers workers have. Never waits.
+    pub fn workers(&self, given: Given) {
+        self.hand_over(Order::Workers(given));
     }
 
     fn hand_over(&self, order: Order) {
@@ -258,7 +257,7 @@ impl Scribe {
             Order::Report(report) => Entry::Report(report),
             Order::Chart(chart) => Entry::Chart(chart),
             Order::Continued(released) => Entry::Continued(released),
-            Order::Workers(last) => Entry::Workers(last),
+            Order::Workers(given) => Entry::Workers(given),
             Order::Lost(lines) => Entry::Lost(lines),
         };
         // For people: nothing goes by it, so that it may jump. Before 1970 it is 0.

@@ -103,10 +103,22 @@ impl Process {
     /// # Errors
     /// If it is gone, or the kernel does not say.
     pub fn uid(&self, procfs: &Path) -> Result<Option<u32>, OpenError> {
-        match self.users(procfs) {
-            Ok(users) => Ok(users.only()),
-            Err(Errno::SRCH) => Err(OpenError::Gone(self.pid)),
-            Err(error) => Err(OpenError::Broken { pid: self.pid, error: error.into() }),
+        self.users(procfs).map(credentials::Users::only).map_err(|errno| self.unknown(errno))
+    }
+
+    /// Its real, effective, saved and file-system users.
+    ///
+    /// # Errors
+    /// If it is gone, or the kernel does not say.
+    pub fn uids(&self, procfs: &Path) -> Result<[u32; 4], OpenError> {
+        let users = self.users(procfs).map_err(|errno| self.unknown(errno))?;
+        Ok([users.real, users.effective, users.saved, users.file_system])
+    }
+
+    fn unknown(&self, errno: Errno) -> OpenError {
+        match errno {
+            Errno::SRCH => OpenError::Gone(self.pid),
+            error => OpenError::Broken { pid: self.pid, error: error.into() },
         }
     }
 

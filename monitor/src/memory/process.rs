@@ -12,6 +12,15 @@ use super::{Defect, ReadError};
 use crate::proc_threads;
 use crate::units::{Bytes, MemoryKind, Pid};
 
+/// The most that a process held at once as far as the kernel knows, less what it has of files now: `VmHWM` less `RssFile`.
+/// `None`: it says nothing.
+#[must_use]
+pub fn peak(procfs: &Path, pid: Pid) -> Option<Bytes> {
+    let status = read(procfs.join(pid.to_string()), "status").ok()?;
+    let peak = kib(&status, "VmHWM:").ok()??;
+    Some(peak.saturating_sub(kib(&status, "RssFile:").ok()?.unwrap_or_default()))
+}
+
 /// What processes hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct ProcessMemory {
@@ -96,7 +105,13 @@ impl Family {
         let (mut all, mut alive) = (HashMap::<Pid, Vec<Pid>>::new(), HashSet::new());
         let mut todo = roots.to_vec();
         while let Some(pid) = todo.pop() {
-            let Ok(found) = children(procfs, pid) else { continue };
+            let Some(found) = children(procfs, pid) else {
+                // A thread of it ended just now: all processes have to be looked at.
+                if procfs.join(pid.to_string()).exists() {
+                    return None;
+                }
+                continue;
+            };
             if alive.insert(pid) {
                 todo.extend(&found);
                 all.insert(pid, found);
@@ -123,12 +138,19 @@ impl Family {
     }
 }
 
-/// The children of all threads of a process. A thread that ends meanwhile is left out: its children are another's then.
-fn children(procfs: &Path, pid: Pid) -> std::io::Result<Vec<Pid>> {
-    let threads = fs::read_dir(procfs.join(pid.to_string()).join("task"))?;
-    let text: String =
-        threads.flatten().flat_map(|thread| fs::read_to_string(thread.path().join("children"))).collect();
-    Ok(text.split_ascii_whitespace().flat_map(str::parse).map(Pid).collect())
+/// The children that a process's threads have now. `None`: it is gone, or this kernel does not tell.
+#[must_use]
+pub fn children(procfs: &Path, pid: Pid) -> Option<Vec<Pid>> {
+    let mut all = Vec::new();
+    for thread in fs::read_dir(procfs.join(pid.to_string()).join("task")).ok()?.flatten() {
+        let text = match fs::read_to_string(thread.path().join("children")) {
+            Ok(text) => text,
+            // A thread that ended left its children to another one, which may have been read before.
+            Err(_) => return None,
+        };
+        all.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid));
+    }
+    Some(all)
 }
 
 /// The parents of a process, its own first, up to the first that cannot be read: as they are now.
@@ -141,7 +163,7 @@ pub fn ancestors(procfs: &Path, pid: Pid) -> Vec<Pid> {
 }
 
 /// The parent of a process.
-pub(super) fn parent_of(procfs: &Path, pid: Pid) -> Option<Pid> {
+pub(crate) fn parent_of(procfs: &Path, pid: Pid) -> Option<Pid> {
     parent(procfs, pid).ok().flatten()
 }
 

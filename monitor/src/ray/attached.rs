@@ -15,6 +15,12 @@ use crate::units::{Bytes, Nanos, Pid};
 /// A raylet that takes two readings for one kill takes the second right after the first.
 const SECOND_READING: Duration = Duration::from_millis(50);
 
+/// So many of its refreshes a moment is waited for at which one raylet of several is the next to read.
+const ROUNDS: u64 = 3;
+
+/// It is, if the others read so much later.
+const APART: Duration = Duration::from_millis(10);
+
 /// A busy machine's raylet may be late by this when it is to show that it reads our files.
 const SLACK: Duration = Duration::from_millis(500);
 
@@ -43,6 +49,10 @@ enum Shown {
 
 struct Pulse {
     kill: KillId,
+    /// Of several that see the files, the one that is to read it.
+    raylet: Option<Pid>,
+    /// How long it waits for a moment at which that one is the next to read; none: it is shown.
+    waits: Option<Nanos>,
     receipt: Receipt,
     /// When it was read first.
     begun: Option<Nanos>,
@@ -100,11 +110,12 @@ impl Attached {
 
     /// The truth, kept below the line. Not while a pulse waits to be read.
     pub(super) fn refresh(&self) -> io::Result<()> {
-        if self.pulse.is_some() { Ok(()) } else { self.show(Shown::Truth) }
+        let shown = self.pulse.as_ref().is_some_and(|pulse| pulse.waits.is_none());
+        if shown { Ok(()) } else { self.show(Shown::Truth) }
     }
 
-    /// Shows more than the line until that is read.
-    pub(super) fn ask(&mut self, kill: KillId, now: Nanos) -> io::Result<()> {
+    /// Shows more than the line until that is read: of several raylets rather by this one.
+    pub(super) fn ask(&mut self, kill: KillId, raylet: Option<Pid>, now: Nanos) -> io::Result<()> {
         if self.readers.is_empty() {
             return Err(io::ErrorKind::NotConnected.into());
         }
@@ -113,10 +124,25 @@ impl Attached {
             if self.readers.iter().all(|reader| reader.settings.by_group == Some(true)) { 1 } else { 2 };
         // What was read before is no receipt.
         self.note_readers(now);
-        self.show(Shown::Pulse)?;
-        self.pulse = Some(Pulse { kill, receipt: Receipt::new(needed), begun: None });
+        let longest = self.readers.iter().map(|reader| reader.settings.refresh_ms).max().unwrap_or(0);
+        let until = now.after(Duration::from_millis(ROUNDS * longest));
+        let receipt = Receipt::new(needed);
+        self.pulse = Some(Pulse { kill, raylet, waits: Some(until), receipt, begun: None });
         self.last_pulse = Some(now);
         self.pulses += 1;
+        self.show_in_time(now).inspect_err(|_| self.pulse = None)
+    }
+
+    /// Shows a pulse that waits, if its raylet is the next to read, or if it waited long enough.
+    fn show_in_time(&mut self, now: Nanos) -> io::Result<()> {
+        let Some(Pulse { raylet, waits: Some(until), .. }) = self.pulse else { return Ok(()) };
+        if now < until && !raylet.is_none_or(|raylet| reads_next(&self.readers, raylet)) {
+            return Ok(());
+        }
+        self.show(Shown::Pulse)?;
+        if let Some(pulse) = &mut self.pulse {
+            pulse.waits = None;
+        }
         Ok(())
     }
 
@@ -129,6 +155,11 @@ impl Attached {
     /// Who read the files since the last look. The kill that a raylet took note of, the first time.
     pub(super) fn look(&mut self, now: Nanos) -> Option<KillId> {
         let accesses = self.note_readers(now);
+        if self.pulse.as_ref()?.waits.is_some() {
+            // What was read so far was the truth. A file that cannot be written now is written at the next look.
+            let _ = self.show_in_time(now);
+            return None;
+        }
         let pulse = self.pulse.as_mut()?;
         let had_begun = pulse.receipt.begun();
         for access in accesses {
@@ -147,9 +178,10 @@ impl Attached {
         heard
     }
 
-    /// When a pulse that was read once is withdrawn at the latest.
+    /// When a pulse that waits is shown, and one that was read once is withdrawn, at the latest.
     pub(super) fn deadline(&self) -> Option<Nanos> {
-        self.pulse.as_ref()?.begun.map(|begun| begun.after(SECOND_READING))
+        let pulse = self.pulse.as_ref()?;
+        pulse.waits.or_else(|| pulse.begun.map(|begun| begun.after(SECOND_READING)))
     }
 
     /// What raylets did with the file; of other readers nothing.
@@ -203,6 +235,16 @@ impl Attached {
     }
 }
 
+/// Whether this raylet reads clearly before all others, as far as their last readings tell. A single one always does.
+fn reads_next(readers: &[Reader], raylet: Pid) -> bool {
+    let next = |reader: &Reader| {
+        reader.last_read.map(|at| at.after(Duration::from_millis(reader.settings.refresh_ms)))
+    };
+    let Some(own) = readers.iter().find(|reader| reader.raylet.pid == raylet) else { return true };
+    let mut others = readers.iter().filter(|reader| reader.raylet.pid != raylet);
+    others.all(|other| next(own).zip(next(other)).is_some_and(|(own, other)| own.after(APART) < other))
+}
+
 /// A file of the kernel's, from its start: a few KiB.
 pub(super) fn read_whole(file: &OwnedFd) -> io::Result<String> {
     const LONGEST: usize = 64 * 1024;
@@ -225,4 +267,42 @@ pub(super) fn read_whole(file: &OwnedFd) -> io::Result<String> {
     }
     bytes.truncate(length);
     String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    /// One that read last at this millisecond.
+    fn reader(pid: u32, last_read: Option<u64>) -> Reader {
+        let raylet = Raylet {
+            pid: Pid(pid),
+            start_time: 0,
+            uid: 0,
+            node: None,
+            session: None,
+            log: None,
+            program: std::path::PathBuf::new(),
+        };
+        let settings = Settings::of("", b"RAY_memory_monitor_refresh_ms=100\0", Bytes(1 << 30));
+        Reader { raylet, settings, last_read: last_read.map(|at| Nanos(at * MS)) }
+    }
+
+    #[test]
+    fn of_several_raylets_one_is_next_if_the_others_have_just_read() {
+        assert!(reads_next(&[reader(1, None)], Pid(1)), "a single one, whatever it did");
+        let both = [reader(1, Some(1000)), reader(2, Some(1060))];
+        assert!(reads_next(&both, Pid(1)));
+        assert!(!reads_next(&both, Pid(2)));
+        // One that is late may read at any moment.
+        let late = [reader(1, Some(1000)), reader(2, Some(500))];
+        assert!(!reads_next(&late, Pid(1)));
+        assert!(reads_next(&late, Pid(2)));
+        let together = [reader(1, Some(1000)), reader(2, Some(1005))];
+        assert!(!reads_next(&together, Pid(1)) && !reads_next(&together, Pid(2)));
+        assert!(!reads_next(&[reader(1, Some(1000)), reader(2, None)], Pid(1)), "it was never seen reading");
+        assert!(reads_next(&both, Pid(3)), "it is gone: any of them");
+    }
 }

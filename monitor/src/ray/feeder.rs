@@ -87,9 +87,9 @@ impl Feeder {
         Ok(Self { shared })
     }
 
-    /// Asks a raylet to kill; answered by [`News::Asked`].
-    pub(crate) fn ask(&self, kill: KillId, executor: Pid) {
-        self.shared.command(Command::Ask { kill, executor });
+    /// Asks a raylet to kill, of several that see the same files rather this one; answered by [`News::Asked`].
+    pub(crate) fn ask(&self, kill: KillId, executor: Pid, raylet: Option<Pid>) {
+        self.shared.command(Command::Ask { kill, executor, raylet });
     }
 
     /// It is not to kill any more, if it has not read that it should.
@@ -150,7 +150,7 @@ impl Thread {
             let now = clock::now();
             for command in self.shared.commands() {
                 match command {
-                    Command::Ask { kill, executor } => self.ask(kill, executor, now),
+                    Command::Ask { kill, executor, raylet } => self.ask(kill, executor, raylet, now),
                     Command::Withdraw { executor } => self.withdraw(executor),
                     Command::Detach { raylet } => self.detach_by_hand(raylet),
                     Command::End => return,
@@ -175,9 +175,9 @@ impl Thread {
         let _ = poll(&mut fds, Timespec::try_from(wait).ok().as_ref());
     }
 
-    fn ask(&mut self, kill: KillId, executor: Pid, now: Nanos) {
+    fn ask(&mut self, kill: KillId, executor: Pid, raylet: Option<Pid>, now: Nanos) {
         let attached = self.attached.values_mut().find(|one| one.executor == executor && one.proven);
-        let refused = match attached.map(|one| one.ask(kill, now)) {
+        let refused = match attached.map(|one| one.ask(kill, raylet, now)) {
             Some(Ok(())) => None,
             Some(Err(error)) => Some(format!("cannot write what it reads: {error}")),
             None => Some("it does not read our files".to_owned()),

@@ -1,27 +1,36 @@
-//! `monitor ray run`: a command in a mount namespace of its own, in which a raylet can be given files that nobody else sees.
+//! `monitor ray run`: a command in a mount namespace of its own. Root makes it itself; for others `monitor-ray-run` does, if
+//! it was given the one capability that this takes.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::mount::{MountPropagationFlags, mount_change};
+use super::namespace::{NamespaceError, own_mount_namespace};
 
 /// What Ray's page promises where the environment does not say otherwise: since 2.56 its default has no last-task rule.
 const DEFAULTS: [(&str, &str); 2] =
     [("RAY_worker_killing_policy_by_group", "true"), ("RAY_memory_monitor_refresh_ms", "100")];
 
+/// The program that makes a mount namespace for users without privileges.
+pub(crate) const PROGRAM: &str = "monitor-ray-run";
+
+/// Where packages put it.
+const FOLDER: &str = "/usr/lib/monitor";
+
+/// Variables that the C library takes away from a program with a capability, and that the command is to have.
+const TAKEN_AWAY: [&str; 4] = ["LD_", "MALLOC_", "GLIBC_", "TMPDIR"];
+
 /// Why the command was not started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
-    /// Only root makes mount namespaces that the helper enters.
+    /// Without the privilege, and nobody who has it.
     #[error(
-        "a mount namespace needs root (CAP_SYS_ADMIN): {0}. Start it as root, with --user NAME to run as that user"
+        "{0}. Start it as root, with --user NAME to run as that user; or install {PROGRAM}, and as root: setcap \
+         cap_sys_admin=ep {FOLDER}/{PROGRAM}"
     )]
-    Namespace(io::Error),
-    /// Its mounts must not spread.
-    #[error("cannot keep its mounts to itself: {0}")]
-    Propagation(io::Error),
+    Namespace(NamespaceError),
     /// The user's groups or ids.
     #[error("cannot become user {user}: {error}")]
     User {
@@ -42,28 +51,48 @@ pub(crate) enum RunError {
 
 /// Becomes the command, as `user` if one is named. Returns only if that fails.
 pub(crate) fn run_in_namespace(command: &[OsString], user: Option<&str>) -> RunError {
-    // SAFETY: this process has one thread; nothing else uses its mount namespace.
-    if let Err(error) = unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) } {
-        return RunError::Namespace(error.into());
-    }
-    // What the machine mounts later is seen; what is mounted here is not seen by others.
-    let spread = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-    if let Err(error) = mount_change("/", spread) {
-        return RunError::Propagation(error.into());
-    }
+    let Some((program, arguments)) = command.split_first() else {
+        return RunError::Exec { program: OsString::new(), error: io::ErrorKind::InvalidInput.into() };
+    };
+    let mut started = match own_mount_namespace() {
+        Ok(()) => Command::new(program),
+        Err(error) => match privileged().filter(|_| user.is_none()) {
+            Some(privileged) => through(&privileged, program),
+            None => return RunError::Namespace(error),
+        },
+    };
     if let Some(user) = user
         && let Err(error) = become_user(user)
     {
         return RunError::User { user: user.to_owned(), error };
     }
-    let Some((program, arguments)) = command.split_first() else {
-        return RunError::Exec { program: OsString::new(), error: io::ErrorKind::InvalidInput.into() };
-    };
-    let mut started = Command::new(program);
     started.args(arguments);
     started.envs(DEFAULTS.into_iter().filter(|(name, _)| is_unset(name)));
     let error = started.exec();
-    RunError::Exec { program: program.clone(), error }
+    RunError::Exec { program: started.get_program().to_owned(), error }
+}
+
+/// The program beside this one, or where packages put it.
+fn privileged() -> Option<PathBuf> {
+    let own = std::env::current_exe().ok()?;
+    let beside = own.parent().map(|folder| folder.join(PROGRAM));
+    let installed = PathBuf::from(FOLDER).join(PROGRAM);
+    beside.into_iter().chain([installed]).find(|path| path.is_file())
+}
+
+/// The command by the program, which gives it the variables that it would not have.
+fn through(privileged: &Path, program: &OsStr) -> Command {
+    let mut command = Command::new(privileged);
+    for (name, value) in std::env::vars_os() {
+        if TAKEN_AWAY.iter().any(|taken| name.to_string_lossy().starts_with(taken)) {
+            let mut variable = name;
+            variable.push("=");
+            variable.push(value);
+            command.arg("--env").arg(variable);
+        }
+    }
+    command.arg("--").arg(program);
+    command
 }
 
 fn is_unset(name: &str) -> bool {

@@ -20,7 +20,8 @@ pub(super) fn after_kill(
              by others; see the top memory users. unhelpful_kills = \"skip\" spares the workers in this case"
         ));
     }
-    if kill.victims.iter().any(|victim| is_last_task(decision, victim)) {
+    // Whether Ray runs it again Ray decides.
+    if kill.left_to.is_none() && kill.victims.iter().any(|victim| is_last_task(decision, victim)) {
         advice.push(
             "Not retried: it was the only worker of its owner, and would run out of memory again. To have it retried, \
              give related jobs the same --owner, or set policy = \"retriable_lifo\""

@@ -15,6 +15,8 @@ pub fn kind(note: &Note) -> (&'static str, &'static str) {
         Note::Ended { .. } => ("ended", "af2f045c5a344d1d95adf23273bdb15f"),
         Note::Above { .. } => ("above", "015e5cde4a044f4d9d91e15af5453101"),
         Note::Below { .. } => ("below", "ade1620a4fa7481e930185843e2be447"),
+        Note::Waits { .. } => ("waits", "5b1c6f0e0d8b4a0f9d0c1f2b7a3e6d44"),
+        Note::Begins { .. } => ("begins", "c04fb9f6d37e4e6d8b7d2a5f1e90b3a7"),
         Note::Decided { .. } => ("decided", "78fdf0bbbe1943a1839b87ff81ebdafe"),
         Note::Left { .. } => ("left", "4bf52c504b42486286efb76a42b59a80"),
         Note::Killed(_) => ("killed", "6c71a0c10a2149299f29759f561eeda5"),
@@ -47,7 +49,10 @@ pub fn of(note: &Note, cgroup: Option<&str>) -> String {
             .put("PID", pid)
             .maybe("NAME", name.as_ref())
             .maybe("OWNER", owner.as_ref()),
-        Note::Ended { worker, .. } | Note::Stray { worker, .. } => fields.put("WORKER", worker),
+        Note::Ended { worker, .. }
+        | Note::Stray { worker, .. }
+        | Note::Waits { worker, .. }
+        | Note::Begins { worker, .. } => fields.put("WORKER", worker),
         Note::Above { domain, used, threshold, .. }
         | Note::Below { domain, used, threshold, .. }
         | Note::NoCandidates { domain, used, threshold, .. }

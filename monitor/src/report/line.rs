@@ -1,5 +1,6 @@
 //! What the log says of a note: one sentence for people, subject first. The note itself is for programs (`log_format`).
 
+use crate::admission::Begins;
 use crate::engine::{Chosen, Freed, Gear, KillRecord, Note, Release, Remains, Trigger, VictimRecord};
 use crate::printable::printable;
 use crate::retry::KilledBy;
@@ -19,6 +20,18 @@ pub fn of(note: &Note) -> String {
             )
         }
         Note::Ended { worker, status, .. } => format!("{worker} ended: {}", ended(*status)),
+        Note::Waits { worker, name, wait, .. } => {
+            format!("{} waits for {}", named(worker, name.as_deref()), printable(&wait.to_string()))
+        }
+        Note::Begins { worker, waited_ns, why, .. } => {
+            let waited = std::time::Duration::from_nanos(*waited_ns).as_millis();
+            match why {
+                Begins::Room => format!("{worker} may start, after it waited {waited} ms for room"),
+                Begins::TimeIsUp => {
+                    format!("{worker} may start, without room: it waited {waited} ms, as long as it may")
+                }
+            }
+        }
         Note::Above { domain, used, threshold, total, trigger, .. } => format!(
             "{} is over its threshold: {used} of {total} used, threshold {threshold} ({})",
             printable(domain),
@@ -128,24 +141,28 @@ fn decided(kill: u64, domain: &str, victims: &[Chosen], others: usize, dry_run: 
 }
 
 /// A victim with what one asks first.
-fn victim(victim: &VictimRecord, moment: Option<Nanos>) -> String {
+fn victim(victim: &VictimRecord, record: &KillRecord) -> String {
     let VictimRecord { worker, pid, name, owner, should_retry, sample, .. } = victim;
     let owner = owner.as_ref().map_or_else(String::new, |owner| format!(", owner {}", quoted(owner)));
     let held = match sample {
         Some(sample) => {
-            let age = moment.map_or(0, |at| at.since(sample.at).as_secs());
+            let age = record.moment().map_or(0, |at| at.since(sample.at).as_secs());
             let old = if age > 0 { format!(" {age} s before") } else { String::new() };
             format!(", held {}{old}", sample.bytes)
         }
         None => String::new(),
     };
-    let again = if *should_retry { "may be retried" } else { "not retried" };
+    let again = match (&record.left_to, should_retry) {
+        (Some(_), _) => "Ray decides whether it is retried",
+        (None, true) => "may be retried",
+        (None, false) => "not retried",
+    };
     format!("{} (process {pid}{owner}{held}; {again})", named(worker, name.as_deref()))
 }
 
 fn killed(record: &KillRecord) -> String {
     let KillRecord { id, by, domain, used, threshold, total, times, .. } = record;
-    let mut victims: Vec<String> = record.victims.iter().map(|one| victim(one, record.moment())).collect();
+    let mut victims: Vec<String> = record.victims.iter().map(|one| victim(one, record)).collect();
     if record.others > 0 {
         victims.push(format!("{} of other users", record.others));
     }

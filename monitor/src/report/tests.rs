@@ -2,7 +2,7 @@
 
 use super::summary::{Node, Period};
 use super::*;
-use crate::engine::{KillId, Sample, Settings, Times, Trigger, VictimRecord};
+use crate::engine::{ExecutorId, KillId, LeftTo, Note, Sample, Settings, Times, Trigger, VictimRecord};
 use crate::memory::users::User;
 use crate::snapshot::Verdict;
 use crate::units::MemoryKind;
@@ -62,6 +62,7 @@ pub(crate) fn record() -> KillRecord {
                 measured: Some(MemoryKind::Pss),
                 at: Nanos(500_000_000),
             }),
+            peak: None,
             rule: None,
             observed: false,
         }],
@@ -121,6 +122,18 @@ fn a_dry_run_is_told_as_what_would_have_been() {
     let text = report.to_string();
     assert!(text.contains("would kill 7 (dry run") && text.contains("Would kill: w2"), "{text}");
     assert!(!text.contains("Killed") && !text.contains("(killed)"), "{text}");
+}
+
+#[test]
+fn of_a_victim_that_a_raylet_chose_ray_decides_whether_it_is_retried() {
+    let mut kill = record();
+    kill.victims[0].should_retry = false;
+    kill.left_to = Some(LeftTo { executor: ExecutorId(Pid(7)), ours: None });
+    let report = Report::new(&decision(), kill.clone());
+    let text = report.to_string();
+    assert!(text.contains("retry: as Ray decides") && !text.contains("Not retried"), "{text}");
+    let line = super::line::of(&Note::Killed(Box::new(kill)));
+    assert!(line.contains("Ray decides") && !line.contains("not retried"), "{line}");
 }
 
 #[test]

@@ -159,6 +159,7 @@ impl Report {
             None => writeln!(f, "  memory: not measured before it was killed")?,
         }
         let again = match (kind.as_str(), victim.should_retry) {
+            _ if self.kill.left_to.is_some() => "as Ray decides",
             // Nobody of ours starts it again.
             (_, true) if victim.rule.is_some() => "yes, by whatever started it",
             ("actor", _) => "restarted while max_restarts remain",

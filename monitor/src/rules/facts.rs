@@ -5,19 +5,22 @@
 //! its path names here, and nobody but root can change that file or what leads to it; a cgroup only as far as root owns it
 //! and all around it.
 
+mod accounts;
 mod files;
 pub mod looker;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Facts, Never, Place, Profile, Rules};
+use super::{Facts, Never, Place, Profile, Rules, Whose};
 use crate::memory::{CgroupPath, process};
 use crate::units::{Bytes, Pid};
+
+pub use self::accounts::Accounts;
 
 /// A process, as one look found it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +37,10 @@ pub struct Seen {
     pub exe: Option<Vec<u8>>,
     /// Whether that is certainly the file that this path names, and root's.
     pub exe_trusted: bool,
-    /// As whom it runs; `None`: as several.
+    /// Its real user.
     pub uid: Option<u32>,
+    /// For whom it runs.
+    pub whose: Whose,
     /// What it holds, shared memory counted whole.
     pub rss: Option<Bytes>,
     /// Why it is never a worker.
@@ -64,8 +69,8 @@ pub struct Machine {
     pub processes: Vec<Seen>,
     /// The cgroups that they are in.
     pub cgroups: Vec<SeenCgroup>,
-    /// The names of users.
-    pub users: HashMap<u32, String>,
+    /// The users.
+    pub accounts: Accounts,
 }
 
 impl Machine {
@@ -89,7 +94,8 @@ impl Machine {
                     exe: seen.exe.as_deref(),
                     exe_trusted: seen.exe_trusted,
                     uid: seen.uid,
-                    user: seen.uid.and_then(|uid| self.users.get(&uid)).map(String::as_str),
+                    whose: seen.whose,
+                    user: seen.uid.and_then(|uid| self.accounts.name(uid)),
                     memory: seen.rss,
                     never: seen.never,
                     kept: seen.kept.as_deref(),
@@ -134,22 +140,6 @@ fn agents(procfs: &Path) -> Vec<Pid> {
             && fs::metadata(&dir).is_ok_and(|found| found.uid() == 0)
     };
     process::all(procfs).unwrap_or_default().into_iter().filter(serves).collect()
-}
-
-/// The names of the users that /etc/passwd has. Others are known by their numbers only: a directory service that does
-/// not answer must not hold up whoever looks.
-fn users() -> HashMap<u32, String> {
-    let text = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let mut users = HashMap::new();
-    for line in text.lines() {
-        let mut fields = line.split(':');
-        if let (Some(name), Some(uid)) = (fields.next(), fields.nth(1))
-            && let Ok(uid) = uid.parse()
-        {
-            users.entry(uid).or_insert_with(|| name.to_owned());
-        }
-    }
-    users
 }
 
 #[cfg(test)]

@@ -12,9 +12,10 @@ use super::held_start::{End, HeldStart};
 use super::link::{Link, News};
 use super::signals::{Received, Signals};
 use super::{Plan, RunError, say};
-use crate::control::protocol::{KindName, Register, Verdict};
-use crate::retry::{Exit, KilledBy};
-use crate::units::Pid;
+use crate::admission::Admission;
+use crate::control::protocol::{Admit, KindName, Register, Verdict};
+use crate::retry::{self, Exit, KilledBy};
+use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::{Kind, WorkerId};
 
 /// How long after a death by SIGKILL the verdict may come, and how long the list of kills may take.
@@ -28,6 +29,9 @@ const CHILD_KILLED: u8 = 128 + SIGKILL;
 
 /// An end this soon after a signal that asks for it counts as its effect, whatever the exit code.
 const STOP_WINDOW: Duration = Duration::from_secs(10);
+
+/// An agent lets a retry begin at its deadline; so much later the runner goes on by itself.
+const DEADLINE_SLACK: Duration = Duration::from_secs(2);
 
 /// What became of a process.
 pub(super) enum Ended {
@@ -65,6 +69,19 @@ pub(super) struct Attempt<'a> {
     pub(super) events: &'a mut Events,
     /// What the command reads, if not the runner's standard input.
     pub(super) input: Option<File>,
+    /// Since when the workload waits or runs, on the agent's clock.
+    pub(super) since: Nanos,
+    /// The attempt before this one was killed for memory.
+    pub(super) killed: Option<KilledBefore>,
+}
+
+/// What is known of kills for memory of earlier attempts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KilledBefore {
+    /// When the last of them was told.
+    pub(super) at: Instant,
+    /// The most that any of them held.
+    pub(super) reached: Option<Bytes>,
 }
 
 /// What was heard while it ran.
@@ -85,13 +102,17 @@ struct Heard {
 impl Attempt<'_> {
     pub(super) async fn run(mut self) -> Result<Ended, RunError> {
         let setup = |step| move |source| RunError::Setup { step, source };
+        let begun = match self.wait_for_room().await? {
+            Ok(begun) => begun,
+            Err(stop) => return Ok(Ended::StoppedBefore(stop)),
+        };
         let inherited = self.signals.inherited();
         let mut held = HeldStart::start(self.plan, inherited, self.input.take())
             .map_err(setup("start a process for the command"))?;
         self.signals.command(Some(held.pid()));
         // What was said of the process before this one is nothing to this one.
         while self.link.news.try_recv().is_ok() {}
-        let worker = match self.register(&held).await {
+        let worker = match self.register(&held, begun).await {
             Ok(Ok(worker)) => worker,
             Ok(Err(stop)) => {
                 held.give_up().await;
@@ -143,12 +164,70 @@ impl Attempt<'_> {
         })
     }
 
+    /// Waits until the agent lets it begin, if it has to. `None`: no agent is there that says. `Ok(Err)`: the runner was told
+    /// to stop meanwhile.
+    async fn wait_for_room(&mut self) -> Result<Result<Option<WorkerId>, Received>, RunError> {
+        if self.plan.admission == Some(Admission::Off) {
+            return Ok(Ok(None));
+        }
+        let left = self.killed.map(|killed| retry::MAX_DELAY.saturating_sub(killed.at.elapsed()));
+        let admit = Admit {
+            pid: Pid(std::process::id()),
+            kind: kind_name(self.plan.kind),
+            owner: self.plan.owner.clone(),
+            name: self.plan.name.clone(),
+            attempt: self.number,
+            memory: self.plan.memory,
+            reached: self.killed.and_then(|killed| killed.reached),
+            after_kill: self.killed.is_some(),
+            within_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            since: Some(self.since),
+            admission: self.plan.admission,
+        };
+        while self.link.news.try_recv().is_ok() {}
+        let Self { link, signals, events, number, .. } = self;
+        let (asking, news) = link.admit(admit);
+        tokio::pin!(asking);
+        // Whoever is there to say it may be gone: a retry is never later than that.
+        let latest = async {
+            match left {
+                Some(left) => tokio::time::sleep(left + DEADLINE_SLACK).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(latest);
+        loop {
+            tokio::select! {
+                biased;
+                received = signals.next() => {
+                    if received.ends_the_runner() {
+                        return Ok(Err(received));
+                    }
+                    if received.suspends() {
+                        signals.suspend(received);
+                    }
+                }
+                Some(news) = news.recv() => if let News::Waits(wait) = news {
+                    say::line(format_args!("waits for {wait}"));
+                    events.write(&Event::Waiting { attempt: *number, wait: &wait });
+                },
+                answer = &mut asking => return Ok(Ok(answer?)),
+                () = &mut latest => return Ok(Ok(None)),
+            }
+        }
+    }
+
     /// Makes the held process a worker; `None`: no agent is there, and it need not be. `Ok(Err)`: the runner was told to
     /// stop meanwhile.
-    async fn register(&self, held: &HeldStart) -> Result<Result<Option<WorkerId>, Received>, RunError> {
-        let (kind, max_retries, max_restarts) = match self.plan.kind {
-            Kind::Task { max_retries } => (KindName::Task, Some(max_retries), None),
-            Kind::Actor { max_restarts } => (KindName::Actor, None, Some(max_restarts)),
+    async fn register(
+        &self,
+        held: &HeldStart,
+        begun: Option<WorkerId>,
+    ) -> Result<Result<Option<WorkerId>, Received>, RunError> {
+        let kind = kind_name(self.plan.kind);
+        let (max_retries, max_restarts) = match self.plan.kind {
+            Kind::Task { max_retries } => (Some(max_retries), None),
+            Kind::Actor { max_restarts } => (None, Some(max_restarts)),
         };
         let register = self.link.register(Register {
             pid: held.pid(),
@@ -163,7 +242,7 @@ impl Attempt<'_> {
             detached: self.plan.detached,
             priority: self.plan.priority,
             memory: self.plan.memory,
-            worker: None,
+            worker: begun,
         });
         tokio::pin!(register);
         loop {
@@ -208,6 +287,7 @@ impl Attempt<'_> {
                 heard.verdict = Some(verdict);
             }
             News::Report { kill, text } => heard.report = Some((kill, text)),
+            News::Waits(_) => {}
             News::Lost(error) => {
                 say::line(format_args!("{error}; the command goes on unguarded until an agent is there"));
             }
@@ -251,6 +331,13 @@ impl Attempt<'_> {
 }
 
 const SIGKILL: u8 = 9;
+
+fn kind_name(kind: Kind) -> KindName {
+    match kind {
+        Kind::Task { .. } => KindName::Task,
+        Kind::Actor { .. } => KindName::Actor,
+    }
+}
 
 fn pass_on(received: Received, held: &HeldStart, signals: &Signals, heard: &mut Heard) {
     heard.note(received);

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::{RunError, say};
 use crate::control::protocol::Verdict;
+use crate::engine::WaitView;
 use crate::retry::KilledBy;
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::WorkerId;
@@ -18,6 +19,13 @@ use crate::worker::WorkerId;
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(super) enum Event<'a> {
+    /// It waits for room before it is started.
+    Waiting {
+        /// How many processes of this workload there were before.
+        attempt: u32,
+        #[serde(flatten)]
+        wait: &'a WaitView,
+    },
     /// The agent knows the command, which runs from now on; after a restart of the agent once more.
     Registered {
         worker: WorkerId,
@@ -133,9 +141,11 @@ impl Events {
                 None
             }
             Event::Killed { .. } => None,
-            Event::Retried { .. } | Event::Exited { .. } | Event::Failed { .. } | Event::Dropped { .. } => {
-                self.last
-            }
+            Event::Waiting { .. }
+            | Event::Retried { .. }
+            | Event::Exited { .. }
+            | Event::Failed { .. }
+            | Event::Dropped { .. } => self.last,
         };
         let Some(path) = self.path.clone() else { return };
         if let Err(error) = self.put(&path, &Line { time: now(), event, last }) {
@@ -208,7 +218,8 @@ fn is_fifo(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo())
 }
 
-fn now() -> Nanos {
+/// Now, on the clock of the agent.
+pub(super) fn now() -> Nanos {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let part = |number: i64| u64::try_from(number).unwrap_or(0);
     Nanos(part(time.tv_sec).saturating_mul(1_000_000_000).saturating_add(part(time.tv_nsec)))

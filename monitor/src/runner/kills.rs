@@ -36,6 +36,7 @@ pub(super) fn verdict(kills: &Value, ids: &[WorkerId], pid: Pid) -> Option<Verdi
             decided: Nanos(kill["times"]["decision"].as_u64().unwrap_or(0)),
             // It was looked for because the end says that it was killed.
             asked: false,
+            reached: victim["peak"].as_u64().map(Bytes),
         })
     })
 }

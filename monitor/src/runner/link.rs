@@ -1,6 +1,7 @@
 //! The runner's end of its connection to the agent: what it can ask, and what it hears without having asked. Behind it
 //! stands a task (`keeper`). Neither decides anything about the command.
 
+mod asking;
 mod keeper;
 
 use std::path::PathBuf;
@@ -10,7 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 use self::keeper::Keeper;
 use super::reach::Reach;
 use crate::control::client::{Client, ClientError};
-use crate::control::protocol::{Refusal, Register, Verdict};
+use crate::control::protocol::{Admit, Refusal, Register, Verdict};
+use crate::engine::WaitView;
 use crate::units::Pid;
 use crate::worker::WorkerId;
 
@@ -28,6 +30,8 @@ pub(super) enum News {
     },
     /// The agent is gone; the runner looks for one.
     Lost(ClientError),
+    /// The start waits for room.
+    Waits(WaitView),
     /// It is back, and knows the command by this id.
     Back(WorkerId),
     /// No agent listened any more, and this process is the agent now, on this socket.
@@ -42,6 +46,7 @@ pub(super) enum News {
 
 #[derive(Debug)]
 enum Order {
+    Admit(Admit, oneshot::Sender<Result<Option<WorkerId>, ClientError>>),
     Register(Register, oneshot::Sender<Result<Option<WorkerId>, ClientError>>),
     Kill(Pid, oneshot::Sender<Option<Verdict>>),
     Over,
@@ -61,6 +66,21 @@ impl Link {
         let (news_queue, news) = mpsc::channel(64);
         tokio::spawn(Keeper::new(reach, client, order_queue, news_queue).run());
         Self { orders, news }
+    }
+
+    /// Asks for leave to start, and waits for it. `None`: no agent is there that can give it, and the start goes on without.
+    /// With it, what is heard meanwhile.
+    pub(super) fn admit(
+        &mut self,
+        admit: Admit,
+    ) -> (impl Future<Output = Result<Option<WorkerId>, ClientError>>, &mut mpsc::Receiver<News>) {
+        let orders = self.orders.clone();
+        let asking = async move {
+            let (reply, answer) = oneshot::channel();
+            let _ = orders.send(Order::Admit(admit, reply)).await;
+            answer.await.unwrap_or(Ok(None))
+        };
+        (asking, &mut self.news)
     }
 
     /// Makes a process a worker. The first attempt fails if the agent is not there; a later one looks for it. `None`: no
@@ -84,6 +104,7 @@ impl Link {
                 News::Report { kill: of, text } if of == kill => return Some(text),
                 News::Lost(_) => return None,
                 News::Report { .. }
+                | News::Waits(_)
                 | News::Verdict(_)
                 | News::Back(_)
                 | News::TookOver(_)

@@ -25,8 +25,20 @@ fn write(text: &str) {
 
 /// What an owner is told of a kill.
 pub(super) fn verdict(verdict: &Verdict) -> String {
-    let Verdict { worker, kill, by, should_retry, why, domain, used, threshold, total, decided: _, asked: _ } =
-        verdict;
+    let Verdict {
+        worker,
+        kill,
+        by,
+        should_retry,
+        why,
+        domain,
+        used,
+        threshold,
+        total,
+        decided: _,
+        reached: _,
+        asked: _,
+    } = verdict;
     let again = if *should_retry { "It may be retried." } else { "It is not retried." };
     if *by == KilledBy::Kernel {
         return format!(

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::attempt::{Attempt, Ended};
-use super::events::{Event, Events};
+use super::attempt::{Attempt, Ended, KilledBefore};
+use super::events::{Event, Events, now};
 use super::input::{Again, Input};
 use super::link::Link;
 use super::reach::Reach;
@@ -59,6 +59,8 @@ impl Workload {
 
     /// Runs to the end: how the runner is to end.
     pub(super) async fn run(mut self) -> Result<Exit, RunError> {
+        let since = now();
+        let (mut reached, mut killed_before) = (None, None);
         for number in 0.. {
             let input = if number == 0 { None } else { self.input_again() };
             let attempt = Attempt {
@@ -68,6 +70,8 @@ impl Workload {
                 link: &mut self.link,
                 signals: &self.signals,
                 events: &mut self.events,
+                since,
+                killed: killed_before.take(),
             };
             let (mut killed, mut cause) = (None, None);
             let next = match attempt.run().await {
@@ -88,6 +92,8 @@ impl Workload {
                     let next = self.retry.on_exit(outcome);
                     self.events.write(&Event::killed(by, pid, &verdict, delay_ms(next)));
                     killed = Some(Kill { by, number: verdict.kill, report });
+                    reached = reached.max(verdict.reached);
+                    killed_before = Some(KilledBefore { at: Instant::now(), reached });
                     next
                 }
                 Err(error) => {

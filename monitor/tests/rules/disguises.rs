@@ -2,7 +2,7 @@
 //! namespace run as root only.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -113,6 +113,68 @@ fn a_bind_mount_in_a_namespace_of_its_own_protects_nobody() {
     }
     let real = start(&target, "sleep");
     assert_eq!(protected(&target, &[&disguised, &real]), [None, Some("keep".to_owned())]);
+}
+
+/// Another user's process that this one, root's, forked: `orphan` forks once more, and its parent is gone. Both end with the
+/// returned pipe.
+fn forked(orphan: bool) -> (u32, std::io::PipeWriter) {
+    let (mut lasts, end) = std::io::pipe().unwrap();
+    let (mut told, mut tell) = std::io::pipe().unwrap();
+    // SAFETY: the child makes system calls on descriptors that it has, and ends; it allocates nothing and takes no lock.
+    let first = unsafe { libc::fork() };
+    if first == 0 {
+        // SAFETY: as above.
+        if unsafe { libc::setuid(60_001) } != 0 || orphan && unsafe { libc::fork() } != 0 {
+            // SAFETY: it runs nothing that this process registered.
+            unsafe { libc::_exit(0) };
+        }
+        let _ = std::io::Write::write_all(&mut tell, &std::process::id().to_ne_bytes());
+        drop(end);
+        let _ = std::io::Read::read(&mut lasts, &mut [0]);
+        // SAFETY: as above.
+        unsafe { libc::_exit(0) };
+    }
+    let mut pid = [0; 4];
+    std::io::Read::read_exact(&mut told, &mut pid).unwrap();
+    let pid = u32::from_ne_bytes(pid);
+    while orphan && fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(&format!(" S {first} "))
+    {
+        // SAFETY: a child of this process, which nobody else waits for.
+        unsafe { libc::waitpid(first, std::ptr::null_mut(), 0) };
+    }
+    (pid, end)
+}
+
+#[test]
+fn what_root_forked_for_a_user_is_the_systems_and_what_a_user_runs_is_not() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root makes processes of other users");
+        return;
+    }
+    let exe = std::env::current_exe().unwrap().canonicalize().unwrap();
+    if exe.ancestors().any(|part| fs::metadata(part).is_ok_and(|found| found.mode() & 0o002 != 0)) {
+        eprintln!("skipped: {} can be changed by others", exe.display());
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let rule = format!(
+        "[[rule]]\nname = \"keep\"\nprotect = true\nmatch.user = \"@system\"\nmatch.exe = [{:?}, {:?}]\n",
+        exe.to_str().unwrap(),
+        sleep().to_str().unwrap()
+    );
+    fs::write(dir.path().join("keep.toml"), rule).unwrap();
+    let mut theirs = Command::new(sleep());
+    theirs.arg("600").stdin(Stdio::null());
+    let roots = Running(theirs.spawn().unwrap());
+    let theirs = Running(theirs.uid(60_001).spawn().unwrap());
+    let ((session, _one), (orphan, _two)) = (forked(false), forked(true));
+    let answer = stdout(&mut monitor(&["rules", "--json", "--rules", dir.path().to_str().unwrap()]), 0);
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    let protected = answer["protected"].as_array().unwrap();
+    let by =
+        |pid: u32| protected.iter().find(|one| one["pid"] == pid).map(|one| one["rule"].as_str().unwrap());
+    assert_eq!([by(roots.0.id()), by(theirs.0.id())], [Some("keep"), None]);
+    assert_eq!([by(session), by(orphan)], [Some("keep"), None]);
 }
 
 /// A cgroup of a test in the memory controller's hierarchy, removed with it.

@@ -1,6 +1,7 @@
 //! Each preset on a node as the real programs leave it: what is a worker, what is not, and how they are called.
 
 use super::*;
+use crate::node::Process;
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const ID2: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
@@ -341,14 +342,21 @@ fn jobs_of_ci_runners_and_not_the_runners() {
 #[test]
 fn system_protects_by_cgroups_that_root_owns() {
     let node = Node::v2();
-    node.add(110, 1, "sshd", "sshd -D", "/system.slice/ssh.service");
-    node.add(111, 1, "dbus-daemon", "dbus-daemon", "/system.slice/dbus.service");
-    node.add(112, 1, "leak", "sshd -D", "/system.slice/leak.service");
+    let service = |pid: u32, uid: u32, comm: &str, cgroup: &str| {
+        node.process(&Process { pid, parent: 1, uid, comm, command: comm, cgroup });
+    };
+    service(110, 0, "sshd", "/system.slice/ssh.service");
+    service(111, 101, "dbus-daemon", "/system.slice/dbus.service");
+    service(112, 0, "leak", "/system.slice/leak.service");
+    // A user's job in the cgroup of a service.
+    service(113, 1000, "job", "/system.slice/cron.service");
     let (_, answer) = preset(&node, "system");
     let protected = answer["protected"].as_array().unwrap().iter();
     let protected: Vec<_> =
         protected.map(|one| (one["pid"].as_u64().unwrap(), one["rule"].as_str().unwrap())).collect();
     let by = "system:service-cgroups";
     assert_eq!(protected, [(1, "system:init"), (110, by), (111, by)]);
-    assert_eq!(answer["unmatched"][0]["pid"], 112);
+    let unmatched: Vec<&Value> =
+        answer["unmatched"].as_array().unwrap().iter().map(|one| &one["pid"]).collect();
+    assert_eq!(unmatched, [113, 112]);
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod admission;
 mod answers;
 mod command;
 mod ending;
@@ -66,6 +67,7 @@ fn monitor() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_monitor"));
     for name in [
         "MONITOR_SOCKET",
+        "MONITOR_ADMISSION",
         "MONITOR_WORKER_ID",
         "MONITOR_OOM_RETRIES",
         "MONITOR_OOM_RETRY_BASE_MS",

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use monitor::control::listen::Access;
 use monitor::control::listener::Listener;
-use monitor::control::protocol::{Op, Push, Refusal, Register, Verdict};
-use monitor::control::request::{Peer, Request};
+use monitor::control::protocol::{Admit, Op, Push, Refusal, RefusalCode, Register, Verdict};
+use monitor::control::request::{Lanes, Peer, Request};
 use monitor::control::server::{Limits, serve};
 use monitor::retry::KilledBy;
 use monitor::units::{Bytes, Nanos};
@@ -72,7 +72,8 @@ impl Fake {
         let listener = Listener::open(path, Access::Everyone).unwrap();
         let (sender, requests) = mpsc::channel(64);
         let shutdown = CancellationToken::new();
-        let server = tokio::spawn(serve(listener, sender, limits, shutdown.clone()));
+        let lanes = Lanes { root: sender.clone(), others: sender };
+        let server = tokio::spawn(serve(listener, lanes, limits, shutdown.clone()));
         Self { requests, path: path.into(), directory: None, shutdown, server }
     }
 
@@ -80,13 +81,37 @@ impl Fake {
         &self.path
     }
 
-    /// The next call; connections that close meanwhile are passed over.
+    /// The next call; connections that close meanwhile are passed over. It knows nothing of admission, as agents of before.
     pub(crate) async fn call(&mut self) -> Waiting {
+        loop {
+            let call = self.any_call().await;
+            if !matches!(call.op, Op::Admit(_)) {
+                return call;
+            }
+            let message = "unknown variant `admit`".to_owned();
+            call.answer(Err(Refusal::new(RefusalCode::Malformed, Some("op"), message)));
+        }
+    }
+
+    /// The next call, whatever it is.
+    pub(crate) async fn any_call(&mut self) -> Waiting {
         loop {
             if let Request::Call { peer, op, reply } = self.request().await {
                 return Waiting { peer, op, reply };
             }
         }
+    }
+
+    /// Takes the next question whether a start may begin, and lets it wait under this number.
+    pub(crate) async fn lets_wait(&mut self, id: u64) -> (Peer, Admit) {
+        let call = self.any_call().await;
+        let Op::Admit(admit) = call.op.clone() else { panic!("expected a start, got {:?}", call.op) };
+        let waits_for = json!({"since": 1, "need": 5 << 20, "learned": null, "reached": null, "domain": "cgroup:/box",
+            "free": 1 << 20, "threshold": 9 << 20, "ahead": 2, "until": null});
+        let since = admit.since.unwrap();
+        let answer =
+            json!({"worker": WorkerId(id), "admitted": false, "waits_for": waits_for, "since": since});
+        (call.answer(Ok(answer)), admit)
     }
 
     pub(crate) async fn request(&mut self) -> Request {
@@ -145,6 +170,7 @@ impl Answering {
 
 pub(crate) fn verdict(worker: u64, should_retry: bool) -> Push {
     Push::Verdict(Verdict {
+        reached: None,
         worker: WorkerId(worker),
         kill: 1,
         by: KilledBy::Monitor,

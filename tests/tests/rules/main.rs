@@ -8,6 +8,7 @@ mod scene;
 mod told;
 mod units;
 mod unmodified;
+mod users;
 
 use std::fs;
 use std::os::unix::fs::chown;

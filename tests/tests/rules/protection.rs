@@ -8,10 +8,9 @@ use monitor_tests::caller::{Caller, start_time};
 use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::hog::{Hog, Running};
 use monitor_tests::pid_namespace::{PidNamespace, inner_pid};
-use monitor_tests::process::{Bystander, Process, sleep};
+use monitor_tests::process::{Bystander, sleep};
 use monitor_tests::skip::Lacks;
 use monitor_tests::{binary, sandbox, skip};
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::scene::{Scene, after_looks, kills};
@@ -54,13 +53,6 @@ fn a_rule_for_everything_takes_everything_but_the_agent() {
     hog.start().unwrap();
     let kills = kills(&agent, 1);
     assert_eq!(kills[0]["victims"][0]["pid"], inside, "{kills:?}");
-    // Without the fork hook a victim is stopped before it is killed, and nsenter(1), which started it, stops itself with it.
-    let nsenter = Process::open(hog.pid()).unwrap().unwrap();
-    wait_for("it to go on to its end", PATIENCE, || {
-        let _ = nsenter.signal(Signal::CONT);
-        Ok(nsenter.is_dead()?.then_some(()))
-    })
-    .unwrap();
     hog.wait(PATIENCE).unwrap();
     assert!(!agent.process().is_dead().unwrap());
     let after: Value = agent.ask("status").unwrap();

@@ -57,7 +57,7 @@ fn a_name_that_says_that_work_began_or_ended_is_heard_of_at_once() {
     let is = |name: &str, idle: bool| {
         wait_for(&format!("{name}, idle: {idle}"), PATIENCE, || {
             let row = worker_now(&agent, pid);
-            Ok(row.filter(|row| row["name"] == name && row["idle"] == idle))
+            Ok(row.filter(|row| row["name"] == name && (row["state"] == "idle") == idle))
         })
         .unwrap()
     };

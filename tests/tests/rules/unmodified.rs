@@ -1,5 +1,5 @@
 //! The presets on the programs that they are for, started in a limited cgroup: the right process dies, and the program itself
-//! lives and goes on.
+//! lives and goes on. The programs are in `tests/presets`; what they need is fetched by `cargo xtask tools`.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -12,43 +12,19 @@ use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::process::die_with_parent;
 use monitor_tests::skip::Lacks;
 use monitor_tests::{sandbox, skip, tools};
+use serde_json::Value;
 
 use super::scene::kills;
 
-/// From PyPI, into an environment in the cache folder.
-const PACKAGES: [&str; 3] = ["joblib==1.5.2", "pytest==8.4.2", "pytest-xdist==3.8.0"];
+const PROGRAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/presets");
 
-/// A Python with [`PACKAGES`]; where there is none the test is left out.
+/// A Python with the packages that these programs need; where there is none the test is left out.
 fn python() -> Option<PathBuf> {
-    match environment() {
-        Ok(python) => Some(python),
-        Err(why) => {
-            skip!(Lacks::Machine, "no Python environment: {why}");
-            None
-        }
+    let python = tools::python("presets");
+    if python.is_none() {
+        skip!(Lacks::Machine, "no Python environment for it: cargo xtask tools makes it");
     }
-}
-
-fn environment() -> Result<PathBuf, String> {
-    let folder = tools::cache().ok_or("no cache folder")?.join("python-presets");
-    let (python, whole) = (folder.join("bin/python"), folder.join("whole"));
-    if std::fs::read_to_string(&whole).is_ok_and(|old| old == PACKAGES.join("\n")) && python.exists() {
-        return Ok(python);
-    }
-    let _ = std::fs::remove_dir_all(&folder);
-    run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"];
-    run(Command::new(&python).args(pip).args(PACKAGES))?;
-    std::fs::write(whole, PACKAGES.join("\n")).map_err(|error| error.to_string())?;
-    Ok(python)
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    match command.stdin(Stdio::null()).output() {
-        Ok(out) if out.status.success() => Ok(()),
-        Ok(out) => Err(format!("{command:?}: {}", String::from_utf8_lossy(&out.stderr).trim())),
-        Err(error) => Err(format!("{command:?}: {error}")),
-    }
+    python
 }
 
 /// A program that writes what it says to a file.
@@ -58,13 +34,16 @@ struct Program {
 }
 
 impl Program {
-    /// `python ARGS`, with `text` as the file `program.py` where it runs.
-    fn start(python: &Path, sandbox: &Sandbox, text: &str, args: &[&str]) -> Self {
+    /// `python ARGS`, of which the last one is the program.
+    fn start(python: &Path, sandbox: &Sandbox, args: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("program.py"), text).unwrap();
+        let (program, options) = args.split_last().unwrap();
         let out = File::create(dir.path().join("out")).unwrap();
         let mut command = Command::new(python);
-        command.args(args).current_dir(dir.path()).stdin(Stdio::piped());
+        command.args(options).arg(Path::new(PROGRAMS).join(program));
+        command.current_dir(dir.path()).stdin(Stdio::piped()).env("PYTHONPATH", PROGRAMS);
+        // Nothing of one's own is read or changed.
+        command.env("HOME", dir.path()).env("PYTHONDONTWRITEBYTECODE", "1");
         command.stdout(out.try_clone().unwrap()).stderr(out);
         sandbox.enter(&mut command).unwrap();
         die_with_parent(&mut command);
@@ -80,9 +59,10 @@ impl Program {
         says.unwrap_or_else(|error| panic!("{error:#}: it said {}", self.said()));
     }
 
-    /// Lets it take memory, once the agent has a worker of it.
-    fn go_on(&mut self, agent: &Agent) {
-        wait_for("a worker by rule", PATIENCE, || Ok((!agent.workers()?.is_empty()).then_some(()))).unwrap();
+    /// Lets it take memory, once the agent has so many workers of it.
+    fn go_on(&mut self, agent: &Agent, workers: usize) {
+        let there = || Ok((agent.workers()?.len() >= workers).then_some(()));
+        wait_for("workers by rule", PATIENCE, there).unwrap();
         self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     }
 
@@ -104,46 +84,26 @@ fn agent(sandbox: &Sandbox, preset: &str) -> Agent {
     Agent::guard(sandbox, flags).unwrap()
 }
 
-/// The one kill: of a worker of this preset, and not of the program itself.
+/// The victim of the one kill: a worker of this preset, and not the program itself.
 #[track_caller]
-fn killed(agent: &Agent, program: &Program, preset: &str) {
+fn victim(agent: &Agent, program: &Program, preset: &str) -> Value {
     let kills = kills(agent, 1);
     assert_eq!(kills.len(), 1, "{kills:?}");
     let victim = &kills[0]["victims"][0];
     assert!(victim["rule"].as_str().unwrap().starts_with(preset), "{victim}");
     assert_ne!(victim["pid"], program.child.id());
+    victim.clone()
 }
 
 #[test]
 fn a_pool_of_multiprocessing_breaks_and_its_program_goes_on() {
     let sandbox = sandbox!(250);
     let agent = agent(&sandbox, "multiprocessing");
-    let text = r#"
-import concurrent.futures as futures, multiprocessing, sys, time
-
-def hold(mib):
-    held = bytearray()
-    for _ in range(mib):
-        held += b"x" * (1 << 20)
-        time.sleep(0.004)
-    return len(held)
-
-if __name__ == "__main__":
-    pool = futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
-    print("small:", pool.submit(hold, 5).result(), flush=True)
-    sys.stdin.readline()
-    try:
-        pool.submit(hold, 400).result()
-    except futures.process.BrokenProcessPool:
-        print("the pool is broken", flush=True)
-    pool = futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
-    print("again:", pool.submit(hold, 5).result(), flush=True)
-"#;
-    let mut program = Program::start("python3".as_ref(), &sandbox, text, &["program.py"]);
+    let mut program = Program::start("python3".as_ref(), &sandbox, &["multiprocessing_program.py"]);
     program.wait_until_it_says("small: 5242880");
-    program.go_on(&agent);
+    program.go_on(&agent, 1);
     program.wait_until_it_says("the pool is broken");
-    killed(&agent, &program, "multiprocessing:");
+    victim(&agent, &program, "multiprocessing:");
     program.wait_until_it_says("again: 5242880");
     assert_eq!(program.wait(), Some(0));
     assert_eq!(sandbox.oom_kills().unwrap(), 0);
@@ -154,32 +114,11 @@ fn a_pool_of_joblib_loses_a_worker_and_its_program_goes_on() {
     let sandbox = sandbox!(300);
     let Some(python) = python() else { return };
     let agent = agent(&sandbox, "joblib");
-    let text = r#"
-import sys, time
-from joblib import Parallel, delayed
-from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-def hold(mib):
-    held = bytearray()
-    for _ in range(mib):
-        held += b"x" * (1 << 20)
-        time.sleep(0.004)
-    return len(held)
-
-if __name__ == "__main__":
-    print("small:", Parallel(n_jobs=2)(delayed(hold)(5) for _ in range(2)), flush=True)
-    sys.stdin.readline()
-    try:
-        Parallel(n_jobs=2)(delayed(hold)(mib) for mib in (400, 5))
-    except TerminatedWorkerError:
-        print("a worker was terminated", flush=True)
-    print("again:", Parallel(n_jobs=2)(delayed(hold)(5) for _ in range(2)), flush=True)
-"#;
-    let mut program = Program::start(&python, &sandbox, text, &["program.py"]);
+    let mut program = Program::start(&python, &sandbox, &["joblib_program.py"]);
     program.wait_until_it_says("small: [5242880, 5242880]");
-    program.go_on(&agent);
+    program.go_on(&agent, 1);
     program.wait_until_it_says("a worker was terminated");
-    killed(&agent, &program, "joblib:");
+    victim(&agent, &program, "joblib:");
     program.wait_until_it_says("again: [5242880, 5242880]");
     assert_eq!(program.wait(), Some(0));
     assert_eq!(sandbox.oom_kills().unwrap(), 0);
@@ -190,26 +129,46 @@ fn pytest_xdist_reports_a_crashed_worker_and_runs_the_other_tests() {
     let sandbox = sandbox!(300);
     let Some(python) = python() else { return };
     let agent = agent(&sandbox, "pytest-xdist");
-    let text = r#"
-import time, pytest
-
-@pytest.mark.parametrize("number", range(6))
-def test_number(number):
-    held = bytearray()
-    # The second one leaks, after the agent has seen its worker, and so that near the threshold it is measured: every
-    # second.
-    if number == 1:
-        time.sleep(2.5)
-    for _ in range(400 if number == 1 else 2):
-        held += b"x" * (1 << 20)
-        time.sleep(0.05)
-"#;
-    let args = ["-m", "pytest", "-n", "2", "-p", "no:cacheprovider", "program.py"];
-    let mut program = Program::start(&python, &sandbox, text, &args);
+    let args = ["-m", "pytest", "-n", "2", "-p", "no:cacheprovider", "test_program.py"];
+    let mut program = Program::start(&python, &sandbox, &args);
     assert_eq!(program.wait(), Some(1), "{}", program.said());
     let said = program.said();
     assert!(said.contains("crashed while running") && said.contains("test_number[1]"), "{said}");
     assert!(said.contains("1 failed, 5 passed"), "{said}");
-    killed(&agent, &program, "pytest-xdist:");
+    victim(&agent, &program, "pytest-xdist:");
+    assert_eq!(sandbox.oom_kills().unwrap(), 0);
+}
+
+#[test]
+fn dask_runs_the_task_of_a_killed_worker_again_under_the_same_nanny() {
+    let sandbox = sandbox!(1200);
+    let Some(python) = python() else { return };
+    let agent = agent(&sandbox, "dask");
+    let mut program = Program::start(&python, &sandbox, &["dask_program.py"]);
+    program.wait_until_it_says("small: [0, 1, 4, 9]");
+    program.go_on(&agent, 2);
+    program.wait_until_it_says("it finished in run 2");
+    victim(&agent, &program, "dask:");
+    program.wait_until_it_says("others: [10000, 10201, 10404, 10609]");
+    program.wait_until_it_says("workers replaced: 1");
+    program.wait_until_it_says("nanny and scheduler live: True");
+    assert_eq!(program.wait(), Some(0), "{}", program.said());
+    assert_eq!(sandbox.oom_kills().unwrap(), 0);
+}
+
+#[test]
+fn jupyter_starts_a_killed_kernel_again_and_the_one_beside_it_keeps_what_it_held() {
+    let sandbox = sandbox!(700);
+    let Some(python) = python() else { return };
+    let agent = agent(&sandbox, "jupyter");
+    let mut program = Program::start(&python, &sandbox, &["jupyter_program.py"]);
+    program.wait_until_it_says("first: 2");
+    program.go_on(&agent, 2);
+    program.wait_until_it_says("the server says: restarting");
+    victim(&agent, &program, "jupyter:kernel");
+    program.wait_until_it_says("again: 4 empty");
+    program.wait_until_it_says("second: 42");
+    program.wait_until_it_says("server lives: True");
+    assert_eq!(program.wait(), Some(0), "{}", program.said());
     assert_eq!(sandbox.oom_kills().unwrap(), 0);
 }

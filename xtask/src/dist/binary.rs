@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::files::FOR_RAY;
 use crate::architecture::Architecture;
 use crate::command::{output, run};
 use crate::cross;
@@ -23,6 +24,8 @@ pub(super) fn build(architecture: Architecture, epoch: u64) -> Result<PathBuf> {
             "monitor",
             "--bin",
             "monitor",
+            "--bin",
+            FOR_RAY,
             "--target",
             target,
         ])
@@ -32,6 +35,7 @@ pub(super) fn build(architecture: Architecture, epoch: u64) -> Result<PathBuf> {
     run(&format!("Building the static binary for {}", architecture.name()), &mut command)?;
     let binary = target_dir().join(target).join("release/monitor");
     check(&binary)?;
+    check(&binary.with_file_name(FOR_RAY))?;
     Ok(binary)
 }
 

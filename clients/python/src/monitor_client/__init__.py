@@ -27,6 +27,7 @@ from ._errors import (
 )
 from ._system import default_socket, start_time
 from ._types import (
+    Admitted,
     Explanation,
     Held,
     Kill,
@@ -62,6 +63,7 @@ __all__ = [
     "Verdict",
     "KillReport",
     "Held",
+    "Admitted",
     "Note",
     "Lost",
     # Answers

@@ -86,6 +86,7 @@ class Entry:
                         threshold=kill.get("threshold") or 0,
                         total=kill.get("total") or 0,
                         decided=(kill.get("times") or {}).get("decision") or 0,
+                        reached=victim.get("peak"),
                     )
         return None
 

@@ -12,6 +12,9 @@ from typing import Any, Literal, Optional, TypedDict, Union
 
 Kind = Literal["task", "actor"]
 
+#: Which starts wait for room.
+Admission = Literal["off", "retries", "all"]
+
 
 class _WorkerRow(TypedDict):
     id: str
@@ -30,7 +33,7 @@ class _WorkerRow(TypedDict):
 
 
 class WorkerRow(_WorkerRow, total=False):
-    """A row of ``workers``. ``state``: running, idle, being_killed, stuck or refused."""
+    """A row of ``workers``. ``state``: waiting, running, idle, being_killed, stuck or refused."""
 
     ever_leased: bool
     sample: Optional[dict[str, Any]]
@@ -39,6 +42,9 @@ class WorkerRow(_WorkerRow, total=False):
     memory_declared: Optional[int]
     memory_learned: Optional[int]
     memory_peak: Optional[int]
+    growth: Optional[int]
+    growth_minute: Optional[int]
+    waits_for: Optional[dict[str, Any]]
 
 
 class Chosen(TypedDict):
@@ -98,6 +104,7 @@ class KillVictim(TypedDict, total=False):
     should_retry: bool
     why: str
     memory: Optional[int]
+    peak: Optional[int]
 
 
 class KillTimes(TypedDict, total=False):
@@ -182,6 +189,15 @@ class Verdict:
     threshold: int
     total: int
     decided: int
+    #: The most that it held at once, as far as it was measured: another attempt needs at least that.
+    reached: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A start that this client waits for may begin."""
+
+    worker: str
 
 
 @dataclass(frozen=True)
@@ -215,4 +231,4 @@ class Lost:
     notes: int
 
 
-Push = Union[Verdict, KillReport, Held, Note, Lost]
+Push = Union[Verdict, KillReport, Held, Admitted, Note, Lost]

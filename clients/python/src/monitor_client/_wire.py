@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 from ._errors import InvalidError, ProtocolError, RefusedError, refusal
-from ._types import Held, KillReport, Lost, Note, Push, Verdict
+from ._types import Admitted, Held, KillReport, Lost, Note, Push, Verdict
 
 #: The version of the protocol.
 VERSION = 1
@@ -104,6 +104,8 @@ def _push(value: dict[str, Any]) -> Optional[Push]:
         return KillReport(_number(value, "kill"), _text(value, "text"))
     if kind == "held":
         return Held(_text(value, "worker"), _number(value, "pid"), _flag(value, "held"))
+    if kind == "admitted":
+        return Admitted(_text(value, "worker"))
     if kind == "note":
         note = value["note"]
         return Note(note if isinstance(note, dict) else {"note": note})
@@ -124,6 +126,7 @@ def verdict(value: dict[str, Any]) -> Verdict:
         threshold=_number(value, "threshold"),
         total=_number(value, "total"),
         decided=_number(value, "decided"),
+        reached=_number(value, "reached") if value.get("reached") is not None else None,
     )
 
 

@@ -110,6 +110,7 @@ class AsyncClient:
         priority: Optional[int] = None,
         memory: Optional[int] = None,
         started: Optional[int] = None,
+        admitted: Optional[str] = None,
     ) -> AsyncWorker:
         """See :meth:`Client.register`."""
         worker = await _away(
@@ -125,6 +126,7 @@ class AsyncClient:
             priority=priority,
             memory=memory,
             started=started,
+            admitted=admitted,
         )
         return AsyncWorker(worker)
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Callable, Optional, TypeVar, cast
 
+from ._admission import Admit, wait_for_leave
 from ._books import BackOff, Books, Entry, Register
 from ._errors import (
     AgentFailedError,
@@ -30,7 +31,19 @@ from ._held import HeldProcesses
 from ._link import Link
 from ._mailbox import Mailbox
 from ._system import default_socket, start_time
-from ._types import Explanation, Held, Kill, KillReport, Kind, Push, Status, Verdict, Why, WorkerRow
+from ._types import (
+    Admission,
+    Explanation,
+    Held,
+    Kill,
+    KillReport,
+    Kind,
+    Push,
+    Status,
+    Verdict,
+    Why,
+    WorkerRow,
+)
 from ._wire import Op
 from ._worker import Worker
 
@@ -97,11 +110,13 @@ class Client:
         priority: Optional[int] = None,
         memory: Optional[int] = None,
         started: Optional[int] = None,
+        admitted: Optional[str] = None,
     ) -> Worker:
         """Makes a process, with all its descendants, a worker. ``pid`` None: this process.
 
         ``started`` is its start time (:func:`start_time`), read here if it is not given. ``priority``
         and ``memory`` need an agent that knows them; they are sent only if they are given.
+        ``admitted`` is what :meth:`admit` returned for it.
         """
         pid = os.getpid() if pid is None else pid
         try:
@@ -114,7 +129,7 @@ class Client:
         )
         entry = Entry(register, [], idle)
         link = self._reach()
-        self._enter(entry, link.call(register.op(idle, None)))
+        self._enter(entry, link.call(register.op(idle, admitted)))
         self._keep_up(entry, link)
         return Worker(self, entry)
 
@@ -151,6 +166,38 @@ class Client:
         with self._changed:
             self._changed.wait_for(lambda: entry.verdict is not None or self._closed is not None, timeout)
             return entry.verdict
+
+    # Starts
+
+    def admit(
+        self,
+        *,
+        kind: Kind = "task",
+        owner: Optional[str] = None,
+        name: Optional[str] = None,
+        attempt: Optional[int] = None,
+        memory: Optional[int] = None,
+        reached: Optional[int] = None,
+        after_kill: bool = False,
+        within_ms: Optional[int] = None,
+        since: Optional[int] = None,
+        admission: Optional[Admission] = None,
+        timeout: Optional[float] = None,
+    ) -> Optional[str]:
+        """Waits until there is room for a worker that is to be started, in the cgroup of this process.
+
+        Returns its number, for ``register(admitted=...)`` within 10 s; None: there was no room for
+        ``timeout`` seconds. After a kill for memory say ``after_kill=True`` and ``reached`` of its
+        verdict: then it waits a minute at most. Needs an agent that knows it.
+        """
+        what = Admit(
+            kind, owner, name, attempt, memory, reached, after_kill or None, within_ms, since, admission
+        )
+        mailbox = self._mailbox()
+        try:
+            return wait_for_leave(what, self._call, lambda: self._link, mailbox, timeout)
+        finally:
+            self._drop(mailbox)
 
     # Questions
 

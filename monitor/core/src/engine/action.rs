@@ -5,6 +5,7 @@ use alloc::collections::VecDeque;
 
 use super::facts::{DomainId, ExecutorId, KillId, Verdict};
 use super::note::Note;
+use crate::admission::Begins;
 use crate::prelude::*;
 use crate::units::Pid;
 use crate::worker::WorkerId;
@@ -61,6 +62,8 @@ pub enum Action {
         kill: KillId,
         /// Whom.
         executor: ExecutorId,
+        /// The worker that the engine would choose.
+        ours: Option<WorkerId>,
     },
     /// It is not to end anybody any more, if it has not begun to.
     Withdraw {
@@ -96,6 +99,13 @@ pub enum Action {
     /// Measure what the workers hold, and what others do in domains that ask for it (`Engine::weighs`); answers:
     /// `Event::Memory`, then `Event::Others`.
     Measure,
+    /// A start that waited may begin: tell whoever wants it.
+    Begin {
+        /// Which.
+        worker: WorkerId,
+        /// Why now.
+        why: Begins,
+    },
     /// Measure at once and cheaply what the domain's candidates and other processes hold; answer: `Event::Gauged`.
     Gauge(DomainId),
     /// Forget a worker: close its descriptors, tell the kernel programs.
@@ -132,6 +142,7 @@ impl Action {
             | Self::Measure
             | Self::Gauge(_)
             | Self::Forget(_)
+            | Self::Begin { .. }
             | Self::Note(_) => None,
         }
     }

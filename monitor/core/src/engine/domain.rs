@@ -2,6 +2,7 @@
 //! candidates that charge it.
 
 use super::facts::{DomainId, KillId, Measured, Trigger};
+use super::near::Growth;
 use super::row::Row;
 use crate::policy::Roster;
 use crate::prelude::*;
@@ -54,8 +55,10 @@ pub(super) struct Domain {
     pub(super) state: State,
     /// When it was last read.
     pub(super) read_at: Option<Nanos>,
-    /// When it is to be read again, because it is near its limit.
+    /// When it is to be read again, before the ordinary tick.
     pub(super) read_next: Option<Nanos>,
+    /// How fast it grew.
+    pub(super) growth: Growth,
     /// The cell's counter at the last reading and now, in pages.
     counter_read: i64,
     counter: i64,
@@ -101,6 +104,7 @@ impl Domain {
             state: State::New,
             read_at: None,
             read_next: None,
+            growth: Growth::default(),
             counter_read: 0,
             counter: 0,
             crossed: None,

@@ -264,4 +264,7 @@ pub struct Verdict {
     /// It is asked to end first (`grace_ms`): then it may end with any status, and was killed for memory all the same.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub asked: bool,
+    /// The most that the victim held at once, as far as it was measured: the next attempt needs at least that.
+    #[serde(default)]
+    pub reached: Option<Bytes>,
 }

@@ -11,7 +11,7 @@ use crate::prelude::*;
 use crate::units::{Bytes, Nanos};
 
 /// The fastest a processor can charge memory, in bytes a second: more than it can clear pages.
-const FASTEST_PER_CPU: u64 = 4 << 30;
+pub(super) const FASTEST_PER_CPU: u64 = 4 << 30;
 /// What attaching may take, with a margin: 23 ms was the worst of many.
 const ATTACH: Duration = Duration::from_millis(50);
 /// The shortest time between two readings in the far gear.
@@ -58,27 +58,24 @@ impl Engine {
         todo.push_back(Action::Note(Note::Gear { at: now, gear, why }));
     }
 
-    /// In the far gear the next reading comes before this domain can have reached the near one's bounds; in the near
-    /// gear too, if its hook does not see everything.
+    /// In the far gear the next reading of a domain comes before it can have reached the near one's bounds. (In the near
+    /// gear the hook tells of what grows, and `near` has it read beside that.)
     pub(super) fn refresh_in_time(&mut self, id: DomainId, now: Nanos) {
-        let near = match self.settings.gears {
-            Gears::None => return,
-            Gears::Near => true,
-            Gears::Auto => self.gear.near,
-        };
-        if near && !self.settings.inexact {
+        if self.settings.gears != Gears::Auto || self.gear.near {
             return;
         }
         let Some(domain) = self.domains.get(&id) else { return };
         let looks = match self.need(domain) {
-            Need::Nothing => false,
-            // Else the hook is about to be attached.
-            Need::Near => near,
+            // The hook is about to be attached.
+            Need::Nothing | Need::Near => false,
             Need::Either | Need::Far => true,
         };
-        if let (Some(headroom), true) = (headroom(domain), looks) {
-            let until = self.time_to_use(headroom).saturating_sub(ATTACH).max(LEAST_TICK);
-            self.next_refresh = self.next_refresh.min(now.after(until));
+        let headroom = headroom(domain).filter(|_| looks);
+        let until = headroom.map(|room| self.time_to_use(room).saturating_sub(ATTACH).max(LEAST_TICK));
+        let until = until.filter(|until| *until < self.pace());
+        if let (Some(until), Some(domain)) = (until, self.domains.get_mut(&id)) {
+            let due = now.after(until);
+            domain.read_next = Some(domain.read_next.map_or(due, |next| next.min(due)));
         }
     }
 
@@ -140,9 +137,13 @@ impl Engine {
 
     /// How long the fastest plausible growth needs for so much.
     pub(super) fn time_to_use(&self, headroom: Bytes) -> Duration {
-        let rate = u128::from(FASTEST_PER_CPU) * u128::from(self.settings.cpus.max(1));
-        let nanos = u128::from(headroom.0) * 1_000_000_000 / rate;
+        let nanos = u128::from(headroom.0) * 1_000_000_000 / u128::from(self.fastest_growth());
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// The fastest growth that is plausible, in bytes a second.
+    pub(super) fn fastest_growth(&self) -> u64 {
+        FASTEST_PER_CPU.saturating_mul(u64::from(self.settings.cpus.max(1)))
     }
 }
 

@@ -39,6 +39,7 @@ impl Engine {
         for worker in self.workers.values_mut() {
             worker.domains.retain(|charged| *charged != id);
         }
+        self.starts.domain_removed(id);
         // It held workers at its line no longer, and needs no hook.
         self.free_whom_it_may(now, todo);
         self.shift(now, todo);

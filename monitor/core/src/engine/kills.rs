@@ -244,6 +244,7 @@ pub(super) fn tell_victims(record: &KillRecord, decided: Nanos, asked: bool, tod
             total: record.total,
             decided,
             asked,
+            reached: victim.peak,
         })));
     }
 }

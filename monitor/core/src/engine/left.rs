@@ -7,7 +7,7 @@ use alloc::collections::VecDeque;
 use core::time::Duration;
 
 use super::flight::{Flight, Left};
-use super::worker::Life;
+use super::worker::{Life, Worker};
 use super::{Action, Chosen, DomainId, Engine, ExecutorId, KillId, LeftTo, Note, Seen};
 use crate::policy::{Choice, Why};
 use crate::prelude::*;
@@ -43,9 +43,18 @@ impl Engine {
         }
     }
 
-    /// Who carries out a kill in place of the engine: the executor of the victim that comes first.
+    /// Who carries out a kill in place of the engine: the executor of the victim that comes first. It chooses among all of
+    /// its workers, so each of them must count towards the domain: the death of another one is of no use there.
     pub(super) fn executor_for(&self, flight: &Flight, now: Nanos) -> Option<ExecutorId> {
         let executor = self.workers.get(flight.victims.first()?)?.executor?;
+        let outside = |worker: &Worker| {
+            worker.executor == Some(executor)
+                && worker.life == Life::Running
+                && !worker.domains.contains(&flight.domain)
+        };
+        if self.workers.values().any(outside) {
+            return None;
+        }
         self.executors.get(&executor).is_some_and(|quiet_until| *quiet_until <= now).then_some(executor)
     }
 
@@ -60,11 +69,12 @@ impl Engine {
         self.counters.left += 1;
         let until = now.after(Duration::from_millis(self.settings.ray_timeout_ms));
         let ours = core::mem::take(&mut flight.chosen);
+        let first = flight.victims.first().copied();
         flight.victims.clear();
         flight.grace_until = None;
         flight.deadline = until;
         flight.left = Some(Left { executor, until, heard: None, ours, booked: false });
-        Action::Ask { kill: flight.id, executor }.first(todo);
+        Action::Ask { kill: flight.id, executor, ours: first }.first(todo);
         self.flights.push(flight);
     }
 

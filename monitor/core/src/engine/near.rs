@@ -2,43 +2,161 @@
 //! charged: no hook sees all of it (shared memory, files in memory and sockets are charged without being mapped, some
 //! kernel memory is seen by none). What decides is the fastest growth that is plausible, as for the gears. Far away the
 //! ordinary readings are often enough, and nothing is read for this.
+//!
+//! These readings have a budget, divided among the users whose workers are in such domains: nobody's cgroups, however many,
+//! slow down the answer to another user's. Where a user's share is short, or a domain so small that readings cannot keep up
+//! with the fastest growth anyway, the fastest growth that was seen there decides instead: what stands still is read more
+//! and more rarely, in the end at the ordinary readings only, and what grows comes first. Mapped memory wakes the agent as
+//! before, by the hooks.
 
+use alloc::collections::BTreeMap;
 use core::time::Duration;
 
+use super::domain::Domain;
 use super::flight::Flight;
+use super::gear::FASTEST_PER_CPU;
 use super::{DomainId, Engine};
 use crate::units::{Bytes, Nanos};
 
-/// The ordinary ticks are as frequent as that where it matters.
-const OFTEN: Duration = Duration::from_millis(50);
-
-/// The shortest time between two readings. One takes some 10 µs.
+/// The shortest time between two readings. One takes some 10 µs, and as much again for waking up.
 const LEAST: Duration = Duration::from_millis(1);
+
+/// How many such readings there are in a second in the long run, for all domains together: half a percent of a processor.
+const RATE: u32 = 200;
+
+/// How many each may have saved up, for the time in which a domain grows.
+const SAVED: u32 = 200;
+
+/// Out of whose share a domain is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Payer {
+    /// It lies in no other, as the node does: nobody uses up its share.
+    Itself(DomainId),
+    /// All who have workers in it are this user.
+    User(u32),
+    /// Workers of several users are in it.
+    Several,
+}
+
+/// What may still be read. One for whom nothing was read for a while is not in it.
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    /// Until when each has used up what comes in.
+    used_until: BTreeMap<Payer, Nanos>,
+}
+
+impl Budget {
+    /// How often each can have a domain read in the long run.
+    fn share(&self, payer: Payer) -> Duration {
+        let others = self.used_until.keys().filter(|other| **other != payer).count();
+        let payers = u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1);
+        Duration::from_nanos(1_000_000_000 / u64::from(RATE)).saturating_mul(payers)
+    }
+
+    /// When this one can have the next one; and when, if a half of what can be saved is to be left for what grows.
+    fn next(&self, payer: Payer, now: Nanos) -> (Nanos, Nanos) {
+        let saved = self.share(payer).saturating_mul(SAVED);
+        let until = self.used_until.get(&payer).map_or(Duration::ZERO, |until| until.since(now));
+        (now.after(until.saturating_sub(saved)), now.after(until.saturating_sub(saved / 2)))
+    }
+
+    fn take(&mut self, payer: Payer, now: Nanos) {
+        let share = self.share(payer);
+        let until = self.used_until.entry(payer).or_insert(now);
+        *until = now.max(*until).after(share);
+    }
+
+    /// At an ordinary tick.
+    pub(super) fn forget_the_idle(&mut self, now: Nanos) {
+        self.used_until.retain(|_, until| *until > now);
+    }
+}
+
+/// How fast a domain was seen to grow.
+#[derive(Debug, Default)]
+pub(super) struct Growth {
+    /// The last reading.
+    last: Option<(Bytes, Nanos)>,
+    /// The fastest growth that was seen, in bytes a second; half as much after each reading without it.
+    fastest: u64,
+}
+
+impl Growth {
+    /// It cannot have grown faster than by `most`, which is believed of one that was not seen yet.
+    fn saw(&mut self, used: Bytes, now: Nanos, most: u64) {
+        let before = self.last.replace((used, now));
+        let Some((before, at)) = before else {
+            self.fastest = most;
+            return;
+        };
+        let nanos = now.since(at).as_nanos().max(1);
+        let grown = u128::from(used.saturating_sub(before).0) * 1_000_000_000 / nanos;
+        // It may have grown twice as fast for half of the time.
+        let seen = u64::try_from(grown * 2).unwrap_or(u64::MAX);
+        self.fastest = seen.max(self.fastest / 2).min(most);
+    }
+
+    fn time_to_use(&self, room: Bytes) -> Duration {
+        let nanos = u128::from(room.0) * 1_000_000_000 / u128::from(self.fastest.max(1));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+/// `None`: nobody could be killed there.
+fn payer(id: DomainId, domain: &Domain) -> Option<Payer> {
+    let mut users = domain.roster.iter().map(|candidate| candidate.uid);
+    let first = users.next()?;
+    Some(match domain.parent {
+        None => Payer::Itself(id),
+        Some(_) if users.all(|user| user == first) => Payer::User(first),
+        Some(_) => Payer::Several,
+    })
+}
 
 impl Engine {
     /// After a reading: when the next is due at the latest. There may be as much more as takes it half way from the threshold
     /// to the end: the other half is for the kill.
     pub(super) fn read_again_in_time(&mut self, id: DomainId, now: Nanos) {
-        let Some(domain) = self.domains.get(&id) else { return };
-        let wanted = self.settings.kills() && !domain.roster.is_empty() && !domain.above();
-        let until = domain.usage().filter(|_| wanted).map(|usage| {
-            let beyond = Bytes(usage.total.saturating_sub(usage.threshold).0 / 2);
-            self.time_to_use(usage.threshold.saturating_add(beyond).saturating_sub(usage.used))
-        });
-        let due = until.filter(|until| *until < OFTEN).map(|until| now.after(until.max(LEAST)));
+        let due = self.due_for_its_room(id, now);
         if let Some(domain) = self.domains.get_mut(&id) {
             domain.read_next = due;
         }
     }
 
-    /// When the next domain is to be read for this.
+    fn due_for_its_room(&mut self, id: DomainId, now: Nanos) -> Option<Nanos> {
+        let (kills, pace, fastest) = (self.settings.kills(), self.pace(), self.fastest_growth());
+        let domain = self.domains.get_mut(&id)?;
+        let usage = domain.usage()?;
+        domain.growth.saw(usage.used, now, fastest);
+        let payer = payer(id, domain).filter(|_| kills && !domain.above())?;
+        let gap = usage.total.saturating_sub(usage.threshold);
+        let room = usage.threshold.saturating_add(Bytes(gap.0 / 2)).saturating_sub(usage.used);
+        let seen = domain.growth.time_to_use(room).max(LEAST);
+        let possible = self.time_to_use(room).max(LEAST);
+        let (next, next_of_a_half) = self.near.next(payer, now);
+        // One processor fills what is left for the kill within the shortest time between two readings.
+        let small = gap.0 < FASTEST_PER_CPU / 1000;
+        let mut due = now.after(seen.max(possible)).max(next);
+        if !small && next_of_a_half <= now.after(self.near.share(payer)) {
+            due = due.min(now.after(possible).max(next_of_a_half));
+        }
+        if due >= now.after(pace) {
+            return None;
+        }
+        self.near.take(payer, now);
+        Some(due)
+    }
+
+    /// When the next domain is to be read for this, or because no hook is attached.
     pub(super) fn next_near_reading(&self) -> Option<Nanos> {
         self.domains.values().filter_map(|domain| domain.read_next).min()
     }
 
     /// Domains that are to be read now.
     pub(super) fn near_and_due(&self, now: Nanos) -> impl Iterator<Item = DomainId> + '_ {
-        let due = move |due: Nanos| due <= now || due > now.after(OFTEN);
+        // Further away than that it can only be if the clock went back.
+        let last = now.after(self.pace());
+        let due = move |due: Nanos| due <= now || due > last;
         self.domains.iter().filter(move |(_, domain)| domain.read_next.is_some_and(due)).map(|(id, _)| *id)
     }
 
@@ -53,6 +171,7 @@ impl Engine {
             && now < self.next_refresh
             && self.brake_deadline().is_none_or(|due| now < due)
             && self.next_after_backoff().is_none_or(|due| now < due)
+            && self.starts.deadline().is_none_or(|due| now < due)
             && self.next_gauge_deadline().is_none_or(|due| now < due)
     }
 }

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::facts::{Chosen, ExecutorId, Gear, KillId, Release, Remains, Trigger};
-use super::view::KillRecord;
+use super::view::{KillRecord, WaitView};
+use crate::admission::Begins;
 use crate::prelude::*;
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::WorkerId;
@@ -36,6 +37,32 @@ pub enum Note {
         worker: WorkerId,
         /// wait(2) status of its first process, if the kernel told.
         status: Option<u32>,
+    },
+    /// A start waits for room.
+    Waits {
+        /// When.
+        at: Nanos,
+        /// The number that it has.
+        worker: WorkerId,
+        /// Of whom it is.
+        uid: u32,
+        /// Its name.
+        name: Option<String>,
+        /// For what.
+        wait: Box<WaitView>,
+    },
+    /// A start that waited begins.
+    Begins {
+        /// When.
+        at: Nanos,
+        /// Which.
+        worker: WorkerId,
+        /// Of whom it is.
+        uid: u32,
+        /// How long it waited.
+        waited_ns: u64,
+        /// Why now.
+        why: Begins,
     },
     /// A domain went above its threshold, by an authoritative reading.
     Above {

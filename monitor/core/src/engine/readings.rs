@@ -81,13 +81,14 @@ impl Engine {
             });
         }
         self.free_whom_it_may(now, todo);
-        self.refresh_in_time(id, now);
         self.read_again_in_time(id, now);
+        self.refresh_in_time(id, now);
         self.shift(now, todo);
         todo.extend(follow_up.after_kill.and_then(|kill| self.over(kill, follow_up.used)).map(Action::Note));
         self.tell_of_reading(&follow_up, todo);
         todo.extend(decided.map(Action::Note));
         self.note_would_have(&mut follow_up, todo);
+        self.let_begin(now, todo);
     }
 
     /// Notes about a reading, after the orders that it led to.

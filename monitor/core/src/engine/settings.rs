@@ -5,6 +5,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::facts::{Gears, UnhelpfulKills};
+use crate::admission::Admission;
 use crate::policy::{MinVictimMemory, Options, OwnerTieBreak, Policy, PolicyName, Roster};
 use crate::units::Bytes;
 
@@ -33,6 +34,9 @@ pub struct Settings {
     pub kill_timeout_ms: u64,
     /// docs/behavior.md#kill-and-confirmation: after its death, how long a victim's memory is waited for.
     pub memory_wait_ms: u64,
+    /// Which starts wait for room, where it is not said for one.
+    #[serde(default)]
+    pub admission: Admission,
     /// What to do when a kill cannot help.
     #[serde(default = "UnhelpfulKills::of_old")]
     pub unhelpful_kills: UnhelpfulKills,
@@ -47,9 +51,6 @@ pub struct Settings {
     /// Whether there is a hot hook, and when it is attached.
     #[serde(default)]
     pub gears: Gears,
-    /// The hot hook misses some of what is charged (docs/probes.md): near a threshold it is read more often too.
-    #[serde(default)]
-    pub inexact: bool,
     /// How many processors can charge memory at the same time.
     #[serde(default)]
     pub cpus: u32,
@@ -74,6 +75,7 @@ impl Default for Settings {
             min_victim_memory: MinVictimMemory::default(),
             kill_timeout_ms: 10_000,
             memory_wait_ms: 1_000,
+            admission: Admission::default(),
             unhelpful_kills: UnhelpfulKills::default(),
             grace_ms: 0,
             dry_run: false,
@@ -81,7 +83,6 @@ impl Default for Settings {
             ray_timeout_ms: 2_000,
             brake_max_ms: 10_000,
             gears: Gears::None,
-            inexact: false,
             cpus: 1,
         }
     }
@@ -103,8 +104,8 @@ impl Settings {
     /// Whether they are the same but for what a running agent changes: what follows from which kernel hooks there are.
     #[must_use]
     pub fn same_but_for_hooks(&self, other: &Self) -> bool {
-        let Self { brake, gears, inexact, .. } = *other;
-        *other == Self { brake, gears, inexact, ..self.clone() }
+        let Self { brake, gears, .. } = *other;
+        *other == Self { brake, gears, ..self.clone() }
     }
 
     /// Whether it may kill at all (docs/behavior.md#when-it-acts).

@@ -12,6 +12,7 @@ mod observed;
 mod overlap;
 mod owned;
 mod settings;
+mod starts;
 mod waiting;
 
 use std::collections::VecDeque;

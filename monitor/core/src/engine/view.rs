@@ -73,7 +73,7 @@ pub struct WorkerView {
     pub uid: u32,
     /// How often it was started before.
     pub attempt: u32,
-    /// `running`, `idle`, `being_killed`, `stuck` or `refused`.
+    /// `waiting`, `running`, `idle`, `being_killed`, `stuck` or `refused`.
     pub state: WorkerState,
     /// Whether it ever ran anything: one of a pool may not have.
     #[serde(default)]
@@ -95,6 +95,21 @@ pub struct WorkerView {
     /// What it said that one attempt needs.
     #[serde(default)]
     pub memory_declared: Option<Bytes>,
+    /// What workloads of its user and name needed before.
+    #[serde(default)]
+    pub memory_learned: Option<Bytes>,
+    /// The most that it held at once, as far as it was measured.
+    #[serde(default)]
+    pub memory_peak: Option<Bytes>,
+    /// How it grows, in bytes a second: between its last two measurements.
+    #[serde(default)]
+    pub growth: Option<i64>,
+    /// By how many bytes it grew within the last minute.
+    #[serde(default)]
+    pub growth_minute: Option<i64>,
+    /// It is no worker yet: what its start waits for.
+    #[serde(default)]
+    pub waits_for: Option<WaitView>,
     /// The rule that made it; null: it was registered.
     #[serde(default)]
     pub rule: Option<String>,
@@ -103,11 +118,55 @@ pub struct WorkerView {
     pub mode: Option<Mode>,
 }
 
+/// What a start waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct WaitView {
+    /// Since when it waits here.
+    pub since: Nanos,
+    /// What it is expected to need: the largest of what it declared, what was learned, and what an attempt before it
+    /// reached. Null: nothing is known.
+    pub need: Option<Bytes>,
+    /// What workloads of its user and name needed before.
+    pub learned: Option<Bytes>,
+    /// What an attempt before it reached.
+    pub reached: Option<Bytes>,
+    /// Where there is too little room; of several the innermost.
+    pub domain: String,
+    /// What is left there, beside what every running worker holds or is known to need. Null: not known.
+    pub free: Option<Bytes>,
+    /// The threshold there.
+    pub threshold: Option<Bytes>,
+    /// How many starts are before it.
+    pub ahead: usize,
+    /// When it begins at the latest. Null: when there is room.
+    pub until: Option<Nanos>,
+}
+
+impl core::fmt::Display for WaitView {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.need {
+            Some(need) => write!(f, "{need} in {}", self.domain)?,
+            None => write!(f, "room in {}", self.domain)?,
+        }
+        if let Some(free) = self.free {
+            write!(f, ", where {free} are free beside what runs")?;
+        }
+        match self.ahead {
+            0 => Ok(()),
+            1 => f.write_str("; 1 start is before it"),
+            ahead => write!(f, "; {ahead} starts are before it"),
+        }
+    }
+}
+
 /// Where a worker is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum WorkerState {
+    /// No worker yet: its start waits for room.
+    Waiting,
     /// A candidate.
     Running,
     /// A candidate that waits for work.
@@ -260,6 +319,9 @@ pub struct VictimRecord {
     /// That measurement: always one from before the decision.
     #[serde(default)]
     pub sample: Option<Sample>,
+    /// The most that it held at once before, as far as it was measured.
+    #[serde(default)]
+    pub peak: Option<Bytes>,
     /// The rule that made it a worker; null: it was registered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
@@ -287,6 +349,12 @@ pub struct Counters {
     /// Workers that were ended because the worker that owned them was gone.
     #[serde(default)]
     pub owner_died: u64,
+    /// Starts that waited for room, and began.
+    #[serde(default)]
+    pub waited: u64,
+    /// Of those, the ones that began without room, since they had waited as long as they may.
+    #[serde(default)]
+    pub started_without_room: u64,
     /// Workers that were unregistered.
     pub unregistered: u64,
     /// Workers given up on as stuck.

@@ -71,11 +71,13 @@ impl Engine {
         Some((worker.candidate.uid, worker.name.as_deref(), worker.candidate.owner.as_deref()))
     }
 
-    /// The workers, in registration order.
+    /// The workers, in registration order, and the starts that wait.
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerView> {
         let name = |id: DomainId| self.domains.get(&id).map(|domain| domain.name.clone()).unwrap_or_default();
-        self.workers.values().map(|worker| worker.view(name)).collect()
+        let mut views: Vec<WorkerView> = self.workers.values().map(|worker| worker.view(name)).collect();
+        views.extend(self.waiting_views());
+        views
     }
 
     /// Whom it would kill in a domain now; the one nearest to its threshold if none is named. `None`: there is no

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 
 use super::facts::{DomainId, ExecutorId, KillId, Sample, Seen};
+use super::growth::Growth;
 use super::pending::{Pending, Process};
 use super::view::{VictimRecord, WorkerState, WorkerView};
 use crate::prelude::*;
@@ -43,6 +44,13 @@ pub(super) struct Worker {
     pub(super) attempt: u32,
     /// The last measurement of its memory.
     pub(super) sample: Option<Sample>,
+    /// The most that it held at once, as far as it was measured.
+    pub(super) peak: Option<Bytes>,
+    pub(super) growth: Growth,
+    /// What it said that it needs, what workloads of its name needed before, and what it was known to need when it began.
+    pub(super) declared: Option<Bytes>,
+    pub(super) learned: Option<Bytes>,
+    pub(super) reached: Option<Bytes>,
     /// The domains it charges, innermost first.
     pub(super) domains: Vec<DomainId>,
     pub(super) life: Life,
@@ -73,6 +81,11 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(candidate: Candidate, pid: Pid, domains: Vec<DomainId>) -> Self {
         let mut new = Self {
+            peak: None,
+            growth: Growth::default(),
+            declared: candidate.declared,
+            learned: None,
+            reached: None,
             candidate,
             pid,
             name: None,
@@ -115,6 +128,7 @@ impl Worker {
             why,
             memory: self.memory(),
             sample: self.sample,
+            peak: self.peak,
             rule: self.rule.as_ref().map(|rule| rule.name.clone()),
             observed: self.observed(),
         }
@@ -230,6 +244,12 @@ impl Worker {
         self.processes.is_empty()
     }
 
+    /// It ended by itself, and well, as far as is known.
+    pub(super) fn came_to_its_end(&self) -> bool {
+        let by_itself = matches!(self.life, Life::Running | Life::Refused { .. });
+        by_itself && !self.ends && self.killed_by_kernel.is_none() && matches!(self.status, None | Some(0))
+    }
+
     /// Its processes that are not gone, by number.
     pub(super) fn pids(&self) -> Vec<Pid> {
         self.processes.keys().copied().collect()
@@ -265,7 +285,12 @@ impl Worker {
             sample: self.sample,
             domains: self.domains.iter().map(|domain| domain_name(*domain)).collect(),
             priority: self.candidate.priority,
-            memory_declared: self.candidate.declared,
+            memory_declared: self.declared,
+            memory_learned: self.learned,
+            memory_peak: self.peak,
+            growth: self.growth.now(),
+            growth_minute: self.growth.over_a_minute(),
+            waits_for: None,
             rule: self.rule.as_ref().map(|rule| rule.name.clone()),
             mode: self.rule.as_ref().map(|rule| rule.mode),
         }

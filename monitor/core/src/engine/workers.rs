@@ -6,12 +6,16 @@ use super::worker::{Life, Worker};
 use super::{Action, DomainId, Engine, Note, Sample};
 use crate::policy::PolicyName;
 use crate::prelude::*;
-use crate::units::{Nanos, Pid};
+use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::{Activity, WorkerId};
 
 impl Engine {
     /// A new worker is a candidate in every domain it charges.
-    pub(super) fn register(&mut self, worker: Worker, at: Nanos, todo: &mut VecDeque<Action>) {
+    pub(super) fn register(&mut self, mut worker: Worker, at: Nanos, todo: &mut VecDeque<Action>) {
+        worker.reached = self.starts.became(worker.id());
+        let name = worker.name.as_deref();
+        worker.learned = name.and_then(|name| self.learned.need(worker.candidate.uid, name, at));
+        worker.candidate.declared = worker.declared.or(worker.learned);
         for domain in &worker.domains {
             if let Some(domain) = self.domains.get_mut(domain) {
                 domain.admit(worker.candidate.clone(), worker.observed());
@@ -80,10 +84,21 @@ impl Engine {
         let memory = sample.map(|sample| sample.bytes);
         worker.sample = sample;
         worker.candidate.memory = memory;
+        if let Some(Sample { bytes, at, .. }) = sample {
+            worker.peak = worker.peak.max(Some(bytes));
+            worker.growth.note(at, bytes);
+        }
         for domain in &worker.domains {
             if let Some(domain) = self.domains.get_mut(domain) {
                 domain.set_memory(id, memory);
             }
+        }
+    }
+
+    /// The most that a worker held at once.
+    pub(super) fn reached(&mut self, id: WorkerId, peak: Bytes) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.peak = worker.peak.max(Some(peak));
         }
     }
 
@@ -136,9 +151,14 @@ impl Engine {
     pub(super) fn started(&mut self, id: WorkerId, at: Nanos) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.candidate.started = at;
-        if worker.life != Life::Running {
+        self.rank_again(id);
+    }
+
+    /// A fact that it is ranked by changed.
+    pub(super) fn rank_again(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id).filter(|worker| worker.life == Life::Running) else {
             return;
-        }
+        };
         for domain in &worker.domains {
             if let Some(domain) = self.domains.get_mut(domain) {
                 domain.dismiss(id);
@@ -149,6 +169,9 @@ impl Engine {
 
     /// A worker charges other domains. Their readings were taken with its memory in them all along.
     pub(super) fn moved(&mut self, id: WorkerId, domains: Vec<DomainId>, todo: &mut VecDeque<Action>) {
+        if self.starts.moved(id, &domains) {
+            return;
+        }
         let Some(worker) = self.workers.get_mut(&id) else { return };
         for domain in &worker.domains {
             if let Some(domain) = self.domains.get_mut(domain) {
@@ -182,6 +205,10 @@ impl Engine {
                 }
             }
             todo.push_back(Action::Forget(id));
+            if worker.gone() {
+                self.learn_from(&worker, now);
+            }
+            self.look_for_room(todo);
         }
     }
 }

@@ -330,7 +330,10 @@ impl Compiler {
 /// A name, or a number.
 fn read_user(text: &str) -> Result<User, Fault> {
     let bad = || Fault::BadUser(text.chars().take(40).collect());
-    if text.is_empty() || text.starts_with('-') {
+    if text == "@system" {
+        return Ok(User::System);
+    }
+    if text.is_empty() || text.starts_with(['-', '@']) {
         return Err(bad());
     }
     if text.bytes().all(|byte| byte.is_ascii_digit()) {

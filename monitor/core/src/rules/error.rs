@@ -111,7 +111,9 @@ pub enum Fault {
     #[error("{0:?}: a {{ or }} is alone; allowed: {{name}}, and {{{{ or }}}} for the character itself")]
     BadTemplate(String),
     /// A user that is none.
-    #[error("{0:?} is not a user; allowed: names, or numbers from 0 to 4294967294")]
+    #[error(
+        "{0:?} is not a user; allowed: names, numbers from 0 to 4294967294, or @system (root and services)"
+    )]
     BadUser(String),
     /// `protect` by what anybody can forge.
     #[error(

@@ -23,7 +23,8 @@ pub enum Never {
     Agent,
     /// Root excluded it from the kernel's own killer: `oom_score_adj` is -999 or lower.
     OomScore,
-    /// Its users differ, as those of a set-user-id program do (su, sudo): it acts for another user.
+    /// Its users differ, as those of a set-user-id program do (su, sudo), and one of them is root or a service's: it acts
+    /// for another user.
     SetUserId,
 }
 
@@ -39,6 +40,30 @@ impl Never {
             Self::SetUserId => "system:set-user-id",
         }
     }
+
+    /// Whether a cgroup that holds such a process is spared. Anybody can start a set-user-id program and let it wait: it lives
+    /// on, and nothing else with it.
+    #[must_use]
+    pub fn spares_its_cgroup(self) -> bool {
+        match self {
+            Self::Init | Self::Agent | Self::OomScore => true,
+            // A kernel thread has no memory, and is in the root only.
+            Self::KernelThread | Self::SetUserId => false,
+        }
+    }
+}
+
+/// For whom a process runs, by its real user: the one who started it, whatever program it executes. What an ordinary user
+/// starts can be made to do anything (`LD_PRELOAD`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Whose {
+    /// Root, the user of a service, or the user who runs the monitor.
+    System,
+    /// An ordinary user, but a process of root's or a service's forked it and it executed nothing since: what sshd leaves in
+    /// a session.
+    ForkedBySystem,
+    /// An ordinary user, or it is not known.
+    User,
 }
 
 impl fmt::Display for Never {
@@ -69,8 +94,10 @@ pub struct Facts<'f> {
     /// Whether the executable is the very file that this path names on the agent's own file system, and only root can
     /// change what the path names. Without it `exe` protects nobody.
     pub exe_trusted: bool,
-    /// As whom it runs.
+    /// Its real user.
     pub uid: Option<u32>,
+    /// For whom it runs.
+    pub whose: Whose,
     /// The name of that user.
     pub user: Option<&'f str>,
     /// What it holds.
@@ -94,6 +121,7 @@ impl Facts<'static> {
             exe: None,
             exe_trusted: false,
             uid: None,
+            whose: Whose::User,
             user: None,
             memory: None,
             never: None,

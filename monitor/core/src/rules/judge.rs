@@ -4,7 +4,7 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 
-use super::facts::{Never, Profile};
+use super::facts::{Never, Profile, Whose};
 use super::pattern::PatternKey;
 use super::place::Refusal;
 use super::template::{Piece, Template};
@@ -40,6 +40,8 @@ pub(super) enum Test {
 pub(super) enum User {
     Name(String),
     Uid(u32),
+    /// Root, services, and what they forked (`@system`).
+    System,
 }
 
 /// What the rules say of a process.
@@ -47,14 +49,31 @@ pub(super) enum User {
 pub enum Judgement<'r> {
     /// Never a worker.
     Never(Never),
-    /// Never a worker, because of this rule.
-    Protected(&'r Rule),
+    /// Never a worker, because of a rule.
+    Protected {
+        /// The rule.
+        rule: &'r Rule,
+        /// Neither is a cgroup that holds it.
+        spares: bool,
+    },
     /// A worker, or part of one.
     Worker(Matched<'r>),
     /// A rule has it, and its cgroup cannot be a worker.
     Refused(&'r Rule, Refusal, usize),
     /// No rule has it.
     Unmatched,
+}
+
+impl Judgement<'_> {
+    /// Whether no cgroup that holds the process is a worker.
+    #[must_use]
+    pub fn spares_its_cgroup(&self) -> bool {
+        match self {
+            Self::Never(never) => never.spares_its_cgroup(),
+            Self::Protected { spares, .. } => *spares,
+            Self::Worker(_) | Self::Refused(..) | Self::Unmatched => false,
+        }
+    }
 }
 
 /// A process that a rule makes a worker.
@@ -66,24 +85,30 @@ pub struct Matched<'r> {
     pub idle: bool,
     /// With unit `cgroup`: the length of the path of the cgroup that is the worker.
     pub cgroup: Option<usize>,
+    /// It would be protected if it did not run for an ordinary user: a user's service manager, or message bus. What it
+    /// started is no part of its worker if the rule has that too.
+    pub manager: bool,
 }
 
 impl Rules {
     /// Which rule has this process. `parent` is its parent, if that could be looked at.
     #[must_use]
     pub fn judge(&self, process: &Profile<'_>, parent: Option<&Profile<'_>>) -> Judgement<'_> {
-        if let Some(never) = process.facts.never {
-            return Judgement::Never(never);
-        }
         let all = |clauses: &[Clause], protect| {
             clauses.iter().all(|clause| self.holds(clause, process, parent, protect))
         };
+        if let Some(never) = process.facts.never {
+            // A protected service may act for another user for a moment: then it is what it was.
+            let mut rules = self.rules.iter().take_while(|rule| rule.protect);
+            let service = rules.find(|rule| never == Never::SetUserId && all(&rule.clauses, true));
+            return service.map_or(Judgement::Never(never), |rule| protected(rule, process));
+        }
         let found = self.rules.iter().position(|rule| all(&rule.clauses, rule.protect));
         let Some(rule) = self.or_kept(found, process.facts.kept) else {
             return Judgement::Unmatched;
         };
         if rule.protect {
-            return Judgement::Protected(rule);
+            return protected(rule, process);
         }
         let cgroup = match rule.unit {
             Unit::Tree => None,
@@ -93,9 +118,23 @@ impl Rules {
             Some((length, why)) => Judgement::Refused(rule, why, length),
             None => {
                 let idle = !rule.idle.is_empty() && all(&rule.idle, false);
-                Judgement::Worker(Matched { rule, idle, cgroup })
+                let manager = process.facts.whose == Whose::User && self.would_protect(process);
+                Judgement::Worker(Matched { rule, idle, cgroup, manager })
             }
         }
+    }
+
+    /// Whether a rule that protects programs of the system would have it, if the system ran it.
+    fn would_protect(&self, process: &Profile<'_>) -> bool {
+        let systems =
+            |clause: &Clause| matches!(&clause.test, Test::User(users) if users.contains(&User::System));
+        let exe = |clause: &Clause| matches!(clause.test, Test::Pattern { key: PatternKey::Exe, .. });
+        let mut rules = self.rules.iter().take_while(|rule| rule.protect);
+        rules.any(|rule| {
+            let clauses = &rule.clauses;
+            let others = |clause: &Clause| systems(clause) || self.holds(clause, process, None, true);
+            clauses.iter().any(systems) && clauses.iter().any(exe) && clauses.iter().all(others)
+        })
     }
 
     /// The rule that has a process which one had before. A process can give itself any name: it goes to a rule that stands
@@ -147,6 +186,7 @@ impl Rules {
             Test::User(users) => users.iter().any(|user| match user {
                 User::Uid(uid) => subject.facts.uid == Some(*uid),
                 User::Name(name) => subject.facts.user == Some(name.as_str()),
+                User::System => subject.facts.whose != Whose::User,
             }),
             Test::Memory(least) => subject.facts.memory.is_some_and(|held| held >= *least),
         }
@@ -256,6 +296,18 @@ impl Rules {
         }
         reasons.join(", ")
     }
+}
+
+/// An ordinary user can start any program. So where only the executable says that theirs is protected, that holds for the
+/// process itself, and spares nothing around it.
+fn protected<'r>(rule: &'r Rule, process: &Profile<'_>) -> Judgement<'r> {
+    let names = |clause: &Clause| match &clause.test {
+        Test::User(users) => users.iter().any(|user| *user != User::System),
+        Test::Pattern { key, .. } => *key == PatternKey::Cgroup,
+        Test::Memory(_) => false,
+    };
+    let spares = process.facts.whose == Whose::System || rule.clauses.iter().any(names);
+    Judgement::Protected { rule, spares }
 }
 
 fn subject<'p, 'f>(

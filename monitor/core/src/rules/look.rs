@@ -2,13 +2,14 @@
 //!
 //! A process belongs to at most one worker. A protected process belongs to none, and neither does what descends from
 //! it by descent alone. A process that a rule matches is a worker of its own, unless its parent belongs to a worker of
-//! the same rule: then it is part of that one, as a process forked by a worker is.
+//! the same rule: then it is part of that one, as a process forked by a worker is. (A user's service manager is the
+//! exception: it started everything of that user.)
 
 use alloc::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::facts::{Never, Profile};
+use super::facts::Profile;
 use super::judge::{Judgement, Matched, same};
 use super::place::Refusal;
 use super::{Rule, Rules};
@@ -20,12 +21,23 @@ use crate::units::Pid;
 pub struct Look<'r> {
     /// The workers, in the order of their first processes.
     pub workers: Vec<Found<'r>>,
-    /// What is never a worker, with the name of what protects it.
-    pub protected: Vec<(usize, Arc<str>)>,
+    /// What is never a worker.
+    pub protected: Vec<Protected>,
     /// Cgroups that a rule matched and that cannot be workers.
     pub refused: Vec<Refused<'r>>,
     /// What no rule has.
     pub unmatched: Vec<usize>,
+}
+
+/// A process that is never a worker.
+#[derive(Debug)]
+pub struct Protected {
+    /// The process.
+    pub index: usize,
+    /// The name of what protects it.
+    pub rule: Arc<str>,
+    /// Whether no cgroup that holds it is a worker.
+    pub spares: bool,
 }
 
 /// A worker that a rule makes.
@@ -117,25 +129,23 @@ struct Sorting<'s, 'f, 'r> {
 impl<'s, 'r> Sorting<'s, '_, 'r> {
     fn protected(&mut self) {
         for (index, judgement) in self.judgements.iter().enumerate() {
-            let name = match judgement {
+            let rule = match judgement {
                 Judgement::Never(never) => Arc::from(never.rule()),
-                Judgement::Protected(rule) => Arc::clone(&rule.name),
+                Judgement::Protected { rule, .. } => Arc::clone(&rule.name),
                 Judgement::Worker(_) | Judgement::Refused(..) | Judgement::Unmatched => continue,
             };
             self.belongs[index] = Belongs::Protected;
-            self.look.protected.push((index, name));
+            self.look.protected.push(Protected { index, rule, spares: judgement.spares_its_cgroup() });
         }
     }
 
     /// Makes workers of the cgroups that are units.
     fn units(&mut self) {
-        // Every cgroup around a protected process. Kernel threads have no memory and are in the root.
+        // Every cgroup around a protected process that spares it.
         let mut holding = hashbrown::HashSet::<&[u8]>::new();
-        for (index, _) in &self.look.protected {
-            if !matches!(self.judgements[*index], Judgement::Never(Never::KernelThread)) {
-                let path = self.processes[*index].place.path();
-                holding.extend(ancestors(path));
-            }
+        for protected in self.look.protected.iter().filter(|protected| protected.spares) {
+            let path = self.processes[protected.index].place.path();
+            holding.extend(ancestors(path));
         }
         let mut refused = hashbrown::HashSet::<(&[u8], *const Rule)>::new();
         for (index, judgement) in self.judgements.iter().enumerate() {
@@ -148,7 +158,7 @@ impl<'s, 'r> Sorting<'s, '_, 'r> {
                 Judgement::Refused(rule, why, length) => (*rule, *length, Some(*why)),
                 Judgement::Worker(_)
                 | Judgement::Never(_)
-                | Judgement::Protected(_)
+                | Judgement::Protected { .. }
                 | Judgement::Unmatched => continue,
             };
             let path: &'s [u8] = path(length);
@@ -199,9 +209,13 @@ impl<'s, 'r> Sorting<'s, '_, 'r> {
             )
             | None => None,
         };
-        if let Judgement::Worker(Matched { rule, idle, cgroup: None }) = &self.judgements[index] {
+        if let Judgement::Worker(Matched { rule, idle, cgroup: None, .. }) = &self.judgements[index] {
+            let of_a_manager = self.parents[index].is_some_and(|parent| {
+                matches!(self.judgements[parent], Judgement::Worker(Matched { manager: true, .. }))
+            });
             if let Some(worker) = family
                 && same(self.look.workers[worker].rule, rule)
+                && !of_a_manager
             {
                 return Belongs::Tree(worker);
             }

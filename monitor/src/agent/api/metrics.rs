@@ -2,6 +2,8 @@
 //! (docs/metrics.md). Sums only, nothing of a single worker: everybody may read it. A gauge whose value is unknown has no
 //! sample; every counter has one from the start, so that a rate sees its first step.
 
+mod raylets;
+
 use std::time::Duration;
 
 use prometheus_client::encoding::{self, EncodeLabelSet};
@@ -17,6 +19,7 @@ use crate::control::answers::Status;
 use crate::engine::{Counters, DomainView, Gear};
 use crate::kernel::drops::CpuDrops;
 use crate::kernel::probe::{Probe, ProbeState};
+use crate::ray::RayletView;
 use crate::units::{Bytes, Nanos};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -50,13 +53,18 @@ pub(in crate::agent) struct Metrics(pub(in crate::agent) String);
 const PREFIX: &str = "memory_monitor";
 
 /// See the module.
-pub(in crate::agent) fn text(status: &Status, latencies: &Latencies) -> String {
+pub(in crate::agent) fn text(
+    status: &Status,
+    latencies: &Latencies,
+    raylets: Option<&[RayletView]>,
+) -> String {
     let mut all = Registry::with_prefix(PREFIX);
     all.register("build", "The agent's version", Info::new(vec![("version", status.version.clone())]));
     state(&mut all, status);
     domains(&mut all, &status.domains, status.now);
     counters(&mut all, &status.counters);
     latencies.register(&mut all);
+    raylets::register(&mut all, raylets);
     for (name, help, value) in status.faults.rows() {
         counter(&mut all, name, help, value);
     }
@@ -173,6 +181,9 @@ fn counters(all: &mut Registry, counters: &Counters) {
         "Workers killed by the kernel's own out-of-memory killer",
         counters.killed_by_kernel,
     );
+    count("starts_waited", "Starts that waited for room before they began", counters.waited);
+    let help = "Starts that began without room, since they had waited as long as they may";
+    count("starts_without_room", help, counters.started_without_room);
     count("workers_exited", "Workers that ended with status 0", counters.exited);
     count("workers_crashed", "Workers that ended otherwise", counters.crashed);
     count("workers_unregistered", "Workers that were unregistered", counters.unregistered);
@@ -197,6 +208,9 @@ fn counters(all: &mut Registry, counters: &Counters) {
     count("unknown_readings", "Memory checks that failed or made no sense", counters.unknown_readings);
     count("no_candidates", "Memory checks over the threshold with no worker to kill", counters.no_candidates);
     count("gear_changes", "How often page faults began or ceased to be tracked", counters.gear_changes);
+    count("kills_left", "Kills that raylets were asked for", counters.left);
+    count("kills_left_late", "Of them those after which no worker died in time", counters.left_late);
+    count("kills_left_withdrawn", "Of them those that were not needed any more", counters.left_withdrawn);
     count("brake_stops", "Processes that the brake paused", counters.stopped);
     let held = Duration::from_nanos(counters.held_ns).as_secs_f64();
     let help = "How long the brake paused them, all together";

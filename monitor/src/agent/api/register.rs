@@ -1,21 +1,22 @@
 //! The answer to `register`: whether the caller may, what becomes of the process, and of a launcher that comes back.
 
 use super::changes::become_idle;
+use super::refusals::{not_yours, of_open, of_read, owning, short};
 use crate::agent::domains::Domains;
 use crate::agent::killing::previous_agent::PreviousAgent;
 use crate::agent::reports::Reports;
 use crate::agent::rules::RuleBook;
+use crate::agent::starts::Starts;
 use crate::agent::turn::Turn;
 use crate::agent::watchdog::Watchdog;
 use crate::agent::workers::registry::NotTaken;
 use crate::agent::workers::{Enrollment, Workers};
-use crate::control::protocol::{KindName, NAME_MOST, Refusal, RefusalCode, Register, Registered};
+use crate::control::protocol::{KindName, Refusal, RefusalCode, Register, Registered};
 use crate::control::request::Peer;
 use crate::engine::Event;
 use crate::kernel::hook::Told;
-use crate::kill::{OpenError, Process};
+use crate::kill::Process;
 use crate::memory::{CgroupPath, ReadError};
-use crate::units::Pid;
 use crate::worker::{Kind, Times, WorkerId};
 
 /// The components that a registration concerns.
@@ -26,6 +27,7 @@ pub(in crate::agent) struct Registrar<'a> {
     pub(in crate::agent) watchdog: Option<&'a Watchdog>,
     pub(in crate::agent) reports: &'a Reports,
     pub(in crate::agent) rules: &'a mut RuleBook,
+    pub(in crate::agent) starts: &'a mut Starts,
     /// What the kernel tells of processes.
     pub(in crate::agent) kernel: Told,
 }
@@ -50,11 +52,12 @@ impl Registrar<'_> {
         }
         let procfs = self.workers.procfs().to_owned();
         let pid = register.pid;
-        let process = Process::open(&procfs, pid, Some(register.start_time)).map_err(of_open)?;
-        let uid = process.uid(&procfs).map_err(of_open)?;
+        let refused = |error| of_open("op.register", error);
+        let process = Process::open(&procfs, pid, Some(register.start_time)).map_err(refused)?;
+        let uid = process.uid(&procfs).map_err(refused)?;
         let caller = peer.uid;
         if caller != 0 && uid != Some(caller) {
-            return Err(not_yours(pid, caller));
+            return Err(not_yours("op.register.pid", pid, caller));
         }
         if caller != 0
             && let Some(rule) = self.rules.protection_of(pid)
@@ -91,7 +94,7 @@ impl Registrar<'_> {
             Ok(cgroup) => (cgroup, None),
             // It is no job's fault where the agent's hierarchy is mounted from.
             Err(error @ ReadError::Outside { .. }) => (None, Some(self.without_cgroup(uid, &error))),
-            Err(error) => return Err(of_read(pid, &error)),
+            Err(error) => return Err(of_read("op.register.pid", pid, &error)),
         };
         self.domains.guard_around(turn, cgroup.as_ref(), uid).map_err(busy)?;
         let domains = self.domains.charged_by(cgroup.as_ref());
@@ -103,10 +106,14 @@ impl Registrar<'_> {
             self.workers.leave(turn, outer, pid);
         }
         let of =
-            if register.detached { None } else { self.owning(turn, outer, register.owner.as_deref(), uid) };
+            if register.detached { None } else { owning(turn.engine, outer, register.owner.as_deref(), uid) };
         let Register { owner, name, attempt, start_time, idle, priority, memory, worker: had, .. } = register;
+        let begun = had.filter(|had| self.starts.is_of(*had, caller) && turn.engine.start_of(*had).is_some());
+        if let Some(begun) = begun {
+            self.starts.became(begun);
+        }
         let enrollment =
-            Enrollment { uid, registered_by: caller, told: Some(peer), start_time, had, idle, cgroup };
+            Enrollment { uid, registered_by: caller, told: Some(peer), start_time, had, begun, idle, cgroup };
         if self.workers.comes_back(&enrollment) {
             self.previous_agent.has_one_back(turn, &procfs);
         }
@@ -123,32 +130,19 @@ impl Registrar<'_> {
             priority,
             memory_declared: memory,
         });
-        if new.begins_block {
-            self.reports.note_numbers(new.worker);
+        if let Some(block) = new.begins {
+            self.reports.note_numbers(block);
         }
         // It may have executed a set-user-id program since it was looked at. From here on each signal asks again.
         let worker = new.worker;
-        if caller != 0 && enrolled.uid(&procfs).map_err(of_open)? != Some(caller) {
+        if caller != 0 && enrolled.uid(&procfs).map_err(refused)? != Some(caller) {
             turn.tell(Event::Unregistered { worker });
-            return Err(not_yours(pid, caller));
+            return Err(not_yours("op.register.pid", pid, caller));
         }
         if let Some(by) = of {
             turn.tell(Event::Owned { worker, by });
         }
         Ok(Registered { worker, in_process: self.previous_agent.is_in_process(), notice })
-    }
-
-    /// The worker that a new one ends with: the one it was part of, or the one that it names as its owner. Only of the same
-    /// user: nobody's end is to end another's worker.
-    fn owning(
-        &self,
-        turn: &Turn<'_>,
-        outer: Option<WorkerId>,
-        owner: Option<&str>,
-        uid: u32,
-    ) -> Option<WorkerId> {
-        let named = || owner.and_then(|owner| owner.parse().ok());
-        outer.or_else(named).filter(|owner| turn.engine.owner_uid(*owner) == Some(uid))
     }
 
     /// What is said of a worker whose cgroup the agent cannot see.
@@ -196,17 +190,6 @@ fn not_guarded(cgroup: Option<&CgroupPath>) -> String {
     )
 }
 
-/// Names are in every note, answer and report, and in locked memory.
-fn short(field: &'static str, text: Option<&str>) -> Result<(), Refusal> {
-    match text.map(str::len) {
-        Some(length) if length > NAME_MOST => {
-            let message = format!("{length} bytes are too long: at most {NAME_MOST}");
-            Err(Refusal::new(RefusalCode::Invalid, Some(field), message))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn kind(register: &Register) -> Result<Kind, Refusal> {
     /// Ray's default.
     const MAX_RETRIES: Times = Times::AtMost(3);
@@ -223,38 +206,4 @@ fn kind(register: &Register) -> Result<Kind, Refusal> {
             Ok(Kind::Actor { max_restarts: max_restarts.unwrap_or(Times::AtMost(0)) })
         }
     }
-}
-
-fn not_yours(pid: Pid, caller: u32) -> Refusal {
-    let message =
-        format!("process {pid} is not yours: you may register processes of your own uid ({caller}) only");
-    Refusal::new(RefusalCode::Denied, Some("op.register.pid"), message)
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn of_open(error: OpenError) -> Refusal {
-    let (code, field) = match &error {
-        OpenError::Gone(_) => (RefusalCode::NotFound, "op.register.pid"),
-        OpenError::Another { .. } => (RefusalCode::NotFound, "op.register.start_time"),
-        OpenError::Never { .. } => (RefusalCode::Denied, "op.register.pid"),
-        OpenError::Broken { .. } => (RefusalCode::Failed, "op.register.pid"),
-    };
-    let hint = match &error {
-        // No caller has one, and none would ask for one.
-        OpenError::Never { what: "a kernel thread", .. } => {
-            "; the caller is in another pid namespace than the agent, where that number is another process"
-        }
-        OpenError::Another { .. } => ", or the caller is in another pid namespace than the agent",
-        OpenError::Never { .. } | OpenError::Gone(_) | OpenError::Broken { .. } => "",
-    };
-    Refusal::new(code, Some(field), format!("{error}{hint}"))
-}
-
-fn of_read(pid: Pid, error: &ReadError) -> Refusal {
-    let code = if error.is_gone() { RefusalCode::NotFound } else { RefusalCode::Failed };
-    Refusal::new(
-        code,
-        Some("op.register.pid"),
-        format!("cannot tell which memory process {pid} charges: {error}"),
-    )
 }

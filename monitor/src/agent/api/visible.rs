@@ -11,8 +11,9 @@ use crate::agent::api::metrics::Metrics;
 use crate::agent::workers::registry::Registry;
 use crate::config;
 use crate::control::answers::{Reloaded, Status, Why};
-use crate::control::protocol::{Refusal, RefusalCode, Registered};
+use crate::control::protocol::{Admitted, Refusal, RefusalCode, Registered};
 use crate::engine::{Explanation, KillRecord, Note, Release, WorkerView};
+use crate::learn::LearnedView;
 use crate::memory::users::User;
 use crate::ray::RayletView;
 use crate::report::Report;
@@ -133,6 +134,27 @@ impl Visible for () {
 impl Visible for Registered {
     fn seen_by(self, _: &Viewer<'_>) -> Option<Self> {
         Some(self)
+    }
+}
+
+/// The caller's own.
+impl Visible for Admitted {
+    fn seen_by(self, _: &Viewer<'_>) -> Option<Self> {
+        Some(self)
+    }
+}
+
+/// A count of what was the caller's.
+impl Visible for usize {
+    fn seen_by(self, _: &Viewer<'_>) -> Option<Self> {
+        Some(self)
+    }
+}
+
+/// Names say what others run.
+impl Visible for LearnedView {
+    fn seen_by(self, viewer: &Viewer<'_>) -> Option<Self> {
+        (self.uid == viewer.uid).then_some(self)
     }
 }
 
@@ -267,6 +289,7 @@ impl Visible for Note {
             | Self::Refused { worker, .. }
             | Self::Stopped { worker, .. }
             | Self::Continued(Release { worker, .. }) => viewer.owns(worker).then_some(self),
+            Self::Waits { uid, .. } | Self::Begins { uid, .. } => (uid == viewer.uid).then_some(self),
             Self::Decided { at, kill, domain, victims, others, dry_run } => {
                 let all = victims.len();
                 let victims: Vec<_> =

@@ -23,6 +23,8 @@ use crate::worker::WorkerId;
 pub(in crate::agent) enum Later {
     /// Time to measure the workers.
     Measure,
+    /// Time to measure new workers.
+    MeasureNew,
     /// They are measured.
     Measured(Measurement),
     /// What a domain's candidates hold at most, and other processes in it at least; `None`: it could not be measured.
@@ -44,9 +46,12 @@ pub(in crate::agent) enum Later {
 }
 
 /// What workers were measured to hold.
+#[derive(Default)]
 pub(in crate::agent) struct Measurement {
     /// Each that could be looked at; `None`: it could not be measured.
     pub(in crate::agent) samples: Vec<(WorkerId, Option<ProcessMemory>)>,
+    /// The most that workers of one process held at once.
+    pub(in crate::agent) peaks: Vec<(WorkerId, Bytes)>,
     /// What processes hold that are no workers, by domain; `None`: it could not be measured.
     pub(in crate::agent) others: Vec<(DomainId, Option<Bytes>)>,
     pub(in crate::agent) took: Duration,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pace::Looked;
-use super::sighting::{Key, Known, Part, Scope, Sighting, Sightings};
+use super::sighting::{Guarded, Key, Known, Part, Scope, Sighting, Sightings};
 use super::{Adopted, RuleBook};
 use crate::agent::domains::Domains;
 use crate::agent::event_loop::clock;
@@ -32,6 +32,18 @@ pub(in crate::agent) struct Around<'a> {
     pub(in crate::agent) watchdog: Option<&'a Watchdog>,
 }
 
+/// These processes are no rule's: all that are protected, or those that spare nothing around them.
+fn bar(turn: &mut Turn<'_>, around: &mut Around<'_>, protected: &[Guarded], scope: &Scope, all: bool) {
+    let barred = protected.iter().filter(|one| all || !one.spares).map(|one| one.known.pid).collect();
+    match scope {
+        Scope::All => around.workers.bar_from_rules(turn, barred),
+        Scope::Part(part) => {
+            let asked = part.asked.iter().map(|known| known.pid);
+            around.workers.bar_some_from_rules(turn, asked, &barred);
+        }
+    }
+}
+
 impl RuleBook {
     /// Brings the workers in line with what a look found. Those that are new.
     pub(in crate::agent) fn looked(
@@ -49,18 +61,13 @@ impl RuleBook {
         }
         self.looker = Some(looker);
         refused.into_iter().for_each(|what| self.say_once(what));
+        // First: a worker whose first process became a set-user-id program is the rest of its processes.
+        bar(turn, around, &protected, &scope, false);
         self.drop_lost(turn, around, &workers, &scope);
-        let protected = protected.iter().map(|known| known.pid).collect();
+        bar(turn, around, &protected, &scope, true);
         match &scope {
-            Scope::All => {
-                around.workers.bar_from_rules(turn, protected);
-                self.outside.retain(|_, until| *until > turn.now);
-            }
-            Scope::Part(part) => {
-                let asked = part.asked.iter().map(|known| known.pid);
-                around.workers.bar_some_from_rules(turn, asked, &protected);
-                self.outside.retain(|key, _| !part.covers(key));
-            }
+            Scope::All => self.outside.retain(|_, until| *until > turn.now),
+            Scope::Part(part) => self.outside.retain(|key, _| !part.covers(key)),
         }
         let mut new = Vec::new();
         for sighting in &workers {
@@ -209,7 +216,8 @@ impl RuleBook {
             return None;
         }
         let process = Process::open(workers.procfs(), pid, Some(sighting.root.start)).ok()?;
-        if process.uid(workers.procfs()).ok()? != Some(uid) {
+        let [real, ..] = process.uids(workers.procfs()).ok()?;
+        if real != uid {
             return None;
         }
         let cgroup = self.charges(domains, sighting)?;
@@ -246,8 +254,16 @@ impl RuleBook {
         let (terms, shape) = (&sighting.terms, &sighting.shape);
         let (pid, uid, start_time) = (sighting.root.pid, sighting.uid, sighting.root.start);
         let charged = domains.charged_by(cgroup.as_ref());
-        let enrollment =
-            Enrollment { uid, registered_by: 0, told: None, start_time, had: None, idle: shape.idle, cgroup };
+        let enrollment = Enrollment {
+            uid,
+            registered_by: 0,
+            told: None,
+            start_time,
+            had: None,
+            begun: None,
+            idle: shape.idle,
+            cgroup,
+        };
         let enforced = shape.mode == Mode::Enforce;
         let registered = |worker| Event::Registered {
             worker,
@@ -266,8 +282,8 @@ impl RuleBook {
         // It runs since then, not since somebody looked.
         turn.tell(Event::Started { worker, at: clock::of_ticks(start_time) });
         turn.tell(by_rule(worker, sighting));
-        if enrolled.begins_block {
-            reports.note_numbers(worker);
+        if let Some(block) = enrolled.begins {
+            reports.note_numbers(block);
         }
         tracing::debug!(%worker, %pid, rule = %terms.rule, mode = %shape.mode, "a rule made a worker");
         let adopted =

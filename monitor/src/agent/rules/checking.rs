@@ -30,8 +30,8 @@ const ROUNDS: usize = 8;
 enum Standing {
     /// It has ended.
     Gone,
-    /// By this rule, or for what it is.
-    Protected(Arc<str>),
+    /// By this rule, or for what it is. `spares`: no cgroup that holds it is a worker.
+    Protected { rule: Arc<str>, spares: bool },
     /// In this cgroup a rule makes one worker, if so.
     Open { start: u64, unit: Option<Vec<u8>> },
 }
@@ -40,7 +40,7 @@ impl RuleBook {
     /// The rule that protects a process, if one does.
     pub(in crate::agent) fn protection_of(&mut self, pid: Pid) -> Option<Arc<str>> {
         match self.standing(pid) {
-            Standing::Protected(rule) => Some(rule),
+            Standing::Protected { rule, .. } => Some(rule),
             Standing::Gone | Standing::Open { .. } => None,
         }
     }
@@ -51,9 +51,13 @@ impl RuleBook {
         let (Some(seen), Some(profile)) = (machine.processes.first(), profiles.first()) else {
             return Standing::Gone;
         };
-        match self.rules.judge(profile, None) {
-            Judgement::Never(never) => Standing::Protected(never.rule().into()),
-            Judgement::Protected(rule) => Standing::Protected(Arc::clone(rule.name())),
+        let judgement = self.rules.judge(profile, None);
+        let spares = judgement.spares_its_cgroup();
+        match judgement {
+            Judgement::Never(never) => Standing::Protected { rule: never.rule().into(), spares },
+            Judgement::Protected { rule, .. } => {
+                Standing::Protected { rule: Arc::clone(rule.name()), spares }
+            }
             Judgement::Worker(matched) => {
                 let unit = matched.cgroup.and_then(|length| profile.place().path().get(..length));
                 Standing::Open { start: seen.start, unit: unit.map(<[u8]>::to_vec) }
@@ -62,8 +66,8 @@ impl RuleBook {
         }
     }
 
-    /// Before a signal to a worker. Who is protected by now leaves it; if that is what made it a worker, or a cgroup is the
-    /// worker, nobody is signalled, and the engine is told.
+    /// Before a signal to a worker. A process that is protected by now leaves it. If it spares what it is in (the rest of a
+    /// cgroup, or the descendants of the process that matched), nobody is signalled, and the engine is told.
     pub(in crate::agent) fn check(
         &mut self,
         turn: &mut Turn<'_>,
@@ -81,15 +85,16 @@ impl RuleBook {
         let mut protected = Vec::new();
         for pid in &pids {
             if Instant::now() < until {
-                if let Standing::Protected(rule) = self.standing(*pid) {
-                    protected.push((*pid, rule));
+                if let Standing::Protected { rule, spares } = self.standing(*pid) {
+                    protected.push((*pid, rule, spares));
                 }
-            } else if workers.acts_for_another(worker, *pid) {
-                protected.push((*pid, crate::rules::Never::SetUserId.rule().into()));
+            } else if workers.acts_for_another(worker, *pid, self.checker.accounts()) {
+                protected.push((*pid, crate::rules::Never::SetUserId.rule().into(), false));
             }
         }
-        let decisive = protected.iter().find(|(pid, _)| root.is_none_or(|root| root == *pid));
-        if let Some((pid, rule)) = decisive {
+        let decisive =
+            |(pid, _, spares): &&(Pid, Arc<str>, bool)| *spares && root.is_none_or(|root| root == *pid);
+        if let Some((pid, rule, _)) = protected.iter().find(decisive) {
             let why = format!("process {pid}: it is protected by rule {rule}");
             let at = clock::now();
             turn.tell(Event::Signalled { kill, worker, at, refused: Some(why), cgroup: None });
@@ -99,7 +104,7 @@ impl RuleBook {
             self.look();
             return false;
         }
-        for (pid, _) in protected {
+        for (pid, ..) in protected {
             workers.expel(turn, worker, pid);
         }
         true

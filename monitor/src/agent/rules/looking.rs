@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::spawn_blocking;
 
-use super::sighting::{Key, Known, Part, Scope, Shape, Sighting, Sightings, Terms};
+use super::sighting::{Guarded, Key, Known, Part, Scope, Shape, Sighting, Sightings, Terms};
 use crate::agent::event_loop::later::Later;
 use crate::memory::{CgroupPath, ReadError, Roots};
 use crate::rules::facts::looker::{self, Ask, Looker};
@@ -172,9 +172,10 @@ fn of_some(
     Sightings { workers, protected, withheld, scope, refused, generation, took: Duration::ZERO, looker }
 }
 
-fn protected(look: &Look<'_>, machine: &Machine) -> Vec<Known> {
-    let all = look.protected.iter().filter_map(|(index, _)| machine.processes.get(*index));
-    all.filter(|seen| seen.never != Some(Never::KernelThread)).map(known).collect()
+fn protected(look: &Look<'_>, machine: &Machine) -> Vec<Guarded> {
+    let all = look.protected.iter().filter_map(|one| Some((machine.processes.get(one.index)?, one.spares)));
+    let all = all.filter(|(seen, _)| seen.never != Some(Never::KernelThread));
+    all.map(|(seen, spares)| Guarded { known: known(seen), spares }).collect()
 }
 
 fn refused(look: &Look<'_>) -> Vec<String> {

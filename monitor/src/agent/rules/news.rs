@@ -167,7 +167,7 @@ mod tests {
             news.ask(ask(1));
             let due = news.due(now).unwrap();
             assert!(news.pause(now) >= 1_000 && news.pause(now) <= 100_000);
-            now = Nanos(due.0.max(now.0 + took.as_nanos() as u64));
+            now = due.max(now.after(took));
             news.take();
             news.spend(took, now);
             spent += took;

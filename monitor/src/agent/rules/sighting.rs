@@ -93,12 +93,20 @@ impl Part {
     }
 }
 
+/// A process that is nobody's, whatever it descends from.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::agent) struct Guarded {
+    pub(in crate::agent) known: Known,
+    /// Neither is what it is in, or what descends from it.
+    pub(in crate::agent) spares: bool,
+}
+
 /// All that a look found.
 #[derive(Debug)]
 pub(in crate::agent) struct Sightings {
     pub(in crate::agent) workers: Vec<Sighting>,
     /// Processes that are nobody's, whatever they descend from.
-    pub(in crate::agent) protected: Vec<Known>,
+    pub(in crate::agent) protected: Vec<Guarded>,
     /// A cgroup is no worker only because of a process that is in it now.
     pub(in crate::agent) withheld: bool,
     /// What was looked at.

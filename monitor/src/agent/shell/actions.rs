@@ -61,7 +61,7 @@ impl Shell {
                 launchers::tell_of_dead_owner(&workers.registry, &mut self.faults, worker);
                 killing.end(turn!(self), workers, hooks.told(), worker, (owner, kill));
             }
-            Action::Ask { kill, executor } => raylets.ask(turn!(self), kill, executor),
+            Action::Ask { kill, executor, ours } => raylets.ask(turn!(self), kill, executor, ours),
             Action::Withdraw { executor } => raylets.withdraw(executor),
             Action::SetLine { domain, line, rearm, brake } => domains.set_line(domain, line, rearm, brake),
             Action::Attach => hooks.attach(turn!(self), domains),
@@ -72,6 +72,7 @@ impl Shell {
             }
             Action::Record(kill) => reports.record(&self.engine, domains, &workers.registry, kill),
             Action::Measure => measuring.at_once(&self.engine, domains, &workers.registry),
+            Action::Begin { worker, .. } => self.parts.starts.begin(worker),
             Action::Gauge(domain) => measuring.gauge(&self.engine, domains, &workers.registry, domain),
             Action::Forget(worker) => self.forget(worker),
             Action::Note(note) => self.pass_on(&dated(note)),

@@ -4,18 +4,20 @@
 use super::{Components, Shell, turn};
 use crate::agent::api::changes;
 use crate::agent::api::metrics::{self, Metrics};
+use crate::agent::api::refusals::owning;
 use crate::agent::api::register::Registrar;
 use crate::agent::api::visible::{Raylets, Shown, Viewer};
 use crate::agent::event_loop::clock;
 use crate::agent::reports::KEPT;
 use crate::agent::reports::past::date;
-use crate::agent::survival;
+use crate::agent::{starts, survival};
 use crate::control::answers::{Faults, Status};
-use crate::control::protocol::{Op, Refusal, RefusalCode, Register, Registered};
+use crate::control::protocol::{Admit, Admitted, Op, Refusal, RefusalCode, Register, Registered};
 use crate::control::request::Peer;
 use crate::diagnostics;
-use crate::engine::{DomainView, Explanation, KillId};
+use crate::engine::{DomainView, Event, Explanation, KillId};
 use crate::journal::JournalView;
+use crate::learn::LearnedView;
 use crate::report::Report;
 use crate::series::Series;
 
@@ -27,6 +29,25 @@ impl Shell {
             Op::Register(register) => {
                 let registered = self.register(peer, register)?;
                 self.viewer(uid).show(registered)
+            }
+            Op::Admit(admit) => {
+                let admitted = self.admit(peer, admit)?;
+                self.viewer(uid).show(admitted)
+            }
+            Op::Learned => {
+                let learned = self.engine.learned(clock::now()).collect::<Vec<_>>();
+                self.viewer(uid).show(learned)
+            }
+            Op::ForgetLearned { name } => {
+                let whose = (!self.viewer(uid).sees_all()).then_some(uid);
+                let known = |view: &LearnedView| view.name == name && whose.is_none_or(|uid| uid == view.uid);
+                let forgotten = self.engine.learned(clock::now()).filter(known).count();
+                self.happen(Event::ForgetLearned { uid: whose, name });
+                self.viewer(uid).show(forgotten)
+            }
+            Op::Unregister { worker } if self.parts.starts.is_of(worker, uid) => {
+                self.step(|parts, turn| parts.starts.withdraw(turn, &mut parts.domains, worker));
+                self.viewer(uid).show(())
             }
             Op::Unregister { worker } => {
                 self.step(|parts, turn| changes::unregister(turn, &parts.workers.registry, &peer, worker))?;
@@ -55,7 +76,9 @@ impl Shell {
             Op::Status => self.viewer(uid).show(self.status()),
             Op::Config => self.viewer(uid).show(self.parts.api.settings()),
             Op::Metrics => {
-                self.viewer(uid).show(Metrics(metrics::text(&self.status(), &self.parts.api.latencies)))
+                let raylets = self.parts.raylets.views();
+                let text = metrics::text(&self.status(), &self.parts.api.latencies, raylets.as_deref());
+                self.viewer(uid).show(Metrics(text))
             }
             Op::Workers => self.viewer(uid).show(self.engine.workers()),
             Op::Explain { domain } => self.viewer(uid).show(self.explain(domain.as_deref())?),
@@ -76,6 +99,7 @@ impl Shell {
     pub(in crate::agent) fn hang_up(&mut self, connection: u64) {
         self.parts.api.watchers.remove(connection);
         self.parts.workers.registry.disconnected(connection);
+        self.step(|parts, turn| parts.starts.hang_up(turn, &mut parts.domains, connection));
     }
 
     pub(super) fn viewer(&self, uid: u32) -> Viewer<'_> {
@@ -83,16 +107,41 @@ impl Shell {
     }
 
     fn register(&mut self, peer: Peer, register: Register) -> Result<Registered, Refusal> {
-        let Components { domains, workers, hooks, previous_agent, watchdog, reports, rules, .. } =
+        let Components { domains, workers, hooks, previous_agent, watchdog, reports, rules, starts, .. } =
             &mut self.parts;
         let (kernel, watchdog) = (hooks.told(), watchdog.as_ref());
-        let mut registrar = Registrar { domains, workers, previous_agent, watchdog, reports, rules, kernel };
+        let mut registrar =
+            Registrar { domains, workers, previous_agent, watchdog, reports, rules, starts, kernel };
         let registered = registrar.register(turn!(self), peer, register);
         self.settle();
         let registered = registered?;
         self.parts.killing.find_own_cgroup(&self.parts.workers, registered.worker);
+        self.parts.measuring.came(registered.worker, clock::now());
         self.parts.oom_counters.enter(&self.parts.domains, registered.worker, clock::now());
         Ok(registered)
+    }
+
+    /// A start that may begin at once, or waits. Its domains are read before that is decided.
+    fn admit(&mut self, peer: Peer, admit: Admit) -> Result<Admitted, Refusal> {
+        let since = starts::since(&admit);
+        let checked = self.step(|parts, turn| {
+            let Components { starts, domains, workers, .. } = parts;
+            starts.check(turn, (domains, workers), &peer, &admit)
+        })?;
+        starts::refuse_hopeless(&self.engine, &admit, &checked)?;
+        let uid = peer.uid;
+        let outer = self.parts.workers.outer_of(self.parts.hooks.told(), admit.pid);
+        let owned_by = owning(&self.engine, outer, admit.owner.as_deref(), uid);
+        let (worker, begins) = self.parts.workers.number_for_start(uid);
+        if let Some(block) = begins {
+            self.parts.reports.note_numbers(block);
+        }
+        self.step(|parts, turn| {
+            let Components { starts, domains, .. } = parts;
+            starts.enter(turn, domains, (worker, owned_by), (peer, admit), checked);
+        });
+        let waits_for = self.engine.waits_for(worker);
+        Ok(Admitted { worker, admitted: waits_for.is_none(), waits_for, since })
     }
 
     fn explain(&self, domain: Option<&str>) -> Result<Explanation, Refusal> {

@@ -51,6 +51,8 @@ impl Shell {
             | Note::Decided { dry_run: false, .. }
             | Note::DiedLate { .. }
             | Note::Known { .. }
+            | Note::Waits { .. }
+            | Note::Begins { .. }
             | Note::Gear { .. }
             | Note::Below { .. } => {
                 tracing::debug!(target: "note", facts, "{text}");

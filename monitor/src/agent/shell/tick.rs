@@ -78,6 +78,8 @@ impl Shell {
             self.parts.oom_counters.look(&self.parts.domains, now);
         }
         self.parts.api.look_after_the_socket(now);
+        self.parts.learned.tick(&self.engine, now);
+        self.step(|parts, turn| parts.starts.look(turn, &mut parts.domains));
     }
 
     fn beat(&mut self) {
@@ -110,7 +112,7 @@ impl Shell {
                     self.parts.rules.set_told(self.parts.hooks.told().changes)
                 }
                 Hook::Memcg | Hook::RssStat => {
-                    self.parts.hooks.usage_is_back(turn!(self), hook);
+                    self.parts.hooks.usage_is_back(turn!(self));
                     self.settle();
                     if self.parts.brake.failed() {
                         // It was asked for, and there was nothing to brake with.
@@ -133,7 +135,12 @@ impl Shell {
         let mut around = Around { domains, workers, reports, watchdog: watchdog.as_ref() };
         let new = rules.looked(turn!(self), &mut around, found);
         self.settle();
+        if !new.is_empty() {
+            // Before one of them can be a victim.
+            self.step(|parts, turn| parts.raylets.look(turn, &parts.workers.registry));
+        }
         for worker in new {
+            self.parts.measuring.came(worker, clock::now());
             self.parts.killing.find_own_cgroup(&self.parts.workers, worker);
         }
     }
@@ -142,6 +149,7 @@ impl Shell {
         let Components { domains, workers, measuring, reports, samples, raylets, past, .. } = &mut self.parts;
         match later {
             Later::Measure => measuring.by_timer(&self.engine, domains, &workers.registry),
+            Later::MeasureNew => measuring.the_young(&self.engine, domains, &workers.registry, clock::now()),
             Later::Measured(measurement) => {
                 samples.measured(&self.engine, clock::now(), &measurement.samples);
                 measuring.measured(turn!(self), measurement);

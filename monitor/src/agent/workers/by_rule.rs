@@ -13,6 +13,7 @@ use crate::agent::domains::Domains;
 use crate::agent::turn::Turn;
 use crate::engine::Event;
 use crate::kill::Process;
+use crate::rules::facts::Accounts;
 use crate::units::Pid;
 use crate::worker::WorkerId;
 
@@ -111,11 +112,13 @@ impl Workers {
         }
     }
 
-    /// Whether a process of a worker runs as several users at once, as a set-user-id program does. Asked by its pidfd.
-    pub(in crate::agent) fn acts_for_another(&self, worker: WorkerId, pid: Pid) -> bool {
+    /// Whether a process of a worker acts for another user, as a set-user-id program does. Asked by its pidfd.
+    pub(in crate::agent) fn acts_for_another(&self, worker: WorkerId, pid: Pid, accounts: &Accounts) -> bool {
         let Some(entry) = self.registry.get(worker) else { return false };
         let mut members = entry.members.iter().filter(|member| member.process.pid() == pid);
-        members.any(|member| matches!(member.process.uid(&self.procfs), Ok(None)))
+        members.any(|member| {
+            member.process.uids(&self.procfs).is_ok_and(|uids| accounts.acts_for_another(&uids))
+        })
     }
 
     /// A process is no part of its worker any more, and lives on.

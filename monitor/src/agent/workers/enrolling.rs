@@ -6,6 +6,7 @@ use crate::agent::event_loop::clock;
 use crate::agent::turn::Turn;
 use crate::control::request::Peer;
 use crate::engine::Event;
+use crate::journal::Given;
 use crate::kill::Process;
 use crate::memory::CgroupPath;
 use crate::worker::WorkerId;
@@ -22,6 +23,8 @@ pub(in crate::agent) struct Enrollment {
     pub(in crate::agent) start_time: u64,
     /// Its number with an agent before this one.
     pub(in crate::agent) had: Option<WorkerId>,
+    /// The number under which its start waited.
+    pub(in crate::agent) begun: Option<WorkerId>,
     /// It waits for work.
     pub(in crate::agent) idle: bool,
     /// The cgroup that it charges; `None`: there is no memory hierarchy.
@@ -39,14 +42,19 @@ impl Enrollment {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::agent) struct Enrolled {
     pub(in crate::agent) worker: WorkerId,
-    /// Its number begins a block: to be noted (`numbering`).
-    pub(in crate::agent) begins_block: bool,
+    /// The block that its number begins: to be noted (`numbering`).
+    pub(in crate::agent) begins: Option<Given>,
 }
 
 impl Workers {
     /// Whether a worker says that it was an agent's before this one, and can have been.
     pub(in crate::agent) fn comes_back(&self, enrollment: &Enrollment) -> bool {
         enrollment.comes_back(self.started)
+    }
+
+    /// A number for a start that waits, and the block that it begins, to be noted.
+    pub(in crate::agent) fn number_for_start(&mut self, uid: u32) -> (WorkerId, Option<Given>) {
+        self.numbers.give(None, uid)
     }
 
     /// Takes a process as a new worker. It was checked; what is left cannot be refused.
@@ -74,8 +82,10 @@ impl Workers {
         event: impl FnOnce(WorkerId) -> Event,
     ) -> Enrolled {
         let at = clock::of_ticks(new.start_time);
-        let (worker, begins_block) =
-            self.numbers.give(new.had.filter(|_| new.comes_back(self.started)), new.uid);
+        let (worker, begins) = match new.begun {
+            Some(begun) => (begun, None),
+            None => self.numbers.give(new.had.filter(|_| new.comes_back(self.started)), new.uid),
+        };
         let pid = process.pid();
         // It may have been part of another worker, and be held as that.
         self.let_leave(&process);
@@ -100,6 +110,6 @@ impl Workers {
         if new.idle {
             turn.tell(Event::Idle { worker, ever_leased: false });
         }
-        Enrolled { worker, begins_block }
+        Enrolled { worker, begins }
     }
 }

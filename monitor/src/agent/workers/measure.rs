@@ -1,8 +1,10 @@
 //! What each worker holds, measured from time to time on a thread of its own: for reports, and for `by_time`, which
-//! ranks by size. A kill never waits for it.
+//! ranks by size. A kill never waits for it. New workers are measured soon (`young`).
 //!
 //! Invariant: of a victim nothing is measured. Who reads how much a process holds, holds its memory for as long: it would
 //! not come back with its death, and the next victim would be an innocent one.
+
+mod young;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,27 +12,31 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::spawn_blocking;
 
+use self::young::Young;
 use super::registry::{Registry, WorkerProcesses};
 use crate::agent::domains::Domains;
 use crate::agent::event_loop::later::{Later, Measurement, after};
 use crate::agent::turn::Turn;
 use crate::engine::{DomainId, Engine, Event};
-use crate::memory::process::{memory_of_all, rss};
+use crate::memory::process::{memory_of_all, peak, rss};
 use crate::memory::{CgroupPath, Hierarchy, Roots, own, users};
-use crate::units::{Bytes, Pid};
+use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::WorkerId;
 
 /// Workers have begun to hold something by then.
 const FIRST: Duration = Duration::from_secs(1);
 
-/// How often, far from every threshold; and how often near to one.
-const EVERY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(1));
+/// How often, far from every threshold; and how often near to one, or while a start waits for room.
+const EVERY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(500));
 
 /// Near: this share of the threshold is used.
 const NEAR_PERCENT: u128 = 80;
 
-/// Summing up pages takes the kernel up to 30 ms per GiB: the pause is at least this many times as long.
-const PAUSE: u32 = 200;
+/// Summing up pages takes the kernel up to 30 ms per GiB: the pause is at least this many times as long, far and near.
+const PAUSE: (u32, u32) = (200, 40);
+
+/// New workers that come at the same time are measured together.
+const TOGETHER: Duration = Duration::from_millis(10);
 
 /// The victims of the kills in flight, and of some that are over: shared with the threads that measure.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +57,17 @@ impl Dying {
     }
 }
 
+/// Which workers to measure.
+#[derive(PartialEq, Eq)]
+enum Whom {
+    /// All, and the next time by the timer.
+    All,
+    /// All, besides what the timer does.
+    AllNow,
+    /// These alone.
+    These(Vec<WorkerId>),
+}
+
 /// Whom to measure.
 struct Subject {
     worker: WorkerId,
@@ -63,28 +80,62 @@ struct Subject {
 pub(in crate::agent) struct Measuring {
     busy: bool,
     dying: Dying,
+    young: Young,
+    /// A timer runs for them.
+    young_timed: bool,
     to_loop: UnboundedSender<Later>,
 }
 
 impl Measuring {
     pub(in crate::agent) fn new(dying: Dying, to_loop: UnboundedSender<Later>) -> Self {
         after(FIRST, Later::Measure, to_loop.clone());
-        Self { busy: false, dying, to_loop }
+        Self { busy: false, dying, young: Young::default(), young_timed: false, to_loop }
+    }
+
+    /// A worker came.
+    pub(in crate::agent) fn came(&mut self, worker: WorkerId, now: Nanos) {
+        self.young.add(worker, now);
+        self.time_the_young(now);
+    }
+
+    fn time_the_young(&mut self, now: Nanos) {
+        if let (Some(wait), false) = (self.young.next(now), self.young_timed) {
+            self.young_timed = true;
+            after(wait.max(TOGETHER), Later::MeasureNew, self.to_loop.clone());
+        }
+    }
+
+    /// Measures the new workers that are due.
+    pub(in crate::agent) fn the_young(
+        &mut self,
+        engine: &Engine,
+        domains: &Domains,
+        registry: &Registry,
+        now: Nanos,
+    ) {
+        self.young_timed = false;
+        if !self.busy {
+            let due = self.young.due(now);
+            if !due.is_empty() {
+                self.start(engine, domains, registry, Whom::These(due));
+            }
+        }
+        self.time_the_young(now);
     }
 
     /// The timer's measurement.
     pub(in crate::agent) fn by_timer(&mut self, engine: &Engine, domains: &Domains, registry: &Registry) {
         if self.busy || registry.len() == 0 {
-            after(EVERY.1, Later::Measure, self.to_loop.clone());
+            after(FIRST, Later::Measure, self.to_loop.clone());
         } else {
-            self.start(engine, domains, registry, false);
+            self.start(engine, domains, registry, Whom::All);
         }
     }
 
     /// One that cannot wait for the timer.
     pub(in crate::agent) fn at_once(&mut self, engine: &Engine, domains: &Domains, registry: &Registry) {
         if !self.busy {
-            self.start(engine, domains, registry, true);
+            self.start(engine, domains, registry, Whom::AllNow);
         }
     }
 
@@ -114,13 +165,17 @@ impl Measuring {
         });
     }
 
-    fn start(&mut self, engine: &Engine, domains: &Domains, registry: &Registry, extra: bool) {
+    fn start(&mut self, engine: &Engine, domains: &Domains, registry: &Registry, whom: Whom) {
         self.busy = true;
         let (roots, hierarchy) = (domains.roots().clone(), domains.hierarchy().cloned());
         let dying = self.dying.clone();
         *dying.workers() = engine.victims();
-        let workers: Vec<Subject> = registry
-            .ids()
+        let extra = whom != Whom::All;
+        let (ids, weighed) = match whom {
+            Whom::These(ids) => (ids, Vec::new()),
+            Whom::All | Whom::AllNow => (registry.ids(), engine.weighs()),
+        };
+        let workers: Vec<Subject> = ids
             .into_iter()
             .filter(|id| !dying.has(*id))
             .filter_map(|id| {
@@ -128,8 +183,7 @@ impl Measuring {
                 Some(Subject { worker: id, pids, cgroup })
             })
             .collect();
-        let weighed = engine.weighs().into_iter();
-        let weighed: Vec<_> = weighed.map(|id| (id, domains.path(id))).collect();
+        let weighed: Vec<_> = weighed.into_iter().map(|id| (id, domains.path(id))).collect();
         let pids = if weighed.is_empty() { Vec::new() } else { workers_of(engine, registry) };
         let to_loop = self.to_loop.clone();
         tokio::spawn(async move {
@@ -138,8 +192,7 @@ impl Measuring {
                 measured.others = others(&roots, hierarchy.as_ref(), weighed, &pids);
                 measured
             });
-            let nothing =
-                Measurement { samples: Vec::new(), others: Vec::new(), took: Duration::ZERO, extra };
+            let nothing = Measurement { extra, ..Measurement::default() };
             let measured = measured.await;
             // The loop is gone only when the agent is.
             let _ = to_loop.send(Later::Measured(measured.unwrap_or(nothing)));
@@ -156,14 +209,18 @@ impl Measuring {
                 measured: sample.map(|sample| sample.measured),
             });
         }
+        for (worker, peak) in measurement.peaks {
+            turn.tell(Event::Peak { worker, peak });
+        }
         for (domain, memory) in measurement.others {
             turn.tell(Event::Others { domain, memory });
         }
         if measurement.extra {
             return;
         }
-        let every = if near(turn.engine) { EVERY.1 } else { EVERY.0 };
-        after(every.max(measurement.took * PAUSE), Later::Measure, self.to_loop.clone());
+        let soon = near(turn.engine) || turn.engine.has_waiting_starts();
+        let (every, pause) = if soon { (EVERY.1, PAUSE.1) } else { (EVERY.0, PAUSE.0) };
+        after(every.max(measurement.took * pause), Later::Measure, self.to_loop.clone());
     }
 }
 
@@ -209,6 +266,11 @@ fn all(
     extra: bool,
 ) -> Measurement {
     let started = Instant::now();
+    let alone = |subject: &Subject| match subject.pids[..] {
+        [pid] => Some((subject.worker, peak(&roots.procfs, pid)?)),
+        _ => None,
+    };
+    let peaks: Vec<(WorkerId, Bytes)> = workers.iter().filter_map(alone).collect();
     let samples = workers.into_iter().filter_map(|Subject { worker, pids, cgroup }| {
         let own = hierarchy.zip(cgroup.as_ref());
         let own = own.and_then(|(hierarchy, cgroup)| own::memory(roots, hierarchy, cgroup, &pids));
@@ -224,7 +286,8 @@ fn all(
             Err(_) => Some((worker, None)),
         }
     });
-    Measurement { samples: samples.collect(), others: Vec::new(), took: started.elapsed(), extra }
+    let samples = samples.collect();
+    Measurement { samples, peaks, others: Vec::new(), took: started.elapsed(), extra }
 }
 
 #[cfg(test)]

@@ -27,9 +27,9 @@ pub(super) fn answer(rules: &Rules, roots: &Roots) -> Result<Value, ReadError> {
     let protected: Vec<Value> = look
         .protected
         .iter()
-        .filter_map(|(index, rule)| {
-            let seen = machine.processes.get(*index)?;
-            Some(json!({"rule": &**rule, "pid": seen.pid, "cgroup": cgroup(&machine, seen), "command": command(seen)}))
+        .filter_map(|protected| {
+            let seen = machine.processes.get(protected.index)?;
+            Some(json!({"rule": &*protected.rule, "pid": seen.pid, "cgroup": cgroup(&machine, seen), "command": command(seen)}))
         })
         .collect();
     let refused: Vec<Value> = look

@@ -36,14 +36,34 @@ fn calls_are_bounded_by_burst_and_rate_of_the_uid_not_of_the_connection() {
     let (admission, now) =
         (admission(Limits { calls_per_second: 10, burst: 3, ..Limits::default() }), Instant::now());
     let one = admission.enter(7, now).unwrap();
-    let taken = (0..5).filter(|_| one.call(now, 1).is_ok()).count();
+    let taken = (0..5).filter(|_| one.call(now).is_ok()).count();
     assert_eq!(taken, 3);
     drop(one);
     let again = admission.enter(7, now).unwrap();
-    let wait = again.call(now, 1).unwrap_err();
+    let wait = again.call(now).unwrap_err();
     assert_eq!(wait, Duration::from_millis(100));
-    assert!(again.call(now + wait, 1).is_ok());
-    assert!(admission.enter(8, now).unwrap().call(now, 1).is_ok());
+    assert!(again.call(now + wait).is_ok());
+    assert!(admission.enter(8, now).unwrap().call(now).is_ok());
+}
+
+#[test]
+fn the_bytes_of_long_lines_are_paid_by_the_uid_and_reconnecting_pays_nothing() {
+    let limits = Limits { long_lines_per_second: 1000, long_lines_burst: 2000, ..Limits::default() };
+    let (admission, now) = (admission(limits), Instant::now());
+    let one = admission.enter(7, now).unwrap();
+    assert_eq!(one.read_of_a_long_line(now, 2000), Duration::ZERO);
+    assert_eq!(one.read_of_a_long_line(now, 500), Duration::from_millis(500));
+    drop(one);
+    let again = admission.enter(7, now).unwrap();
+    assert_eq!(again.read_of_a_long_line(now, 500), Duration::from_secs(1));
+    let later = now + Duration::from_secs(2);
+    assert_eq!(again.read_of_a_long_line(later, 1000), Duration::ZERO);
+    // However much it was, it is over after a while.
+    let line_timeout = Limits::default().line_timeout;
+    assert_eq!(again.read_of_a_long_line(later, 1 << 30), line_timeout);
+    let (other, root) = (admission.enter(8, now).unwrap(), admission.enter(0, now).unwrap());
+    assert_eq!(other.read_of_a_long_line(now, 2000), Duration::ZERO);
+    assert_eq!(root.read_of_a_long_line(now, 1 << 30), Duration::ZERO);
 }
 
 #[test]
@@ -95,7 +115,7 @@ fn when_all_places_are_taken_the_longest_silent_of_who_has_most_gives_way() {
     let mut taken: Vec<Ticket> = uids.map(|uid| admission.enter(uid, now).unwrap()).collect();
     // Their first is a runner's, their second has just asked something.
     taken[0].keep();
-    taken[1].call(later, 1).unwrap();
+    taken[1].call(later).unwrap();
     let newcomer = admission.enter(99, later).unwrap();
     let gone: Vec<usize> = (0..taken.len()).filter(|index| taken[*index].leave.is_cancelled()).collect();
     assert_eq!(gone, [2]);
@@ -118,7 +138,7 @@ fn what_costs_the_loop_more_counts_for_more_except_from_root() {
     let explain = weight(&Op::Explain { domain: None });
     let taken = |uid| {
         let ticket = admission.enter(uid, now).unwrap();
-        (0..200).filter(|_| ticket.call(now, explain).is_ok()).count()
+        (0..200).filter(|_| ticket.call(now).and_then(|()| ticket.more(now, explain)).is_ok()).count()
     };
     assert_eq!((taken(7), taken(0)), (2, 100));
 }

@@ -11,7 +11,7 @@ use crate::units::Pid;
 /// What the loop wants.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Command {
-    Ask { kill: KillId, executor: Pid },
+    Ask { kill: KillId, executor: Pid, raylet: Option<Pid> },
     Withdraw { executor: Pid },
     Detach { raylet: Option<Pid> },
     End,

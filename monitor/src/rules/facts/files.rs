@@ -19,9 +19,8 @@ const PF_KTHREAD: u64 = 0x0020_0000;
 pub(super) struct Status {
     pub(super) name: Vec<u8>,
     pub(super) parent: Option<Pid>,
-    pub(super) uid: Option<u32>,
-    /// Its real, effective, saved and file-system users are not one.
-    pub(super) users_differ: bool,
+    /// Its real, effective, saved and file-system users; fewer if they could not be read.
+    pub(super) uids: Vec<u32>,
     pub(super) rss: Option<Bytes>,
 }
 
@@ -32,16 +31,19 @@ impl Status {
             let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(key.as_bytes()));
             line.map(|value| String::from_utf8_lossy(value).trim().to_owned())
         };
-        let uids: Vec<u32> =
-            value("Uid:").unwrap_or_default().split_whitespace().flat_map(str::parse).collect();
+        let uids = value("Uid:").unwrap_or_default().split_whitespace().flat_map(str::parse).collect();
         let kib = value("VmRSS:").and_then(|value| value.strip_suffix(" kB")?.trim().parse::<u64>().ok());
         Some(Self {
             name: value("Name:").unwrap_or_default().into_bytes(),
             parent: value("PPid:").and_then(|parent| parent.parse().ok()).filter(|pid| *pid > 0).map(Pid),
-            uid: uids.first().copied(),
-            users_differ: uids.iter().any(|uid| Some(uid) != uids.first()),
+            uids,
             rss: kib.map(|kib| Bytes(kib.saturating_mul(1024))),
         })
+    }
+
+    /// Its real user.
+    pub(super) fn uid(&self) -> Option<u32> {
+        self.uids.first().copied()
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 pub use self::part::{Ask, Part};
 use super::files::{Stat, Status, title};
-use super::{Machine, Never, Seen, SeenCgroup, users};
+use super::{Accounts, Machine, Never, Seen, SeenCgroup, Whose};
 use crate::memory::{CgroupPath, Hierarchy, ReadError, Roots, process};
 use crate::proc_threads;
 use crate::rules::trust;
@@ -84,7 +84,7 @@ impl Looker {
         pids.sort_unstable();
         if self.looks == 0 || cgroups_changed || self.is_old() {
             self.forget();
-            self.machine.users = users();
+            self.machine.accounts = Accounts::read();
         }
         self.looks = self.looks.wrapping_add(1);
         let mut known = std::mem::take(&mut self.machine.processes).into_iter().peekable();
@@ -103,6 +103,12 @@ impl Looker {
     #[must_use]
     pub fn machine(&self) -> &Machine {
         &self.machine
+    }
+
+    /// The users, as they were read last.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.machine.accounts
     }
 
     /// The same, for a caller who looks no more.
@@ -132,12 +138,12 @@ impl Looker {
         self.by_path.clear();
         self.forget();
         if self.looks.is_multiple_of(TURNS) {
-            self.machine.users = users();
+            self.machine.accounts = Accounts::read();
         }
         self.looks = self.looks.wrapping_add(1);
         let seen = self.process(pid)?;
-        let Machine { cgroups, users, .. } = &self.machine;
-        Some(Machine { processes: vec![seen], cgroups: cgroups.clone(), users: users.clone() })
+        let Machine { cgroups, accounts, .. } = &self.machine;
+        Some(Machine { processes: vec![seen], cgroups: cgroups.clone(), accounts: accounts.clone() })
     }
 
     /// What may have changed behind our back: who owns what, and cgroups that were removed.
@@ -197,21 +203,24 @@ impl Looker {
         let status = Status::read(&dir)?;
         let kernel = stat.of_the_kernel();
         let (exe, runs, exe_trusted) = if kernel { (None, None, false) } else { self.executable(&dir) };
-        let serves = self.program.is_some() && runs == self.program && status.uid == Some(0);
-        let never = if serves && !status.users_differ {
+        let serves = self.program.is_some() && runs == self.program;
+        let parent = stat.parent.or(status.parent);
+        let never = if serves && status.uids.iter().all(|uid| *uid == 0) {
             // Root's own: the agent, what serves it, and who speaks to it.
             Some(Never::Agent)
         } else {
             self.never(pid, kernel, &dir, &status)
         };
+        let whose = self.whose(&status, parent, runs.filter(|_| exe_trusted));
         Some(Seen {
             pid,
-            parent: stat.parent.or(status.parent),
+            parent,
+            uid: status.uid(),
+            whose,
             comm: if stat.comm.is_empty() { status.name } else { stat.comm },
             title: if kernel { Vec::new() } else { title(&dir) },
             exe,
             exe_trusted,
-            uid: status.uid.filter(|_| !status.users_differ),
             rss: status.rss,
             never,
             cgroup: self.cgroup(pid),
@@ -234,7 +243,27 @@ impl Looker {
         if adjusted.and_then(|text| text.trim().parse().ok()).is_some_and(|score: i32| score <= EXCLUDED) {
             return Some(Never::OomScore);
         }
-        status.users_differ.then_some(Never::SetUserId)
+        self.machine.accounts.acts_for_another(&status.uids).then_some(Never::SetUserId)
+    }
+
+    /// For whom it runs. What root's or a service's process forked runs the same program, and no user can become the child
+    /// of such a process otherwise: an orphan goes to process 1, or to what a service manager asked for. `runs` is a file
+    /// that only root can change.
+    fn whose(&self, status: &Status, parent: Option<Pid>, runs: Option<File>) -> Whose {
+        let system = |status: &Status| status.uid().is_some_and(|uid| self.machine.accounts.is_system(uid));
+        if system(status) {
+            return Whose::System;
+        }
+        let procfs = &self.roots.procfs;
+        let of_init = || file(&procfs.join("1/exe"));
+        let forked = parent.filter(|parent| parent.0 > 1).is_some_and(|parent| {
+            let dir = procfs.join(parent.to_string());
+            runs.is_some()
+                && file(&dir.join("exe")) == runs
+                && of_init() != runs
+                && Status::read(&dir).is_some_and(|status| system(&status))
+        });
+        if forked { Whose::ForkedBySystem } else { Whose::User }
     }
 
     /// The path of its executable, the file itself, and whether only root can change what the path names.

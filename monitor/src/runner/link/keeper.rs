@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{News, Order};
 use crate::control::client::{Client, ClientError};
-use crate::control::protocol::{Op, Push, RefusalCode, Register, Registered, Verdict};
+use crate::control::protocol::{Admit, Op, Push, RefusalCode, Register, Registered, Verdict};
 use crate::runner::backoff::{BackOff, Why};
 use crate::runner::reach::{Reach, Reached, Unreached};
 use crate::runner::stopped::Stopped;
@@ -17,7 +17,7 @@ use crate::units::Pid;
 use crate::worker::WorkerId;
 
 /// How long a retry of the command waits for an agent that is gone or busy before it is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often the keeper checks whether the agent of this process is still needed.
 const LOOK: Duration = Duration::from_secs(2);
@@ -32,23 +32,35 @@ struct Current {
     ids: Vec<WorkerId>,
 }
 
-struct Lost {
+/// A start that waits for leave to begin: what is asked, and whom to tell (`asking`).
+pub(super) struct Asking {
+    pub(super) admit: Admit,
+    pub(super) reply: oneshot::Sender<Result<Option<WorkerId>, ClientError>>,
+    /// Its number with the agent of this connection.
+    pub(super) number: Option<WorkerId>,
+    /// An agent that is gone is not waited for longer.
+    pub(super) end: Option<Instant>,
+}
+
+pub(super) struct Lost {
     next_try: Instant,
     back_off: BackOff,
 }
 
 /// The task.
 pub(super) struct Keeper {
-    client: Option<Client>,
-    reach: Reach,
+    pub(super) client: Option<Client>,
+    pub(super) reach: Reach,
     /// The agent is, or was, inside a `monitor run`: when it is gone, one of those left takes over at once. A daemon comes
     /// back by itself.
     in_process: bool,
     orders: mpsc::Receiver<Order>,
-    news: mpsc::Sender<News>,
+    pub(super) news: mpsc::Sender<News>,
     current: Option<Current>,
+    /// The start that waits.
+    pub(super) asking: Option<Asking>,
     /// Set while the agent is gone and wanted.
-    lost: Option<Lost>,
+    pub(super) lost: Option<Lost>,
     stopped: Stopped,
 }
 
@@ -60,7 +72,17 @@ impl Keeper {
         news: mpsc::Sender<News>,
     ) -> Self {
         let stopped = Stopped::default();
-        Self { client, reach, in_process: false, orders, news, current: None, lost: None, stopped }
+        Self {
+            client,
+            reach,
+            in_process: false,
+            orders,
+            news,
+            current: None,
+            asking: None,
+            lost: None,
+            stopped,
+        }
     }
 
     /// Until the runner's end is dropped.
@@ -100,6 +122,7 @@ impl Keeper {
             Push::OwnerDied { worker } if self.is_current(worker) => {
                 let _ = self.news.send(News::OwnerDied(worker)).await;
             }
+            Push::Admitted { worker } => self.admitted(worker),
             Push::OwnerDied { .. }
             | Push::Held { .. }
             | Push::Verdict(_)
@@ -116,6 +139,10 @@ impl Keeper {
     async fn lose(&mut self, error: ClientError) {
         self.client = None;
         self.stopped.let_go();
+        if self.is_asking() && self.lost.is_none() {
+            // Its place in the queue is by its seniority: to be there soon is enough.
+            return self.ask_again().await;
+        }
         if self.current.is_some() && self.lost.is_none() {
             let mut back_off = BackOff::default();
             let wait = if self.in_process { Duration::ZERO } else { back_off.next(Why::Gone) };
@@ -126,6 +153,9 @@ impl Keeper {
 
     /// One try to reach the agent again, and to register the command anew.
     async fn come_back(&mut self) {
+        if self.is_asking() {
+            return self.ask_again().await;
+        }
         let Some(current) = &self.current else {
             self.lost = None;
             return;
@@ -159,6 +189,15 @@ impl Keeper {
         let _ = self.news.send(news).await;
     }
 
+    /// One try more, a little later.
+    pub(super) fn look_for_agent(&mut self) {
+        if self.lost.is_some() {
+            return self.wait_longer(Why::Gone);
+        }
+        let mut back_off = BackOff::default();
+        self.lost = Some(Lost { next_try: Instant::now() + back_off.next(Why::Gone), back_off });
+    }
+
     fn wait_longer(&mut self, why: Why) {
         if let Some(lost) = &mut self.lost {
             lost.next_try = Instant::now() + lost.back_off.next(why);
@@ -172,8 +211,8 @@ impl Keeper {
         }
         let client =
             self.client.as_mut().ok_or_else(|| ClientError::Closed { path: self.reach.path().into() })?;
-        // Of a retry it is as true, and known.
-        let first = register.attempt == 0 && register.worker.is_none();
+        // Of a retry it is as true, and known; and so it is of one that comes back.
+        let first = register.attempt == 0 && self.current.is_none();
         let answer = client.ask::<Registered>(Op::Register(register)).await;
         if !matches!(answer, Ok(_) | Err(ClientError::Refused(_))) {
             self.client = None;
@@ -187,7 +226,7 @@ impl Keeper {
     }
 
     /// An agent that was in a `monitor run` is replaced by one here, if nobody was quicker.
-    async fn connect(&mut self) -> Result<Client, Unreached> {
+    pub(super) async fn connect(&mut self) -> Result<Client, Unreached> {
         if !self.in_process {
             return Ok(self.reach.connect().await?);
         }
@@ -201,6 +240,7 @@ impl Keeper {
 
     async fn obey(&mut self, order: Order) {
         match order {
+            Order::Admit(admit, reply) => self.ask_for_leave(admit, reply).await,
             Order::Register(register, reply) => {
                 self.lost = None;
                 let answer = self.register(register.clone(), &reply).await;

@@ -7,12 +7,14 @@ mod cases;
 mod decision;
 mod earlyoom;
 mod faults;
+mod goodput;
 mod hooks;
 mod idle;
 mod machine;
 mod markdown;
 mod peak;
 mod programs;
+mod ray;
 mod release;
 mod report;
 mod rules;
@@ -65,6 +67,11 @@ enum Part {
     Idle,
     /// From SIGKILL to memory back, with and without `process_mrelease`. Needs 5 GiB.
     Release,
+    /// The same forty tasks in a box for five: kills, time and work lost, with and without starts that wait for room; beside
+    /// plain retries under the kernel's killer and earlyoom, and GNU parallel, where they are installed.
+    Goodput,
+    /// A real Ray without and with the agent. Only where it is named: it needs Ray, and takes some ten minutes.
+    Ray,
     /// The policy's time among 10, 1,000 and 100,000 workers.
     Decision,
     /// How soon a process is a worker by rule, what that costs in a storm of execs, and while nothing happens.
@@ -77,6 +84,9 @@ enum Role {
     /// The process that the part `faults` measures
     #[command(hide = true)]
     Toucher(toucher::Toucher),
+    /// The tasks of the part `goodput` with a plain retry
+    #[command(hide = true)]
+    Plain(goodput::plain::Plain),
 }
 
 /// How much is measured, and whether somebody wants it to end.
@@ -87,6 +97,10 @@ struct Plan {
     rounds: u32,
     /// Pairs with and without agent.
     pairs: u32,
+    /// Orders of the tasks.
+    seeds: u64,
+    /// Runs of each workload of Ray's under each guard.
+    ray_rounds: u32,
     idle: std::time::Duration,
     stop: Arc<AtomicBool>,
 }
@@ -95,9 +109,9 @@ impl Plan {
     fn new(full: bool, stop: Arc<AtomicBool>) -> Self {
         let seconds = std::time::Duration::from_secs;
         if full {
-            Self { kills: 200, rounds: 40, pairs: 60, idle: seconds(60), stop }
+            Self { kills: 200, rounds: 40, pairs: 60, seeds: 3, ray_rounds: 5, idle: seconds(60), stop }
         } else {
-            Self { kills: 30, rounds: 8, pairs: 10, idle: seconds(20), stop }
+            Self { kills: 30, rounds: 8, pairs: 10, seeds: 1, ray_rounds: 1, idle: seconds(20), stop }
         }
     }
 
@@ -114,6 +128,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     match &args.role {
         Some(Role::Toucher(toucher)) => ending::status(toucher.run().map(|()| true)),
+        Some(Role::Plain(plain)) => ending::status(plain.run().map(|()| true)),
         None => ending::perform("cargo xtask bench", |stop| measure(&args, stop)),
     }
 }
@@ -141,12 +156,18 @@ fn measure(args: &Args, stop: &Arc<AtomicBool>) -> Result<bool> {
     if wanted(Part::Release) {
         report.release = Some(release::measure(&plan)?);
     }
+    if wanted(Part::Goodput) {
+        report.goodput = Some(goodput::measure(&plan)?);
+    }
     if wanted(Part::Decision) {
         plan.go_on()?;
         report.decision = Some(decision::measure());
     }
     if wanted(Part::Rules) {
         report.rules = Some(rules::measure(&plan)?);
+    }
+    if args.only.contains(&Part::Ray) {
+        report.ray = Some(ray::measure(&plan)?);
     }
     report.write(&args.out)?;
     Ok(true)

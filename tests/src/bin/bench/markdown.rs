@@ -2,7 +2,7 @@
 
 use crate::report::Report;
 use crate::stats::{Ratios, Spread};
-use crate::{cases, decision, faults, hooks, idle, programs, release, rules, side};
+use crate::{cases, decision, faults, goodput, hooks, idle, programs, ray, release, rules, side};
 
 /// The whole of it.
 pub(crate) fn render(report: &Report) -> String {
@@ -25,8 +25,10 @@ pub(crate) fn render(report: &Report) -> String {
         report.hooks.as_deref().map(ways),
         report.idle.as_ref().map(idle_agent),
         report.release.as_deref().map(releases),
+        report.goodput.as_deref().map(goodputs),
         report.decision.as_ref().map(decisions),
         report.rules.as_ref().map(by_rule),
+        report.ray.as_ref().map(with_ray),
     ];
     for part in parts.into_iter().flatten() {
         text.push('\n');
@@ -100,6 +102,34 @@ fn page_faults(costs: &[faults::Cost]) -> String {
         "## Page faults\n\nThroughput of touching and giving back memory, with the agent to without it, of neighbouring \
          rounds: median (lower quartile, upper quartile). 100% is no difference; the control shows the noise.\n\n{}",
         table(&head, rows)
+    )
+}
+
+fn goodputs(outcomes: &[goodput::Outcome]) -> String {
+    let mut ways: Vec<&str> = Vec::new();
+    for outcome in outcomes {
+        if !ways.contains(&&outcome.way[..]) {
+            ways.push(&outcome.way);
+        }
+    }
+    let rows = ways.into_iter().map(|way| {
+        let of: Vec<_> = outcomes.iter().filter(|outcome| outcome.way == way).collect();
+        let mean = |part: fn(&goodput::Outcome) -> f64| {
+            of.iter().map(|outcome| part(outcome)).sum::<f64>() / of.len() as f64
+        };
+        vec![
+            way.to_owned(),
+            format!("{:.0}", mean(|outcome| outcome.kills.into())),
+            format!("{:.1} s", mean(|outcome| outcome.makespan_ms as f64 / 1000.0)),
+            format!("{:.1}%", 100.0 * mean(goodput::Outcome::lost)),
+            format!("{:.0}", mean(|outcome| outcome.failed.into())),
+        ]
+    });
+    format!(
+        "## Goodput\n\nForty tasks of three names, ten at a time, in a box of 512 MiB that holds about five; the mean of {} \
+         orders. Lost is the run time of attempts that were killed, of all run time.\n\n{}",
+        outcomes.iter().map(|outcome| outcome.seed).max().unwrap_or(0),
+        table(&["run by", "kills", "all done after", "work lost", "tasks that failed"], rows)
     )
 }
 
@@ -220,6 +250,45 @@ fn by_rule(measured: &rules::Measured) -> String {
         table(&["rules", "told", "samples", "to worker"], soon),
         table(&head, storm),
         table(&["rules", "told", "rounds", "idle", "start"], idle)
+    )
+}
+
+fn with_ray(ray: &ray::Ray) -> String {
+    let rows = ray.rows.iter().map(|row| {
+        vec![
+            row.case.to_owned(),
+            row.guard.to_owned(),
+            spread(row.stopped.as_ref(), time),
+            spread(row.below.as_ref(), time),
+            spread(row.overshoot.as_ref(), mib),
+            row.innocents.to_string(),
+            row.kernel_kills.to_string(),
+            row.wrong_errors.to_string(),
+            row.broken.to_string(),
+            row.raylet_cpu.map_or_else(String::new, |percent| format!("{percent:.1}%")),
+        ]
+    });
+    let head = [
+        "workload",
+        "guard",
+        "growth stopped",
+        "below again",
+        "overshoot",
+        "innocents",
+        "kernel kills",
+        "raylet",
+    ];
+    let rates = ray
+        .rates
+        .iter()
+        .map(|rate| vec![rate.guard.to_owned(), spread(rate.tasks.as_ref(), |tasks| tasks.to_string())]);
+    format!(
+        "## Ray\n\nTimes since the first crossing, by the node's memory read each millisecond, and the peak above the \
+         threshold: p50 / p90 / p99 / max. Innocents are tasks that were killed although they did not grow; wrong errors are \
+         leaks that ended otherwise than by OutOfMemoryError; broken are runs that Ray or the program itself did not \
+         survive. The raylet's share is of one processor.\n\n{}\n{}",
+        table(&head, rows),
+        table(&["guard", "tasks a second"], rates)
     )
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::machine::Machine;
-use crate::{cases, decision, faults, hooks, idle, markdown, programs, release, rules, side};
+use crate::{cases, decision, faults, goodput, hooks, idle, markdown, programs, ray, release, rules, side};
 
 /// `None`: that part was not asked for.
 #[derive(Debug, Serialize)]
@@ -21,8 +21,10 @@ pub(crate) struct Report {
     pub(crate) hooks: Option<Vec<hooks::Compared>>,
     pub(crate) idle: Option<idle::Idle>,
     pub(crate) release: Option<Vec<release::Release>>,
+    pub(crate) goodput: Option<Vec<goodput::Outcome>>,
     pub(crate) decision: Option<Result<Vec<decision::Decision>, String>>,
     pub(crate) rules: Option<rules::Measured>,
+    pub(crate) ray: Option<ray::Ray>,
 }
 
 impl Report {
@@ -37,8 +39,10 @@ impl Report {
             hooks: None,
             idle: None,
             release: None,
+            goodput: None,
             decision: None,
             rules: None,
+            ray: None,
         })
     }
 
@@ -51,6 +55,10 @@ impl Report {
         {
             let path = dir.join(name);
             fs::write(&path, content).with_context(|| path.display().to_string())?;
+        }
+        if let Some(outcomes) = &self.goodput {
+            let path = dir.join("goodput.svg");
+            fs::write(&path, goodput::chart::draw(outcomes)).with_context(|| path.display().to_string())?;
         }
         println!("{text}");
         eprintln!("written: {}", dir.join("bench.{md,json}").display());

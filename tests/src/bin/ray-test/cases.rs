@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use monitor_tests::ray_node::Setting;
+
 use crate::Args;
 
 /// A program and what must come of it.
@@ -9,10 +11,7 @@ use crate::Args;
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) program: PathBuf,
-    /// The node's memory in MiB.
-    pub(crate) mib: u64,
-    /// The raylet's threshold, of 100.
-    pub(crate) threshold: u64,
+    pub(crate) setting: Setting,
     /// `ray start --head` comes first, and the program joins it.
     pub(crate) head: bool,
     /// How many workers the raylet must have killed, at least and at most.
@@ -26,25 +25,33 @@ pub(crate) struct Case {
 /// All that were asked for.
 pub(crate) fn chosen(args: &Args) -> Vec<Case> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("ray");
+    let setting = |mib| Setting { mib, threshold: 90, refresh_ms: 100, boxed: true, guarded: !args.plain };
     let case = |name, file: &str, mib, kills| Case {
         name,
         program: own.join(file),
-        mib,
-        threshold: 90,
+        setting: setting(mib),
         head: false,
         kills,
         quick: false,
         prints: "ok: ",
     };
+    // Where two of 30% each are too many.
+    let lower = |mib| Setting { threshold: 40, ..setting(mib) };
     let mut all = vec![
         Case { quick: true, ..case("leak", "leak.py", 2048, (1, 1)) },
-        Case { threshold: 40, head: true, quick: true, ..case("actors", "actors.py", 4096, (1, 2)) },
+        Case { setting: lower(4096), head: true, quick: true, ..case("actors", "actors.py", 4096, (1, 2)) },
         Case { quick: true, ..case("child", "child.py", 2048, (1, 1)) },
         case("retried", "retried.py", 2048, (2, 2)),
         case("nested", "nested.py", 2048, (1, 1)),
         case("restarts", "restarts.py", 2048, (2, 2)),
         case("eight", "eight.py", 3072, (8, 8)),
         case("cluster", "cluster.py", 3072, (1, 1)),
+        case("order", "order.py", 2048, (1, 1)),
+        case("fails", "fails.py", 2048, (2, 2)),
+        case("pool", "pool.py", 2048, (1, 1)),
+        case("store", "store.py", 2048, (0, 0)),
+        // Its raylet reads /proc/meminfo; the limit is the agent's business alone.
+        Case { setting: Setting { boxed: false, ..setting(2048) }, ..case("host", "child.py", 2048, (1, 1)) },
     ];
     if let Some(page) = &args.page {
         let page = |name, file: &str, prints| Case {
@@ -57,7 +64,11 @@ pub(crate) fn chosen(args: &Args) -> Vec<Case> {
         let expected = "task failed with OutOfMemoryError, which is expected";
         all.push(page("page-oom", "oom.py", expected));
         let finished = "Second started actor, which is not-retriable, finished.";
-        all.push(Case { threshold: 40, head: true, ..page("page-two-actors", "two_actors.py", finished) });
+        all.push(Case {
+            setting: lower(4096),
+            head: true,
+            ..page("page-two-actors", "two_actors.py", finished)
+        });
     }
     let named = |case: &Case| {
         args.filter.is_empty() || args.filter.iter().any(|part| case.name.contains(part.as_str()))

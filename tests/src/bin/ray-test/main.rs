@@ -3,9 +3,7 @@
 //! the kernel and the raylet counted. Everything that is killed was started here.
 
 mod cases;
-mod node;
 mod play;
-mod registrar;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -7,6 +7,7 @@ mod balance;
 mod crew;
 mod flat;
 mod health;
+mod hostile;
 mod ledger;
 mod play;
 
@@ -33,6 +34,13 @@ struct Args {
     /// What is to be random is drawn from this number; the time of day if not given
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
+    /// Let three users attack the agent instead, by its socket and with their processes, and see that it lives, answers
+    /// root, and kills nobody whom nobody registered
+    #[arg(long)]
+    hostile: bool,
+    /// One of those users, with its orders
+    #[arg(long, value_name = "JSON", hide = true)]
+    attacker: Option<String>,
 }
 
 impl Args {
@@ -46,9 +54,12 @@ impl Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(orders) = &args.attacker {
+        return ending::status(hostile::attacker::run(orders).map(|()| true));
+    }
     ending::perform("cargo xtask soak", |stop| {
         let (time, seed) = (args.time()?, args.seed.unwrap_or_else(now_ns));
         println!("soaking for {time:?}; again with --seed {seed}");
-        play::play(time, seed, stop)
+        if args.hostile { hostile::play(time, seed, stop) } else { play::play(time, seed, stop) }
     })
 }

@@ -74,7 +74,8 @@ impl World {
                 | Action::Tell(_)
                 | Action::Record(_)
                 | Action::EndOwned { .. }
-                | Action::Forget(_) => {}
+                | Action::Forget(_)
+                | Action::Begin { .. } => {}
             }
         }
     }

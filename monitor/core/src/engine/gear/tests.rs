@@ -98,19 +98,6 @@ fn pinned_it_is_near_and_without_a_hook_it_is_nothing() {
 }
 
 #[test]
-fn near_it_looks_more_often_only_if_the_hook_does_not_see_everything() {
-    for (inexact, wanted) in [(false, Duration::from_millis(250)), (true, LEAST_TICK)] {
-        let mut engine = engine(Gears::Auto);
-        engine.settings.inexact = inexact;
-        register(&mut engine);
-        assert_eq!(reading(&mut engine, 100, 10), [Action::Attach]);
-        tell(&mut engine, Event::Tick, 1000);
-        reading(&mut engine, 100, 1000);
-        assert_eq!(engine.next_refresh.since(Nanos(1_000_000_000)), wanted);
-    }
-}
-
-#[test]
 fn far_away_it_looks_the_sooner_the_less_headroom_there_is() {
     let mut engine = engine(Gears::Auto);
     register(&mut engine);

@@ -19,7 +19,7 @@ fn bench() -> Bench {
 
 fn asked(actions: &[Action]) -> Vec<(u64, ExecutorId)> {
     let ask = |action: &Action| match action {
-        Action::Ask { kill, executor } => Some((kill.0, *executor)),
+        Action::Ask { kill, executor, .. } => Some((kill.0, *executor)),
         _ => None,
     };
     actions.iter().filter_map(ask).collect()
@@ -58,6 +58,16 @@ impl Bench {
         self.now = Nanos(self.now.0 + ms * MS);
         self.happen(Event::Tick)
     }
+}
+
+#[test]
+fn where_it_could_choose_somebody_else_the_engine_kills() {
+    let mut bench = bench();
+    // A third worker of the raylet's charges another cgroup: its death would be of no use in the box.
+    bench.happen(Event::Executor { worker: WorkerId(3), executor: Some(RAYLET) });
+    let actions = bench.reading(BOX, 97);
+    assert_eq!(asked(&actions), []);
+    assert_eq!(killed(&actions), [2]);
 }
 
 #[test]

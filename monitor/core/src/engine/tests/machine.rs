@@ -2,6 +2,7 @@
 //! must hold whatever happens. The simulation answers the engine's orders as the shell does, sooner, later, or never.
 
 mod executors;
+mod starts;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -69,6 +70,8 @@ struct Node {
     /// When each process that the brake stopped must have been let go, unless it ended.
     held: BTreeMap<Pid, Nanos>,
     stopped: u64,
+    /// Starts that wait, and those that were let begin.
+    starts: self::starts::Starts,
     /// Kills that executors were asked for and have not taken note of.
     asked: Vec<KillId>,
 }
@@ -102,6 +105,7 @@ impl Node {
             held: BTreeMap::new(),
             stopped: 0,
             asked: Vec::new(),
+            starts: self::starts::Starts::default(),
         };
         for (domain, parent) in DOMAINS {
             node.happen(Event::DomainAdded { domain, name: domain.0.to_string(), parent });
@@ -182,6 +186,10 @@ impl Node {
                 });
                 Some(Event::Examined { kill, worker, remains: remains.collect() })
             }
+            Action::Begin { worker, .. } => {
+                self.starts.begin(worker);
+                None
+            }
             Action::Forget(worker) => {
                 assert!(self.workers.remove(&worker).is_some(), "{worker} is forgotten twice");
                 self.ordered.remove(&worker);
@@ -203,7 +211,7 @@ impl Node {
                 let held = self.dice.one_in(2).then(|| (some(&mut self.dice), some(&mut self.dice)));
                 (!self.dice.one_in(4)).then_some(Event::Gauged { domain, held })
             }
-            Action::Ask { kill, executor } => Some(self.asks(kill, executor)),
+            Action::Ask { kill, executor, .. } => Some(self.asks(kill, executor)),
             Action::Note(Note::Left { kill, .. }) => {
                 self.left(kill);
                 None
@@ -250,10 +258,19 @@ impl Node {
         Event::Reading { domain, measured, counter: 0 }
     }
 
-    fn register(&mut self) {
+    fn next_number(&mut self) -> WorkerId {
         self.registered += 1;
+        WorkerId(self.registered)
+    }
+
+    fn register(&mut self) {
+        let worker = self.next_number();
+        self.register_as(worker);
+    }
+
+    fn register_as(&mut self, worker: WorkerId) {
         self.last_pid += 1;
-        let (worker, pid) = (WorkerId(self.registered), Pid(self.last_pid));
+        let pid = Pid(self.last_pid);
         let times = if self.dice.one_in(3) { Count::AtMost(0) } else { Count::Unlimited };
         let kind = if self.dice.one_in(4) {
             Kind::Actor { max_restarts: times }
@@ -350,7 +367,7 @@ impl Node {
         if self.now >= self.engine.next_deadline() {
             self.happen(Event::Tick);
         }
-        match self.dice.below(22) {
+        match self.dice.below(24) {
             0..3 if self.workers.len() < 40 => self.register(),
             3..10 => self.end(),
             10 => {
@@ -398,6 +415,7 @@ impl Node {
             }
             18 => self.change_a_limit(),
             20 => self.executors(),
+            21..23 => self.start_something(),
             19 if self.engine.settings().brake => self.stop(),
             _ => self.happen(Event::Tick),
         }
@@ -442,6 +460,7 @@ impl Node {
         let kills = u64::try_from(self.ended.len() + flights.len()).unwrap();
         assert_eq!(counters.kills, kills, "each kill is over or in flight");
         self.check_brake();
+        self.check_starts();
     }
 
     /// Whoever is held is let go in time, and the engine and the kernel agree on who that is.
@@ -474,16 +493,19 @@ fn whatever_happens_kills_do_not_overlap_end_and_strike_only_the_registered_and_
         seen.tried_again += counters.tried_again;
         seen.crashed += counters.crashed;
         seen.stopped += counters.stopped;
+        seen.waited += counters.waited;
+        seen.started_without_room += counters.started_without_room;
         seen.left += counters.left;
         seen.left_late += counters.left_late;
         seen.left_withdrawn += counters.left_withdrawn;
     }
     // The simulation came everywhere.
     let Counters { killed, stuck, died_late, refused, tried_again, crashed, stopped, .. } = seen;
-    let Counters { left, left_late, left_withdrawn, .. } = seen;
+    let Counters { left, left_late, left_withdrawn, waited, started_without_room, .. } = seen;
     assert!(left > left_late + left_withdrawn, "some were carried out: {seen:?}");
     let numbers =
         [killed, stuck, died_late, refused, tried_again, crashed, stopped, left_late, left_withdrawn];
+    let numbers = numbers.into_iter().chain([waited, started_without_room]);
     for number in numbers {
         assert!(number > 50, "{seen:?}");
     }

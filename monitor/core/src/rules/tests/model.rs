@@ -53,7 +53,10 @@ fn part(given: &MatchSpec, process: &Process, protect: bool) -> bool {
         && any(PatternKey::Exe, &|pattern| {
             (!protect || process.exe_trusted) && glob(pattern.as_bytes(), process.exe.as_bytes(), true)
         })
-        && given.user.as_ref().is_none_or(|users| users.value.contains(&process.uid.to_string()))
+        && given.user.as_ref().is_none_or(|users| {
+            let system = users.value.iter().any(|user| user == "@system") && process.whose != Whose::User;
+            system || users.value.contains(&process.uid.to_string())
+        })
         && given.min_memory.as_ref().is_none_or(|least| u64::from(process.pid) >= least.value.0)
 }
 
@@ -87,7 +90,7 @@ fn patterns(key: PatternKey) -> impl Strategy<Value = Option<Vec<String>>> {
 fn part_of_a_rule(protect: bool) -> impl Strategy<Value = MatchSpec> {
     let users = prop::option::weighted(
         0.3,
-        prop::collection::vec(select(&["0", "1000"][..]).prop_map(str::to_owned), 1..2),
+        prop::collection::vec(select(&["0", "1000", "@system"][..]).prop_map(str::to_owned), 1..2),
     );
     let size = prop::option::weighted(0.2, 0u64..30);
     let all = (
@@ -160,6 +163,7 @@ fn processes() -> impl Strategy<Value = Vec<Process>> {
                 parent: 10 + u32::from(parent) % (number + 2),
                 trusted: usize::from(trusted) % (cgroup.len() + 1),
                 uid: if root { 0 } else { 1000 },
+                whose: if root { Whose::System } else { Whose::User },
                 never: never.then_some(Never::OomScore),
                 comm,
                 title,
@@ -182,7 +186,7 @@ proptest! {
             let expected = judge(&specs, process, parent(process).map(|index| &processes[index]));
             let found = match rules.judge(profile, parent(process).map(|index| &profiles[index])) {
                 Judgement::Never(never) => Some((never.rule().to_owned(), true)),
-                Judgement::Protected(rule) => Some((rule.name().to_string(), true)),
+                Judgement::Protected { rule, .. } => Some((rule.name().to_string(), true)),
                 Judgement::Worker(Matched { rule, .. }) | Judgement::Refused(rule, ..) => Some((rule.name().to_string(), false)),
                 Judgement::Unmatched => None,
             };
@@ -198,7 +202,7 @@ proptest! {
         let rules = Rules::compile(&specs, None).unwrap();
         let look = rules.look(&profiles(&rules, &processes));
         let mut seen: Vec<usize> = look.workers.iter().flat_map(|found| found.members.iter().copied()).collect();
-        seen.extend(look.protected.iter().map(|(index, _)| *index));
+        seen.extend(look.protected.iter().map(|one| one.index));
         seen.extend(&look.unmatched);
         seen.sort_unstable();
         prop_assert_eq!(seen, (0..processes.len()).collect::<Vec<_>>());

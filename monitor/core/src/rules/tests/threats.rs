@@ -23,6 +23,90 @@ fn a_process_that_renames_itself_is_not_protected() {
     assert_eq!(workers(&rules, &[Process { exe_trusted: true, ..disguised }]).len(), 0);
 }
 
+/// A rule as the preset `system` has it.
+fn system(name: &str, key: PatternKey, pattern: &str) -> RuleSpec {
+    let mut spec = protecting(name, key, pattern);
+    spec.matches.user = Some(At::new(4, vec!["@system".to_owned()]));
+    spec
+}
+
+#[test]
+fn a_system_program_that_a_user_starts_is_the_users() {
+    let rules = compiled(&[
+        system("services", PatternKey::Exe, "/usr/bin/dbus-daemon"),
+        system("cron", PatternKey::Cgroup, "/system.slice/cron.service"),
+        matching("all", &[(PatternKey::Title, ".*")]),
+    ]);
+    let started = |whose| Process { whose, ..Process::new(10, 1, "dbus-daemon", "/") };
+    assert_eq!(workers(&rules, &[started(Whose::System)]), []);
+    assert_eq!(workers(&rules, &[started(Whose::ForkedBySystem)]), [], "what sshd forks for a session");
+    assert_eq!(workers(&rules, &[started(Whose::User)]), [("all".to_owned(), vec![10])]);
+    // A user's job in the cgroup of a service.
+    let job = |whose| Process { whose, ..Process::new(10, 1, "leak", "/system.slice/cron.service") };
+    assert_eq!(workers(&rules, &[job(Whose::System)]), []);
+    assert_eq!(workers(&rules, &[job(Whose::User)]), [("all".to_owned(), vec![10])]);
+}
+
+#[test]
+fn what_a_users_service_manager_started_is_no_part_of_it() {
+    let rules = compiled(&[
+        system("services", PatternKey::Exe, "/usr/lib/systemd/systemd*"),
+        matching("all", &[(PatternKey::Title, "^[^-]")]),
+    ]);
+    let process =
+        |pid, parent, comm: &str| Process { whose: Whose::User, ..Process::new(pid, parent, comm, "/") };
+    let manager = Process { exe: "/usr/lib/systemd/systemd".into(), ..process(10, 1, "systemd") };
+    // The manager; what it started, with what that forked; and a process that no rule has by itself.
+    let processes = [
+        manager,
+        process(11, 10, "app"),
+        process(12, 11, "app"),
+        process(13, 10, "app"),
+        process(14, 10, "-"),
+    ];
+    let all = |members: &[u32]| ("all".to_owned(), members.to_vec());
+    assert_eq!(workers(&rules, &processes), [all(&[10, 14]), all(&[11, 12]), all(&[13])]);
+}
+
+#[test]
+fn what_a_user_can_start_spares_no_cgroup() {
+    let protect_user = |spec: RuleSpec, user: &str| {
+        let mut spec = spec;
+        spec.matches.user = Some(At::new(4, vec![user.to_owned()]));
+        spec
+    };
+    let rules = compiled(&[
+        system("ssh", PatternKey::Exe, "/usr/sbin/sshd"),
+        protecting("database", PatternKey::Exe, "/usr/bin/postgres"),
+        protect_user(protecting("theirs", PatternKey::Exe, "/usr/bin/mine"), "1000"),
+        unit(matching("box", &[(PatternKey::Cgroup, "/boxes/*")])),
+    ]);
+    let process = |comm: &str, whose| Process { whose, ..Process::new(11, 1, comm, "/boxes/a") };
+    let with = |other: Process| {
+        let processes = [Process { whose: Whose::User, ..Process::new(10, 1, "leak", "/boxes/a") }, other];
+        let look = rules.look(&profiles(&rules, &processes));
+        let found = look.workers.first();
+        assert!(
+            found.is_none_or(|found| found.members == [0] && !found.whole),
+            "the other one is never part of it"
+        );
+        assert_eq!((found.is_none(), look.protected.len()), (!look.refused.is_empty(), 1));
+        found.is_some()
+    };
+    let set_user_id = |whose| Process { never: Some(Never::SetUserId), ..process("su", whose) };
+    assert!(with(set_user_id(Whose::User)), "a user's own su");
+    assert!(with(set_user_id(Whose::System)), "one that acts for another user is nobody's guard");
+    assert!(with(Process { exe: "/usr/sbin/sshd".into(), ..process("sshd", Whose::ForkedBySystem) }));
+    assert!(with(process("postgres", Whose::User)), "by the executable alone");
+    assert!(!with(process("postgres", Whose::System)));
+    assert!(!with(process("mine", Whose::User)), "the rule names the user");
+    assert!(
+        !with(Process { exe: "/usr/sbin/sshd".into(), ..set_user_id(Whose::System) }),
+        "a service, for a moment"
+    );
+    assert!(!with(Process { never: Some(Never::OomScore), ..process("x", Whose::User) }));
+}
+
 #[test]
 fn cgroups_that_a_user_made_neither_protect_nor_are_a_unit() {
     let rules = compiled(&[

@@ -9,7 +9,7 @@ use crate::agent::workers::Workers;
 use crate::agent::workers::registry::{Killed, Proof};
 use crate::engine::Event;
 use crate::kill::{Process, start_time};
-use crate::memory::process::Family;
+use crate::memory::process::{Family, children, parent_of};
 use crate::units::Pid;
 use crate::worker::WorkerId;
 
@@ -54,14 +54,52 @@ impl Workers {
         }
     }
 
-    /// Stops a worker with all its descendants, so that nobody is forked any more: first who is known, then who is new,
-    /// until nobody is. Each is stopped as soon as it is opened. SIGKILL ends the stopped too.
-    pub(in crate::agent) fn stop(&mut self, turn: &mut Turn<'_>, worker: WorkerId) {
-        self.signal(worker, Signal::STOP);
+    /// Has a worker fork nobody any more before it is killed: its processes are stopped, first those that are known, then
+    /// those that are new, until nobody is. SIGKILL ends the stopped too.
+    ///
+    /// A process whose parent is not of the worker is stopped only if it forks meanwhile: the parent would see it, and one
+    /// that stops with its child (nsenter, sudo, a shell) would wait for ever for a child that is dead. Those that were not
+    /// stopped are returned: what they forked at the last moment is found after their signal ([`Self::find_the_last`]).
+    pub(in crate::agent) fn stop(&mut self, turn: &mut Turn<'_>, worker: WorkerId) -> Vec<Pid> {
+        let Some(entry) = self.registry.get(worker) else { return Vec::new() };
+        let known = entry.pids();
+        let inner = |pid: &Pid| parent_of(&self.procfs, *pid).is_some_and(|parent| known.contains(&parent));
+        let (inner, mut quiet): (Vec<Pid>, Vec<Pid>) = known.iter().partition(|pid| inner(pid));
+        for pid in inner {
+            self.signal_one(worker, pid, Signal::STOP);
+        }
         for _ in 0..ROUNDS_OF_THE_STOPPED {
-            let Some(family) = self.family(turn) else { return };
-            if !self.adopt_all(turn, &family, worker, Some(Signal::STOP)) {
-                return;
+            let before: Vec<_> = quiet.iter().map(|pid| (*pid, children(&self.procfs, *pid))).collect();
+            let Some(family) = self.family(turn) else { break };
+            let new = self.adopt_all(turn, &family, worker, Some(Signal::STOP));
+            let forks = |(pid, before): &(Pid, Option<Vec<Pid>>)| {
+                let now = children(&self.procfs, *pid);
+                let known = |child: &Pid| before.as_ref().is_some_and(|before| before.contains(child));
+                now.is_none_or(|now| !now.iter().all(known))
+            };
+            let (forkers, still): (Vec<_>, Vec<_>) = before.into_iter().partition(forks);
+            quiet = still.into_iter().map(|(pid, _)| pid).collect();
+            for (pid, _) in &forkers {
+                self.signal_one(worker, *pid, Signal::STOP);
+            }
+            if !new && forkers.is_empty() {
+                return quiet;
+            }
+        }
+        for pid in quiet {
+            self.signal_one(worker, pid, Signal::STOP);
+        }
+        Vec::new()
+    }
+
+    /// After SIGKILL to processes that were not stopped: they fork no more, and while their memory is freed they have their
+    /// children still. Those that nobody knew get the same signal.
+    pub(in crate::agent) fn find_the_last(&mut self, turn: &mut Turn<'_>, worker: WorkerId, of: &[Pid]) {
+        for parent in of {
+            for child in children(&self.procfs, *parent).unwrap_or_default() {
+                if self.registry.worker_of(child).is_none() && !self.barred.contains(&child) {
+                    self.adopt(turn, worker, child, Some(Signal::KILL));
+                }
             }
         }
     }

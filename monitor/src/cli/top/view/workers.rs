@@ -140,7 +140,7 @@ fn line(row: &Row, model: &Model, columns: Columns, look: Look, width: usize) ->
                 WorkerState::BeingKilled | WorkerState::Stuck | WorkerState::Refused => {
                     line.style(look.alarm())
                 }
-                WorkerState::Idle => line.style(look.faint()),
+                WorkerState::Waiting | WorkerState::Idle => line.style(look.faint()),
                 WorkerState::Running => line,
             }
         }
@@ -150,6 +150,7 @@ fn line(row: &Row, model: &Model, columns: Columns, look: Look, width: usize) ->
 fn cells(worker: &Worker, rank: Option<usize>, model: &Model) -> Cells {
     let course = model.courses.get(&worker.id);
     let state = match worker.state {
+        WorkerState::Waiting => "waiting",
         WorkerState::Running => "running",
         WorkerState::Idle => "idle",
         WorkerState::BeingKilled => "being killed",

@@ -1,6 +1,7 @@
 //! A look at some processes: those that somebody told of, and all that decides what they are to the rules. What is found of
 //! them is remembered for the next look at all.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -135,9 +136,9 @@ impl Looker {
 
     /// It is looked at and asked for.
     fn take(&mut self, pid: Pid, sight: &mut Sight) {
-        if !sight.seen.contains_key(&pid) {
+        if let Entry::Vacant(place) = sight.seen.entry(pid) {
             let Some(found) = self.known(pid) else { return };
-            sight.seen.insert(pid, found);
+            place.insert(found);
         }
         sight.asked.insert(pid);
     }
@@ -178,7 +179,7 @@ impl Looker {
                     let unit = path.and_then(|path| CgroupPath::new(OsStr::from_bytes(path)).ok());
                     units.extend(unit.filter(|unit| around.contains(pid) || !known.contains(unit)));
                 }
-                Judgement::Never(_) | Judgement::Protected(_) => {
+                Judgement::Never(_) | Judgement::Protected { .. } => {
                     let cgroup = seen.cgroup.and_then(|cgroup| machine.cgroups.get(cgroup));
                     let held = cgroup.into_iter().flat_map(|cgroup| cgroup.path.ancestors());
                     units.extend(held.filter(|path| known.contains(path)));
@@ -213,7 +214,7 @@ impl Looker {
 
     /// These processes alone, with the cgroups that they are in.
     fn machine_of<'s>(&self, all: impl Iterator<Item = &'s Seen>) -> Machine {
-        let mut machine = Machine { users: self.machine.users.clone(), ..Machine::default() };
+        let mut machine = Machine { accounts: self.machine.accounts.clone(), ..Machine::default() };
         let mut places = BTreeMap::new();
         for seen in all {
             let cgroup = seen.cgroup.and_then(|old| {

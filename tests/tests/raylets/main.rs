@@ -3,151 +3,22 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+mod host;
+mod stand_in;
+
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use monitor_tests::agent::Agent;
 use monitor_tests::caller::Caller;
 use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::{PATIENCE, wait_for};
-use monitor_tests::process::{die_with_parent, lives};
+use monitor_tests::process::lives;
 use monitor_tests::{binary, sandbox};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
-use tempfile::TempDir;
 
-const MIB: u64 = 1 << 20;
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/ray/raylet.sh");
-
-/// The line of a sandbox of 300 MiB.
-const LINE: u64 = 210 * MIB;
-const FLAGS: [&str; 3] = ["--usage-threshold=0.7", "--preset=ray", "--unhelpful-kills=kill"];
-
-/// A stand-in for a raylet, in a mount namespace in which the sandbox is the root of the memory hierarchy.
-struct Raylet {
-    child: Child,
-    dir: TempDir,
-}
-
-/// How it is started.
-#[derive(Clone, Copy)]
-struct How<'a> {
-    sizes: &'a str,
-    reads: bool,
-    unshare: &'a [&'a str],
-}
-
-const USUAL: How<'static> = How { sizes: "", reads: true, unshare: &["--mount"] };
-
-impl Raylet {
-    fn start(sandbox: &Sandbox, how: How<'_>) -> Self {
-        let dir = tempfile::Builder::new().prefix("raylet-").tempdir().unwrap();
-        let program = dir.path().join("raylet");
-        std::os::unix::fs::symlink("/bin/sh", &program).unwrap();
-        let (root, usage) = match sandbox.version() {
-            monitor::memory::Version::V1 => ("/sys/fs/cgroup/memory", "memory.usage_in_bytes"),
-            monitor::memory::Version::V2 => ("/sys/fs/cgroup", "memory.current"),
-        };
-        let inside =
-            r#"[ "$1" = - ] || { mount --make-rprivate / && mount --bind "$0" "$1"; }; shift && exec "$@""#;
-        let mut command = sandbox.command(if how.unshare.is_empty() { "env" } else { "unshare" }).unwrap();
-        command.args(how.unshare).args(["sh", "-c", inside]).arg(sandbox.dir());
-        command.arg(if how.unshare.is_empty() { "-" } else { root });
-        command
-            .arg(&program)
-            .arg(SCRIPT)
-            .arg("--node_id=abcdef")
-            .arg(format!("--log_dir={}", dir.path().display()));
-        command
-            .env("LINE", LINE.to_string())
-            .env("TOTAL", (300 * MIB).to_string())
-            .env("USAGE", Path::new(root).join(usage))
-            .env("LOG", dir.path().join("raylet.out"))
-            .env("SEEN", dir.path().join("seen"))
-            .env("HOG", binary::hog().unwrap())
-            .env("SIZES", how.sizes)
-            .env("READS", if how.reads { "yes" } else { "no" })
-            .env("RAY_worker_killing_policy_by_group", "true")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        die_with_parent(&mut command);
-        let child = command.spawn().unwrap();
-        Self { child, dir }
-    }
-
-    fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    fn numbers(&self, file: &str) -> Vec<u64> {
-        let text = fs::read_to_string(self.dir.path().join(file)).unwrap_or_default();
-        text.lines().filter_map(|line| line.trim().parse().ok()).collect()
-    }
-
-    /// What it read, newest last.
-    fn seen(&self) -> Vec<u64> {
-        self.numbers("seen")
-    }
-
-    fn workers(&self, number: usize) -> Vec<u32> {
-        wait_for("workers", PATIENCE, || {
-            let pids = self.numbers("seen.workers");
-            Ok((pids.len() == number).then(|| pids.iter().map(|pid| u32::try_from(*pid).unwrap()).collect()))
-        })
-        .unwrap()
-    }
-
-    /// Whether a file of ours lies where it reads: the kernel's has no zeros in front.
-    fn is_fed(&self, root: &str) -> bool {
-        let path = PathBuf::from(format!("/proc/{}/root/{root}", self.pid()));
-        fs::read_to_string(path).is_ok_and(|text| text.starts_with('0') && text.trim().len() == 20)
-    }
-}
-
-impl Drop for Raylet {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn status(agent: &Agent) -> Vec<Value> {
-    let mut command = Command::new(binary::monitor().unwrap());
-    command.args(["ray", "status", "--json", "--socket"]).arg(agent.socket());
-    let out = command.output().unwrap();
-    serde_json::from_slice::<Option<Vec<Value>>>(&out.stdout).unwrap().unwrap_or_default()
-}
-
-/// Of this raylet, as soon as `is` holds of it.
-fn shown(agent: &Agent, raylet: &Raylet, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-    let found = wait_for(what, PATIENCE, || {
-        Ok(status(agent).into_iter().find(|view| view["pid"] == raylet.pid() && is(view)))
-    });
-    found.unwrap_or_else(|error| panic!("{error}: {:?}\n{}", status(agent), agent.said().join("\n")))
-}
-
-fn attached(agent: &Agent, raylet: &Raylet) -> Value {
-    shown(agent, raylet, "it to be attached", |view| view["attached"] == true)
-}
-
-fn refused(agent: &Agent, raylet: &Raylet, why: &str) {
-    shown(agent, raylet, why, |view| {
-        view["attached"] == false && view["why"].as_str().is_some_and(|said| said.contains(why))
-    });
-}
-
-fn file(sandbox: &Sandbox) -> &'static str {
-    match sandbox.version() {
-        monitor::memory::Version::V1 => "sys/fs/cgroup/memory/memory.usage_in_bytes",
-        monitor::memory::Version::V2 => "sys/fs/cgroup/memory.current",
-    }
-}
+use stand_in::{FLAGS, How, LINE, Namespace, Raylet, USUAL, attached, file, refused};
 
 fn register(agent: &Agent, pids: &[u32]) -> Caller {
     let mut caller = Caller::connect(agent.socket()).unwrap();
@@ -215,7 +86,7 @@ fn a_raylet_that_hangs_is_not_waited_for() {
 fn one_that_shares_the_machines_mount_namespace_is_told_what_to_do() {
     let sandbox = sandbox!(300);
     let agent = Agent::guard(&sandbox, FLAGS).unwrap();
-    let raylet = Raylet::start(&sandbox, How { unshare: &[], ..USUAL });
+    let raylet = Raylet::start(&sandbox, How { namespace: Namespace::Shared, ..USUAL });
     refused(&agent, &raylet, "monitor ray run");
 }
 
@@ -223,7 +94,10 @@ fn one_that_shares_the_machines_mount_namespace_is_told_what_to_do() {
 fn a_mount_namespace_of_a_user_namespace_is_never_entered() {
     let sandbox = sandbox!(300);
     let agent = Agent::guard(&sandbox, FLAGS).unwrap();
-    let raylet = Raylet::start(&sandbox, How { unshare: &["--user", "--map-root-user", "--mount"], ..USUAL });
+    let raylet = Raylet::start(
+        &sandbox,
+        How { namespace: Namespace::Box(&["--user", "--map-root-user", "--mount"]), ..USUAL },
+    );
     refused(&agent, &raylet, "user namespace");
 }
 

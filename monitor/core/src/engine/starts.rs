@@ -1,0 +1,383 @@
+//! Starts that wait for room (docs/behavior.md#admission): who waits, what is committed in the domains that they wait for,
+//! and when the queue is looked at. Which of them begin, `crate::admission` says.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use core::time::Duration;
+
+use super::domain::Domain;
+use super::view::{WaitView, WorkerState, WorkerView};
+use super::worker::{Life, Worker};
+use super::{Action, DomainId, Engine, Note};
+use crate::admission::{Admission, Begins, Place, Room, admit};
+use crate::prelude::*;
+use crate::units::{Bytes, Nanos, Pid};
+use crate::worker::{Activity, Kind, WorkerId};
+
+/// How long one that was let begin may take to become a worker.
+const BEGINS_WITHIN: Duration = Duration::from_secs(10);
+
+/// The queue is looked at this often at most: near a limit readings are far more frequent.
+const LOOKS: Duration = Duration::from_millis(20);
+
+/// Somebody wants to start a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Start {
+    pub(super) id: WorkerId,
+    pub(super) pid: Pid,
+    pub(super) uid: u32,
+    pub(super) kind: Kind,
+    pub(super) owner: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) attempt: u32,
+    pub(super) domains: Vec<DomainId>,
+    pub(super) declared: Option<Bytes>,
+    /// What an attempt before it reached.
+    pub(super) reached: Option<Bytes>,
+    /// That one was killed for memory.
+    pub(super) after_kill: bool,
+    pub(super) since: Nanos,
+    pub(super) until: Option<Nanos>,
+    /// The worker that it will end with: that waits for it, as a rule.
+    pub(super) owned_by: Option<WorkerId>,
+    /// Which starts wait, if it is said for this one.
+    pub(super) admission: Option<Admission>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    start: Start,
+    learned: Option<Bytes>,
+    arrived: u64,
+    overtaken: u32,
+    /// It was let begin then, and is no worker yet.
+    begun: Option<Nanos>,
+    came: Nanos,
+    /// It was said what it waits for.
+    said: bool,
+}
+
+impl Waiting {
+    fn need(&self) -> Option<Bytes> {
+        let Start { declared, reached, .. } = self.start;
+        [declared, reached, self.learned].into_iter().flatten().max()
+    }
+
+    fn place(&self) -> Place {
+        Place {
+            id: self.start.id,
+            since: self.start.since,
+            arrived: self.arrived,
+            until: self.start.until,
+            domains: self.start.domains.clone(),
+            need: self.need().unwrap_or_default(),
+            overtaken: self.overtaken,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Starts {
+    all: BTreeMap<WorkerId, Waiting>,
+    arrived: u64,
+    /// The queue is not looked at before.
+    next_look: Nanos,
+}
+
+impl Starts {
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// It became a worker: what it was known to need.
+    pub(super) fn became(&mut self, id: WorkerId) -> Option<Bytes> {
+        self.all.remove(&id).and_then(|start| start.need())
+    }
+
+    pub(super) fn moved(&mut self, id: WorkerId, domains: &[DomainId]) -> bool {
+        let found = self.all.get_mut(&id);
+        found.map(|waiting| waiting.start.domains = domains.to_vec()).is_some()
+    }
+
+    pub(super) fn domain_removed(&mut self, id: DomainId) {
+        for waiting in self.all.values_mut() {
+            waiting.start.domains.retain(|charged| *charged != id);
+        }
+    }
+
+    pub(super) fn learned(&mut self, uid: u32, name: &str, need: Option<Bytes>) {
+        let of =
+            |waiting: &&mut Waiting| waiting.start.uid == uid && waiting.start.name.as_deref() == Some(name);
+        self.all.values_mut().filter(of).for_each(|waiting| waiting.learned = need);
+    }
+
+    /// There may be room now.
+    pub(super) fn look_soon(&mut self) {
+        self.next_look = Nanos(0);
+    }
+
+    /// When something is to be done that no reading leads to.
+    pub(super) fn deadline(&self) -> Option<Nanos> {
+        let due = |waiting: &Waiting| match waiting.begun {
+            Some(begun) => Some(begun.after(BEGINS_WITHIN)),
+            None => waiting.start.until,
+        };
+        self.all.values().filter_map(due).min()
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = &Waiting> {
+        self.all.values().filter(|waiting| waiting.begun.is_none())
+    }
+}
+
+impl Engine {
+    /// Somebody wants to start a worker: it waits, or begins at once.
+    pub(super) fn wants_to_start(&mut self, start: Start, now: Nanos, todo: &mut VecDeque<Action>) {
+        let name = start.name.as_deref();
+        let learned = name.and_then(|name| self.learned.need(start.uid, name, now));
+        self.starts.arrived += 1;
+        let arrived = self.starts.arrived;
+        let start = Start { since: start.since.min(now), ..start };
+        let waiting = Waiting { learned, arrived, overtaken: 0, begun: None, came: now, said: false, start };
+        let mode = waiting.start.admission.unwrap_or(self.settings.admission);
+        let waits = match mode {
+            Admission::Off => false,
+            Admission::Retries => waiting.start.after_kill,
+            Admission::All => waiting.start.after_kill || waiting.need().is_some(),
+        };
+        let (id, domains) = (waiting.start.id, waiting.start.domains.clone());
+        self.starts.all.insert(id, waiting);
+        if !waits || domains.is_empty() {
+            return self.begin(id, Begins::Room, now, todo);
+        }
+        // It is decided on readings that are fresh.
+        self.starts.look_soon();
+        todo.extend(domains.into_iter().map(Action::Read));
+    }
+
+    /// Nobody wants it any more.
+    pub(super) fn start_withdrawn(&mut self, id: WorkerId, todo: &mut VecDeque<Action>) {
+        if self.starts.all.remove(&id).is_some() {
+            self.look_for_room(todo);
+        }
+    }
+
+    /// Something ended, or is known to need less: the queue is looked at with the readings that are ordered here.
+    pub(super) fn look_for_room(&mut self, todo: &mut VecDeque<Action>) {
+        if self.starts.waiting().next().is_none() {
+            return;
+        }
+        self.starts.look_soon();
+        let charged: BTreeSet<DomainId> =
+            self.starts.waiting().flat_map(|waiting| waiting.start.domains.iter().copied()).collect();
+        todo.extend(charged.into_iter().map(Action::Read));
+    }
+
+    /// After a reading, and when somebody's time is up: those begin for whom there is room.
+    pub(super) fn let_begin(&mut self, now: Nanos, todo: &mut VecDeque<Action>) {
+        let due = self.starts.deadline().is_some_and(|due| due <= now);
+        if self.starts.is_empty() || now < self.settle_until || (now < self.starts.next_look && !due) {
+            return;
+        }
+        self.starts.next_look = now.after(LOOKS);
+        // Whoever was let begin and did not come gives its place away.
+        self.starts
+            .all
+            .retain(|_, waiting| waiting.begun.is_none_or(|begun| now.since(begun) < BEGINS_WITHIN));
+        let mut places: Vec<Place> = self.starts.waiting().map(Waiting::place).collect();
+        if places.is_empty() {
+            return;
+        }
+        let mut rooms = self.rooms();
+        let begun = admit(&mut places, &mut rooms, now);
+        for place in places {
+            if let Some(waiting) = self.starts.all.get_mut(&place.id) {
+                waiting.overtaken = place.overtaken;
+            }
+        }
+        for (place, why) in begun {
+            self.begin(place.id, why, now, todo);
+        }
+        self.say_who_waits(&rooms, now, todo);
+    }
+
+    /// Once for each.
+    fn say_who_waits(&mut self, rooms: &BTreeMap<DomainId, Room>, now: Nanos, todo: &mut VecDeque<Action>) {
+        let new = |waiting: &&Waiting| !waiting.said;
+        let views: Vec<(WorkerId, WaitView)> = self
+            .starts
+            .waiting()
+            .filter(new)
+            .map(|waiting| (waiting.start.id, self.wait_view(waiting, rooms)))
+            .collect();
+        for (worker, wait) in views {
+            let Some(waiting) = self.starts.all.get_mut(&worker) else { continue };
+            waiting.said = true;
+            let Start { uid, name, .. } = &waiting.start;
+            let note = Note::Waits { at: now, worker, uid: *uid, name: name.clone(), wait: Box::new(wait) };
+            todo.push_back(Action::Note(note));
+        }
+    }
+
+    fn begin(&mut self, id: WorkerId, why: Begins, now: Nanos, todo: &mut VecDeque<Action>) {
+        let Some(waiting) = self.starts.all.get_mut(&id) else { return };
+        waiting.begun = Some(now);
+        let (waited, uid) = (now.since(waiting.came), waiting.start.uid);
+        if why == Begins::TimeIsUp {
+            self.counters.started_without_room += 1;
+        }
+        todo.push_back(Action::Begin { worker: id, why });
+        if !waited.is_zero() {
+            self.counters.waited += 1;
+            let waited_ns = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+            todo.push_back(Action::Note(Note::Begins { at: now, worker: id, uid, waited_ns, why }));
+        }
+    }
+
+    /// The domains that starts wait for.
+    fn rooms(&self) -> BTreeMap<DomainId, Room> {
+        let charged = self.starts.waiting().flat_map(|waiting| &waiting.start.domains);
+        let room = |id: &DomainId| {
+            let domain = self.domains.get(id)?;
+            let threshold = domain.usage().map(|usage| usage.threshold);
+            Some((*id, Room { threshold, committed: committed(domain), running: false }))
+        };
+        let mut rooms: BTreeMap<DomainId, Room> = charged.filter_map(room).collect();
+        let waiting_themselves = self.owners_of_the_waiting();
+        for worker in self.workers.values() {
+            let idle = matches!(worker.candidate.activity, Activity::Idle { .. });
+            let runs = !idle && !waiting_themselves.contains(&worker.id());
+            for id in &worker.domains {
+                let Some(room) = rooms.get_mut(id) else { continue };
+                let read_at = self.domains.get(id).and_then(|domain| domain.read_at);
+                room.running |= runs;
+                room.committed = room.committed.saturating_add(needs_more(worker, read_at));
+            }
+        }
+        let begun = self.starts.all.values().filter(|waiting| waiting.begun.is_some());
+        for waiting in begun {
+            for id in &waiting.start.domains {
+                let Some(room) = rooms.get_mut(id) else { continue };
+                room.running = true;
+                room.committed = room.committed.saturating_add(waiting.need().unwrap_or_default());
+            }
+        }
+        rooms
+    }
+
+    /// Those that wait for a start within them. They hold up nobody: that would be for ever.
+    fn owners_of_the_waiting(&self) -> BTreeSet<WorkerId> {
+        let mut owners = BTreeSet::new();
+        for waiting in self.starts.waiting() {
+            let mut owner = waiting.start.owned_by;
+            while let Some(id) = owner.filter(|id| owners.insert(*id)) {
+                owner = self.workers.get(&id).and_then(|worker| worker.owned_by);
+            }
+        }
+        owners
+    }
+
+    /// A start that waits: for what. `None`: it does not wait.
+    #[must_use]
+    pub fn waits_for(&self, id: WorkerId) -> Option<WaitView> {
+        let waiting = self.starts.all.get(&id).filter(|waiting| waiting.begun.is_none())?;
+        Some(self.wait_view(waiting, &self.rooms()))
+    }
+
+    fn wait_view(&self, waiting: &Waiting, rooms: &BTreeMap<DomainId, Room>) -> WaitView {
+        let place = waiting.place();
+        let is_short = |id: &&DomainId| rooms.get(*id).is_some_and(|room| !room.fits(place.need));
+        let domain = place.domains.iter().find(is_short).or(place.domains.first());
+        let ahead = self.starts.waiting().filter(|other| {
+            (other.start.since, other.arrived) < (place.since, place.arrived)
+                && other.start.domains.iter().any(|charged| place.domains.contains(charged))
+        });
+        WaitView {
+            since: waiting.came,
+            need: waiting.need(),
+            learned: waiting.learned,
+            reached: waiting.start.reached,
+            domain: domain.and_then(|id| self.domain_name(*id)).unwrap_or_default().to_owned(),
+            free: domain.and_then(|id| rooms.get(id)?.free()),
+            threshold: domain.and_then(|id| rooms.get(id)?.threshold),
+            ahead: ahead.count(),
+            until: waiting.start.until,
+        }
+    }
+
+    /// The starts that wait, as `workers` shows them.
+    pub(super) fn waiting_views(&self) -> Vec<WorkerView> {
+        if self.starts.is_empty() {
+            return Vec::new();
+        }
+        let rooms = self.rooms();
+        let view = |waiting: &Waiting| {
+            let Start { kind, owner, name, domains, .. } = waiting.start.clone();
+            let name_of = |id: &DomainId| self.domain_name(*id).unwrap_or_default().to_owned();
+            WorkerView {
+                id: waiting.start.id,
+                kind: kind.name().to_owned(),
+                owner,
+                name,
+                pid: waiting.start.pid,
+                processes: Vec::new(),
+                uid: waiting.start.uid,
+                attempt: waiting.start.attempt,
+                state: WorkerState::Waiting,
+                ever_leased: false,
+                retriable: kind.retriable(),
+                started: waiting.came,
+                memory: None,
+                sample: None,
+                memory_peak: None,
+                growth: None,
+                growth_minute: None,
+                domains: domains.iter().map(name_of).collect(),
+                priority: 0,
+                memory_declared: waiting.start.declared,
+                memory_learned: waiting.learned,
+                waits_for: Some(self.wait_view(waiting, &rooms)),
+                rule: None,
+                mode: None,
+            }
+        };
+        self.starts.waiting().map(view).collect()
+    }
+
+    /// Whether any start waits.
+    #[must_use]
+    pub fn has_waiting_starts(&self) -> bool {
+        self.starts.waiting().next().is_some()
+    }
+
+    /// A start that waits, or was let begin and is no worker yet: whose.
+    #[must_use]
+    pub fn start_of(&self, id: WorkerId) -> Option<u32> {
+        self.starts.all.get(&id).map(|waiting| waiting.start.uid)
+    }
+
+    /// A domain that can never hold so much, and its threshold.
+    #[must_use]
+    pub fn never_holds(&self, domains: &[DomainId], need: Bytes) -> Option<(&str, Bytes)> {
+        let too_small = |id: &DomainId| {
+            let domain = self.domains.get(id)?;
+            let threshold = domain.usage()?.threshold;
+            (need > threshold).then_some((&domain.name[..], threshold))
+        };
+        domains.iter().find_map(too_small)
+    }
+}
+
+/// What a worker is known to need beyond what it held when its domain was read: that is in what is used there.
+fn needs_more(worker: &Worker, read_at: Option<Nanos>) -> Bytes {
+    let stays = matches!(worker.life, Life::Running | Life::Refused { .. }) && !worker.ends;
+    let need = [worker.declared, worker.reached, worker.learned].into_iter().flatten().max();
+    let need = need.filter(|_| stays).unwrap_or_default();
+    need.saturating_sub(read_at.map(|at| worker.growth.held_before(at)).unwrap_or_default())
+}
+
+/// What is used, by the last reading or by what was charged since: whichever is more.
+fn committed(domain: &Domain) -> Bytes {
+    let used = domain.usage().map(|usage| usage.used);
+    used.max(domain.estimate()).unwrap_or_default()
+}

@@ -1,0 +1,190 @@
+//! Keeps what the engine learned over restarts: one file beside the journal, replaced as a whole, never half written. What
+//! cannot be read is left out, and what cannot be written is said once: learning is no reason not to protect.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
+
+use crate::engine::{Engine, Event};
+use crate::learn::Kept;
+use crate::trusted_file;
+use crate::units::Nanos;
+
+/// The file's name.
+const NAME: &str = "learned.json";
+
+/// The version of the file.
+const VERSION: u32 = 1;
+
+/// A crash loses what was learned within this time.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// A file that is larger was not written by an agent.
+const MOST: u64 = 4 << 20;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct File {
+    v: u32,
+    /// When it was written, in seconds of the wall clock since 1970.
+    wall_s: u64,
+    names: Vec<Kept>,
+}
+
+/// The component's state.
+pub(super) struct LearnedFile {
+    /// `None`: nothing is kept.
+    path: Option<PathBuf>,
+    /// The engine's number of changes that is in the file.
+    written: u64,
+    looked: Nanos,
+    /// A thread writes.
+    busy: Arc<AtomicBool>,
+    /// What was in the file, for the engine.
+    known: Option<Event>,
+}
+
+impl LearnedFile {
+    /// Beside this journal.
+    pub(super) fn open(journal: Option<&Path>, now: Nanos) -> Self {
+        let path = journal.and_then(Path::parent).map(|dir| dir.join(NAME));
+        let names = path.as_deref().map(read).and_then(|read| match read {
+            Ok(names) => Some(names),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::warn!(%error, "what was learned of workloads cannot be read: it is learned anew");
+                None
+            }
+        });
+        let known = names.map(|names| Event::Learned { names });
+        Self { path, written: 0, looked: now, busy: Arc::default(), known }
+    }
+
+    /// What agents before this one learned, once.
+    pub(super) fn known(&mut self) -> Option<Event> {
+        self.known.take()
+    }
+
+    /// At a tick: writes what changed, on a thread of its own.
+    pub(super) fn tick(&mut self, engine: &Engine, now: Nanos) {
+        if now.since(self.looked) < EVERY || self.busy.load(Ordering::Acquire) {
+            return;
+        }
+        self.looked = now;
+        let Some((path, file)) = self.due(engine, now) else { return };
+        let busy = Arc::clone(&self.busy);
+        busy.store(true, Ordering::Release);
+        spawn_blocking(move || {
+            keep(&path, &file);
+            busy.store(false, Ordering::Release);
+        });
+    }
+
+    /// The agent ends.
+    pub(super) fn end(&mut self, engine: &Engine, now: Nanos) {
+        if let Some((path, file)) = self.due(engine, now) {
+            keep(&path, &file);
+        }
+    }
+
+    fn due(&mut self, engine: &Engine, now: Nanos) -> Option<(PathBuf, File)> {
+        let path = self.path.clone()?;
+        if self.written == engine.learned_changes() {
+            return None;
+        }
+        self.written = engine.learned_changes();
+        Some((path, File { v: VERSION, wall_s: wall_s(), names: engine.learned_to_keep(now).collect() }))
+    }
+}
+
+fn keep(path: &Path, file: &File) {
+    if let Err(error) = write(path, file) {
+        tracing::warn!(%error, path = %path.display(), "what was learned of workloads cannot be kept");
+    }
+}
+
+/// The old file or the new one, whatever happens meanwhile.
+fn write(path: &Path, file: &File) -> io::Result<()> {
+    let new = path.with_extension("json.new");
+    // Nobody else can replace anything on the way to it.
+    let mut out = trusted_file::anew(&new)?;
+    out.write_all(&serde_json::to_vec(file)?)?;
+    out.sync_all()?;
+    fs::rename(&new, path)?;
+    path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
+}
+
+fn read(path: &Path) -> io::Result<Vec<Kept>> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
+    path.parent().map_or(Ok(()), trusted_file::directories)?;
+    let found = file.metadata()?;
+    if !found.is_file() || found.uid() != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::other("another user made it"));
+    }
+    if found.len() > MOST {
+        return Err(io::Error::other("it is too large"));
+    }
+    let File { v, wall_s: written, names } = serde_json::from_reader(io::BufReader::new(file))?;
+    if v != VERSION {
+        return Err(io::Error::other(format!("its version is {v}, and this agent knows {VERSION}")));
+    }
+    let since = wall_s().saturating_sub(written);
+    let older = |kept: Kept| Kept { age_s: kept.age_s.saturating_add(since), ..kept };
+    Ok(names.into_iter().map(older).collect())
+}
+
+fn wall_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Settings;
+    use crate::learn::Peak;
+    use crate::units::Bytes;
+
+    fn told(event: Event, now: Nanos) -> Engine {
+        let mut engine = Engine::new(Settings::default());
+        engine.handle(event, now, &mut std::collections::VecDeque::new());
+        engine
+    }
+
+    fn kept(name: &str) -> Vec<Kept> {
+        let runs =
+            vec![Peak { bytes: Bytes(7), cut_short: false }, Peak { bytes: Bytes(9), cut_short: true }];
+        vec![Kept { uid: 3, name: name.to_owned(), runs, age_s: 60 }]
+    }
+
+    #[test]
+    fn what_was_learned_is_there_after_a_restart_and_a_torn_write_harms_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = dir.path().join("journal.jsonl");
+        let mut first = LearnedFile::open(Some(&journal), Nanos(0));
+        assert_eq!(first.known(), None);
+        // An agent before was killed while it wrote.
+        fs::write(dir.path().join("learned.json.new"), "{\"v\":1,\"wall").unwrap();
+        let mut engine = told(Event::Learned { names: kept("a") }, Nanos(1));
+        first.end(&engine, Nanos(1));
+        assert!(!dir.path().join(NAME).exists(), "nothing was learned since");
+        let forget = Event::ForgetLearned { uid: None, name: "b".to_owned() };
+        engine.handle(forget, Nanos(1), &mut std::collections::VecDeque::new());
+        first.written = u64::MAX;
+        first.end(&engine, Nanos(1));
+        let known = || LearnedFile::open(Some(&journal), Nanos(0)).known();
+        let again = told(known().unwrap(), Nanos(2));
+        let names: Vec<Kept> = again.learned_to_keep(Nanos(2)).collect();
+        assert_eq!(names[0].runs, kept("a")[0].runs);
+        assert!((60..65).contains(&names[0].age_s), "{names:?}");
+        for broken in ["", "{", "{\"v\":2,\"wall_s\":1,\"names\":[]}"] {
+            fs::write(dir.path().join(NAME), broken).unwrap();
+            assert_eq!(known(), None, "{broken:?}");
+        }
+    }
+}
