@@ -22,6 +22,8 @@ pub(super) fn press(model: &mut Model, key: KeyEvent) -> Outcome {
     if key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c') {
         return Outcome::Quit;
     }
+    // Order or filter may change.
+    model.stale = true;
     if model.typing {
         type_filter(model, key.code);
         return Outcome::Nothing;

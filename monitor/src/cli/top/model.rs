@@ -49,6 +49,8 @@ pub(super) struct Model {
     pub(super) overlay: Option<Overlay>,
     /// The rows in their order: made by [`Model::prepare`].
     pub(super) rows: Vec<Row>,
+    /// They are to be made anew: not for each frame, because there may be ten thousand.
+    pub(super) stale: bool,
 }
 
 impl Model {
@@ -60,7 +62,10 @@ impl Model {
         match message {
             Message::Status(status) => self.remember(*status),
             Message::Workers(workers) => self.measure(workers),
-            Message::Explanation(explanation) => self.explanation = Some(*explanation),
+            Message::Explanation(explanation) => {
+                self.explanation = Some(*explanation);
+                self.stale = true;
+            }
             Message::Kills(kills) => self.kills = kills,
             Message::Series(series) => {
                 for domain in series.domains {
@@ -99,6 +104,7 @@ impl Model {
         if self.status.as_ref().is_some_and(|before| before.pid != status.pid) {
             self.courses.clear();
             self.explanation = None;
+            self.stale = true;
         }
         self.status = Some(status);
     }
@@ -119,15 +125,18 @@ impl Model {
         }
         self.courses = courses;
         self.workers = workers;
+        self.stale = true;
     }
 
     /// Before a frame is drawn: puts the rows in order, and keeps what is chosen among them.
     pub(super) fn prepare(&mut self) {
-        let ranking = self.explanation.as_ref().map(|explanation| &explanation.answer.ranking[..]);
-        let ranking = ranking.unwrap_or_default();
-        self.rows = order::rows(&self.workers, &self.courses, ranking, self.sort, &self.filter);
-        let chosen = self.chosen_worker.filter(|id| self.rows.iter().any(|row| row.worker() == Some(*id)));
-        self.chosen_worker = chosen.or_else(|| self.rows.iter().find_map(Row::worker));
+        if std::mem::take(&mut self.stale) {
+            let ranking = self.explanation.as_ref().map(|explanation| &explanation.answer.ranking[..]);
+            let ranking = ranking.unwrap_or_default();
+            self.rows = order::rows(&self.workers, &self.courses, ranking, self.sort, &self.filter);
+            let chosen = self.chosen_worker.filter(|id| self.rows.iter().any(|row| row.worker() == Some(*id)));
+            self.chosen_worker = chosen.or_else(|| self.rows.iter().find_map(Row::worker));
+        }
         self.chosen_kill = self.chosen_kill.min(self.kills.len().saturating_sub(1));
     }
 
