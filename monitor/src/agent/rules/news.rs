@@ -24,8 +24,9 @@ const SHARE: i64 = 150;
 /// What may be spent at once after a quiet time, in nanoseconds.
 const SAVED: i64 = 20 * Nanos::PER_MS as i64;
 
-/// What a look costs besides the time on its own thread: two threads wake up.
-const OVERHEAD: i64 = 50_000;
+/// What a look costs besides the time on its own thread: the loop wakes up for the record and for what was found, and a thread
+/// between the two. A wake-up is some 0.1 to 0.2 ms (docs/measurements.md).
+const OVERHEAD: i64 = 300_000;
 
 /// How long the kernel side leaves the agent alone after a record, in microseconds: at least, and in a storm at most.
 const LEAST_PAUSE: u64 = 1_000;
@@ -173,7 +174,7 @@ mod tests {
             spent += took;
         }
         assert!(spent < Duration::from_millis(10_000 / 150 + 20 + 1), "{spent:?}");
-        assert!(spent > Duration::from_millis(60), "{spent:?}");
+        assert!(spent > Duration::from_millis(40), "{spent:?}");
     }
 
     #[test]

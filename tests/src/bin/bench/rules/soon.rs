@@ -42,8 +42,8 @@ pub(super) fn measure(plan: &Plan) -> Result<Vec<Latency>> {
         let mut samples = Vec::new();
         for _ in 0..plan.kills * times {
             plan.go_on()?;
-            // So that looks have no rhythm with it.
-            std::thread::sleep(Duration::from_millis(100 + now_ns() % 97));
+            // So rarely that the agent need not save, and without a rhythm of its own.
+            std::thread::sleep(Duration::from_millis(300 + now_ns() % 97));
             let mut command = Command::new(&program);
             command.arg("1000");
             ground.sandbox.enter(&mut command)?;
