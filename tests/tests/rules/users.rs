@@ -74,12 +74,12 @@ fn a_worker_that_becomes_a_set_user_id_program_leaves_the_rest_behind() {
     let mut root = Running::spawn(command).unwrap();
     let hog = wait_for("the child to be part of the worker", PATIENCE, || {
         let row = worker(&agent, root.pid());
-        let hogs = children(root.pid()).into_iter().filter(|pid| {
+        let mut hogs = children(root.pid()).into_iter().filter(|pid| {
             let comm = fs::read_to_string(format!("/proc/{pid}/comm"));
             comm.is_ok_and(|comm| comm.contains("hog"))
                 && row["processes"].as_array().unwrap().contains(&json!(pid))
         });
-        Ok(hogs.last())
+        Ok(hogs.next())
     })
     .unwrap();
     let hog = Process::open(hog).unwrap().unwrap();
