@@ -62,13 +62,10 @@ fn a_launcher_that_stops_with_its_child_goes_on_when_the_child_is_killed() {
         let agent = Agent::guard(&sandbox, POLLING).unwrap();
         let mut caller = Caller::connect(agent.socket()).unwrap();
         let hog = Hog::new(130).children(children).on_line();
-        let mut command = std::process::Command::new("perl");
-        let program = r#"
-            use POSIX ":sys_wait_h";
-            my $child = fork(); if (!$child) { exec(@ARGV) or die }
-            while (waitpid($child, WUNTRACED) > 0) { last unless WIFSTOPPED($?); kill("STOP", $$) }
-        "#;
-        command.args(["-e", program]).arg(monitor_tests::binary::hog().unwrap()).args(hog.args());
+        // It enters the namespace that it is in, and stops itself whenever its child is stopped.
+        let mut command = std::process::Command::new("nsenter");
+        command.args(["--pid=/proc/self/ns/pid", "--"]);
+        command.arg(monitor_tests::binary::hog().unwrap()).args(hog.args());
         sandbox.enter(&mut command).unwrap();
         let mut launcher = Running::spawn(command).unwrap();
         let child = wait_for("the launcher's child", PATIENCE, || {

@@ -82,7 +82,8 @@ impl Siege {
     fn begin(seed: u64) -> Result<Self> {
         let (top, agents) = (Sandbox::new(LIMIT)?, Sandbox::new(Bytes(512 << 20))?);
         top.remove_on_panic();
-        let flags = ["--usage-threshold=0.6", "--kill-timeout-ms=2000"];
+        // A victim that holds next to nothing is no answer to what grows.
+        let flags = ["--usage-threshold=0.6", "--kill-timeout-ms=2000", "--min-victim-memory=2%"];
         let agent = Agent::guard_changed(&top, flags, |command| agents.enter(command))?;
         // Opens the way to the socket to everybody.
         drop(Caller::connect_as(agent.socket(), ATTACKERS[0])?);
@@ -228,7 +229,15 @@ impl Siege {
         if !self.agent.process().is_dead()? {
             let counters = self.counters()?;
             let count = |key: &str| counters[key].as_u64().with_context(|| format!("no counter {key}"));
-            let ends = ["killed", "exited", "crashed", "unregistered", "died_late"];
+            let ends = [
+                "killed",
+                "exited",
+                "crashed",
+                "unregistered",
+                "died_late",
+                "killed_by_kernel",
+                "owner_died",
+            ];
             let ended = ends.into_iter().map(count).sum::<Result<u64>>()?;
             if count("registered")? != ended {
                 self.findings.push(format!("the agent's counters do not add up: {counters}"));

@@ -18,8 +18,10 @@ use serde_json::json;
 
 use super::traffic::Traffic;
 
-/// How many processes it starts at most at once.
-const TROOP: usize = 8;
+/// How many processes it starts at most at once, and how many of them take memory: no faster together than victims can be
+/// killed one after the other on a busy machine, or the kernel's own killer would come, and be right.
+const TROOP: usize = 12;
+const GROWING: usize = 3;
 
 /// What it is told.
 #[derive(Debug, Serialize, Deserialize)]
@@ -86,7 +88,8 @@ impl Attacker {
 
     /// Starts a process, and lets it go on when the agent knows it.
     fn enlist(&mut self) -> Result<()> {
-        let (mut command, small) = self.draw();
+        let growing = self.troop.iter().filter(|soldier| !soldier.small).count();
+        let (mut command, small) = self.draw(growing < GROWING);
         die_with_parent(&mut command);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn()?;
@@ -125,9 +128,9 @@ impl Attacker {
     }
 
     /// A process that takes memory, or one of many small ones. True: it is small.
-    fn draw(&mut self) -> (Command, bool) {
+    fn draw(&mut self, may_grow: bool) -> (Command, bool) {
         let dice = &mut self.dice;
-        if dice.one_in(3) {
+        if !may_grow || dice.one_in(3) {
             let script = [
                 // Without end, for a while: double forks and sessions of their own.
                 "read x; i=0; while [ $i -lt 60 ]; do (setsid sleep 2 &) ; i=$((i+1)); sleep 0.02; done",
@@ -145,7 +148,7 @@ impl Attacker {
         let mib = dice.between(10, 150);
         let kind = [Kind::Anon, Kind::Shmem, Kind::Shared, Kind::Written]
             [usize::try_from(dice.below(4)).unwrap_or(0)];
-        let mut hog = Hog::new(mib).kind(kind).rate(dice.between(10, 60)).on_line();
+        let mut hog = Hog::new(mib).kind(kind).rate(dice.between(5, 25)).on_line();
         hog = hog.hold(Duration::from_millis(dice.between(10, 3000)));
         match dice.below(5) {
             0 => hog = hog.children(2),
