@@ -181,7 +181,9 @@ impl Siege {
                 self.findings.push(format!("an attacker, whom nobody registered, ended: {status}"));
             }
         }
-        let by_kernel = self.top.oom_kills()?;
+        // A cgroup that an attacker removes meanwhile cannot be read: then all are read again.
+        let top = &self.top;
+        let by_kernel = wait_for("the kernel's counters", FAREWELL, || Ok(top.oom_kills().ok()))?;
         if by_kernel > 0 {
             self.findings.push(format!("the kernel's own out-of-memory killer killed {by_kernel}"));
         }

@@ -148,7 +148,7 @@ impl Attacker {
         let mib = dice.between(10, 150);
         let kind = [Kind::Anon, Kind::Shmem, Kind::Shared, Kind::Written]
             [usize::try_from(dice.below(4)).unwrap_or(0)];
-        let mut hog = Hog::new(mib).kind(kind).rate(dice.between(5, 25)).on_line();
+        let mut hog = Hog::new(mib).kind(kind).rate(dice.between(5, 20)).on_line();
         hog = hog.hold(Duration::from_millis(dice.between(10, 3000)));
         match dice.below(5) {
             0 => hog = hog.children(2),
