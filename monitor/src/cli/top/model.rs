@@ -134,7 +134,8 @@ impl Model {
             let ranking = self.explanation.as_ref().map(|explanation| &explanation.answer.ranking[..]);
             let ranking = ranking.unwrap_or_default();
             self.rows = order::rows(&self.workers, &self.courses, ranking, self.sort, &self.filter);
-            let chosen = self.chosen_worker.filter(|id| self.rows.iter().any(|row| row.worker() == Some(*id)));
+            let chosen =
+                self.chosen_worker.filter(|id| self.rows.iter().any(|row| row.worker() == Some(*id)));
             self.chosen_worker = chosen.or_else(|| self.rows.iter().find_map(Row::worker));
         }
         self.chosen_kill = self.chosen_kill.min(self.kills.len().saturating_sub(1));
