@@ -30,6 +30,7 @@ mod note;
 mod owned;
 mod patience;
 mod pending;
+mod rate;
 mod readings;
 mod refused_backoff;
 mod row;

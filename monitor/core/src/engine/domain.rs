@@ -2,7 +2,7 @@
 //! candidates that charge it.
 
 use super::facts::{DomainId, KillId, Measured, Trigger};
-use super::near::Growth;
+use super::rate::Rate;
 use super::row::Row;
 use crate::policy::Roster;
 use crate::prelude::*;
@@ -58,7 +58,7 @@ pub(super) struct Domain {
     /// When it is to be read again, before the ordinary tick.
     pub(super) read_next: Option<Nanos>,
     /// How fast it grew.
-    pub(super) growth: Growth,
+    pub(super) growth: Rate,
     /// The cell's counter at the last reading and now, in pages.
     counter_read: i64,
     counter: i64,
@@ -104,7 +104,7 @@ impl Domain {
             state: State::New,
             read_at: None,
             read_next: None,
-            growth: Growth::default(),
+            growth: Rate::default(),
             counter_read: 0,
             counter: 0,
             crossed: None,

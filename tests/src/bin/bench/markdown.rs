@@ -276,6 +276,8 @@ fn with_ray(ray: &ray::Ray) -> String {
         "overshoot",
         "innocents",
         "kernel kills",
+        "wrong errors",
+        "broken",
         "raylet",
     ];
     let rates = ray
