@@ -307,7 +307,7 @@ mod tests {
         (status.dry_run, status.protects, status.observed) = (false, true, 1);
         insta::assert_snapshot!(said(&status), @r#"PROTECTS NOBODY: all workers are only observed (rules with mode = "observe")."#);
         status.observed = 0;
-        insta::assert_snapshot!(said(&status), @"Protects: over its threshold a domain is relieved.");
+        insta::assert_snapshot!(said(&status), @"Protects: a worker is killed when memory use exceeds a threshold.");
         status.protects = false;
         (status.domains[0].read_at, status.domains[0].threshold) = (Some(Nanos(1)), status.domains[0].total);
         insta::assert_snapshot!(said(&status), @"PROTECTS NOBODY: the threshold is all the memory there is (usage_threshold = 1), and no use exceeds that");

@@ -1,10 +1,10 @@
 //! Starts that wait for leave.
 
+use std::os::unix::process::ExitStatusExt as _;
+
 use monitor::admission::Admission;
 use monitor::control::protocol::Push;
 use monitor::units::Bytes;
-
-use std::os::unix::process::ExitStatusExt as _;
 
 use super::*;
 
