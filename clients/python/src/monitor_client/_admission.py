@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
 from ._errors import ConnectionLostError, NoAgentError
+from ._link import Link
 from ._mailbox import Mailbox
 from ._types import Admission, Admitted, Kind
 from ._wire import Op
@@ -44,20 +45,22 @@ class Admit:
 
 def wait_for_leave(
     admit: Admit,
-    ask: Callable[[Op], Any],
-    asked: Callable[[], object],
+    reach: Callable[[], Link],
+    current: Callable[[], Optional[Link]],
     mailbox: Mailbox,
     timeout: Optional[float],
 ) -> Optional[str]:
     """The number of the start, once it may begin; None: not within ``timeout`` seconds.
 
-    ``ask`` makes a call, on a new connection if need be; ``asked`` is the connection that there is now.
+    ``reach`` is a connection, a new one if need be; ``current`` is the one that there is now, if any. The
+    start waits as long as the very connection lasts that it was asked for on.
     """
     end = None if timeout is None else time.monotonic() + timeout
     since, gone = admit.since, 0.0
     while True:
         try:
-            answer = ask(admit.op(os.getpid(), since))
+            link = reach()
+            answer = link.call(admit.op(os.getpid(), since))
         except (NoAgentError, ConnectionLostError):
             # One that waited keeps its place: the agent comes back, as a rule.
             if since is None or gone > _GONE or (end is not None and time.monotonic() >= end):
@@ -69,11 +72,10 @@ def wait_for_leave(
         worker, since = str(answer["worker"]), int(answer["since"])
         if answer["admitted"]:
             return worker
-        connection = asked()
-        while asked() is connection:
+        while current() is link:
             left = None if end is None else end - time.monotonic()
             if left is not None and left <= 0:
-                ask({"unregister": {"worker": worker}})
+                reach().call({"unregister": {"worker": worker}})
                 return None
             push = mailbox.get(_LOOK if left is None else min(_LOOK, left))
             if isinstance(push, Admitted) and push.worker == worker:

@@ -195,7 +195,7 @@ class Client:
         )
         mailbox = self._mailbox()
         try:
-            return wait_for_leave(what, self._call, lambda: self._link, mailbox, timeout)
+            return wait_for_leave(what, self._reach, lambda: self._link, mailbox, timeout)
         finally:
             self._drop(mailbox)
 
