@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
@@ -49,7 +50,8 @@ impl Run {
     /// Its exit code, and what it said.
     fn ended(mut self) -> (Option<i32>, String) {
         let status = wait_for("the runner to end", PATIENCE, || Ok(self.child.try_wait()?)).unwrap();
-        (status.code(), self.said())
+        // As a shell puts it: of SIGINT the runner dies too.
+        (status.code().or(status.signal().map(|signal| 128 + signal)), self.said())
     }
 
     fn signal(&self, signal: Signal) {

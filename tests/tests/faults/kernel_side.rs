@@ -138,7 +138,7 @@ fn hooks_that_were_refused_for_a_reason_that_passes_are_had_later() {
     scene.status("all to be had", |status| {
         let [counts, spare, always @ ..] = &states(status)[..] else { panic!("{status}") };
         let usable = |state: &str| ["attached", "detached"].contains(&state);
-        usable(counts) && usable(spare) && always == ["attached"; 3]
+        usable(counts) && usable(spare) && always[..3] == ["attached"; 3]
     });
     assert!(scene.agent.said().iter().any(|line| line.contains("is available now")));
     let mut after = family();
@@ -177,14 +177,15 @@ fn programs_that_could_not_be_loaded_for_want_of_memory_are_loaded_later() {
     });
     let status = scene.status("an answer", |_| true);
     let again = |probe: &Value| probe["why"].as_str().is_some_and(|why| why.contains("it is tried again"));
-    if !status["probes"].as_array().unwrap().iter().all(again) {
+    // Those behind are for rules, and not wanted here.
+    if !status["probes"].as_array().unwrap()[..5].iter().all(again) {
         return skip!(Lacks::Kernel, "no programs of this kind: {}", status["probes"]);
     }
     assert_eq!(status["brake"]["on"], false, "{status}");
     scene.kills_as_ever();
     scene.calls.pass();
     scene.status("all to be had", |status| {
-        states(status)[2..] == ["attached"; 3] && status["brake"]["on"] == true
+        states(status)[2..5] == ["attached"; 3] && status["brake"]["on"] == true
     });
     let (_holds, _) = scene.worker(1, "holds little");
     scene.kills_as_ever();

@@ -266,5 +266,8 @@ fn a_worker_whose_files_make_no_sense_is_refused_or_killed_without_them() {
     hog.start().unwrap();
     hog.wait(PATIENCE).unwrap();
     let kill = &scene.kills(1)[0];
-    assert_eq!((&kill["confirmed"], &kill["victims"][0]["memory"]), (&true.into(), &Value::Null), "{kill}");
+    assert_eq!(kill["confirmed"], true, "{kill}");
+    // It may have been measured before, when it held little.
+    let memory = kill["victims"][0]["memory"].as_u64();
+    assert!(memory.is_none_or(|bytes| bytes < 60 << 20), "{kill}");
 }
