@@ -187,7 +187,7 @@ fn a_users_cgroups_do_not_take_all_that_the_kernel_side_counts() {
         boxes.push((sandbox, worker));
         Ok(row["uncounted"].as_str().map(str::to_owned))
     });
-    assert!(why.unwrap().contains("of its user's workers"));
+    assert!(why.unwrap().contains("its user's workers have used their share"));
     let (of_bob, worker) = boxed(&top, "bob", BOB);
     Caller::connect_as(agent.socket(), BOB).unwrap().register(worker.pid(), "other").unwrap();
     let row = domain(&mut root, &of_bob).unwrap();
