@@ -83,7 +83,9 @@ fn who_comes_back_to_the_next_agent_keeps_its_number_and_nobody_else_gets_it() {
         agent.restart().unwrap();
         let mut caller = Caller::connect(agent.socket()).unwrap();
         let new = hog(&sandbox, &Hog::new(1));
-        assert_eq!(register(&mut caller, &new, "new", false), format!("w{}001", restart), "not theirs");
+        // An agent leaves the block after those that the journal tells of to one that could not note it.
+        let block = 2 * restart;
+        assert_eq!(register(&mut caller, &new, "new", false), format!("w{block}001"), "not theirs");
         assert_eq!(agent.worker("one").unwrap().id, "w1");
         assert_eq!(agent.worker("two").unwrap().id, "w2");
         // Who began after the agent cannot have had a number before it.
@@ -91,6 +93,6 @@ fn who_comes_back_to_the_next_agent_keeps_its_number_and_nobody_else_gets_it() {
         assert_ne!(pid, liar.pid());
         let start_time = start_time(liar.pid()).unwrap();
         let call = json!({"register": {"pid": liar.pid(), "start_time": start_time, "kind": "task", "worker": "w7"}});
-        assert_eq!(caller.call(&call).unwrap()["worker"], format!("w{}002", restart));
+        assert_eq!(caller.call(&call).unwrap()["worker"], format!("w{block}002"));
     }
 }
