@@ -69,7 +69,7 @@ fn a_named_cgroup_that_is_not_there_is_waited_for_and_the_rest_is_guarded() {
     let awaited = row(&agent, &name).unwrap();
     assert!(awaited["error"].as_str().unwrap().contains("no such cgroup"), "{awaited}");
     assert_eq!((&awaited["total"], &awaited["above"]), (&Value::Null, &Value::Null));
-    assert!(agent.said().iter().any(|line| line.contains("waited for") && line.contains(&path)));
+    assert!(agent.said().iter().any(|line| line.contains("waits for it") && line.contains(&path)));
     let status: Value = agent.ask("status").unwrap();
     assert_eq!(status["protects"], true);
     dies_in(&agent, &here, "meanwhile", 145);
@@ -77,7 +77,7 @@ fn a_named_cgroup_that_is_not_there_is_waited_for_and_the_rest_is_guarded() {
     let later = top.child("later", Some(Bytes(150 * MIB))).unwrap();
     wait_for_row(&agent, &name, |row| row["total"] == 150 * MIB);
     dies_in(&agent, &later, "later", 145);
-    let told = agent.said().iter().filter(|line| line.contains("waited for")).count();
+    let told = agent.said().iter().filter(|line| line.contains("waits for it")).count();
     assert_eq!(told, 1, "it is said once: {:?}", agent.said());
 }
 

@@ -156,6 +156,7 @@ impl Shell {
         let settings = self.engine.settings();
         let Components { domains, workers, hooks, killing, brake, watchdog, reports, api, .. } = &self.parts;
         let now = clock::now();
+        let guards = domains.len() > 0;
         let domains = domains.views(self.engine.domains(), settings.threshold());
         // With a threshold of all that there is, none is ever above it.
         let below_total =
@@ -171,7 +172,7 @@ impl Shell {
             refresh_ms: settings.refresh_ms,
             kills: settings.kills(),
             dry_run: settings.dry_run,
-            protects: settings.kills() && !settings.dry_run && survival::can_kill() && can_be_above,
+            protects: settings.kills() && !settings.dry_run && survival::can_kill() && guards && can_be_above,
             survival: survival::steps(),
             probes: hooks.probes().to_vec(),
             domains,
