@@ -278,6 +278,8 @@ fn killed_at_any_instant_it_finds_its_workers_again_and_strikes_nobody_twice() {
         "-1",
         "--oom-retry-base-ms",
         "0",
+        "--admission",
+        "off",
         "--owner",
         "storm",
         "--json-events",

@@ -42,7 +42,9 @@ fn options(dice: &mut Dice) -> Vec<String> {
     if dice.one_in(2) {
         options.extend(["--owner".to_owned(), format!("caller{}", dice.below(3))]);
     }
-    options.extend(["--oom-retries", "1", "--oom-retry-base-ms", "200"].map(str::to_owned));
+    // Retries that wait for room would wait longer than the soak lasts.
+    let at_once = ["--oom-retries", "1", "--oom-retry-base-ms", "200", "--admission", "off"];
+    options.extend(at_once.map(str::to_owned));
     options
 }
 

@@ -17,6 +17,7 @@ enum Event {
     Retried { attempt: u32 },
     Exited { time: u64, code: u8 },
     Failed { code: u8 },
+    Waiting {},
 }
 
 /// How a process ended, by what its runner says.
@@ -107,6 +108,7 @@ fn read(events: &[Event], status: Option<i32>) -> Page {
                 }
             }
             Event::Failed { code } => failed = Some(i32::from(code)),
+            Event::Waiting {} => {}
         }
     }
     if let Some(one) = alive {
