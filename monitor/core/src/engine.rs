@@ -55,14 +55,14 @@ use self::domain::Domain;
 pub use self::event::Event;
 pub use self::facts::{
     Chosen, DomainId, ExecutorId, Freed, Gear, Gears, HeldView, KillId, Measured, Release, Remains, Sample,
-    Seen, Trigger, UnhelpfulKills, Verdict,
+    Seen, Start, Trigger, UnhelpfulKills, Verdict,
 };
 use self::flight::{Flight, Spare};
 use self::gear::Shift;
 pub use self::note::Note;
 use self::patience::Patience;
 pub use self::settings::Settings;
-use self::starts::{Start, Starts};
+use self::starts::Starts;
 pub use self::unhelpful::Unhelpful;
 pub use self::view::{
     Counters, DomainView, Explanation, KillRecord, LeftTo, Times, VictimRecord, WaitView, WorkerState,
@@ -217,42 +217,7 @@ impl Engine {
                 self.measured(worker, sample);
             }
             Event::Peak { worker, peak } => self.reached(worker, peak),
-            Event::WantsToStart {
-                worker,
-                pid,
-                uid,
-                kind,
-                owner,
-                name,
-                attempt,
-                domains,
-                memory_declared,
-                memory_reached,
-                after_kill,
-                since,
-                until,
-                owned_by,
-                admission,
-            } => {
-                let start = Start {
-                    id: worker,
-                    pid,
-                    uid,
-                    kind,
-                    owner,
-                    name,
-                    attempt,
-                    domains,
-                    declared: memory_declared,
-                    reached: memory_reached,
-                    after_kill,
-                    since: since.unwrap_or(now),
-                    until,
-                    owned_by,
-                    admission,
-                };
-                self.wants_to_start(start, now, todo);
-            }
+            Event::WantsToStart(start) => self.wants_to_start(start, now, todo),
             Event::StartWithdrawn { worker } => self.start_withdrawn(worker, todo),
             Event::Learned { names } => self.remember_learned(names, now),
             Event::ForgetLearned { uid, name } => self.forget_learned(uid, &name, now),

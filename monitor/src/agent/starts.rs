@@ -9,7 +9,7 @@ use super::turn::Turn;
 use super::workers::Workers;
 use crate::control::protocol::{Admit, KindName, Push, Refusal, RefusalCode};
 use crate::control::request::Peer;
-use crate::engine::{DomainId, Engine, Event};
+use crate::engine::{DomainId, Engine, Event, Start};
 use crate::kill::Process;
 use crate::memory::{CgroupPath, ReadError};
 use crate::retry::MAX_DELAY;
@@ -86,7 +86,7 @@ impl Starts {
         };
         let within = admit.within_ms.map(std::time::Duration::from_millis);
         let within = within.or(admit.after_kill.then_some(MAX_DELAY)).map(|within| within.min(MAX_DELAY));
-        turn.tell(Event::WantsToStart {
+        turn.tell(Event::WantsToStart(Start {
             worker,
             pid: admit.pid,
             uid,
@@ -102,7 +102,7 @@ impl Starts {
             until: within.filter(|_| admit.after_kill).map(|within| turn.now.after(within)),
             owned_by,
             admission: admit.admission,
-        });
+        }));
         self.all.insert(worker, peer);
     }
 

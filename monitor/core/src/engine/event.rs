@@ -3,9 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::{DomainId, ExecutorId, KillId, Measured, Remains, Seen};
+use super::facts::{DomainId, ExecutorId, KillId, Measured, Remains, Seen, Start};
 use super::settings::Settings;
-use crate::admission::Admission;
 use crate::learn::Kept;
 use crate::prelude::*;
 use crate::rules::Mode;
@@ -292,39 +291,7 @@ pub enum Event {
         peak: Bytes,
     },
     /// Somebody wants to start a worker, and waits to be told that it may (`Action::Begin`).
-    WantsToStart {
-        /// Its number, not in use: the worker's too, if it becomes one.
-        worker: WorkerId,
-        /// The process that asks.
-        pid: Pid,
-        /// Of whom it is.
-        uid: u32,
-        /// Task or actor.
-        #[serde(flatten)]
-        kind: Kind,
-        /// Its caller.
-        owner: Option<String>,
-        /// For people, and for what is learned of it.
-        name: Option<String>,
-        /// How often it was started before.
-        attempt: u32,
-        /// The domains that it will charge, innermost first.
-        domains: Vec<DomainId>,
-        /// What one attempt needs, as it was said.
-        memory_declared: Option<Bytes>,
-        /// What an attempt before it reached.
-        memory_reached: Option<Bytes>,
-        /// That one was killed for memory.
-        after_kill: bool,
-        /// Since when its workload waits or runs; none: since now.
-        since: Option<Nanos>,
-        /// When it begins at the latest.
-        until: Option<Nanos>,
-        /// The worker that it will end with.
-        owned_by: Option<WorkerId>,
-        /// Which starts wait, if it is said for this one.
-        admission: Option<Admission>,
-    },
+    WantsToStart(Start),
     /// Nobody wants that start any more.
     StartWithdrawn {
         /// Which.

@@ -3,10 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::admission::Admission;
 use crate::prelude::*;
 use crate::retry::KilledBy;
 use crate::units::{Bytes, MemoryKind, Nanos, Pid};
-use crate::worker::WorkerId;
+use crate::worker::{Kind, WorkerId};
 
 /// A domain's number, given once. 0 is the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -234,6 +235,42 @@ pub struct Sample {
     pub measured: Option<MemoryKind>,
     /// When it was taken.
     pub at: Nanos,
+}
+
+/// Somebody wants to start a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// Its number, not in use: the worker's too, if it becomes one.
+    pub worker: WorkerId,
+    /// The process that asks.
+    pub pid: Pid,
+    /// Of whom it is.
+    pub uid: u32,
+    /// Task or actor.
+    #[serde(flatten)]
+    pub kind: Kind,
+    /// Its caller.
+    pub owner: Option<String>,
+    /// For people, and for what is learned of it.
+    pub name: Option<String>,
+    /// How often it was started before.
+    pub attempt: u32,
+    /// The domains that it will charge, innermost first.
+    pub domains: Vec<DomainId>,
+    /// What one attempt needs, as it was said.
+    pub memory_declared: Option<Bytes>,
+    /// What an attempt before it reached.
+    pub memory_reached: Option<Bytes>,
+    /// That one was killed for memory.
+    pub after_kill: bool,
+    /// Since when its workload waits or runs; none: since now.
+    pub since: Option<Nanos>,
+    /// When it begins at the latest.
+    pub until: Option<Nanos>,
+    /// The worker that it will end with.
+    pub owned_by: Option<WorkerId>,
+    /// Which starts wait, if it is said for this one.
+    pub admission: Option<Admission>,
 }
 
 /// What the owner of a victim is told.

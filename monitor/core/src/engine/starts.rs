@@ -7,11 +7,11 @@ use core::time::Duration;
 use super::domain::Domain;
 use super::view::{WaitView, WorkerState, WorkerView};
 use super::worker::{Life, Worker};
-use super::{Action, DomainId, Engine, Note};
+use super::{Action, DomainId, Engine, Note, Start};
 use crate::admission::{Admission, Begins, Place, Room, admit};
 use crate::prelude::*;
-use crate::units::{Bytes, Nanos, Pid};
-use crate::worker::{Activity, Kind, WorkerId};
+use crate::units::{Bytes, Nanos};
+use crate::worker::{Activity, WorkerId};
 
 /// How long one that was let begin may take to become a worker.
 const BEGINS_WITHIN: Duration = Duration::from_secs(10);
@@ -19,33 +19,11 @@ const BEGINS_WITHIN: Duration = Duration::from_secs(10);
 /// The queue is looked at this often at most: near a limit readings are far more frequent.
 const LOOKS: Duration = Duration::from_millis(20);
 
-/// Somebody wants to start a worker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Start {
-    pub(super) id: WorkerId,
-    pub(super) pid: Pid,
-    pub(super) uid: u32,
-    pub(super) kind: Kind,
-    pub(super) owner: Option<String>,
-    pub(super) name: Option<String>,
-    pub(super) attempt: u32,
-    pub(super) domains: Vec<DomainId>,
-    pub(super) declared: Option<Bytes>,
-    /// What an attempt before it reached.
-    pub(super) reached: Option<Bytes>,
-    /// That one was killed for memory.
-    pub(super) after_kill: bool,
-    pub(super) since: Nanos,
-    pub(super) until: Option<Nanos>,
-    /// The worker that it will end with: that waits for it, as a rule.
-    pub(super) owned_by: Option<WorkerId>,
-    /// Which starts wait, if it is said for this one.
-    pub(super) admission: Option<Admission>,
-}
-
 #[derive(Debug)]
 struct Waiting {
     start: Start,
+    /// Since when its workload waits or runs.
+    since: Nanos,
     learned: Option<Bytes>,
     arrived: u64,
     overtaken: u32,
@@ -58,14 +36,14 @@ struct Waiting {
 
 impl Waiting {
     fn need(&self) -> Option<Bytes> {
-        let Start { declared, reached, .. } = self.start;
-        [declared, reached, self.learned].into_iter().flatten().max()
+        let Start { memory_declared, memory_reached, .. } = self.start;
+        [memory_declared, memory_reached, self.learned].into_iter().flatten().max()
     }
 
     fn place(&self) -> Place {
         Place {
-            id: self.start.id,
-            since: self.start.since,
+            id: self.start.worker,
+            since: self.since,
             arrived: self.arrived,
             until: self.start.until,
             domains: self.start.domains.clone(),
@@ -137,15 +115,16 @@ impl Engine {
         let learned = name.and_then(|name| self.learned.need(start.uid, name, now));
         self.starts.arrived += 1;
         let arrived = self.starts.arrived;
-        let start = Start { since: start.since.min(now), ..start };
-        let waiting = Waiting { learned, arrived, overtaken: 0, begun: None, came: now, said: false, start };
+        let since = start.since.map_or(now, |since| since.min(now));
+        let waiting =
+            Waiting { start, since, learned, arrived, overtaken: 0, begun: None, came: now, said: false };
         let mode = waiting.start.admission.unwrap_or(self.settings.admission);
         let waits = match mode {
             Admission::Off => false,
             Admission::Retries => waiting.start.after_kill,
             Admission::All => waiting.start.after_kill || waiting.need().is_some(),
         };
-        let (id, domains) = (waiting.start.id, waiting.start.domains.clone());
+        let (id, domains) = (waiting.start.worker, waiting.start.domains.clone());
         self.starts.all.insert(id, waiting);
         if !waits || domains.is_empty() {
             return self.begin(id, Begins::Room, now, todo);
@@ -208,7 +187,7 @@ impl Engine {
             .starts
             .waiting()
             .filter(new)
-            .map(|waiting| (waiting.start.id, self.wait_view(waiting, rooms)))
+            .map(|waiting| (waiting.start.worker, self.wait_view(waiting, rooms)))
             .collect();
         for (worker, wait) in views {
             let Some(waiting) = self.starts.all.get_mut(&worker) else { continue };
@@ -289,14 +268,14 @@ impl Engine {
         let is_short = |id: &&DomainId| rooms.get(*id).is_some_and(|room| !room.fits(place.need));
         let domain = place.domains.iter().find(is_short).or(place.domains.first());
         let ahead = self.starts.waiting().filter(|other| {
-            (other.start.since, other.arrived) < (place.since, place.arrived)
+            (other.since, other.arrived) < (place.since, place.arrived)
                 && other.start.domains.iter().any(|charged| place.domains.contains(charged))
         });
         WaitView {
             since: waiting.came,
             need: waiting.need(),
             learned: waiting.learned,
-            reached: waiting.start.reached,
+            reached: waiting.start.memory_reached,
             domain: domain.and_then(|id| self.domain_name(*id)).unwrap_or_default().to_owned(),
             free: domain.and_then(|id| rooms.get(id)?.free()),
             threshold: domain.and_then(|id| rooms.get(id)?.threshold),
@@ -315,7 +294,7 @@ impl Engine {
             let Start { kind, owner, name, domains, .. } = waiting.start.clone();
             let name_of = |id: &DomainId| self.domain_name(*id).unwrap_or_default().to_owned();
             WorkerView {
-                id: waiting.start.id,
+                id: waiting.start.worker,
                 kind: kind.name().to_owned(),
                 owner,
                 name,
@@ -334,7 +313,7 @@ impl Engine {
                 growth_minute: None,
                 domains: domains.iter().map(name_of).collect(),
                 priority: 0,
-                memory_declared: waiting.start.declared,
+                memory_declared: waiting.start.memory_declared,
                 memory_learned: waiting.learned,
                 waits_for: Some(self.wait_view(waiting, &rooms)),
                 rule: None,

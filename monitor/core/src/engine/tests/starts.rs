@@ -64,7 +64,7 @@ impl Bench {
     }
 
     fn wants(&mut self, id: u64, name: &str, declared: Option<u64>) {
-        self.happen(start(id, name, declared));
+        self.happen(Event::WantsToStart(start(id, name, declared)));
     }
 
     fn registers(&mut self, id: u64, name: &str) {
@@ -115,8 +115,8 @@ fn registered(id: u64, name: &str) -> Event {
     }
 }
 
-fn start(id: u64, name: &str, declared: Option<u64>) -> Event {
-    Event::WantsToStart {
+fn start(id: u64, name: &str, declared: Option<u64>) -> Start {
+    Start {
         worker: WorkerId(id),
         pid: pid(id),
         uid: 7,
@@ -137,12 +137,13 @@ fn start(id: u64, name: &str, declared: Option<u64>) -> Event {
 
 /// The same after a kill that it had reached so much before.
 fn retry(id: u64, name: &str, reached_before: u64, deadline: Nanos) -> Event {
-    let mut event = start(id, name, None);
-    if let Event::WantsToStart { memory_reached, after_kill, until, attempt, .. } = &mut event {
-        (*memory_reached, *after_kill, *until, *attempt) =
-            (Some(Bytes(reached_before)), true, Some(deadline), 1);
-    }
-    event
+    Event::WantsToStart(Start {
+        memory_reached: Some(Bytes(reached_before)),
+        after_kill: true,
+        until: Some(deadline),
+        attempt: 1,
+        ..start(id, name, None)
+    })
 }
 
 #[test]
@@ -258,11 +259,8 @@ fn who_waits_for_a_start_within_it_holds_it_up_not_for_ever() {
     }
     assert_eq!(bench.begun(), [1, 2]);
     let mut inner = |id: u64, owner: u64| {
-        let mut event = start(id, "inner", Some(100));
-        if let Event::WantsToStart { owned_by, .. } = &mut event {
-            *owned_by = Some(WorkerId(owner));
-        }
-        bench.happen(event);
+        let start = Start { owned_by: Some(WorkerId(owner)), ..start(id, "inner", Some(100)) };
+        bench.happen(Event::WantsToStart(start));
         bench.begun()
     };
     assert_eq!(inner(3, 1), [0; 0], "2 runs, and will end");

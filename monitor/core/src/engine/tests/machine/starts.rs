@@ -59,7 +59,7 @@ impl Node {
         let name = Some(self.dice.below(3).to_string());
         let admission = self.dice.pick(&[None, Some(Admission::All), Some(Admission::Off)]).unwrap();
         self.starts.waiting.insert(worker, until);
-        self.happen(Event::WantsToStart {
+        self.happen(Event::WantsToStart(Start {
             worker,
             pid: Pid(1),
             uid: 1,
@@ -75,7 +75,7 @@ impl Node {
             until,
             owned_by,
             admission,
-        });
+        }));
     }
 
     /// Whoever has a deadline begins by then, and the engine and the launchers agree on who waits.
