@@ -9,18 +9,29 @@ pub(crate) mod helper;
 mod trust;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::config::Config;
+
 /// Whether a command can be run: its program is there, and nobody but root and the agent's own user can change it. It is
-/// looked at again each time.
-///
-/// # Errors
-/// What is wrong, as a sentence.
-pub(crate) fn check(command: &[String]) -> Result<(), String> {
+/// checked again each time.
+fn check(command: &[String]) -> Result<(), String> {
     let Some(program) = command.first() else { return Err("it is empty".to_owned()) };
-    trust::check(std::path::Path::new(program)).map_err(|why| format!("{program}: {why}"))
+    trust::check(Path::new(program)).map_err(|why| format!("{program}: {why}"))
+}
+
+/// The commands that a configuration has.
+pub(crate) fn commands(config: &Config) -> impl Iterator<Item = (&'static str, &[String])> {
+    let settings = [("on_kill", &config.on_kill), ("on_approach", &config.on_approach)];
+    settings.into_iter().filter_map(|(setting, command)| Some((setting, command.as_deref()?)))
+}
+
+/// Those of them that cannot be run, and why.
+pub(crate) fn unusable(config: &Config) -> impl Iterator<Item = (&'static str, String)> {
+    commands(config).filter_map(|(setting, command)| Some((setting, check(command).err()?)))
 }
 
 /// The hidden subcommand that the agent starts.

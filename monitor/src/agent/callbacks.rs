@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::agent::event_loop::clock;
-use crate::callbacks::{Call, Done, Outcome, SUBCOMMAND};
+use crate::callbacks::{Call, Done, Outcome, SUBCOMMAND, commands, unusable};
 use crate::config::Config;
 use crate::control::answers::CallbacksView;
 use crate::engine::{DomainView, KillRecord};
@@ -50,13 +50,11 @@ impl Callbacks {
     /// Starts the helper, if there is anything for it to do.
     pub(super) fn start(config: &Config) -> Self {
         let view = Arc::new(Mutex::new(CallbacksView::default()));
-        let wanted = config.on_kill.is_some() || config.on_approach.is_some();
-        for (setting, command) in [("on_kill", &config.on_kill), ("on_approach", &config.on_approach)] {
-            if let Some(Err(why)) = command.as_ref().map(|command| crate::callbacks::check(command)) {
-                tracing::warn!(setting, %why, "a command of yours cannot be run");
-                lock(&view).error = Some(format!("{setting}: {why}"));
-            }
+        for (setting, why) in unusable(config) {
+            tracing::warn!(setting, %why, "a command of yours cannot be run");
+            lock(&view).error = Some(format!("{setting}: {why}"));
         }
+        let wanted = commands(config).next().is_some();
         let queue = wanted.then(|| start(&view)).transpose().unwrap_or_else(|error| {
             tracing::error!(%error, "no helper for on_kill and on_approach: they are not run");
             lock(&view).error = Some(error.to_string());

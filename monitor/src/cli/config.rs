@@ -111,11 +111,8 @@ fn check(file: &Path) -> Result<String, String> {
     let (count, alone) = config::check(&file).map_err(|errors| errors.to_string())?;
     let settings =
         if count == 1 { "1 setting, valid".to_owned() } else { format!("{count} settings, all valid") };
-    let commands = [("on_kill", &alone.on_kill), ("on_approach", &alone.on_approach)];
-    for (setting, command) in commands {
-        if let Some(Err(why)) = command.as_ref().map(|command| callbacks::check(command)) {
-            ask::complain(&format_args!("{}: warning: {setting}: {why}", file.path.display()));
-        }
+    for (setting, why) in callbacks::unusable(&alone) {
+        ask::complain(&format_args!("{}: warning: {setting}: {why}", file.path.display()));
     }
     Ok(format!("{}: {settings}\n", file.path.display()))
 }
