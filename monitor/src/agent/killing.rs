@@ -6,9 +6,10 @@
 //!
 //! A process that is being killed cannot fork any more (copy_process in kernel/fork.c gives up when a signal is pending),
 //! and what it forked before is killed when its record comes. Where the kernel does not tell of forks, a worker is
-//! stopped first (`Workers::stop`): a dead process is nobody's parent, so its descendants must be found before, and a stopped
-//! one forks no more of them. (The first one only if it forks meanwhile: its parent would see the stop.) Where the worker had a v2 cgroup to itself at its registration, `cgroup.kill` follows
-//! the signals, if nothing else is in it (`kill/cgroup.rs`).
+//! stopped first (`Workers::stop`): a dead process is nobody's parent, so its descendants must be found before, and a
+//! stopped one forks no more of them. (The first one is stopped only if it forks meanwhile: its parent would see the stop.)
+//! Where the worker had a v2 cgroup to itself at its registration, `cgroup.kill` follows the signals, if nothing else is in
+//! it (`kill/cgroup.rs`).
 
 pub(super) mod previous_agent;
 mod stuck;
@@ -102,14 +103,7 @@ impl Killing {
         kill: KillId,
         worker: WorkerId,
     ) {
-        let untold = !workers.told_of_forks(kernel, worker);
-        let running = if untold { workers.stop(turn, worker) } else { Vec::new() };
-        let at = clock::now();
-        let killed = workers.signal(worker, Signal::KILL);
-        workers.find_the_last(turn, worker, &running);
-        self.dying.add(worker);
-        self.take_memory(workers, worker, |_| true);
-        workers.await_members(turn, worker, |_| true);
+        let (at, killed) = self.signal_all(turn, workers, kernel, worker);
         let cgroup = self.kill_own_cgroup(workers, worker, &killed);
         if killed.signalled == 0 && killed.refused.is_empty() {
             tracing::info!(%worker, "nothing left to signal: it was ending by itself");
@@ -127,13 +121,7 @@ impl Killing {
         (owner, kill): (WorkerId, Option<KillId>),
     ) {
         let at = clock::now();
-        let untold = !workers.told_of_forks(kernel, worker);
-        let running = if untold { workers.stop(turn, worker) } else { Vec::new() };
-        let killed = workers.signal(worker, Signal::KILL);
-        workers.find_the_last(turn, worker, &running);
-        self.dying.add(worker);
-        self.take_memory(workers, worker, |_| true);
-        workers.await_members(turn, worker, |_| true);
+        let (_, killed) = self.signal_all(turn, workers, kernel, worker);
         tracing::info!(%worker, %owner, processes = killed.signalled, "ended: its owner died");
         for (pid, error) in killed.refused {
             tracing::warn!(%worker, %owner, %pid, %error, "its owner died, and it cannot be ended");
@@ -141,6 +129,25 @@ impl Killing {
                 turn.tell(Event::Refused { kill, worker, pid, at, for_now: error.for_now() });
             }
         }
+    }
+
+    /// SIGKILL to every process of a worker, and its memory is freed early. When the signals began, and what came of them.
+    fn signal_all(
+        &self,
+        turn: &mut Turn<'_>,
+        workers: &mut Workers,
+        kernel: Told,
+        worker: WorkerId,
+    ) -> (Nanos, Killed) {
+        let untold = !workers.told_of_forks(kernel, worker);
+        let running = if untold { workers.stop(turn, worker) } else { Vec::new() };
+        let at = clock::now();
+        let killed = workers.signal(worker, Signal::KILL);
+        workers.find_the_last(turn, worker, &running);
+        self.dying.add(worker);
+        self.take_memory(workers, worker, |_| true);
+        workers.await_members(turn, worker, |_| true);
+        (at, killed)
     }
 
     /// SIGTERM to every process of a victim. Its memory is not taken: the kernel refuses that of a process that was
