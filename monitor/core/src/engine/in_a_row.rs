@@ -65,11 +65,8 @@ impl Engine {
             Some(_) => {}
         }
         let last = row.last.filter(|last| now.since(last.at) < ROW);
-        let unhelpful = last.zip(row.hopeless(usage)).map(|(last, took)| Unhelpful {
-            candidates_hold: last.candidates,
-            others_hold: usage.used.saturating_sub(last.candidates),
-            took,
-        });
+        let unhelpful = last.zip(row.hopeless(usage));
+        let unhelpful = unhelpful.map(|(last, took)| Unhelpful::new(usage, last.candidates, took));
         row.spares = unhelpful.is_some();
         match unhelpful {
             Some(unhelpful) => self.spare(id, usage, unhelpful, now, todo),

@@ -48,8 +48,12 @@ impl Unhelpful {
     /// The same for what all candidates hold together, where others took `took` since there was room.
     fn counted(usage: Usage, held: Bytes, took: Bytes) -> Option<Self> {
         let helps = held >= usage.excess().saturating_add(took);
-        let others_hold = usage.used.saturating_sub(held);
-        (!helps).then_some(Self { candidates_hold: held, others_hold, took })
+        (!helps).then(|| Self::new(usage, held, took))
+    }
+
+    /// Where all candidates hold so much together, and others took that.
+    pub(super) fn new(usage: Usage, candidates_hold: Bytes, took: Bytes) -> Self {
+        Self { candidates_hold, others_hold: usage.used.saturating_sub(candidates_hold), took }
     }
 }
 
@@ -116,9 +120,7 @@ impl Engine {
         if now.since(others.at) >= AGAIN {
             todo.push_back(Action::Measure);
         }
-        let unhelpful =
-            Unhelpful { candidates_hold: held, others_hold: usage.used.saturating_sub(held), took };
-        self.spare(id, usage, unhelpful, now, todo)
+        self.spare(id, usage, Unhelpful::new(usage, held, took), now, todo)
     }
 
     /// `skip`: no worker is spared on an old measurement: a fresh one is waited for, but not for ever.
