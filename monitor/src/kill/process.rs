@@ -206,7 +206,8 @@ pub fn start_time(procfs: &Path, pid: Pid) -> Result<u64, OpenError> {
 #[must_use]
 pub fn ending(procfs: &Path, pid: Pid) -> bool {
     match Process::open_unchecked(pid) {
-        // What ends while it is looked at, and whatever gets its pid then, is not told apart: both are looked at again.
+        // A process may end during the check, and another may get its pid. The two cannot be told apart, so both are
+        // checked again.
         Ok(process) => process.ended() || proc_threads::all(procfs, pid, Stat::ends),
         Err(error) => matches!(error, OpenError::Gone(_)),
     }

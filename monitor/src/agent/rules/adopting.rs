@@ -134,7 +134,8 @@ impl RuleBook {
         }
     }
 
-    /// Of what new workers forked before they were ones nobody tells: it is looked at once more.
+    /// The kernel does not tell of what new workers forked before they became workers, so what is around them is
+    /// scanned again.
     fn ask_around(&mut self, new: &[WorkerId], now: Nanos) {
         if !new.is_empty() {
             self.pace.strangers_soon(now);

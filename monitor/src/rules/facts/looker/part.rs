@@ -134,7 +134,7 @@ impl Looker {
         true
     }
 
-    /// It is looked at and asked for.
+    /// Adds a process to those that were asked for, and reads its facts if that has not been done.
     fn take(&mut self, pid: Pid, sight: &mut Sight) {
         if let Entry::Vacant(place) = sight.seen.entry(pid) {
             let Some(found) = self.known(pid) else { return };
