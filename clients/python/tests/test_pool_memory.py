@@ -128,14 +128,14 @@ def test_oom_retries_bounds_the_retries(
 def test_a_kill_while_a_large_result_is_sent_costs_no_other_task(
     box: Box, agent: StartAgent, tmp_path: Path, method: str
 ) -> None:
-    """Pickling doubles the memory: the kill comes while the process sends."""
+    """Pickling doubles the memory, to 220 MiB over the line at 210: the kill comes while the process sends."""
     guard = agent("--usage-threshold=0.7")
     until = tmp_path / "until"
     context = multiprocessing.get_context(method)
     with pool(box, guard, 3, mp_context=context, oom_retries=1) as executor:
         others = holders(box, executor, 2, until)
         with pytest.raises(OutOfMemoryError):
-            executor.submit(jobs.big_result, 80).result(timeout=90)
+            executor.submit(jobs.big_result, 110).result(timeout=90)
         until.touch()
         assert [other.result(timeout=60) for other in others] == [10, 10]
         assert list(executor.map(jobs.square, range(20))) == [n * n for n in range(20)]
