@@ -1,10 +1,11 @@
 //! podman with runc, whose storage, state and cgroups are a test's own.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use monitor_tests::cgroup::Sandbox;
+use monitor_tests::clock::{PATIENCE, wait_for};
 use tempfile::TempDir;
 
 use super::{hierarchies, output};
@@ -92,7 +93,10 @@ impl Podman {
 impl Drop for Podman {
     fn drop(&mut self) {
         let _ = self.command("rm").args(["--all", "--force", "--time", "0"]).output();
-        // Of the memory hierarchy it is removed too: empty by now.
-        hierarchies::remove(Path::new(&self.sandbox));
+        // Of the memory hierarchy it is removed too. conmon leaves its cgroup a moment after its container.
+        let _ = wait_for("empty cgroups", PATIENCE, || {
+            hierarchies::remove(&self.sandbox);
+            Ok((!hierarchies::exists(&self.sandbox)).then_some(()))
+        });
     }
 }
