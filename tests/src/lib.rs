@@ -17,6 +17,7 @@ pub mod intercept;
 pub mod notes;
 pub mod pid_namespace;
 pub mod process;
+pub mod promises;
 pub mod ptrace;
 pub mod ray_node;
 pub mod report;

@@ -1,10 +1,9 @@
-//! What scripts rely on (docs/stability.md): every key that a command's JSON had is still there, with its type. The keys
-//! are in `promises/`, as `KEY.KEY[]: type`, one file for each output; `UPDATE_PROMISES=1` adds what is new.
+//! What scripts rely on (docs/stability.md): every key that a command's JSON had is still there. `ray status` is held
+//! in `raylets/main.rs`, where there is a raylet; what the lines of `rules check` are, in `monitor/tests/rules/command.rs`.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use monitor_tests::agent::Agent;
@@ -12,96 +11,22 @@ use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::hog::Hog;
 use monitor_tests::http::{body, get};
 use monitor_tests::process::die_with_parent;
+use monitor_tests::promises::hold;
 use monitor_tests::worker::{outgrow, run, start};
 use monitor_tests::{binary, sandbox};
-use serde_json::Value;
-
-/// All keys below a value, each with the types that it was seen with.
-type Keys = BTreeMap<String, BTreeSet<String>>;
-
-fn collect(value: &Value, path: &str, keys: &mut Keys) {
-    let word = match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(all) => {
-            all.iter().for_each(|one| collect(one, &format!("{path}[]"), keys));
-            "array"
-        }
-        Value::Object(all) => {
-            all.iter().for_each(|(key, one)| collect(one, &format!("{path}.{key}"), keys));
-            "object"
-        }
-    };
-    keys.entry(path.to_owned()).or_default().insert(word.to_owned());
-}
-
-fn keys(values: &[Value]) -> Keys {
-    let mut keys = Keys::new();
-    values.iter().for_each(|value| collect(value, "", &mut keys));
-    keys
-}
-
-fn file(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/promises").join(format!("{name}.txt"))
-}
-
-fn promised(name: &str) -> Keys {
-    let text = std::fs::read_to_string(file(name)).unwrap_or_default();
-    let lines = text.lines().filter_map(|line| line.split_once(": "));
-    lines.map(|(key, words)| (key.to_owned(), words.split(" or ").map(str::to_owned).collect())).collect()
-}
-
-/// The keys that a key lies below.
-fn above(key: &str) -> impl Iterator<Item = &str> {
-    key.match_indices(['.', '[']).map(|(at, _)| &key[..at])
-}
-
-/// What is wrong with an output, if anything: a key that is gone, or a value that no reader of before expects.
-fn broken(promised: &Keys, found: &Keys) -> Vec<String> {
-    let mut faults = Vec::new();
-    for (key, words) in promised {
-        match found.get(key) {
-            // What it would be below is not known this time.
-            None if above(key).any(|above| found.get(above).is_some_and(|now| now.contains("null"))) => {}
-            None => faults.push(format!("{key} is gone")),
-            Some(now) => {
-                // Null is what is not known this time.
-                let known = |now: &&String| {
-                    *now == "null" || words.contains(*now) || words.iter().all(|word| word == "null")
-                };
-                faults.extend(now.iter().find(|now| !known(now)).map(|now| format!("{key} is {now} now")));
-            }
-        }
-    }
-    faults
-}
-
-fn hold(outputs: Vec<(&str, Vec<Value>)>) {
-    let mut faults = Vec::new();
-    for (name, values) in outputs {
-        let (mut before, found) = (promised(name), keys(&values));
-        faults.extend(broken(&before, &found).into_iter().map(|fault| format!("{name}: {fault}")));
-        if std::env::var_os("UPDATE_PROMISES").is_some() {
-            for (key, words) in found {
-                before.entry(key).or_default().extend(words);
-            }
-            let line = |(key, words): (String, BTreeSet<String>)| {
-                format!("{key}: {}\n", words.into_iter().collect::<Vec<_>>().join(" or "))
-            };
-            std::fs::write(file(name), before.into_iter().map(line).collect::<String>()).unwrap();
-        }
-        assert!(!promised(name).is_empty(), "nothing is promised of {name}: UPDATE_PROMISES=1");
-    }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
-}
+use serde_json::{Value, json};
 
 fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn printed(mut command: Command) -> Value {
+fn monitor(arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary::monitor().unwrap());
+    command.args(arguments);
+    command
+}
+
+fn printed(command: &mut Command) -> Value {
     let out = command.arg("--json").stdin(Stdio::null()).output().unwrap();
     serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{command:?}: {out:?}"))
 }
@@ -159,9 +84,18 @@ fn every_key_of_an_agents_answers_is_still_there() {
     });
     let with = |subcommand: &str, arguments: &[&str]| {
         let mut command = agent.command(subcommand).unwrap();
-        command.args(arguments);
-        printed(command)
+        printed(command.args(arguments))
     };
+    // The worker that lives on, by a rule.
+    let rules = dir.path().join("rules.d");
+    std::fs::create_dir(&rules).unwrap();
+    let rule = format!("[[rule]]\nname = \"one\"\nmatch.cgroup = \"{}\"\n", sandbox.path());
+    std::fs::write(rules.join("one.toml"), rule).unwrap();
+    let journal = agent.socket().with_file_name("journal");
+    let mut of_rules = printed(monitor(&["rules", "report", "--journal"]).arg(journal));
+    let domains = of_rules["domains"].as_object().unwrap();
+    // Keys that are names.
+    of_rules["domains"] = json!({"DOMAIN": domains[&sandbox.domain()]});
     let address = agent.http().unwrap();
     let samples = get(&address, "GET /api/samples").unwrap();
     hold(vec![
@@ -180,33 +114,24 @@ fn every_key_of_an_agents_answers_is_still_there() {
         ("watch-above", of_kind("above")),
         ("watch-decided", of_kind("decided")),
         ("watch-killed", of_kind("killed")),
-    ]);
+        ("rules", vec![printed(monitor(&["rules", "--preset", "ray", "--rules"]).arg(&rules))]),
+        ("rules-report", vec![of_rules]),
+    ])
+    .unwrap();
 }
 
 #[test]
 fn every_key_of_what_needs_no_agent_is_still_there() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("monitor/tests");
-    let monitor = |arguments: &[&str]| {
-        let mut command = Command::new(binary::monitor().unwrap());
-        command.args(arguments).current_dir(&data);
-        printed(command)
-    };
+    let answer = |arguments: &[&str]| printed(monitor(arguments).current_dir(&data));
     let fixture = ["--procfs", "fixtures/v2/proc", "--cgroupfs", "fixtures/v2/cgroup"];
     hold(vec![
-        ("doctor", vec![monitor(&["doctor"])]),
-        ("domains", vec![monitor(&[&["domains", "--cgroup", "/box"][..], &fixture].concat())]),
-        ("rules", vec![monitor(&["rules", "--preset", "ray"])]),
-        ("explain-snapshot", vec![monitor(&["explain", "--snapshot", "data/two_callers.json"])]),
-        ("explain-in-flight", vec![monitor(&["explain", "--snapshot", "data/in_flight.json"])]),
-    ]);
-}
-
-#[test]
-fn a_key_that_goes_away_is_found_and_a_new_one_is_none_of_it() {
-    let of = |text: &str| keys(&[serde_json::from_str(text).unwrap()]);
-    let before = of(r#"{"a": 1, "b": [{"c": "x"}], "d": null}"#);
-    assert_eq!(broken(&before, &of(r#"{"a": 2, "b": [{"c": null, "new": 1}], "d": 5}"#)), [""; 0]);
-    assert_eq!(broken(&before, &of(r#"{"a": 2, "b": null, "d": null}"#)), [""; 0]);
-    assert_eq!(broken(&before, &of(r#"{"b": [{"e": "x"}], "d": null}"#)), [".a is gone", ".b[].c is gone"]);
-    assert_eq!(broken(&before, &of(r#"{"a": "1", "b": [{"c": "x"}], "d": null}"#)), [".a is string now"]);
+        ("doctor", vec![answer(&["doctor"])]),
+        ("domains", vec![answer(&[&["domains", "--cgroup", "/box"][..], &fixture].concat())]),
+        ("rules-presets", vec![answer(&["rules", "presets"])]),
+        ("replay", vec![answer(&["replay", "data/recordings/leak.recording.jsonl"])]),
+        ("explain-snapshot", vec![answer(&["explain", "--snapshot", "data/two_callers.json"])]),
+        ("explain-in-flight", vec![answer(&["explain", "--snapshot", "data/in_flight.json"])]),
+    ])
+    .unwrap();
 }

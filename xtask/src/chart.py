@@ -29,7 +29,11 @@ def main() -> int:
         faults += [f"{case}: lint: {error}" for error in report["errors"]]
         faults += [f"{case}: lint: {m['path']}: {m['error']}" for m in report["messages"] if m["severity"] >= 2]
         rendered = loaded.render(values, name="monitor", namespace="monitor", revision=1)
-        texts = [text.strip() for _, text in sorted(rendered.items()) if text.strip()]
+        notes = [text for name, text in rendered.items() if name.endswith("NOTES.txt")]
+        if not any("monitor status" in text for text in notes):
+            faults.append(f"{case}: the notes do not say what to do next: {notes}")
+        manifests = sorted((name, text) for name, text in rendered.items() if not name.endswith("NOTES.txt"))
+        texts = [text.strip() for _, text in manifests if text.strip()]
         objects = [o for text in texts for o in yaml.safe_load_all(text) if o]
         if not objects:
             faults.append(f"{case}: renders nothing")

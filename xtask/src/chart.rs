@@ -80,6 +80,13 @@ pub(crate) fn run_chart(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Writes what the chart renders as it is, as a JSON array: for who has no parser of YAML.
+pub(crate) fn manifests_as_json(to: &Path) -> Result<()> {
+    const SCRIPT: &str = "import json, sys, yaml; json.dump(list(yaml.safe_load_all(open(sys.argv[1]))), open(sys.argv[2], 'w'))";
+    let mut python = Command::new(python::program(&PYTHON)?);
+    output(python.args(["-B", "-c", SCRIPT, MANIFESTS]).arg(to)).context(MANIFESTS).map(drop)
+}
+
 /// Chart and agent are released together.
 pub(crate) fn check_version(chart: &str) -> Result<()> {
     let of = |key: &str| {

@@ -77,6 +77,11 @@ pub(crate) fn run_dist(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Builds the static binary, and nothing else; its path.
+pub(crate) fn build(architecture: Architecture) -> Result<PathBuf> {
+    binary::build(architecture, epoch()?)
+}
+
 /// Seconds of the time that everything gets: `SOURCE_DATE_EPOCH`, else that of the last commit.
 fn epoch() -> Result<u64> {
     let text = match std::env::var("SOURCE_DATE_EPOCH") {

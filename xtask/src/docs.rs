@@ -44,6 +44,10 @@ pub(crate) fn run_docs() -> Result<()> {
     stage(&src)?;
     fs::copy(Path::new(BOOK).join("book.toml"), to.join("book.toml")).context(BOOK)?;
     let summary = fs::read_to_string(Path::new(BOOK).join("SUMMARY.md")).context(BOOK)?;
+    let pages = output(Command::new("git").args(["ls-files", "--", "docs/*.md", "docs/reference"]))?;
+    if let Some(page) = unlisted(&pages, &summary) {
+        bail!("{page} is not in {BOOK}/SUMMARY.md: nobody would find it");
+    }
     fs::write(src.join("SUMMARY.md"), from_the_top(&summary))?;
     step("Making the book");
     let said = output(Command::new(mdbook).arg("build").arg(to))?;
@@ -79,6 +83,12 @@ fn stage(src: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A page that the list of pages leaves out.
+fn unlisted<'a>(pages: &'a str, summary: &str) -> Option<&'a str> {
+    let mut pages = pages.lines().filter(|page| !page.starts_with(BOOK));
+    pages.find(|page| !summary.contains(&page.replacen("docs/", "](../", 1)))
+}
+
 /// A page called README becomes the index of its folder.
 fn to_indexes(page: &str) -> String {
     page.replace("README.md)", "index.md)").replace("README.md#", "index.md#")
@@ -91,7 +101,14 @@ fn from_the_top(summary: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::from_the_top;
+    use super::{from_the_top, unlisted};
+
+    #[test]
+    fn a_page_that_is_not_listed_is_found() {
+        let pages = "docs/a.md\ndocs/book/SUMMARY.md\ndocs/reference/b.md\n";
+        assert_eq!(unlisted(pages, "[A](../a.md) [B](../reference/b.md)"), None);
+        assert_eq!(unlisted(pages, "[A](../a.md)"), Some("docs/reference/b.md"));
+    }
 
     #[test]
     fn links_are_from_the_top() {

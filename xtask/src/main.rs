@@ -17,6 +17,7 @@ mod program;
 mod python;
 mod ray_test;
 mod real_test;
+mod recording;
 mod release;
 mod setup;
 mod shell;
@@ -68,6 +69,8 @@ enum Task {
     RayTest(ray_test::Options),
     /// Try rules on real programs: Python's pools, Dask, Jupyter, podman, Slurm, systemd; needs root
     RealTest(real_test::Options),
+    /// Record the demonstration as a moving picture, docs/images/demo.svg; needs root
+    Recording,
     /// See whether everything that a release needs is there
     Release(release::Options),
     /// Let workers come and go, leak and crash for a while, and see whether the books balance; needs root
@@ -97,6 +100,7 @@ fn main() -> ExitCode {
         Task::Install => install::run_install(),
         Task::RayTest(options) => ray_test::run_ray_test(&options),
         Task::RealTest(options) => real_test::run_real_test(&options),
+        Task::Recording => recording::run_recording(),
         Task::Release(options) => release::run_release(&options),
         Task::Soak(options) => soak::run_soak(&options),
         Task::Stress(options) => stress::run_stress(&options),

@@ -13,15 +13,20 @@ use crate::setup;
 /// Runs setup where something is missing, builds `what` optimized, and becomes the program `name`. Does not return if all
 /// is well.
 pub(crate) fn become_it(what: &str, name: &str, options: &[OsString]) -> Result<()> {
+    let program = build(what, name)?;
+    // In place of this process: Ctrl-C and the exit status are then its own, and the shell waits for its clean-up.
+    let error = Command::new(&program).args(options).exec();
+    Err(error).with_context(|| program.display().to_string())
+}
+
+/// Runs setup where something is missing, builds `what` optimized; where the program `name` is.
+pub(crate) fn build(what: &str, name: &str) -> Result<PathBuf> {
     setup::ensure()?;
     run(
         &format!("Building {what}"),
         cargo().args(["build", "--release", "--package", "monitor", "--package", "monitor-tests", "--bins"]),
     )?;
-    let program = target_dir().join("release").join(name);
-    // In place of this process: Ctrl-C and the exit status are then its own, and the shell waits for its clean-up.
-    let error = Command::new(&program).args(options).exec();
-    Err(error).with_context(|| program.display().to_string())
+    Ok(target_dir().join("release").join(name))
 }
 
 /// Where cargo builds.

@@ -1,12 +1,18 @@
 //! `cargo xtask real-test`: rules on the real programs that they are for, as Debian and PyPI have them. Fetches what is
 //! missing; what is run and checked is in `tests/tests/real`, `tests/tests/rules/unmodified.rs`, and `vm/systemd/check`.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
+use crate::architecture::Architecture;
 use crate::command::{cargo, run};
 use crate::debian::{self, is_root};
-use crate::{tools, vm};
+use crate::{chart, dist, tools, vm};
+
+/// What runs containers, and what is in them.
+const PODMAN: [&str; 3] = ["podman", "runc", "busybox-static"];
 
 /// A program that can be picked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -15,6 +21,8 @@ enum Part {
     Python,
     /// Containers of podman with runc
     Podman,
+    /// The agent as a container, with what the DaemonSet gives it, in podman beside containers of pods
+    Agent,
     /// A job step of Slurm's
     Slurm,
     /// A scope of systemd's, in a virtual machine
@@ -47,15 +55,19 @@ impl Part {
         match self {
             Self::Python => {
                 tools::presets()?;
-                test("Pools, Dask and Jupyter", &["--test", "rules", "unmodified"], &[])
+                test("Pools, Dask and Jupyter", &["--test", "rules", "unmodified"], &[], &[])
             }
             Self::Podman => {
-                ensure("containers are run by it", &["podman", "runc", "busybox-static"])?;
-                test("podman", &["--test", "real", "podman"], &["--ignored"])
+                ensure("containers are run by it", &PODMAN)?;
+                test("podman", &["--test", "real", "podman::"], &["--ignored"], &[])
+            }
+            Self::Agent => {
+                ensure("containers are run by it", &PODMAN)?;
+                agent()
             }
             Self::Slurm => {
                 ensure("jobs are run by it", &["slurmctld", "slurmd", "slurm-client", "munge"])?;
-                test("Slurm", &["--test", "real", "slurm"], &["--ignored"])
+                test("Slurm", &["--test", "real", "slurm::"], &["--ignored"], &[])
             }
             Self::Systemd => vm::run_machines(&vm::Options::systemd()?),
         }
@@ -74,10 +86,24 @@ fn ensure(why: &str, packages: &[&str]) -> Result<()> {
     debian::install(why, &missing)
 }
 
-fn test(what: &str, which: &[&str], options: &[&str]) -> Result<()> {
+/// The image's binary, and the manifests that say how it is run.
+fn agent() -> Result<()> {
+    let work = tempfile::tempdir()?;
+    let manifests = work.path().join("manifests.json");
+    chart::manifests_as_json(&manifests)?;
+    let binary = std::fs::canonicalize(dist::build(Architecture::X86_64)?)?;
+    test(
+        "The agent in a container",
+        &["--test", "real", "container::"],
+        &["--ignored"],
+        &[("MONITOR_TEST_MANIFESTS", &manifests), ("MONITOR_TEST_STATIC_BINARY", &binary)],
+    )
+}
+
+fn test(what: &str, which: &[&str], options: &[&str], files: &[(&str, &Path)]) -> Result<()> {
     // Cargo builds binaries for the tests of their own package only.
     run("The binary that these tests start", cargo().args(["build", "--package", "monitor"]))?;
     let mut test = cargo();
-    test.args(["test", "--package", "monitor-tests"]).args(which);
+    test.args(["test", "--package", "monitor-tests"]).args(which).envs(files.iter().copied());
     run(what, test.args(["--", "--test-threads=1"]).args(options))
 }

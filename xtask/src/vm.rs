@@ -63,13 +63,8 @@ const MEMORY: u32 = 512;
 const DEADLINE: u64 = 1200;
 /// How often a machine is booted that the emulator brings down.
 const ATTEMPTS: u32 = 3;
-/// Where the table lands.
-fn table(architecture: Architecture) -> &'static str {
-    match architecture {
-        Architecture::X86_64 => "docs/kernels.md",
-        Architecture::Aarch64 => "docs/kernels-aarch64.md",
-    }
-}
+/// Where the tables land.
+const TABLES: &str = "docs/kernels.md";
 
 /// What the user typed.
 #[derive(Debug, clap::Args)]
@@ -87,7 +82,7 @@ pub(crate) struct Options {
     /// Instead of the tests: start deploy/monitor.service by systemd in a small Debian, as root [default kernel: 6.18]
     #[arg(long, conflicts_with_all = ["filter", "write"])]
     pub(crate) systemd: bool,
-    /// Write the table to docs/kernels.md, or docs/kernels-aarch64.md
+    /// Write the table to docs/kernels.md, in place of the one of the same architecture
     #[arg(long)]
     pub(crate) write: bool,
     /// Fetch the newest build of each kernel, also where an older one is in the cache
@@ -253,10 +248,6 @@ fn memory(options: &Options, initrd: &Path) -> u32 {
 
 fn write_table(columns: &[Column], text: &str, options: &Options) -> Result<()> {
     let date = output(std::process::Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
-    let to = table(options.arch);
-    if let Some(folder) = Path::new(to).parent() {
-        fs::create_dir_all(folder)?;
-    }
     let mut command = "cargo xtask vm --write".to_owned();
     if options.arch != programs::HOST {
         command.push_str(&format!(" --arch {}", options.arch.name()));
@@ -267,7 +258,9 @@ fn write_table(columns: &[Column], text: &str, options: &Options) -> Result<()> 
     for kernel in &options.kernels {
         command.push_str(&format!(" {kernel}"));
     }
-    fs::write(to, table::document(columns, text, &date, &command)).context(to)?;
-    step(&format!("Wrote {to}"));
+    let part = table::Part { architecture: options.arch.name(), date: &date, command: &command, table: text };
+    let before = fs::read_to_string(TABLES).unwrap_or_default();
+    fs::write(TABLES, table::document(&before, columns, &part)).context(TABLES)?;
+    step(&format!("Wrote {TABLES}"));
     Ok(())
 }

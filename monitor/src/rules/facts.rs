@@ -8,6 +8,7 @@
 mod accounts;
 mod files;
 pub mod looker;
+mod pods;
 
 use std::collections::HashSet;
 use std::fs;
@@ -60,6 +61,8 @@ pub struct SeenCgroup {
     pub path: CgroupPath,
     /// How many bytes of the path, from its beginning, name cgroups that only root makes.
     pub trusted: usize,
+    /// What the Kubernetes pod is called that it belongs to.
+    pub pod: Option<Box<str>>,
 }
 
 /// All processes at one moment.
@@ -86,6 +89,7 @@ impl Machine {
         self.processes
             .iter()
             .map(|seen| {
+                let pod = seen.cgroup.and_then(|cgroup| self.cgroups.get(cgroup)?.pod.as_deref());
                 let facts = Facts {
                     pid: seen.pid,
                     parent: seen.parent,
@@ -97,6 +101,7 @@ impl Machine {
                     whose: seen.whose,
                     user: seen.uid.and_then(|uid| self.accounts.name(uid)),
                     memory: seen.rss,
+                    pod,
                     never: seen.never,
                     kept: seen.kept.as_deref(),
                 };

@@ -32,9 +32,9 @@ fn kubernetes_with_the_cgroupfs_driver() {
         node.add(170, 1, "kubelet", "/usr/bin/kubelet", "/system.slice/kubelet.service");
         let (found, answer) = preset(&node, "kubernetes");
         let expected = [
-            worker("kubernetes:best-effort", "pod-aa-1", ID, 140, 2),
-            worker("kubernetes:burstable", "pod-bb-2", ID, 150, 1),
-            worker("kubernetes:guaranteed", "pod-cc-3", ID, 160, 1),
+            worker("kubernetes:best-effort", "pod-aa-1", &format!("aa-1/{ID}"), 140, 2),
+            worker("kubernetes:burstable", "pod-bb-2", &format!("bb-2/{ID}"), 150, 1),
+            worker("kubernetes:guaranteed", "pod-cc-3", &format!("cc-3/{ID}"), 160, 1),
         ];
         assert_eq!(found, expected);
         assert_eq!(names(&answer, "priority"), ["-20", "-10", "0"]);
@@ -78,9 +78,9 @@ fn kubernetes_with_the_systemd_driver() {
         node.add(160, 1, "app", "app", &format!("{}/docker-{ID}.scope", slices("", "cc_3")));
         let (found, answer) = preset(&node, "kubernetes");
         let expected = [
-            worker("kubernetes:best-effort", "pod-aa_1", ID, 140, 1),
-            worker("kubernetes:burstable", "pod-bb_2", ID, 150, 1),
-            worker("kubernetes:guaranteed", "pod-cc_3", ID, 160, 1),
+            worker("kubernetes:best-effort", "pod-aa_1", &format!("aa-1/{ID}"), 140, 1),
+            worker("kubernetes:burstable", "pod-bb_2", &format!("bb-2/{ID}"), 150, 1),
+            worker("kubernetes:guaranteed", "pod-cc_3", &format!("cc-3/{ID}"), 160, 1),
         ];
         assert_eq!(found, expected, "{top}");
         assert!(

@@ -14,6 +14,7 @@ use monitor_tests::caller::Caller;
 use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::process::lives;
+use monitor_tests::promises::hold;
 use monitor_tests::{binary, sandbox};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -38,6 +39,7 @@ fn a_raylet_reads_our_files_and_kills_when_it_is_asked() {
         (&view["node"], &view["threshold"], &view["refresh_ms"]),
         (&"abcdef".into(), &LINE.into(), &100.into())
     );
+    hold(vec![("ray-status", vec![view])]).unwrap();
     let pids = raylet.workers(2);
     let _caller = register(&agent, &pids);
     let kill = &agent.kills_over(1).unwrap()[0];

@@ -9,10 +9,18 @@ const ROOT: &str = "/sys/fs/cgroup";
 pub(crate) fn remove(path: &Path) {
     let relative = path.strip_prefix("/").unwrap_or(path);
     assert!(!relative.as_os_str().is_empty(), "that is the root");
+    all().for_each(|hierarchy| remove_tree(&hierarchy.join(relative)));
+}
+
+/// Whether a hierarchy has a cgroup of this path.
+pub(crate) fn exists(path: &Path) -> bool {
+    let relative = path.strip_prefix("/").unwrap_or(path);
+    all().any(|hierarchy| hierarchy.join(relative).exists())
+}
+
+fn all() -> impl Iterator<Item = PathBuf> {
     let hierarchies = fs::read_dir(ROOT).into_iter().flatten().flatten().map(|entry| entry.path());
-    for hierarchy in hierarchies.chain([PathBuf::from(ROOT)]) {
-        remove_tree(&hierarchy.join(relative));
-    }
+    hierarchies.chain([PathBuf::from(ROOT)])
 }
 
 fn remove_tree(dir: &Path) {

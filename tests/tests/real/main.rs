@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
+mod container;
+mod daemon_set;
+mod engine;
 mod hierarchies;
 mod podman;
 mod slurm;

@@ -156,21 +156,41 @@ pub(super) fn markdown(columns: &[Column]) -> String {
     text
 }
 
-/// The file in the documentation: when, of what, and how to make it anew. `command` is what the user types for it.
-pub(super) fn document(columns: &[Column], table: &str, date: &str, command: &str) -> String {
+/// What stands above the parts.
+const INTRODUCTION: &str = "# Kernels\n\nMade by `cargo xtask vm --write`; do not edit. Each kernel ran in QEMU (software \
+    emulation, 2 CPUs) with cgroups of version 2 only, or, where its name says so, with memory and freezer of version 1. \
+    First what it has and what the agent made of it, then the tests. Numbers in parentheses refer to the notes below the \
+    tables.\n\n\
+    A kill sequence is three tasks in a cgroup, of which two must die, one after the other: the right ones, by SIGKILL, \
+    each confirmed before the next is chosen, the memory back, and nobody killed by the kernel.\n";
+
+/// One architecture's part of the file in the documentation: when, of what, and how to make it anew.
+#[derive(Debug)]
+pub(super) struct Part<'a> {
+    /// The heading.
+    pub(super) architecture: &'a str,
+    pub(super) date: &'a str,
+    /// What the user types for it.
+    pub(super) command: &'a str,
+    pub(super) table: &'a str,
+}
+
+/// The file, with this part anew. Those of other architectures are as in `before`.
+pub(super) fn document(before: &str, columns: &[Column], part: &Part<'_>) -> String {
     let mut text = format!(
-        "# Kernels\n\nMade on {date} by `{command}`; do not edit. Each kernel ran in QEMU (software emulation, 2 CPUs) \
-         with cgroups of version 2 only, or, where its name says so, with memory and freezer of version 1. First what \
-         it has and what the agent made of it, then the tests. Numbers in parentheses refer to the notes below the \
-         tables.\n\n\
-         A kill sequence is three tasks in a cgroup, of which two must die, one after the other: the right ones, by \
-         SIGKILL, each confirmed before the next is chosen, the memory back, and nobody killed by the kernel.\n\n\
-         {table}\nPackages:\n\n"
+        "{}\n\nMade on {} by `{}`.\n\n{}\nPackages:\n\n",
+        part.architecture, part.date, part.command, part.table
     );
     for column in columns.iter().filter(|column| !column.package.is_empty()) {
         let _ = writeln!(text, "- {}: {}", column.name, column.package);
     }
-    text
+    // By heading, so that the order stays. What stands before the first is the introduction.
+    let mut parts: BTreeMap<&str, &str> =
+        before.split("\n## ").skip(1).map(|part| (part.lines().next().unwrap_or_default(), part)).collect();
+    parts.insert(part.architecture, &text);
+    // That of most machines first.
+    let parts = parts.into_values().rev().map(|part| format!("\n## {}\n", part.trim_end()));
+    INTRODUCTION.to_owned() + &parts.collect::<String>()
 }
 
 fn rows(
@@ -229,6 +249,25 @@ mod tests {
              | test | 6.1 | 7.3 |\n|---|---|---|\n| a::x | skipped (1) | passed |\n| a::y | skipped (1) | - |\n\n\
              (1) no a\\|b\n"
         );
+    }
+
+    #[test]
+    fn a_part_written_anew_leaves_the_others_as_they_are() {
+        let part = |architecture, table| Part { architecture, date: "2026-01-31", command: "c", table };
+        let mut column = Column::new("6.1".into());
+        column.package = "p 1".into();
+        let one = document("", &[], &part("x86_64", "| a |\n"));
+        let both = document(&one, &[column], &part("aarch64", "| b |\n"));
+        assert!(
+            both.starts_with(&format!("{INTRODUCTION}\n## x86_64\n\nMade on 2026-01-31 by `c`.\n\n| a |\n"))
+        );
+        assert!(
+            both.ends_with(
+                "\n## aarch64\n\nMade on 2026-01-31 by `c`.\n\n| b |\n\nPackages:\n\n- 6.1: p 1\n"
+            ),
+            "{both}"
+        );
+        assert_eq!(document(&both, &[], &part("x86_64", "| c |\n")), both.replace("| a |", "| c |"));
     }
 
     #[test]

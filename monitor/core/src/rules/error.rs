@@ -91,7 +91,9 @@ pub enum Fault {
     #[error("the name {0:?} is captured twice; allowed: each name once")]
     CapturedTwice(String),
     /// A capture that hides something known.
-    #[error("{0:?} cannot be captured: it has a meaning already (uid, user, comm, pid, parent.pid)")]
+    #[error(
+        "{0:?} cannot be captured: it has a meaning already (uid, user, comm, pid, parent.pid, pod.name)"
+    )]
     CaptureReserved(String),
     /// Captures are for owner and name.
     #[error("{0:?} is captured, and nothing can use it; allowed: captures in match only")]

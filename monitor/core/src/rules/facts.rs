@@ -102,6 +102,8 @@ pub struct Facts<'f> {
     pub user: Option<&'f str>,
     /// What it holds.
     pub memory: Option<Bytes>,
+    /// What the Kubernetes pod is called in whose cgroup it is.
+    pub pod: Option<&'f str>,
     /// Why it is never a worker.
     pub never: Option<Never>,
     /// The rule that had it before, while it ran the same program: what it can change itself does not take it away from that
@@ -124,6 +126,7 @@ impl Facts<'static> {
             whose: Whose::User,
             user: None,
             memory: None,
+            pod: None,
             never: None,
             kept: None,
         }

@@ -234,6 +234,7 @@ impl Rules {
                 Piece::ParentPid => {
                     text.push_str(&facts.parent.map_or_else(|| "?".to_owned(), |pid| pid.to_string()));
                 }
+                Piece::PodName => text.push_str(facts.pod.unwrap_or("?")),
                 Piece::Capture(name) => {
                     text.push_str(&self.captured(name, rule, process, parent).unwrap_or_default());
                 }

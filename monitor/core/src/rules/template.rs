@@ -6,7 +6,7 @@ use super::error::Fault;
 use crate::prelude::*;
 
 /// What can be written in braces, besides captures.
-pub(super) const KNOWN: [&str; 5] = ["uid", "user", "comm", "pid", "parent.pid"];
+pub(super) const KNOWN: [&str; 6] = ["uid", "user", "comm", "pid", "parent.pid", "pod.name"];
 
 /// A piece of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(super) enum Piece {
     Pid,
     /// Its parent.
     ParentPid,
+    /// What its pod is called.
+    PodName,
     /// What a pattern captured.
     Capture(String),
 }
@@ -61,6 +63,7 @@ impl Template {
                         "comm" => Piece::Comm,
                         "pid" => Piece::Pid,
                         "parent.pid" => Piece::ParentPid,
+                        "pod.name" => Piece::PodName,
                         capture => Piece::Capture(capture.to_owned()),
                     });
                     rest = after;
@@ -81,7 +84,13 @@ impl Template {
     pub(super) fn captures(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|piece| match piece {
             Piece::Capture(name) => Some(name.as_str()),
-            Piece::Text(_) | Piece::Uid | Piece::User | Piece::Comm | Piece::Pid | Piece::ParentPid => None,
+            Piece::Text(_)
+            | Piece::Uid
+            | Piece::User
+            | Piece::Comm
+            | Piece::Pid
+            | Piece::ParentPid
+            | Piece::PodName => None,
         })
     }
 }

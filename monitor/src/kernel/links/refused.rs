@@ -41,7 +41,8 @@ pub(in crate::kernel) fn classify(error: &(dyn Error + 'static)) -> ProbeState {
             && io.kind() == io::ErrorKind::PermissionDenied
         {
             return ProbeState::Denied(format!(
-                "{}; loading programs needs CAP_BPF and CAP_PERFMON (or root), and a kernel lockdown that allows it",
+                "{}; loading programs needs CAP_BPF and CAP_PERFMON (or root), and a kernel lockdown and a seccomp \
+                 profile (of the container or unit) that allow it",
                 chain(error)
             ));
         }

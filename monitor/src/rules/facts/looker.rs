@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 pub use self::part::{Ask, Part};
 use super::files::{Stat, Status, title};
-use super::{Accounts, Machine, Never, Seen, SeenCgroup, Whose};
+use super::{Accounts, Machine, Never, Seen, SeenCgroup, Whose, pods};
 use crate::memory::{CgroupPath, Hierarchy, ReadError, Roots, process};
 use crate::proc_threads;
 use crate::rules::trust;
@@ -289,7 +289,8 @@ impl Looker {
             }
             return Some(*known);
         }
-        self.machine.cgroups.push(SeenCgroup { path: path.clone(), trusted });
+        let pod = pods::of(&path).map(String::into_boxed_str);
+        self.machine.cgroups.push(SeenCgroup { path: path.clone(), trusted, pod });
         let index = self.machine.cgroups.len() - 1;
         self.by_path.insert(path, index);
         Some(index)

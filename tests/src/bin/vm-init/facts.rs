@@ -32,6 +32,7 @@ pub(crate) fn send(results: &mut Results) {
     let yes_no = |present: bool| if present { "yes" } else { "no" };
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     fact("release", &release);
+    fact("page size", page_size(&fs::read_to_string("/proc/self/smaps").unwrap_or_default()));
     for (name, path) in FILES {
         fact(name, yes_no(Path::new(path).exists()));
     }
@@ -49,6 +50,11 @@ pub(crate) fn send(results: &mut Results) {
     fact("lockdown", &lockdown(&fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default()));
 }
 
+/// Every mapping of this program says it: `KernelPageSize:        4 kB`.
+fn page_size(smaps: &str) -> &str {
+    smaps.lines().find_map(|line| line.strip_prefix("KernelPageSize:")).map_or("unknown", str::trim)
+}
+
 /// The file holds all modes with the active one in brackets: `none [integrity] confidentiality`.
 fn lockdown(file: &str) -> String {
     let active = file.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
@@ -57,7 +63,13 @@ fn lockdown(file: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::lockdown;
+    use super::{lockdown, page_size};
+
+    #[test]
+    fn the_size_of_a_page_is_that_of_any_mapping() {
+        assert_eq!(page_size("00400000-00401000 r--p\nKernelPageSize:       64 kB\n"), "64 kB");
+        assert_eq!(page_size(""), "unknown");
+    }
 
     #[test]
     fn the_active_lockdown_mode_is_the_one_in_brackets() {

@@ -26,7 +26,9 @@ fn each_fault_says_file_line_key_and_what_is_allowed() {
     assert!(with(|spec| spec.name = Some(At::new(2, "a b".into())))[0].contains("\"a b\" is not a name"));
     assert_eq!(
         with(|spec| spec.owner = Some(At::new(7, "{pod}".into()))),
-        ["test.toml:7: owner: {pod} is no capture; allowed: {uid}, {user}, {comm}, {pid}, {parent.pid}"]
+        [
+            "test.toml:7: owner: {pod} is no capture; allowed: {uid}, {user}, {comm}, {pid}, {parent.pid}, {pod.name}"
+        ]
     );
     assert!(
         with(|spec| spec.matches.patterns[2] = Some(At::new(8, vec![])))[0]
