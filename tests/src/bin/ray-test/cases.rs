@@ -55,7 +55,7 @@ pub(crate) fn chosen(args: &Args) -> Vec<Case> {
         case("store", "store.py", 2048, (0, 0)),
         // Tasks that may be retried die before the leak, which may not.
         case("decoys", "decoys.py", 2048, (1, 8)),
-        Case { agent_kills: 50, ..case("storm", "storm.py", 2048, (10, 500)) },
+        Case { agent_kills: 50, ..case("storm", "storm.py", 3072, (3, 500)) },
         // Its raylet reads /proc/meminfo; the limit is the agent's business alone.
         Case { setting: Setting { boxed: false, ..setting(2048) }, ..case("host", "child.py", 2048, (1, 1)) },
     ];

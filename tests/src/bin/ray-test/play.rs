@@ -62,7 +62,8 @@ fn run(args: &Args, case: &Case, stop: &AtomicBool) -> Result<bool> {
     };
     check(outcome.succeeded, "the program failed".to_owned());
     check(outcome.printed.contains(case.prints), format!("it did not print {:?}", case.prints));
-    check(oom_kills == 0, format!("the kernel killed {oom_kills} processes"));
+    // Without an agent nobody is paused, and the kernel may be faster than Ray's monitor.
+    check(oom_kills == 0 || case.agent_kills > 0, format!("the kernel killed {oom_kills} processes"));
     let (least, most) = case.kills;
     if case.setting.guarded {
         check(
