@@ -4,18 +4,28 @@
 use std::ffi::OsString;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::command::{cargo, run};
 use crate::program::target_dir;
 use crate::python::{self, Tool};
 
 /// The version that the documentation speaks of.
-const RAY: Tool = Tool { program: "ray", packages: &["ray==2.60.0"] };
+const NEWEST: &str = "2.60.0";
+
+/// The versions that it is tried with.
+const VERSIONS: [(&str, Tool); 2] = [
+    (NEWEST, Tool { program: "ray", packages: &["ray==2.60.0"] }),
+    // Its command line does not start with a click of 2026.
+    ("2.40.0", Tool { program: "ray", packages: &["ray==2.40.0", "click==8.1.8", "setuptools==75.8.0"] }),
+];
 
 /// Options of the program, passed on.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
+    /// The version of Ray
+    #[arg(long, default_value = NEWEST, value_parser = VERSIONS.map(|(version, _)| version), value_name = "VERSION")]
+    ray: String,
     /// --quick, --filter, --page DIR, --plain, --verbose
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
     options: Vec<OsString>,
@@ -23,7 +33,8 @@ pub(crate) struct Options {
 
 /// Runs all that the options choose.
 pub(crate) fn run_ray_test(options: &Options) -> Result<()> {
-    let python = python::program(&RAY)?.with_file_name("python");
+    let (_, ray) = VERSIONS.iter().find(|(version, _)| *version == options.ray).context("no such version")?;
+    let python = python::program(ray)?.with_file_name("python");
     run(
         "Building the agent and the program that tries it with Ray",
         cargo().args(["build", "--package", "monitor", "--package", "monitor-tests", "--bins"]),

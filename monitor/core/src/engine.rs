@@ -12,6 +12,7 @@ mod confirm;
 mod decision;
 mod domain;
 mod event;
+mod executors_line;
 mod facts;
 mod flight;
 mod follow_up;
@@ -235,6 +236,9 @@ impl Engine {
             Event::Started { worker, at } => self.started(worker, at),
             Event::Executor { worker, executor } => self.set_executor(worker, executor),
             Event::ExecutorLost { executor } => self.lose_executor(executor, now, todo),
+            Event::ExecutorsLine { executor, domain, line } => {
+                self.set_executors_line(executor, domain, line, todo);
+            }
             Event::Asked { kill, refused } => self.asked(kill, refused, now, todo),
             Event::Heard { kill, at } => self.heard(kill, at),
             Event::Settle { until } => self.settle_until = until,

@@ -7,6 +7,7 @@ mod room;
 mod scope;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use monitor_common::NODE_CELL;
@@ -20,7 +21,8 @@ use crate::agent::event_loop::descriptors::Shares;
 use crate::agent::turn::Turn;
 use crate::engine::{DomainId, DomainView, Event, Measured};
 use crate::kernel::cells::{Cells as SharedCells, DomainCells};
-use crate::memory::{CgroupId, CgroupPath, DomainReader, Hierarchy, Level, ReadError, Roots};
+use crate::memory::{CgroupId, CgroupPath, DomainReader, Hierarchy, Level, ReadError, Roots, Version};
+use crate::ray::Reads;
 use crate::threshold::Threshold;
 use crate::units::{Bytes, Pid};
 
@@ -228,6 +230,24 @@ impl Domains {
     pub(super) fn unnamed(&self) -> Vec<DomainId> {
         let all = self.entries.iter().filter(|(_, entry)| entry.asked != Asked::ByName);
         all.map(|(id, _)| *id).collect()
+    }
+
+    /// The domain that a raylet reads the usage of; `None`: it is not guarded.
+    pub(super) fn of_which(&self, reads: Reads) -> Option<DomainId> {
+        let (file, hierarchy) = match reads {
+            Reads::Node => return self.entries.contains_key(&NODE).then_some(NODE),
+            Reads::Cgroup { dev, ino } => ((dev, ino), self.hierarchy()?),
+        };
+        let name = match hierarchy.version() {
+            Version::V1 => "memory.usage_in_bytes",
+            Version::V2 => "memory.current",
+        };
+        let is_it = |path: &CgroupPath| {
+            let found = std::fs::metadata(hierarchy.dir(path).join(name));
+            found.is_ok_and(|found| (found.dev(), found.ino()) == file)
+        };
+        let mut cgroups = self.entries.iter().filter_map(|(id, entry)| Some((*id, entry.cgroup.as_ref()?)));
+        cgroups.find(|(_, path)| is_it(path)).map(|(id, _)| id)
     }
 
     /// The cgroup that a process charges; `None`: there is no memory hierarchy.

@@ -1,5 +1,6 @@
-//! The files that raylets of one mount namespace read, as the agent keeps them: the truth below their line, one pulse above
-//! it when a kill is asked for, and which raylet read what. Knows no engine and no helper.
+//! The files that raylets of one mount namespace read, as the agent keeps them: the truth, kept below their line while the
+//! agent acts before them, one pulse above it when a kill is asked for, and which raylet read what. Knows no engine and no
+//! helper.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use super::fanotify;
 use super::feed::{self, Kind, Receipt};
+use super::news::{News, Reads};
 use super::raylets::Raylet;
 use super::settings::Settings;
 use crate::engine::KillId;
@@ -67,6 +69,8 @@ pub(super) struct Attached {
     since: Nanos,
     /// A raylet read them.
     pub(super) proven: bool,
+    /// The agent acts before the raylets would: what they see is kept below their lines.
+    pub(super) below: bool,
     pulse: Option<Pulse>,
     pub(super) last_pulse: Option<Nanos>,
     pub(super) pulses: u64,
@@ -82,6 +86,7 @@ impl Attached {
             readers: vec![first],
             since: now,
             proven: false,
+            below: false,
             pulse: None,
             last_pulse: None,
             pulses: 0,
@@ -91,6 +96,20 @@ impl Attached {
 
     pub(super) fn kind(&self) -> Kind {
         self.files.kind
+    }
+
+    /// A raylet reads them: what the loop is told of it.
+    pub(super) fn news_of(&self, reader: &Reader) -> News {
+        let file = match self.files.kind {
+            Kind::Meminfo => None,
+            Kind::V1 | Kind::V2 => rustix::fs::fstat(&self.files.real_usage).ok(),
+        };
+        News::Attached {
+            raylet: reader.raylet.pid,
+            executor: self.executor,
+            reads: file.map_or(Reads::Node, |file| Reads::Cgroup { dev: file.st_dev, ino: file.st_ino }),
+            line: reader.settings.line,
+        }
     }
 
     /// To be polled.
@@ -204,6 +223,7 @@ impl Attached {
         let lines = self.readers.iter().map(|reader| reader.settings.line);
         let (used, total, text) = self.truth()?;
         let value = match shown {
+            Shown::Truth if !self.below => Some(used),
             Shown::Truth => lines.min().map(|line| feed::resting(used, line, total)),
             Shown::Pulse => lines.max().map(|line| feed::pulsed(used, line, total)),
         };

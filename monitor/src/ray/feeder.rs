@@ -19,7 +19,9 @@ use self::shared::{Command, Shared};
 use super::attached::{Attached, Handed, Reader};
 use super::clock;
 use super::link::Link;
+use super::news::News;
 use super::raylets::{Raylet, Search};
+use super::scope::Scope;
 use super::settings::Settings;
 use super::status::RayletView;
 use super::wire::{Answer, Request};
@@ -41,23 +43,11 @@ const HANGS: Duration = Duration::from_secs(2);
 /// A helper that ended is started again after this.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// A raylet that did not read our files in time, as on a machine that is very busy, is tried again after this.
+const UNREAD: Duration = Duration::from_secs(5);
+
 /// A raylet that was found so lately may not have written its log yet.
 const YOUNG: Duration = Duration::from_secs(15);
-
-/// What the loop is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum News {
-    /// This raylet reads our files. Kills of its workers can be left to the executor.
-    Attached { raylet: Pid, executor: Pid },
-    /// This one does not any more.
-    Lost { raylet: Pid },
-    /// No raylet of this executor is left.
-    Gone { executor: Pid },
-    /// It was asked, or could not be.
-    Asked { kill: KillId, refused: Option<String> },
-    /// It acknowledged the request.
-    Heard { kill: KillId },
-}
 
 /// The loop's handle. Dropped, it ends the thread, and the helper takes all files away.
 #[derive(Debug)]
@@ -70,11 +60,16 @@ impl Feeder {
     ///
     /// # Errors
     /// The kernel refuses the thread or its descriptor.
-    pub(crate) fn start(procfs: PathBuf, tell: impl Fn(News) + Send + 'static) -> io::Result<Self> {
+    pub(crate) fn start(
+        scope: Scope,
+        procfs: PathBuf,
+        tell: impl Fn(News) + Send + 'static,
+    ) -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let shared = Arc::new(Shared::new(wake));
         let thread = Thread {
             shared: Arc::clone(&shared),
+            scope,
             procfs,
             tell: Box::new(tell),
             search: Search::default(),
@@ -95,6 +90,12 @@ impl Feeder {
     /// It is not to kill any more, if it has not read that it should.
     pub(crate) fn withdraw(&self, executor: Pid) {
         self.shared.command(Command::Withdraw { executor });
+    }
+
+    /// Whether the agent acts before the raylets of this executor would by themselves: only then is what they see kept
+    /// below their threshold.
+    pub(crate) fn keep_below(&self, executor: Pid, below: bool) {
+        self.shared.command(Command::KeepBelow { executor, below });
     }
 
     /// Nobody, or this raylet alone, is to read our files from now on.
@@ -131,6 +132,7 @@ struct Due {
 
 struct Thread {
     shared: Arc<Shared>,
+    scope: Scope,
     procfs: PathBuf,
     tell: Box<dyn Fn(News) + Send>,
     search: Search,
@@ -152,6 +154,7 @@ impl Thread {
                 match command {
                     Command::Ask { kill, executor, raylet } => self.ask(kill, executor, raylet, now),
                     Command::Withdraw { executor } => self.withdraw(executor),
+                    Command::KeepBelow { executor, below } => self.keep_below(executor, below),
                     Command::Detach { raylet } => self.detach_by_hand(raylet),
                     Command::End => return,
                 }
@@ -191,6 +194,14 @@ impl Thread {
         }
     }
 
+    fn keep_below(&mut self, executor: Pid, below: bool) {
+        for attached in self.attached.values_mut().filter(|one| one.executor == executor) {
+            attached.below = below;
+            // A file that cannot be written now is written at the next refresh.
+            let _ = attached.refresh();
+        }
+    }
+
     /// Which raylet read what.
     fn look(&mut self, now: Nanos) {
         for attached in self.attached.values_mut() {
@@ -199,11 +210,10 @@ impl Thread {
                 (self.tell)(News::Heard { kill });
             }
             if attached.proven && !proven {
-                let executor = attached.executor;
                 for reader in &attached.readers {
                     let raylet = reader.raylet.pid;
                     tracing::info!(%raylet, "a raylet reads this agent's files: its kills are left to it");
-                    (self.tell)(News::Attached { raylet, executor });
+                    (self.tell)(attached.news_of(reader));
                     self.known.entry(raylet).and_modify(|known| known.state = State::Attached);
                 }
             }
@@ -286,11 +296,11 @@ impl Thread {
             known.state = State::Proving;
         }
         if let Some(attached) = self.attached.get_mut(&namespace) {
-            attached.readers.push(reader);
             if attached.proven {
-                (self.tell)(News::Attached { raylet, executor: attached.executor });
+                (self.tell)(attached.news_of(&reader));
                 self.known.entry(raylet).and_modify(|known| known.state = State::Attached);
             }
+            attached.readers.push(reader);
             return;
         }
         let mut fds = fds.into_iter();
@@ -342,11 +352,7 @@ impl Thread {
             self.forget_reader(pid);
             if let Some(known) = self.known.get_mut(&pid) {
                 tracing::warn!(raylet = %pid, "a raylet does not read this agent's files: it is not attached");
-                known.retry(
-                    now,
-                    Duration::from_secs(30),
-                    "it did not read our files within two of its refreshes",
-                );
+                known.retry(now, UNREAD, "it did not read our files within two of its refreshes");
             }
         }
     }
@@ -372,6 +378,11 @@ impl Thread {
         let due: Vec<Raylet> =
             self.known.values().filter(|known| known.is_due(now)).map(|known| known.raylet.clone()).collect();
         for raylet in due {
+            if !self.scope.holds(raylet.pid) {
+                let why = "it runs outside of the cgroups that this agent guards";
+                self.known.entry(raylet.pid).and_modify(|known| known.retry(now, AGAIN, why));
+                continue;
+            }
             let request = Request::Attach { pid: raylet.pid, start_time: raylet.start_time, log: raylet.log };
             if self.open_link(now) {
                 self.known.entry(raylet.pid).and_modify(|known| known.state = State::Asked);

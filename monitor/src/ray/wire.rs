@@ -151,4 +151,11 @@ mod tests {
         drop(ours);
         assert!(receive::<Request>(&theirs).unwrap().is_none());
     }
+
+    #[test]
+    fn a_full_pipe_is_an_error_at_once() {
+        let (ours, _theirs) = pair().unwrap();
+        let full = (0..1_000_000).find_map(|_| send(&ours, &Request::Beat, &[]).err());
+        assert_eq!(full.unwrap().kind(), io::ErrorKind::WouldBlock);
+    }
 }

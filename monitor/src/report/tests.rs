@@ -33,6 +33,7 @@ pub(crate) fn decision() -> Decision {
         total: Bytes(1000),
         used: Bytes(960),
         threshold: Bytes(950),
+        executors_line: None,
         candidates: vec![input(1, "a", 3, 100), input(2, "a", 3, 200), input(3, "b", 0, 300)],
         victims: vec![Verdict { id: "w2".to_owned(), should_retry: true }],
     }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 mod host;
+mod odd;
 mod stand_in;
 
 use std::process::Command;
@@ -55,10 +56,50 @@ fn a_raylet_reads_our_files_and_kills_when_it_is_asked() {
 }
 
 #[test]
+fn a_raylets_own_threshold_counts_where_it_is_the_lower_one() {
+    let sandbox = sandbox!(300);
+    let flags = ["--usage-threshold=0.95", "--preset=ray", "--unhelpful-kills=kill"];
+    let agent = Agent::guard(&sandbox, flags).unwrap();
+    let raylet = Raylet::start(&sandbox, How { sizes: "30 260", ..USUAL });
+    attached(&agent, &raylet);
+    let pids = raylet.workers(2);
+    let _caller = register(&agent, &pids);
+    let kill = &agent.kills_over(1).unwrap()[0];
+    assert_eq!((&kill["confirmed"], &kill["threshold"]), (&true.into(), &LINE.into()), "{kill}");
+    assert_eq!(
+        (&kill["victims"][0]["pid"], &kill["left_to"]["executor"]),
+        (&pids[1].into(), &raylet.pid().into())
+    );
+    assert!(lives(pids[0]).unwrap());
+}
+
+/// Nobody registered its workers: the agent could kill none of them.
+#[test]
+fn a_raylet_with_workers_that_the_agent_does_not_know_sees_the_truth_and_kills_by_itself() {
+    let sandbox = sandbox!(300);
+    let agent = Agent::guard(&sandbox, FLAGS).unwrap();
+    let raylet = Raylet::start(&sandbox, How { sizes: "30 260", ..USUAL });
+    attached(&agent, &raylet);
+    let pids = raylet.workers(2);
+    wait_for("the raylet to kill", PATIENCE, || Ok((!lives(pids[1])?).then_some(()))).unwrap();
+    assert!(lives(pids[0]).unwrap() && agent.kills().unwrap().is_empty());
+    assert_eq!(sandbox.oom_kills().unwrap(), 0);
+}
+
+#[test]
+fn a_raylet_outside_of_what_the_agent_guards_is_left_alone() {
+    let (sandbox, guarded) = (sandbox!(300), sandbox!(300));
+    let agent = Agent::guard(&guarded, FLAGS).unwrap();
+    let raylet = Raylet::start(&sandbox, USUAL);
+    refused(&agent, &raylet, "outside of the cgroups");
+    assert!(!raylet.is_fed(file(&sandbox)));
+}
+
+#[test]
 fn a_raylet_that_reads_nothing_is_not_attached_and_the_agent_kills() {
     let sandbox = sandbox!(300);
     let agent = Agent::guard(&sandbox, FLAGS).unwrap();
-    let raylet = Raylet::start(&sandbox, How { sizes: "260", reads: false, ..USUAL });
+    let raylet = Raylet::start(&sandbox, How { sizes: "260", reads: "no", ..USUAL });
     refused(&agent, &raylet, "did not read our files");
     until_unfed(&raylet, &sandbox);
     let pids = raylet.workers(1);

@@ -39,6 +39,8 @@ pub(crate) enum Namespace<'a> {
     Shared,
     /// In one that unshare(1) makes with these options, in which the sandbox is the root of the memory hierarchy.
     Box(&'a [&'a str]),
+    /// The same, and there the hierarchy cannot be written, as in most containers.
+    ReadOnly,
     /// In one of its own on a host without a limit: all memory of the machine.
     Host,
     /// The same in one that `monitor ray run` makes for a user: this copy of the program.
@@ -49,12 +51,15 @@ pub(crate) enum Namespace<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct How<'a> {
     pub(crate) sizes: &'a str,
-    pub(crate) reads: bool,
+    /// `yes`, `no`, or `twice` for each kill.
+    pub(crate) reads: &'a str,
     pub(crate) namespace: Namespace<'a>,
+    /// More of its environment.
+    pub(crate) env: &'a [(&'a str, &'a str)],
 }
 
 pub(crate) const USUAL: How<'static> =
-    How { sizes: "", reads: true, namespace: Namespace::Box(&["--mount"]) };
+    How { sizes: "", reads: "yes", namespace: Namespace::Box(&["--mount"]), env: &[] };
 
 impl Raylet {
     pub(crate) fn start(sandbox: &Sandbox, how: How<'_>) -> Self {
@@ -72,7 +77,9 @@ impl Raylet {
             .arg("--node_id=abcdef")
             .arg(format!("--log_dir={}", dir.path().display()));
         let (line, total, usage) = match how.namespace {
-            Namespace::Shared | Namespace::Box(_) => (LINE, 300 * MIB, Path::new(root).join(usage)),
+            Namespace::Shared | Namespace::Box(_) | Namespace::ReadOnly => {
+                (LINE, 300 * MIB, Path::new(root).join(usage))
+            }
             Namespace::Host | Namespace::OfUser(_) => {
                 (machine() / 10 * 8, machine(), PathBuf::from("/proc/meminfo"))
             }
@@ -85,8 +92,9 @@ impl Raylet {
             .env("SEEN", dir.path().join("seen"))
             .env("HOG", binary::hog().unwrap())
             .env("SIZES", how.sizes)
-            .env("READS", if how.reads { "yes" } else { "no" })
+            .env("READS", how.reads)
             .env("RAY_worker_killing_policy_by_group", "true")
+            .envs(how.env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         if let Namespace::OfUser(_) = how.namespace {
@@ -149,6 +157,12 @@ fn entering(sandbox: &Sandbox, namespace: Namespace<'_>, root: &str) -> Command 
             command.arg(sandbox.dir()).arg(root);
             command
         }
+        Namespace::ReadOnly => {
+            let mut command = sandbox.command("unshare").unwrap();
+            let read_only = r#"&& mount --bind "$0" "$1" && mount -o remount,bind,ro "$1""#;
+            command.args(["--mount", "sh", "-c", &inside(read_only)]).arg(sandbox.dir()).arg(root);
+            command
+        }
         Namespace::Host => {
             let mut command = sandbox.command("unshare").unwrap();
             command.args(["--mount", "sh", "-c", &inside(""), "sh", "-"]);
@@ -185,7 +199,7 @@ pub(crate) fn installed(capable: bool) -> TempDir {
     dir
 }
 
-fn status(agent: &Agent) -> Vec<Value> {
+pub(crate) fn status(agent: &Agent) -> Vec<Value> {
     let mut command = Command::new(binary::monitor().unwrap());
     command.args(["ray", "status", "--json", "--socket"]).arg(agent.socket());
     let out = command.output().unwrap();
@@ -193,7 +207,7 @@ fn status(agent: &Agent) -> Vec<Value> {
 }
 
 /// Of this raylet, as soon as `is` holds of it.
-fn shown(agent: &Agent, raylet: &Raylet, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+pub(crate) fn shown(agent: &Agent, raylet: &Raylet, what: &str, is: impl Fn(&Value) -> bool) -> Value {
     let found = wait_for(what, PATIENCE, || {
         Ok(status(agent).into_iter().find(|view| view["pid"] == raylet.pid() && is(view)))
     });

@@ -96,6 +96,9 @@ pub struct Decision {
     pub used: Bytes,
     /// The threshold.
     pub threshold: Bytes,
+    /// The threshold of a raylet's own, where that counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executors_line: Option<Bytes>,
     /// All candidates of the domain in registration order, the victims among them.
     pub candidates: Vec<Input>,
     /// The victims, in the order in which they were chosen.
@@ -109,16 +112,14 @@ impl Decision {
     /// # Errors
     /// The settings and the total give no threshold: the inputs are not those of a decision.
     pub fn again(&self) -> Result<Answer, ThresholdError> {
-        let line = self.settings.threshold();
+        let own = self.settings.threshold().at(self.total)?;
+        let threshold = self.executors_line.map_or(own, |line| line.min(own));
         let mut roster = self.settings.roster();
         for input in &self.candidates {
             roster.insert(input.candidate());
         }
-        let domain = snapshot::Domain {
-            total: Some(self.total),
-            used: Some(self.used),
-            threshold: Some(line.at(self.total)?),
-        };
+        let domain =
+            snapshot::Domain { total: Some(self.total), used: Some(self.used), threshold: Some(threshold) };
         Ok(snapshot::answer(&roster, domain, &[], |worker: WorkerId| worker.to_string()))
     }
 
@@ -167,6 +168,7 @@ impl Engine {
             .victims
             .iter()
             .map(|victim| Verdict { id: victim.worker.to_string(), should_retry: victim.should_retry });
+        let own = self.settings.threshold().at(record.total);
         Some(Decision {
             kill: record.id,
             at: record.times.decision?,
@@ -175,6 +177,7 @@ impl Engine {
             total: record.total,
             used: record.used,
             threshold: record.threshold,
+            executors_line: own.is_ok_and(|own| record.threshold < own).then_some(record.threshold),
             candidates,
             victims: victims.collect(),
         })

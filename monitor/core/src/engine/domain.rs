@@ -1,7 +1,7 @@
 //! One domain as the engine knows it: the last authoritative reading, what the kernel's counter did since, and the
 //! candidates that charge it.
 
-use super::facts::{DomainId, KillId, Measured, Trigger};
+use super::facts::{DomainId, ExecutorId, KillId, Measured, Trigger};
 use super::rate::Rate;
 use super::row::Row;
 use crate::policy::Roster;
@@ -92,6 +92,8 @@ pub(super) struct Domain {
     pub(super) unknown_said: Option<(Nanos, String)>,
     /// A kill here is over; the next reading shows what it brought.
     pub(super) after_kill: Option<KillId>,
+    /// The threshold of an executor's own, which counts here while all workers are that executor's.
+    pub(super) executors_line: Option<(ExecutorId, Bytes)>,
     /// The last total and its threshold: computing one is not free.
     threshold_of: Option<(Bytes, Bytes)>,
 }
@@ -122,18 +124,28 @@ impl Domain {
             complained: None,
             unknown_said: None,
             after_kill: None,
+            executors_line: None,
             threshold_of: None,
         }
     }
 
-    /// Takes a reading, with the counter as it was just before.
-    pub(super) fn take(&mut self, measured: Measured, counter: i64, threshold: Threshold, now: Nanos) {
+    /// Takes a reading, with the counter as it was just before. `lower`: a threshold that counts where it is the lower one.
+    pub(super) fn take(
+        &mut self,
+        measured: Measured,
+        counter: i64,
+        (threshold, lower): (Threshold, Option<Bytes>),
+        now: Nanos,
+    ) {
         self.read_at = Some(now);
         self.counter_read = counter;
         self.counter = counter;
         self.state = match measured {
             Measured::Known { total, used } => match self.threshold(total, threshold) {
-                Ok(threshold) => State::Known(Usage { total, used, threshold }),
+                Ok(threshold) => {
+                    let threshold = lower.map_or(threshold, |lower| lower.min(threshold));
+                    State::Known(Usage { total, used, threshold })
+                }
                 Err(why) => State::Unknown(why),
             },
             Measured::NoLimit { used } => State::NoLimit(used),

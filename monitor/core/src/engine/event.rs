@@ -259,6 +259,15 @@ pub enum Event {
         /// Which.
         executor: ExecutorId,
     },
+    /// An executor ends workers by itself when a domain is above this.
+    ExecutorsLine {
+        /// Which.
+        executor: ExecutorId,
+        /// Where.
+        domain: DomainId,
+        /// Its own threshold there.
+        line: Bytes,
+    },
     /// An executor was asked to end one of its workers.
     Asked {
         /// The order.

@@ -34,6 +34,7 @@ impl Engine {
     /// An executor does not answer any more. What was left to it is the engine's.
     pub(super) fn lose_executor(&mut self, lost: ExecutorId, now: Nanos, todo: &mut VecDeque<Action>) {
         self.executors.remove(&lost);
+        self.forget_executors_line(lost);
         for worker in self.workers.values_mut().filter(|worker| worker.executor == Some(lost)) {
             worker.executor = None;
         }

@@ -22,7 +22,7 @@ impl Engine {
         now: Nanos,
         todo: &mut VecDeque<Action>,
     ) {
-        let threshold = self.threshold();
+        let threshold = (self.threshold(), self.executors_line(id));
         let Some(domain) = self.domains.get_mut(&id) else { return };
         let was_above = domain.above();
         let old = core::mem::replace(&mut domain.state, State::New);

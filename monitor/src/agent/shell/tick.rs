@@ -62,7 +62,7 @@ impl Shell {
         self.step(|parts, turn| parts.workers.sweep_victims(turn));
         self.step(|parts, turn| parts.rules.sweep_victims(turn, &mut parts.workers, &parts.domains));
         self.step(|parts, turn| parts.previous_agent.look_after_the_dying(turn));
-        self.step(|parts, turn| parts.raylets.look(turn, &parts.workers.registry));
+        self.follow_raylets();
         self.happen(Event::Tick);
         // A reading, its line and a note or two for each domain.
         self.todo.reserve(WAITING + 4 * self.parts.domains.len());
@@ -91,6 +91,12 @@ impl Shell {
     fn beat(&mut self) {
         let counts = self.parts.hooks.usage().is_some();
         self.step(|parts, turn| parts.brake.beat(turn, &mut parts.domains, &parts.workers, counts));
+    }
+
+    /// Which workers are those of raylets, and where these would kill by themselves.
+    fn follow_raylets(&mut self) {
+        self.step(|parts, turn| parts.raylets.look(turn, &parts.workers.registry));
+        self.step(|parts, turn| parts.raylets.agree(turn, &parts.domains));
     }
 
     /// Tells the watchdog which workers the loop would kill next.
@@ -138,14 +144,15 @@ impl Shell {
 
     /// A look for what the rules match is over.
     fn looked(&mut self, found: Sightings) {
-        let Components { domains, workers, reports, watchdog, rules, .. } = &mut self.parts;
+        let Components { domains, workers, reports, watchdog, rules, raylets, .. } = &mut self.parts;
         let mut around = Around { domains, workers, reports, watchdog: watchdog.as_ref() };
         let new = rules.looked(turn!(self), &mut around, found);
-        self.settle();
+        // Before one of them can be a victim, or is taken for a worker of nobody's.
         if !new.is_empty() {
-            // Before one of them can be a victim.
-            self.step(|parts, turn| parts.raylets.look(turn, &parts.workers.registry));
+            raylets.look(turn!(self), &workers.registry);
         }
+        self.settle();
+        self.step(|parts, turn| parts.raylets.agree(turn, &parts.domains));
         for worker in new {
             self.parts.measuring.came(worker, clock::now());
             self.parts.killing.find_own_cgroup(&self.parts.workers, worker);
@@ -162,7 +169,11 @@ impl Shell {
             Later::Gauged(domain, held) => turn!(self).tell(Event::Gauged { domain, held }),
             Later::Looked(found) => return self.looked(*found),
             Later::Report(report) => reports.complete(&workers.registry, *report),
-            Later::Ray(news) => raylets.heard(turn!(self), &workers.registry, news),
+            Later::Ray(news) => {
+                raylets.heard(turn!(self), &workers.registry, news);
+                self.settle();
+                return self.step(|parts, turn| parts.raylets.agree(turn, &parts.domains));
+            }
             Later::Summary => reports.summarize(&self.engine),
             Later::Before(kills) => past.know(kills),
             Later::Found(found) => self.found(found),

@@ -13,6 +13,7 @@ use crate::units::Pid;
 pub(super) enum Command {
     Ask { kill: KillId, executor: Pid, raylet: Option<Pid> },
     Withdraw { executor: Pid },
+    KeepBelow { executor: Pid, below: bool },
     Detach { raylet: Option<Pid> },
     End,
 }

@@ -4,6 +4,7 @@
 
 mod cases;
 mod play;
+mod storm;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

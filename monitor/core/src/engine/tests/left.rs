@@ -98,6 +98,46 @@ fn the_raylet_is_asked_and_its_choice_is_the_victim() {
 }
 
 #[test]
+fn a_raylets_own_lower_threshold_counts_while_all_workers_are_its_own() {
+    let mut bench = bench();
+    assert_eq!(asked(&bench.reading(BOX, 70)), []);
+    let line = Event::ExecutorsLine { executor: RAYLET, domain: BOX, line: Bytes(60 << 20) };
+    assert!(reads(&bench.happen(line)).contains(&BOX.0));
+    assert!(!bench.engine.acts_before(RAYLET, BOX, Bytes(60 << 20)), "not before it was read");
+    let actions = bench.reading(BOX, 61);
+    let [(kill, RAYLET)] = asked(&actions)[..] else { panic!("{actions:?}") };
+    assert!(bench.engine.acts_before(RAYLET, BOX, Bytes(60 << 20)));
+    bench.happen(Event::Asked { kill: KillId(kill), refused: None });
+    assert_eq!(killed(&bench.dies(2, 9)), [2]);
+    let decision = bench.engine.decision(KillId(kill)).unwrap();
+    assert_eq!((decision.threshold, decision.executors_line), (Bytes(60 << 20), Some(Bytes(60 << 20))));
+    assert_eq!(decision.again().unwrap().threshold, Some(Bytes(60 << 20)));
+    bench.ended(2, Seen::Gone);
+    bench.reading(BOX, 50);
+    // A worker of somebody else must not suffer from it, and then the raylet has to see the truth.
+    bench.worker(9, "b", &[BOX, NODE]);
+    let actions = bench.reading(BOX, 70);
+    assert_eq!((asked(&actions), killed(&actions)), (vec![], NOBODY.to_vec()));
+    assert!(!bench.engine.acts_before(RAYLET, BOX, Bytes(60 << 20)));
+    assert!(bench.engine.acts_before(RAYLET, BOX, Bytes(99 << 20)), "above ours it has nothing to do");
+}
+
+#[test]
+fn a_raylets_own_higher_threshold_and_that_of_a_lost_one_change_nothing() {
+    let mut bench = bench();
+    for (line, lost) in [(99, false), (60, true)] {
+        bench.happen(Event::ExecutorsLine { executor: RAYLET, domain: BOX, line: Bytes(line << 20) });
+        if lost {
+            bench.happen(Event::ExecutorLost { executor: RAYLET });
+            assert!(!bench.engine.acts_before(RAYLET, BOX, Bytes(99 << 20)));
+        }
+        bench.reading(BOX, 70);
+        let threshold = bench.engine.level(BOX).unwrap().1.threshold;
+        assert_eq!(threshold, Bytes(95 << 20));
+    }
+}
+
+#[test]
 fn one_that_ends_by_itself_is_nobodys_victim() {
     let mut bench = bench();
     bench.above();

@@ -381,7 +381,8 @@ impl Node {
             14 => self.happen(Event::Lost { records: 1 }),
             // For a worker that never existed, or is gone.
             15 => {
-                let (worker, pid, at) = (WorkerId(self.dice.below(1 << 40) + (1 << 40)), Pid(9), self.now);
+                let (worker, at) = (WorkerId(self.dice.below(1 << 40) + (1 << 40)), self.now);
+                let pid = Pid(u32::MAX);
                 self.happen(Event::Ended { worker, pid, seen: Seen::Gone, status: None, at });
             }
             16 => {

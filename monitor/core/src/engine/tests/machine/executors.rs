@@ -42,7 +42,13 @@ impl Node {
                     self.happen(Event::Heard { kill, at: self.now });
                 }
             }
-            4.. => self.give_to_an_executor(),
+            4 => {
+                let executor = self.dice.pick(&EXECUTORS).unwrap();
+                let (domain, _) = self.dice.pick(&DOMAINS).unwrap();
+                let line = Bytes(self.dice.below(100) << 20);
+                self.happen(Event::ExecutorsLine { executor, domain, line });
+            }
+            5.. => self.give_to_an_executor(),
         }
     }
 }
