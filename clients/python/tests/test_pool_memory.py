@@ -128,7 +128,7 @@ def test_oom_retries_bounds_the_retries(
 def test_a_kill_while_a_large_result_is_sent_costs_no_other_task(
     box: Box, agent: StartAgent, tmp_path: Path, method: str
 ) -> None:
-    """Pickling doubles the memory, to 220 MiB over the line at 210: the kill comes while the process sends."""
+    """Pickling doubles the memory, to 220 MiB over the 210 allowed: the kill comes while it is sent."""
     guard = agent("--usage-threshold=0.7")
     until = tmp_path / "until"
     context = multiprocessing.get_context(method)
