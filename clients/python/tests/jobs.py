@@ -50,6 +50,8 @@ def hold(mib: int, until: str) -> int:
 
 
 def big_result(mib: int) -> bytes:
+    # The agent sees within a quarter of a second that this process moved into the box.
+    time.sleep(1)
     return b"x" * (mib * MIB)
 
 
