@@ -66,7 +66,8 @@ fn a_crowd_of_small_cgroups_does_not_delay_the_kill_in_another_users() {
     let bobs = top.child("bob", Some(Bytes(300 << 20))).unwrap();
     let mut bob = Caller::connect_as(agent.socket(), BOB).unwrap();
     for round in 0..5 {
-        let mut command = Hog::new(600).kind(Kind::Written).on_line().command().unwrap();
+        // 30 MiB above the threshold last for 30 ms: a debug build needs 10 ms to look at the whole crowd.
+        let mut command = Hog::new(600).kind(Kind::Written).rate(1000).on_line().command().unwrap();
         command.uid(BOB);
         bobs.enter(&mut command).unwrap();
         let mut hog = monitor_tests::hog::Running::spawn(command).unwrap();

@@ -265,6 +265,8 @@ fn a_number_that_no_agent_gave_is_not_believed() {
         say(agent.socket(), &call.to_string()).unwrap()["ok"]["worker"].as_str().unwrap().to_owned()
     };
     assert_eq!(claim(&agent, &first, "w77"), "w1");
+    // A thread of the agent writes that down, and only what is written outlives it.
+    std::thread::sleep(std::time::Duration::from_millis(500));
     agent.restart().unwrap();
     assert_eq!(claim(&agent, &second, "w500000"), "w2001");
     assert_eq!(claim(&agent, &first, "w1"), "w1", "the agent before gave it");
