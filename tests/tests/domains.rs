@@ -144,7 +144,7 @@ fn removed_cgroups_make_room_for_others_and_what_has_no_cell_says_so() {
     }
     assert_eq!(uncounted(&last.0), None, "it has the cell of one that was removed");
     // And the kernel counts in it: a crossing is seen there.
-    let (mut hog, _) = start(&agent, &last.0, "hog", &ONCE, &Hog::new(180).rate(300)).unwrap();
+    let (mut hog, _) = start(&agent, &last.0, "hog", &ONCE, &Hog::new(180).rate(1200)).unwrap();
     assert_eq!(hog.wait(PATIENCE).unwrap().code(), Some(137));
     let kill = wait_for("the kill", PATIENCE, || Ok(agent.kills()?.pop())).unwrap();
     assert_eq!((kill.domain, kill.trigger.as_str()), (last.0.domain(), "crossing"));

@@ -266,7 +266,9 @@ fn a_number_that_no_agent_gave_is_not_believed() {
     };
     assert_eq!(claim(&agent, &first, "w77"), "w1");
     // A thread of the agent writes that down, and only what is written outlives it.
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    let journal = agent.socket().with_file_name("journal");
+    let written = || Ok(fs::read_to_string(&journal)?.contains("\"last\"").then_some(()));
+    wait_for("the block of numbers to be in the journal", PATIENCE, written).unwrap();
     agent.restart().unwrap();
     assert_eq!(claim(&agent, &second, "w500000"), "w2001");
     assert_eq!(claim(&agent, &first, "w1"), "w1", "the agent before gave it");
