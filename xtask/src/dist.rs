@@ -58,7 +58,7 @@ pub(crate) fn run_dist(options: &Options) -> Result<()> {
         };
         let work = tempfile::tempdir().context("a temporary folder")?;
         let files = Files::stage(work.path(), &binary, &native, epoch)?;
-        let name = format!("{PACKAGE}-{VERSION}-{}-linux", architecture.name());
+        let name = name(architecture);
         keep(&binary, &to.join(&name))?;
         tarball::write(&files, &name, to, epoch)?;
         packages::write(&files, architecture, work.path(), to, epoch)?;
@@ -75,6 +75,11 @@ pub(crate) fn run_dist(options: &Options) -> Result<()> {
         println!("{size:>10}  {name}");
     }
     Ok(())
+}
+
+/// What the binary of a release is called, and its tarball without the ending.
+pub(crate) fn name(architecture: Architecture) -> String {
+    format!("{PACKAGE}-{VERSION}-{}-linux", architecture.name())
 }
 
 /// Builds the static binary, and nothing else; its path.

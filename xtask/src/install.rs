@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use crate::architecture::Architecture;
 use crate::command::{output, progress, step};
 use crate::debian;
-use crate::dist::{PACKAGE, TO, VERSION, packages};
+use crate::dist::{self, PACKAGE, TO, VERSION, packages};
 use crate::toolchain::record;
 
 /// What runs the tests, each with the package that brings it.
@@ -58,7 +58,7 @@ pub(crate) fn run_install() -> Result<()> {
     }
     let deb = made(&packages::file_name("deb", Architecture::X86_64, VERSION))?;
     let rpm = made(&packages::file_name("rpm", Architecture::X86_64, VERSION))?;
-    let name = format!("{PACKAGE}-{VERSION}-{}-linux", Architecture::X86_64.name());
+    let name = dist::name(Architecture::X86_64);
     lintian(&deb)?;
     let cache = record::cache_dir().context("no cache folder")?.join("install");
     let system = system(&cache)?;

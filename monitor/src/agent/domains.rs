@@ -21,7 +21,7 @@ use crate::agent::event_loop::descriptors::Shares;
 use crate::agent::turn::Turn;
 use crate::engine::{DomainId, DomainView, Event, Measured};
 use crate::kernel::cells::{Cells as SharedCells, DomainCells};
-use crate::memory::{CgroupId, CgroupPath, DomainReader, Hierarchy, Level, ReadError, Roots, Version};
+use crate::memory::{CgroupId, CgroupPath, DomainReader, Hierarchy, Level, ReadError, Roots};
 use crate::ray::Reads;
 use crate::threshold::Threshold;
 use crate::units::{Bytes, Pid};
@@ -238,12 +238,8 @@ impl Domains {
             Reads::Node => return self.entries.contains_key(&NODE).then_some(NODE),
             Reads::Cgroup { dev, ino } => ((dev, ino), self.hierarchy()?),
         };
-        let name = match hierarchy.version() {
-            Version::V1 => "memory.usage_in_bytes",
-            Version::V2 => "memory.current",
-        };
         let is_it = |path: &CgroupPath| {
-            let found = std::fs::metadata(hierarchy.dir(path).join(name));
+            let found = std::fs::metadata(hierarchy.usage_file(path));
             found.is_ok_and(|found| (found.dev(), found.ino()) == file)
         };
         let mut cgroups = self.entries.iter().filter_map(|(id, entry)| Some((*id, entry.cgroup.as_ref()?)));

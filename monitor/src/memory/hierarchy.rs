@@ -181,18 +181,22 @@ impl Hierarchy {
         namespace::resolve(self.namespace.as_ref()?, listed)
     }
 
+    /// What the kernel counts as charged to a cgroup.
+    pub(crate) fn usage_file(&self, cgroup: &CgroupPath) -> PathBuf {
+        self.dir(cgroup).join(match self.version {
+            Version::V1 => "memory.usage_in_bytes",
+            Version::V2 => "memory.current",
+        })
+    }
+
     /// The cgroup that memory of a process in `cgroup` is charged to: itself, or where the controller is not
     /// enabled that deep (v2), the nearest ancestor that has it.
     ///
     /// # Errors
     /// Whatever keeps the files from being looked for.
     pub fn charged(&self, cgroup: &CgroupPath) -> Result<CgroupPath, ReadError> {
-        let file = match self.version {
-            Version::V1 => "memory.usage_in_bytes",
-            Version::V2 => "memory.current",
-        };
         for ancestor in cgroup.ancestors() {
-            if ancestor.is_root() || exists(&self.dir(&ancestor).join(file))? {
+            if ancestor.is_root() || exists(&self.usage_file(&ancestor))? {
                 return Ok(ancestor);
             }
         }

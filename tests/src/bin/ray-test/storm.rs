@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use monitor::proc_stat::Stat;
+use monitor::units::Pid;
 use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::wait_for;
 use monitor_tests::dice::Dice;
@@ -56,9 +58,9 @@ pub(crate) fn strike(
 fn left_behind(sandbox: &Sandbox) -> Result<()> {
     let began = Instant::now();
     loop {
-        let pids = fs::read_to_string(sandbox.dir().join("cgroup.procs"))?;
-        let paused: Vec<&str> = pids.lines().filter(|pid| is_paused(pid)).collect();
-        let fed = pids.lines().find(|pid| reads_ours(pid));
+        let pids = sandbox.members()?;
+        let paused: Vec<u32> = pids.iter().copied().filter(|pid| is_paused(*pid)).collect();
+        let fed = pids.iter().find(|pid| reads_ours(**pid));
         if paused.is_empty() && fed.is_none() {
             return Ok(());
         }
@@ -69,13 +71,12 @@ fn left_behind(sandbox: &Sandbox) -> Result<()> {
     }
 }
 
-fn is_paused(pid: &str) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+fn is_paused(pid: u32) -> bool {
+    Stat::of("/proc".as_ref(), Pid(pid)).is_ok_and(|stat| stat.state == b'T')
 }
 
 /// The kernel's file has no zeros in front.
-fn reads_ours(pid: &str) -> bool {
+fn reads_ours(pid: u32) -> bool {
     if fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() != "raylet") {
         return false;
     }
