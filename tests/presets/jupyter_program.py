@@ -17,7 +17,7 @@ import time
 held = bytearray()
 for _ in range(2000):
     held += b"x" * (1 << 20)
-    time.sleep(0.004)
+    time.sleep(0.01)
 """
 
 
@@ -92,6 +92,19 @@ class Kernel:
 
         return self.until(died)
 
+    def wait_until_it_answers(self):
+        """What is sent to a kernel that only begins may be lost: the server says "starting" of both."""
+        while True:
+            self.socket.close()
+            self._connect()
+            self.socket.settimeout(2)
+            try:
+                self.value("0")
+            except websocket.WebSocketTimeoutException:
+                continue
+            self.socket.settimeout(90)
+            return
+
 
 if __name__ == "__main__":
     server, address = start()
@@ -101,11 +114,7 @@ if __name__ == "__main__":
     sys.stdin.readline()
     first.send(LEAK)
     print("the server says:", first.restarted(), flush=True)
-    # It begins anew.
-    while first.state() not in ("idle", "starting"):
-        time.sleep(0.1)
-    first.socket.close()
-    first._connect()
+    first.wait_until_it_answers()
     print("again:", first.value("2 + 2"), "held" if first.value("'held' in dir()") == "True" else "empty", flush=True)
     print("second:", second.value("kept + 1"), flush=True)
     print("server lives:", server.poll() is None, flush=True)

@@ -13,7 +13,7 @@ use monitor_tests::hog::{Hog, Running};
 use monitor_tests::pid_namespace::children;
 use monitor_tests::process::{Bystander, Process, lives as pid_lives};
 use monitor_tests::sandbox;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::scene::{Scene, after_looks, kills, lives, worker, worker_now};
 
@@ -45,8 +45,12 @@ fn a_set_user_id_program_that_waits_does_not_spare_its_cgroup() {
     command.uid(SOMEBODY);
     job.enter(&mut command).unwrap();
     let mut leak = Running::spawn(command).unwrap();
-    let row = worker(&agent, leak.pid());
-    assert_eq!(row["processes"], json!([leak.pid()]), "without the set-user-id program");
+    // A look between its fork and its exec takes the program for one of the worker's, until it is one.
+    let row = wait_for("the worker to be without the set-user-id program", PATIENCE, || {
+        let workers: Vec<Value> = agent.ask("workers")?;
+        Ok(workers.into_iter().find(|row| row["processes"] == json!([leak.pid()])))
+    })
+    .unwrap();
     leak.start().unwrap();
     assert!(leak.wait(PATIENCE).unwrap().code().is_none(), "by a signal");
     assert_eq!(kills(&agent, 1)[0]["victims"][0]["worker"], row["id"]);
