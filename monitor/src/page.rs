@@ -45,6 +45,7 @@ pub fn report(report: &Report, series: Option<&Series>, when: Option<&str>) -> S
                     (charts(kill, series, &marks))
                     (tables::stages(&marks))
                     (tables::ranking(report))
+                    (tables::growth(&report.kill))
                     (tables::advice(report))
                     (tables::users(report))
                     section {

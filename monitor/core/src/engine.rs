@@ -15,7 +15,9 @@ mod event;
 mod facts;
 mod flight;
 mod follow_up;
+mod foresight;
 mod gear;
+mod grown;
 mod growth;
 mod hierarchy;
 mod in_a_row;
@@ -59,6 +61,7 @@ pub use self::facts::{
 };
 use self::flight::{Flight, Spare};
 use self::gear::Shift;
+pub use self::grown::Grown;
 pub use self::note::Note;
 use self::patience::Patience;
 pub use self::settings::Settings;

@@ -95,6 +95,8 @@ pub enum MemoryKind {
     Pss,
     /// Resident set size: shared pages counted whole, because PSS could not be read for all.
     Rss,
+    /// What was last measured in one of these ways, and by how much private memory grew since.
+    Estimate,
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use super::summary::{Node, Period};
 use super::*;
-use crate::engine::{ExecutorId, KillId, LeftTo, Note, Sample, Settings, Times, Trigger, VictimRecord};
+use crate::engine::{
+    ExecutorId, Grown, KillId, LeftTo, Note, Sample, Settings, Times, Trigger, VictimRecord,
+};
 use crate::memory::users::User;
 use crate::snapshot::Verdict;
 use crate::units::MemoryKind;
@@ -77,6 +79,7 @@ pub(crate) fn record() -> KillRecord {
         dry_run: false,
         refused: None,
         stuck: Vec::new(),
+        grown: Some(Grown { since: Nanos(1_700_000_000), used: 260, workers: 200, others: Some(-10) }),
         left_to: None,
         used_after: None,
     }

@@ -125,7 +125,7 @@ impl Engine {
         let mut would = core::mem::take(&mut follow_up.would);
         if let Some(record) = self.would_have(follow_up, &would) {
             todo.push_back(Action::Record(record.id));
-            let note = tell_of_decision(&record, false, todo);
+            let note = tell_of_decision(&record, None, false, todo);
             self.remember(record);
             todo.push_back(Action::Note(note));
         }

@@ -2,6 +2,7 @@
 //! candidates that charge it.
 
 use super::facts::{DomainId, KillId, Measured, Trigger};
+use super::grown::{Counted, Mark};
 use super::rate::Rate;
 use super::row::Row;
 use crate::policy::Roster;
@@ -72,6 +73,11 @@ pub(super) struct Domain {
     pub(super) others: Option<Others>,
     /// What was used, and what the candidates and those others held, when it was last read below its threshold.
     pub(super) before: Before,
+    /// The same when both sides were last measured then; and what the growth that led to the last kill is counted from.
+    pub(super) mark: Option<Mark>,
+    pub(super) counted: Option<Counted>,
+    /// When it was last said that it will run out, and that no kill will help.
+    pub(super) foreseen: Option<Nanos>,
     /// The workers that charge it and can be killed.
     pub(super) roster: Roster,
     /// The same with the workers that are only observed; none while there are none of these (`by_rule`).
@@ -112,6 +118,9 @@ impl Domain {
             row: None,
             others: None,
             before: Before::default(),
+            mark: None,
+            counted: None,
+            foreseen: None,
             roster,
             all: None,
             would_quiet_until: Nanos(0),

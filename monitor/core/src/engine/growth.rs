@@ -43,7 +43,7 @@ impl Growth {
     pub(super) fn now(&self) -> Option<i64> {
         let ((from, less), (to, more)) = self.before.zip(self.last)?;
         let nanos = i128::try_from(to.since(from).as_nanos()).ok().filter(|nanos| *nanos > 0)?;
-        i64::try_from(difference(less, more).saturating_mul(1_000_000_000) / nanos).ok()
+        i64::try_from(i128::from(difference(less, more)).saturating_mul(1_000_000_000) / nanos).ok()
     }
 
     /// Bytes, over the last minute or since it was first measured.
@@ -51,12 +51,14 @@ impl Growth {
         let (now, more) = self.last?;
         let within = |mark: &&Mark| now.since(mark.0) <= MINUTE;
         let (_, less) = self.marks.iter().flatten().take_while(within).last()?;
-        i64::try_from(difference(*less, more)).ok()
+        Some(difference(*less, more))
     }
 }
 
-fn difference(less: Bytes, more: Bytes) -> i128 {
-    i128::from(more.0) - i128::from(less.0)
+/// By how much it became more.
+pub(super) fn difference(less: Bytes, more: Bytes) -> i64 {
+    let more_by = i128::from(more.0) - i128::from(less.0);
+    i64::try_from(more_by).unwrap_or(if more_by < 0 { i64::MIN } else { i64::MAX })
 }
 
 #[cfg(test)]

@@ -164,6 +164,7 @@ impl Engine {
             dry_run: false,
             refused: None,
             stuck: Vec::new(),
+            grown: None,
             left_to: None,
             used_after: None,
         })

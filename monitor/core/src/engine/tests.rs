@@ -3,6 +3,7 @@
 mod clock;
 mod endings;
 mod forgets;
+mod grown;
 mod in_a_row;
 mod kernel_kills;
 mod left;

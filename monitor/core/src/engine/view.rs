@@ -4,10 +4,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::facts::{Chosen, ExecutorId, Gear, KillId, Remains, Sample, Trigger};
+use super::grown::Grown;
 use crate::prelude::*;
 use crate::retry::KilledBy;
 use crate::rules::Mode;
 use crate::snapshot::Answer;
+use crate::threshold::Usage;
 use crate::units::{Bytes, Nanos, Pid};
 use crate::worker::WorkerId;
 
@@ -260,6 +262,9 @@ pub struct KillRecord {
     /// The processes that did not die in time, and what they were waiting for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stuck: Vec<Remains>,
+    /// Who took the memory. Null: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grown: Option<Grown>,
     /// An executor chose the victim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_to: Option<LeftTo>,
@@ -280,6 +285,12 @@ pub struct LeftTo {
 }
 
 impl KillRecord {
+    /// What the decision was taken by.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage { total: self.total, used: self.used, threshold: self.threshold }
+    }
+
     /// When it began: the crossing, or, if none was seen, the decision or the kernel's choice.
     #[must_use]
     pub fn began(&self) -> Option<Nanos> {

@@ -290,12 +290,12 @@ impl Visible for Note {
             | Self::Stopped { worker, .. }
             | Self::Continued(Release { worker, .. }) => viewer.owns(worker).then_some(self),
             Self::Waits { uid, .. } | Self::Begins { uid, .. } => (uid == viewer.uid).then_some(self),
-            Self::Decided { at, kill, domain, victims, others, dry_run } => {
+            Self::Decided { at, kill, domain, victims, others, dry_run, cannot_help } => {
                 let all = victims.len();
                 let victims: Vec<_> =
                     victims.into_iter().filter(|chosen| viewer.owns(chosen.worker)).collect();
                 let others = others + all - victims.len();
-                Some(Self::Decided { at, kill, domain, victims, others, dry_run })
+                Some(Self::Decided { at, kill, domain, victims, others, dry_run, cannot_help })
             }
             Self::Left { at, kill, domain, executor, ours, used, threshold, total } => {
                 let ours = ours.filter(|ours| viewer.owns(ours.worker));

@@ -27,6 +27,10 @@ pub(in crate::agent) enum Later {
     MeasureNew,
     /// They are measured.
     Measured(Measurement),
+    /// Time to look quickly at workers in domains near their threshold.
+    Glance,
+    /// That was done.
+    Glanced(Glance),
     /// What a domain's candidates hold at most, and other processes in it at least; `None`: it could not be measured.
     Gauged(DomainId, Option<(Bytes, Bytes)>),
     /// A look for what the rules match is over.
@@ -50,6 +54,8 @@ pub(in crate::agent) enum Later {
 pub(in crate::agent) struct Measurement {
     /// Each that could be looked at; `None`: it could not be measured.
     pub(in crate::agent) samples: Vec<(WorkerId, Option<ProcessMemory>)>,
+    /// What those that have no cgroup of their own held privately then.
+    pub(in crate::agent) private: Vec<(WorkerId, Bytes)>,
     /// The most that workers of one process held at once.
     pub(in crate::agent) peaks: Vec<(WorkerId, Bytes)>,
     /// What processes that are not workers hold, by domain; `None`: it could not be measured.
@@ -57,6 +63,16 @@ pub(in crate::agent) struct Measurement {
     pub(in crate::agent) took: Duration,
     /// It was asked for: the timer goes on by itself.
     pub(in crate::agent) extra: bool,
+}
+
+/// What a quick look found.
+#[derive(Default)]
+pub(in crate::agent) struct Glance {
+    /// What each worker holds: all that is resident, and of that what is private.
+    pub(in crate::agent) workers: Vec<(WorkerId, (Bytes, Bytes))>,
+    /// What processes that are not workers hold, by domain; `None`: it could not be measured.
+    pub(in crate::agent) others: Vec<(DomainId, Option<Bytes>)>,
+    pub(in crate::agent) took: Duration,
 }
 
 /// A call that waits for the journal.

@@ -4,14 +4,17 @@
 //! Invariant: of a victim nothing is measured. A reader of a process's memory statistics holds that memory meanwhile:
 //! it would not be freed by the death, and the next victim would be innocent.
 
+mod glance;
 mod young;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::spawn_blocking;
 
+use self::glance::{Known, private_of_all};
 use self::young::Young;
 use super::registry::{Registry, WorkerProcesses};
 use crate::agent::domains::Domains;
@@ -83,13 +86,27 @@ pub(in crate::agent) struct Measuring {
     young: Young,
     /// A timer runs for them.
     young_timed: bool,
+    /// What quick looks count from.
+    known: HashMap<WorkerId, Known>,
+    /// One is under way; a timer runs for the next.
+    glances: bool,
+    glance_timed: bool,
     to_loop: UnboundedSender<Later>,
 }
 
 impl Measuring {
     pub(in crate::agent) fn new(dying: Dying, to_loop: UnboundedSender<Later>) -> Self {
         after(FIRST, Later::Measure, to_loop.clone());
-        Self { busy: false, dying, young: Young::default(), young_timed: false, to_loop }
+        Self {
+            busy: false,
+            dying,
+            young: Young::default(),
+            young_timed: false,
+            known: HashMap::new(),
+            glances: false,
+            glance_timed: false,
+            to_loop,
+        }
     }
 
     /// A worker came.
@@ -202,6 +219,7 @@ impl Measuring {
     /// Takes note of a measurement, and of when the next is due.
     pub(in crate::agent) fn measured(&mut self, turn: &mut Turn<'_>, measurement: Measurement) {
         self.busy = false;
+        self.know(&measurement);
         for (worker, sample) in measurement.samples {
             turn.tell(Event::Memory {
                 worker,
@@ -267,6 +285,7 @@ fn all(
     extra: bool,
 ) -> Measurement {
     let started = Instant::now();
+    let mut private = Vec::new();
     let alone = |subject: &Subject| match subject.pids[..] {
         [pid] => Some((subject.worker, peak(&roots.procfs, pid)?)),
         _ => None,
@@ -275,8 +294,9 @@ fn all(
     let samples = workers.into_iter().filter_map(|Subject { worker, pids, cgroup }| {
         let own = hierarchy.zip(cgroup.as_ref());
         let own = own.and_then(|(hierarchy, cgroup)| own::memory(roots, hierarchy, cgroup, &pids));
-        let living = pids.into_iter().take_while(|_| !dying.has(worker));
+        let living = pids.iter().copied().take_while(|_| !dying.has(worker));
         let memory = own.map_or_else(|| memory_of_all(&roots.procfs, living), Ok);
+        private.extend(private_of_all(roots, &pids).map(|private| (worker, private)));
         // What was summed up until then is not all of it.
         if dying.has(worker) {
             return None;
@@ -288,7 +308,7 @@ fn all(
         }
     });
     let samples = samples.collect();
-    Measurement { samples, peaks, others: Vec::new(), took: started.elapsed(), extra }
+    Measurement { samples, private, peaks, others: Vec::new(), took: started.elapsed(), extra }
 }
 
 #[cfg(test)]
