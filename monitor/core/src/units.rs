@@ -71,6 +71,13 @@ impl Nanos {
     }
 }
 
+/// A number of bytes with its sign, for growth.
+#[must_use]
+pub fn signed(bytes: i64) -> String {
+    let sign = if bytes < 0 { '-' } else { '+' };
+    alloc::format!("{sign}{}", Bytes(bytes.unsigned_abs()))
+}
+
 /// A process id as the agent's pid namespace sees it (a thread-group id, never a thread's). Alone it is no
 /// identity: see `kill::Process`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use crate::memory::users::User;
 use crate::snapshot::Verdict;
 use crate::units::MemoryKind;
 use crate::units::{Nanos, Pid};
-use crate::worker::{Kind, Times as Budget, WorkerId};
+use crate::worker::{Kind, MemoryFacts, Times as Budget, WorkerId};
 
 fn input(worker: u64, owner: &str, max_retries: u32, memory: u64) -> Input {
     Input {
@@ -22,6 +22,7 @@ fn input(worker: u64, owner: &str, max_retries: u32, memory: u64) -> Input {
         memory: Some(Bytes(memory)),
         priority: 0,
         memory_declared: None,
+        facts: MemoryFacts::default(),
     }
 }
 
@@ -64,7 +65,14 @@ pub(crate) fn record() -> KillRecord {
                 measured: Some(MemoryKind::Pss),
                 at: Nanos(500_000_000),
             }),
-            peak: None,
+            peak: Some(Bytes(210)),
+            facts: MemoryFacts {
+                memory_declared: Some(Bytes(150)),
+                memory_learned: None,
+                memory_peak: Some(Bytes(210)),
+                growth: Some(20),
+                growth_minute: Some(-5),
+            },
             rule: None,
             observed: false,
         }],

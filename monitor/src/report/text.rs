@@ -168,6 +168,10 @@ impl Report {
             }
             None => writeln!(f, "  memory: not measured before it was killed")?,
         }
+        let needs = growth::needs(&victim.facts);
+        if !needs.is_empty() {
+            writeln!(f, "  {}", needs.join("; "))?;
+        }
         let again = match (kind.as_str(), victim.should_retry) {
             _ if self.kill.left_to.is_some() => "as Ray decides",
             // Nobody of ours starts it again.

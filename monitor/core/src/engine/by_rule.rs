@@ -172,8 +172,9 @@ impl Engine {
 
     /// The worker that it would kill in a domain, and the order of all others, observed ones included.
     pub(super) fn explanation(&self, domain: &Domain, in_flight: &[String]) -> Explanation {
-        let name = |worker: WorkerId| worker.to_string();
-        let of = |roster: &Roster| snapshot::answer(roster, domain.for_answer(), in_flight, name);
+        let facts = |id: WorkerId| self.workers.get(&id).map(Worker::facts).unwrap_or_default();
+        let about = |id: WorkerId| (id.to_string(), facts(id));
+        let of = |roster: &Roster| snapshot::answer(roster, domain.for_answer(), in_flight, about);
         let mut answer = of(&domain.roster);
         if let Some(all) = &domain.all {
             self.add_observed(&mut answer, of(all));

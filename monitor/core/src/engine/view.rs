@@ -11,7 +11,7 @@ use crate::rules::Mode;
 use crate::snapshot::Answer;
 use crate::threshold::Usage;
 use crate::units::{Bytes, Nanos, Pid};
-use crate::worker::WorkerId;
+use crate::worker::{MemoryFacts, WorkerId};
 
 /// A domain in `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -334,6 +334,9 @@ pub struct VictimRecord {
     /// The most that it held at once before, as far as it was measured.
     #[serde(default)]
     pub peak: Option<Bytes>,
+    /// What else was known of its memory.
+    #[serde(flatten)]
+    pub facts: MemoryFacts,
     /// The rule that made it a worker; null: it was registered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,

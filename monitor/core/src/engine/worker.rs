@@ -9,7 +9,7 @@ use super::view::{VictimRecord, WorkerState, WorkerView};
 use crate::prelude::*;
 use crate::rules::Mode;
 use crate::units::{Bytes, Nanos, Pid};
-use crate::worker::{Activity, Candidate, WorkerId};
+use crate::worker::{Activity, Candidate, MemoryFacts, WorkerId};
 
 /// Its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,8 +129,20 @@ impl Worker {
             memory: self.memory(),
             sample: self.sample,
             peak: self.peak,
+            facts: self.facts(),
             rule: self.rule.as_ref().map(|rule| rule.name.clone()),
             observed: self.observed(),
+        }
+    }
+
+    /// What is known of its memory beside what it holds.
+    pub(super) fn facts(&self) -> MemoryFacts {
+        MemoryFacts {
+            memory_declared: self.declared,
+            memory_learned: self.learned,
+            memory_peak: self.peak,
+            growth: self.growth.now(),
+            growth_minute: self.growth.over_a_minute(),
         }
     }
 

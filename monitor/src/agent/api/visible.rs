@@ -19,7 +19,7 @@ use crate::ray::RayletView;
 use crate::report::Report;
 use crate::series::Series;
 use crate::snapshot::{Ranked, in_flight_reason};
-use crate::worker::WorkerId;
+use crate::worker::{MemoryFacts, WorkerId};
 
 /// Stands for the id of a worker that the viewer may not see.
 const ANOTHER: &str = "(another user's)";
@@ -120,7 +120,8 @@ impl<'a> Viewer<'a> {
             return ranked;
         }
         let why = "another user's worker".to_owned();
-        Ranked { id: ANOTHER.to_owned(), owner: None, memory: None, why, ..ranked }
+        let facts = MemoryFacts::default();
+        Ranked { id: ANOTHER.to_owned(), owner: None, memory: None, facts, why, ..ranked }
     }
 }
 
