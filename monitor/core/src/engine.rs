@@ -76,7 +76,7 @@ use crate::learn::Learned;
 use crate::prelude::*;
 use crate::threshold::Threshold;
 use crate::units::Nanos;
-use crate::worker::{Activity, WorkerId};
+use crate::worker::{Activity, LastTask, WorkerId};
 
 /// How many past kills are kept for `kills`: about 2 KiB each.
 const HISTORY: usize = 256;
@@ -184,10 +184,17 @@ impl Engine {
                     memory: None,
                     priority,
                     declared: memory_declared,
+                    last_task: LastTask::Fail,
                 };
                 let mut new = Worker::new(candidate, pid, domains);
                 (new.name, new.attempt) = (name, attempt);
                 self.register(new, now, todo);
+            }
+            Event::LastTask { worker, last_task } => {
+                if let Some(found) = self.workers.get_mut(&worker) {
+                    found.candidate.last_task = last_task;
+                    self.rank_again(worker);
+                }
             }
             Event::Owned { worker, by } => self.owned_by(worker, by, todo),
             Event::ByRule { worker, rule, mode, name } => {

@@ -88,6 +88,7 @@ impl Snapshot {
                 memory: worker.memory,
                 priority: worker.priority,
                 declared: worker.memory_declared.or(worker.memory_learned),
+                last_task: worker.last_task,
             });
             names.insert(id, worker.id);
         }

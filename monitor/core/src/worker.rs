@@ -223,6 +223,20 @@ pub struct Candidate {
     pub priority: i32,
     /// What it said that it needs, or what workers of its name needed before; `None`: not known.
     pub declared: Option<Bytes>,
+    /// What becomes of it as the last task of its owner.
+    pub last_task: LastTask,
+}
+
+/// What is said to the owner of a victim that was its last running task (`group_by_owner`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum LastTask {
+    /// It is not retried.
+    #[default]
+    Fail,
+    /// It is retried once there is more room than when it died; not if it was alone in its domain.
+    Wait,
 }
 
 /// What is known of a worker's memory beside what it holds now: what it is expected to need, and how it developed.

@@ -139,10 +139,10 @@ mod tests {
         w2  b     -      18           -  observed  actor, no retry  -
         ");
         insta::assert_snapshot!(human(&workers, true), @r"
-        ID  KIND   RETRIABLE  OWNER  NAME  PID  UID  ATTEMPT  PRIORITY  STATE          MEMORY  MEASURED  PEAK     GROWTH      DECLARED  LEARNED  WAITS FOR                                                                            RULE                  DOMAINS
-        w1  task   yes        a      -     17   0    0        0         running       1.0 MiB  pss       2.0 MiB  -1.0 KiB/s  -         3.0 MiB  -                                                                                    -                     cgroup:/a, node
-        w3  task   yes        a      c     19   0    0        0         waiting             -  -         -        -           -         -        1.0 MiB in cgroup:/a, where 1.0 KiB are free beside what runs; 1 start is before it  -                     cgroup:/a
-        w2  actor  no         -      b     18   7    1        -1        being_killed        -  -         -        -           -         -        -                                                                                    ray:worker (observe)
+        ID  KIND   RETRIABLE  OWNER  NAME  PID  UID  ATTEMPT  PRIORITY  STATE          MEMORY  MEASURED  PEAK     GROWTH      IN A MINUTE  DECLARED  LEARNED  WAITS FOR                                                                            RULE                  DOMAINS
+        w1  task   yes        a      -     17   0    0        0         running       1.0 MiB  pss       2.0 MiB  -1.0 KiB/s  +2.0 KiB     -         3.0 MiB  -                                                                                    -                     cgroup:/a, node
+        w3  task   yes        a      c     19   0    0        0         waiting             -  -         -        -           -            -         -        1.0 MiB in cgroup:/a, where 1.0 KiB are free beside what runs; 1 start is before it  -                     cgroup:/a
+        w2  actor  no         -      b     18   7    1        -1        being_killed        -  -         -        -           -            -         -        -                                                                                    ray:worker (observe)
         ");
         assert_eq!(human(&[], false), "No workers are registered. Start one: monitor run -- CMD\n");
     }

@@ -9,7 +9,7 @@ use crate::memory::users::User;
 use crate::snapshot::Verdict;
 use crate::units::MemoryKind;
 use crate::units::{Nanos, Pid};
-use crate::worker::{Kind, MemoryFacts, Times as Budget, WorkerId};
+use crate::worker::{Kind, LastTask, MemoryFacts, Times as Budget, WorkerId};
 
 fn input(worker: u64, owner: &str, max_retries: u32, memory: u64) -> Input {
     Input {
@@ -22,6 +22,7 @@ fn input(worker: u64, owner: &str, max_retries: u32, memory: u64) -> Input {
         memory: Some(Bytes(memory)),
         priority: 0,
         memory_declared: None,
+        last_task: LastTask::Fail,
         facts: MemoryFacts::default(),
     }
 }
@@ -58,6 +59,7 @@ pub(crate) fn record() -> KillRecord {
             owner: Some("a".to_owned()),
             kind: "task".to_owned(),
             should_retry: true,
+            waits: false,
             why: "newest of the 2 retriable workers of owner \"a\"; no owner has more".to_owned(),
             memory: Some(Bytes(200)),
             sample: Some(Sample {

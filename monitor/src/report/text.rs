@@ -177,6 +177,7 @@ impl Report {
             // Nobody of ours starts it again.
             (_, true) if victim.rule.is_some() => "yes, by whatever started it",
             ("actor", _) => "restarted while max_restarts remain",
+            (_, true) if victim.waits => "yes, once there is more room than when it was killed",
             (_, true) => "yes, while oom_retries remain",
             (_, false) => "no",
         };

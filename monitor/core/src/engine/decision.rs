@@ -16,7 +16,7 @@ use crate::prelude::*;
 use crate::snapshot::{self, Answer, Verdict};
 use crate::threshold::ThresholdError;
 use crate::units::{Bytes, Nanos};
-use crate::worker::{Activity, Candidate, Kind, MemoryFacts, WorkerId};
+use crate::worker::{Activity, Candidate, Kind, LastTask, MemoryFacts, WorkerId};
 
 /// What the policy knew of one candidate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,9 @@ pub struct Input {
     /// What it declared, or learned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_declared: Option<Bytes>,
+    /// What becomes of it as the last task of its owner.
+    #[serde(default, skip_serializing_if = "super::view::is_default")]
+    pub last_task: LastTask,
     /// What else was known of its memory.
     #[serde(default, skip_serializing_if = "super::view::is_default")]
     pub facts: MemoryFacts,
@@ -64,6 +67,7 @@ impl Input {
             memory: candidate.memory,
             priority: candidate.priority,
             memory_declared: candidate.declared,
+            last_task: candidate.last_task,
             facts,
         }
     }
@@ -81,6 +85,7 @@ impl Input {
             memory: self.memory,
             priority: self.priority,
             declared: self.memory_declared,
+            last_task: self.last_task,
         }
     }
 }

@@ -229,7 +229,7 @@ impl Engine {
 
     pub(super) fn described(&self, choice: &Choice) -> Option<VictimRecord> {
         let worker = self.workers.get(&choice.id)?;
-        Some(worker.described(choice.should_retry, choice.reason()))
+        Some(worker.described((choice.should_retry, choice.waits), choice.reason()))
     }
 
     fn complain(&mut self, id: DomainId, usage: Usage, now: Nanos) -> Option<Note> {
@@ -252,6 +252,7 @@ pub(super) fn tell_victims(record: &KillRecord, decided: Nanos, asked: bool, tod
             kill: record.id.0,
             by: record.by,
             should_retry: victim.should_retry,
+            waits: victim.waits,
             why: victim.why.clone(),
             domain: record.domain.clone(),
             used: record.used,

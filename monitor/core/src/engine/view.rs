@@ -291,6 +291,14 @@ impl KillRecord {
         Usage { total: self.total, used: self.used, threshold: self.threshold }
     }
 
+    /// What there was below the threshold beside everybody but the victims.
+    #[must_use]
+    pub fn room_beside(&self) -> Bytes {
+        let held = self.victims.iter().filter_map(|victim| victim.memory);
+        let held = held.fold(Bytes(0), Bytes::saturating_add);
+        self.threshold.saturating_sub(self.used_after.unwrap_or(self.used.saturating_sub(held)))
+    }
+
     /// When it began: the crossing, or, if none was seen, the decision or the kernel's choice.
     #[must_use]
     pub fn began(&self) -> Option<Nanos> {
@@ -324,6 +332,9 @@ pub struct VictimRecord {
     pub kind: String,
     /// Whether its owner should retry it.
     pub should_retry: bool,
+    /// As the last task of its owner: once there is more room than when it died (`--last-task=wait`).
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub waits: bool,
     /// The policy's reason.
     pub why: String,
     /// What it held, if measured.

@@ -116,7 +116,7 @@ impl Worker {
     }
 
     /// As a victim in a record.
-    pub(super) fn described(&self, should_retry: bool, why: String) -> VictimRecord {
+    pub(super) fn described(&self, (should_retry, waits): (bool, bool), why: String) -> VictimRecord {
         VictimRecord {
             worker: self.id(),
             pid: self.pid,
@@ -125,6 +125,7 @@ impl Worker {
             owner: self.candidate.owner.as_deref().map(str::to_owned),
             kind: self.candidate.kind.name().to_owned(),
             should_retry,
+            waits,
             why,
             memory: self.memory(),
             sample: self.sample,
@@ -334,6 +335,7 @@ mod tests {
             memory: None,
             priority: 0,
             declared: None,
+            last_task: crate::worker::LastTask::Fail,
         };
         let mut worker = Worker::new(candidate, Pid(1), Vec::new());
         // Newest first, as a list that is searched from its front likes least.

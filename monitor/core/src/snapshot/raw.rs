@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use crate::policy::{MinVictimMemory, OwnerTieBreak, PolicyName};
 use crate::prelude::*;
 use crate::units::{Bytes, Nanos};
-use crate::worker::{MemoryFacts, Times};
+use crate::worker::{LastTask, MemoryFacts, Times};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,6 +58,8 @@ pub(super) struct RawWorker {
     #[serde(default)]
     pub(super) priority: i32,
     pub(super) memory_declared: Option<Bytes>,
+    #[serde(default)]
+    pub(super) last_task: LastTask,
     pub(super) memory_learned: Option<Bytes>,
     pub(super) memory_peak: Option<Bytes>,
     pub(super) growth: Option<i64>,
