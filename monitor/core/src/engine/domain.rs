@@ -2,7 +2,6 @@
 //! candidates that charge it.
 
 use super::facts::{DomainId, KillId, Measured, Trigger};
-use super::grown::{Counted, Mark};
 use super::rate::Rate;
 use super::row::Row;
 use crate::policy::Roster;
@@ -44,6 +43,24 @@ pub(super) struct Before {
     pub(super) used: Option<Bytes>,
     pub(super) candidates: Bytes,
     pub(super) others: Option<Bytes>,
+}
+
+/// What each side held when both were last measured while there was room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) at: Nanos,
+    pub(super) used: Bytes,
+    pub(super) workers: Bytes,
+    pub(super) others: Option<Bytes>,
+}
+
+/// What the growth that led to a kill is counted from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub(super) kill: KillId,
+    pub(super) from: Mark,
+    /// What its victims held, as last measured.
+    pub(super) victims: Bytes,
 }
 
 /// See the module.

@@ -9,9 +9,9 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::domain::Domain;
+use super::domain::{Counted, Domain, Mark};
 use super::growth::difference;
-use super::{Engine, KillId, KillRecord};
+use super::{Engine, KillRecord};
 use crate::units::{Bytes, Nanos};
 
 /// An older mark gives way to one with older measurements.
@@ -37,24 +37,6 @@ impl Grown {
     pub fn rest(&self) -> i64 {
         self.used.saturating_sub(self.workers).saturating_sub(self.others.unwrap_or(0))
     }
-}
-
-/// What each side held while there was room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
-    at: Nanos,
-    used: Bytes,
-    workers: Bytes,
-    others: Option<Bytes>,
-}
-
-/// What a kill's growth is counted from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Counted {
-    kill: KillId,
-    from: Mark,
-    /// What its victims held, as last measured.
-    victims: Bytes,
 }
 
 impl Domain {
