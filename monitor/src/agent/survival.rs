@@ -4,6 +4,7 @@
 //!
 //! Nothing here is fatal. A step that is refused is a row in `status` that says what is lost and what would allow it.
 
+mod code;
 pub mod heap;
 mod realtime;
 mod self_test;
@@ -48,20 +49,22 @@ pub(super) fn follows_a_killed_agent() -> bool {
     FORMER_AGENT.load(Ordering::Relaxed)
 }
 
-/// Before the agent starts: the self-test, descriptors, the kernel's own choice of a victim, priority. Blocks for as long
-/// as the self-test takes, some milliseconds, at most [`self_test::PATIENCE`] for each of its waits.
+/// Before the agent starts: descriptors, the kernel's own choice of a victim, priority.
 pub fn prepare(socket: &Path) {
     FORMER_AGENT.store(socket.symlink_metadata().is_ok(), Ordering::Relaxed);
-    note(self_test());
     note(descriptors());
     note(oom_score_adj(Path::new("/proc/self/oom_score_adj")));
     note(priority());
 }
 
-/// When everything is loaded and the self-test has touched what a kill needs: locks it. Only what was touched, and what
-/// will be (`MCL_ONFAULT`), so that thread stacks and unused code do not become resident. From then on the loop, which
-/// runs on the thread that calls this, comes before all others: not earlier, because loading takes long.
+/// When everything is loaded: lets go of what only the start needed, touches what a kill needs by the self-test, and locks
+/// it. Only what was touched, and what will be (`MCL_ONFAULT`), so that thread stacks and unused code do not become
+/// resident. From then on the loop, which runs on the thread that calls this, comes before all others: not earlier,
+/// because loading takes long. Blocks for as long as the self-test takes, some milliseconds, at most
+/// [`self_test::PATIENCE`] for each of its waits.
 pub fn lock() {
+    code::forget();
+    note(self_test());
     note(memory_lock());
     note(realtime::raise());
 }

@@ -148,7 +148,7 @@ fn everything_malformed_names_its_place_and_its_field() {
         (worker(r#""id": "w1""#), "line 3, column 14: workers[0]: missing field `started`"),
         (
             worker(r#""id": "w1", "started": 5, "max_retires": 0"#),
-            "line 3, column 42: workers[0].max_retires: unknown field `max_retires`, expected one of `id`, `kind`, `owner`, `max_retries`, `max_restarts`, `started`, `memory`, `idle`, `ever_leased`, `priority`, `memory_declared`",
+            "line 3, column 42: workers[0].max_retires: unknown field `max_retires`, expected one of `id`, `kind`, `owner`, `max_retries`, `max_restarts`, `started`, `memory`, `idle`, `ever_leased`, `priority`, `memory_declared`, `last_task`, `memory_learned`, `memory_peak`, `growth`, `growth_minute`",
         ),
         (
             worker(r#""id": "w1", "started": 5, "max_retries": -2"#),

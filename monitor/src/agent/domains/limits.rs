@@ -68,6 +68,11 @@ impl LimitWatch {
         }
     }
 
+    /// Whether one worker alone is in it or below it.
+    fn is_of_one(&self, cgroup: &CgroupPath) -> bool {
+        self.around.get(cgroup).is_some_and(|watched| watched.workers == 1)
+    }
+
     /// The next few to look at, those around others first.
     fn next(&mut self, most: usize) -> Vec<CgroupPath> {
         use std::ops::Bound::{Excluded, Included, Unbounded};
@@ -115,6 +120,11 @@ impl Domains {
     pub(in crate::agent) fn cgroup_of_worker(&self, worker: WorkerId) -> Option<&CgroupPath> {
         let known = self.limits.of_workers.get(&worker)?;
         known.first().filter(|_| known.len() == 1)
+    }
+
+    /// The same, if no other worker charges it or a cgroup in it.
+    pub(in crate::agent) fn cgroup_of_this_worker_alone(&self, worker: WorkerId) -> Option<&CgroupPath> {
+        self.cgroup_of_worker(worker).filter(|cgroup| self.limits.is_of_one(cgroup))
     }
 
     /// The guarded domains that a worker's processes charge, innermost first.
@@ -299,6 +309,7 @@ mod tests {
         assert_eq!(limits.next(2), all[..2]);
         assert_eq!(limits.next(2), [all[2].clone(), all[0].clone()]);
         assert_eq!(limits.around[&all[0]].uid, 7, "the first");
+        assert_eq!([0, 1, 2].map(|at: usize| limits.is_of_one(&all[at])), [false, true, true]);
         limits.leave(&path("/a/b"));
         assert_eq!(limits.next(5), [all[2].clone(), all[0].clone()]);
         limits.leave(&path("/a/c"));

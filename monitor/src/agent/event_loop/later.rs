@@ -21,11 +21,7 @@ use crate::worker::WorkerId;
 
 /// See the module.
 pub(in crate::agent) enum Later {
-    /// Time to measure the workers.
-    Measure,
-    /// Time to measure new workers.
-    MeasureNew,
-    /// They are measured.
+    /// Workers are measured.
     Measured(Measurement),
     /// Time to look quickly at workers in domains near their threshold.
     Glance,
@@ -61,7 +57,7 @@ pub(in crate::agent) struct Measurement {
     /// What processes that are not workers hold, by domain; `None`: it could not be measured.
     pub(in crate::agent) others: Vec<(DomainId, Option<Bytes>)>,
     pub(in crate::agent) took: Duration,
-    /// It was asked for: the timer goes on by itself.
+    /// It came besides the regular one, which comes when it is due.
     pub(in crate::agent) extra: bool,
 }
 

@@ -19,6 +19,9 @@ use crate::units::Nanos;
 /// How often, at least, the agent shows that it works to whatever waits for that.
 const BEAT: Duration = Duration::from_millis(250);
 
+/// A refresh is due a little later than its time after a tick, which has already begun: it must not take two wake-ups.
+const SLACK: Duration = Duration::from_millis(50);
+
 impl Shell {
     /// At each turn of the loop: it does not hang.
     pub(in crate::agent) fn turn(&mut self) {
@@ -29,10 +32,11 @@ impl Shell {
         self.parts.upkeep.turn();
     }
 
-    /// When the engine, or a process that waits for a sign of life, wants the next tick, after one at `ticked`. No
+    /// When the engine, or a process that waits for a sign of life, wants the next tick, after one at `ticked`. Hardly
     /// later than a refresh, whatever the clock did.
     pub(in crate::agent) fn next_tick(&self, ticked: Nanos) -> Nanos {
-        let due = self.engine.next_deadline().min(ticked.after(self.engine.pace()));
+        let due = self.engine.next_deadline().min(ticked.after(self.engine.pace() + SLACK));
+        let due = self.parts.measuring.next().map_or(due, |young| due.min(young));
         let waits = self.parts.brake.is_on() || self.parts.watchdog.as_ref().is_some_and(Watchdog::watches);
         let beat = waits.then_some(BEAT).into_iter().chain(service::every()).min();
         beat.map_or(due, |beat| due.min(ticked.after(beat)))
@@ -42,6 +46,8 @@ impl Shell {
     /// records, descendants without the fork hook.
     pub(in crate::agent) fn tick(&mut self) {
         let now = clock::now();
+        let Components { measuring, domains, workers, .. } = &mut self.parts;
+        measuring.tick(&self.engine, domains, &workers.registry, now);
         if now < self.whole_tick && self.engine.only_reads(now) {
             // Near a limit that is often: nothing but what is needed.
             self.drain();
@@ -150,8 +156,6 @@ impl Shell {
     pub(in crate::agent) fn later(&mut self, later: Later) {
         let Components { domains, workers, measuring, reports, samples, raylets, past, .. } = &mut self.parts;
         match later {
-            Later::Measure => measuring.by_timer(&self.engine, domains, &workers.registry),
-            Later::MeasureNew => measuring.the_young(&self.engine, domains, &workers.registry, clock::now()),
             Later::Measured(measurement) => {
                 samples.measured(&self.engine, clock::now(), &measurement.samples);
                 measuring.measured(turn!(self), measurement);

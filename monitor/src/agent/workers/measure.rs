@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::spawn_blocking;
 
-use self::glance::{Known, private_of_all};
+use self::glance::{Glances, Known, private_of_all};
 use self::young::Young;
 use super::registry::{Registry, WorkerProcesses};
 use crate::agent::domains::Domains;
-use crate::agent::event_loop::later::{Later, Measurement, after};
+use crate::agent::event_loop::later::{Later, Measurement};
 use crate::agent::turn::Turn;
 use crate::engine::{DomainId, Engine, Event};
 use crate::memory::process::{memory_of_all, peak, rss};
@@ -63,9 +63,9 @@ impl Dying {
 /// Which workers to measure.
 #[derive(PartialEq, Eq)]
 enum Whom {
-    /// All, and the next time by the timer.
+    /// All, and again after a pause.
     All,
-    /// All, besides what the timer does.
+    /// All, now and besides.
     AllNow,
     /// These alone.
     These(Vec<WorkerId>),
@@ -76,6 +76,7 @@ struct Subject {
     worker: WorkerId,
     /// The registered process first.
     pids: Vec<Pid>,
+    /// Where it is, if no other worker is there: whether it is its own is seen by reading who else is.
     cgroup: Option<CgroupPath>,
 }
 
@@ -84,72 +85,70 @@ pub(in crate::agent) struct Measuring {
     busy: bool,
     dying: Dying,
     young: Young,
-    /// A timer runs for them.
-    young_timed: bool,
+    /// When the next of them is due. Those that come within a moment are measured together.
+    young_due: Option<Nanos>,
+    /// When all are measured next; `None`: there was nobody the last time.
+    due: Option<Nanos>,
     /// What quick looks count from.
     known: HashMap<WorkerId, Known>,
-    /// One is under way; a timer runs for the next.
-    glances: bool,
-    glance_timed: bool,
+    glances: Glances,
     to_loop: UnboundedSender<Later>,
 }
 
 impl Measuring {
     pub(in crate::agent) fn new(dying: Dying, to_loop: UnboundedSender<Later>) -> Self {
-        after(FIRST, Later::Measure, to_loop.clone());
         Self {
             busy: false,
             dying,
             young: Young::default(),
-            young_timed: false,
+            young_due: None,
+            due: None,
             known: HashMap::new(),
-            glances: false,
-            glance_timed: false,
+            glances: Glances::default(),
             to_loop,
         }
     }
 
     /// A worker came.
     pub(in crate::agent) fn came(&mut self, worker: WorkerId, now: Nanos) {
-        self.young.add(worker, now);
-        self.time_the_young(now);
+        let first = self.young.add(worker, now);
+        self.young_due = Some(self.young_due.map_or(first, |due| due.min(first)));
+        self.due.get_or_insert(now.after(FIRST));
     }
 
-    fn time_the_young(&mut self, now: Nanos) {
-        if let (Some(wait), false) = (self.young.next(now), self.young_timed) {
-            self.young_timed = true;
-            after(wait.max(TOGETHER), Later::MeasureNew, self.to_loop.clone());
-        }
+    /// When new workers are to be measured. All the others can wait for a tick: they need no wake-up of their own.
+    pub(in crate::agent) fn next(&self) -> Option<Nanos> {
+        // The end of a measurement wakes the loop.
+        self.young_due.filter(|_| !self.busy)
     }
 
-    /// Measures the new workers that are due.
-    pub(in crate::agent) fn the_young(
+    /// At each tick: measures the new workers, or all, if they are due.
+    pub(in crate::agent) fn tick(
         &mut self,
         engine: &Engine,
         domains: &Domains,
         registry: &Registry,
         now: Nanos,
     ) {
-        self.young_timed = false;
-        if !self.busy {
+        if self.busy {
+            return;
+        }
+        if self.due.is_some_and(|due| due <= now) {
+            self.due = None;
+            if registry.len() > 0 {
+                return self.start(engine, domains, registry, Whom::All);
+            }
+        }
+        if self.young_due.is_some_and(|due| due <= now) {
             let due = self.young.due(now);
+            self.young_due = self.young.next().map(|next| next.max(now.after(TOGETHER)));
             if !due.is_empty() {
                 self.start(engine, domains, registry, Whom::These(due));
             }
         }
-        self.time_the_young(now);
     }
 
-    /// The timer's measurement.
-    pub(in crate::agent) fn by_timer(&mut self, engine: &Engine, domains: &Domains, registry: &Registry) {
-        if self.busy || registry.len() == 0 {
-            after(FIRST, Later::Measure, self.to_loop.clone());
-        } else {
-            self.start(engine, domains, registry, Whom::All);
-        }
-    }
-
-    /// One that cannot wait for the timer.
+    /// One that cannot wait until it is due.
     pub(in crate::agent) fn at_once(&mut self, engine: &Engine, domains: &Domains, registry: &Registry) {
         if !self.busy {
             self.start(engine, domains, registry, Whom::AllNow);
@@ -196,7 +195,8 @@ impl Measuring {
             .into_iter()
             .filter(|id| !dying.has(*id))
             .filter_map(|id| {
-                let (pids, cgroup) = (registry.get(id)?.pids(), domains.cgroup_of_worker(id).cloned());
+                let (pids, cgroup) =
+                    (registry.get(id)?.pids(), domains.cgroup_of_this_worker_alone(id).cloned());
                 Some(Subject { worker: id, pids, cgroup })
             })
             .collect();
@@ -238,7 +238,7 @@ impl Measuring {
         }
         let soon = near(turn.engine) || turn.engine.has_waiting_starts();
         let (every, pause) = if soon { (EVERY.1, PAUSE.1) } else { (EVERY.0, PAUSE.0) };
-        after(every.max(measurement.took * pause), Later::Measure, self.to_loop.clone());
+        self.due = Some(turn.now.after(every.max(measurement.took * pause)));
     }
 }
 

@@ -36,7 +36,8 @@ fn a_kill_says_who_grew_since_both_sides_were_measured_below_the_threshold() {
     holds(&mut bench, 1, 12);
     others(&mut bench, 43);
     bench.used.insert(BOX, 71);
-    let actions = bench.ended(2, Seen::Gone);
+    bench.ended(2, Seen::Gone);
+    let actions = bench.reading(BOX, 71);
     let record = notes(&actions).into_iter().find_map(|note| match note {
         Note::Killed(record) => Some(record.clone()),
         _ => None,

@@ -194,11 +194,6 @@ impl Node {
                 let held = self.dice.one_in(2).then(|| (some(&mut self.dice), some(&mut self.dice)));
                 (!self.dice.one_in(4)).then_some(Event::Gauged { domain, held })
             }
-            Action::Glance => {
-                let domain = self.engine.weighs().first().copied()?;
-                let memory = self.dice.one_in(2).then(|| Bytes(self.dice.below(110) << 20));
-                Some(Event::Others { domain, memory })
-            }
             Action::Ask { kill, executor, .. } => Some(self.asks(kill, executor)),
             Action::Note(Note::Left { kill, .. }) => {
                 self.left(kill);
@@ -216,6 +211,7 @@ impl Node {
             | Action::Record(_)
             | Action::Withdraw { .. }
             | Action::Measure
+            | Action::Glance
             | Action::Attach
             | Action::Detach => None,
             Action::Continue { pid, .. } => {

@@ -17,8 +17,11 @@ use crate::memory::{Roots, process};
 use crate::units::{Bytes, MemoryKind, Pid};
 use crate::worker::WorkerId;
 
-/// The pause between two.
-const EVERY: Duration = Duration::from_millis(100);
+/// The shortest pause between two, and the longest: as long as nothing moves it is doubled.
+const EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
+
+/// What moves less stands still.
+const MOVES: u64 = 1 << 20;
 
 /// It is at least this many times as long as the look took: one percent of a processor.
 const PAUSE: u32 = 100;
@@ -28,6 +31,29 @@ const PAUSE: u32 = 100;
 pub(super) struct Known {
     memory: Bytes,
     private: Bytes,
+}
+
+/// When to look.
+#[derive(Debug, Default)]
+pub(super) struct Glances {
+    /// One is under way; a timer runs for the next.
+    busy: bool,
+    timed: bool,
+    /// The pause after the last one, and what all together held then.
+    pause: Duration,
+    held: u64,
+}
+
+impl Glances {
+    /// The pause after a look that found so much.
+    fn rest(&mut self, glance: &Glance) -> Duration {
+        let workers = glance.workers.iter().map(|(_, (_, private))| private.0);
+        let others = glance.others.iter().filter_map(|(_, held)| Some(held.as_ref()?.0));
+        let held = workers.chain(others).fold(0, u64::saturating_add);
+        let moves = held.abs_diff(std::mem::replace(&mut self.held, held)) >= MOVES;
+        self.pause = if moves { EVERY.0 } else { (self.pause * 2).clamp(EVERY.0, EVERY.1) };
+        self.pause.max(glance.took * PAUSE)
+    }
 }
 
 /// What processes hold by the kernel's counters: resident, and of that privately. Those that have ended count nothing.
@@ -57,13 +83,13 @@ impl Measuring {
 
     /// At a tick: looks go on as long as a domain is near its threshold.
     pub(in crate::agent) fn time_glances(&mut self, engine: &Engine) {
-        if !self.glances && !self.glance_timed && !engine.weighs().is_empty() {
-            self.next_glance(EVERY);
+        if !self.glances.busy && !self.glances.timed && !engine.weighs().is_empty() {
+            self.next_glance(EVERY.0);
         }
     }
 
     fn next_glance(&mut self, wait: Duration) {
-        self.glance_timed = true;
+        self.glances.timed = true;
         after(wait, Later::Glance, self.to_loop.clone());
     }
 
@@ -74,7 +100,7 @@ impl Measuring {
         domains: &Domains,
         registry: &Registry,
     ) {
-        self.glance_timed = false;
+        self.glances.timed = false;
         self.glance(engine, domains, registry);
     }
 
@@ -82,10 +108,10 @@ impl Measuring {
     pub(in crate::agent) fn glance(&mut self, engine: &Engine, domains: &Domains, registry: &Registry) {
         self.known.retain(|worker, _| registry.get(*worker).is_some());
         let weighed = engine.weighs();
-        if self.glances || weighed.is_empty() {
+        if self.glances.busy || weighed.is_empty() {
             return;
         }
-        self.glances = true;
+        self.glances.busy = true;
         let mut ids: Vec<WorkerId> = weighed.iter().flat_map(|id| engine.candidates(*id)).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -112,7 +138,8 @@ impl Measuring {
 
     /// Takes note of it, and of when the next is due.
     pub(in crate::agent) fn glanced(&mut self, turn: &mut Turn<'_>, glance: Glance) {
-        self.glances = false;
+        self.glances.busy = false;
+        let pause = self.glances.rest(&glance);
         for (worker, (resident, private)) in glance.workers {
             let (memory, measured) = match self.known.get(&worker) {
                 Some(known) => {
@@ -126,8 +153,25 @@ impl Measuring {
         for (domain, memory) in glance.others {
             turn.tell(Event::Others { domain, memory });
         }
-        if !self.glance_timed && !turn.engine.weighs().is_empty() {
-            self.next_glance(EVERY.max(glance.took * PAUSE));
+        if !self.glances.timed && !turn.engine.weighs().is_empty() {
+            self.next_glance(pause);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_still_is_looked_at_less_often_and_what_moves_at_once_again() {
+        let mut glances = Glances::default();
+        let mut rest = |mib: u64, took: u64| {
+            let workers = vec![(WorkerId(1), (Bytes(0), Bytes(mib << 20)))];
+            let took = Duration::from_millis(took);
+            glances.rest(&Glance { workers, others: Vec::new(), took }).as_millis()
+        };
+        assert_eq!([rest(9, 0), rest(9, 0), rest(9, 0), rest(9, 0), rest(9, 0)], [100, 200, 400, 500, 500]);
+        assert_eq!([rest(10, 0), rest(10, 9)], [100, 900], "and never more than a percent of a processor");
     }
 }
