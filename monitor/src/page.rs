@@ -45,6 +45,7 @@ pub fn report(report: &Report, series: Option<&Series>, when: Option<&str>) -> S
                     (charts(kill, series, &marks))
                     (tables::stages(&marks))
                     (tables::ranking(report))
+                    (tables::growth(&report.kill))
                     (tables::advice(report))
                     (tables::users(report))
                     section {
@@ -110,6 +111,7 @@ fn retry(victim: &VictimRecord) -> &'static str {
         // Nobody of ours starts it again.
         (_, true) if victim.rule.is_some() => "Whatever started it may start it again.",
         ("actor", _) => "It is restarted while max_restarts remain.",
+        (_, true) if victim.waits => "It is retried once there is more room than when it was killed.",
         (_, true) => "It is retried while oom_retries remain.",
         (_, false) => "It is not retried.",
     }

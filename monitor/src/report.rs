@@ -5,9 +5,10 @@
 
 pub mod advice;
 pub mod fields;
+pub(crate) mod growth;
 pub mod line;
 pub mod summary;
-mod text;
+pub(crate) mod text;
 
 use std::path::Path;
 

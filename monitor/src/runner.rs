@@ -38,7 +38,7 @@ use crate::control::client::{Client, ClientError};
 use crate::exit_status as exit;
 use crate::retry::{Exit, Waits};
 use crate::units::Bytes;
-use crate::worker::{Kind, Times};
+use crate::worker::{Kind, LastTask, Times};
 
 /// A command and how to run it.
 #[derive(Debug, Clone)]
@@ -58,6 +58,8 @@ pub struct Plan {
     pub priority: i32,
     /// What one attempt needs, as it was said.
     pub memory: Option<Bytes>,
+    /// What becomes of it as the last task of its owner.
+    pub last_task: LastTask,
     /// Which starts wait for room; `None`: as the agent is set.
     pub admission: Option<Admission>,
     /// It lives on when the worker that owns it is gone.

@@ -33,7 +33,8 @@ impl Run {
     fn start(agent: &Agent, sandbox: &Sandbox, name: &str, flags: &[&str], hog: &Hog) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let stderr = dir.path().join("stderr");
-        let flags = [&["--name", name, "--owner", "o"], flags].concat();
+        let owner: &[&str] = if flags.contains(&"--owner") { &[] } else { &["--owner", "o"] };
+        let flags = [&["--name", name], owner, flags].concat();
         let mut command = worker::run(agent, sandbox, &flags, hog).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&stderr).unwrap());
         Self { child: command.spawn().unwrap(), stderr, _dir: dir }
@@ -147,6 +148,33 @@ fn a_retry_waits_until_what_it_had_reached_fits() {
     row(&agent, "b", "running");
     b.signal(Signal::TERM);
     b.code();
+}
+
+#[test]
+fn the_last_task_of_its_owner_waits_for_more_room_than_when_it_died_and_fails_if_it_was_alone() {
+    let sandbox = sandbox!(128);
+    let agent = Agent::guard(&sandbox, [THRESHOLD]).unwrap();
+    let flags = ["--owner", "alone", "--last-task=wait", "--oom-retry-base-ms=0", "--max-retries=-1"];
+    let long = Run::start(&agent, &sandbox, "long", &["--owner", "other"], &Hog::new(60));
+    row(&agent, "long", "running");
+    let job = Run::start(&agent, &sandbox, "job", &flags, &Hog::new(80).rate(60));
+    let kill = agent.kills_over(1).unwrap().remove(0);
+    let victim = &kill["victims"][0];
+    assert_eq!(
+        (&victim["name"], &victim["should_retry"], &victim["waits"]),
+        (&"job".into(), &true.into(), &true.into())
+    );
+    let waiting = row(&agent, "job", "waiting");
+    assert!(waiting["waits_for"]["until"].is_null(), "without end: {waiting:#}");
+    end(&agent, "long");
+    let pid = row(&agent, "job", "running")["pid"].as_u64().unwrap();
+    assert_ne!(Some(pid), victim["pid"].as_u64(), "{kill:#}");
+    job.signal(Signal::TERM);
+    job.code();
+    long.code();
+    // Alone in its domain, more room never comes.
+    let (code, text) = Run::start(&agent, &sandbox, "large", &flags, &Hog::new(200).rate(100)).ended();
+    assert_eq!(code, Some(137), "{text}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use monitor_core::policy::{Options, Policy, PolicyName, Roster};
 use monitor_core::threshold::Usage;
 use monitor_core::units::{Bytes, Nanos};
-use monitor_core::worker::{Activity, Candidate, Kind, Times, WorkerId};
+use monitor_core::worker::{Activity, Candidate, Kind, LastTask, Times, WorkerId};
 
 /// One of many workers: a hundred owners, one in eight not retriable, one in sixteen idle.
 fn worker(id: u64) -> Candidate {
@@ -25,6 +25,7 @@ fn worker(id: u64) -> Candidate {
         memory: Some(Bytes(id % 1000 * 4096)),
         priority: 0,
         declared: None,
+        last_task: LastTask::Fail,
     }
 }
 

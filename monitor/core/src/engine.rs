@@ -16,7 +16,9 @@ mod executors_line;
 mod facts;
 mod flight;
 mod follow_up;
+mod foresight;
 mod gear;
+mod grown;
 mod growth;
 mod hierarchy;
 mod in_a_row;
@@ -60,6 +62,7 @@ pub use self::facts::{
 };
 use self::flight::{Flight, Spare};
 use self::gear::Shift;
+pub use self::grown::Grown;
 pub use self::note::Note;
 use self::patience::Patience;
 pub use self::settings::Settings;
@@ -74,7 +77,7 @@ use crate::learn::Learned;
 use crate::prelude::*;
 use crate::threshold::Threshold;
 use crate::units::Nanos;
-use crate::worker::{Activity, WorkerId};
+use crate::worker::{Activity, LastTask, WorkerId};
 
 /// How many past kills are kept for `kills`: about 2 KiB each.
 const HISTORY: usize = 256;
@@ -182,10 +185,17 @@ impl Engine {
                     memory: None,
                     priority,
                     declared: memory_declared,
+                    last_task: LastTask::Fail,
                 };
                 let mut new = Worker::new(candidate, pid, domains);
                 (new.name, new.attempt) = (name, attempt);
                 self.register(new, now, todo);
+            }
+            Event::LastTask { worker, last_task } => {
+                if let Some(found) = self.workers.get_mut(&worker) {
+                    found.candidate.last_task = last_task;
+                    self.rank_again(worker);
+                }
             }
             Event::Owned { worker, by } => self.owned_by(worker, by, todo),
             Event::ByRule { worker, rule, mode, name } => {

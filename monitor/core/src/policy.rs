@@ -178,6 +178,8 @@ pub struct Choice {
     pub should_retry: bool,
     /// The facts that make it the first of its priority.
     pub why: Why,
+    /// It is retried although it is the last of its owner: once there is more room.
+    pub waits: bool,
     /// Its priority, where the candidates have different ones.
     pub priority: Option<i32>,
     /// How many stand before it in the order and are passed over, since they hold less than this.
@@ -189,6 +191,9 @@ impl Choice {
     #[must_use]
     pub fn reason(&self) -> String {
         let why = match self.passed_over {
+            None if self.waits => {
+                "the last retriable worker of its owner; it is retried once there is more room".to_owned()
+            }
             None => self.why.to_string(),
             Some((1, least)) => {
                 format!(

@@ -24,7 +24,7 @@ use crate::policy::{MinVictimMemory, Options, Policy};
 use crate::prelude::*;
 use crate::threshold::Threshold;
 use crate::units::Bytes;
-use crate::worker::{Activity, Candidate, Kind, Times, WorkerId};
+use crate::worker::{Activity, Candidate, Kind, MemoryFacts, Times, WorkerId};
 
 /// What Ray gives a task that says nothing.
 const DEFAULT_MAX_RETRIES: Times = Times::AtMost(3);
@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub domain: Domain,
     /// All workers, in the order of the file.
     pub workers: Vec<Candidate>,
+    /// What the file says of their memory besides.
+    pub facts: BTreeMap<WorkerId, MemoryFacts>,
     /// What the file calls them.
     pub names: BTreeMap<WorkerId, String>,
     /// The names of those that were signalled. One that is not among the workers is dead already: its kill is
@@ -67,13 +69,14 @@ impl Snapshot {
         let raw_workers: Vec<RawWorker> = raw.workers.into_iter().map(|Object(worker)| worker).collect();
         let ids = registration_order(&raw_workers)?;
         let mut workers = Vec::with_capacity(ids.len());
-        let mut names = BTreeMap::new();
+        let (mut names, mut facts) = (BTreeMap::new(), BTreeMap::new());
         for (index, (id, worker)) in ids.into_iter().zip(raw_workers).enumerate() {
             let kind = check_kind(&worker).map_err(|(key, why)| {
                 (vec![Step::Key("workers"), Step::Index(index), Step::Key(key)], why)
             })?;
             let activity =
                 if worker.idle { Activity::Idle { ever_leased: worker.ever_leased } } else { Activity::Busy };
+            facts.insert(id, worker.facts());
             workers.push(Candidate {
                 id,
                 kind,
@@ -84,7 +87,8 @@ impl Snapshot {
                 activity,
                 memory: worker.memory,
                 priority: worker.priority,
-                declared: worker.memory_declared,
+                declared: worker.memory_declared.or(worker.memory_learned),
+                last_task: worker.last_task,
             });
             names.insert(id, worker.id);
         }
@@ -99,6 +103,7 @@ impl Snapshot {
             min_victim_memory: raw.min_victim_memory,
             domain,
             workers,
+            facts,
             names,
             being_killed: raw.being_killed.into_iter().collect(),
         })

@@ -71,6 +71,13 @@ impl Nanos {
     }
 }
 
+/// A number of bytes with its sign, for growth.
+#[must_use]
+pub fn signed(bytes: i64) -> String {
+    let sign = if bytes < 0 { '-' } else { '+' };
+    alloc::format!("{sign}{}", Bytes(bytes.unsigned_abs()))
+}
+
 /// A process id as the agent's pid namespace sees it (a thread-group id, never a thread's). Alone it is no
 /// identity: see `kill::Process`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -95,6 +102,8 @@ pub enum MemoryKind {
     Pss,
     /// Resident set size: shared pages counted whole, because PSS could not be read for all.
     Rss,
+    /// What was last measured in one of these ways, and by how much private memory grew since.
+    Estimate,
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::prelude::*;
-use crate::units::Nanos;
+use crate::units::{Bytes, Nanos};
 
 /// The agent's name for a worker: a number given at registration, never used again. Written `w17`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -218,11 +218,46 @@ pub struct Candidate {
     /// Running or idle.
     pub activity: Activity,
     /// What it holds in bytes as last measured, descendants included; `None`: not measured.
-    pub memory: Option<crate::units::Bytes>,
+    pub memory: Option<Bytes>,
     /// Lower is killed first. 0 unless set otherwise.
     pub priority: i32,
     /// What it said that it needs, or what workers of its name needed before; `None`: not known.
-    pub declared: Option<crate::units::Bytes>,
+    pub declared: Option<Bytes>,
+    /// What becomes of it as the last task of its owner.
+    pub last_task: LastTask,
+}
+
+/// What is said to the owner of a victim that was its last running task (`group_by_owner`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum LastTask {
+    /// It is not retried.
+    #[default]
+    Fail,
+    /// It is retried once there is more room than when it died; not if it was alone in its domain.
+    Wait,
+}
+
+/// What is known of a worker's memory beside what it holds now: what it is expected to need, and how it developed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MemoryFacts {
+    /// What it said that one attempt needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_declared: Option<Bytes>,
+    /// What workloads of its user and name needed before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_learned: Option<Bytes>,
+    /// The most that it held at once, as far as it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_peak: Option<Bytes>,
+    /// How it grows, in bytes a second: between its last two measurements.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<i64>,
+    /// By how many bytes it grew within the last minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth_minute: Option<i64>,
 }
 
 #[cfg(test)]

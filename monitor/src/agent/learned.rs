@@ -1,12 +1,13 @@
 //! Keeps what the engine learned over restarts: one file beside the journal, replaced as a whole, never half written. What
-//! cannot be read is left out, and what cannot be written is said once: learning is no reason not to protect.
+//! cannot be read is left out. What cannot be written is said once, and tried again, less and less often: learning is no reason
+//! not to protect.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,18 @@ const VERSION: u32 = 1;
 /// A crash loses what was learned within this time.
 const EVERY: Duration = Duration::from_secs(5);
 
+/// After failures it waits longer, up to that many times as long.
+const LONGEST: u32 = 64;
+
+/// What the thread that writes is at: nothing, writing, or done, well or not.
+const IDLE: u8 = 0;
+const WRITES: u8 = 1;
+const KEPT: u8 = 2;
+const FAILED: u8 = 3;
+
+/// Of no state of the engine.
+const NOTHING: u64 = u64::MAX;
+
 /// A file that is larger was not written by an agent.
 const MOST: u64 = 4 << 20;
 
@@ -43,9 +56,12 @@ pub(super) struct LearnedFile {
     path: Option<PathBuf>,
     /// The engine's number of changes that is in the file.
     written: u64,
-    looked: Nanos,
-    /// A thread writes.
-    busy: Arc<AtomicBool>,
+    /// Nothing is written before.
+    next: Nanos,
+    /// See [`IDLE`].
+    thread: Arc<AtomicU8>,
+    /// How often in a row it could not be written.
+    failures: u32,
     /// What was in the file, for the engine.
     known: Option<Event>,
 }
@@ -63,7 +79,7 @@ impl LearnedFile {
             }
         });
         let known = names.map(|names| Event::Learned { names });
-        Self { path, written: 0, looked: now, busy: Arc::default(), known }
+        Self { path, written: 0, next: now.after(EVERY), thread: Arc::default(), failures: 0, known }
     }
 
     /// What agents before this one learned, once.
@@ -73,23 +89,46 @@ impl LearnedFile {
 
     /// At a tick: writes what changed, on a thread of its own.
     pub(super) fn tick(&mut self, engine: &Engine, now: Nanos) {
-        if now.since(self.looked) < EVERY || self.busy.load(Ordering::Acquire) {
+        if now < self.next || !self.look_at_the_thread(now) {
             return;
         }
-        self.looked = now;
+        self.next = now.after(EVERY);
         let Some((path, file)) = self.due(engine, now) else { return };
-        let busy = Arc::clone(&self.busy);
-        busy.store(true, Ordering::Release);
+        let (thread, first) = (Arc::clone(&self.thread), self.failures == 0);
+        thread.store(WRITES, Ordering::Release);
         spawn_blocking(move || {
-            keep(&path, &file);
-            busy.store(false, Ordering::Release);
+            let done = if keep(&path, &file, first) { KEPT } else { FAILED };
+            thread.store(done, Ordering::Release);
         });
+    }
+
+    /// What came of the last write, if one is over. Whether there is time for the next.
+    fn look_at_the_thread(&mut self, now: Nanos) -> bool {
+        match self.thread.load(Ordering::Acquire) {
+            WRITES => return false,
+            FAILED => {
+                // All of it is to be written again, later each time.
+                self.written = NOTHING;
+                self.failures = self.failures.saturating_add(1);
+                self.next = now.after(EVERY * 2u32.saturating_pow(self.failures - 1).min(LONGEST));
+            }
+            KEPT => {
+                if self.failures > 0 {
+                    tracing::info!("what was learned of workloads is kept again");
+                }
+                self.failures = 0;
+            }
+            _ => {}
+        }
+        self.thread.store(IDLE, Ordering::Release);
+        now >= self.next
     }
 
     /// The agent ends.
     pub(super) fn end(&mut self, engine: &Engine, now: Nanos) {
+        self.look_at_the_thread(now);
         if let Some((path, file)) = self.due(engine, now) {
-            keep(&path, &file);
+            keep(&path, &file, self.failures == 0);
         }
     }
 
@@ -103,9 +142,16 @@ impl LearnedFile {
     }
 }
 
-fn keep(path: &Path, file: &File) {
-    if let Err(error) = write(path, file) {
-        tracing::warn!(%error, path = %path.display(), "what was learned of workloads cannot be kept");
+/// Whether it is written. If not, that is said the first time.
+fn keep(path: &Path, file: &File, first: bool) -> bool {
+    match write(path, file) {
+        Ok(()) => true,
+        Err(error) => {
+            if first {
+                tracing::warn!(%error, path = %path.display(), "what was learned of workloads cannot be kept; it is tried again");
+            }
+            false
+        }
     }
 }
 
@@ -175,7 +221,7 @@ mod tests {
         assert!(!dir.path().join(NAME).exists(), "nothing was learned since");
         let forget = Event::ForgetLearned { uid: None, name: "b".to_owned() };
         engine.handle(forget, Nanos(1), &mut std::collections::VecDeque::new());
-        first.written = u64::MAX;
+        first.written = NOTHING;
         first.end(&engine, Nanos(1));
         let known = || LearnedFile::open(Some(&journal), Nanos(0)).known();
         let again = told(known().unwrap(), Nanos(2));
@@ -186,5 +232,37 @@ mod tests {
             fs::write(dir.path().join(NAME), broken).unwrap();
             assert_eq!(known(), None, "{broken:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_write_that_failed_is_tried_again_later_and_later_until_the_file_can_be_written() {
+        const SECOND: u64 = 1_000_000_000;
+        let dir = tempfile::tempdir().unwrap();
+        // A directory in the place of the file: no privilege helps.
+        let obstacle = dir.path().join(NAME);
+        fs::create_dir(&obstacle).unwrap();
+        let mut file = LearnedFile::open(Some(&dir.path().join("journal.jsonl")), Nanos(0));
+        let engine = told(Event::Learned { names: kept("a") }, Nanos(1));
+        file.written = NOTHING;
+        let mut noticed = Vec::new();
+        for second in 1..60 {
+            let failures = file.failures;
+            file.tick(&engine, Nanos(second * SECOND));
+            noticed.extend((file.failures > failures).then_some(second));
+            while file.thread.load(Ordering::Acquire) == WRITES {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        // Written after 5 s; each failure is noticed 5 s later, and the next try is 5, 10, 20 s after that.
+        assert_eq!(noticed, [10, 20, 35]);
+        fs::remove_dir(&obstacle).unwrap();
+        file.next = Nanos(0);
+        for second in 60..200 {
+            file.tick(&engine, Nanos(second * SECOND));
+            while file.thread.load(Ordering::Acquire) == WRITES {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        assert_eq!((file.failures, read(&obstacle).unwrap().len()), (0, 1));
     }
 }

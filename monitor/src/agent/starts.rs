@@ -9,7 +9,7 @@ use super::turn::Turn;
 use super::workers::Workers;
 use crate::control::protocol::{Admit, KindName, Push, Refusal, RefusalCode};
 use crate::control::request::Peer;
-use crate::engine::{DomainId, Engine, Event, Start};
+use crate::engine::{DomainId, Engine, Event, KillId, Start};
 use crate::kill::Process;
 use crate::memory::{CgroupPath, ReadError};
 use crate::retry::MAX_DELAY;
@@ -99,9 +99,12 @@ impl Starts {
             memory_reached: admit.reached,
             after_kill: admit.after_kill,
             since: admit.since,
-            until: within.filter(|_| admit.after_kill).map(|within| turn.now.after(within)),
+            until: within
+                .filter(|_| admit.after_kill && admit.waits_after.is_none())
+                .map(|within| turn.now.after(within)),
             owned_by,
             admission: admit.admission,
+            waits_after: admit.waits_after.map(KillId),
         }));
         self.all.insert(worker, peer);
     }

@@ -6,15 +6,17 @@ use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
-use comfy_table::{Table, presets};
+use comfy_table::{ColumnConstraint, Table, presets};
 use serde::Serialize;
 
 use super::ask::{self, Ask};
+use super::table::{maybe, rate};
 use super::{exit, past};
 use crate::control::protocol::Op;
 use crate::engine::{Explanation, KillId};
 use crate::printable::{output, printable};
 use crate::snapshot::{self, Answer, Snapshot, SnapshotError, Verdict};
+use crate::worker::MemoryFacts;
 
 /// The most that is read: room for a million workers, and an end for what has none (`/dev/zero`).
 const MAX_SNAPSHOT: u64 = 256 << 20;
@@ -182,20 +184,34 @@ fn render(answer: &Answer, domain: Option<&str>) -> String {
         let mut table = Table::new();
         table
             .load_style(presets::NOTHING)
-            .set_header(["RANK", "ID", "KIND", "OWNER", "MEMORY", "RETRY", "WHY"]);
+            .set_header(["RANK", "ID", "KIND", "OWNER", "MEMORY", "PEAK", "GROWTH", "NEEDS", "RETRY", "WHY"]);
         for worker in &answer.ranking {
+            let MemoryFacts { memory_peak, growth, memory_declared, memory_learned, .. } = worker.facts;
             table.add_row([
                 worker.rank.to_string(),
                 printable(&worker.id),
                 worker.kind.clone(),
                 worker.owner.as_deref().map_or_else(|| "-".to_owned(), printable),
                 worker.memory.map_or_else(|| "unknown".to_owned(), |memory| memory.to_string()),
+                maybe(memory_peak),
+                rate(growth),
+                maybe(memory_declared.or(memory_learned)),
                 if worker.should_retry { "yes" } else { "no" }.to_owned(),
                 worker.why.clone(),
             ]);
         }
-        for column in table.column_iter_mut() {
+        let known = |of: fn(&MemoryFacts) -> bool| answer.ranking.iter().any(|worker| of(&worker.facts));
+        let shown = [
+            known(|facts| facts.memory_peak.is_some()),
+            known(|facts| facts.growth.is_some()),
+            known(|facts| facts.memory_declared.or(facts.memory_learned).is_some()),
+        ];
+        for (index, column) in table.column_iter_mut().enumerate() {
             column.set_padding((0, 2));
+            // Of these a column is there if it says something.
+            if index.checked_sub(5).and_then(|fact| shown.get(fact)) == Some(&false) {
+                column.set_constraint(ColumnConstraint::Hidden);
+            }
         }
         // Writing to a String cannot fail.
         let _ = write!(text, "\n{}\n", table.trim_fmt());

@@ -13,7 +13,7 @@ use crate::printable::printable;
 use crate::retry::Waits;
 use crate::runner::{self, IfNoAgent, Plan, Socket};
 use crate::units::Bytes;
-use crate::worker::{Kind, Times};
+use crate::worker::{Kind, LastTask, Times};
 
 /// How often a task is retried by default, as in Ray.
 const DEFAULT_MAX_RETRIES: Times = Times::AtMost(3);
@@ -28,7 +28,7 @@ const DEFAULT_MAX_RESTARTS: Times = Times::AtMost(0);
 /// registered but not retried; within a worker it ends, unless --detached is given.
 ///
 /// After a kill for memory, the last running worker of an owner is not retried, whatever --max-retries says: another
-/// attempt would run out of memory again. The owner is the process that started this
+/// attempt would run out of memory again; see --last-task. The owner is the process that started this
 /// `monitor run`, for example one shell, make or xargs; --owner names another.
 ///
 /// A death by HUP, INT, PIPE or TERM is not a crash, and is not retried.
@@ -63,6 +63,10 @@ pub(super) struct Args {
     /// Workers with a lower priority are killed first; only root may raise it above 0
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 0)]
     priority: i32,
+    /// What to do after a kill if it was the last running worker of its owner: fail, or wait until there is more room than
+    /// when it was killed. It fails in any case if it was the only worker of the memory limit
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = LastTaskArg::Fail)]
+    last_task: LastTaskArg,
     /// How much memory one attempt needs, as 512MiB or a number of bytes; see --admission and the policy by_memory
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<Bytes>,
@@ -103,6 +107,12 @@ pub(super) struct Args {
 enum KindArg {
     Task,
     Actor,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LastTaskArg {
+    Fail,
+    Wait,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -225,6 +235,10 @@ fn plan(
         name: args.name,
         priority: args.priority,
         memory: args.memory,
+        last_task: match args.last_task {
+            LastTaskArg::Fail => LastTask::Fail,
+            LastTaskArg::Wait => LastTask::Wait,
+        },
         admission,
         oom_retries: config.oom_retries,
         waits: Waits { oom: config.oom_retry_base, crash: config.crash_retry_base },

@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
 use crate::printable::printable;
-use crate::units::Nanos;
+use crate::units::{Nanos, signed};
 
 /// For what is not known.
 pub(super) const UNKNOWN: &str = "-";
@@ -14,6 +14,11 @@ pub(super) const UNKNOWN: &str = "-";
 /// What there may be, control characters escaped: names come from other users, and a terminal obeys them.
 pub(super) fn maybe(value: Option<impl Display>) -> String {
     value.map_or_else(|| UNKNOWN.to_owned(), |value| printable(&value.to_string()))
+}
+
+/// Bytes a second, with their sign.
+pub(super) fn rate(growth: Option<i64>) -> String {
+    maybe(growth.map(|growth| format!("{}/s", signed(growth))))
 }
 
 /// Yes or no.

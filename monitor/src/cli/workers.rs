@@ -1,12 +1,12 @@
 //! `monitor workers`: the registered workers.
 
 use super::ask::Ask;
-use super::table::{cut, cut_front, maybe, table, word, yes};
+use super::table::{cut, cut_front, maybe, rate, table, word, yes};
 use crate::control::protocol::Op;
 use crate::engine::WorkerView;
 use crate::printable::printable;
 use crate::rules::Mode;
-use crate::units::Bytes;
+use crate::units::signed;
 
 /// List the registered workers
 #[derive(Debug, clap::Args)]
@@ -68,6 +68,7 @@ fn details(workers: &[WorkerView]) -> String {
         "MEASURED",
         "PEAK",
         "GROWTH",
+        "IN A MINUTE",
         "DECLARED",
         "LEARNED",
         "WAITS FOR",
@@ -89,7 +90,8 @@ fn details(workers: &[WorkerView]) -> String {
             maybe(worker.memory),
             word(&worker.sample.and_then(|sample| sample.measured)),
             maybe(worker.memory_peak),
-            worker.growth.map_or_else(|| "-".to_owned(), growth),
+            rate(worker.growth),
+            maybe(worker.growth_minute.map(signed)),
             maybe(worker.memory_declared),
             maybe(worker.memory_learned),
             worker.waits_for.as_ref().map_or_else(|| "-".to_owned(), |wait| printable(&wait.to_string())),
@@ -98,12 +100,6 @@ fn details(workers: &[WorkerView]) -> String {
         ]
     });
     table(header, rows, &["MEMORY"])
-}
-
-/// Bytes a second.
-fn growth(rate: i64) -> String {
-    let sign = if rate < 0 { "-" } else { "+" };
-    format!("{sign}{}/s", Bytes(rate.unsigned_abs()))
 }
 
 /// The rule that made it, and whether that only observes.
@@ -126,7 +122,7 @@ mod tests {
             {"id": "w1", "kind": "task", "owner": "a", "name": null, "pid": 17, "processes": [17], "attempt": 0,
              "state": "running", "started": 1, "retriable": true, "memory": 1_048_576, "uid": 0,
              "sample": {"bytes": 1_048_576, "measured": "pss", "at": 1}, "domains": ["cgroup:/a", "node"],
-             "memory_peak": 2_097_152, "growth": -1024, "memory_learned": 3_145_728},
+             "memory_peak": 2_097_152, "growth": -1024, "growth_minute": 2048, "memory_learned": 3_145_728},
             {"id": "w3", "kind": "task", "owner": "a", "name": "c", "pid": 19, "processes": [], "attempt": 0,
              "state": "waiting", "started": 3, "retriable": true, "memory": null, "uid": 0, "domains": ["cgroup:/a"],
              "waits_for": {"since": 3, "need": 1_048_576, "learned": null, "reached": null, "domain": "cgroup:/a",
@@ -143,10 +139,10 @@ mod tests {
         w2  b     -      18           -  observed  actor, no retry  -
         ");
         insta::assert_snapshot!(human(&workers, true), @r"
-        ID  KIND   RETRIABLE  OWNER  NAME  PID  UID  ATTEMPT  PRIORITY  STATE          MEMORY  MEASURED  PEAK     GROWTH      DECLARED  LEARNED  WAITS FOR                                                                            RULE                  DOMAINS
-        w1  task   yes        a      -     17   0    0        0         running       1.0 MiB  pss       2.0 MiB  -1.0 KiB/s  -         3.0 MiB  -                                                                                    -                     cgroup:/a, node
-        w3  task   yes        a      c     19   0    0        0         waiting             -  -         -        -           -         -        1.0 MiB in cgroup:/a, where 1.0 KiB are free beside what runs; 1 start is before it  -                     cgroup:/a
-        w2  actor  no         -      b     18   7    1        -1        being_killed        -  -         -        -           -         -        -                                                                                    ray:worker (observe)
+        ID  KIND   RETRIABLE  OWNER  NAME  PID  UID  ATTEMPT  PRIORITY  STATE          MEMORY  MEASURED  PEAK     GROWTH      IN A MINUTE  DECLARED  LEARNED  WAITS FOR                                                                            RULE                  DOMAINS
+        w1  task   yes        a      -     17   0    0        0         running       1.0 MiB  pss       2.0 MiB  -1.0 KiB/s  +2.0 KiB     -         3.0 MiB  -                                                                                    -                     cgroup:/a, node
+        w3  task   yes        a      c     19   0    0        0         waiting             -  -         -        -           -            -         -        1.0 MiB in cgroup:/a, where 1.0 KiB are free beside what runs; 1 start is before it  -                     cgroup:/a
+        w2  actor  no         -      b     18   7    1        -1        being_killed        -  -         -        -           -            -         -        -                                                                                    ray:worker (observe)
         ");
         assert_eq!(human(&[], false), "No workers are registered. Start one: monitor run -- CMD\n");
     }

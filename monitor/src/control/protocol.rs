@@ -11,7 +11,7 @@ use crate::admission::Admission;
 pub use crate::engine::Verdict;
 use crate::engine::WaitView;
 use crate::units::{Bytes, Nanos, Pid};
-use crate::worker::{Times, WorkerId};
+use crate::worker::{LastTask, Times, WorkerId};
 
 /// The version of this protocol; a call with another one is refused by name.
 pub const VERSION: u32 = 1;
@@ -163,6 +163,9 @@ pub struct Register {
     /// What one attempt needs, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
+    /// What becomes of it if it is killed as the last running task of its owner (`group_by_owner`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub last_task: LastTask,
     /// It lives on when the worker that owns it is gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub detached: bool,
@@ -198,6 +201,10 @@ pub struct Admit {
     /// The attempt before this one was killed for memory.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub after_kill: bool,
+    /// The attempt before this one was killed as the last task of its owner (its verdict has `waits`): the number of that
+    /// kill. It begins when there is more room than then, however long that takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_after: Option<u64>,
     /// After a kill: it begins within so many milliseconds, room or not; at most, and by default, 60000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within_ms: Option<u64>,

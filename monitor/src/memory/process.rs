@@ -197,6 +197,26 @@ pub(crate) fn private(procfs: &Path, pid: Pid) -> Result<Bytes, ReadError> {
     of_status(procfs, pid, "RssAnon:")
 }
 
+/// What a process holds by the kernel's own counters, in microseconds: all that is resident, and of that what is private
+/// (not of files, not shared memory).
+///
+/// # Errors
+/// Gone if it has ended.
+pub(crate) fn counted(procfs: &Path, pid: Pid) -> Result<(Bytes, Bytes), ReadError> {
+    let statm = read(procfs.join(pid.to_string()), "statm")?;
+    let mut pages = statm.text.split(|byte| *byte == b' ').skip(1).map(|digits| {
+        let pages = super::parse::number(digits).map_err(|what| statm.malformed("pages", what))?;
+        Ok(Bytes(pages.saturating_mul(rustix::param::page_size() as u64)))
+    });
+    let missing = || Err(Flaw::Missing("pages").at(&statm.path.as_path().into()));
+    let (resident, shared) = (pages.next().unwrap_or_else(missing)?, pages.next().unwrap_or_else(missing)?);
+    if resident == Bytes(0) {
+        // Its first thread may have exited, which then says nothing.
+        return Ok((rss(procfs, pid)?, private(procfs, pid)?));
+    }
+    Ok((resident, resident.saturating_sub(shared)))
+}
+
 /// The status file of a thread that has exited says nothing of memory: then another speaks for the process.
 fn of_status(procfs: &Path, pid: Pid, key: &'static str) -> Result<Bytes, ReadError> {
     let first = read(procfs.join(pid.to_string()), "status")?;

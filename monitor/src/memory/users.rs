@@ -131,7 +131,12 @@ pub(crate) fn private_but(
         Some((hierarchy, cgroup)) => members(&hierarchy.dir(cgroup))?,
     };
     let others = pids.into_iter().filter(|pid| but.binary_search(pid).is_err());
-    let held = others.map(|pid| process::private(procfs, pid).unwrap_or_default());
+    let private = |pid| match process::counted(procfs, pid) {
+        Ok((_, private)) => Ok(private),
+        // Its first thread has exited, or this PROCFS has no such file.
+        Err(_) => process::private(procfs, pid),
+    };
+    let held = others.map(|pid| private(pid).unwrap_or_default());
     Ok(held.fold(Bytes(0), Bytes::saturating_add))
 }
 

@@ -5,7 +5,9 @@ use maud::{Markup, html};
 use super::foreign;
 use super::marks::Mark;
 use super::scale::time;
-use crate::report::Report;
+use crate::engine::KillRecord;
+use crate::report::text::span;
+use crate::report::{Report, growth};
 
 /// The moments of the kill, numbered as in the chart.
 pub(super) fn stages(marks: &[Mark]) -> Markup {
@@ -65,6 +67,25 @@ pub(super) fn ranking(report: &Report) -> Markup {
                                 td.right { (memory(next.memory)) }
                                 td { (foreign(&next.why)) }
                             }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Who took the memory.
+pub(super) fn growth(kill: &KillRecord) -> Markup {
+    html! {
+        @if let Some(grown) = kill.grown {
+            section {
+                h2 { "Who grew, in the " (span(growth::within(kill, grown))) " before the decision" }
+                div.scroll {
+                    table {
+                        thead { tr { th { "What" } th.right { "Grew by" } } }
+                        tbody {
+                            @for (what, by) in growth::rows(kill) { tr { td { (what) } td.right { (by) } } }
                         }
                     }
                 }

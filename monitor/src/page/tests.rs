@@ -56,6 +56,8 @@ fn every_moment_line_and_number_is_on_the_page() {
             "+50 µs",
             "class=\"used\"",
             "class=\"threshold\"",
+            "Who grew",
+            "processes that are no workers",
             "What to do",
             "Ranking",
             "The whole report",

@@ -24,7 +24,7 @@ pub(super) fn after_kill(
     if kill.left_to.is_none() && kill.victims.iter().any(|victim| is_last_task(decision, victim)) {
         advice.push(
             "Not retried: it was the only worker of its owner, and would run out of memory again. To have it retried, \
-             give related jobs the same --owner, or set policy = \"retriable_lifo\""
+             give related jobs the same --owner, run it with --last-task=wait, or set policy = \"retriable_lifo\""
                 .to_owned(),
         );
     }

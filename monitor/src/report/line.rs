@@ -1,7 +1,9 @@
 //! What the log says of a note: one sentence for people, subject first. The note itself is for programs (`log_format`).
 
 use crate::admission::Begins;
-use crate::engine::{Chosen, Freed, Gear, KillRecord, Note, Release, Remains, Trigger, VictimRecord};
+use crate::engine::{
+    Chosen, Freed, Gear, KillRecord, Note, Release, Remains, Trigger, Unhelpful, VictimRecord,
+};
 use crate::printable::printable;
 use crate::retry::KilledBy;
 use crate::units::{Bytes, Nanos};
@@ -40,8 +42,12 @@ pub fn of(note: &Note) -> String {
         Note::Below { domain, used, threshold, .. } => {
             format!("{} is back below its threshold: {used} used, threshold {threshold}", printable(domain))
         }
-        Note::Decided { kill, domain, victims, others, dry_run, .. } => {
-            decided(kill.0, domain, victims, *others, *dry_run)
+        Note::Decided { kill, domain, victims, others, dry_run, cannot_help, .. } => {
+            let cannot_help =
+                cannot_help.as_ref().map_or_else(String::new, |Unhelpful { candidates_hold, .. }| {
+                    format!(", which cannot help: all workers together hold {candidates_hold}")
+                });
+            decided(kill.0, domain, victims, *others, *dry_run) + &cannot_help
         }
         Note::Left { kill, domain, executor, ours, .. } => {
             let ours = ours.as_ref().map_or_else(String::new, |ours| {
@@ -70,6 +76,16 @@ pub fn of(note: &Note) -> String {
             "{} is above threshold but no worker can be killed: {used} used, threshold {threshold}",
             printable(domain)
         ),
+        Note::Unhelpful { domain, used, threshold, candidates_hold, processes_hold, .. }
+            if used <= threshold =>
+        {
+            let holds = processes_hold.map_or_else(String::new, |held| format!(" (they hold {held})"));
+            format!(
+                "{} will soon be over its threshold, and killing workers cannot help: processes that are no workers grow \
+                 fast{holds}, and all workers together hold {candidates_hold}; {used} used, threshold {threshold}",
+                printable(domain)
+            )
+        }
         Note::Unhelpful { domain, used, threshold, candidates_hold, others_hold, .. } => format!(
             "{} is above threshold, and nobody is killed because it could not help: {used} used, threshold {threshold}; \
              workers hold {candidates_hold}, others {others_hold}",

@@ -2,12 +2,14 @@
 
 use super::summary::{Node, Period};
 use super::*;
-use crate::engine::{ExecutorId, KillId, LeftTo, Note, Sample, Settings, Times, Trigger, VictimRecord};
+use crate::engine::{
+    ExecutorId, Grown, KillId, LeftTo, Note, Sample, Settings, Times, Trigger, VictimRecord,
+};
 use crate::memory::users::User;
 use crate::snapshot::Verdict;
 use crate::units::MemoryKind;
 use crate::units::{Nanos, Pid};
-use crate::worker::{Kind, Times as Budget, WorkerId};
+use crate::worker::{Kind, LastTask, MemoryFacts, Times as Budget, WorkerId};
 
 fn input(worker: u64, owner: &str, max_retries: u32, memory: u64) -> Input {
     Input {
@@ -20,6 +22,8 @@ fn input(worker: u64, owner: &str, max_retries: u32, memory: u64) -> Input {
         memory: Some(Bytes(memory)),
         priority: 0,
         memory_declared: None,
+        last_task: LastTask::Fail,
+        facts: MemoryFacts::default(),
     }
 }
 
@@ -56,6 +60,7 @@ pub(crate) fn record() -> KillRecord {
             owner: Some("a".to_owned()),
             kind: "task".to_owned(),
             should_retry: true,
+            waits: false,
             why: "newest of the 2 retriable workers of owner \"a\"; no owner has more".to_owned(),
             memory: Some(Bytes(200)),
             sample: Some(Sample {
@@ -63,7 +68,14 @@ pub(crate) fn record() -> KillRecord {
                 measured: Some(MemoryKind::Pss),
                 at: Nanos(500_000_000),
             }),
-            peak: None,
+            peak: Some(Bytes(210)),
+            facts: MemoryFacts {
+                memory_declared: Some(Bytes(150)),
+                memory_learned: None,
+                memory_peak: Some(Bytes(210)),
+                growth: Some(20),
+                growth_minute: Some(-5),
+            },
             rule: None,
             observed: false,
         }],
@@ -78,6 +90,7 @@ pub(crate) fn record() -> KillRecord {
         dry_run: false,
         refused: None,
         stuck: Vec::new(),
+        grown: Some(Grown { since: Nanos(1_700_000_000), used: 260, workers: 200, others: Some(-10) }),
         left_to: None,
         used_after: None,
     }

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
-use super::Report;
+use super::{Report, growth};
 use crate::engine::{KillRecord, Trigger, VictimRecord};
 use crate::printable::printable;
 use crate::retry::KilledBy;
@@ -29,6 +29,7 @@ impl Display for Report {
                 self.kill.domain.escape_debug()
             )?;
         }
+        grown(&self.kill, f)?;
         self.users(f)?;
         if !self.advice.is_empty() {
             writeln!(f, "What to do:")?;
@@ -120,6 +121,12 @@ fn times(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
     writeln!(f)
 }
 
+fn grown(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
+    let Some(grown) = kill.grown else { return Ok(()) };
+    writeln!(f, "Grew in the {} before the decision:", span(growth::within(kill, grown)))?;
+    growth::rows(kill).iter().try_for_each(|(what, by)| writeln!(f, "  {by:>10}  {what}"))
+}
+
 impl Report {
     fn victim(&self, victim: &VictimRecord, f: &mut Formatter<'_>) -> fmt::Result {
         let VictimRecord { worker, pid, why, .. } = victim;
@@ -146,6 +153,9 @@ impl Report {
                     Some(MemoryKind::Cgroup) => "charged to its cgroup",
                     Some(MemoryKind::Pss) => "PSS, child processes included",
                     Some(MemoryKind::Rss) => "RSS, child processes included, shared pages counted whole",
+                    Some(MemoryKind::Estimate) => {
+                        "PSS some time before and growth since, child processes included"
+                    }
                     None => "child processes included",
                 };
                 writeln!(
@@ -158,11 +168,16 @@ impl Report {
             }
             None => writeln!(f, "  memory: not measured before it was killed")?,
         }
+        let needs = growth::needs(&victim.facts);
+        if !needs.is_empty() {
+            writeln!(f, "  {}", needs.join("; "))?;
+        }
         let again = match (kind.as_str(), victim.should_retry) {
             _ if self.kill.left_to.is_some() => "as Ray decides",
             // Nobody of ours starts it again.
             (_, true) if victim.rule.is_some() => "yes, by whatever started it",
             ("actor", _) => "restarted while max_restarts remain",
+            (_, true) if victim.waits => "yes, once there is more room than when it was killed",
             (_, true) => "yes, while oom_retries remain",
             (_, false) => "no",
         };
@@ -222,7 +237,7 @@ fn percent(part: Bytes, whole: Bytes) -> String {
     }
 }
 
-fn span(time: Duration) -> String {
+pub(crate) fn span(time: Duration) -> String {
     match time.as_micros() {
         micros @ 0..1000 => format!("{micros} µs"),
         micros @ 1000..1_000_000 => format!("{}.{} ms", micros / 1000, micros % 1000 / 100),

@@ -82,6 +82,8 @@ pub(super) struct KilledBefore {
     pub(super) at: Instant,
     /// The most that any of them held.
     pub(super) reached: Option<Bytes>,
+    /// The last one was its owner's last task, in this kill: it waits for room, without end and whatever starts wait otherwise.
+    pub(super) waits_after: Option<u64>,
 }
 
 /// What was heard while it ran.
@@ -167,10 +169,14 @@ impl Attempt<'_> {
     /// Waits until the agent lets it begin, if it has to. `None`: no agent is there that says. `Ok(Err)`: the runner was told
     /// to stop meanwhile.
     async fn wait_for_room(&mut self) -> Result<Result<Option<WorkerId>, Received>, RunError> {
-        if self.plan.admission == Some(Admission::Off) {
+        let waits_after = self.killed.and_then(|killed| killed.waits_after);
+        let waits = waits_after.is_some();
+        if self.plan.admission == Some(Admission::Off) && !waits {
             return Ok(Ok(None));
         }
-        let left = self.killed.map(|killed| retry::MAX_DELAY.saturating_sub(killed.at.elapsed()));
+        let admission = if waits { Some(Admission::Retries) } else { self.plan.admission };
+        let left =
+            self.killed.filter(|_| !waits).map(|killed| retry::MAX_DELAY.saturating_sub(killed.at.elapsed()));
         let admit = Admit {
             pid: Pid(std::process::id()),
             kind: kind_name(self.plan.kind),
@@ -180,9 +186,10 @@ impl Attempt<'_> {
             memory: self.plan.memory,
             reached: self.killed.and_then(|killed| killed.reached),
             after_kill: self.killed.is_some(),
+            waits_after,
             within_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
             since: Some(self.since),
-            admission: self.plan.admission,
+            admission,
         };
         while self.link.news.try_recv().is_ok() {}
         let Self { link, signals, events, number, .. } = self;
@@ -242,6 +249,7 @@ impl Attempt<'_> {
             detached: self.plan.detached,
             priority: self.plan.priority,
             memory: self.plan.memory,
+            last_task: self.plan.last_task,
             worker: begun,
         });
         tokio::pin!(register);

@@ -28,6 +28,7 @@ pub(super) fn verdict(kills: &Value, ids: &[WorkerId], pid: Pid) -> Option<Verdi
             kill: kill["id"].as_u64().unwrap_or(0),
             by: KilledBy::deserialize(&kill["by"]).unwrap_or_default(),
             should_retry: victim["should_retry"].as_bool()?,
+            waits: victim["waits"] == true,
             why: "read from the list of kills".to_owned(),
             domain: kill["domain"].as_str().unwrap_or("a domain").to_owned(),
             used: size("used"),

@@ -30,6 +30,7 @@ pub(super) fn verdict(verdict: &Verdict) -> String {
         kill,
         by,
         should_retry,
+        waits,
         why,
         domain,
         used,
@@ -39,7 +40,11 @@ pub(super) fn verdict(verdict: &Verdict) -> String {
         reached: _,
         asked: _,
     } = verdict;
-    let again = if *should_retry { "It may be retried." } else { "It is not retried." };
+    let again = match (should_retry, waits) {
+        (true, true) => "It is retried once there is more room.",
+        (true, false) => "It may be retried.",
+        (false, _) => "It is not retried.",
+    };
     if *by == KilledBy::Kernel {
         return format!(
             "killed by the kernel for memory, not by monitor (kill {kill}, worker {worker}, in {domain}): {why}. {again}"

@@ -93,7 +93,8 @@ impl Workload {
                     self.events.write(&Event::killed(by, pid, &verdict, delay_ms(next)));
                     killed = Some(Kill { by, number: verdict.kill, report });
                     reached = reached.max(verdict.reached);
-                    killed_before = Some(KilledBefore { at: Instant::now(), reached });
+                    let waits_after = verdict.waits.then_some(verdict.kill);
+                    killed_before = Some(KilledBefore { at: Instant::now(), reached, waits_after });
                     next
                 }
                 Err(error) => {
@@ -217,7 +218,7 @@ impl Workload {
                 format!(
                     "out of memory: {}; not retried: it was the last running worker of its owner{owner}, so another \
                      attempt would meet the same memory{budget}. It is retried if it has company: start several with one \
-                     --owner. Or give it more memory",
+                     --owner, or with --last-task=wait once others have ended. Or give it more memory",
                     by(kill)
                 )
             }

@@ -5,6 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use monitor::admission::Admission;
 use monitor::control::protocol::Push;
 use monitor::units::Bytes;
+use monitor::worker::LastTask;
 
 use super::*;
 
@@ -87,4 +88,25 @@ async fn who_switches_it_off_does_not_ask() {
     let child = stage.run(&["--admission=off"], "true");
     assert!(matches!(stage.agent.any_call().await.op, Op::Register(_)));
     drop(child);
+}
+
+#[tokio::test]
+async fn the_last_task_of_its_owner_waits_for_room_without_end_if_it_was_started_so() {
+    let mut stage = Stage::new();
+    let options = ["--last-task=wait", "--admission=off", "--oom-retry-base-ms", "0"];
+    let mut child = stage.run(&options, &until_run(2));
+    let (peer, register) = stage.agent.register(1).await;
+    assert_eq!(register.last_task, LastTask::Wait);
+    exists(&stage.file("ready")).await;
+    let Push::Verdict(mut told) = verdict(1, true) else { panic!() };
+    (told.reached, told.waits) = (Some(Bytes(9)), true);
+    let kill = told.kill;
+    peer.pushes.send(Push::Verdict(told)).await.unwrap();
+    kill_process(pid(register.pid.0), Signal::KILL).unwrap();
+    let (peer, admit) = stage.agent.lets_wait(2).await;
+    assert_eq!((admit.waits_after, admit.within_ms, admit.reached), (Some(kill), None, Some(Bytes(9))));
+    assert_eq!(admit.admission, Some(Admission::Retries), "it waits although other starts do not");
+    peer.pushes.send(Push::Admitted { worker: WorkerId(2) }).await.unwrap();
+    stage.agent.register(2).await;
+    assert!(soon("the end of the runner", child.wait()).await.unwrap().success());
 }

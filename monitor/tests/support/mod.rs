@@ -175,6 +175,7 @@ pub(crate) fn verdict(worker: u64, should_retry: bool) -> Push {
         kill: 1,
         by: KilledBy::Monitor,
         should_retry,
+        waits: false,
         why: "the newest of the largest group".into(),
         domain: "node".into(),
         used: Bytes(15_500 << 20),

@@ -100,6 +100,9 @@ pub enum Action {
     /// Measure what the workers hold, and what others do in domains that ask for it (`Engine::weighs`); answers:
     /// `Event::Memory`, then `Event::Others`.
     Measure,
+    /// Look quickly at what workers and others hold in domains that ask for it (`Engine::weighs`): what they took since they
+    /// were last measured; answers: `Event::Memory`, then `Event::Others`.
+    Glance,
     /// A start that waited may begin: tell whoever wants it.
     Begin {
         /// Which.
@@ -141,6 +144,7 @@ impl Action {
             | Self::Continue { .. }
             | Self::Record(_)
             | Self::Measure
+            | Self::Glance
             | Self::Gauge(_)
             | Self::Forget(_)
             | Self::Begin { .. }

@@ -125,7 +125,7 @@ impl Engine {
         let mut would = core::mem::take(&mut follow_up.would);
         if let Some(record) = self.would_have(follow_up, &would) {
             todo.push_back(Action::Record(record.id));
-            let note = tell_of_decision(&record, false, todo);
+            let note = tell_of_decision(&record, None, false, todo);
             self.remember(record);
             todo.push_back(Action::Note(note));
         }
@@ -172,8 +172,9 @@ impl Engine {
 
     /// The worker that it would kill in a domain, and the order of all others, observed ones included.
     pub(super) fn explanation(&self, domain: &Domain, in_flight: &[String]) -> Explanation {
-        let name = |worker: WorkerId| worker.to_string();
-        let of = |roster: &Roster| snapshot::answer(roster, domain.for_answer(), in_flight, name);
+        let facts = |id: WorkerId| self.workers.get(&id).map(Worker::facts).unwrap_or_default();
+        let about = |id: WorkerId| (id.to_string(), facts(id));
+        let of = |roster: &Roster| snapshot::answer(roster, domain.for_answer(), in_flight, about);
         let mut answer = of(&domain.roster);
         if let Some(all) = &domain.all {
             self.add_observed(&mut answer, of(all));

@@ -97,9 +97,10 @@ impl Engine {
 
     /// The first reading after a kill completes what is known of it; what is to be said is returned.
     pub(super) fn over(&mut self, kill: KillId, used: Option<Bytes>) -> Option<Note> {
-        let record = self.history.iter_mut().rev().find(|record| record.id == kill)?;
-        record.used_after = used;
-        Some(Note::Killed(Box::new(record.clone())))
+        let index = self.history.iter().rposition(|record| record.id == kill)?;
+        self.history[index].used_after = used;
+        self.complete_growth(index);
+        Some(Note::Killed(Box::new(self.history[index].clone())))
     }
 
     /// Is the kill over? Confirmed: every victim died and its memory is back, or the bounded wait for it passed.

@@ -4,6 +4,8 @@
 //! It is put together after the signal was sent, because it copies every candidate. It must not be changed by what
 //! happens later.
 
+use alloc::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::facts::KillId;
@@ -14,7 +16,7 @@ use crate::prelude::*;
 use crate::snapshot::{self, Answer, Verdict};
 use crate::threshold::ThresholdError;
 use crate::units::{Bytes, Nanos};
-use crate::worker::{Activity, Candidate, Kind, WorkerId};
+use crate::worker::{Activity, Candidate, Kind, LastTask, MemoryFacts, WorkerId};
 
 /// What the policy knew of one candidate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,10 +44,16 @@ pub struct Input {
     /// What it declared, or learned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_declared: Option<Bytes>,
+    /// What becomes of it as the last task of its owner.
+    #[serde(default, skip_serializing_if = "super::view::is_default")]
+    pub last_task: LastTask,
+    /// What else was known of its memory.
+    #[serde(default, skip_serializing_if = "super::view::is_default")]
+    pub facts: MemoryFacts,
 }
 
 impl Input {
-    fn of(candidate: &Candidate) -> Self {
+    fn of(candidate: &Candidate, facts: MemoryFacts) -> Self {
         Self {
             worker: candidate.id,
             kind: candidate.kind,
@@ -59,6 +67,8 @@ impl Input {
             memory: candidate.memory,
             priority: candidate.priority,
             memory_declared: candidate.declared,
+            last_task: candidate.last_task,
+            facts,
         }
     }
 
@@ -75,6 +85,7 @@ impl Input {
             memory: self.memory,
             priority: self.priority,
             declared: self.memory_declared,
+            last_task: self.last_task,
         }
     }
 }
@@ -120,7 +131,10 @@ impl Decision {
         }
         let domain =
             snapshot::Domain { total: Some(self.total), used: Some(self.used), threshold: Some(threshold) };
-        Ok(snapshot::answer(&roster, domain, &[], |worker: WorkerId| worker.to_string()))
+        let facts: BTreeMap<WorkerId, MemoryFacts> =
+            self.candidates.iter().map(|input| (input.worker, input.facts)).collect();
+        let about = |worker: WorkerId| (worker.to_string(), facts.get(&worker).copied().unwrap_or_default());
+        Ok(snapshot::answer(&roster, domain, &[], about))
     }
 
     /// Where `again` differs from what was decided; empty: nowhere.
@@ -162,7 +176,9 @@ impl Engine {
     }
 
     fn put_together(&self, record: &KillRecord, roster: &Roster, taken: &[Candidate]) -> Option<Decision> {
-        let mut candidates: Vec<Input> = roster.iter().chain(taken).map(Input::of).collect();
+        let facts = |id: WorkerId| self.workers.get(&id).map(super::Worker::facts).unwrap_or_default();
+        let all = roster.iter().chain(taken);
+        let mut candidates: Vec<Input> = all.map(|one| Input::of(one, facts(one.id))).collect();
         candidates.sort_unstable_by_key(|input| input.worker);
         let victims = record
             .victims

@@ -45,6 +45,24 @@ pub(super) struct Before {
     pub(super) others: Option<Bytes>,
 }
 
+/// What each side held when both were last measured while there was room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) at: Nanos,
+    pub(super) used: Bytes,
+    pub(super) workers: Bytes,
+    pub(super) others: Option<Bytes>,
+}
+
+/// What the growth that led to a kill is counted from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub(super) kill: KillId,
+    pub(super) from: Mark,
+    /// What its victims held, as last measured.
+    pub(super) victims: Bytes,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Domain {
@@ -72,6 +90,11 @@ pub(super) struct Domain {
     pub(super) others: Option<Others>,
     /// What was used, and what the candidates and those others held, when it was last read below its threshold.
     pub(super) before: Before,
+    /// The same when both sides were last measured then; and what the growth that led to the last kill is counted from.
+    pub(super) mark: Option<Mark>,
+    pub(super) counted: Option<Counted>,
+    /// When it was last said that it will run out, and that no kill will help.
+    pub(super) foreseen: Option<Nanos>,
     /// The workers that charge it and can be killed.
     pub(super) roster: Roster,
     /// The same with the workers that are only observed; none while there are none of these (`by_rule`).
@@ -114,6 +137,9 @@ impl Domain {
             row: None,
             others: None,
             before: Before::default(),
+            mark: None,
+            counted: None,
+            foreseen: None,
             roster,
             all: None,
             would_quiet_until: Nanos(0),

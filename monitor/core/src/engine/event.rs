@@ -9,7 +9,7 @@ use crate::learn::Kept;
 use crate::prelude::*;
 use crate::rules::Mode;
 use crate::units::{Bytes, MemoryKind, Nanos, Pid};
-use crate::worker::{Kind, WorkerId};
+use crate::worker::{Kind, LastTask, WorkerId};
 
 /// What happens to the agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -101,6 +101,13 @@ pub enum Event {
         /// What one attempt needs, as it was said.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         memory_declared: Option<Bytes>,
+    },
+    /// What becomes of a worker as the last task of its owner. Sent after `Registered`.
+    LastTask {
+        /// Which.
+        worker: WorkerId,
+        /// That.
+        last_task: LastTask,
     },
     /// A worker ends with another.
     Owned {

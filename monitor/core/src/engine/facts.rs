@@ -271,6 +271,9 @@ pub struct Start {
     pub owned_by: Option<WorkerId>,
     /// Which starts wait, if it is said for this one.
     pub admission: Option<Admission>,
+    /// The kill in which it died as the last task of its owner: it needs more room than there was then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_after: Option<KillId>,
 }
 
 /// What the owner of a victim is told.
@@ -286,6 +289,9 @@ pub struct Verdict {
     pub by: KilledBy,
     /// Whether it should be started again (docs/behavior.md#policies).
     pub should_retry: bool,
+    /// It was the last task of its owner, and is retried only once there is more room than when it died.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub waits: bool,
     /// Why it should or should not, for people.
     pub why: String,
     /// The domain's name.

@@ -11,14 +11,17 @@ const MARKS: usize = 6;
 /// The time between two that are kept.
 const APART: Duration = Duration::from_secs(10);
 
+/// How many of the last ones are kept.
+const RECENT: usize = 6;
+
 /// A measurement.
 type Mark = (Nanos, Bytes);
 
 /// See the module.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Growth {
-    last: Option<Mark>,
-    before: Option<Mark>,
+    /// The newest first. Near a threshold they are some 100 ms apart, and readings up to 250 ms.
+    recent: [Option<Mark>; RECENT],
     /// The newest first, [`APART`] at least.
     marks: [Option<Mark>; MARKS],
 }
@@ -26,7 +29,8 @@ pub(super) struct Growth {
 impl Growth {
     /// It was measured.
     pub(super) fn note(&mut self, at: Nanos, bytes: Bytes) {
-        self.before = self.last.replace((at, bytes));
+        self.recent.rotate_right(1);
+        self.recent[0] = Some((at, bytes));
         if self.marks[0].is_none_or(|(newest, _)| at.since(newest) >= APART) {
             self.marks.rotate_right(1);
             self.marks[0] = Some((at, bytes));
@@ -35,28 +39,30 @@ impl Growth {
 
     /// What it held before then, as far as it was measured; 0: it was not.
     pub(super) fn held_before(&self, then: Nanos) -> Bytes {
-        let known = [self.last, self.before].into_iter().flatten();
+        let known = self.recent.into_iter().flatten();
         known.filter(|(at, _)| *at < then).map(|(_, bytes)| bytes).next().unwrap_or_default()
     }
 
     /// Bytes a second, between the last two measurements.
     pub(super) fn now(&self) -> Option<i64> {
-        let ((from, less), (to, more)) = self.before.zip(self.last)?;
+        let ((from, less), (to, more)) = self.recent[1].zip(self.recent[0])?;
         let nanos = i128::try_from(to.since(from).as_nanos()).ok().filter(|nanos| *nanos > 0)?;
-        i64::try_from(difference(less, more).saturating_mul(1_000_000_000) / nanos).ok()
+        i64::try_from(i128::from(difference(less, more)).saturating_mul(1_000_000_000) / nanos).ok()
     }
 
     /// Bytes, over the last minute or since it was first measured.
     pub(super) fn over_a_minute(&self) -> Option<i64> {
-        let (now, more) = self.last?;
+        let (now, more) = self.recent[0]?;
         let within = |mark: &&Mark| now.since(mark.0) <= MINUTE;
         let (_, less) = self.marks.iter().flatten().take_while(within).last()?;
-        i64::try_from(difference(*less, more)).ok()
+        Some(difference(*less, more))
     }
 }
 
-fn difference(less: Bytes, more: Bytes) -> i128 {
-    i128::from(more.0) - i128::from(less.0)
+/// By how much it became more.
+pub(super) fn difference(less: Bytes, more: Bytes) -> i64 {
+    let more_by = i128::from(more.0) - i128::from(less.0);
+    i64::try_from(more_by).unwrap_or(if more_by < 0 { i64::MIN } else { i64::MAX })
 }
 
 #[cfg(test)]
@@ -79,7 +85,7 @@ mod tests {
         growth.note(Nanos(100_500_000_000), Bytes(250));
         assert_eq!(growth.now(), Some(-500));
         let held_before = |ms: u64| growth.held_before(Nanos(ms * 1_000_000)).0;
-        let held = (held_before(100_501), held_before(100_500), held_before(100_000));
-        assert_eq!(held, (250, 500, 0), "what was measured later is not in it");
+        let held = (held_before(100_501), held_before(100_500), held_before(96_001), held_before(96_000));
+        assert_eq!(held, (250, 500, 500, 0), "what was measured later is not in it, and not all is kept");
     }
 }

@@ -141,7 +141,7 @@ impl Engine {
                 "the kernel's own out-of-memory killer chose process {chosen} of it, and it ended with that"
             )
         };
-        let should_retry = match domain {
+        let retry = match domain {
             Some(domain) => domain.roster.would_retry(&worker.candidate, usage),
             None => self.unguarded().would_retry(&worker.candidate, None),
         };
@@ -152,7 +152,7 @@ impl Engine {
             domain: domain.map_or_else(|| UNGUARDED.to_owned(), |domain| domain.name.clone()),
             policy: String::new(),
             trigger: Trigger::Kernel,
-            victims: vec![VictimRecord { observed: false, ..worker.described(should_retry, why) }],
+            victims: vec![VictimRecord { observed: false, ..worker.described(retry, why) }],
             others: 0,
             used: known(|usage| usage.used),
             threshold: known(|usage| usage.threshold),
@@ -164,6 +164,7 @@ impl Engine {
             dry_run: false,
             refused: None,
             stuck: Vec::new(),
+            grown: None,
             left_to: None,
             used_after: None,
         })

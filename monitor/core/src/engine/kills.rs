@@ -7,13 +7,14 @@ use core::time::Duration;
 
 use super::flight::Flight;
 use super::{
-    Action, Chosen, DomainId, Engine, KillId, KillRecord, Note, Times, Trigger, Verdict, VictimRecord,
+    Action, Chosen, DomainId, Engine, KillId, KillRecord, Note, Times, Trigger, Unhelpful, Verdict,
+    VictimRecord,
 };
 use crate::policy::Choice;
 use crate::prelude::*;
 use crate::retry::KilledBy;
 use crate::threshold::Usage;
-use crate::units::Nanos;
+use crate::units::{Bytes, Nanos};
 use crate::worker::WorkerId;
 
 /// docs/behavior.md#policies: how often it is reported that no worker can be killed, and how often a dry run decides.
@@ -141,6 +142,7 @@ impl Engine {
             refused: None,
             stuck: Vec::new(),
             used_after: None,
+            grown: None,
             left_to: None,
         }
     }
@@ -163,12 +165,17 @@ impl Engine {
             return;
         }
         let mut flight = self.flights.remove(index);
+        let cannot_help = self.cannot_help(flight.domain, flight.record.usage(), now);
         self.take_off(&mut flight);
         // Workers that were only sent SIGTERM may need theirs to end.
         if flight.grace_until.is_none() {
             self.end_owned_with(&mut flight, todo);
         }
-        let decided = self.write_down(&mut flight, todo);
+        let decided = self.write_down(&mut flight, cannot_help, todo);
+        let held = flight.taken.iter().filter_map(|candidate| candidate.memory);
+        let held = held.fold(Bytes(0), Bytes::saturating_add);
+        self.count_growth(&mut flight.record, flight.domain, held);
+        todo.push_back(Action::Glance);
         self.spare.victims.reserve(self.spare.chosen.capacity());
         let follow_up = flight.follow_up.take();
         self.flights.insert(index, flight);
@@ -191,7 +198,9 @@ impl Engine {
 
     /// A dry run: decided and told, and over at once.
     fn pretend(&mut self, mut flight: Flight, now: Nanos, todo: &mut VecDeque<Action>) -> Note {
-        let decided = self.write_down(&mut flight, todo);
+        let cannot_help = self.cannot_help(flight.domain, flight.record.usage(), now);
+        self.count_growth(&mut flight.record, flight.domain, Bytes(0));
+        let decided = self.write_down(&mut flight, cannot_help, todo);
         if let Some(domain) = self.domains.get_mut(&flight.domain) {
             domain.quiet_until = now.after(COMPLAIN_EVERY);
         }
@@ -202,7 +211,12 @@ impl Engine {
     }
 
     /// Completes the record and tells the victims' launchers; the note for everyone else is returned.
-    fn write_down(&mut self, flight: &mut Flight, todo: &mut VecDeque<Action>) -> Note {
+    fn write_down(
+        &mut self,
+        flight: &mut Flight,
+        cannot_help: Option<Unhelpful>,
+        todo: &mut VecDeque<Action>,
+    ) -> Note {
         flight.record.victims = flight.chosen.iter().filter_map(|choice| self.described(choice)).collect();
         flight.record.policy = self.settings.policy.as_str().to_owned();
         flight.record.domain =
@@ -210,12 +224,12 @@ impl Engine {
         flight.chosen.clear();
         self.spare.chosen = core::mem::take(&mut flight.chosen);
         todo.push_back(Action::Record(flight.id));
-        tell_of_decision(&flight.record, self.settings.grace_ms > 0, todo)
+        tell_of_decision(&flight.record, cannot_help, self.settings.grace_ms > 0, todo)
     }
 
     pub(super) fn described(&self, choice: &Choice) -> Option<VictimRecord> {
         let worker = self.workers.get(&choice.id)?;
-        Some(worker.described(choice.should_retry, choice.reason()))
+        Some(worker.described((choice.should_retry, choice.waits), choice.reason()))
     }
 
     fn complain(&mut self, id: DomainId, usage: Usage, now: Nanos) -> Option<Note> {
@@ -238,6 +252,7 @@ pub(super) fn tell_victims(record: &KillRecord, decided: Nanos, asked: bool, tod
             kill: record.id.0,
             by: record.by,
             should_retry: victim.should_retry,
+            waits: victim.waits,
             why: victim.why.clone(),
             domain: record.domain.clone(),
             used: record.used,
@@ -251,7 +266,12 @@ pub(super) fn tell_victims(record: &KillRecord, decided: Nanos, asked: bool, tod
 }
 
 /// Tells the victims' launchers; the note for everyone else is returned.
-pub(super) fn tell_of_decision(record: &KillRecord, asked: bool, todo: &mut VecDeque<Action>) -> Note {
+pub(super) fn tell_of_decision(
+    record: &KillRecord,
+    cannot_help: Option<Unhelpful>,
+    asked: bool,
+    todo: &mut VecDeque<Action>,
+) -> Note {
     let at = record.times.decision.unwrap_or_default();
     if !record.dry_run {
         tell_victims(record, at, asked, todo);
@@ -269,5 +289,6 @@ pub(super) fn tell_of_decision(record: &KillRecord, asked: bool, todo: &mut VecD
         victims: victims.collect(),
         others: 0,
         dry_run: record.dry_run,
+        cannot_help,
     }
 }

@@ -181,7 +181,7 @@ impl Engine {
         });
         let retriable = self.workers.get(&id).is_some_and(|worker| worker.candidate.kind.retriable());
         let should_retry = ranking.map_or(retriable, |choice| choice.should_retry);
-        Choice { id, should_retry, why: Why::Executor, priority: None, passed_over: None }
+        Choice { id, should_retry, why: Why::Executor, waits: false, priority: None, passed_over: None }
     }
 
     /// The domain is no longer over its threshold, and the request is not acknowledged yet: it is withdrawn.

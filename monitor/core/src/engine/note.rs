@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::facts::{Chosen, ExecutorId, Gear, KillId, Release, Remains, Trigger};
+use super::unhelpful::Unhelpful;
 use super::view::{KillRecord, WaitView};
 use crate::admission::Begins;
 use crate::prelude::*;
@@ -105,6 +106,9 @@ pub enum Note {
         others: usize,
         /// No signal is sent.
         dry_run: bool,
+        /// Set if all candidates together do not hold what is over the threshold, as far as is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cannot_help: Option<Unhelpful>,
     },
     /// A kill is left to an executor, which chooses the victim.
     Left {
@@ -187,8 +191,8 @@ pub enum Note {
         /// The threshold.
         threshold: Bytes,
     },
-    /// Over the threshold, and nothing is killed because it could not help (docs/behavior.md#differences-from-ray). At
-    /// most once per 5 s.
+    /// Over the threshold, and nothing is killed because it could not help (docs/behavior.md#differences-from-ray). Not
+    /// over it: it will be soon, by what others take, and no kill will help then. Each at most once per 5 s.
     Unhelpful {
         /// When.
         at: Nanos,

@@ -37,6 +37,7 @@ impl Engine {
             (domain.crossed, domain.asked) = (None, None);
             domain.let_go = false;
             domain.note_room();
+            domain.mark_if_stale(now);
             domain.row.iter_mut().for_each(Row::rest);
             domain.held_up = None;
         }

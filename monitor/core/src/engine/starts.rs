@@ -7,7 +7,7 @@ use core::time::Duration;
 use super::domain::Domain;
 use super::view::{WaitView, WorkerState, WorkerView};
 use super::worker::{Life, Worker};
-use super::{Action, DomainId, Engine, Note, Start};
+use super::{Action, DomainId, Engine, KillId, KillRecord, Note, Start};
 use crate::admission::{Admission, Begins, Place, Room, admit};
 use crate::prelude::*;
 use crate::units::{Bytes, Nanos};
@@ -15,6 +15,9 @@ use crate::worker::{Activity, WorkerId};
 
 /// How long one that was let begin may take to become a worker.
 const BEGINS_WITHIN: Duration = Duration::from_secs(10);
+
+/// The last task of an owner waits for this part more room than there was when it died.
+const MORE_ROOM: u64 = 16;
 
 /// The queue is looked at this often at most: near a limit readings are far more frequent.
 const LOOKS: Duration = Duration::from_millis(20);
@@ -163,7 +166,9 @@ impl Engine {
         self.starts
             .all
             .retain(|_, waiting| waiting.begun.is_none_or(|begun| now.since(begun) < BEGINS_WITHIN));
-        let mut places: Vec<Place> = self.starts.waiting().map(Waiting::place).collect();
+        self.find_rooms_at_death();
+        let ready = |waiting: &&Waiting| waiting.start.waits_after.is_none();
+        let mut places: Vec<Place> = self.starts.waiting().filter(ready).map(Waiting::place).collect();
         if places.is_empty() {
             return;
         }
@@ -178,6 +183,26 @@ impl Engine {
             self.begin(place.id, why, now, todo);
         }
         self.say_who_waits(&rooms, now, todo);
+    }
+
+    /// The last tasks of their owners need more room than there was when they died: that is known once their kills are over.
+    fn find_rooms_at_death(&mut self) {
+        let last: Vec<(WorkerId, KillId)> = self
+            .starts
+            .waiting()
+            .filter_map(|waiting| Some((waiting.start.worker, waiting.start.waits_after?)))
+            .collect();
+        for (id, kill) in last {
+            let is_over = self.flights.iter().all(|flight| flight.id != kill)
+                && self.domains.values().all(|domain| domain.after_kill != Some(kill));
+            // An agent before this one killed it: what it had reached has to do.
+            let room = self.kill(kill).map(KillRecord::room_beside).unwrap_or_default();
+            if let (true, Some(waiting)) = (is_over, self.starts.all.get_mut(&id)) {
+                let more = room.saturating_add(Bytes(room.0 / MORE_ROOM));
+                waiting.start.waits_after = None;
+                waiting.start.memory_reached = waiting.start.memory_reached.max(Some(more));
+            }
+        }
     }
 
     /// Once for each.

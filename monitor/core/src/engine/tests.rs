@@ -3,6 +3,7 @@
 mod clock;
 mod endings;
 mod forgets;
+mod grown;
 mod in_a_row;
 mod kernel_kills;
 mod left;
@@ -431,6 +432,21 @@ fn the_last_task_of_its_owner_is_not_to_be_retried() {
     assert_eq!(should_retry(&bench.reading(BOX, 99)), Some(true));
     bench.ended(2, Seen::Gone);
     assert_eq!(should_retry(&bench.reading(BOX, 99)), Some(false));
+}
+
+#[test]
+fn the_last_task_of_its_owner_may_be_told_to_wait() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[BOX]);
+    bench.worker(2, "b", &[BOX]);
+    bench.happen(Event::LastTask { worker: WorkerId(2), last_task: crate::worker::LastTask::Wait });
+    let actions = bench.reading(BOX, 99);
+    let told = actions.iter().find_map(|action| match action {
+        Action::Tell(verdict) => Some((verdict.worker, verdict.should_retry, verdict.waits)),
+        _ => None,
+    });
+    assert_eq!(told, Some((WorkerId(2), true, true)));
+    assert!(bench.engine.kills().last().unwrap().victims[0].waits);
 }
 
 #[test]

@@ -99,28 +99,35 @@ impl Engine {
         now: Nanos,
         todo: &mut VecDeque<Action>,
     ) -> ControlFlow<Option<Note>> {
-        let Some(domain) = self.domains.get(&id) else { return ControlFlow::Continue(()) };
-        let held = domain.roster.held();
-        let Some(others) = domain.others.filter(|others| now.since(others.at) < FRESH) else {
+        let others = self.domains.get(&id).and_then(|domain| domain.others);
+        let Some(others) = others.filter(|others| others.hold >= usage.excess()) else {
             return ControlFlow::Continue(());
         };
-        let measured = |id: WorkerId| self.workers.get(&id).and_then(|worker| worker.sample);
-        let all_measured = || {
-            domain.roster.iter().all(|candidate| {
-                measured(candidate.id).is_some_and(|sample| others.at.since(sample.at) < FRESH)
-            })
-        };
-        let since = usage.used.saturating_sub(others.used);
-        let took = domain.before.others.map_or(Bytes(0), |before| others.hold.saturating_sub(before));
-        let helps = held.saturating_add(since) >= usage.excess().saturating_add(took);
-        if helps || others.hold < usage.excess() || !all_measured() {
-            return ControlFlow::Continue(());
-        }
+        let Some(unhelpful) = self.cannot_help(id, usage, now) else { return ControlFlow::Continue(()) };
         // Each answer leads to a reading, which must not ask again at once.
         if now.since(others.at) >= AGAIN {
             todo.push_back(Action::Measure);
         }
-        self.spare(id, usage, Unhelpful::new(usage, held, took), now, todo)
+        self.spare(id, usage, unhelpful, now, todo)
+    }
+
+    /// What shows that no kill can help here, by what was measured in the last seconds. `None`: one can, or that is not
+    /// known: growth since the last measurement may be a worker's. Allocates nothing.
+    pub(super) fn cannot_help(&self, id: DomainId, usage: Usage, now: Nanos) -> Option<Unhelpful> {
+        let domain = self.domains.get(&id)?;
+        let held = domain.roster.held();
+        let others = domain.others.filter(|others| now.since(others.at) < FRESH)?;
+        let since = usage.used.saturating_sub(others.used);
+        let took = domain.before.others.map_or(Bytes(0), |before| others.hold.saturating_sub(before));
+        let helps = held.saturating_add(since) >= usage.excess().saturating_add(took);
+        (!helps && self.all_measured(domain, others.at)).then(|| Unhelpful::new(usage, held, took))
+    }
+
+    /// Whether each candidate was measured in the seconds before then.
+    pub(super) fn all_measured(&self, domain: &Domain, then: Nanos) -> bool {
+        let measured = |id: WorkerId| self.workers.get(&id).and_then(|worker| worker.sample);
+        let of_late = |id| measured(id).is_some_and(|sample| then.since(sample.at) < FRESH);
+        domain.roster.iter().all(|candidate| of_late(candidate.id))
     }
 
     /// `skip`: no worker is spared on an old measurement: a fresh one is waited for, but not for ever.
@@ -190,13 +197,20 @@ impl Engine {
     /// The domains in which it matters what processes that are not workers hold.
     #[must_use]
     pub fn weighs(&self) -> Vec<DomainId> {
-        if self.settings.unhelpful_kills != UnhelpfulKills::Auto {
+        // With `skip` a kill that waits to be measured would be read again at each answer.
+        if self.settings.unhelpful_kills == UnhelpfulKills::Skip {
             return Vec::new();
         }
+        self.near()
+    }
+
+    /// The domains near their threshold in which there are candidates.
+    #[must_use]
+    pub fn near(&self) -> Vec<DomainId> {
         let near =
             |usage: Usage| u128::from(usage.used.0) * 100 >= u128::from(usage.threshold.0) * NEAR_PERCENT;
-        let weighs = |domain: &Domain| !domain.roster.is_empty() && domain.usage().is_some_and(near);
-        self.domains.iter().filter(|(_, domain)| weighs(domain)).map(|(id, _)| *id).collect()
+        let is = |domain: &Domain| !domain.roster.is_empty() && domain.usage().is_some_and(near);
+        self.domains.iter().filter(|(_, domain)| is(domain)).map(|(id, _)| *id).collect()
     }
 
     /// The workers of a domain that can be killed.
@@ -217,11 +231,14 @@ impl Engine {
     ) {
         let Some(domain) = self.domains.get_mut(&id) else { return };
         let used = domain.usage().map(|usage| usage.used);
-        domain.others = memory.zip(used).map(|(hold, used)| Others { hold, used, at: now });
+        let new = memory.zip(used).map(|(hold, used)| Others { hold, used, at: now });
+        let before = core::mem::replace(&mut domain.others, new);
         if domain.above() {
             todo.push_back(Action::Read(id));
         } else {
             domain.note_room();
+            domain.mark(now);
+            todo.extend(self.foresee(id, before, now).map(Action::Note));
         }
     }
 }

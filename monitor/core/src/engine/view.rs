@@ -4,12 +4,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::facts::{Chosen, ExecutorId, Gear, KillId, Remains, Sample, Trigger};
+use super::grown::Grown;
 use crate::prelude::*;
 use crate::retry::KilledBy;
 use crate::rules::Mode;
 use crate::snapshot::Answer;
+use crate::threshold::Usage;
 use crate::units::{Bytes, Nanos, Pid};
-use crate::worker::WorkerId;
+use crate::worker::{MemoryFacts, WorkerId};
 
 /// A domain in `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -260,6 +262,9 @@ pub struct KillRecord {
     /// The processes that did not die in time, and what they were waiting for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stuck: Vec<Remains>,
+    /// Who took the memory. Null: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grown: Option<Grown>,
     /// An executor chose the victim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_to: Option<LeftTo>,
@@ -280,6 +285,20 @@ pub struct LeftTo {
 }
 
 impl KillRecord {
+    /// What the decision was taken by.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage { total: self.total, used: self.used, threshold: self.threshold }
+    }
+
+    /// What there was below the threshold beside everybody but the victims.
+    #[must_use]
+    pub fn room_beside(&self) -> Bytes {
+        let held = self.victims.iter().filter_map(|victim| victim.memory);
+        let held = held.fold(Bytes(0), Bytes::saturating_add);
+        self.threshold.saturating_sub(self.used_after.unwrap_or(self.used.saturating_sub(held)))
+    }
+
     /// When it began: the crossing, or, if none was seen, the decision or the kernel's choice.
     #[must_use]
     pub fn began(&self) -> Option<Nanos> {
@@ -313,6 +332,9 @@ pub struct VictimRecord {
     pub kind: String,
     /// Whether its owner should retry it.
     pub should_retry: bool,
+    /// As the last task of its owner: once there is more room than when it died (`--last-task=wait`).
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub waits: bool,
     /// The policy's reason.
     pub why: String,
     /// What it held, if measured.
@@ -323,6 +345,9 @@ pub struct VictimRecord {
     /// The most that it held at once before, as far as it was measured.
     #[serde(default)]
     pub peak: Option<Bytes>,
+    /// What else was known of its memory.
+    #[serde(flatten)]
+    pub facts: MemoryFacts,
     /// The rule that made it a worker; null: it was registered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,

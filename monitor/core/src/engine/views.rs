@@ -1,12 +1,12 @@
 //! The engine's state, shown.
 
 use super::domain::State;
-use super::worker::Life;
+use super::worker::{Life, Worker};
 use super::{Counters, DomainId, DomainView, Engine, Explanation, KillRecord, WorkerView};
 use crate::prelude::*;
 use crate::threshold::Usage;
-use crate::units::Nanos;
-use crate::worker::{Activity, WorkerId};
+use crate::units::{Bytes, Nanos};
+use crate::worker::{Activity, MemoryFacts, WorkerId};
 
 impl Engine {
     /// The domains.
@@ -78,6 +78,15 @@ impl Engine {
         let mut views: Vec<WorkerView> = self.workers.values().map(|worker| worker.view(name)).collect();
         views.extend(self.waiting_views());
         views
+    }
+
+    /// What the largest workers hold, and what else is known of their memory; the largest first.
+    #[must_use]
+    pub fn largest(&self, most: usize) -> Vec<(Bytes, MemoryFacts)> {
+        let mut all: Vec<&Worker> = self.workers.values().collect();
+        all.sort_unstable_by_key(|worker| core::cmp::Reverse(worker.memory()));
+        let known = all.into_iter().filter_map(|worker| Some((worker.memory()?, worker.facts())));
+        known.take(most).collect()
     }
 
     /// The worker that it would kill in a domain now; without a name, in the domain nearest to its threshold. `None`:

@@ -9,7 +9,7 @@ use super::view::{VictimRecord, WorkerState, WorkerView};
 use crate::prelude::*;
 use crate::rules::Mode;
 use crate::units::{Bytes, Nanos, Pid};
-use crate::worker::{Activity, Candidate, WorkerId};
+use crate::worker::{Activity, Candidate, MemoryFacts, WorkerId};
 
 /// Its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl Worker {
     }
 
     /// As a victim in a record.
-    pub(super) fn described(&self, should_retry: bool, why: String) -> VictimRecord {
+    pub(super) fn described(&self, (should_retry, waits): (bool, bool), why: String) -> VictimRecord {
         VictimRecord {
             worker: self.id(),
             pid: self.pid,
@@ -125,12 +125,25 @@ impl Worker {
             owner: self.candidate.owner.as_deref().map(str::to_owned),
             kind: self.candidate.kind.name().to_owned(),
             should_retry,
+            waits,
             why,
             memory: self.memory(),
             sample: self.sample,
             peak: self.peak,
+            facts: self.facts(),
             rule: self.rule.as_ref().map(|rule| rule.name.clone()),
             observed: self.observed(),
+        }
+    }
+
+    /// What is known of its memory beside what it holds.
+    pub(super) fn facts(&self) -> MemoryFacts {
+        MemoryFacts {
+            memory_declared: self.declared,
+            memory_learned: self.learned,
+            memory_peak: self.peak,
+            growth: self.growth.now(),
+            growth_minute: self.growth.over_a_minute(),
         }
     }
 
@@ -322,6 +335,7 @@ mod tests {
             memory: None,
             priority: 0,
             declared: None,
+            last_task: crate::worker::LastTask::Fail,
         };
         let mut worker = Worker::new(candidate, Pid(1), Vec::new());
         // Newest first, as a list that is searched from its front likes least.

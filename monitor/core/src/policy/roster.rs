@@ -9,7 +9,7 @@ use super::{Choice, MinVictimMemory, Policy, Why};
 use crate::prelude::*;
 use crate::threshold::Usage;
 use crate::units::{Bytes, Nanos};
-use crate::worker::{Activity, Candidate, WorkerId};
+use crate::worker::{Activity, Candidate, LastTask, WorkerId};
 
 /// The most that `by_time` frees beyond the threshold on its own (docs/behavior.md#policies): 3 GiB.
 const MAX_KILL_BUFFER: Bytes = Bytes(3 << 30);
@@ -292,32 +292,47 @@ impl Roster {
             }
             _ => false,
         };
+        let waits = matches!(why, Why::OwnerGroup { size: 1, .. }) && self.waits_as_last(victim);
         Choice {
             id: victim.id,
-            should_retry: why.should_retry() && !hopeless,
+            should_retry: waits || (why.should_retry() && !hopeless),
             why,
+            waits,
             priority: (self.priorities.len() > 1).then_some(victim.priority),
             passed_over: (passed.0 > 0).then_some(passed),
         }
     }
 
-    /// Whether a worker that was killed for memory by something else should be retried: by the rule for a victim of its
+    /// Whether a worker is retried although it is the last of its owner, once there is more room than now: others are there
+    /// that take room.
+    fn waits_as_last(&self, victim: &Candidate) -> bool {
+        victim.last_task == LastTask::Wait && self.workers.keys().any(|id| *id != victim.id)
+    }
+
+    /// Whether a worker that was killed for memory by something else should be retried, and whether it should wait for more
+    /// room then, as the last of its owner: by the rule for a victim of its
     /// policy, were it one now. It counts as one of the candidates, whether it still is or not.
     #[must_use]
-    pub fn would_retry(&self, victim: &Candidate, usage: Option<Usage>) -> bool {
+    pub fn would_retry(&self, victim: &Candidate, usage: Option<Usage>) -> (bool, bool) {
         let mut others = self.workers.values().filter(|other| other.id != victim.id);
-        victim.kind.retriable()
-            && match self.policy {
-                Policy::GroupByOwner { .. } => others.any(|other| {
+        if !victim.kind.retriable() {
+            return (false, false);
+        }
+        match self.policy {
+            Policy::GroupByOwner { .. } => {
+                let has_company = others.any(|other| {
                     let group = |of: &Candidate| (of.uid, of.owner.clone(), of.priority);
                     victim.owner.is_some() && other.kind.retriable() && group(other) == group(victim)
-                }),
-                Policy::ByMemory => {
-                    let needs = ordering::held(victim).max(victim.declared.unwrap_or_default());
-                    others.next().is_some() && usage.is_none_or(|usage| needs <= usage.threshold)
-                }
-                Policy::RetriableLifo | Policy::RetriableFifo | Policy::ByTime { .. } => true,
+                });
+                let waits = !has_company && self.waits_as_last(victim);
+                (has_company || waits, waits)
             }
+            Policy::ByMemory => {
+                let needs = ordering::held(victim).max(victim.declared.unwrap_or_default());
+                (others.next().is_some() && usage.is_none_or(|usage| needs <= usage.threshold), false)
+            }
+            Policy::RetriableLifo | Policy::RetriableFifo | Policy::ByTime { .. } => (true, false),
+        }
     }
 
     /// Changes a worker's facts and its place with them.

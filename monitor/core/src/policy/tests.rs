@@ -13,7 +13,7 @@ use self::model::{age, memory, ranking, victims};
 use super::*;
 use crate::threshold::Usage;
 use crate::units::Nanos;
-use crate::worker::{Activity, Candidate, Kind, Times};
+use crate::worker::{Activity, Candidate, Kind, LastTask, Times};
 
 const GIB: u64 = 1 << 30;
 
@@ -74,6 +74,7 @@ fn candidate(id: u64) -> impl Strategy<Value = Candidate> {
             memory: memory.map(Bytes),
             priority,
             declared: declared.map(Bytes),
+            last_task: LastTask::Fail,
         },
     )
 }
@@ -249,6 +250,7 @@ fn task(id: u64, owner: Option<&str>, started: u64) -> Candidate {
         memory: None,
         priority: 0,
         declared: None,
+        last_task: LastTask::Fail,
     }
 }
 
@@ -333,6 +335,26 @@ fn by_memory_takes_the_one_furthest_above_what_it_declared() {
     };
     assert_eq!(retried(1900), [true, true, true, false], "the last is alone");
     assert_eq!(retried(700), [true, true, false, false], "one needs more than there is");
+}
+
+#[test]
+fn the_last_task_of_an_owner_may_wait_for_more_room_unless_it_is_alone() {
+    let waits = |id, owner| Candidate { last_task: LastTask::Wait, ..task(id, Some(owner), id) };
+    let workers = [waits(1, "a"), task(2, Some("b"), 2), waits(3, "c")];
+    let told = |policy, workers: &[Candidate]| -> Vec<_> {
+        let ranking = roster(policy, workers).ranking(NOTHING_ABOVE);
+        ranking.into_iter().map(|choice| (choice.id.0, choice.should_retry, choice.waits)).collect()
+    };
+    // Each is the last of its owner when it goes; the third is alone then.
+    assert_eq!(told(Policy::default(), &workers), [(3, true, true), (2, false, false), (1, false, false)]);
+    assert_eq!(told(Policy::RetriableLifo, &workers), [(3, true, false), (2, true, false), (1, true, false)]);
+    let roster = roster(Policy::default(), &workers);
+    assert_eq!(roster.would_retry(&workers[0], None), (true, true));
+    assert_eq!(roster.would_retry(&workers[1], None), (false, false));
+    let many = Candidate { kind: Kind::Task { max_retries: Times::AtMost(0) }, ..waits(4, "a") };
+    assert_eq!(roster.would_retry(&many, None), (false, false), "it is not retriable at all");
+    let reason = roster.choose(NOTHING_ABOVE).next().unwrap().reason();
+    assert!(reason.contains("retried once there is more room"), "{reason}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::policy::{Choice, PolicyName, Roster};
 use crate::prelude::*;
 use crate::threshold::Usage;
 use crate::units::Bytes;
-use crate::worker::{Candidate, WorkerId};
+use crate::worker::{Candidate, MemoryFacts, WorkerId};
 
 /// A domain as far as it is known; `None` is unknown and never above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +91,9 @@ pub struct Ranked {
     pub should_retry: bool,
     /// Why it is at this place.
     pub why: String,
+    /// What else is known of its memory.
+    #[serde(flatten)]
+    pub facts: MemoryFacts,
     /// A rule in mode observe made it: it is never a victim.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub observed: bool,
@@ -110,6 +113,7 @@ pub struct PassedOver {
 #[must_use]
 pub fn decide(snapshot: &Snapshot) -> Answer {
     let name = |id: WorkerId| snapshot.names.get(&id).cloned().unwrap_or_else(|| id.to_string());
+    let facts = |id: WorkerId| snapshot.facts.get(&id).copied().unwrap_or_default();
     let mut roster = Roster::passing_over(snapshot.policy, snapshot.min_victim_memory);
     let mut in_flight = Vec::new();
     for worker in &snapshot.workers {
@@ -120,18 +124,19 @@ pub fn decide(snapshot: &Snapshot) -> Answer {
             roster.insert(worker.clone());
         }
     }
-    answer(&roster, snapshot.domain, &in_flight, name)
+    answer(&roster, snapshot.domain, &in_flight, |id| (name(id), facts(id)))
 }
 
 /// The answer of a roster of candidates, with `in_flight` the names of the workers that were signalled and still
-/// live. The roster must not hold those.
+/// live. The roster must not hold those. `about`: what a worker is called, and what else is known of its memory.
 #[must_use]
 pub fn answer(
     roster: &Roster,
     domain: Domain,
     in_flight: &[String],
-    name: impl Fn(WorkerId) -> String,
+    about: impl Fn(WorkerId) -> (String, MemoryFacts),
 ) -> Answer {
+    let name = |id: WorkerId| about(id).0;
     let reason = no_kill(roster, domain, in_flight);
     let victims = match domain.usage() {
         Some(usage) if reason.is_none() => roster
@@ -158,7 +163,10 @@ pub fn answer(
         in_flight: in_flight.to_vec(),
         reason,
         passed_over: passed_over(roster, &order, in_flight, &name),
-        ranking: (1..).zip(&order).filter_map(|(rank, choice)| ranked(roster, rank, choice, &name)).collect(),
+        ranking: (1..)
+            .zip(&order)
+            .filter_map(|(rank, choice)| ranked(roster, rank, choice, &about))
+            .collect(),
     }
 }
 
@@ -190,17 +198,19 @@ fn ranked(
     roster: &Roster,
     rank: usize,
     choice: &Choice,
-    name: &impl Fn(WorkerId) -> String,
+    about: &impl Fn(WorkerId) -> (String, MemoryFacts),
 ) -> Option<Ranked> {
     let Candidate { kind, owner, memory, .. } = roster.get(choice.id)?;
+    let (id, facts) = about(choice.id);
     Some(Ranked {
-        id: name(choice.id),
+        id,
         rank,
         kind: kind.name().to_owned(),
         owner: owner.as_deref().map(str::to_owned),
         memory: *memory,
         should_retry: choice.should_retry,
         why: choice.reason(),
+        facts,
         observed: false,
     })
 }

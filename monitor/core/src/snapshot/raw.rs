@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use crate::policy::{MinVictimMemory, OwnerTieBreak, PolicyName};
 use crate::prelude::*;
 use crate::units::{Bytes, Nanos};
-use crate::worker::Times;
+use crate::worker::{LastTask, MemoryFacts, Times};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,6 +58,20 @@ pub(super) struct RawWorker {
     #[serde(default)]
     pub(super) priority: i32,
     pub(super) memory_declared: Option<Bytes>,
+    #[serde(default)]
+    pub(super) last_task: LastTask,
+    pub(super) memory_learned: Option<Bytes>,
+    pub(super) memory_peak: Option<Bytes>,
+    pub(super) growth: Option<i64>,
+    pub(super) growth_minute: Option<i64>,
+}
+
+impl RawWorker {
+    /// What it says of its memory, besides what it holds.
+    pub(super) fn facts(&self) -> MemoryFacts {
+        let Self { memory_declared, memory_learned, memory_peak, growth, growth_minute, .. } = *self;
+        MemoryFacts { memory_declared, memory_learned, memory_peak, growth, growth_minute }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -148,7 +148,7 @@ fn everything_malformed_names_its_place_and_its_field() {
         (worker(r#""id": "w1""#), "line 3, column 14: workers[0]: missing field `started`"),
         (
             worker(r#""id": "w1", "started": 5, "max_retires": 0"#),
-            "line 3, column 42: workers[0].max_retires: unknown field `max_retires`, expected one of `id`, `kind`, `owner`, `max_retries`, `max_restarts`, `started`, `memory`, `idle`, `ever_leased`, `priority`, `memory_declared`",
+            "line 3, column 42: workers[0].max_retires: unknown field `max_retires`, expected one of `id`, `kind`, `owner`, `max_retries`, `max_restarts`, `started`, `memory`, `idle`, `ever_leased`, `priority`, `memory_declared`, `last_task`, `memory_learned`, `memory_peak`, `growth`, `growth_minute`",
         ),
         (
             worker(r#""id": "w1", "started": 5, "max_retries": -2"#),
@@ -226,4 +226,19 @@ proptest! {
             let _ = decide(&snapshot);
         }
     }
+}
+
+#[test]
+fn what_else_is_known_of_memory_is_shown_and_what_was_learned_counts_where_nothing_is_declared() {
+    let answer = answer_to(&json!({"policy": "by_memory", "domain": {"total": 1000, "used": 990},
+        "workers": [{"id": "w1", "started": 1, "memory": 300, "memory_learned": 250, "memory_peak": 310, "growth": -5,
+                     "growth_minute": 7},
+                    {"id": "w2", "started": 2, "memory": 200, "memory_declared": 100, "memory_learned": 200}]}));
+    assert_eq!(ranking(&answer), ["w2", "w1"], "100 above what it declared, 50 above what was learned");
+    let json = serde_json::to_value(&answer).unwrap();
+    let first = &json["ranking"][1];
+    let facts = ["memory_learned", "memory_peak", "growth", "growth_minute"].map(|key| first[key].as_i64());
+    assert_eq!(facts, [Some(250), Some(310), Some(-5), Some(7)]);
+    assert_eq!(first.get("memory_declared"), None, "it is not known");
+    assert_eq!(serde_json::from_value::<Answer>(json).unwrap(), answer);
 }

@@ -1,8 +1,9 @@
 //! The agent's numbers in the OpenMetrics text format: what `monitor metrics` prints and `/metrics` serves
-//! (docs/metrics.md). Sums only, nothing of a single worker: every user may read it. A gauge of unknown value has no
+//! (docs/metrics.md). Sums, and the sizes of the largest workers without their names: every user may read it. A gauge of unknown value has no
 //! sample; every counter has one from the start, so that a rate sees its first step.
 
 mod raylets;
+mod top;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::kernel::drops::CpuDrops;
 use crate::kernel::probe::{Probe, ProbeState};
 use crate::ray::RayletView;
 use crate::units::{Bytes, Nanos};
+use crate::worker::MemoryFacts;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfDomain {
@@ -49,6 +51,8 @@ struct OfKind {
 #[derive(Debug, Serialize)]
 pub(in crate::agent) struct Metrics(pub(in crate::agent) String);
 
+pub(in crate::agent) use self::top::MOST as LARGEST;
+
 /// What every name begins with.
 const PREFIX: &str = "memory_monitor";
 
@@ -56,12 +60,14 @@ const PREFIX: &str = "memory_monitor";
 pub(in crate::agent) fn text(
     status: &Status,
     latencies: &Latencies,
+    largest: &[(Bytes, MemoryFacts)],
     raylets: Option<&[RayletView]>,
 ) -> String {
     let mut all = Registry::with_prefix(PREFIX);
     all.register("build", "The agent's version", Info::new(vec![("version", status.version.clone())]));
     state(&mut all, status);
     domains(&mut all, &status.domains, status.now);
+    top::register(&mut all, largest);
     counters(&mut all, &status.counters);
     latencies.register(&mut all);
     raylets::register(&mut all, raylets);

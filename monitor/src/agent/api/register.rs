@@ -17,7 +17,7 @@ use crate::engine::Event;
 use crate::kernel::hook::Told;
 use crate::kill::Process;
 use crate::memory::{CgroupPath, ReadError};
-use crate::worker::{Kind, Times, WorkerId};
+use crate::worker::{Kind, LastTask, Times, WorkerId};
 
 /// The components that a registration concerns.
 pub(in crate::agent) struct Registrar<'a> {
@@ -107,6 +107,7 @@ impl Registrar<'_> {
         }
         let of =
             if register.detached { None } else { owning(turn.engine, outer, register.owner.as_deref(), uid) };
+        let last_task = register.last_task;
         let Register { owner, name, attempt, start_time, idle, priority, memory, worker: had, .. } = register;
         let begun = had.filter(|had| self.starts.is_of(*had, caller) && turn.engine.start_of(*had).is_some());
         if let Some(begun) = begun {
@@ -138,6 +139,9 @@ impl Registrar<'_> {
         if caller != 0 && enrolled.uid(&procfs).map_err(refused)? != Some(caller) {
             turn.tell(Event::Unregistered { worker });
             return Err(not_yours("op.register.pid", pid, caller));
+        }
+        if last_task != LastTask::default() {
+            turn.tell(Event::LastTask { worker, last_task });
         }
         if let Some(by) = of {
             turn.tell(Event::Owned { worker, by });

@@ -19,7 +19,7 @@ use crate::ray::RayletView;
 use crate::report::Report;
 use crate::series::Series;
 use crate::snapshot::{Ranked, in_flight_reason};
-use crate::worker::WorkerId;
+use crate::worker::{MemoryFacts, WorkerId};
 
 /// Stands for the id of a worker that the viewer may not see.
 const ANOTHER: &str = "(another user's)";
@@ -120,7 +120,8 @@ impl<'a> Viewer<'a> {
             return ranked;
         }
         let why = "another user's worker".to_owned();
-        Ranked { id: ANOTHER.to_owned(), owner: None, memory: None, why, ..ranked }
+        let facts = MemoryFacts::default();
+        Ranked { id: ANOTHER.to_owned(), owner: None, memory: None, facts, why, ..ranked }
     }
 }
 
@@ -290,12 +291,12 @@ impl Visible for Note {
             | Self::Stopped { worker, .. }
             | Self::Continued(Release { worker, .. }) => viewer.owns(worker).then_some(self),
             Self::Waits { uid, .. } | Self::Begins { uid, .. } => (uid == viewer.uid).then_some(self),
-            Self::Decided { at, kill, domain, victims, others, dry_run } => {
+            Self::Decided { at, kill, domain, victims, others, dry_run, cannot_help } => {
                 let all = victims.len();
                 let victims: Vec<_> =
                     victims.into_iter().filter(|chosen| viewer.owns(chosen.worker)).collect();
                 let others = others + all - victims.len();
-                Some(Self::Decided { at, kill, domain, victims, others, dry_run })
+                Some(Self::Decided { at, kill, domain, victims, others, dry_run, cannot_help })
             }
             Self::Left { at, kill, domain, executor, ours, used, threshold, total } => {
                 let ours = ours.filter(|ours| viewer.owns(ours.worker));

@@ -23,6 +23,10 @@ use crate::worker::WorkerId;
 pub(in crate::agent) enum Later {
     /// Workers are measured.
     Measured(Measurement),
+    /// Time to look quickly at workers in domains near their threshold.
+    Glance,
+    /// That was done.
+    Glanced(Glance),
     /// What a domain's candidates hold at most, and other processes in it at least; `None`: it could not be measured.
     Gauged(DomainId, Option<(Bytes, Bytes)>),
     /// A look for what the rules match is over.
@@ -46,6 +50,8 @@ pub(in crate::agent) enum Later {
 pub(in crate::agent) struct Measurement {
     /// Each that could be looked at; `None`: it could not be measured.
     pub(in crate::agent) samples: Vec<(WorkerId, Option<ProcessMemory>)>,
+    /// What those that have no cgroup of their own held privately then.
+    pub(in crate::agent) private: Vec<(WorkerId, Bytes)>,
     /// The most that workers of one process held at once.
     pub(in crate::agent) peaks: Vec<(WorkerId, Bytes)>,
     /// What processes that are not workers hold, by domain; `None`: it could not be measured.
@@ -53,6 +59,16 @@ pub(in crate::agent) struct Measurement {
     pub(in crate::agent) took: Duration,
     /// It came besides the regular one, which comes when it is due.
     pub(in crate::agent) extra: bool,
+}
+
+/// What a quick look found.
+#[derive(Default)]
+pub(in crate::agent) struct Glance {
+    /// What each worker holds: all that is resident, and of that what is private.
+    pub(in crate::agent) workers: Vec<(WorkerId, (Bytes, Bytes))>,
+    /// What processes that are not workers hold, by domain; `None`: it could not be measured.
+    pub(in crate::agent) others: Vec<(DomainId, Option<Bytes>)>,
+    pub(in crate::agent) took: Duration,
 }
 
 /// A call that waits for the journal.

@@ -77,7 +77,9 @@ impl Shell {
             Op::Config => self.viewer(uid).show(self.parts.api.settings()),
             Op::Metrics => {
                 let raylets = self.parts.raylets.views();
-                let text = metrics::text(&self.status(), &self.parts.api.latencies, raylets.as_deref());
+                let largest = self.engine.largest(metrics::LARGEST);
+                let latencies = &self.parts.api.latencies;
+                let text = metrics::text(&self.status(), latencies, &largest, raylets.as_deref());
                 self.viewer(uid).show(Metrics(text))
             }
             Op::Workers => self.viewer(uid).show(self.engine.workers()),

@@ -79,6 +79,7 @@ impl Shell {
             reports.chart(chart);
         }
         callbacks.tick(|| self.engine.domains(), self.engine.kills_in_flight());
+        self.parts.measuring.time_glances(&self.engine);
         self.parts.upkeep.tick(now);
         if !self.parts.hooks.tell_oom_victims() {
             self.parts.oom_counters.look(&self.parts.domains, now);
@@ -160,12 +161,14 @@ impl Shell {
     }
 
     pub(in crate::agent) fn later(&mut self, later: Later) {
-        let Components { workers, measuring, reports, samples, raylets, past, .. } = &mut self.parts;
+        let Components { domains, workers, measuring, reports, samples, raylets, past, .. } = &mut self.parts;
         match later {
             Later::Measured(measurement) => {
                 samples.measured(&self.engine, clock::now(), &measurement.samples);
                 measuring.measured(turn!(self), measurement);
             }
+            Later::Glance => measuring.glance_by_timer(&self.engine, domains, &workers.registry),
+            Later::Glanced(glance) => measuring.glanced(turn!(self), glance),
             Later::Gauged(domain, held) => turn!(self).tell(Event::Gauged { domain, held }),
             Later::Looked(found) => return self.looked(*found),
             Later::Report(report) => reports.complete(&workers.registry, *report),

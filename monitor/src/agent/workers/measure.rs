@@ -4,14 +4,17 @@
 //! Invariant: of a victim nothing is measured. A reader of a process's memory statistics holds that memory meanwhile:
 //! it would not be freed by the death, and the next victim would be innocent.
 
+mod glance;
 mod young;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::spawn_blocking;
 
+use self::glance::{Glances, Known, private_of_all};
 use self::young::Young;
 use super::registry::{Registry, WorkerProcesses};
 use crate::agent::domains::Domains;
@@ -28,9 +31,6 @@ const FIRST: Duration = Duration::from_secs(1);
 
 /// How often, far from every threshold; and how often near to one, or while a start waits for room.
 const EVERY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(500));
-
-/// Near: this share of the threshold is used.
-const NEAR_PERCENT: u128 = 80;
 
 /// Summing up pages takes the kernel up to 30 ms per GiB: the pause is at least this many times as long, far and near.
 const PAUSE: (u32, u32) = (200, 40);
@@ -86,12 +86,24 @@ pub(in crate::agent) struct Measuring {
     young_due: Option<Nanos>,
     /// When all are measured next; `None`: there was nobody the last time.
     due: Option<Nanos>,
+    /// What quick looks count from.
+    known: HashMap<WorkerId, Known>,
+    glances: Glances,
     to_loop: UnboundedSender<Later>,
 }
 
 impl Measuring {
     pub(in crate::agent) fn new(dying: Dying, to_loop: UnboundedSender<Later>) -> Self {
-        Self { busy: false, dying, young: Young::default(), young_due: None, due: None, to_loop }
+        Self {
+            busy: false,
+            dying,
+            young: Young::default(),
+            young_due: None,
+            due: None,
+            known: HashMap::new(),
+            glances: Glances::default(),
+            to_loop,
+        }
     }
 
     /// A worker came.
@@ -204,6 +216,7 @@ impl Measuring {
     /// Takes note of a measurement, and of when the next is due.
     pub(in crate::agent) fn measured(&mut self, turn: &mut Turn<'_>, measurement: Measurement) {
         self.busy = false;
+        self.know(&measurement);
         for (worker, sample) in measurement.samples {
             turn.tell(Event::Memory {
                 worker,
@@ -220,7 +233,7 @@ impl Measuring {
         if measurement.extra {
             return;
         }
-        let soon = near(turn.engine) || turn.engine.has_waiting_starts();
+        let soon = !turn.engine.near().is_empty() || turn.engine.has_waiting_starts();
         let (every, pause) = if soon { (EVERY.1, PAUSE.1) } else { (EVERY.0, PAUSE.0) };
         self.due = Some(turn.now.after(every.max(measurement.took * pause)));
     }
@@ -234,13 +247,6 @@ fn workers_of(engine: &Engine, registry: &Registry) -> Vec<Pid> {
     let mut pids: Vec<Pid> = known.flat_map(WorkerProcesses::pids).collect();
     pids.sort_unstable();
     pids
-}
-
-/// Whether a domain comes near its threshold.
-fn near(engine: &Engine) -> bool {
-    let near =
-        |used: Bytes, threshold: Bytes| u128::from(used.0) * 100 >= u128::from(threshold.0) * NEAR_PERCENT;
-    engine.domains().iter().any(|view| view.used.zip(view.threshold).is_some_and(|(u, t)| near(u, t)))
 }
 
 /// What processes hold that are none of `workers` (in order), by domain; a domain without a path is the node.
@@ -269,6 +275,7 @@ fn all(
     extra: bool,
 ) -> Measurement {
     let started = Instant::now();
+    let mut private = Vec::new();
     let alone = |subject: &Subject| match subject.pids[..] {
         [pid] => Some((subject.worker, peak(&roots.procfs, pid)?)),
         _ => None,
@@ -277,12 +284,13 @@ fn all(
     let samples = workers.into_iter().filter_map(|Subject { worker, pids, cgroup }| {
         let own = hierarchy.zip(cgroup.as_ref());
         let own = own.and_then(|(hierarchy, cgroup)| own::memory(roots, hierarchy, cgroup, &pids));
-        let living = pids.into_iter().take_while(|_| !dying.has(worker));
+        let living = pids.iter().copied().take_while(|_| !dying.has(worker));
         let memory = own.map_or_else(|| memory_of_all(&roots.procfs, living), Ok);
         // What was summed up until then is not all of it.
         if dying.has(worker) {
             return None;
         }
+        private.extend(private_of_all(roots, &pids).map(|private| (worker, private)));
         match memory {
             Ok(memory) if memory.bytes == Bytes(0) => None,
             Ok(memory) => Some((worker, Some(memory))),
@@ -290,7 +298,7 @@ fn all(
         }
     });
     let samples = samples.collect();
-    Measurement { samples, peaks, others: Vec::new(), took: started.elapsed(), extra }
+    Measurement { samples, private, peaks, others: Vec::new(), took: started.elapsed(), extra }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! it took.
 
 pub(crate) mod chart;
+pub(crate) mod docs;
 mod ours;
 mod parallel;
 pub(crate) mod plain;

@@ -48,6 +48,9 @@ struct Args {
     /// Where the report is written
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     out: PathBuf,
+    /// Put what the part `goodput` measured into docs/fewer-kills.md too
+    #[arg(long)]
+    update_docs: bool,
     #[command(subcommand)]
     role: Option<Role>,
 }
@@ -170,5 +173,8 @@ fn measure(args: &Args, stop: &Arc<AtomicBool>) -> Result<bool> {
         report.ray = Some(ray::measure(&plan)?);
     }
     report.write(&args.out)?;
+    if let (true, Some(outcomes)) = (args.update_docs, &report.goodput) {
+        goodput::docs::update(outcomes)?;
+    }
     Ok(true)
 }

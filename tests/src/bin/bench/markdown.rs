@@ -106,6 +106,16 @@ fn page_faults(costs: &[faults::Cost]) -> String {
 }
 
 fn goodputs(outcomes: &[goodput::Outcome]) -> String {
+    format!(
+        "## Goodput\n\nForty tasks of three names, ten at a time, in a box of 512 MiB that holds about five; the mean of {} \
+         orders. Lost is the run time of attempts that were killed, of all run time.\n\n{}",
+        outcomes.iter().map(|outcome| outcome.seed).max().unwrap_or(0),
+        goodput_table(outcomes)
+    )
+}
+
+/// One row for each way to run the tasks: the mean, and the extremes where there are several.
+pub(crate) fn goodput_table(outcomes: &[goodput::Outcome]) -> String {
     let mut ways: Vec<&str> = Vec::new();
     for outcome in outcomes {
         if !ways.contains(&&outcome.way[..]) {
@@ -114,23 +124,24 @@ fn goodputs(outcomes: &[goodput::Outcome]) -> String {
     }
     let rows = ways.into_iter().map(|way| {
         let of: Vec<_> = outcomes.iter().filter(|outcome| outcome.way == way).collect();
-        let mean = |part: fn(&goodput::Outcome) -> f64| {
-            of.iter().map(|outcome| part(outcome)).sum::<f64>() / of.len() as f64
+        let each = |part: fn(&goodput::Outcome) -> f64, digits: usize, unit: &str| {
+            let all: Vec<f64> = of.iter().map(|outcome| part(outcome)).collect();
+            let mean = all.iter().sum::<f64>() / all.len() as f64;
+            let (least, most) =
+                (all.iter().copied().fold(f64::MAX, f64::min), all.iter().copied().fold(0.0, f64::max));
+            let extremes =
+                if all.len() > 1 { format!(" ({least:.digits$}-{most:.digits$})") } else { String::new() };
+            format!("{mean:.digits$}{unit}{extremes}")
         };
         vec![
             way.to_owned(),
-            format!("{:.0}", mean(|outcome| outcome.kills.into())),
-            format!("{:.1} s", mean(|outcome| outcome.makespan_ms as f64 / 1000.0)),
-            format!("{:.1}%", 100.0 * mean(goodput::Outcome::lost)),
-            format!("{:.0}", mean(|outcome| outcome.failed.into())),
+            each(|outcome| outcome.kills.into(), 0, ""),
+            each(|outcome| outcome.makespan_ms as f64 / 1000.0, 1, " s"),
+            each(|outcome| 100.0 * outcome.lost(), 1, "%"),
+            each(|outcome| outcome.failed.into(), 0, ""),
         ]
     });
-    format!(
-        "## Goodput\n\nForty tasks of three names, ten at a time, in a box of 512 MiB that holds about five; the mean of {} \
-         orders. Lost is the run time of attempts that were killed, of all run time.\n\n{}",
-        outcomes.iter().map(|outcome| outcome.seed).max().unwrap_or(0),
-        table(&["run by", "kills", "all done after", "work lost", "tasks that failed"], rows)
-    )
+    table(&["run by", "kills", "all done after", "work lost", "tasks that failed"], rows)
 }
 
 fn kernel_programs(programs: &[programs::Ran]) -> String {

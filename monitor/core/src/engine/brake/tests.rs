@@ -71,6 +71,7 @@ impl World {
                 | Action::Ask { .. }
                 | Action::Withdraw { .. }
                 | Action::Measure
+                | Action::Glance
                 | Action::Tell(_)
                 | Action::Record(_)
                 | Action::EndOwned { .. }

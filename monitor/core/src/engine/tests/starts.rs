@@ -132,6 +132,7 @@ fn start(id: u64, name: &str, declared: Option<u64>) -> Start {
         until: None,
         owned_by: None,
         admission: None,
+        waits_after: None,
     }
 }
 
@@ -347,4 +348,33 @@ fn on_a_node_that_is_known_nothing_overfills_and_everybody_begins() {
         assert!(!bench.engine.has_waiting_starts());
         assert!(bench.engine.counters().waited > 10, "{:?}", bench.engine.counters());
     }
+}
+
+#[test]
+fn the_last_task_of_an_owner_waits_until_there_is_more_room_than_when_it_died() {
+    let mut bench = Bench::new(Admission::Off);
+    bench.registers(1, "long");
+    bench.holds(1, 600);
+    bench.registers(2, "job");
+    bench.holds(2, 380);
+    bench.wait(SECOND);
+    let kill = bench.engine.kills().last().unwrap().id;
+    let signalled =
+        Event::Signalled { kill, worker: WorkerId(2), at: bench.now, refused: None, cgroup: None };
+    bench.happen(signalled);
+    // What was measured of it before was less than it had in the end, and is all that its runner knows.
+    bench.happen(Event::WantsToStart(Start {
+        memory_reached: Some(Bytes(300)),
+        after_kill: true,
+        admission: Some(Admission::Retries),
+        waits_after: Some(kill),
+        ..start(3, "again", None)
+    }));
+    bench.ends(2, 9);
+    bench.wait(120 * SECOND);
+    assert_eq!(bench.engine.kills().last().unwrap().used_after, Some(Bytes(600)));
+    assert_eq!(bench.begun(), Vec::<u64>::new(), "300 fit beside 600, but did not last time");
+    bench.holds(1, 500);
+    bench.wait(SECOND);
+    assert_eq!(bench.begun(), [3]);
 }

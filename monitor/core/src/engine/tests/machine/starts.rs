@@ -75,6 +75,7 @@ impl Node {
             until,
             owned_by,
             admission,
+            waits_after: None,
         }));
     }
 

@@ -1,0 +1,177 @@
+//! Quick looks at workers in domains near their threshold. Summing up pages (PSS) takes up to 30 ms per GiB, so it is done
+//! seldom; in between, the counters that the kernel keeps of each process (the ones that `rss_stat` reports) say by how
+//! much each worker grew since. A process costs some microseconds, and its memory is held no longer than that.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use tokio::task::spawn_blocking;
+
+use super::{Measuring, others, workers_of};
+use crate::agent::domains::Domains;
+use crate::agent::event_loop::later::{Glance, Later, Measurement, after};
+use crate::agent::turn::Turn;
+use crate::agent::workers::registry::{Registry, WorkerProcesses};
+use crate::engine::{Engine, Event};
+use crate::memory::{Roots, process};
+use crate::units::{Bytes, MemoryKind, Pid};
+use crate::worker::WorkerId;
+
+/// The shortest pause between two, and the longest: as long as nothing moves it is doubled.
+const EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
+
+/// What moves less stands still.
+const MOVES: u64 = 1 << 20;
+
+/// It is at least this many times as long as the look took: one percent of a processor.
+const PAUSE: u32 = 100;
+
+/// What was measured of a worker, and what it held privately then.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known {
+    memory: Bytes,
+    private: Bytes,
+}
+
+/// When to look.
+#[derive(Debug, Default)]
+pub(super) struct Glances {
+    /// One is under way; a timer runs for the next.
+    busy: bool,
+    timed: bool,
+    /// The pause after the last one, and what all together held then.
+    pause: Duration,
+    held: u64,
+}
+
+impl Glances {
+    /// The pause after a look that found so much.
+    fn rest(&mut self, glance: &Glance) -> Duration {
+        let workers = glance.workers.iter().map(|(_, (_, private))| private.0);
+        let others = glance.others.iter().filter_map(|(_, held)| Some(held.as_ref()?.0));
+        let held = workers.chain(others).fold(0, u64::saturating_add);
+        let moves = held.abs_diff(std::mem::replace(&mut self.held, held)) >= MOVES;
+        self.pause = if moves { EVERY.0 } else { (self.pause * 2).clamp(EVERY.0, EVERY.1) };
+        self.pause.max(glance.took * PAUSE)
+    }
+}
+
+/// What processes hold by the kernel's counters: resident, and of that privately. Those that have ended count nothing.
+fn counted(roots: &Roots, pids: &[Pid]) -> (Bytes, Bytes) {
+    let each = pids.iter().filter_map(|pid| process::counted(&roots.procfs, *pid).ok());
+    each.fold((Bytes(0), Bytes(0)), |(all, own), (resident, private)| {
+        (all.saturating_add(resident), own.saturating_add(private))
+    })
+}
+
+/// `None`: none of them lives.
+pub(super) fn private_of_all(roots: &Roots, pids: &[Pid]) -> Option<Bytes> {
+    let (resident, private) = counted(roots, pids);
+    (resident > Bytes(0)).then_some(private)
+}
+
+impl Measuring {
+    /// Workers were measured: growth counts from that.
+    pub(super) fn know(&mut self, measurement: &Measurement) {
+        let private: HashMap<WorkerId, Bytes> = measurement.private.iter().copied().collect();
+        for (worker, sample) in &measurement.samples {
+            let known = sample.as_ref().zip(private.get(worker));
+            let known = known.map(|(sample, private)| Known { memory: sample.bytes, private: *private });
+            known.and_then(|known| self.known.insert(*worker, known));
+        }
+    }
+
+    /// At a tick: looks go on as long as a domain is near its threshold.
+    pub(in crate::agent) fn time_glances(&mut self, engine: &Engine) {
+        if !self.glances.busy && !self.glances.timed && !engine.near().is_empty() {
+            self.next_glance(EVERY.0);
+        }
+    }
+
+    fn next_glance(&mut self, wait: Duration) {
+        self.glances.timed = true;
+        after(wait, Later::Glance, self.to_loop.clone());
+    }
+
+    /// The timer's.
+    pub(in crate::agent) fn glance_by_timer(
+        &mut self,
+        engine: &Engine,
+        domains: &Domains,
+        registry: &Registry,
+    ) {
+        self.glances.timed = false;
+        self.glance(engine, domains, registry);
+    }
+
+    /// Looks at the candidates of all domains near their threshold, and at what other processes hold there.
+    pub(in crate::agent) fn glance(&mut self, engine: &Engine, domains: &Domains, registry: &Registry) {
+        self.known.retain(|worker, _| registry.get(*worker).is_some());
+        let near = engine.near();
+        if self.glances.busy || near.is_empty() {
+            return;
+        }
+        self.glances.busy = true;
+        let mut ids: Vec<WorkerId> = near.iter().flat_map(|id| engine.candidates(*id)).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let pids = |id: WorkerId| registry.get(id).map(WorkerProcesses::pids).unwrap_or_default();
+        let workers: Vec<(WorkerId, Vec<Pid>)> = ids.into_iter().map(|id| (id, pids(id))).collect();
+        let weighed: Vec<_> = engine.weighs().into_iter().map(|id| (id, domains.path(id))).collect();
+        let all = workers_of(engine, registry);
+        let (roots, hierarchy) = (domains.roots().clone(), domains.hierarchy().cloned());
+        let (dying, to_loop) = (self.dying.clone(), self.to_loop.clone());
+        tokio::spawn(async move {
+            let found = spawn_blocking(move || {
+                let started = Instant::now();
+                let living = workers.into_iter().filter(|(worker, _)| !dying.has(*worker));
+                let workers = living.map(|(worker, pids)| (worker, counted(&roots, &pids)));
+                let workers =
+                    workers.filter(|(worker, (resident, _))| resident.0 > 0 && !dying.has(*worker)).collect();
+                let others = others(&roots, hierarchy.as_ref(), weighed, &all);
+                Glance { workers, others, took: started.elapsed() }
+            });
+            // The loop is gone only when the agent is.
+            let _ = to_loop.send(Later::Glanced(found.await.unwrap_or_default()));
+        });
+    }
+
+    /// Takes note of it, and of when the next is due.
+    pub(in crate::agent) fn glanced(&mut self, turn: &mut Turn<'_>, glance: Glance) {
+        self.glances.busy = false;
+        let pause = self.glances.rest(&glance);
+        for (worker, (resident, private)) in glance.workers {
+            let (memory, measured) = match self.known.get(&worker) {
+                Some(known) => {
+                    let grown = known.memory.saturating_add(private).saturating_sub(known.private);
+                    (grown, MemoryKind::Estimate)
+                }
+                None => (resident, MemoryKind::Rss),
+            };
+            turn.tell(Event::Memory { worker, memory: Some(memory), measured: Some(measured) });
+        }
+        for (domain, memory) in glance.others {
+            turn.tell(Event::Others { domain, memory });
+        }
+        if !self.glances.timed && !turn.engine.near().is_empty() {
+            self.next_glance(pause);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_still_is_looked_at_less_often_and_what_moves_at_once_again() {
+        let mut glances = Glances::default();
+        let mut rest = |mib: u64, took: u64| {
+            let workers = vec![(WorkerId(1), (Bytes(0), Bytes(mib << 20)))];
+            let took = Duration::from_millis(took);
+            glances.rest(&Glance { workers, others: Vec::new(), took }).as_millis()
+        };
+        assert_eq!([rest(9, 0), rest(9, 0), rest(9, 0), rest(9, 0), rest(9, 0)], [100, 200, 400, 500, 500]);
+        assert_eq!([rest(10, 0), rest(10, 9)], [100, 900], "and never more than a percent of a processor");
+    }
+}
