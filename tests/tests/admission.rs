@@ -144,7 +144,9 @@ fn a_retry_waits_until_what_it_had_reached_fits() {
     assert_eq!(waiting["waits_for"]["reached"], peak, "{waiting:#}");
     assert!(waiting["waits_for"]["until"].is_u64(), "a minute at most: {waiting:#}");
     assert!(b.said().contains("waits for"), "{}", b.said());
+    // Beside a alone there is the room that it has just filled, and hardly a page more.
     end(&agent, "c");
+    end(&agent, "a");
     row(&agent, "b", "running");
     b.signal(Signal::TERM);
     b.code();

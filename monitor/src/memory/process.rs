@@ -212,22 +212,27 @@ pub(crate) fn counted(procfs: &Path, pid: Pid) -> Result<(Bytes, Bytes), ReadErr
     let (resident, shared) = (pages.next().unwrap_or_else(missing)?, pages.next().unwrap_or_else(missing)?);
     if resident == Bytes(0) {
         // Its first thread may have exited, which then says nothing.
-        return Ok((rss(procfs, pid)?, private(procfs, pid)?));
+        let status = status(procfs, pid, "VmRSS:")?;
+        let held = |key| Ok(kib(&status, key)?.unwrap_or_default());
+        return Ok((held("VmRSS:")?, held("RssAnon:")?));
     }
     Ok((resident, resident.saturating_sub(shared)))
 }
 
-/// The status file of a thread that has exited says nothing of memory: then another speaks for the process.
 fn of_status(procfs: &Path, pid: Pid, key: &'static str) -> Result<Bytes, ReadError> {
+    Ok(kib(&status(procfs, pid, key)?, key)?.unwrap_or_default())
+}
+
+/// The status file of a thread that has exited says nothing of memory: then another speaks for the process.
+fn status(procfs: &Path, pid: Pid, key: &'static str) -> Result<File, ReadError> {
     let first = read(procfs.join(pid.to_string()), "status")?;
-    let held = match kib(&first, key)? {
-        None if first.has_other_threads() => match proc_threads::another_speaks(procfs, pid) {
-            Some(thread) => kib(&read(thread, "status")?, key)?,
-            None => None,
-        },
-        held => held,
-    };
-    Ok(held.unwrap_or_default())
+    if kib(&first, key)?.is_none()
+        && first.has_other_threads()
+        && let Some(thread) = proc_threads::another_speaks(procfs, pid)
+    {
+        return read(thread, "status");
+    }
+    Ok(first)
 }
 
 /// Pss of a smaps_rollup.

@@ -62,12 +62,11 @@ impl Scene {
 
 /// The worker whose first process this is, as soon as there is one.
 pub(crate) fn worker(agent: &Agent, pid: u32) -> Value {
-    wait_for(&format!("process {pid} to be a worker"), PATIENCE, || Ok(worker_now(agent, pid))).unwrap_or_else(
-        |error| {
+    wait_for(&format!("process {pid} to be a worker"), PATIENCE, || Ok(worker_now(agent, pid)))
+        .unwrap_or_else(|error| {
             let workers: Value = agent.ask("workers").unwrap();
             panic!("{error:#}\nthe workers: {workers:#}\nthe agent said: {}", agent.said().join("\n"))
-        },
-    )
+        })
 }
 
 pub(crate) fn worker_now(agent: &Agent, pid: u32) -> Option<Value> {

@@ -16,6 +16,7 @@ fn place(id: u64, since: u64, need: u64) -> Place {
         domains: vec![BOX],
         need: Bytes(need),
         overtaken: 0,
+        gives_way: false,
     }
 }
 

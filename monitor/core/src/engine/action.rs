@@ -101,8 +101,8 @@ pub enum Action {
     /// `Event::Memory`, then `Event::Others`.
     Measure,
     /// Look quickly at what workers and others hold in domains that ask for it (`Engine::weighs`): what they took since they
-    /// were last measured; answers: `Event::Memory`, then `Event::Others`.
-    Glance,
+    /// were last measured. Also in this domain, where a worker was just killed. Answers: `Event::Memory`, then `Event::Others`.
+    Glance(DomainId),
     /// A start that waited may begin: tell whoever wants it.
     Begin {
         /// Which.
@@ -144,7 +144,7 @@ impl Action {
             | Self::Continue { .. }
             | Self::Record(_)
             | Self::Measure
-            | Self::Glance
+            | Self::Glance(_)
             | Self::Gauge(_)
             | Self::Forget(_)
             | Self::Begin { .. }

@@ -99,6 +99,12 @@ impl Engine {
         }
     }
 
+    /// Whether this is a worker's number now.
+    #[must_use]
+    pub fn knows(&self, worker: WorkerId) -> bool {
+        self.workers.contains_key(&worker)
+    }
+
     /// Whether a worker is never a victim, since a rule in mode observe made it.
     #[must_use]
     pub fn observes(&self, worker: WorkerId) -> bool {

@@ -93,6 +93,8 @@ pub(super) struct Domain {
     /// The same when both sides were last measured then; and what the growth that led to the last kill is counted from.
     pub(super) mark: Option<Mark>,
     pub(super) counted: Option<Counted>,
+    /// The measurement of those others from which their growth is told before memory runs out.
+    pub(super) others_before: Option<Others>,
     /// When it was last said that it will run out, and that no kill will help.
     pub(super) foreseen: Option<Nanos>,
     /// The workers that charge it and can be killed.
@@ -139,6 +141,7 @@ impl Domain {
             before: Before::default(),
             mark: None,
             counted: None,
+            others_before: None,
             foreseen: None,
             roster,
             all: None,

@@ -3,7 +3,6 @@
 
 use core::time::Duration;
 
-use super::domain::Others;
 use super::kills::COMPLAIN_EVERY;
 use super::{DomainId, Engine, Note};
 use crate::units::{Bytes, Nanos};
@@ -14,16 +13,24 @@ const SOON: Duration = Duration::from_secs(5);
 /// What all candidates together hold would not last that long.
 const LASTS: Duration = Duration::from_secs(1);
 
-/// Two measurements that are further apart say nothing of now.
-const APART: Duration = Duration::from_secs(3);
+/// Two measurements that are closer may show a jump, which says nothing of what follows; two that are further apart say
+/// nothing of now.
+const APART: (Duration, Duration) = (Duration::from_millis(450), Duration::from_secs(3));
 
 impl Engine {
     /// Others were measured again while there is room.
-    pub(super) fn foresee(&mut self, id: DomainId, before: Option<Others>, now: Nanos) -> Option<Note> {
-        let domain = self.domains.get(&id)?;
-        let (usage, before, others) = (domain.usage()?, before?, domain.others?);
+    pub(super) fn foresee(&mut self, id: DomainId, now: Nanos) -> Option<Note> {
+        let domain = self.domains.get_mut(&id)?;
+        let others = domain.others?;
+        let before = domain.others_before.get_or_insert(others);
         let (passed, took) = (others.at.since(before.at), others.hold.saturating_sub(before.hold));
-        if passed.is_zero() || passed > APART || !self.settings.kills() || domain.roster.is_empty() {
+        if passed < APART.0 {
+            return None;
+        }
+        *before = others;
+        let domain = self.domains.get(&id)?;
+        let usage = domain.usage()?;
+        if passed > APART.1 || !self.settings.kills() || domain.roster.is_empty() {
             return None;
         }
         let within = |time: Duration| u128::from(took.0) * time.as_nanos() / passed.as_nanos();

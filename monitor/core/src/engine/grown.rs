@@ -83,7 +83,7 @@ impl Domain {
         let back = record.used_after.filter(|_| record.confirmed);
         let back = back.map(|after| record.used.saturating_sub(after)).unwrap_or_default();
         let workers = self.roster.held().saturating_add(victims.max(back));
-        let others = self.others.filter(|others| others.at >= from.at).map(|others| others.hold);
+        let others = self.others.filter(|others| others.at > from.at).map(|others| others.hold);
         Grown {
             since: from.at,
             used: difference(from.used, record.used),

@@ -14,6 +14,9 @@ const APART: Duration = Duration::from_secs(10);
 /// How many of the last ones are kept.
 const RECENT: usize = 6;
 
+/// Two that are closer say little of how fast it grows.
+const CLOSE: Duration = Duration::from_millis(90);
+
 /// A measurement.
 type Mark = (Nanos, Bytes);
 
@@ -43,9 +46,12 @@ impl Growth {
         known.filter(|(at, _)| *at < then).map(|(_, bytes)| bytes).next().unwrap_or_default()
     }
 
-    /// Bytes a second, between the last two measurements.
+    /// Bytes a second, since the last measurement but one, or since an earlier one if these are close together.
     pub(super) fn now(&self) -> Option<i64> {
-        let ((from, less), (to, more)) = self.recent[1].zip(self.recent[0])?;
+        let (to, more) = self.recent[0]?;
+        let before = self.recent.into_iter().skip(1).flatten();
+        let far = before.clone().find(|(at, _)| to.since(*at) >= CLOSE);
+        let (from, less) = far.or(before.last())?;
         let nanos = i128::try_from(to.since(from).as_nanos()).ok().filter(|nanos| *nanos > 0)?;
         i64::try_from(i128::from(difference(less, more)).saturating_mul(1_000_000_000) / nanos).ok()
     }

@@ -175,7 +175,7 @@ impl Engine {
         let held = flight.taken.iter().filter_map(|candidate| candidate.memory);
         let held = held.fold(Bytes(0), Bytes::saturating_add);
         self.count_growth(&mut flight.record, flight.domain, held);
-        todo.push_back(Action::Glance);
+        todo.push_back(Action::Glance(flight.domain));
         self.spare.victims.reserve(self.spare.chosen.capacity());
         let follow_up = flight.follow_up.take();
         self.flights.insert(index, flight);

@@ -28,6 +28,8 @@ struct Waiting {
     /// Since when its workload waits or runs.
     since: Nanos,
     learned: Option<Bytes>,
+    /// The last task of its owner: the room that it waits for, more than there was when it died.
+    room: Option<Bytes>,
     arrived: u64,
     overtaken: u32,
     /// It was let begin then, and is no worker yet.
@@ -50,8 +52,9 @@ impl Waiting {
             arrived: self.arrived,
             until: self.start.until,
             domains: self.start.domains.clone(),
-            need: self.need().unwrap_or_default(),
+            need: self.need().max(self.room).unwrap_or_default(),
             overtaken: self.overtaken,
+            gives_way: self.start.after_kill && self.start.until.is_none(),
         }
     }
 }
@@ -119,8 +122,17 @@ impl Engine {
         self.starts.arrived += 1;
         let arrived = self.starts.arrived;
         let since = start.since.map_or(now, |since| since.min(now));
-        let waiting =
-            Waiting { start, since, learned, arrived, overtaken: 0, begun: None, came: now, said: false };
+        let waiting = Waiting {
+            start,
+            since,
+            learned,
+            room: None,
+            arrived,
+            overtaken: 0,
+            begun: None,
+            came: now,
+            said: false,
+        };
         let mode = waiting.start.admission.unwrap_or(self.settings.admission);
         let waits = match mode {
             Admission::Off => false,
@@ -195,12 +207,13 @@ impl Engine {
         for (id, kill) in last {
             let is_over = self.flights.iter().all(|flight| flight.id != kill)
                 && self.domains.values().all(|domain| domain.after_kill != Some(kill));
-            // An agent before this one killed it: what it had reached has to do.
-            let room = self.kill(kill).map(KillRecord::room_beside).unwrap_or_default();
+            // An agent before this one killed it, or it was another user's: what it had reached has to do.
+            let uid = self.start_of(id);
+            let own = |record: &&KillRecord| record.victims.iter().any(|victim| victim.uid == uid);
+            let room = self.kill(kill).filter(own).map(KillRecord::room_beside);
             if let (true, Some(waiting)) = (is_over, self.starts.all.get_mut(&id)) {
-                let more = room.saturating_add(Bytes(room.0 / MORE_ROOM));
                 waiting.start.waits_after = None;
-                waiting.start.memory_reached = waiting.start.memory_reached.max(Some(more));
+                waiting.room = room.map(|room| room.saturating_add(Bytes(room.0 / MORE_ROOM)));
             }
         }
     }
@@ -298,7 +311,7 @@ impl Engine {
         });
         WaitView {
             since: waiting.came,
-            need: waiting.need(),
+            need: waiting.need().max(waiting.room),
             learned: waiting.learned,
             reached: waiting.start.memory_reached,
             domain: domain.and_then(|id| self.domain_name(*id)).unwrap_or_default().to_owned(),

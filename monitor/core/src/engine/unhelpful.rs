@@ -125,8 +125,8 @@ impl Engine {
 
     /// Whether each candidate was measured in the seconds before then.
     pub(super) fn all_measured(&self, domain: &Domain, then: Nanos) -> bool {
-        let measured = |id: WorkerId| self.workers.get(&id).and_then(|worker| worker.sample);
-        let of_late = |id| measured(id).is_some_and(|sample| then.since(sample.at) < FRESH);
+        let measured = |id: WorkerId| self.workers.get(&id).and_then(|worker| worker.measured_at);
+        let of_late = |id| measured(id).is_some_and(|at| then.since(at) < FRESH);
         domain.roster.iter().all(|candidate| of_late(candidate.id))
     }
 
@@ -148,8 +148,8 @@ impl Engine {
         }
         let (asked, used) = *domain.asked.get_or_insert((now, usage.used));
         let stale = domain.roster.iter().any(|candidate| {
-            let sample = self.workers.get(&candidate.id).and_then(|worker| worker.sample);
-            sample.is_none_or(|sample| sample.at < asked)
+            let measured = self.workers.get(&candidate.id).and_then(|worker| worker.measured_at);
+            measured.is_none_or(|at| at < asked)
         });
         if stale {
             let waits = now.since(asked) < PATIENCE;
@@ -232,13 +232,13 @@ impl Engine {
         let Some(domain) = self.domains.get_mut(&id) else { return };
         let used = domain.usage().map(|usage| usage.used);
         let new = memory.zip(used).map(|(hold, used)| Others { hold, used, at: now });
-        let before = core::mem::replace(&mut domain.others, new);
+        domain.others = new;
         if domain.above() {
             todo.push_back(Action::Read(id));
         } else {
             domain.note_room();
             domain.mark(now);
-            todo.extend(self.foresee(id, before, now).map(Action::Note));
+            todo.extend(self.foresee(id, now).map(Action::Note));
         }
     }
 }

@@ -296,7 +296,9 @@ impl KillRecord {
     pub fn room_beside(&self) -> Bytes {
         let held = self.victims.iter().filter_map(|victim| victim.memory);
         let held = held.fold(Bytes(0), Bytes::saturating_add);
-        self.threshold.saturating_sub(self.used_after.unwrap_or(self.used.saturating_sub(held)))
+        // Others may have ended meanwhile: their room is not counted.
+        let beside = self.used.saturating_sub(held);
+        self.threshold.saturating_sub(self.used_after.map_or(beside, |after| after.max(beside)))
     }
 
     /// When it began: the crossing, or, if none was seen, the decision or the kernel's choice.

@@ -44,6 +44,8 @@ pub(super) struct Worker {
     pub(super) attempt: u32,
     /// The last measurement of its memory.
     pub(super) sample: Option<Sample>,
+    /// When it was last measured in full: an estimate proves nothing of shared memory.
+    pub(super) measured_at: Option<Nanos>,
     /// The most that it held at once, as far as it was measured.
     pub(super) peak: Option<Bytes>,
     pub(super) growth: Growth,
@@ -92,6 +94,7 @@ impl Worker {
             rule: None,
             attempt: 0,
             sample: None,
+            measured_at: None,
             domains,
             life: Life::Running,
             executor: None,

@@ -6,7 +6,7 @@ use super::worker::{Life, Worker};
 use super::{Action, DomainId, Engine, Note, Sample};
 use crate::policy::PolicyName;
 use crate::prelude::*;
-use crate::units::{Bytes, Nanos, Pid};
+use crate::units::{Bytes, MemoryKind, Nanos, Pid};
 use crate::worker::{Activity, WorkerId};
 
 impl Engine {
@@ -84,6 +84,9 @@ impl Engine {
         let memory = sample.map(|sample| sample.bytes);
         worker.sample = sample;
         worker.candidate.memory = memory;
+        if sample.is_none_or(|sample| sample.measured != Some(MemoryKind::Estimate)) {
+            worker.measured_at = sample.map(|sample| sample.at);
+        }
         if let Some(Sample { bytes, at, .. }) = sample {
             worker.peak = worker.peak.max(Some(bytes));
             worker.growth.note(at, bytes);

@@ -180,7 +180,7 @@ impl Visible for Reloaded {
     }
 }
 
-/// Sums.
+/// Sums: what is of single workers is not in it for everybody.
 impl Visible for Metrics {
     fn seen_by(self, _: &Viewer<'_>) -> Option<Self> {
         Some(self)

@@ -16,7 +16,7 @@ use crate::memory::process::ProcessMemory;
 use crate::ray::News;
 use crate::report::Report;
 use crate::rules::Rules;
-use crate::units::Bytes;
+use crate::units::{Bytes, Pid};
 use crate::worker::WorkerId;
 
 /// See the module.
@@ -50,8 +50,8 @@ pub(in crate::agent) enum Later {
 pub(in crate::agent) struct Measurement {
     /// Each that could be looked at; `None`: it could not be measured.
     pub(in crate::agent) samples: Vec<(WorkerId, Option<ProcessMemory>)>,
-    /// What those that have no cgroup of their own held privately then.
-    pub(in crate::agent) private: Vec<(WorkerId, Bytes)>,
+    /// What their processes held privately then.
+    pub(in crate::agent) private: Vec<(WorkerId, Vec<(Pid, Bytes)>)>,
     /// The most that workers of one process held at once.
     pub(in crate::agent) peaks: Vec<(WorkerId, Bytes)>,
     /// What processes that are not workers hold, by domain; `None`: it could not be measured.
@@ -64,8 +64,8 @@ pub(in crate::agent) struct Measurement {
 /// What a quick look found.
 #[derive(Default)]
 pub(in crate::agent) struct Glance {
-    /// What each worker holds: all that is resident, and of that what is private.
-    pub(in crate::agent) workers: Vec<(WorkerId, (Bytes, Bytes))>,
+    /// What the processes of each worker hold privately.
+    pub(in crate::agent) workers: Vec<(WorkerId, Vec<(Pid, Bytes)>)>,
     /// What processes that are not workers hold, by domain; `None`: it could not be measured.
     pub(in crate::agent) others: Vec<(DomainId, Option<Bytes>)>,
     pub(in crate::agent) took: Duration,

@@ -72,7 +72,9 @@ impl Shell {
             }
             Action::Record(kill) => reports.record(&self.engine, domains, &workers.registry, kill),
             Action::Measure => measuring.at_once(&self.engine, domains, &workers.registry),
-            Action::Glance => measuring.glance(&self.engine, domains, &workers.registry),
+            Action::Glance(domain) => {
+                measuring.glance(&self.engine, domains, &workers.registry, Some(domain));
+            }
             Action::Begin { worker, .. } => self.parts.starts.begin(worker),
             Action::Gauge(domain) => measuring.gauge(&self.engine, domains, &workers.registry, domain),
             Action::Forget(worker) => self.forget(worker),

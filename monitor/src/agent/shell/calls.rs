@@ -77,7 +77,9 @@ impl Shell {
             Op::Config => self.viewer(uid).show(self.parts.api.settings()),
             Op::Metrics => {
                 let raylets = self.parts.raylets.views();
-                let largest = self.engine.largest(metrics::LARGEST);
+                // Of single workers, if without names: not for everybody.
+                let all = self.viewer(uid).sees_all();
+                let largest = if all { self.engine.largest(metrics::LARGEST) } else { Vec::new() };
                 let latencies = &self.parts.api.latencies;
                 let text = metrics::text(&self.status(), latencies, &largest, raylets.as_deref());
                 self.viewer(uid).show(Metrics(text))

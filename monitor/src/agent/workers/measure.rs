@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::spawn_blocking;
 
-use self::glance::{Glances, Known, private_of_all};
+use self::glance::{Glances, Known, private_of_each};
 use self::young::Young;
 use super::registry::{Registry, WorkerProcesses};
 use crate::agent::domains::Domains;
@@ -216,7 +216,7 @@ impl Measuring {
     /// Takes note of a measurement, and of when the next is due.
     pub(in crate::agent) fn measured(&mut self, turn: &mut Turn<'_>, measurement: Measurement) {
         self.busy = false;
-        self.know(&measurement);
+        self.know(turn.engine, &measurement);
         for (worker, sample) in measurement.samples {
             turn.tell(Event::Memory {
                 worker,
@@ -290,7 +290,7 @@ fn all(
         if dying.has(worker) {
             return None;
         }
-        private.extend(private_of_all(roots, &pids).map(|private| (worker, private)));
+        private.push((worker, private_of_each(roots, &pids)));
         match memory {
             Ok(memory) if memory.bytes == Bytes(0) => None,
             Ok(memory) => Some((worker, Some(memory))),

@@ -71,7 +71,7 @@ impl World {
                 | Action::Ask { .. }
                 | Action::Withdraw { .. }
                 | Action::Measure
-                | Action::Glance
+                | Action::Glance(_)
                 | Action::Tell(_)
                 | Action::Record(_)
                 | Action::EndOwned { .. }

@@ -211,7 +211,7 @@ impl Node {
             | Action::Record(_)
             | Action::Withdraw { .. }
             | Action::Measure
-            | Action::Glance
+            | Action::Glance(_)
             | Action::Attach
             | Action::Detach => None,
             Action::Continue { pid, .. } => {

@@ -12,7 +12,7 @@ use crate::agent::domains::Domains;
 use crate::agent::event_loop::later::{Glance, Later, Measurement, after};
 use crate::agent::turn::Turn;
 use crate::agent::workers::registry::{Registry, WorkerProcesses};
-use crate::engine::{Engine, Event};
+use crate::engine::{DomainId, Engine, Event};
 use crate::memory::{Roots, process};
 use crate::units::{Bytes, MemoryKind, Pid};
 use crate::worker::WorkerId;
@@ -26,11 +26,24 @@ const MOVES: u64 = 1 << 20;
 /// It is at least this many times as long as the look took: one percent of a processor.
 const PAUSE: u32 = 100;
 
-/// What was measured of a worker, and what it held privately then.
-#[derive(Debug, Clone, Copy)]
+/// What was measured of a worker, and what its processes held privately then, or when they were first seen since.
+#[derive(Debug, Clone)]
 pub(super) struct Known {
     memory: Bytes,
-    private: Bytes,
+    private: HashMap<Pid, Bytes>,
+}
+
+impl Known {
+    /// What it holds now. Processes that have ended say nothing: what was freed with them, the next measurement tells.
+    fn estimate(&mut self, now: &[(Pid, Bytes)]) -> Bytes {
+        let (mut memory, mut shrank) = (self.memory, Bytes(0));
+        for (pid, private) in now {
+            let then = *self.private.entry(*pid).or_insert(*private);
+            memory = memory.saturating_add(private.saturating_sub(then));
+            shrank = shrank.saturating_add(then.saturating_sub(*private));
+        }
+        memory.saturating_sub(shrank)
+    }
 }
 
 /// When to look.
@@ -47,7 +60,7 @@ pub(super) struct Glances {
 impl Glances {
     /// The pause after a look that found so much.
     fn rest(&mut self, glance: &Glance) -> Duration {
-        let workers = glance.workers.iter().map(|(_, (_, private))| private.0);
+        let workers = glance.workers.iter().flat_map(|(_, each)| each).map(|(_, private)| private.0);
         let others = glance.others.iter().filter_map(|(_, held)| Some(held.as_ref()?.0));
         let held = workers.chain(others).fold(0, u64::saturating_add);
         let moves = held.abs_diff(std::mem::replace(&mut self.held, held)) >= MOVES;
@@ -56,29 +69,26 @@ impl Glances {
     }
 }
 
-/// What processes hold by the kernel's counters: resident, and of that privately. Those that have ended count nothing.
-fn counted(roots: &Roots, pids: &[Pid]) -> (Bytes, Bytes) {
-    let each = pids.iter().filter_map(|pid| process::counted(&roots.procfs, *pid).ok());
-    each.fold((Bytes(0), Bytes(0)), |(all, own), (resident, private)| {
-        (all.saturating_add(resident), own.saturating_add(private))
-    })
-}
-
-/// `None`: none of them lives.
-pub(super) fn private_of_all(roots: &Roots, pids: &[Pid]) -> Option<Bytes> {
-    let (resident, private) = counted(roots, pids);
-    (resident > Bytes(0)).then_some(private)
+/// What processes hold privately by the kernel's counters. Those that have ended are left out.
+pub(super) fn private_of_each(roots: &Roots, pids: &[Pid]) -> Vec<(Pid, Bytes)> {
+    let held = |pid: &Pid| {
+        Some((*pid, process::counted(&roots.procfs, *pid).ok().filter(|held| held.0 > Bytes(0))?.1))
+    };
+    pids.iter().filter_map(held).collect()
 }
 
 impl Measuring {
     /// Workers were measured: growth counts from that.
-    pub(super) fn know(&mut self, measurement: &Measurement) {
-        let private: HashMap<WorkerId, Bytes> = measurement.private.iter().copied().collect();
+    pub(super) fn know(&mut self, engine: &Engine, measurement: &Measurement) {
+        let mut private: HashMap<WorkerId, &Vec<(Pid, Bytes)>> =
+            measurement.private.iter().map(|(worker, each)| (*worker, each)).collect();
         for (worker, sample) in &measurement.samples {
-            let known = sample.as_ref().zip(private.get(worker));
-            let known = known.map(|(sample, private)| Known { memory: sample.bytes, private: *private });
-            known.and_then(|known| self.known.insert(*worker, known));
+            if let (Some(sample), Some(each)) = (sample, private.remove(worker)) {
+                let private = each.iter().copied().collect();
+                self.known.insert(*worker, Known { memory: sample.bytes, private });
+            }
         }
+        self.known.retain(|worker, _| engine.knows(*worker));
     }
 
     /// At a tick: looks go on as long as a domain is near its threshold.
@@ -101,13 +111,22 @@ impl Measuring {
         registry: &Registry,
     ) {
         self.glances.timed = false;
-        self.glance(engine, domains, registry);
+        self.glance(engine, domains, registry, None);
     }
 
-    /// Looks at the candidates of all domains near their threshold, and at what other processes hold there.
-    pub(in crate::agent) fn glance(&mut self, engine: &Engine, domains: &Domains, registry: &Registry) {
-        self.known.retain(|worker, _| registry.get(*worker).is_some());
-        let near = engine.near();
+    /// Looks at the candidates of all domains near their threshold, and at what other processes hold there. In one of
+    /// them a worker may just have been killed, its last one.
+    pub(in crate::agent) fn glance(
+        &mut self,
+        engine: &Engine,
+        domains: &Domains,
+        registry: &Registry,
+        killed_in: Option<DomainId>,
+    ) {
+        let (mut near, mut weighed) = (engine.near(), engine.weighs());
+        for looked_at in [&mut near, &mut weighed] {
+            looked_at.extend(killed_in.filter(|id| !looked_at.contains(id)));
+        }
         if self.glances.busy || near.is_empty() {
             return;
         }
@@ -117,7 +136,7 @@ impl Measuring {
         ids.dedup();
         let pids = |id: WorkerId| registry.get(id).map(WorkerProcesses::pids).unwrap_or_default();
         let workers: Vec<(WorkerId, Vec<Pid>)> = ids.into_iter().map(|id| (id, pids(id))).collect();
-        let weighed: Vec<_> = engine.weighs().into_iter().map(|id| (id, domains.path(id))).collect();
+        let weighed: Vec<_> = weighed.into_iter().map(|id| (id, domains.path(id))).collect();
         let all = workers_of(engine, registry);
         let (roots, hierarchy) = (domains.roots().clone(), domains.hierarchy().cloned());
         let (dying, to_loop) = (self.dying.clone(), self.to_loop.clone());
@@ -125,9 +144,9 @@ impl Measuring {
             let found = spawn_blocking(move || {
                 let started = Instant::now();
                 let living = workers.into_iter().filter(|(worker, _)| !dying.has(*worker));
-                let workers = living.map(|(worker, pids)| (worker, counted(&roots, &pids)));
+                let workers = living.map(|(worker, pids)| (worker, private_of_each(&roots, &pids)));
                 let workers =
-                    workers.filter(|(worker, (resident, _))| resident.0 > 0 && !dying.has(*worker)).collect();
+                    workers.filter(|(worker, each)| !each.is_empty() && !dying.has(*worker)).collect();
                 let others = others(&roots, hierarchy.as_ref(), weighed, &all);
                 Glance { workers, others, took: started.elapsed() }
             });
@@ -140,15 +159,11 @@ impl Measuring {
     pub(in crate::agent) fn glanced(&mut self, turn: &mut Turn<'_>, glance: Glance) {
         self.glances.busy = false;
         let pause = self.glances.rest(&glance);
-        for (worker, (resident, private)) in glance.workers {
-            let (memory, measured) = match self.known.get(&worker) {
-                Some(known) => {
-                    let grown = known.memory.saturating_add(private).saturating_sub(known.private);
-                    (grown, MemoryKind::Estimate)
-                }
-                None => (resident, MemoryKind::Rss),
-            };
-            turn.tell(Event::Memory { worker, memory: Some(memory), measured: Some(measured) });
+        for (worker, each) in glance.workers {
+            // One that was not measured yet is soon.
+            let Some(known) = self.known.get_mut(&worker) else { continue };
+            let memory = Some(known.estimate(&each));
+            turn.tell(Event::Memory { worker, memory, measured: Some(MemoryKind::Estimate) });
         }
         for (domain, memory) in glance.others {
             turn.tell(Event::Others { domain, memory });
@@ -167,11 +182,24 @@ mod tests {
     fn what_stands_still_is_looked_at_less_often_and_what_moves_at_once_again() {
         let mut glances = Glances::default();
         let mut rest = |mib: u64, took: u64| {
-            let workers = vec![(WorkerId(1), (Bytes(0), Bytes(mib << 20)))];
+            let workers = vec![(WorkerId(1), vec![(Pid(1), Bytes(mib << 20))])];
             let took = Duration::from_millis(took);
             glances.rest(&Glance { workers, others: Vec::new(), took }).as_millis()
         };
         assert_eq!([rest(9, 0), rest(9, 0), rest(9, 0), rest(9, 0), rest(9, 0)], [100, 200, 400, 500, 500]);
         assert_eq!([rest(10, 0), rest(10, 9)], [100, 900], "and never more than a percent of a processor");
+    }
+
+    #[test]
+    fn what_children_share_with_their_parent_is_counted_once() {
+        let (parent, child) = (Pid(1), Pid(2));
+        let mut known = Known { memory: Bytes(80), private: [(parent, Bytes(80))].into() };
+        assert_eq!(
+            known.estimate(&[(parent, Bytes(85)), (child, Bytes(80))]),
+            Bytes(85),
+            "a child that forked"
+        );
+        assert_eq!(known.estimate(&[(parent, Bytes(80)), (child, Bytes(90))]), Bytes(90), "and grew");
+        assert_eq!(known.estimate(&[(parent, Bytes(70))]), Bytes(70), "and ended");
     }
 }
