@@ -15,6 +15,7 @@ pub mod kill;
 pub mod memory;
 pub mod page;
 pub mod printable;
+mod proc_forks;
 pub mod proc_stat;
 pub mod proc_threads;
 pub mod ray;

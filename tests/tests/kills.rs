@@ -121,7 +121,8 @@ fn a_crossing_leads_to_exactly_one_kill_and_its_launcher_says_why() {
     let (mut leak, _) =
         start(&agent, &sandbox, "leak", &["--owner", "b", "--max-retries", "0"], &Hog::new(200).rate(500))
             .unwrap();
-    // Slowly enough that it does not take at once what comes back. Retriable before non-retriable: the keeper goes first although the other one leaks, and then the leak.
+    // Slowly enough that it does not take at once what comes back. Retriable before non-retriable: the keeper goes first
+    // although the other one leaks, and then the leak.
     assert_eq!(leak.wait(PATIENCE).unwrap().code(), Some(137));
     let kills = wait_for("the kills to be over", PATIENCE, || {
         Ok(Some(agent.kills()?).filter(|kills| kills.len() == 2 && kills.iter().all(|kill| kill.confirmed)))

@@ -19,12 +19,13 @@ use monitor_common::Wanted;
 use tokio::sync::mpsc::UnboundedSender;
 
 use self::looking::{At, Order};
-use self::news::{Forks, News};
+use self::news::News;
 use self::pace::Pace;
 use self::sighting::{Key, Shape, Terms};
 use crate::agent::event_loop::clock;
 use crate::agent::event_loop::later::Later;
 use crate::memory::{CgroupPath, Roots};
+use crate::proc_forks::Forks;
 use crate::rules::facts::looker::{Ask, Looker};
 use crate::rules::facts::own;
 use crate::rules::{Mode, Rules};

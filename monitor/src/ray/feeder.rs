@@ -28,8 +28,10 @@ use super::wire::{Answer, Request};
 use crate::engine::KillId;
 use crate::units::{Nanos, Pid};
 
-/// Raylets are looked for this often: of processes that are known only the numbers are read.
+/// Raylets are looked for this often: of processes that are known only the numbers are read. Among thousands that takes
+/// milliseconds: the pause is at least so many times as long, up to the second number.
 const SEARCH: Duration = Duration::from_millis(250);
+const SEARCH_PAUSE: (u32, Duration) = (400, Duration::from_secs(2));
 
 /// The files are made true this often: twice in the shortest refresh that is worth while.
 const REFRESH: Duration = Duration::from_millis(50);
@@ -70,9 +72,9 @@ impl Feeder {
         let thread = Thread {
             shared: Arc::clone(&shared),
             scope,
+            search: Search::new(procfs.clone()),
             procfs,
             tell: Box::new(tell),
-            search: Search::default(),
             link: None,
             known: BTreeMap::new(),
             attached: BTreeMap::new(),
@@ -172,7 +174,11 @@ impl Thread {
         fds.extend(self.attached.values().map(|one| PollFd::new(one.fd(), PollFlags::IN)));
         let now = clock::now();
         let soon = self.attached.values().filter_map(Attached::deadline).min();
-        let idle = if self.attached.is_empty() { BEAT } else { REFRESH };
+        let idle = match (&self.link, self.attached.is_empty()) {
+            (_, false) => REFRESH,
+            (Some(_), true) => BEAT,
+            (None, true) => self.due.search.since(now),
+        };
         let wait = soon.map_or(idle, |soon| soon.since(now).min(idle));
         // Interrupted or refused, it looks all the same.
         let _ = poll(&mut fds, Timespec::try_from(wait).ok().as_ref());
@@ -324,8 +330,10 @@ impl Thread {
             self.look_for_proof(now);
         }
         if now >= self.due.search {
-            self.due.search = now.after(SEARCH);
             self.search(now);
+            let (times, most) = SEARCH_PAUSE;
+            let took = clock::now().since(now);
+            self.due.search = now.after(SEARCH.max(took.saturating_mul(times).min(most)));
         }
         if now >= self.due.beat {
             self.due.beat = now.after(BEAT);
@@ -358,7 +366,7 @@ impl Thread {
     }
 
     fn search(&mut self, now: Nanos) {
-        let found = self.search.find(&self.procfs);
+        let found = self.search.find();
         let gone: Vec<Pid> = self
             .known
             .iter()

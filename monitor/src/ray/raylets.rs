@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::proc_forks::Forks;
 use crate::proc_stat::Stat;
 use crate::units::Pid;
 
@@ -35,20 +36,45 @@ pub(crate) struct Raylet {
     pub(crate) program: PathBuf,
 }
 
-/// Finds raylets again and again, and looks at each other process only a few times.
-#[derive(Debug, Default)]
+/// Finds raylets again and again, and looks at each other process only a few times. While nothing is forked it looks at those
+/// that it knows alone.
+#[derive(Debug)]
 pub(crate) struct Search {
+    procfs: PathBuf,
     others: HashMap<u32, u8>,
     searches: u32,
+    forks: Forks,
+    /// For so many searches nothing was forked.
+    quiet: u8,
+    /// The raylets of the last search.
+    known: Vec<Pid>,
 }
 
 impl Search {
+    pub(crate) fn new(procfs: PathBuf) -> Self {
+        let forks = Forks::new(&procfs);
+        Self { procfs, others: HashMap::new(), searches: 0, forks, quiet: 0, known: Vec::new() }
+    }
+
     /// The raylets that live now, by pid.
-    pub(crate) fn find(&mut self, procfs: &Path) -> Vec<Raylet> {
-        self.searches += 1;
-        if self.searches.is_multiple_of(ANEW) {
+    pub(crate) fn find(&mut self) -> Vec<Raylet> {
+        self.searches = self.searches.wrapping_add(1);
+        let anew = self.searches.is_multiple_of(ANEW);
+        if anew {
             self.others.clear();
         }
+        self.quiet = if self.forks.any() { 0 } else { self.quiet.saturating_add(1) };
+        let found = if self.quiet > LOOKS && !anew {
+            self.known.iter().filter_map(|pid| look_at(&self.procfs, *pid)).collect()
+        } else {
+            self.look_at_all()
+        };
+        self.known = found.iter().map(|raylet| raylet.pid).collect();
+        found
+    }
+
+    fn look_at_all(&mut self) -> Vec<Raylet> {
+        let procfs = &self.procfs;
         let mut found = Vec::new();
         let mut living = HashMap::new();
         for entry in fs::read_dir(procfs).into_iter().flatten().flatten() {

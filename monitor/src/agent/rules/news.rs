@@ -4,9 +4,6 @@
 //! In a storm (a parallel build) most of them have ended when their turn comes, which costs next to nothing.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 use std::time::Duration;
 
 use crate::rules::facts::looker::Ask;
@@ -102,32 +99,6 @@ impl News {
     }
 }
 
-/// Whether processes or threads were made: the kernel's number of the last one, which costs next to nothing to ask.
-#[derive(Debug)]
-pub(super) struct Forks {
-    file: Option<File>,
-    last: Vec<u8>,
-}
-
-impl Forks {
-    pub(super) fn new(procfs: &Path) -> Self {
-        Self { file: File::open(procfs.join("loadavg")).ok(), last: Vec::new() }
-    }
-
-    /// Since this was last asked. Unknown counts as made.
-    pub(super) fn any(&mut self) -> bool {
-        let mut text = [0; 128];
-        let read = self.file.as_ref().and_then(|file| file.read_at(&mut text, 0).ok()).unwrap_or(0);
-        let text = text.get(..read).unwrap_or_default().trim_ascii_end();
-        let last = text.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-        if last.is_empty() || last == self.last {
-            return last.is_empty();
-        }
-        self.last = last.to_vec();
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,16 +146,5 @@ mod tests {
         }
         assert!(spent < Duration::from_millis(10_000 / 150 + 20 + 1), "{spent:?}");
         assert!(spent > Duration::from_millis(40), "{spent:?}");
-    }
-
-    #[test]
-    fn forks_are_seen_by_the_last_number() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(Forks::new(dir.path()).any(), "unknown");
-        std::fs::write(dir.path().join("loadavg"), "0.01 0.02 0.00 1/300 4711\n").unwrap();
-        let mut forks = Forks::new(dir.path());
-        assert!(forks.any() && !forks.any());
-        std::fs::write(dir.path().join("loadavg"), "0.01 0.02 0.00 1/300 4712\n").unwrap();
-        assert!(forks.any() && !forks.any());
     }
 }

@@ -45,8 +45,9 @@ pub(super) struct Pace {
     all: Nanos,
     /// No earlier than this, whatever is lost: the last look was that dear.
     all_earliest: Nanos,
-    /// When those that are new are looked at.
+    /// When those that are new are looked at: at the next tick after that, unless they are awaited.
     strangers: Nanos,
+    strangers_awaited: bool,
     /// No earlier than this either.
     strangers_earliest: Nanos,
     /// The kernel tells of changes.
@@ -60,6 +61,7 @@ impl Pace {
             all: Nanos(0),
             all_earliest: Nanos(0),
             strangers: now.after(EVERY),
+            strangers_awaited: false,
             strangers_earliest: Nanos(0),
             told: false,
         }
@@ -85,11 +87,12 @@ impl Pace {
     /// Those that are new soon: somebody who is a worker now may have forked before that.
     pub(super) fn strangers_soon(&mut self, now: Nanos) {
         self.strangers = self.strangers.min(now.after(SOON).max(self.strangers_earliest));
+        self.strangers_awaited = true;
     }
 
-    /// When the next look is due.
+    /// When the next look is due that cannot wait for a tick.
     pub(super) fn due(&self) -> Nanos {
-        if self.told { self.all.min(self.strangers) } else { self.all }
+        if self.told && self.strangers_awaited { self.all.min(self.strangers) } else { self.all }
     }
 
     pub(super) fn all_is_due(&self, now: Nanos) -> bool {
@@ -101,6 +104,7 @@ impl Pace {
         let due = self.told && now >= self.strangers;
         if due {
             self.strangers = now.after(EVERY);
+            self.strangers_awaited = false;
         }
         due
     }
@@ -160,8 +164,9 @@ mod tests {
         pace.set_told(true, NOW);
         pace.looked_at_all(Looked { took: Duration::from_millis(2), news: false, awaits: false }, NOW);
         pace.soon(NOW);
-        assert_eq!(pace.due().since(NOW), Duration::from_secs(1), "the new ones");
-        assert_eq!(pace.all.since(NOW), Duration::from_secs(2));
+        assert_eq!(pace.due().since(NOW), Duration::from_secs(2), "the new ones can wait for a tick");
         assert!(pace.strangers_are_due(NOW.after(EVERY)) && !pace.strangers_are_due(NOW.after(EVERY)));
+        pace.strangers_soon(NOW);
+        assert_eq!(pace.due().since(NOW), SOON, "but not if they are awaited");
     }
 }

@@ -56,7 +56,7 @@ impl Shell {
         more
     }
 
-    fn look_at_changes(&mut self) {
+    pub(super) fn look_at_changes(&mut self) {
         let Components { rules, domains, .. } = &mut self.parts;
         let cgroups = domains.cells().map(|cells| cells.cgroups());
         rules.go_on(clock::now(), cgroups);

@@ -253,7 +253,7 @@ fn by_rule(measured: &rules::Measured) -> String {
     });
     let head = ["rules", "pairs", "execs", "execs a second without rules", "agent", "agent without rules"];
     format!(
-        "## Rules\n\nFrom the start of a process, before its fork, to the worker: p50 / p90 / p99 / max.\n\n{}\n\
+        "## Rules\n\nFrom the exec of a process to the worker: p50 / p90 / p99 / max.\n\n{}\n\
          Every processor executes `/bin/true` without pause: programs executed with rules to without rules, of neighbouring \
          rounds, median (lower quartile, upper quartile); the agent's share of one CPU, medians.\n\n{}\n\
          2,000 sleeping processes in 2,000 cgroups, none of which a rule matches: the agent's share of one CPU while \
