@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, BufWriter, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use comfy_table::{ColumnConstraint, Table, presets};
@@ -156,20 +156,41 @@ fn from_file(path: &Path) -> Result<Answer, Error> {
     }
     let snapshot =
         Snapshot::parse(&bytes).map_err(|source| Error::Malformed { path: path.to_owned(), source })?;
-    Ok(snapshot::decide(&snapshot))
+    // As large as the file, and not needed any more.
+    drop(bytes);
+    Ok(snapshot::decide(snapshot))
 }
 
 fn print(answer: &Answer, json: bool) -> Result<(), Error> {
-    let text = if json {
-        serde_json::to_string(answer).map_err(|error| Error::Write(error.into()))? + "\n"
+    let mut out = Printing(BufWriter::new(io::stdout().lock()));
+    let written = if json {
+        serde_json::to_writer(&mut out, answer).map_err(io::Error::from).and_then(|()| out.write_all(b"\n"))
     } else {
-        render(answer, None)
+        out.write_all(render(answer, None).as_bytes())
     };
-    let mut out = io::stdout().lock();
-    match out.write_all(output(&text).as_bytes()).and_then(|()| out.flush()) {
+    match written.and_then(|()| out.flush()) {
         // The reader has seen enough, as `head` does: no failure of ours.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(Error::Write),
+    }
+}
+
+/// What is written, made printable piece by piece: an answer may be as large as its snapshot. Each piece is whole text.
+struct Printing<W>(W);
+
+impl<W: io::Write> io::Write for Printing<W> {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        if text.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+            self.0.write_all(text)?;
+        } else {
+            let whole = str::from_utf8(text).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+            self.0.write_all(output(whole).as_bytes())?;
+        }
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -190,7 +211,7 @@ fn render(answer: &Answer, domain: Option<&str>) -> String {
             table.add_row([
                 worker.rank.to_string(),
                 printable(&worker.id),
-                worker.kind.clone(),
+                worker.kind.to_string(),
                 worker.owner.as_deref().map_or_else(|| "-".to_owned(), printable),
                 worker.memory.map_or_else(|| "unknown".to_owned(), |memory| memory.to_string()),
                 maybe(memory_peak),
