@@ -132,7 +132,15 @@ fn again(args: &Args, kill: KillId) -> u8 {
     } else {
         let outcome = if same { "the same result".to_owned() } else { differences.join("; ") };
         let domain = printable(&decision.domain);
-        ask::print(&format!("Kill {kill}, {domain}, decided again: {outcome}.\n{}", render(&answer, None)))
+        let rest = decision.rest.as_ref().map(|rest| {
+            let held = rest.memory;
+            format!(
+                "The journal keeps the front of the ranking; {} more candidates held {held}.\n",
+                rest.workers
+            )
+        });
+        let (answer, rest) = (render(&answer, None), rest.unwrap_or_default());
+        ask::print(&format!("Kill {kill}, {domain}, decided again: {outcome}.\n{answer}{rest}"))
     };
     if same { printed } else { exit::FAILED }
 }
