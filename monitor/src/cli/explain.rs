@@ -13,7 +13,7 @@ use super::ask::{self, Ask};
 use super::table::{maybe, rate};
 use super::{exit, past};
 use crate::control::protocol::Op;
-use crate::engine::{Explanation, KillId};
+use crate::engine::{Explanation, KillId, Rest};
 use crate::printable::{output, printable};
 use crate::snapshot::{self, Answer, Snapshot, SnapshotError, Verdict};
 use crate::worker::MemoryFacts;
@@ -97,6 +97,9 @@ struct Again<'a> {
     decided: &'a [Verdict],
     #[serde(flatten)]
     answer: &'a Answer,
+    /// The candidates that the journal does not keep, and that are not in the ranking.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rest: Option<&'a Rest>,
 }
 
 /// Takes a past decision again.
@@ -121,7 +124,8 @@ fn again(args: &Args, kill: KillId) -> u8 {
     let printed = if args.ask.json {
         let domain = decision.domain.as_str();
         let (differences, decided) = (&differences[..], &decision.victims[..]);
-        let again = Again { kill, domain, same, differences, decided, answer: &answer };
+        let rest = decision.rest.as_ref();
+        let again = Again { kill, domain, same, differences, decided, answer: &answer, rest };
         match serde_json::to_string(&again) {
             Ok(text) => ask::print(&(text + "\n")),
             Err(error) => {

@@ -130,7 +130,7 @@ impl Decision {
     /// # Errors
     /// The settings and the total give no threshold: the inputs are not those of a decision.
     pub fn again(&self) -> Result<Answer, ThresholdError> {
-        self.again_up_to(if self.rest.is_some() { RANKING } else { usize::MAX })
+        self.again_up_to(if self.rest.is_some() { self.shown() } else { usize::MAX })
     }
 
     /// The same with no more than the first of the ranking.
@@ -152,7 +152,14 @@ impl Decision {
         let facts: BTreeMap<WorkerId, MemoryFacts> =
             self.candidates.iter().map(|input| (input.worker, input.facts)).collect();
         let about = |worker: WorkerId| (worker.to_string(), facts.get(&worker).copied().unwrap_or_default());
-        Ok(snapshot::answer_up_to(most, roster, domain, &[], about))
+        let mut answer = snapshot::answer_up_to(most, roster, domain, &[], about);
+        let is_shown = |id: &str| id.parse().is_ok_and(|worker| !Self::is_stand_in(worker));
+        answer.ranking.retain(|ranked| is_shown(&ranked.id));
+        if self.rest.is_some() {
+            // Some of them, which says nothing of the others.
+            answer.passed_over.clear();
+        }
+        Ok(answer)
     }
 
     /// Where `again` differs from what was decided; empty: nowhere.

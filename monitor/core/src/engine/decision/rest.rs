@@ -11,6 +11,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{Decision, Input};
+use crate::policy::PolicyName;
 use crate::prelude::*;
 use crate::units::{Bytes, Nanos};
 use crate::worker::WorkerId;
@@ -69,20 +70,31 @@ impl Decision {
         if self.rest.is_some() || self.candidates.len() <= FEW {
             return self;
         }
-        let Ok(whole) = self.again_up_to(RANKING + 1) else { return self };
+        let most = self.shown();
+        let Ok(whole) = self.again_up_to(most + 1) else { return self };
         let front: BTreeSet<&str> = whole.ranking.iter().map(|ranked| ranked.id.as_str()).collect();
         let victims = self.victims.iter().map(|victim| victim.id.as_str());
         let names: BTreeSet<&str> = front.into_iter().chain(victims).collect();
         let condensed = self.with_only(|input| names.contains(input.worker.to_string().as_str()));
         let same = |again: &crate::snapshot::Answer| {
             let ranking =
-                |of: &crate::snapshot::Answer| of.ranking.iter().take(RANKING).cloned().collect::<Vec<_>>();
+                |of: &crate::snapshot::Answer| of.ranking.iter().take(most).cloned().collect::<Vec<_>>();
             again.victims == whole.victims && ranking(again) == ranking(&whole)
         };
-        match condensed.again_up_to(RANKING) {
+        match condensed.again_up_to(most) {
             Ok(again) if same(&again) => condensed,
             Ok(_) | Err(_) => self,
         }
+    }
+
+    /// How much of its ranking is kept: the victims are in it, and those that would have been next.
+    pub(super) fn shown(&self) -> usize {
+        self.victims.len() + RANKING
+    }
+
+    /// Whether this is the number of one that stands for others.
+    pub(super) fn is_stand_in(worker: WorkerId) -> bool {
+        worker.0 >= FIRST_STAND_IN
     }
 
     /// Only these candidates, and what stands for the others.
@@ -114,7 +126,8 @@ impl Decision {
             rest.unmeasured += usize::from(input.memory.is_none());
             rest.memory = rest.memory.saturating_add(input.memory.unwrap_or_default());
             rest.last = rest.last.max(input.worker);
-            if let Some((oldest, _)) = group(input).and_then(|group| groups.get(&group)) {
+            let counts = self.settings.policy == PolicyName::GroupByOwner;
+            if let Some((oldest, _)) = group(input).filter(|_| counts).and_then(|group| groups.get(&group)) {
                 *more.entry(*oldest).or_default() += 1;
             }
         }
@@ -142,6 +155,7 @@ impl Decision {
             Some(core::iter::repeat_n(found, like.more.min(MOST_STAND_INS)))
         });
         each.flatten()
+            .take(MOST_STAND_INS)
             .zip(FIRST_STAND_IN..)
             .map(|(input, number)| Input { worker: WorkerId(number), ..input.clone() })
     }
@@ -177,7 +191,7 @@ impl Decision {
 }
 
 /// A journal that says more was not written by an agent.
-const MOST_STAND_INS: usize = 1 << 20;
+const MOST_STAND_INS: usize = 1 << 17;
 
 #[cfg(test)]
 mod tests {
@@ -186,7 +200,7 @@ mod tests {
     use super::*;
     use crate::engine::{KillId, Settings};
     use crate::policy::PolicyName;
-    use crate::worker::{Kind, Times};
+    use crate::worker::{Kind, LastTask, MemoryFacts, Times};
 
     fn input(worker: u64, owner: Option<u64>, started: u64, memory: u64) -> Input {
         Input {
@@ -199,6 +213,8 @@ mod tests {
             memory: (memory > 0).then_some(Bytes(memory)),
             priority: 0,
             memory_declared: None,
+            last_task: LastTask::default(),
+            facts: MemoryFacts::default(),
         }
     }
 
@@ -213,6 +229,7 @@ mod tests {
             total: Bytes(1000),
             used: Bytes(990),
             threshold: Bytes(950),
+            executors_line: None,
             candidates,
             rest: None,
             victims: Vec::new(),
