@@ -10,7 +10,7 @@ pub fn holds(data: &[u8]) {
     match Snapshot::parse(data) {
         Ok(snapshot) => {
             as_written(data, &snapshot);
-            answer(&snapshot, &decide(&snapshot));
+            answer(&snapshot, &decide(snapshot.clone()));
         }
         Err(error) => {
             let message = error.to_string();

@@ -8,8 +8,9 @@
 /// A page of memory, in bytes: what the programs count in.
 pub const PAGE: u64 = 4096;
 
-/// How many domains can be guarded at once; a power of two, because programs mask indexes with it.
-pub const MAX_CELLS: usize = 64;
+/// How many domains can be counted at once; a power of two, because programs mask indexes with it. Each costs 128 bytes, and
+/// 8 for each processor.
+pub const MAX_CELLS: usize = 1024;
 
 /// The cell of the node. It counts every cgroup that no other cell guards, and is every cell's last ancestor.
 pub const NODE_CELL: u32 = 0;

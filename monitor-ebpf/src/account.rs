@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How many cgroups' cells a CPU remembers; a power of two.
-const SLOTS: usize = 64;
+const SLOTS: usize = 256;
 
 /// How far up the hierarchy a cgroup's guarded ancestor is looked for.
 const MAX_DEPTH: usize = 16;

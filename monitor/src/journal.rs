@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, KillRecord, Release};
+use crate::engine::{Decision, KillRecord, RANKING, Release};
 use crate::report::Report;
 use crate::series::Series;
 use crate::snapshot::Ranked;
@@ -27,9 +27,6 @@ pub use self::write::{JournalView, Writer};
 
 /// The version of the lines.
 pub const VERSION: u32 = 1;
-
-/// How much of a decision's ranking is written; the rest follows from the inputs.
-const RANKING: usize = 10;
 
 /// A line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -103,11 +100,11 @@ pub struct Decided {
 }
 
 impl Decided {
-    /// Ranks the candidates: too slow for the agent's loop.
+    /// Ranks the candidates, and leaves out those that had no part in it: too slow for the agent's loop.
     #[must_use]
     pub fn new(decision: Decision) -> Self {
-        let mut ranking = decision.again().map(|answer| answer.ranking).unwrap_or_default();
-        ranking.truncate(RANKING);
+        let decision = decision.condensed();
+        let ranking = decision.again_up_to(RANKING).map(|answer| answer.ranking).unwrap_or_default();
         Self { decision, ranking }
     }
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, Input, KillRecord, Unhelpful};
+use crate::engine::{Decision, KillRecord, Unhelpful};
 use crate::memory::users::{User, Users};
 use crate::printable::printable;
 use crate::snapshot::Ranked;
@@ -71,17 +71,18 @@ impl Report {
         self.users = Some(users);
     }
 
-    /// What follows from the decision and the kill; users and `freed` are to be filled in. Ranks all candidates:
+    /// What follows from the decision and the kill; users and `freed` are to be filled in. Orders all candidates:
     /// too slow for the agent's loop. `file` is the agent's configuration file, which the advice names.
     #[must_use]
     pub fn new(decision: &Decision, kill: KillRecord, file: &Path) -> Self {
-        let ranking = decision.again().map(|answer| answer.ranking).unwrap_or_default();
+        let most = decision.victims.len() + RUNNERS_UP;
+        let ranking = decision.again_up_to(most).map(|answer| answer.ranking).unwrap_or_default();
         let is_victim = |id: &str| decision.victims.iter().any(|victim| victim.id == id);
         let usage = Usage { total: decision.total, used: decision.used, threshold: decision.threshold };
-        let unhelpful = Unhelpful::of(usage, decision.candidates.iter().map(|input: &Input| input.memory));
+        let unhelpful = Unhelpful::of(usage, decision.memories());
         let advice = advice::after_kill(decision, &kill, unhelpful, file);
         Self {
-            candidates: Some(decision.candidates.len()),
+            candidates: Some(decision.workers()),
             runners_up: ranking.into_iter().filter(|next| !is_victim(&next.id)).take(RUNNERS_UP).collect(),
             unhelpful,
             advice,

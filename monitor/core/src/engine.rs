@@ -53,7 +53,7 @@ use core::time::Duration;
 
 pub use self::action::Action;
 use self::brake::Brake;
-pub use self::decision::{Decision, Input};
+pub use self::decision::{Decision, Input, Like, RANKING, Rest};
 use self::domain::Domain;
 pub use self::event::Event;
 pub use self::facts::{

@@ -106,7 +106,8 @@ impl Domains {
             last_id: NODE,
             cells: Cells::new(),
             shared,
-            most: shares.domains,
+            // With swap a domain has twice as many files.
+            most: if count_swap { shares.domains / 2 } else { shares.domains },
             limits: LimitWatch::new(shares.limits),
             scope: Scope::new(node),
             slow: BTreeSet::new(),

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, BufWriter, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use comfy_table::{ColumnConstraint, Table, presets};
@@ -13,7 +13,7 @@ use super::ask::{self, Ask};
 use super::table::{maybe, rate};
 use super::{exit, past};
 use crate::control::protocol::Op;
-use crate::engine::{Explanation, KillId};
+use crate::engine::{Explanation, KillId, Rest};
 use crate::printable::{output, printable};
 use crate::snapshot::{self, Answer, Snapshot, SnapshotError, Verdict};
 use crate::worker::MemoryFacts;
@@ -97,6 +97,9 @@ struct Again<'a> {
     decided: &'a [Verdict],
     #[serde(flatten)]
     answer: &'a Answer,
+    /// The candidates that the journal does not keep, and that are not in the ranking.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rest: Option<&'a Rest>,
 }
 
 /// Takes a past decision again.
@@ -121,7 +124,8 @@ fn again(args: &Args, kill: KillId) -> u8 {
     let printed = if args.ask.json {
         let domain = decision.domain.as_str();
         let (differences, decided) = (&differences[..], &decision.victims[..]);
-        let again = Again { kill, domain, same, differences, decided, answer: &answer };
+        let rest = decision.rest.as_ref();
+        let again = Again { kill, domain, same, differences, decided, answer: &answer, rest };
         match serde_json::to_string(&again) {
             Ok(text) => ask::print(&(text + "\n")),
             Err(error) => {
@@ -132,7 +136,15 @@ fn again(args: &Args, kill: KillId) -> u8 {
     } else {
         let outcome = if same { "the same result".to_owned() } else { differences.join("; ") };
         let domain = printable(&decision.domain);
-        ask::print(&format!("Kill {kill}, {domain}, decided again: {outcome}.\n{}", render(&answer, None)))
+        let rest = decision.rest.as_ref().map(|rest| {
+            let held = rest.memory;
+            format!(
+                "The journal keeps the front of the ranking; {} more candidates held {held}.\n",
+                rest.workers
+            )
+        });
+        let (answer, rest) = (render(&answer, None), rest.unwrap_or_default());
+        ask::print(&format!("Kill {kill}, {domain}, decided again: {outcome}.\n{answer}{rest}"))
     };
     if same { printed } else { exit::FAILED }
 }
@@ -156,20 +168,41 @@ fn from_file(path: &Path) -> Result<Answer, Error> {
     }
     let snapshot =
         Snapshot::parse(&bytes).map_err(|source| Error::Malformed { path: path.to_owned(), source })?;
-    Ok(snapshot::decide(&snapshot))
+    // As large as the file, and not needed any more.
+    drop(bytes);
+    Ok(snapshot::decide(snapshot))
 }
 
 fn print(answer: &Answer, json: bool) -> Result<(), Error> {
-    let text = if json {
-        serde_json::to_string(answer).map_err(|error| Error::Write(error.into()))? + "\n"
+    let mut out = Printing(BufWriter::new(io::stdout().lock()));
+    let written = if json {
+        serde_json::to_writer(&mut out, answer).map_err(io::Error::from).and_then(|()| out.write_all(b"\n"))
     } else {
-        render(answer, None)
+        out.write_all(render(answer, None).as_bytes())
     };
-    let mut out = io::stdout().lock();
-    match out.write_all(output(&text).as_bytes()).and_then(|()| out.flush()) {
+    match written.and_then(|()| out.flush()) {
         // The reader has seen enough, as `head` does: no failure of ours.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(Error::Write),
+    }
+}
+
+/// What is written, made printable piece by piece: an answer may be as large as its snapshot. Each piece is whole text.
+struct Printing<W>(W);
+
+impl<W: io::Write> io::Write for Printing<W> {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        if text.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+            self.0.write_all(text)?;
+        } else {
+            let whole = str::from_utf8(text).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+            self.0.write_all(output(whole).as_bytes())?;
+        }
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -190,7 +223,7 @@ fn render(answer: &Answer, domain: Option<&str>) -> String {
             table.add_row([
                 worker.rank.to_string(),
                 printable(&worker.id),
-                worker.kind.clone(),
+                worker.kind.to_string(),
                 worker.owner.as_deref().map_or_else(|| "-".to_owned(), printable),
                 worker.memory.map_or_else(|| "unknown".to_owned(), |memory| memory.to_string()),
                 maybe(memory_peak),

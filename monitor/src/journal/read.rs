@@ -291,9 +291,14 @@ fn numbers(line: &[u8]) -> Option<Last> {
         uid: Option<u32>,
     }
     #[derive(Deserialize)]
+    struct Rest {
+        last: WorkerId,
+    }
+    #[derive(Deserialize)]
     struct Decision {
         kill: KillId,
         candidates: Vec<Named>,
+        rest: Option<Rest>,
     }
     #[derive(Deserialize)]
     struct Killed {
@@ -310,9 +315,10 @@ fn numbers(line: &[u8]) -> Option<Last> {
     let Numbers { decision, killed, report, workers } = serde_json::from_slice(line).ok()?;
     let ended = killed.or(report);
     let kill = decision.as_ref().map(|of| of.kill).max(ended.as_ref().map(|of| of.id));
+    let rest = decision.as_ref().and_then(|of| of.rest.as_ref()).map(|rest| rest.last);
     let named = decision.map(|of| of.candidates).into_iter().chain(ended.map(|of| of.victims));
     let named: Vec<Named> = named.flatten().collect();
-    let worker = named.iter().map(|named| named.worker).chain(workers.map(Given::last)).max()?;
+    let worker = named.iter().map(|named| named.worker).chain(rest).chain(workers.map(Given::last)).max()?;
     let users = named.into_iter().filter_map(|named| Some((named.worker, named.uid?))).collect();
     let blocks = workers.into_iter().filter_map(|given| match given {
         Given::Block { last, uid } => Some((last, uid)),

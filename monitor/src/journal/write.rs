@@ -17,7 +17,7 @@ use crate::report::Report;
 use crate::series::Series;
 use crate::units::Bytes;
 
-/// Entries that wait for the disk. Each may hold all candidates of a node.
+/// Entries that wait for the disk. Each may hold all candidates of a node; the line does not.
 const WAITING: usize = 64;
 
 /// How often the writer checks whether the file is there; each line checks too.

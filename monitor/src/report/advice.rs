@@ -1,6 +1,5 @@
 //! What to do against running out of memory: sentences for people, from what was decided.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::engine::{Decision, KillRecord, Settings, Unhelpful, VictimRecord};
@@ -66,15 +65,9 @@ fn is_last_task(decision: &Decision, victim: &VictimRecord) -> bool {
 
 /// The owner with the most candidates should start fewer at once. It is not named: other users read this too.
 fn less_parallelism(decision: &Decision) -> Option<String> {
-    let mut by_owner: BTreeMap<(u32, &str), usize> = BTreeMap::new();
-    for candidate in &decision.candidates {
-        let Some(owner) = candidate.owner.as_deref() else { continue };
-        *by_owner.entry((candidate.uid, owner)).or_default() += 1;
-    }
-    let count = by_owner.into_values().max()?;
-    match (decision.candidates.len(), count) {
-        (..=1, _) => None,
-        (all, 2..) => Some(format!(
+    match (decision.workers(), decision.most_of_one_owner()) {
+        (..=1, _) | (_, 0) => None,
+        (all, count @ 2..) => Some(format!(
             "Run fewer workers at once (there were {all}, {count} of them of one owner): let each task request more \
              CPUs"
         )),

@@ -3,7 +3,7 @@
 use super::summary::{Node, Period};
 use super::*;
 use crate::engine::{
-    ExecutorId, Grown, KillId, LeftTo, Note, Sample, Settings, Times, Trigger, VictimRecord,
+    ExecutorId, Grown, Input, KillId, LeftTo, Note, Sample, Settings, Times, Trigger, VictimRecord,
 };
 use crate::memory::users::User;
 use crate::snapshot::Verdict;
@@ -39,6 +39,7 @@ pub(crate) fn decision() -> Decision {
         threshold: Bytes(950),
         executors_line: None,
         candidates: vec![input(1, "a", 3, 100), input(2, "a", 3, 200), input(3, "b", 0, 300)],
+        rest: None,
         victims: vec![Verdict { id: "w2".to_owned(), should_retry: true }],
     }
 }

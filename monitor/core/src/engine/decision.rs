@@ -4,9 +4,13 @@
 //! It is put together after the signal was sent, because it copies every candidate. It must not be changed by what
 //! happens later.
 
+mod rest;
+
 use alloc::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::rest::{Like, RANKING, Rest};
 
 use super::facts::KillId;
 use super::settings::Settings;
@@ -110,23 +114,37 @@ pub struct Decision {
     /// The threshold of a raylet's own, where that counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executors_line: Option<Bytes>,
-    /// All candidates of the domain in registration order, the victims among them.
+    /// All candidates of the domain in registration order, the victims among them; without those of `rest`.
     pub candidates: Vec<Input>,
+    /// What is kept of the others; none: there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rest: Option<Rest>,
     /// The victims, in the order in which they were chosen.
     pub victims: Vec<Verdict>,
 }
 
 impl Decision {
     /// Takes the decision again from its inputs, by the code that took it: the threshold from the settings, the
-    /// victims and the whole ranking from the candidates.
+    /// victims and the ranking from the candidates: the whole ranking, or what is kept of it.
     ///
     /// # Errors
     /// The settings and the total give no threshold: the inputs are not those of a decision.
     pub fn again(&self) -> Result<Answer, ThresholdError> {
+        self.again_up_to(if self.rest.is_some() { self.shown() } else { usize::MAX })
+    }
+
+    /// The same with no more than the first of the ranking.
+    ///
+    /// # Errors
+    /// As [`Self::again`].
+    pub fn again_up_to(&self, most: usize) -> Result<Answer, ThresholdError> {
         let own = self.settings.threshold().at(self.total)?;
         let threshold = self.executors_line.map_or(own, |line| line.min(own));
         let mut roster = self.settings.roster();
         for input in &self.candidates {
+            roster.insert(input.candidate());
+        }
+        for input in self.stand_ins() {
             roster.insert(input.candidate());
         }
         let domain =
@@ -134,7 +152,14 @@ impl Decision {
         let facts: BTreeMap<WorkerId, MemoryFacts> =
             self.candidates.iter().map(|input| (input.worker, input.facts)).collect();
         let about = |worker: WorkerId| (worker.to_string(), facts.get(&worker).copied().unwrap_or_default());
-        Ok(snapshot::answer(&roster, domain, &[], about))
+        let mut answer = snapshot::answer_up_to(most, roster, domain, &[], about);
+        let is_shown = |id: &str| id.parse().is_ok_and(|worker| !Self::is_stand_in(worker));
+        answer.ranking.retain(|ranked| is_shown(&ranked.id));
+        if self.rest.is_some() {
+            // Some of them, which says nothing of the others.
+            answer.passed_over.clear();
+        }
+        Ok(answer)
     }
 
     /// Where `again` differs from what was decided; empty: nowhere.
@@ -195,6 +220,7 @@ impl Engine {
             threshold: record.threshold,
             executors_line: own.is_ok_and(|own| record.threshold < own).then_some(record.threshold),
             candidates,
+            rest: None,
             victims: victims.collect(),
         })
     }

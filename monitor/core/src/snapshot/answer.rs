@@ -1,7 +1,7 @@
 //! The answer to "which worker, and why?" (docs/behavior.md#interfaces), in the shape that scripts read. It asks the
 //! roster, the same as the agent's, and decides nothing on its own but whether there is a reason to kill nobody.
 
-use alloc::collections::BTreeSet;
+use alloc::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +82,7 @@ pub struct Ranked {
     /// Its place; 1 goes first.
     pub rank: usize,
     /// `task` or `actor`.
-    pub kind: String,
+    pub kind: Cow<'static, str>,
     /// The caller that created it.
     pub owner: Option<String>,
     /// What it holds, in bytes.
@@ -109,22 +109,21 @@ pub struct PassedOver {
     pub why: String,
 }
 
-/// The answer to a snapshot.
+/// The answer to a snapshot, which it uses up: it may be large.
 #[must_use]
-pub fn decide(snapshot: &Snapshot) -> Answer {
-    let name = |id: WorkerId| snapshot.names.get(&id).cloned().unwrap_or_else(|| id.to_string());
-    let facts = |id: WorkerId| snapshot.facts.get(&id).copied().unwrap_or_default();
-    let mut roster = Roster::passing_over(snapshot.policy, snapshot.min_victim_memory);
+pub fn decide(snapshot: Snapshot) -> Answer {
+    let Snapshot { policy, min_victim_memory, domain, workers, names, facts, being_killed } = snapshot;
+    let name = |id: WorkerId| names.get(&id).cloned().unwrap_or_else(|| id.to_string());
+    let facts = |id: WorkerId| facts.get(&id).copied().unwrap_or_default();
+    let mut roster = Roster::passing_over(policy, min_victim_memory);
     let mut in_flight = Vec::new();
-    for worker in &snapshot.workers {
-        let name = name(worker.id);
-        if snapshot.being_killed.contains(&name) {
-            in_flight.push(name);
-        } else {
-            roster.insert(worker.clone());
+    for worker in workers {
+        match names.get(&worker.id).filter(|name| being_killed.contains(*name)) {
+            Some(name) => in_flight.push(name.clone()),
+            None => drop(roster.insert(worker)),
         }
     }
-    answer(&roster, snapshot.domain, &in_flight, |id| (name(id), facts(id)))
+    answer_up_to(usize::MAX, roster, domain, &in_flight, |id| (name(id), facts(id)))
 }
 
 /// The answer of a roster of candidates, with `in_flight` the names of the workers that were signalled and still
@@ -136,8 +135,21 @@ pub fn answer(
     in_flight: &[String],
     about: impl Fn(WorkerId) -> (String, MemoryFacts),
 ) -> Answer {
+    answer_up_to(usize::MAX, roster.clone(), domain, in_flight, about)
+}
+
+/// The same with no more than the first `most` of the ranking; `passed_over` is known only where all are ranked. Uses the
+/// roster up: each candidate is taken out at its place.
+#[must_use]
+pub fn answer_up_to(
+    most: usize,
+    mut roster: Roster,
+    domain: Domain,
+    in_flight: &[String],
+    about: impl Fn(WorkerId) -> (String, MemoryFacts),
+) -> Answer {
     let name = |id: WorkerId| about(id).0;
-    let reason = no_kill(roster, domain, in_flight);
+    let reason = no_kill(&roster, domain, in_flight);
     let victims = match domain.usage() {
         Some(usage) if reason.is_none() => roster
             .choose(usage)
@@ -151,9 +163,17 @@ pub fn answer(
         used: Bytes(0),
         threshold: domain.threshold.unwrap_or(Bytes(u64::MAX)),
     });
-    let order = roster.ranking(usage);
+    let policy = roster.policy().name();
+    let mut ranking = Vec::with_capacity(roster.len().min(most));
+    while ranking.len() < most {
+        let next = roster.choose(usage).next();
+        let Some(choice) = next else { break };
+        let Some(candidate) = roster.remove(choice.id) else { break };
+        ranking.push(ranked(ranking.len() + 1, &candidate, &choice, &about));
+    }
+    let passed_over = if ranking.len() < most { passed_over(&roster, in_flight, &name) } else { Vec::new() };
     Answer {
-        policy: roster.policy().name(),
+        policy,
         total: domain.total,
         used: domain.used,
         threshold: domain.threshold,
@@ -162,11 +182,8 @@ pub fn answer(
         would_have: Vec::new(),
         in_flight: in_flight.to_vec(),
         reason,
-        passed_over: passed_over(roster, &order, in_flight, &name),
-        ranking: (1..)
-            .zip(&order)
-            .filter_map(|(rank, choice)| ranked(roster, rank, choice, &about))
-            .collect(),
+        passed_over,
+        ranking,
     }
 }
 
@@ -195,35 +212,30 @@ fn no_kill(roster: &Roster, domain: Domain, in_flight: &[String]) -> Option<Stri
 }
 
 fn ranked(
-    roster: &Roster,
     rank: usize,
+    candidate: &Candidate,
     choice: &Choice,
     about: &impl Fn(WorkerId) -> (String, MemoryFacts),
-) -> Option<Ranked> {
-    let Candidate { kind, owner, memory, .. } = roster.get(choice.id)?;
+) -> Ranked {
+    let Candidate { kind, owner, memory, .. } = candidate;
     let (id, facts) = about(choice.id);
-    Some(Ranked {
+    Ranked {
         id,
         rank,
-        kind: kind.name().to_owned(),
+        kind: Cow::Borrowed(kind.name()),
         owner: owner.as_deref().map(str::to_owned),
         memory: *memory,
         should_retry: choice.should_retry,
         why: choice.reason(),
         facts,
         observed: false,
-    })
+    }
 }
 
-fn passed_over(
-    roster: &Roster,
-    order: &[Choice],
-    in_flight: &[String],
-    name: &impl Fn(WorkerId) -> String,
-) -> Vec<PassedOver> {
-    let ranked: BTreeSet<WorkerId> = order.iter().map(|choice| choice.id).collect();
+/// Those that are left when all that can be taken are.
+fn passed_over(left: &Roster, in_flight: &[String], name: &impl Fn(WorkerId) -> String) -> Vec<PassedOver> {
     let killed = in_flight.iter().map(|id| PassedOver { id: id.clone(), why: "being killed".to_owned() });
-    let idle = roster.iter().filter(|worker| !ranked.contains(&worker.id)).map(|worker| PassedOver {
+    let idle = left.iter().map(|worker| PassedOver {
         id: name(worker.id),
         why: match worker.memory {
             Some(_) => "idle, never ran anything, and smaller than idle_threshold".to_owned(),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 
 fn answer_to(snapshot: &Value) -> Answer {
-    decide(&Snapshot::parse(snapshot.to_string().as_bytes()).unwrap())
+    decide(Snapshot::parse(snapshot.to_string().as_bytes()).unwrap())
 }
 
 fn victims(answer: &Answer) -> Vec<(&str, bool)> {
@@ -223,7 +223,7 @@ proptest! {
         let at = at % bytes.len();
         bytes[at] = byte;
         if let Ok(snapshot) = Snapshot::parse(&bytes) {
-            let _ = decide(&snapshot);
+            let _ = decide(snapshot);
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::cells::Uncounted;
 use super::{Asked, Domains};
+use crate::agent::event_loop::descriptors::Shares;
 
 impl Domains {
     /// Whether so many more may be guarded for a user's workers: all together stay below what there are descriptors
@@ -18,7 +19,11 @@ impl Domains {
             return Err(format!("the workers of uid {uid} lie in {mine} cgroups with limits, its share"));
         }
         if more > left {
-            return Err(format!("{all} cgroups with limits are guarded, the agent's limit"));
+            let of_use = Shares::wanted();
+            return Err(format!(
+                "{all} cgroups with limits are guarded, and there is no room for more open files: raise LimitNOFILE (up to \
+                 {of_use} is of use)"
+            ));
         }
         Ok(())
     }

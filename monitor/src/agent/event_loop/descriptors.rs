@@ -2,7 +2,7 @@
 //! connections of the socket, descriptors of workers' processes, files of the cgroups around them, and the agent's own.
 //! Pure but for [`Shares::now`].
 
-use monitor_common::MAX_WORKER_PROCESSES;
+use monitor_common::{MAX_CELLS, MAX_WORKER_PROCESSES};
 use rustix::process::{Resource, getrlimit};
 
 use crate::control::server::Limits;
@@ -12,10 +12,11 @@ const OWN: u64 = 1024;
 /// The least for these; with fewer nothing works.
 const OWN_LEAST: u64 = 128;
 
-/// A domain's: its folder and seven files, for the loop and again for its watchdog.
-const A_DOMAIN: u64 = 16;
-/// Domains that the configuration does not name.
-const MOST_DOMAINS: u64 = 256;
+/// A domain's: its folder and three files, for the loop and again for its watchdog, which must not wait for a file that the
+/// loop is reading.
+const A_DOMAIN: u64 = 8;
+/// Domains that the configuration does not name: as many as the kernel side can count.
+const MOST_DOMAINS: u64 = MAX_CELLS as u64;
 /// A look at whether a cgroup has a limit: its folder and a file.
 const A_LIMIT: u64 = 2;
 /// Cgroups for which these are kept.
@@ -80,7 +81,7 @@ mod tests {
             assert!(sum + OWN_LEAST.min(most) <= most, "{limit:?}: {connections} and {processes}");
         }
         let all = Shares::of(None);
-        assert_eq!((all.connections, all.domains, all.limits), (4096, 256, 1024));
+        assert_eq!((all.connections, all.domains, all.limits), (4096, 1024, 1024));
         assert_eq!(all.processes, MAX_WORKER_PROCESSES as usize);
     }
 }

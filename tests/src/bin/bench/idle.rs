@@ -42,10 +42,10 @@ pub(crate) fn measure(plan: &Plan) -> Result<Idle> {
     Ok(Idle {
         seconds: elapsed.as_secs_f64(),
         cpu_share,
-        resident: size(&status, "VmRSS:")?,
-        anonymous: size(&status, "RssAnon:")?,
-        file_backed: size(&status, "RssFile:")?,
-        shared: size(&status, "RssShmem:")?,
+        resident: status_size(&status, "VmRSS:")?,
+        anonymous: status_size(&status, "RssAnon:")?,
+        file_backed: status_size(&status, "RssFile:")?,
+        shared: status_size(&status, "RssShmem:")?,
     })
 }
 
@@ -77,7 +77,8 @@ pub(crate) fn cpu(pid: u32) -> Result<u64> {
     Ok(u64::try_from(time.tv_sec)? * 1_000_000_000 + u64::try_from(time.tv_nsec)?)
 }
 
-fn size(status: &str, key: &str) -> Result<u64> {
+/// A size in `/proc/PID/status`, in bytes.
+pub(crate) fn status_size(status: &str, key: &str) -> Result<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix(key)).with_context(|| key.to_owned())?;
     let kib: u64 = value.trim().trim_end_matches(" kB").parse().with_context(|| value.to_owned())?;
     Ok(kib << 10)

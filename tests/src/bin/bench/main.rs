@@ -19,6 +19,7 @@ mod release;
 mod report;
 mod rules;
 mod run;
+mod scale;
 mod side;
 mod stats;
 mod toucher;
@@ -77,6 +78,8 @@ enum Part {
     Ray,
     /// The policy's time among 10, 1,000 and 100,000 workers.
     Decision,
+    /// What must cost the same however many workers, processes and cgroups there are.
+    Scale,
     /// How soon a process is a worker by rule, what that costs in a storm of execs, and while nothing happens.
     Rules,
 }
@@ -87,6 +90,9 @@ enum Role {
     /// The process that the part `faults` measures
     #[command(hide = true)]
     Toucher(toucher::Toucher),
+    /// The processes of the part `scale`
+    #[command(hide = true)]
+    Forker(scale::crowd::Forker),
     /// The tasks of the part `goodput` with a plain retry
     #[command(hide = true)]
     Plain(goodput::plain::Plain),
@@ -131,6 +137,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     match &args.role {
         Some(Role::Toucher(toucher)) => ending::status(toucher.run().map(|()| true)),
+        Some(Role::Forker(forker)) => ending::status(forker.run().map(|()| true)),
         Some(Role::Plain(plain)) => ending::status(plain.run().map(|()| true)),
         None => ending::perform("cargo xtask bench", |stop| measure(&args, stop)),
     }
@@ -161,6 +168,9 @@ fn measure(args: &Args, stop: &Arc<AtomicBool>) -> Result<bool> {
     }
     if wanted(Part::Goodput) {
         report.goodput = Some(goodput::measure(&plan)?);
+    }
+    if wanted(Part::Scale) {
+        report.scale = Some(scale::measure(&plan)?);
     }
     if wanted(Part::Decision) {
         plan.go_on()?;

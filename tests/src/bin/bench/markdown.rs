@@ -2,7 +2,7 @@
 
 use crate::report::Report;
 use crate::stats::{Ratios, Spread};
-use crate::{cases, decision, faults, goodput, hooks, idle, programs, ray, release, rules, side};
+use crate::{cases, decision, faults, goodput, hooks, idle, programs, ray, release, rules, scale, side};
 
 /// The whole of it.
 pub(crate) fn render(report: &Report) -> String {
@@ -26,6 +26,7 @@ pub(crate) fn render(report: &Report) -> String {
         report.idle.as_ref().map(idle_agent),
         report.release.as_deref().map(releases),
         report.goodput.as_deref().map(goodputs),
+        report.scale.as_deref().map(scaling),
         report.decision.as_ref().map(decisions),
         report.rules.as_ref().map(by_rule),
         report.ray.as_ref().map(with_ray),
@@ -215,6 +216,19 @@ fn releases(rows: &[release::Release]) -> String {
          max.\n\n{}",
         table(&["victim", "processors", "process_mrelease", "kills", "memory back"], rows)
     )
+}
+
+fn scaling(rows: &[scale::Row]) -> String {
+    let rows = rows.iter().map(|row| {
+        let bound = if row.at_least { "at least" } else { "at most" };
+        vec![
+            row.what.clone(),
+            format!("{:.3} {}", row.measured, row.unit).trim().to_owned(),
+            format!("{bound} {} {}", row.goal, row.unit).trim().to_owned(),
+            if row.reached() { "reached" } else { "not reached" }.to_owned(),
+        ]
+    });
+    format!("## Scale\n\nMedians.\n\n{}", table(&["what", "measured", "goal", ""], rows))
 }
 
 fn decisions(decisions: &Result<Vec<decision::Decision>, String>) -> String {

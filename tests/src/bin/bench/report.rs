@@ -7,7 +7,9 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::machine::Machine;
-use crate::{cases, decision, faults, goodput, hooks, idle, markdown, programs, ray, release, rules, side};
+use crate::{
+    cases, decision, faults, goodput, hooks, idle, markdown, programs, ray, release, rules, scale, side,
+};
 
 /// `None`: that part was not asked for.
 #[derive(Debug, Serialize)]
@@ -22,6 +24,7 @@ pub(crate) struct Report {
     pub(crate) idle: Option<idle::Idle>,
     pub(crate) release: Option<Vec<release::Release>>,
     pub(crate) goodput: Option<Vec<goodput::Outcome>>,
+    pub(crate) scale: Option<Vec<scale::Row>>,
     pub(crate) decision: Option<Result<Vec<decision::Decision>, String>>,
     pub(crate) rules: Option<rules::Measured>,
     pub(crate) ray: Option<ray::Ray>,
@@ -40,6 +43,7 @@ impl Report {
             idle: None,
             release: None,
             goodput: None,
+            scale: None,
             decision: None,
             rules: None,
             ray: None,
