@@ -46,8 +46,11 @@ impl Row {
     }
 }
 
+/// Measures, and adds its rows.
+type Part = fn(&Plan, &mut Vec<Row>) -> Result<()>;
+
 pub(crate) fn measure(plan: &Plan) -> Result<Vec<Row>> {
-    let parts: [fn(&Plan, &mut Vec<Row>) -> Result<()>; 9] = [
+    let parts: [Part; 9] = [
         start,
         explain,
         workers::registering,
@@ -149,7 +152,6 @@ fn explain(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
 
 /// Runs a command to its end. The most memory that it had, in bytes.
 fn run_and_weigh(mut command: Command) -> Result<u64> {
-    #[expect(clippy::zombie_processes, reason = "wait4 below waits for it")]
     let child = command.spawn().with_context(|| format!("{command:?}"))?;
     let pid = libc::pid_t::try_from(child.id())?;
     let mut status = 0;
