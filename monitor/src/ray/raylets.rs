@@ -17,6 +17,9 @@ const NAME: &str = "raylet";
 /// A process is looked at so often before it is taken for something else: it may not have become a raylet yet.
 const LOOKS: u8 = 8;
 
+/// Those that are there at the first search, less often.
+const LOOKS_AT_OLD: u8 = 2;
+
 /// After so many searches everybody is looked at again: a pid may have been given to another.
 const ANEW: u32 = 120;
 
@@ -75,13 +78,14 @@ impl Search {
 
     fn look_at_all(&mut self) -> Vec<Raylet> {
         let procfs = &self.procfs;
+        let new = if self.searches == 1 { LOOKS - LOOKS_AT_OLD } else { 0 };
         let mut found = Vec::new();
         let mut living = HashMap::new();
         for entry in fs::read_dir(procfs).into_iter().flatten().flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
                 continue;
             };
-            let looks = self.others.get(&pid).copied().unwrap_or(0);
+            let looks = self.others.get(&pid).copied().unwrap_or(new);
             if looks < LOOKS
                 && let Some(raylet) = look_at(procfs, Pid(pid))
             {
