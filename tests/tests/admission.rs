@@ -143,7 +143,7 @@ fn a_retry_waits_until_what_it_had_reached_fits() {
     let waiting = row(&agent, "b", "waiting");
     assert_eq!(waiting["waits_for"]["reached"], peak, "{waiting:#}");
     assert!(waiting["waits_for"]["until"].is_u64(), "a minute at most: {waiting:#}");
-    assert!(b.said().contains("waits for"), "{}", b.said());
+    wait_for("its runner to say so", PATIENCE, || Ok(b.said().contains("waits for").then_some(()))).unwrap();
     // Beside a alone there is the room that it has just filled, and hardly a page more.
     end(&agent, "c");
     end(&agent, "a");
