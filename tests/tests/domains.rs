@@ -89,17 +89,19 @@ fn a_worker_with_a_cgroup_of_its_own_is_measured_by_it() {
     for hog in [&alone, &first, &second] {
         hog.wait_holding(PATIENCE).unwrap();
     }
-    let measured = |worker: &str, how: &str| {
+    // An earlier measurement may have been taken while it grew.
+    let measured = |worker: &str, how: &str, least: u64| {
         wait_for(&format!("{worker} to be measured as {how}"), PATIENCE, || {
             let workers: Value = agent.ask("workers")?;
             let row = workers.as_array().unwrap().iter().find(|row| row["id"] == worker).unwrap().clone();
-            let found = row["sample"]["measured"] == how && row["memory"].as_u64() > Some(15 * MIB);
+            let found = row["sample"]["measured"] == how && row["memory"].as_u64() >= Some(least);
             Ok(found.then(|| row["memory"].as_u64().unwrap()))
         })
         .unwrap()
     };
-    assert!(measured(&one.id, "cgroup") >= 40 * MIB, "its runner in it does not matter, its child counts");
-    assert!(measured(&two.id, "pss") < 40 * MIB, "it shares its cgroup with another worker");
+    // Its runner in it does not matter, its child counts.
+    measured(&one.id, "cgroup", 40 * MIB);
+    assert!(measured(&two.id, "pss", 15 * MIB) < 40 * MIB, "it shares its cgroup with another worker");
 }
 
 fn sleeper_in(sandbox: &Sandbox) -> Bystander {
