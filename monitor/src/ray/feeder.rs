@@ -28,10 +28,12 @@ use super::wire::{Answer, Request};
 use crate::engine::KillId;
 use crate::units::{Nanos, Pid};
 
-/// Raylets are looked for this often: of processes that are known only the numbers are read. Among thousands that takes
-/// milliseconds: the pause is at least so many times as long, up to the second number.
+/// Raylets are looked for this often: of processes that are known only the numbers are read.
 const SEARCH: Duration = Duration::from_millis(250);
-const SEARCH_PAUSE: (u32, Duration) = (400, Duration::from_secs(2));
+
+/// Among thousands of processes that takes milliseconds: new raylets are looked for after so many times as long, up to the
+/// second number.
+const FIND_PAUSE: (u32, Duration) = (200, Duration::from_secs(1));
 
 /// The files are made true this often: twice in the shortest refresh that is worth while.
 const REFRESH: Duration = Duration::from_millis(50);
@@ -125,6 +127,7 @@ impl Drop for Feeder {
 #[derive(Debug, Default)]
 struct Due {
     search: Nanos,
+    find: Nanos,
     refresh: Nanos,
     beat: Nanos,
     link: Nanos,
@@ -330,10 +333,8 @@ impl Thread {
             self.look_for_proof(now);
         }
         if now >= self.due.search {
+            self.due.search = now.after(SEARCH);
             self.search(now);
-            let (times, most) = SEARCH_PAUSE;
-            let took = clock::now().since(now);
-            self.due.search = now.after(SEARCH.max(took.saturating_mul(times).min(most)));
         }
         if now >= self.due.beat {
             self.due.beat = now.after(BEAT);
@@ -365,8 +366,17 @@ impl Thread {
         }
     }
 
-    fn search(&mut self, now: Nanos) {
+    fn find(&mut self, now: Nanos) -> Vec<Raylet> {
+        let began = clock::now();
         let found = self.search.find();
+        let (times, most) = FIND_PAUSE;
+        let took = clock::now().since(began);
+        self.due.find = now.after(took.saturating_mul(times).min(most));
+        found
+    }
+
+    fn search(&mut self, now: Nanos) {
+        let found = if now >= self.due.find { self.find(now) } else { self.search.known() };
         let gone: Vec<Pid> = self
             .known
             .iter()

@@ -67,13 +67,14 @@ impl Search {
             self.others.clear();
         }
         self.quiet = if self.forks.any() { 0 } else { self.quiet.saturating_add(1) };
-        let found = if self.quiet > LOOKS && !anew {
-            self.known.iter().filter_map(|pid| look_at(&self.procfs, *pid)).collect()
-        } else {
-            self.look_at_all()
-        };
+        let found = if self.quiet > LOOKS && !anew { self.known() } else { self.look_at_all() };
         self.known = found.iter().map(|raylet| raylet.pid).collect();
         found
+    }
+
+    /// Those of the last search that live.
+    pub(crate) fn known(&self) -> Vec<Raylet> {
+        self.known.iter().filter_map(|pid| look_at(&self.procfs, *pid)).collect()
     }
 
     fn look_at_all(&mut self) -> Vec<Raylet> {
