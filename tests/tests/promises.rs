@@ -10,7 +10,7 @@ use monitor_tests::agent::Agent;
 use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::hog::Hog;
 use monitor_tests::http::{body, get};
-use monitor_tests::process::{Bystander, die_with_parent};
+use monitor_tests::process::{Bystander, die_with_parent, sleep};
 use monitor_tests::promises::hold;
 use monitor_tests::worker::{outgrow, run, start};
 use monitor_tests::{binary, sandbox};
@@ -91,9 +91,7 @@ fn every_key_of_an_agents_answers_is_still_there() {
     std::fs::create_dir(&rules).unwrap();
     let rule = format!("[[rule]]\nname = \"one\"\nmatch.cgroup = \"{}\"\n", sandbox.path());
     // One that no rule matches: all others of a small machine may be protected, as what started this test.
-    let mut nobodys = Command::new("/bin/sleep");
-    nobodys.arg("1000");
-    let _nobodys = Bystander::spawn(nobodys).unwrap();
+    let _nobodys = Bystander::spawn(sleep()).unwrap();
     std::fs::write(rules.join("one.toml"), rule).unwrap();
     let journal = agent.socket().with_file_name("journal");
     let mut of_rules = printed(monitor(&["rules", "report", "--journal"]).arg(journal));

@@ -2,8 +2,8 @@
 //! each domain and answers; who runs and what is used, the engine knows.
 //!
 //! Invariants: no start overfills a domain by what is known, unless nothing else runs there or its time is up. Nobody
-//! starves: a start is overtaken at most [`OVERTAKEN`] times by starts that came after it, unless it gives way. Where nothing runs, the first
-//! begins, so that never all wait.
+//! starves: a start is overtaken at most [`OVERTAKEN`] times by starts that came after it, unless it gives way. Where
+//! nothing runs, the first begins, so that never all wait.
 
 use alloc::collections::BTreeMap;
 
@@ -50,6 +50,12 @@ pub struct Place {
     pub overtaken: u32,
     /// It waits for room that may never come, and holds up nobody.
     pub gives_way: bool,
+}
+
+impl Place {
+    fn lets_nobody_pass(&self) -> bool {
+        self.overtaken >= OVERTAKEN && !self.gives_way
+    }
 }
 
 /// A domain that starts wait for.
@@ -122,7 +128,7 @@ pub fn admit(
                 && rooms.get(domain).is_none_or(|room| room.fits(place.need))
         });
         if !up && !fits {
-            if place.overtaken >= OVERTAKEN && !place.gives_way {
+            if place.lets_nobody_pass() {
                 hold_up(&mut held_up, place);
             }
             at += 1;
@@ -137,7 +143,7 @@ pub fn admit(
         if !up {
             for other in waiting.iter_mut().filter(|other| is_overtaken(other, &place)) {
                 other.overtaken += 1;
-                if other.overtaken >= OVERTAKEN && !other.gives_way {
+                if other.lets_nobody_pass() {
                     hold_up(&mut held_up, other);
                 }
             }

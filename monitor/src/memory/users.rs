@@ -133,7 +133,7 @@ pub(crate) fn private_but(
     let others = pids.into_iter().filter(|pid| but.binary_search(pid).is_err());
     let private = |pid| match process::counted(procfs, pid) {
         Ok((_, private)) => Ok(private),
-        // Its first thread has exited, or this PROCFS has no such file.
+        // This PROCFS has no such file.
         Err(_) => process::private(procfs, pid),
     };
     let held = others.map(|pid| private(pid).unwrap_or_default());

@@ -31,10 +31,6 @@ use crate::units::{Nanos, Pid};
 /// Raylets are looked for this often: of processes that are known only the numbers are read.
 const SEARCH: Duration = Duration::from_millis(250);
 
-/// Among thousands of processes that takes milliseconds: new raylets are looked for after so many times as long, up to the
-/// second number.
-const FIND_PAUSE: (u32, Duration) = (200, Duration::from_secs(1));
-
 /// The files are made true this often: twice in the shortest refresh that is worth while.
 const REFRESH: Duration = Duration::from_millis(50);
 
@@ -127,7 +123,6 @@ impl Drop for Feeder {
 #[derive(Debug, Default)]
 struct Due {
     search: Nanos,
-    find: Nanos,
     refresh: Nanos,
     beat: Nanos,
     link: Nanos,
@@ -366,17 +361,8 @@ impl Thread {
         }
     }
 
-    fn find(&mut self, now: Nanos) -> Vec<Raylet> {
-        let began = clock::now();
-        let found = self.search.find();
-        let (times, most) = FIND_PAUSE;
-        let took = clock::now().since(began);
-        self.due.find = now.after(took.saturating_mul(times).min(most));
-        found
-    }
-
     fn search(&mut self, now: Nanos) {
-        let found = if now >= self.due.find { self.find(now) } else { self.search.known() };
+        let found = self.search.find();
         let gone: Vec<Pid> = self
             .known
             .iter()

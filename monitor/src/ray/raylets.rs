@@ -6,10 +6,12 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use super::clock;
 use crate::proc_forks::Forks;
 use crate::proc_stat::Stat;
-use crate::units::Pid;
+use crate::units::{Nanos, Pid};
 
 /// The name of the program, and of its processes.
 const NAME: &str = "raylet";
@@ -19,6 +21,10 @@ const LOOKS: u8 = 8;
 
 /// Those that are there at the first search, less often.
 const LOOKS_AT_OLD: u8 = 2;
+
+/// Among thousands of processes a search takes milliseconds: the next one comes after so many times as long, up to the second
+/// number. Until then those that are known are looked at.
+const PAUSE: (u32, Duration) = (200, Duration::from_secs(1));
 
 /// After so many searches everybody is looked at again: a pid may have been given to another.
 const ANEW: u32 = 120;
@@ -46,6 +52,8 @@ pub(crate) struct Search {
     procfs: PathBuf,
     others: HashMap<u32, u8>,
     searches: u32,
+    /// No search before this.
+    next: Nanos,
     forks: Forks,
     /// For so many searches nothing was forked.
     quiet: u8,
@@ -56,11 +64,23 @@ pub(crate) struct Search {
 impl Search {
     pub(crate) fn new(procfs: PathBuf) -> Self {
         let forks = Forks::new(&procfs);
-        Self { procfs, others: HashMap::new(), searches: 0, forks, quiet: 0, known: Vec::new() }
+        Self {
+            procfs,
+            others: HashMap::new(),
+            searches: 0,
+            next: Nanos(0),
+            forks,
+            quiet: 0,
+            known: Vec::new(),
+        }
     }
 
     /// The raylets that live now, by pid.
     pub(crate) fn find(&mut self) -> Vec<Raylet> {
+        let began = clock::now();
+        if began < self.next {
+            return self.known();
+        }
         self.searches = self.searches.wrapping_add(1);
         let anew = self.searches.is_multiple_of(ANEW);
         if anew {
@@ -69,11 +89,13 @@ impl Search {
         self.quiet = if self.forks.any() { 0 } else { self.quiet.saturating_add(1) };
         let found = if self.quiet > LOOKS && !anew { self.known() } else { self.look_at_all() };
         self.known = found.iter().map(|raylet| raylet.pid).collect();
+        let (ended, (times, most)) = (clock::now(), PAUSE);
+        self.next = ended.after(ended.since(began).saturating_mul(times).min(most));
         found
     }
 
     /// Those of the last search that live.
-    pub(crate) fn known(&self) -> Vec<Raylet> {
+    fn known(&self) -> Vec<Raylet> {
         self.known.iter().filter_map(|pid| look_at(&self.procfs, *pid)).collect()
     }
 

@@ -153,9 +153,9 @@ impl Decision {
             self.candidates.iter().map(|input| (input.worker, input.facts)).collect();
         let about = |worker: WorkerId| (worker.to_string(), facts.get(&worker).copied().unwrap_or_default());
         let mut answer = snapshot::answer_up_to(most, roster, domain, &[], about);
-        let is_shown = |id: &str| id.parse().is_ok_and(|worker| !Self::is_stand_in(worker));
-        answer.ranking.retain(|ranked| is_shown(&ranked.id));
         if self.rest.is_some() {
+            let is_shown = |id: &str| id.parse().is_ok_and(|worker| !Self::is_stand_in(worker));
+            answer.ranking.retain(|ranked| is_shown(&ranked.id));
             // Some of them, which says nothing of the others.
             answer.passed_over.clear();
         }

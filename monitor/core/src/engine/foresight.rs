@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::kills::COMPLAIN_EVERY;
 use super::{DomainId, Engine, Note};
-use crate::units::{Bytes, Nanos};
+use crate::units::Nanos;
 
 /// It will run out within this time.
 const SOON: Duration = Duration::from_secs(5);
@@ -53,7 +53,7 @@ impl Engine {
             candidates_hold: held,
             others_hold: usage.used.saturating_sub(held),
             others_took: took,
-            processes_hold: Some::<Bytes>(others.hold),
+            processes_hold: Some(others.hold),
         })
     }
 }

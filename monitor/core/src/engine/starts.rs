@@ -45,6 +45,11 @@ impl Waiting {
         [memory_declared, memory_reached, self.learned].into_iter().flatten().max()
     }
 
+    /// The room that it waits for.
+    fn wants(&self) -> Option<Bytes> {
+        self.need().max(self.room)
+    }
+
     fn place(&self) -> Place {
         Place {
             id: self.start.worker,
@@ -52,7 +57,7 @@ impl Waiting {
             arrived: self.arrived,
             until: self.start.until,
             domains: self.start.domains.clone(),
-            need: self.need().max(self.room).unwrap_or_default(),
+            need: self.wants().unwrap_or_default(),
             overtaken: self.overtaken,
             gives_way: self.start.after_kill && self.start.until.is_none(),
         }
@@ -311,7 +316,7 @@ impl Engine {
         });
         WaitView {
             since: waiting.came,
-            need: waiting.need().max(waiting.room),
+            need: waiting.wants(),
             learned: waiting.learned,
             reached: waiting.start.memory_reached,
             domain: domain.and_then(|id| self.domain_name(*id)).unwrap_or_default().to_owned(),

@@ -231,8 +231,7 @@ impl Engine {
     ) {
         let Some(domain) = self.domains.get_mut(&id) else { return };
         let used = domain.usage().map(|usage| usage.used);
-        let new = memory.zip(used).map(|(hold, used)| Others { hold, used, at: now });
-        domain.others = new;
+        domain.others = memory.zip(used).map(|(hold, used)| Others { hold, used, at: now });
         if domain.above() {
             todo.push_back(Action::Read(id));
         } else {

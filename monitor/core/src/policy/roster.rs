@@ -189,19 +189,25 @@ impl Roster {
     pub fn ranking(&self, usage: Usage) -> Vec<Choice> {
         let mut rest = self.clone();
         let mut ranking = Vec::with_capacity(self.len());
-        loop {
-            let Some(choice) = rest.choose(usage).next() else { return ranking };
-            rest.remove(choice.id);
+        while let Some((choice, _)) = rest.take_first(usage) {
             ranking.push(choice);
         }
+        ranking
+    }
+
+    /// Takes out the one that the policy would take first. `None`: no more can be taken.
+    pub fn take_first(&mut self, usage: Usage) -> Option<(Choice, Candidate)> {
+        let choice = self.choose(usage).next()?;
+        let candidate = self.remove(choice.id)?;
+        Some((choice, candidate))
     }
 
     /// The first few of the ranking, without a copy of the roster: what it takes out for it, it puts back.
     pub fn front(&mut self, usage: Usage, most: usize) -> Vec<WorkerId> {
         let mut taken = Vec::with_capacity(most);
-        while taken.len() < most {
-            let next = self.choose(usage).next();
-            let Some(candidate) = next.and_then(|choice| self.remove(choice.id)) else { break };
+        while taken.len() < most
+            && let Some((_, candidate)) = self.take_first(usage)
+        {
             taken.push(candidate);
         }
         let front = taken.iter().map(|candidate| candidate.id).collect();
@@ -310,8 +316,8 @@ impl Roster {
     }
 
     /// Whether a worker that was killed for memory by something else should be retried, and whether it should wait for more
-    /// room then, as the last of its owner: by the rule for a victim of its
-    /// policy, were it one now. It counts as one of the candidates, whether it still is or not.
+    /// room then, as the last of its owner: by the rule for a victim of its policy, were it one now. It counts as one of the
+    /// candidates, whether it still is or not.
     #[must_use]
     pub fn would_retry(&self, victim: &Candidate, usage: Option<Usage>) -> (bool, bool) {
         let mut others = self.workers.values().filter(|other| other.id != victim.id);

@@ -165,10 +165,9 @@ pub fn answer_up_to(
     });
     let policy = roster.policy().name();
     let mut ranking = Vec::with_capacity(roster.len().min(most));
-    while ranking.len() < most {
-        let next = roster.choose(usage).next();
-        let Some(choice) = next else { break };
-        let Some(candidate) = roster.remove(choice.id) else { break };
+    while ranking.len() < most
+        && let Some((choice, candidate)) = roster.take_first(usage)
+    {
         ranking.push(ranked(ranking.len() + 1, &candidate, &choice, &about));
     }
     let passed_over = if ranking.len() < most { passed_over(&roster, in_flight, &name) } else { Vec::new() };

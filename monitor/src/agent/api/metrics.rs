@@ -1,6 +1,6 @@
 //! The agent's numbers in the OpenMetrics text format: what `monitor metrics` prints and `/metrics` serves
-//! (docs/metrics.md). Sums, and the sizes of the largest workers without their names: every user may read it. A gauge of unknown value has no
-//! sample; every counter has one from the start, so that a rate sees its first step.
+//! (docs/metrics.md). Sums, which every user may read; and, for whoever sees all, the sizes of the largest workers. A gauge of
+//! unknown value has no sample; every counter has one from the start, so that a rate sees its first step.
 
 mod raylets;
 mod top;

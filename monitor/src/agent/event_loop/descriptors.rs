@@ -53,11 +53,11 @@ impl Shares {
         let connections = (left / 5).min(most);
         let domains = (left / 6 / A_DOMAIN).min(MOST_DOMAINS);
         let limits = (left / 12 / A_LIMIT).min(MOST_LIMITS);
+        let beside = |domains: u64| left - connections - domains * A_DOMAIN - limits * A_LIMIT;
         // More than one for each process is of no use.
-        let processes = left - connections - domains * A_DOMAIN - limits * A_LIMIT;
-        let spare = processes.saturating_sub(u64::from(MAX_WORKER_PROCESSES));
+        let spare = beside(domains).saturating_sub(u64::from(MAX_WORKER_PROCESSES));
         let domains = (domains + spare / A_DOMAIN).min(MOST_DOMAINS);
-        let processes = left - connections - domains * A_DOMAIN - limits * A_LIMIT;
+        let processes = beside(domains);
         Self {
             connections: small(connections),
             processes: small(processes),

@@ -1,7 +1,7 @@
 //! What comes back to the loop from other threads and from timers: measurements, complete reports, due summaries.
 //! Nothing here is urgent.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -51,7 +51,7 @@ pub(in crate::agent) struct Measurement {
     /// Each that could be looked at; `None`: it could not be measured.
     pub(in crate::agent) samples: Vec<(WorkerId, Option<ProcessMemory>)>,
     /// What their processes held privately then.
-    pub(in crate::agent) private: Vec<(WorkerId, Vec<(Pid, Bytes)>)>,
+    pub(in crate::agent) private: HashMap<WorkerId, HashMap<Pid, Bytes>>,
     /// The most that workers of one process held at once.
     pub(in crate::agent) peaks: Vec<(WorkerId, Bytes)>,
     /// What processes that are not workers hold, by domain; `None`: it could not be measured.

@@ -214,9 +214,9 @@ impl Measuring {
     }
 
     /// Takes note of a measurement, and of when the next is due.
-    pub(in crate::agent) fn measured(&mut self, turn: &mut Turn<'_>, measurement: Measurement) {
+    pub(in crate::agent) fn measured(&mut self, turn: &mut Turn<'_>, mut measurement: Measurement) {
         self.busy = false;
-        self.know(turn.engine, &measurement);
+        self.know(&mut measurement);
         for (worker, sample) in measurement.samples {
             turn.tell(Event::Memory {
                 worker,
@@ -233,6 +233,7 @@ impl Measuring {
         if measurement.extra {
             return;
         }
+        self.known.retain(|worker, _| turn.engine.knows(*worker));
         let soon = !turn.engine.near().is_empty() || turn.engine.has_waiting_starts();
         let (every, pause) = if soon { (EVERY.1, PAUSE.1) } else { (EVERY.0, PAUSE.0) };
         self.due = Some(turn.now.after(every.max(measurement.took * pause)));
@@ -275,7 +276,7 @@ fn all(
     extra: bool,
 ) -> Measurement {
     let started = Instant::now();
-    let mut private = Vec::new();
+    let mut private = HashMap::new();
     let alone = |subject: &Subject| match subject.pids[..] {
         [pid] => Some((subject.worker, peak(&roots.procfs, pid)?)),
         _ => None,
@@ -290,10 +291,12 @@ fn all(
         if dying.has(worker) {
             return None;
         }
-        private.push((worker, private_of_each(roots, &pids)));
         match memory {
             Ok(memory) if memory.bytes == Bytes(0) => None,
-            Ok(memory) => Some((worker, Some(memory))),
+            Ok(memory) => {
+                private.insert(worker, private_of_each(roots, &pids).into_iter().collect());
+                Some((worker, Some(memory)))
+            }
             Err(_) => Some((worker, None)),
         }
     });

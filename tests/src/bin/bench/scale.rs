@@ -22,6 +22,7 @@ use serde_json::json;
 use crate::Plan;
 use crate::idle::status_size;
 use crate::run::Ground;
+use crate::stats::median;
 
 /// One cost.
 #[derive(Debug, Serialize)]
@@ -71,11 +72,6 @@ pub(crate) fn measure(plan: &Plan) -> Result<Vec<Row>> {
         }
     }
     Ok(rows)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn mib(bytes: u64) -> f64 {

@@ -45,6 +45,11 @@ impl Ratios {
     }
 }
 
+/// Not a number without values.
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    Ratios::of(values).map_or(f64::NAN, |ratios| ratios.median)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

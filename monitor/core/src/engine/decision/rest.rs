@@ -51,6 +51,9 @@ const FEW: usize = 4 * RANKING;
 /// The first number of the workers that stand for those that are not kept. No agent gives so many.
 const FIRST_STAND_IN: u64 = 1 << 62;
 
+/// A journal that asks for more of them was not written by an agent.
+const MOST_STAND_INS: usize = 1 << 17;
+
 /// What group_by_owner goes by, as far as it concerns a retriable worker with an owner, or one that is not retriable.
 type Group<'a> = (i32, Option<(u32, &'a str)>);
 
@@ -72,19 +75,13 @@ impl Decision {
         }
         let most = self.shown();
         let Ok(whole) = self.again_up_to(most + 1) else { return self };
-        let front: BTreeSet<&str> = whole.ranking.iter().map(|ranked| ranked.id.as_str()).collect();
-        let victims = self.victims.iter().map(|victim| victim.id.as_str());
-        let names: BTreeSet<&str> = front.into_iter().chain(victims).collect();
-        let condensed = self.with_only(|input| names.contains(input.worker.to_string().as_str()));
-        let same = |again: &crate::snapshot::Answer| {
-            let ranking =
-                |of: &crate::snapshot::Answer| of.ranking.iter().take(most).cloned().collect::<Vec<_>>();
-            again.victims == whole.victims && ranking(again) == ranking(&whole)
-        };
-        match condensed.again_up_to(most) {
-            Ok(again) if same(&again) => condensed,
-            Ok(_) | Err(_) => self,
-        }
+        let ranked = whole.ranking.iter().map(|ranked| &ranked.id);
+        let front = ranked.chain(self.victims.iter().map(|victim| &victim.id));
+        let condensed = self.with_only(front.filter_map(|id| id.parse().ok()).collect());
+        let comes_out_the_same = condensed.again_up_to(most).is_ok_and(|again| {
+            again.victims == whole.victims && again.ranking.iter().eq(whole.ranking.iter().take(most))
+        });
+        if comes_out_the_same { condensed } else { self }
     }
 
     /// How much of its ranking is kept: the victims are in it, and those that would have been next.
@@ -98,12 +95,10 @@ impl Decision {
     }
 
     /// Only these candidates, and what stands for the others.
-    fn with_only(&self, front: impl Fn(&Input) -> bool) -> Self {
-        let mut kept: BTreeSet<WorkerId> = BTreeSet::new();
+    fn with_only(&self, mut kept: BTreeSet<WorkerId>) -> Self {
         let mut groups: BTreeMap<Group<'_>, (WorkerId, Nanos)> = BTreeMap::new();
         let mut priorities: BTreeSet<i32> = BTreeSet::new();
-        for input in self.candidates.iter().filter(|input| front(input)) {
-            kept.insert(input.worker);
+        for input in self.candidates.iter().filter(|input| kept.contains(&input.worker)) {
             priorities.insert(input.priority);
             groups.extend(group(input).map(|group| (group, (input.worker, input.started))));
         }
@@ -121,13 +116,13 @@ impl Decision {
         kept.extend(groups.values().map(|(oldest, _)| *oldest));
         let mut rest = Rest { most_of_one_owner: self.most_of_one_owner(), ..Rest::default() };
         let mut more: BTreeMap<WorkerId, usize> = BTreeMap::new();
+        let counts_groups = self.settings.policy == PolicyName::GroupByOwner;
         for input in self.candidates.iter().filter(|input| !kept.contains(&input.worker)) {
             rest.workers += 1;
             rest.unmeasured += usize::from(input.memory.is_none());
             rest.memory = rest.memory.saturating_add(input.memory.unwrap_or_default());
             rest.last = rest.last.max(input.worker);
-            let counts = self.settings.policy == PolicyName::GroupByOwner;
-            if let Some((oldest, _)) = group(input).filter(|_| counts).and_then(|group| groups.get(&group)) {
+            if counts_groups && let Some((oldest, _)) = group(input).and_then(|group| groups.get(&group)) {
                 *more.entry(*oldest).or_default() += 1;
             }
         }
@@ -152,7 +147,7 @@ impl Decision {
         let like = self.rest.iter().flat_map(|rest| &rest.like);
         let each = like.filter_map(move |like| {
             let found = self.candidates.iter().find(|input| input.worker == like.worker)?;
-            Some(core::iter::repeat_n(found, like.more.min(MOST_STAND_INS)))
+            Some(core::iter::repeat_n(found, like.more))
         });
         each.flatten()
             .take(MOST_STAND_INS)
@@ -190,16 +185,12 @@ impl Decision {
     }
 }
 
-/// A journal that says more was not written by an agent.
-const MOST_STAND_INS: usize = 1 << 17;
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::engine::{KillId, Settings};
-    use crate::policy::PolicyName;
     use crate::worker::{Kind, LastTask, MemoryFacts, Times};
 
     fn input(worker: u64, owner: Option<u64>, started: u64, memory: u64) -> Input {

@@ -79,16 +79,12 @@ pub(super) fn private_of_each(roots: &Roots, pids: &[Pid]) -> Vec<(Pid, Bytes)> 
 
 impl Measuring {
     /// Workers were measured: growth counts from that.
-    pub(super) fn know(&mut self, engine: &Engine, measurement: &Measurement) {
-        let mut private: HashMap<WorkerId, &Vec<(Pid, Bytes)>> =
-            measurement.private.iter().map(|(worker, each)| (*worker, each)).collect();
+    pub(super) fn know(&mut self, measurement: &mut Measurement) {
         for (worker, sample) in &measurement.samples {
-            if let (Some(sample), Some(each)) = (sample, private.remove(worker)) {
-                let private = each.iter().copied().collect();
+            if let (Some(sample), Some(private)) = (sample, measurement.private.remove(worker)) {
                 self.known.insert(*worker, Known { memory: sample.bytes, private });
             }
         }
-        self.known.retain(|worker, _| engine.knows(*worker));
     }
 
     /// At a tick: looks go on as long as a domain is near its threshold.

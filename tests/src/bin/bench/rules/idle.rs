@@ -14,7 +14,7 @@ use super::{BY_TITLE, RulesDir};
 use crate::Plan;
 use crate::idle::{cpu, share};
 use crate::run::Ground;
-use crate::stats::Ratios;
+use crate::stats;
 
 const CGROUPS: usize = 2000;
 const PROCESSES: usize = 2000;
@@ -59,9 +59,7 @@ pub(super) fn measure(plan: &Plan) -> Result<Vec<Looking>> {
     }
     eprintln!();
     drop(crowd);
-    let median = |found: &[(f64, f64)], of: fn(&(f64, f64)) -> f64| {
-        Ratios::of(found.iter().map(of)).map_or(f64::NAN, |ratios| ratios.median)
-    };
+    let median = |found: &[(f64, f64)], of: fn(&(f64, f64)) -> f64| stats::median(found.iter().map(of));
     let rows = cases.iter().zip(&found).map(|((rules, told, ..), found)| Looking {
         rules,
         told,

@@ -13,7 +13,7 @@ use super::{BY_NAME, BY_TITLE, RulesDir};
 use crate::Plan;
 use crate::idle::cpu;
 use crate::run::Ground;
-use crate::stats::Ratios;
+use crate::stats::{self, Ratios};
 
 /// How long one round executes.
 const ROUND: Duration = Duration::from_secs(3);
@@ -64,9 +64,7 @@ pub(super) fn measure(plan: &Plan) -> Result<Vec<Cost>> {
             pairs.push((with, without));
         }
         eprintln!();
-        let median = |of: &dyn Fn(&(Round, Round)) -> f64| {
-            Ratios::of(pairs.iter().map(of)).map_or(f64::NAN, |ratios| ratios.median)
-        };
+        let median = |of: &dyn Fn(&(Round, Round)) -> f64| stats::median(pairs.iter().map(of));
         all.push(Cost {
             rules: name,
             executed: Ratios::of(
