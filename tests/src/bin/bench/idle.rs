@@ -4,7 +4,9 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use monitor_tests::cgroup::Sandbox;
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use crate::Plan;
@@ -16,6 +18,9 @@ pub(crate) struct Idle {
     pub(crate) seconds: f64,
     /// Share of one CPU, all its threads together.
     pub(crate) cpu_share: f64,
+    /// The same, in the same seconds, of a thread that does nothing but read the cgroup's usage once a second: what the
+    /// machine charges for waking up.
+    pub(crate) bare_share: f64,
     /// `VmRSS`.
     pub(crate) resident: u64,
     /// Of it: memory of its own.
@@ -36,17 +41,32 @@ pub(crate) fn measure(plan: &Plan) -> Result<Idle> {
     // Its start is over: what it reads once counts there.
     pause(plan, Duration::from_secs(5))?;
     let begun = Instant::now();
-    let cpu_share = share(plan, pid, plan.idle)?;
+    let (cpu_share, bare_share) = thread::scope(|scope| {
+        let bare = scope.spawn(|| bare_share(&ground.sandbox, plan.idle));
+        let agent = share(plan, pid, plan.idle)?;
+        anyhow::Ok((agent, bare.join().map_err(|_| anyhow!("the bare thread panicked"))??))
+    })?;
     let elapsed = begun.elapsed();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the agent's status")?;
     Ok(Idle {
         seconds: elapsed.as_secs_f64(),
         cpu_share,
+        bare_share,
         resident: status_size(&status, "VmRSS:")?,
         anonymous: status_size(&status, "RssAnon:")?,
         file_backed: status_size(&status, "RssFile:")?,
         shared: status_size(&status, "RssShmem:")?,
     })
+}
+
+fn bare_share(sandbox: &Sandbox, time: Duration) -> Result<f64> {
+    let (begun, before) = (Instant::now(), clock_gettime(ClockId::ThreadCPUTime));
+    while begun.elapsed() < time {
+        thread::sleep(Duration::from_secs(1));
+        sandbox.used()?;
+    }
+    let spent = clock_gettime(ClockId::ThreadCPUTime) - before;
+    Ok(Duration::try_from(spent)?.as_secs_f64() / begun.elapsed().as_secs_f64())
 }
 
 fn pause(plan: &Plan, time: Duration) -> Result<()> {

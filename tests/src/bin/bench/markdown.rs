@@ -187,9 +187,11 @@ fn ways(compared: &[hooks::Compared]) -> String {
 
 fn idle_agent(idle: &idle::Idle) -> String {
     format!(
-        "## Idle agent\n\n{:.4}% of a core over {:.0} s; {} resident, of which {} anonymous, {} file-backed, {} shared.\n",
+        "## Idle agent\n\n{:.4}% of a core over {:.0} s, beside {:.4}% for a bare loop that reads the same cgroup \
+         once a second; {} resident, of which {} anonymous, {} file-backed, {} shared.\n",
         idle.cpu_share * 100.0,
         idle.seconds,
+        idle.bare_share * 100.0,
         mib(idle.resident.cast_signed()),
         mib(idle.anonymous.cast_signed()),
         mib(idle.file_backed.cast_signed()),

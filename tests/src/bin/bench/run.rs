@@ -24,6 +24,8 @@ const REST: u64 = 8 << 20;
 pub(crate) struct Ground {
     pub(crate) sandbox: Sandbox,
     pub(crate) line: u64,
+    /// What is used between runs, in bytes.
+    held: u64,
 }
 
 /// What one run gave.
@@ -37,7 +39,7 @@ impl Ground {
     pub(crate) fn new(line_mib: u64) -> Result<Self> {
         let sandbox = Sandbox::new(Bytes(LIMIT))?;
         sandbox.remove_on_panic();
-        Ok(Self { sandbox, line: line_mib << 20 })
+        Ok(Self { sandbox, line: line_mib << 20, held: 0 })
     }
 
     /// An agent that guards it, with its line where it is said to be.
@@ -53,10 +55,16 @@ impl Ground {
         Ok(self.sandbox.charged()?.0.saturating_sub(self.sandbox.used()?.0))
     }
 
-    /// Waits until the last run's memory is back, as far as `held` bytes.
-    pub(crate) fn wait_empty(&self, held: u64) -> Result<()> {
+    /// What is used now stays.
+    pub(crate) fn hold(&mut self) -> Result<()> {
+        self.held = self.sandbox.used()?.0;
+        Ok(())
+    }
+
+    /// Waits until the last run's memory is back.
+    pub(crate) fn wait_empty(&self) -> Result<()> {
         wait_for("the sandbox to be empty", PATIENCE, || {
-            Ok((self.sandbox.used()?.0 < held + REST).then_some(()))
+            Ok((self.sandbox.used()?.0 < self.held + REST).then_some(()))
         })
     }
 
@@ -69,7 +77,7 @@ impl Ground {
 
     /// One hog crosses the line under an agent that kills it.
     pub(crate) fn cross(&self, agent: &Agent, hog: &Hog) -> Result<Crossed> {
-        self.wait_empty(0)?;
+        self.wait_empty()?;
         let mut victim = Victim::spawn(hog, &self.sandbox)?;
         victim.register(agent)?;
         let (mut peak, cached) = (Peak::since_now(&self.sandbox)?, self.cached()?);

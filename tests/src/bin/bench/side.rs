@@ -119,7 +119,7 @@ fn one(ground: &Ground, guard: Guard, hog: &Hog) -> Result<Option<Run>> {
 
 /// Under a guard that reads the cgroup: an agent, or the bare poll.
 fn by_cgroup(ground: &Ground, agent: Option<Agent>, hog: &Hog) -> Result<Run> {
-    ground.wait_empty(0)?;
+    ground.wait_empty()?;
     let mut victim = Victim::spawn(hog, &ground.sandbox)?;
     if let Some(agent) = &agent {
         victim.register(agent)?;
@@ -142,7 +142,7 @@ fn by_cgroup(ground: &Ground, agent: Option<Agent>, hog: &Hog) -> Result<Run> {
 
 /// Under one that reads what is available on the node: crossing and overshoot are of that number.
 fn by_node(ground: &Ground, hog: &Hog) -> Result<Option<Run>> {
-    ground.wait_empty(0)?;
+    ground.wait_empty()?;
     let Some(earlyoom) = Earlyoom::start(ground.line)? else { return Ok(None) };
     let mut victim = Victim::spawn_in(&earlyoom.namespace, hog, &ground.sandbox)?;
     let (least, stop) = (earlyoom.least, AtomicBool::new(false));

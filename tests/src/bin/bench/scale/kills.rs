@@ -31,8 +31,9 @@ pub(super) fn while_registering(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> 
     const PROCESSES: u32 = 5_000;
     let around = elsewhere()?;
     let _others = Crowd::gather(&around, PROCESSES)?;
-    let ground = Ground::new(512)?;
+    let mut ground = Ground::new(512)?;
     let crowd = Crowd::gather(&ground.sandbox, 200)?;
+    ground.hold()?;
     let agent = ground.guard(&[])?;
     let over = AtomicBool::new(false);
     let kills = thread::scope(|scope| {
@@ -72,7 +73,7 @@ pub(super) fn while_registering(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> 
 pub(super) fn among_many(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
     const WORKERS: u32 = 2_000;
     const AFTER: Duration = Duration::from_millis(1500);
-    let ground = Ground::new(768)?;
+    let mut ground = Ground::new(768)?;
     let agent = ground.guard(&[])?;
     let journal = agent.socket().with_file_name("journal");
     let crowd = Crowd::gather(&ground.sandbox, WORKERS)?;
@@ -83,11 +84,11 @@ pub(super) fn among_many(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> {
     thread::sleep(Duration::from_secs(2));
     let pid = agent.process().pid();
     let idle = share(plan, pid, Duration::from_secs(5))?;
-    let base = ground.sandbox.used()?.0;
+    ground.hold()?;
     let (mut times, mut bytes) = (Vec::new(), Vec::new());
     for _ in 0..(plan.kills / 5).max(5) {
         plan.go_on()?;
-        ground.wait_empty(base)?;
+        ground.wait_empty()?;
         thread::sleep(Duration::from_millis(500));
         let mut victim = crate::victim::Victim::spawn(&hog(), &ground.sandbox)?;
         victim.register(&agent)?;
