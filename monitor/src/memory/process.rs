@@ -187,9 +187,10 @@ pub(super) fn pids(text: &str) -> Vec<Pid> {
     text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).map(Pid).collect()
 }
 
-/// VmRSS of PROCFS/PID/status; 0 for a process that has no memory (a kernel thread, a zombie).
+/// Its resident memory; 0 for a process that has none (a kernel thread, a zombie).
 pub(crate) fn rss(procfs: &Path, pid: Pid) -> Result<Bytes, ReadError> {
-    of_status(procfs, pid, "VmRSS:")
+    // PROCFS/PID/status takes the kernel five times as long.
+    counted(procfs, pid).map(|(resident, _)| resident).or_else(|_| of_status(procfs, pid, "VmRSS:"))
 }
 
 /// The private memory of a process (RssAnon), which is nobody else's: cheap, and less than what it holds.

@@ -257,7 +257,11 @@ impl Domains {
         if self.is_full() && !self.is_guarded(path) {
             self.make_room(turn);
         }
-        for event in self.add_cgroup(path, asked)? {
+        let new = self.add_cgroup(path, asked)?;
+        if new.is_empty() {
+            return Ok(());
+        }
+        for event in new {
             turn.tell(event);
         }
         let inside = |cgroups: &BTreeSet<CgroupPath>| cgroups.iter().any(|cgroup| path.contains(cgroup));

@@ -98,8 +98,11 @@ impl Workers {
     /// which something went wrong.
     pub(in crate::agent) fn look(&mut self, turn: &mut Turn<'_>, kernel: Told) {
         let all = std::mem::take(&mut self.look_again);
-        let mut workers = self.registry.ids();
-        workers.retain(|worker| all || !self.told_of_forks(kernel, *worker));
+        let workers: Vec<WorkerId> = if all || !kernel.forks {
+            self.registry.ids()
+        } else {
+            self.looked_after.iter().copied().collect()
+        };
         for worker in &workers {
             if self.looked_after.contains(worker) {
                 self.sweep(turn, *worker);

@@ -66,7 +66,7 @@ struct Told {
 /// See the module.
 #[derive(Default)]
 pub(in crate::agent) struct Registry {
-    workers: HashMap<WorkerId, WorkerProcesses>,
+    workers: BTreeMap<WorkerId, WorkerProcesses>,
     by_pid: HashMap<Pid, WorkerId>,
     room: Room,
 }
@@ -226,8 +226,17 @@ impl Registry {
         self.workers.len()
     }
 
+    /// In order.
     pub(in crate::agent) fn ids(&self) -> Vec<WorkerId> {
         self.workers.keys().copied().collect()
+    }
+
+    /// All, from this one on, and it again at the end if it is there.
+    pub(in crate::agent) fn round_from(
+        &self,
+        worker: WorkerId,
+    ) -> impl Iterator<Item = (WorkerId, &WorkerProcesses)> {
+        self.workers.range(worker..).chain(self.workers.range(..=worker)).map(|(id, entry)| (*id, entry))
     }
 
     /// A process is gone.
