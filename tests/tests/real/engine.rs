@@ -13,9 +13,10 @@ use super::{hierarchies, output};
 /// Of Debian's static busybox.
 pub(crate) const BUSYBOX: &str = "localhost/monitor-test:latest";
 
-/// Until it is told to, it waits, with a second process beside it; then it takes a MiB every 20 ms.
-pub(crate) const LEAK: &str = r#"sleep 1000 & while [ ! -e /shared/go ]; do sleep 0.1; done
-    exec awk 'BEGIN { while (1) { held[n++] = sprintf("%1048576s", ""); system("usleep 20000") } }'"#;
+/// Until it is told to, it waits, with 16 MiB and a second process beside it; then it takes a MiB every 20 ms.
+pub(crate) const LEAK: &str = r#"sleep 1000 &
+    exec awk 'BEGIN { held[n++] = sprintf("%16777216s", ""); while (system("[ -e /shared/go ]")) system("sleep 0.1");
+        while (1) { held[n++] = sprintf("%1048576s", ""); system("usleep 20000") } }'"#;
 
 /// The engine. Dropped, it removes its containers and their cgroups.
 pub(crate) struct Podman {

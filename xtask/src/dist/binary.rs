@@ -18,7 +18,8 @@ pub(super) fn build(architecture: Architecture, epoch: u64) -> Result<PathBuf> {
     command
         .args([
             "build",
-            "--release",
+            "--profile",
+            "dist",
             "--locked",
             "--package",
             "monitor",
@@ -33,7 +34,7 @@ pub(super) fn build(architecture: Architecture, epoch: u64) -> Result<PathBuf> {
         .env("SOURCE_DATE_EPOCH", epoch.to_string())
         .env_remove("RUSTFLAGS");
     run(&format!("Building the static binary for {}", architecture.name()), &mut command)?;
-    let binary = target_dir().join(target).join("release/monitor");
+    let binary = target_dir().join(target).join("dist/monitor");
     check(&binary)?;
     check(&binary.with_file_name(FOR_RAY))?;
     Ok(binary)
