@@ -17,8 +17,8 @@ use crate::{debian, setup};
 
 /// Debian's standard library, of one version with its compiler.
 const STANDARD_LIBRARY: &str = "libstd-rust-web-dev";
-/// Links, and brings a C library to link with.
-const LINKER_PACKAGE: &str = "gcc-aarch64-linux-gnu";
+/// Links; and the C library to link with, which the first only recommends.
+const LINKER_PACKAGES: [&str; 2] = ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"];
 const LINKER: &str = "aarch64-linux-gnu-gcc";
 
 /// Between the flags in `CARGO_ENCODED_RUSTFLAGS`.
@@ -76,16 +76,18 @@ fn linker(cache: &Path) -> Result<PathBuf> {
     let folder = cache.join("linker");
     let works = |folder: &Path| {
         let mut linker = Command::new(folder.join("usr/bin").join(LINKER));
-        output(linker.arg("--version").env("LD_LIBRARY_PATH", joined(library_folders(folder)))).is_ok()
+        linker.arg("-print-file-name=libc.a").env("LD_LIBRARY_PATH", joined(library_folders(folder)));
+        // A file that it does not find it names without a folder.
+        output(&mut linker).is_ok_and(|path| path.trim().contains('/'))
     };
     if works(&folder) {
         return Ok(folder);
     }
-    step(&format!("Fetching {LINKER_PACKAGE}"));
+    step(&format!("Fetching {}", LINKER_PACKAGES.join(" and ")));
     let apt = Apt::open(&cache.join("apt-linker"), &Suites::of_release(&debian::release()?))?;
-    unpacked(cache, &folder, |to| apt.fetch_with_missing(LINKER_PACKAGE, to))?;
+    unpacked(cache, &folder, |to| apt.fetch_with_missing(&LINKER_PACKAGES, to))?;
     if !works(&folder) {
-        bail!("the {LINKER} that was fetched does not start: remove {}", folder.display());
+        bail!("the {LINKER} that was fetched does not start, or finds no C library: remove {}", folder.display());
     }
     Ok(folder)
 }

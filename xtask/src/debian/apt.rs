@@ -111,9 +111,9 @@ impl Apt {
         self.fetch_as(name, to)
     }
 
-    /// Fetches a package and what it depends on that this system does not have, and unpacks all into `to`, which
+    /// Fetches packages and what they depend on that this system does not have, and unpacks all into `to`, which
     /// exists.
-    pub(crate) fn fetch_with_missing(&self, name: &str, to: &Path) -> Result<()> {
+    pub(crate) fn fetch_with_missing(&self, names: &[&str], to: &Path) -> Result<()> {
         let packages = tempfile::tempdir_in(to)?;
         fs::create_dir(packages.path().join("partial"))?;
         let archives = format!("Dir::Cache::archives={}", packages.path().display());
@@ -121,7 +121,8 @@ impl Apt {
         output(
             self.command("apt-get")
                 .args(["-o", &archives, "install", "--download-only", "--yes", "-qq"])
-                .args(["--no-install-recommends", name]),
+                .arg("--no-install-recommends")
+                .args(names),
         )?;
         unpack(packages.path(), to)
     }

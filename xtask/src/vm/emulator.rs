@@ -51,7 +51,7 @@ impl Emulator {
         fs::create_dir_all(cache).with_context(|| cache.display().to_string())?;
         let apt = apt::Apt::open(&cache.join("apt-qemu"), &apt::Suites::of_release(&debian::release()?))?;
         let made = tempfile::tempdir_in(cache)?;
-        apt.fetch_with_missing(package, made.path())?;
+        apt.fetch_with_missing(&[package], made.path())?;
         let unpacked = folder(cache, architecture);
         // An older one that needs libraries that the system no longer has.
         if unpacked.exists() {
