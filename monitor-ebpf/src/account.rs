@@ -125,16 +125,19 @@ fn find_cell(css: *const u8) -> u32 {
     NODE_CELL
 }
 
-/// `cgroup->kn->id`: the inode of its directory.
+/// `cgroup->kn->id`: the inode of its directory; 0 if there is none.
 ///
 /// # Safety
 /// `cgroup` must be a `struct cgroup *` from `field`.
 #[inline(always)]
 unsafe fn cgroup_id(cgroup: *const u8) -> u64 {
-    unsafe {
-        let kn: *const u8 = field(cgroup, &offsets::CGROUP_KN);
-        field(kn, &offsets::KN_ID)
+    if cgroup.is_null() {
+        return 0;
     }
+    // SAFETY: by the contract.
+    let kn: *const u8 = unsafe { field(cgroup, &offsets::CGROUP_KN) };
+    // SAFETY: as above.
+    if kn.is_null() { 0 } else { unsafe { field(kn, &offsets::KN_ID) } }
 }
 
 /// Adds to the cell and to all above it, tells the agent what it should know, and sets the first one's quantum

@@ -18,12 +18,11 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: task is the tracepoint's argument.
     let pid: u32 = unsafe { field(task, &offsets::TASK_TGID) };
     let Some(entry) = WORKERS.get_ptr(pid) else { return 0 };
-    // SAFETY: signal is a field of the task. `do_exit` has already taken this thread off `live`.
-    let live: i32 = unsafe {
-        let signal: *const u8 = field(task, &offsets::TASK_SIGNAL);
-        field(signal, &offsets::SIGNAL_LIVE)
-    };
-    if live != 0 {
+    // SAFETY: signal is a field of the task.
+    let signal: *const u8 = unsafe { field(task, &offsets::TASK_SIGNAL) };
+    // `do_exit` has already taken this thread off `live`.
+    // SAFETY: as above.
+    if signal.is_null() || unsafe { field::<i32>(signal, &offsets::SIGNAL_LIVE) } != 0 {
         return 0;
     }
     let record = Exit {

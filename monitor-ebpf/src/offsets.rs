@@ -73,9 +73,13 @@ pub(crate) fn get(global: &'static u32) -> usize {
 
 /// The field of type `T` at `offset` of a kernel object that the verifier knows (a BTF pointer).
 ///
+/// A pointer that can be null must be compared before: where the address is bad the kernel should read zero, but one
+/// without commit 0108a4e9f358 ("bpf: ensure main program has an extable", 6.4; Debian's 5.10 has no copy of it) dies of that
+/// in a program of several functions, as these are.
+///
 /// # Safety
-/// `object` must come from the tracepoint's arguments or from a field read by this function, and `offset` must
-/// be that of a `T`. The kernel then reads zero where the address is bad.
+/// `object` must come from the tracepoint's arguments or from a field read by this function, not be null, and `offset`
+/// must be that of a `T`.
 #[inline(always)]
 pub(crate) unsafe fn field<T: Copy>(object: *const u8, offset: &'static u32) -> T {
     // SAFETY: by the contract; loads through BTF pointers have a fault handler (kernel/bpf/verifier.c).

@@ -23,12 +23,10 @@ pub fn rename(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     // During exec the new address space has no arguments yet (`begin_new_exec`), and a kernel thread has none at all.
-    // SAFETY: mm is a field of the task; that of a kernel thread is null, and reads as zeros.
-    let arguments: u64 = unsafe {
-        let mm: *const u8 = field(task, &offsets::TASK_MM);
-        field(mm, &offsets::MM_ARG_START)
-    };
-    if arguments == 0 {
+    // SAFETY: mm is a field of the task.
+    let mm: *const u8 = unsafe { field(task, &offsets::TASK_MM) };
+    // SAFETY: as above.
+    if mm.is_null() || unsafe { field::<u64>(mm, &offsets::MM_ARG_START) } == 0 {
         return 0;
     }
     let text: *const u8 = ctx.arg(1);
