@@ -43,7 +43,7 @@ pub(crate) fn run_tests() -> Result<()> {
     )?;
     python_client(&mut skips)?;
     // The kernel tests last of cargo's: what the output ends with is then a result of many tests.
-    other_kernel(&mut skips)?;
+    other_kernels(&mut skips)?;
     kernel_tests(&mut skips)?;
     skips.print()
 }
@@ -142,16 +142,16 @@ fn kernel_tests(skips: &mut Skips) -> Result<()> {
     )
 }
 
-/// One kernel that is not the host's. A developer decides about 20 MB of QEMU; CI fetches them.
-fn other_kernel(skips: &mut Skips) -> Result<()> {
+/// Kernels that are not the host's. A developer decides about 20 MB of QEMU; CI fetches them.
+fn other_kernels(skips: &mut Skips) -> Result<()> {
     if in_ci() {
         vm::install()?;
     }
     if !vm::available() {
-        skips.add("the tests on another kernel", "QEMU is not here; `cargo xtask vm` fetches it");
+        skips.add("the tests on other kernels", "QEMU is not here; `cargo xtask vm` fetches it");
         return Ok(());
     }
-    vm::run_machines(&vm::Options::quickest()?)
+    vm::run_machines(&vm::Options::everyday()?)
 }
 
 /// Containers and chroots often come without; the programs attach through it.

@@ -54,9 +54,10 @@ const ALL_KERNELS: [&str; 15] = [
 const OTHER_KERNELS: [&str; 2] = ["6.12", "6.18"];
 /// The tests that are made for every kernel, and quick. Much of the others needs a machine that is not emulated.
 const SUITE: [&str; 3] = ["kernel::", "kernels::", "programs::"];
-/// The one that `cargo xtask test` boots: the oldest with everything that the agent uses, on most machines not the
-/// host's own.
-const QUICKEST: &str = "6.18";
+/// Those that `cargo xtask test` boots: one with everything that the agent uses, and the oldest, which forgives the
+/// programs least.
+const EVERYDAY: [&str; 2] = [WITH_SYSTEMD, "5.10"];
+const WITH_SYSTEMD: &str = "6.18";
 /// MiB that the initramfs and the tests fit into.
 const MEMORY: u32 = 512;
 /// Seconds that a machine may take for all tests.
@@ -65,6 +66,8 @@ const DEADLINE: u64 = 1200;
 const ATTEMPTS: u32 = 3;
 /// Where the tables land.
 const TABLES: &str = "docs/kernels.md";
+/// Where the consoles of the machines land, one file each.
+const CONSOLES: &str = "target/vm";
 
 /// What the user typed.
 #[derive(Debug, clap::Args)]
@@ -97,9 +100,18 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// One machine with the quickest kernel, and the tests that are made for every kernel.
-    pub(crate) fn quickest() -> Result<Self> {
-        let kernels = vec![QUICKEST.parse()?];
+    /// The tests that are made for every kernel, on some.
+    pub(crate) fn everyday() -> Result<Self> {
+        Self::on(&EVERYDAY)
+    }
+
+    /// One machine with systemd.
+    pub(crate) fn systemd() -> Result<Self> {
+        Ok(Self { systemd: true, ..Self::on(&[WITH_SYSTEMD])? })
+    }
+
+    fn on(kernels: &[&str]) -> Result<Self> {
+        let kernels = kernels.iter().map(|kernel| Ok(kernel.parse()?)).collect::<Result<_>>()?;
         Ok(Self {
             kernels,
             arch: programs::HOST,
@@ -110,11 +122,6 @@ impl Options {
             memory: MEMORY,
             deadline: DEADLINE,
         })
-    }
-
-    /// One machine with systemd.
-    pub(crate) fn systemd() -> Result<Self> {
-        Ok(Self { systemd: true, ..Self::quickest()? })
     }
 }
 
@@ -167,7 +174,7 @@ pub(crate) fn run_machines(options: &Options) -> Result<()> {
         initramfs::build(&programs, &options.filter, busybox.as_deref(), &initrd)?;
     }
     let specs = match &options.kernels[..] {
-        [] if options.systemd => vec![QUICKEST.parse()?],
+        [] if options.systemd => vec![WITH_SYSTEMD.parse()?],
         [] if options.arch != programs::HOST => {
             OTHER_KERNELS.iter().map(|series| series.parse()).collect::<Result<_>>()?
         }
@@ -211,6 +218,11 @@ fn column(
             return column;
         }
     };
+    let consoles = Path::new(CONSOLES);
+    if let Err(error) = fs::create_dir_all(consoles) {
+        column.trouble(format!("{CONSOLES}: {error}"));
+        return column;
+    }
     let machine = Machine {
         emulator,
         kernel: &kernel.image,
@@ -218,6 +230,7 @@ fn column(
         arguments: &spec.arguments,
         memory: memory(options, initrd),
         deadline: Duration::from_secs(options.deadline),
+        console: &consoles.join(format!("{spec}.log")),
     };
     for attempt in 1..=ATTEMPTS {
         step(&format!("Booting {spec} ({})", kernel.package));

@@ -1,7 +1,8 @@
 //! Runs one virtual machine in QEMU and feeds what it says into a column of the table. Software emulation on purpose:
 //! it is there on every machine, also inside a container or another VM.
 
-use std::io::{BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -40,6 +41,8 @@ pub(super) struct Machine<'a> {
     pub(super) memory: u32,
     /// From start to power off.
     pub(super) deadline: Duration,
+    /// What its console says lands here.
+    pub(super) console: &'a Path,
 }
 
 /// Something heard from the machine.
@@ -80,7 +83,8 @@ impl Machine<'_> {
                 listen(results, sender, Heard::Result, None);
             }
         });
-        self.follow(&receiver, &socket, column);
+        let console = File::create(self.console).with_context(|| self.console.display().to_string())?;
+        self.follow(&receiver, &socket, console, column);
         Ok(())
     }
 
@@ -110,7 +114,7 @@ impl Machine<'_> {
         command
     }
 
-    fn follow(&self, heard: &Receiver<Heard>, socket: &Path, column: &mut Column) {
+    fn follow(&self, heard: &Receiver<Heard>, socket: &Path, mut console: File, column: &mut Column) {
         let end = Instant::now() + self.deadline;
         loop {
             match heard.recv_timeout(end.saturating_duration_since(Instant::now())) {
@@ -119,6 +123,8 @@ impl Machine<'_> {
                     None => column.trouble(format!("not understood: {text:?}")),
                 },
                 Ok(Heard::Console(text)) => {
+                    // For whom an alarm is not enough; a full disk is no fault of the kernel's.
+                    let _ = writeln!(console, "{text}");
                     let alarm = Alarm::in_line(&text);
                     column.console(&text, alarm);
                     if alarm.is_some_and(Alarm::is_fatal) {
