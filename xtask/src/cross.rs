@@ -87,7 +87,10 @@ fn linker(cache: &Path) -> Result<PathBuf> {
     let apt = Apt::open(&cache.join("apt-linker"), &Suites::of_release(&debian::release()?))?;
     unpacked(cache, &folder, |to| apt.fetch_with_missing(&LINKER_PACKAGES, to))?;
     if !works(&folder) {
-        bail!("the {LINKER} that was fetched does not start, or finds no C library: remove {}", folder.display());
+        bail!(
+            "the {LINKER} that was fetched does not start, or finds no C library: remove {}",
+            folder.display()
+        );
     }
     Ok(folder)
 }
