@@ -108,8 +108,8 @@ pub struct Crossing {
     pub reserved: [u64; 2],
 }
 
-/// A worker's process dies: the last of its threads began to exit; its memory is not given back yet
-/// (`do_exit` in kernel/exit.c, kernel 6.18, calls the tracepoint before `exit_mm`).
+/// A worker's process dies: the last of its threads began to exit. From kernel 6.16 on its memory is not given back yet
+/// (`do_exit` in kernel/exit.c, kernel 6.18, calls the tracepoint before `exit_mm`; older ones after it).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Exit {

@@ -30,8 +30,11 @@ pub(crate) fn stop_current(pid: u32, cell: u32, counter: i64) {
     if unsafe { bpf_send_signal(SIGSTOP) } != 0 {
         return;
     }
-    // SAFETY: as above. After the signal: a stop that comes after SIGCONT has a later time than that.
-    unsafe { (*entry).stopped_at = bpf_ktime_get_ns() };
+    // Looked up again: what the agent took off meanwhile may be another process's by now.
+    if let Some(entry) = WORKERS.get_ptr_mut(pid) {
+        // SAFETY: as above. After the signal: a stop that comes after SIGCONT has a later time than that.
+        unsafe { (*entry).stopped_at = bpf_ktime_get_ns() };
+    }
     let header = ring::header(RecordKind::Stopped);
     if !ring::push(
         RecordKind::Stopped,

@@ -9,6 +9,7 @@ pub mod empty;
 pub mod events;
 pub mod hook;
 pub mod links;
+pub(crate) mod machine;
 pub mod offsets;
 pub mod probe;
 pub mod programs;

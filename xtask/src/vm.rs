@@ -111,7 +111,7 @@ impl Options {
     }
 
     fn on(kernels: &[&str]) -> Result<Self> {
-        let kernels = kernels.iter().map(|kernel| Ok(kernel.parse()?)).collect::<Result<_>>()?;
+        let kernels = kernels.iter().map(|kernel| kernel.parse()).collect::<Result<_>>()?;
         Ok(Self {
             kernels,
             arch: programs::HOST,

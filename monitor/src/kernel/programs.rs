@@ -14,6 +14,7 @@ use super::events::Events;
 use super::hook::Hook;
 use super::links::refused::{chain, classify, of_btf};
 use super::links::{Links, Probes};
+use super::machine;
 use super::offsets::NUMBERS;
 use super::probe::{Probe, ProbeState};
 use super::unfollowed::UnfollowedMap;
@@ -30,6 +31,10 @@ fn object() -> Option<&'static [u8]> {
 fn object() -> Option<&'static [u8]> {
     None
 }
+
+/// How many address spaces are remembered (`MAPPED`), some 100 bytes each.
+const LEAST_MEMORIES: u32 = 8192;
+const MEMORIES_OF_A_CPU: u32 = 512;
 
 /// Whether the programs log what they push: for debugging.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +78,9 @@ impl Programs {
         let Some(object) = object() else {
             return Err(all(ProbeState::Off("built without the kernel side (MONITOR_SKIP_EBPF)".into())));
         };
+        if let Some(why) = machine::forbids_programs() {
+            return Err(all(ProbeState::Off(why)));
+        }
         let btf = Btf::of_the_kernel().map_err(|error| all(of_btf(&error)))?;
         let types = aya::Btf::from_sys_fs().map_err(|error| all(ProbeState::Failed(chain(&error))))?;
         raise_memlock();
@@ -91,8 +99,13 @@ impl Programs {
                 missing.push((hook, format!("this kernel has no tracepoint {category}:{event}")));
             }
         }
+        if let Some(why) = machine::forbids_counting() {
+            missing.extend(Hook::USAGE.map(|hook| (hook, why.clone())));
+        }
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&types));
+        // With few entries for each CPU one that takes many at a time throws out those of others.
+        loader.map_max_entries("MAPPED", LEAST_MEMORIES.max(MEMORIES_OF_A_CPU * machine::online_cpus()));
         for (value, (name, _, _)) in values.iter().zip(NUMBERS) {
             loader.override_global(name, value, true);
         }

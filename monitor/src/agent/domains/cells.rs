@@ -6,6 +6,7 @@ use monitor_common::{MAX_CELLS, NO_PARENT, NODE_CELL};
 use super::{Domains, Found, Guarded, NODE};
 use crate::engine::DomainId;
 use crate::kernel::cells::{DomainCells, Tuning};
+use crate::kernel::machine;
 use crate::memory::DomainReader;
 
 /// Why the kernel does not count a domain's memory.
@@ -23,7 +24,7 @@ pub(super) enum Uncounted {
 
 /// How many processors can charge memory at the same time.
 pub(in crate::agent) fn cpus() -> u32 {
-    std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1))
+    machine::online_cpus()
 }
 
 /// The cells' owners.
