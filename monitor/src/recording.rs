@@ -213,9 +213,9 @@ fn explained(engine: &Engine, kill: KillId, at_once: bool) -> bool {
     if record.trigger == Trigger::Watchdog || by_others || !(at_once || record.dry_run) {
         return true;
     }
-    let decision = engine.decision(kill);
-    decision
-        .is_some_and(|decision| decision.again().is_ok_and(|again| decision.differences(&again).is_empty()))
+    // Over before a signal was told of, which no agent does: nothing is known of its candidates any more.
+    let Some(decision) = engine.decision(kill) else { return record.times.signal.is_none() };
+    decision.again().is_ok_and(|again| decision.differences(&again).is_empty())
 }
 
 /// Which domain lies in which. The engine assumes that none lies in itself: it would search its ancestors for
