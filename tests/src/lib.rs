@@ -14,6 +14,7 @@ pub mod freezer;
 pub mod hog;
 pub mod http;
 pub mod intercept;
+pub mod machine;
 pub mod notes;
 pub mod pid_namespace;
 pub mod process;

@@ -28,6 +28,8 @@ pub(super) struct Hooks {
     records: BytesMut,
     /// What was lost when that was last looked at.
     drops: Drops,
+    /// How many runs of the programs for workers, and of those for rules, the kernel had left out by then.
+    skipped: [u64; 2],
     /// The gears, and whether the brake was on, while no hook counts usage that did at the start.
     usage_lost: Option<(Gears, bool)>,
 }
@@ -45,6 +47,7 @@ impl Hooks {
             events,
             records: records::buffer(),
             drops: Drops::default(),
+            skipped: [0; 2],
             usage_lost: none_counts.then_some((if_usage_comes, false)),
         }
     }

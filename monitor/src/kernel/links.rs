@@ -2,6 +2,7 @@
 //! that passes by itself. One component owns it; the maps that the programs share with the agent are others'.
 
 pub(super) mod refused;
+mod skipped;
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use monitor_common::Wanted;
 use self::refused::{chain, of_program, passes};
 use super::cells::Cells;
 use super::hook::{Hook, Told};
+use super::machine;
 use super::probe::{Probe, ProbeState};
 use super::wanted::WantedMap;
 
@@ -108,6 +110,21 @@ impl Links {
             forks: self.attached(Hook::Lineage),
             changes: changes.into_iter().all(|hook| self.attached(hook)),
         }
+    }
+
+    /// How many runs of these hooks' programs the kernel left out; 0 where it leaves none out.
+    #[must_use]
+    pub fn skipped(&mut self, hooks: &[Hook]) -> u64 {
+        if !machine::leaves_runs_out() {
+            return 0;
+        }
+        hooks.iter().filter_map(|hook| self.skipped_runs(*hook)).sum()
+    }
+
+    /// The same of one that is attached, by the kernel's count. `None`: it counts none (before 5.12).
+    #[must_use]
+    pub fn skipped_runs(&mut self, hook: Hook) -> Option<u64> {
+        if self.attached(hook) { skipped::runs(program(&mut self.ebpf, hook).ok()?) } else { None }
     }
 
     /// Whether a hook runs, or can be made to.

@@ -1,10 +1,15 @@
 //! What of the machine the kernel programs are not made for, and how many CPUs they share their cells with.
 
+use std::sync::LazyLock;
+
 use monitor_common::PAGE;
 
 /// Real-time kernels before this one: their ring buffers and hash tables take locks that may sleep there, and
 /// `bpf_send_signal` does ("bpf: Send signals asynchronously if !preemptible", kernel 6.14).
 const REALTIME_FROM: (u32, u32) = (6, 14);
+
+/// From here on programs at tracepoints can be preempted (`links::skipped`).
+const PREEMPTED_FROM: (u32, u32) = (7, 0);
 
 /// Why no program may run on this kernel.
 pub(super) fn forbids_programs() -> Option<String> {
@@ -22,6 +27,15 @@ pub(super) fn forbids_counting() -> Option<String> {
         .then(|| format!("this kernel's pages have {page} bytes; only those of {PAGE} can be counted"))
 }
 
+/// Whether this kernel can leave out a run of a program that runs already on the same CPU.
+pub(super) fn leaves_runs_out() -> bool {
+    static FOUND: LazyLock<bool> = LazyLock::new(|| {
+        numbers(&rustix::system::uname().release().to_string_lossy())
+            .is_some_and(|found| found >= PREEMPTED_FROM)
+    });
+    *FOUND
+}
+
 /// Of the machine, whatever the agent itself may use: all of them charge memory at the same time.
 pub(crate) fn online_cpus() -> u32 {
     let online = aya::util::online_cpus().map_or(0, |cpus| cpus.len());
@@ -31,9 +45,13 @@ pub(crate) fn online_cpus() -> u32 {
 
 /// Whether a kernel with this `uname -r` and `uname -v` is one of those real-time kernels.
 fn sleeps(release: &str, version: &str) -> bool {
+    version.contains("PREEMPT_RT") && numbers(release).is_some_and(|found| found < REALTIME_FROM)
+}
+
+/// The first two of a `uname -r`.
+fn numbers(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse);
-    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return false };
-    version.contains("PREEMPT_RT") && (major, minor) < REALTIME_FROM
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 #[cfg(test)]
@@ -49,5 +67,7 @@ mod tests {
         assert!(!sleeps("6.1.0-48-amd64", other));
         assert!(!sleeps("6.14.0", real_time));
         assert!(!sleeps("7.0", real_time));
+        assert!(!sleeps("none", real_time));
+        assert_eq!(numbers("7.0-rc3+deb14"), Some((7, 0)));
     }
 }

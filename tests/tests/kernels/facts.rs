@@ -5,6 +5,7 @@ use std::path::Path;
 
 use monitor::memory::Version;
 use monitor_tests::cgroup::Sandbox;
+use monitor_tests::machine;
 
 /// Whether `category:event` is a tracepoint: its BTF names a type for each. Where tracefs shows any, it agrees.
 pub(crate) fn has_tracepoint(tracepoint: &str) -> bool {
@@ -27,7 +28,7 @@ pub(crate) fn lockdown() -> String {
 
 /// Kernel 5.15 brought the call.
 pub(crate) fn has_process_mrelease() -> bool {
-    release() >= (5, 15)
+    machine::kernel() >= (5, 15)
 }
 
 /// Whether a cgroup of version 2 can be killed at once. With v1 others may come and go beside it: not known.
@@ -36,10 +37,4 @@ pub(crate) fn has_cgroup_kill(sandbox: &Sandbox) -> Option<bool> {
         Version::V2 => Some(sandbox.dir().join("cgroup.kill").exists()),
         Version::V1 => None,
     }
-}
-
-fn release() -> (u32, u32) {
-    let text = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap());
-    (numbers.next().unwrap(), numbers.next().unwrap())
 }

@@ -5,6 +5,7 @@ use bytes::BytesMut;
 use monitor_common::{Drops, RECORD_LEN};
 
 use super::Hooks;
+use crate::kernel::hook::Hook;
 use crate::kernel::record::{self, Record};
 
 /// How many records are taken out of the ring buffer at once.
@@ -14,6 +15,9 @@ const BATCH: usize = 256;
 pub(super) fn buffer() -> BytesMut {
     BytesMut::with_capacity(BATCH * RECORD_LEN)
 }
+
+/// The hooks that tell of workers, and those of rules.
+const OF: [&[Hook]; 2] = [&[Hook::Exit, Hook::Lineage, Hook::MarkVictim], &Hook::OF_RULES];
 
 /// What was lost since the last look.
 #[derive(Debug, Clone, Copy)]
@@ -57,10 +61,20 @@ impl Hooks {
 
     /// Whether records were lost since this was last asked.
     pub(in crate::agent) fn lost(&mut self) -> Option<Lost> {
-        let drops = self.events.as_ref()?.drops.sum().ok().filter(|drops| *drops != self.drops)?;
+        let drops = self.events.as_ref()?.drops.sum().unwrap_or(self.drops);
+        let links = self.links.as_mut().ok();
+        let skipped = links.map(|links| OF.map(|hooks| links.skipped(hooks))).unwrap_or(self.skipped);
+        if drops == self.drops && skipped == self.skipped {
+            return None;
+        }
         let old = std::mem::replace(&mut self.drops, drops);
+        let before = std::mem::replace(&mut self.skipped, skipped);
         let all = |drops: Drops| [drops.usage, drops.exit, drops.fork, drops.stopped, drops.lineage];
-        let records = all(drops).into_iter().zip(all(old)).map(|(new, old)| new.saturating_sub(old)).sum();
-        Some(Lost { records, stops: drops.stopped != old.stopped, changes: drops.changed != old.changed })
+        let pushed = all(drops).into_iter().zip(all(old)).map(|(new, old)| new.saturating_sub(old));
+        Some(Lost {
+            records: pushed.sum::<u64>() + skipped[0].saturating_sub(before[0]),
+            stops: drops.stopped != old.stopped,
+            changes: drops.changed != old.changed || skipped[1] != before[1],
+        })
     }
 }
