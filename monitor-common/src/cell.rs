@@ -12,6 +12,10 @@ pub const PAGE: u64 = 4096;
 /// 8 for each processor.
 pub const MAX_CELLS: usize = 1024;
 
+/// How many address spaces `rss_stat` remembers, one entry for each counter, preallocated (about 100 bytes each). The loader
+/// asks for more where there are many CPUs.
+pub const MEMORIES: u32 = 8192;
+
 /// The cell of the node. It counts every cgroup that no other cell guards, and is every cell's last ancestor.
 pub const NODE_CELL: u32 = 0;
 

@@ -9,7 +9,7 @@ mod news;
 mod record;
 mod worker;
 
-pub use cell::{Cell, MAX_CELLS, NO_PARENT, NODE_CELL, PAGE, brake, quantum};
+pub use cell::{Cell, MAX_CELLS, MEMORIES, NO_PARENT, NODE_CELL, PAGE, brake, quantum};
 pub use news::{Beginning, MOST_BEGINNINGS, NAME_LENGTH, Name, Wanted, words};
 pub use record::{Changed, Crossing, Delta, Exit, Fork, Header, OomVictim, RECORD_LEN, RecordKind, Stopped};
 pub use worker::{Drops, MAX_WORKER_PROCESSES, ON_ITS_WAY, WorkerEntry, holds};

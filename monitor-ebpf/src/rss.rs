@@ -18,16 +18,13 @@ use aya_ebpf::{
     maps::{LruHashMap, PerCpuArray},
     programs::BtfTracePointContext,
 };
-use monitor_common::NODE_CELL;
+use monitor_common::{MEMORIES, NODE_CELL};
 
 use crate::{
     account::{self, Place, add_to},
     maps::CELLS,
     offsets::{self, field, get},
 };
-
-/// Address spaces that are remembered, one entry for each counter; the map is preallocated (about 100 bytes each).
-const MEMORIES: u32 = 8192;
 
 /// A process with no larger number when it is first seen is new, and all of it is counted, in pages.
 const NEW: i64 = 64;

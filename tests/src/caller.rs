@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -122,6 +124,19 @@ impl Caller {
             match answer.get("error") {
                 Some(error) => bail!("{}: {}", error["code"], error["message"]),
                 None => return Ok(answer["ok"].take()),
+            }
+        }
+    }
+
+    /// The same beside so many calls of this user that the agent may refuse it for that: then it tries again.
+    ///
+    /// # Errors
+    /// As [`Caller::call`].
+    pub fn insist(&mut self, op: &Value) -> Result<Value> {
+        loop {
+            match self.call(op) {
+                Err(error) if error.to_string().contains("busy") => thread::sleep(Duration::from_millis(5)),
+                answer => return answer,
             }
         }
     }

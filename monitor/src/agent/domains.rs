@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use monitor_common::NODE_CELL;
 
-pub(super) use self::cells::cpus;
 use self::cells::{Cells, Uncounted};
 use self::limits::LimitWatch;
 use self::scope::Scope;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::api::Api;
 use crate::agent::brake::Brake;
 use crate::agent::callbacks::Callbacks;
-use crate::agent::domains::{Domains, cpus};
+use crate::agent::domains::Domains;
 use crate::agent::event_loop::alarm::Alarm;
 use crate::agent::event_loop::clock;
 use crate::agent::event_loop::descriptors::Shares;
@@ -46,6 +46,7 @@ use crate::engine::{Engine, Event, Gears, KillId, Settings};
 use crate::journal::{Given, Last};
 use crate::kernel::hook::Hook;
 use crate::kernel::links::{Links, Probes};
+use crate::kernel::machine;
 use crate::kernel::programs::{KernelLog, Programs};
 use crate::memory::{CgroupPath, ReadError, Roots};
 use crate::recording::Recorder;
@@ -369,7 +370,7 @@ fn settings(config: &Config, programs: &Result<Programs, Box<Probes>>) -> Settin
         brake_max_ms: reload::millis(config.brake_max),
         ray_timeout_ms: reload::millis(config.ray_timeout),
         gears: gears(config, usage.is_some()),
-        cpus: cpus(),
+        cpus: machine::online_cpus(),
         ..Settings::default()
     };
     reload::settings(config, &of_this_machine)

@@ -29,10 +29,8 @@ pub(super) fn forbids_counting() -> Option<String> {
 
 /// Whether this kernel can leave out a run of a program that runs already on the same CPU.
 pub(super) fn leaves_runs_out() -> bool {
-    static FOUND: LazyLock<bool> = LazyLock::new(|| {
-        numbers(&rustix::system::uname().release().to_string_lossy())
-            .is_some_and(|found| found >= PREEMPTED_FROM)
-    });
+    static FOUND: LazyLock<bool> =
+        LazyLock::new(|| at_least(&rustix::system::uname().release().to_string_lossy(), PREEMPTED_FROM));
     *FOUND
 }
 
@@ -46,6 +44,11 @@ pub(crate) fn online_cpus() -> u32 {
 /// Whether a kernel with this `uname -r` and `uname -v` is one of those real-time kernels.
 fn sleeps(release: &str, version: &str) -> bool {
     version.contains("PREEMPT_RT") && numbers(release).is_some_and(|found| found < REALTIME_FROM)
+}
+
+/// Whether a kernel's release, as `6.18.1-cloud`, is of this version or a later one.
+pub(crate) fn at_least(release: &str, version: (u32, u32)) -> bool {
+    numbers(release).is_some_and(|found| found >= version)
 }
 
 /// The first two of a `uname -r`.
@@ -69,5 +72,13 @@ mod tests {
         assert!(!sleeps("7.0", real_time));
         assert!(!sleeps("none", real_time));
         assert_eq!(numbers("7.0-rc3+deb14"), Some((7, 0)));
+    }
+
+    #[test]
+    fn releases_are_compared_by_number() {
+        assert!(at_least("6.1.0-13-cloud-amd64\n", (5, 14)) && at_least("5.14", (5, 14)));
+        assert!(
+            !at_least("5.4.0", (5, 14)) && !at_least("4.18.0-305.el8", (5, 14)) && !at_least("", (5, 14))
+        );
     }
 }

@@ -6,6 +6,7 @@ use std::error::Error;
 
 use aya::maps::{HashMap, RingBuf};
 use aya::{Ebpf, EbpfLoader};
+use monitor_common::MEMORIES;
 
 use super::btf::Btf;
 use super::cells::DomainCells;
@@ -32,8 +33,7 @@ fn object() -> Option<&'static [u8]> {
     None
 }
 
-/// How many address spaces are remembered (`MAPPED`), some 100 bytes each.
-const LEAST_MEMORIES: u32 = 8192;
+/// How many address spaces are remembered for each CPU, where all together are not fewer than [`MEMORIES`].
 const MEMORIES_OF_A_CPU: u32 = 512;
 
 /// Whether the programs log what they push: for debugging.
@@ -105,7 +105,7 @@ impl Programs {
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&types));
         // With few entries for each CPU one that takes many at a time throws out those of others.
-        loader.map_max_entries("MAPPED", LEAST_MEMORIES.max(MEMORIES_OF_A_CPU * machine::online_cpus()));
+        loader.map_max_entries("MAPPED", MEMORIES.max(MEMORIES_OF_A_CPU * machine::online_cpus()));
         for (value, (name, _, _)) in values.iter().zip(NUMBERS) {
             loader.override_global(name, value, true);
         }

@@ -189,13 +189,7 @@ pub(super) fn pids(text: &str) -> Vec<Pid> {
 
 /// Its resident memory; 0 for a process that has none (a kernel thread, a zombie).
 pub(crate) fn rss(procfs: &Path, pid: Pid) -> Result<Bytes, ReadError> {
-    // PROCFS/PID/status takes the kernel five times as long.
-    counted(procfs, pid).map(|(resident, _)| resident).or_else(|_| of_status(procfs, pid, "VmRSS:"))
-}
-
-/// The private memory of a process (RssAnon), which is nobody else's: cheap, and less than what it holds.
-pub(crate) fn private(procfs: &Path, pid: Pid) -> Result<Bytes, ReadError> {
-    of_status(procfs, pid, "RssAnon:")
+    counted(procfs, pid).map(|(resident, _)| resident)
 }
 
 /// What a process holds by the kernel's own counters, in microseconds: all that is resident, and of that what is private
@@ -204,24 +198,27 @@ pub(crate) fn private(procfs: &Path, pid: Pid) -> Result<Bytes, ReadError> {
 /// # Errors
 /// Gone if it has ended.
 pub(crate) fn counted(procfs: &Path, pid: Pid) -> Result<(Bytes, Bytes), ReadError> {
+    match of_statm(procfs, pid) {
+        Ok((resident, shared)) if resident > Bytes(0) => Ok((resident, resident.saturating_sub(shared))),
+        // Its first thread may have exited, which then says nothing, or this PROCFS has no such file. The other one takes the
+        // kernel five times as long.
+        Ok(_) | Err(_) => {
+            let status = status(procfs, pid, "VmRSS:")?;
+            let held = |key| Ok(kib(&status, key)?.unwrap_or_default());
+            Ok((held("VmRSS:")?, held("RssAnon:")?))
+        }
+    }
+}
+
+/// What is resident of a process, and of that what is of files or shared memory.
+fn of_statm(procfs: &Path, pid: Pid) -> Result<(Bytes, Bytes), ReadError> {
     let statm = read(procfs.join(pid.to_string()), "statm")?;
     let mut pages = statm.text.split(|byte| *byte == b' ').skip(1).map(|digits| {
         let pages = super::parse::number(digits).map_err(|what| statm.malformed("pages", what))?;
         Ok(Bytes(pages.saturating_mul(rustix::param::page_size() as u64)))
     });
     let missing = || Err(Flaw::Missing("pages").at(&statm.path.as_path().into()));
-    let (resident, shared) = (pages.next().unwrap_or_else(missing)?, pages.next().unwrap_or_else(missing)?);
-    if resident == Bytes(0) {
-        // Its first thread may have exited, which then says nothing.
-        let status = status(procfs, pid, "VmRSS:")?;
-        let held = |key| Ok(kib(&status, key)?.unwrap_or_default());
-        return Ok((held("VmRSS:")?, held("RssAnon:")?));
-    }
-    Ok((resident, resident.saturating_sub(shared)))
-}
-
-fn of_status(procfs: &Path, pid: Pid, key: &'static str) -> Result<Bytes, ReadError> {
-    Ok(kib(&status(procfs, pid, key)?, key)?.unwrap_or_default())
+    Ok((pages.next().unwrap_or_else(missing)?, pages.next().unwrap_or_else(missing)?))
 }
 
 /// The status file of a thread that has exited says nothing of memory: then another speaks for the process.

@@ -131,12 +131,7 @@ pub(crate) fn private_but(
         Some((hierarchy, cgroup)) => members(&hierarchy.dir(cgroup))?,
     };
     let others = pids.into_iter().filter(|pid| but.binary_search(pid).is_err());
-    let private = |pid| match process::counted(procfs, pid) {
-        Ok((_, private)) => Ok(private),
-        // This PROCFS has no such file.
-        Err(_) => process::private(procfs, pid),
-    };
-    let held = others.map(|pid| private(pid).unwrap_or_default());
+    let held = others.map(|pid| process::counted(procfs, pid).map_or(Bytes(0), |(_, private)| private));
     Ok(held.fold(Bytes(0), Bytes::saturating_add))
 }
 

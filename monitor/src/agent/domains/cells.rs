@@ -22,11 +22,6 @@ pub(super) enum Uncounted {
     Refused(String),
 }
 
-/// How many processors can charge memory at the same time.
-pub(in crate::agent) fn cpus() -> u32 {
-    machine::online_cpus()
-}
-
 /// The cells' owners.
 pub(super) struct Cells {
     owners: [Option<DomainId>; MAX_CELLS],
@@ -39,7 +34,7 @@ pub(super) struct Cells {
 
 impl Cells {
     pub(super) fn new() -> Self {
-        Self { owners: [None; MAX_CELLS], last: 0, generation: 1, cpus: cpus() }
+        Self { owners: [None; MAX_CELLS], last: 0, generation: 1, cpus: machine::online_cpus() }
     }
 
     pub(super) fn own(&mut self, cell: u32, domain: DomainId) {

@@ -16,8 +16,8 @@ pub(super) fn buffer() -> BytesMut {
     BytesMut::with_capacity(BATCH * RECORD_LEN)
 }
 
-/// The hooks that tell of workers, and those of rules.
-const OF: [&[Hook]; 2] = [&[Hook::Exit, Hook::Lineage, Hook::MarkVictim], &Hook::OF_RULES];
+/// The hooks whose runs may be left out: those that tell of workers, and those of rules.
+const LOSABLE: [&[Hook]; 2] = [&[Hook::Exit, Hook::Lineage, Hook::MarkVictim], &Hook::OF_RULES];
 
 /// What was lost since the last look.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +63,7 @@ impl Hooks {
     pub(in crate::agent) fn lost(&mut self) -> Option<Lost> {
         let drops = self.events.as_ref()?.drops.sum().unwrap_or(self.drops);
         let links = self.links.as_mut().ok();
-        let skipped = links.map(|links| OF.map(|hooks| links.skipped(hooks))).unwrap_or(self.skipped);
+        let skipped = links.map(|links| LOSABLE.map(|hooks| links.skipped(hooks))).unwrap_or(self.skipped);
         if drops == self.drops && skipped == self.skipped {
             return None;
         }

@@ -4,6 +4,7 @@ use std::fs;
 
 use super::{Fact, State, lacks, ok};
 use crate::cli::roots::Roots;
+use crate::kernel::machine::at_least;
 use crate::memory::{CgroupPath, DomainReader, Hierarchy, Level, ReadError, Version};
 use crate::printable::printable;
 
@@ -64,24 +65,5 @@ pub(super) fn cgroup_kill(roots: &Roots) -> Fact {
         Some(_) | None => {
             lacks(name, State::Missing, "this kernel (older than 5.14) does not have it", without)
         }
-    }
-}
-
-/// Whether a kernel's release, as `6.18.1-cloud`, is of this version or a later one.
-fn at_least(release: &str, version: (u32, u32)) -> bool {
-    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    matches!((parts.next(), parts.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= version)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn releases_are_compared_by_number() {
-        assert!(at_least("6.1.0-13-cloud-amd64\n", (5, 14)) && at_least("5.14", (5, 14)));
-        assert!(
-            !at_least("5.4.0", (5, 14)) && !at_least("4.18.0-305.el8", (5, 14)) && !at_least("", (5, 14))
-        );
     }
 }

@@ -2,21 +2,20 @@
 
 use std::io::{Read as _, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use monitor::kill::start_time;
 use monitor::units::Pid;
 use monitor_tests::agent::Agent;
+use monitor_tests::caller::Caller;
 use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::{PATIENCE, now_ns, wait_for};
 use monitor_tests::hog::{Hog, Progress};
 use monitor_tests::pid_namespace::{PidNamespace, children};
 use monitor_tests::process::{Process, die_with_parent};
 use monitor_tests::report::Kill;
-use monitor_tests::worker::say;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// A hog that waits for its line. Dropped, it is killed.
 ///
@@ -68,7 +67,7 @@ impl Victim {
         let pid = self.child.id();
         let start_time = start_time("/proc".as_ref(), Pid(pid))?;
         let register = json!({"pid": pid, "start_time": start_time, "kind": "task", "max_retries": -1});
-        ask(agent, &json!({"register": register})).map(drop)
+        Caller::connect(agent.socket())?.insist(&json!({"register": register})).map(drop)
     }
 
     pub(crate) fn start(&mut self) -> Result<()> {
@@ -94,26 +93,12 @@ impl Victim {
 
     /// The agent's record of its kill, once that is complete.
     pub(crate) fn kill_of(&self, agent: &Agent) -> Result<Kill> {
-        let pid = self.child.id();
+        let (pid, mut caller) = (self.child.id(), Caller::connect(agent.socket())?);
         wait_for("the kill to be confirmed", PATIENCE, || {
-            let kills: Vec<Kill> = serde_json::from_value(ask(agent, &json!("kills"))?)?;
+            let kills: Vec<Kill> = serde_json::from_value(caller.insist(&json!("kills"))?)?;
             let of_this = |kill: &Kill| kill.victims.iter().any(|victim| victim.pid == pid);
             Ok(kills.into_iter().rev().find(of_this).filter(|kill| kill.times.memory_back.is_some()))
         })
-    }
-}
-
-/// One call, which is made again when others make so many that the agent refuses it.
-fn ask(agent: &Agent, op: &Value) -> Result<Value> {
-    let call = json!({"v": 1, "seq": 1, "op": op}).to_string();
-    loop {
-        let mut reply = say(agent.socket(), &call)?;
-        if reply["error"]["code"] == "busy" {
-            thread::sleep(Duration::from_millis(5));
-            continue;
-        }
-        ensure!(reply.get("ok").is_some(), "{op}: {reply}");
-        return Ok(reply["ok"].take());
     }
 }
 

@@ -12,7 +12,7 @@ use monitor_tests::hog::Hog;
 use serde_json::{Value, json};
 
 use super::crowd::Crowd;
-use super::workers::{call, elsewhere, register_last};
+use super::workers::{elsewhere, register_last};
 use super::{Row, bystander, median};
 use crate::Plan;
 use crate::cases::since;
@@ -44,7 +44,7 @@ pub(super) fn while_registering(plan: &Plan, rows: &mut Vec<Row>) -> Result<()> 
                     break;
                 }
                 let worker = register_last(&mut caller, *pid)?;
-                call(&mut caller, &json!({"unregister": {"worker": worker}}))?;
+                caller.insist(&json!({"unregister": {"worker": worker}}))?;
             }
             anyhow::Ok(())
         });

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use monitor::units::Bytes;
 use monitor_tests::caller::{Caller, start_time};
 use monitor_tests::cgroup::Sandbox;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::crowd::Crowd;
 use super::{Row, median, mib};
@@ -20,18 +20,8 @@ use crate::run::Ground;
 pub(super) fn register_last(caller: &mut Caller, pid: u32) -> Result<String> {
     let register = json!({"pid": pid, "start_time": start_time(pid)?, "kind": "task", "max_retries": -1,
         "priority": 1, "owner": format!("owner-{}", pid % 50)});
-    let answer = call(caller, &json!({"register": register}))?;
+    let answer = caller.insist(&json!({"register": register}))?;
     answer["worker"].as_str().map(str::to_owned).with_context(|| format!("no worker in {answer}"))
-}
-
-/// A call of a client that makes as many as it may: refused for that, it tries again.
-pub(super) fn call(caller: &mut Caller, op: &Value) -> Result<Value> {
-    loop {
-        match caller.call(op) {
-            Err(error) if error.to_string().contains("busy") => thread::sleep(Duration::from_millis(5)),
-            answer => return answer,
-        }
-    }
 }
 
 /// A place for processes that no agent guards.
