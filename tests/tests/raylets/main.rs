@@ -30,6 +30,26 @@ fn register(agent: &Agent, pids: &[u32]) -> Caller {
     caller
 }
 
+/// The kills, once the last of them is confirmed, without those that nobody needed to die for: one that was decided a few pages
+/// above the line is withdrawn if the next reading is below it.
+fn needed(agent: &Agent) -> Vec<Value> {
+    let confirmed = || {
+        let mut kills = agent.kills_over(1)?;
+        kills.retain(|kill| {
+            kill["victims"][0].is_object() || kill["used_after"].as_u64() > kill["threshold"].as_u64()
+        });
+        Ok(kills.last().is_some_and(|kill| kill["confirmed"] == true).then_some(kills))
+    };
+    wait_for("a confirmed kill", PATIENCE, confirmed).unwrap()
+}
+
+/// The only kill that was needed.
+fn needed_once(agent: &Agent) -> Value {
+    let kills = needed(agent);
+    assert_eq!(kills.len(), 1, "{kills:?}");
+    kills[0].clone()
+}
+
 #[test]
 fn a_raylet_reads_our_files_and_kills_when_it_is_asked() {
     let sandbox = sandbox!(300);
@@ -43,8 +63,8 @@ fn a_raylet_reads_our_files_and_kills_when_it_is_asked() {
     hold(vec![("ray-status", vec![view])]).unwrap();
     let pids = raylet.workers(2);
     let _caller = register(&agent, &pids);
-    let kill = &agent.kills_over(1).unwrap()[0];
-    assert_eq!((&kill["confirmed"], &kill["victims"][0]["pid"]), (&true.into(), &pids[1].into()), "{kill}");
+    let kill = needed_once(&agent);
+    assert_eq!(kill["victims"][0]["pid"], pids[1], "{kill}");
     assert_eq!(kill["left_to"]["executor"], raylet.pid(), "{kill}");
     assert!(lives(pids[0]).unwrap() && !lives(pids[1]).unwrap());
     assert_eq!(sandbox.oom_kills().unwrap(), 0);
@@ -52,20 +72,7 @@ fn a_raylet_reads_our_files_and_kills_when_it_is_asked() {
     std::thread::sleep(Duration::from_millis(500));
     let above = raylet.seen().iter().filter(|used| **used > LINE).count();
     assert_eq!(above, 1, "{:?}", raylet.seen());
-    assert_eq!(agent.kills().unwrap().len(), 1);
-}
-
-/// The first that was confirmed. One that was decided a few pages above the line is withdrawn if the next reading is below.
-fn confirmed(agent: &Agent) -> Value {
-    let kill = wait_for("a confirmed kill", PATIENCE, || {
-        let kills: Vec<Value> = agent.ask("kills")?;
-        let nobody = |kill: &Value| kill["victims"].as_array().is_some_and(Vec::is_empty);
-        let withdrawn = |kill: &Value| nobody(kill) && kill["used_after"].as_u64() <= Some(LINE);
-        let over = kills.iter().position(|kill| kill["confirmed"] == true);
-        assert!(over.is_none_or(|over| kills[..over].iter().all(withdrawn)), "{kills:?}");
-        Ok(over.map(|over| kills[over].clone()))
-    });
-    kill.unwrap()
+    needed_once(&agent);
 }
 
 #[test]
@@ -77,7 +84,7 @@ fn a_raylets_own_threshold_counts_where_it_is_the_lower_one() {
     attached(&agent, &raylet);
     let pids = raylet.workers(2);
     let _caller = register(&agent, &pids);
-    let kill = confirmed(&agent);
+    let kill = needed_once(&agent);
     assert_eq!(kill["threshold"], LINE, "{kill}");
     assert_eq!(
         (&kill["victims"][0]["pid"], &kill["left_to"]["executor"]),
@@ -117,8 +124,8 @@ fn a_raylet_that_reads_nothing_is_not_attached_and_the_agent_kills() {
     until_unfed(&raylet, &sandbox);
     let pids = raylet.workers(1);
     let _caller = register(&agent, &pids);
-    let kill = &agent.kills_over(1).unwrap()[0];
-    assert_eq!((&kill["confirmed"], &kill["left_to"]), (&true.into(), &Value::Null), "{kill}");
+    let kill = needed_once(&agent);
+    assert_eq!(kill["left_to"], Value::Null, "{kill}");
 }
 
 #[test]
@@ -129,9 +136,9 @@ fn a_raylet_that_hangs_is_not_waited_for() {
     attached(&agent, &raylet);
     raylet.signal(Signal::STOP);
     let _caller = register(&agent, &raylet.workers(1));
-    let kills = agent.kills_over(2).unwrap();
-    assert_eq!((&kills[0]["confirmed"], &kills[0]["victims"]), (&false.into(), &Value::Array(vec![])));
-    assert_eq!((&kills[1]["confirmed"], &kills[1]["left_to"]), (&true.into(), &Value::Null), "{kills:?}");
+    let [late, ours] = &needed(&agent)[..] else { panic!("{:?}", agent.kills()) };
+    assert_eq!((&late["confirmed"], &late["victims"]), (&false.into(), &Value::Array(vec![])));
+    assert_eq!(ours["left_to"], Value::Null, "{late}, {ours}");
     // Nothing is left above its line for when it goes on.
     raylet.signal(Signal::CONT);
     std::thread::sleep(Duration::from_millis(500));
