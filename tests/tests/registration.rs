@@ -349,3 +349,24 @@ fn a_run_outside_of_what_is_guarded_is_told() {
     let outside = said(false);
     assert!(outside.contains("the agent guards no memory that this worker uses"), "{outside}");
 }
+
+/// Its descriptors are bounded by what is registered, whatever was before.
+#[test]
+fn a_worker_that_is_unregistered_leaves_no_descriptor_open() {
+    let sandbox = sandbox!(64);
+    let agent = Agent::guard(&sandbox, [""; 0]).unwrap();
+    let fds = format!("/proc/{}/fd", agent.process().pid());
+    let pidfds = || {
+        let links = fs::read_dir(&fds).unwrap().filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
+        links.filter(|link| link.to_string_lossy().contains("pidfd")).count()
+    };
+    let mut caller = Caller::connect(agent.socket()).unwrap();
+    let sleeper = Sleeper::of(0);
+    let before = pidfds();
+    for _ in 0..100 {
+        let worker = caller.register(sleeper.pid(), "again").unwrap();
+        assert!(pidfds() > before);
+        caller.insist(&json!({"unregister": {"worker": worker}})).unwrap();
+    }
+    wait_for("its descriptors to be closed", PATIENCE, || Ok((pidfds() <= before).then_some(()))).unwrap();
+}

@@ -4,6 +4,7 @@
 mod descendants;
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Workers;
 use super::registry::{Member, Proof};
@@ -144,7 +145,8 @@ impl Workers {
     /// its exit record is its end.
     pub(in crate::agent) fn end_if_unwatched(&mut self, turn: &mut Turn<'_>, worker: WorkerId, pid: Pid) {
         let Some(entry) = self.registry.get(worker) else { return };
-        let unwatched = entry.members.iter().any(|member| member.process.pid() == pid && !member.watched);
+        let unwatched =
+            entry.members.iter().any(|member| member.process.pid() == pid && member.watch.is_none());
         // Its memory is not back when its exit begins: of a victim a look at each tick tells.
         let kept = entry.without_pidfd.contains_key(&pid) && !turn.engine.in_flight(worker);
         if unwatched || kept {
@@ -209,9 +211,9 @@ impl Workers {
     ) {
         let Some(entry) = self.registry.get_mut(worker) else { return };
         let mut failed = 0;
-        for member in entry.members.iter_mut().filter(|member| !member.watched && whom(member)) {
-            member.watched = watch(worker, &member.process, self.ended.clone());
-            failed += u64::from(!member.watched);
+        for member in entry.members.iter_mut().filter(|member| member.watch.is_none() && whom(member)) {
+            member.watch = watch(worker, &member.process, self.ended.clone());
+            failed += u64::from(member.watch.is_none());
         }
         if failed > 0 {
             turn.faults.not_watched += failed;
@@ -220,22 +222,26 @@ impl Workers {
     }
 }
 
-/// Waits for a process's end, and reports it. False: it cannot be waited for.
-fn watch(worker: WorkerId, process: &Process, ended: UnboundedSender<Ended>) -> bool {
+/// Waits for a process's end, and reports it. `None`: it cannot be waited for.
+fn watch(
+    worker: WorkerId,
+    process: &Process,
+    ended: UnboundedSender<Ended>,
+) -> Option<AbortOnDropHandle<()>> {
     let pid = process.pid();
     match readiness::readable(process.fd()) {
         Ok(fd) => {
-            tokio::spawn(async move {
+            let waiting = tokio::spawn(async move {
                 // An error of the poller counts as the end too: the worst is a process that is watched no more.
                 let _ = fd.readable().await;
                 // The loop is gone only when the agent is.
                 let _ = ended.send(Ended { worker, pid, seen: Seen::Gone });
             });
-            true
+            Some(AbortOnDropHandle::new(waiting))
         }
         Err(error) => {
             tracing::error!(%error, %worker, %pid, "cannot wait for the end of a process");
-            false
+            None
         }
     }
 }

@@ -6,6 +6,8 @@ mod signals;
 
 use std::collections::{BTreeMap, HashMap};
 
+use tokio_util::task::AbortOnDropHandle;
+
 use self::room::{Room, Taken};
 pub(in crate::agent) use self::signals::Killed;
 use crate::control::answers::ProcessesView;
@@ -17,8 +19,8 @@ use crate::worker::WorkerId;
 /// A process of a worker.
 pub(in crate::agent) struct Member {
     pub(in crate::agent) process: Process,
-    /// A task waits for its pidfd; otherwise only the kernel's exit record tells of its end.
-    pub(in crate::agent) watched: bool,
+    /// Waits for its pidfd, which it keeps open, and ends with this entry. `None`: only the kernel's exit record tells of its end.
+    pub(in crate::agent) watch: Option<AbortOnDropHandle<()>>,
 }
 
 /// What proves that a pid still means the process it meant.
@@ -166,7 +168,7 @@ impl Registry {
         self.room.take(uid, Taken { workers: 1, with_pidfd: 1, without_pidfd: 0 });
         let entry = WorkerProcesses {
             root: root.pid(),
-            members: vec![Member { process: root, watched: false }],
+            members: vec![Member { process: root, watch: None }],
             without_pidfd: BTreeMap::new(),
             uid,
             registered_by,
@@ -185,7 +187,7 @@ impl Registry {
         }
         let Some(entry) = self.workers.get_mut(&worker) else { return false };
         let uid = entry.uid;
-        entry.members.push(Member { process, watched: false });
+        entry.members.push(Member { process, watch: None });
         self.by_pid.insert(pid, worker);
         self.room.take(uid, Taken { with_pidfd: 1, ..Taken::default() });
         true
