@@ -23,6 +23,7 @@ pub mod ptrace;
 pub mod ray_node;
 pub mod report;
 pub mod signals;
+pub mod silent_fs;
 pub mod skip;
 pub mod small_disk;
 pub mod tools;

@@ -1,5 +1,6 @@
 //! Victims that their user keeps from dying: protection goes on as if they were not there. Each is traced so that it
-//! stops on its way to its end, after SIGKILL, in a state in which nothing ends it.
+//! stops on its way to its end, after SIGKILL, in a state in which nothing ends it; or it waits for a file system that
+//! never answers.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
@@ -13,6 +14,7 @@ use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::hog::{Hog, Running};
 use monitor_tests::ptrace::StopsAtExit;
 use monitor_tests::sandbox;
+use monitor_tests::silent_fs::SilentFs;
 use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
@@ -20,26 +22,49 @@ const MIB: u64 = 1 << 20;
 /// So long a kill that is waited for to its end would take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Three workers of 2 MiB that cannot die. Registered after all others they are the first choice.
-struct Undying {
+/// Three workers of 2 MiB that cannot die, by what keeps them. Registered after all others they are the first choice.
+struct Undying<Keeps> {
     // Let go first.
-    _traced: Vec<StopsAtExit>,
-    _running: Vec<Running>,
+    keeps: Keeps,
+    running: Vec<Running>,
     ids: Vec<String>,
 }
 
-impl Undying {
-    fn new(sandbox: &Sandbox, caller: &mut Caller) -> Self {
-        let mut all = Self { _traced: Vec::new(), _running: Vec::new(), ids: Vec::new() };
-        for number in 1..=3 {
-            let small = Hog::new(2).spawn_in(sandbox).unwrap();
-            small.wait_holding(PATIENCE).unwrap();
-            all._traced.push(StopsAtExit::process(small.pid()).unwrap());
-            all.ids.push(caller.register(small.pid(), &format!("small {number}")).unwrap());
-            all._running.push(small);
-        }
-        all
+fn three<Keeps>(
+    caller: &mut Caller,
+    keeps: Keeps,
+    spawn: impl Fn(&Keeps, u32) -> Running,
+    keep: impl Fn(&mut Keeps, &Running, u32),
+) -> Undying<Keeps> {
+    let mut all = Undying { keeps, running: Vec::new(), ids: Vec::new() };
+    for number in 1..=3 {
+        all.running.push(spawn(&all.keeps, number));
+        let small = all.running.last().unwrap();
+        small.wait_holding(PATIENCE).unwrap();
+        keep(&mut all.keeps, small, number);
+        all.ids.push(caller.register(small.pid(), &format!("small {number}")).unwrap());
     }
+    all
+}
+
+/// By a debugger.
+fn traced(sandbox: &Sandbox, caller: &mut Caller) -> Undying<Vec<StopsAtExit>> {
+    let spawn = |_: &_, _| Hog::new(2).spawn_in(sandbox).unwrap();
+    three(caller, Vec::new(), spawn, |keeps, small, _| keeps.push(StopsAtExit::process(small.pid()).unwrap()))
+}
+
+/// By a file that they wait for.
+fn without_answer(sandbox: &Sandbox, caller: &mut Caller, files: SilentFs) -> Undying<SilentFs> {
+    let spawn = |files: &SilentFs, number| {
+        let script = format!(r#""$@" & exec cat {}/{number}"#, files.path().display());
+        let mut command = Hog::new(2).behind(&script).unwrap();
+        sandbox.enter(&mut command).unwrap();
+        Running::spawn(command).unwrap()
+    };
+    three(caller, files, spawn, |files, _, number| {
+        let waits = || Ok((files.waiting() >= number).then_some(()));
+        wait_for("it to wait for its file", PATIENCE, waits).unwrap();
+    })
 }
 
 fn guard(sandbox: &Sandbox, flags: &[&str]) -> Agent {
@@ -63,20 +88,25 @@ fn time_to_kill(agent: &Agent, worker: &str) -> (Vec<Value>, Duration) {
     (kills, time)
 }
 
-fn the_hog_dies_behind_three_that_cannot(flags: &[&str]) {
+/// `state`: in which they are after the signal.
+fn the_hog_dies_behind_three_that_cannot<Keeps>(
+    flags: &[&str],
+    state: &str,
+    three: impl FnOnce(&Sandbox, &mut Caller) -> Undying<Keeps>,
+) {
     let sandbox = sandbox!(256);
     let agent = guard(&sandbox, flags);
     let mut caller = Caller::connect(agent.socket()).unwrap();
     let mut hog = Hog::new(200).on_line().spawn_in(&sandbox).unwrap();
     let hog_id = caller.register(hog.pid(), "hog").unwrap();
-    let small = Undying::new(&sandbox, &mut caller);
+    let small = three(&sandbox, &mut caller);
     hog.start().unwrap();
     hog.wait(PATIENCE).unwrap();
     let (kills, time) = time_to_kill(&agent, &hog_id);
     assert!(time < TIMEOUT / 4, "{time:?}: {kills:#?}");
     assert_eq!(sandbox.oom_kills().unwrap(), 0, "{kills:#?}");
     // They are named, with what keeps them, and are no candidates again.
-    let stuck = kills.iter().filter(|kill| kill["stuck"][0]["state"] == "t").count();
+    let stuck = kills.iter().filter(|kill| kill["stuck"][0]["state"] == state).count();
     assert_eq!(stuck, 3, "{kills:#?}");
     for id in &small.ids {
         let row = agent.workers().unwrap().into_iter().find(|row| row.id == *id).unwrap();
@@ -86,12 +116,22 @@ fn the_hog_dies_behind_three_that_cannot(flags: &[&str]) {
 
 #[test]
 fn three_small_victims_that_are_traced_do_not_suspend_protection() {
-    the_hog_dies_behind_three_that_cannot(&[]);
+    the_hog_dies_behind_three_that_cannot(&[], "t", traced);
 }
 
 #[test]
 fn nor_with_the_brake_on() {
-    the_hog_dies_behind_three_that_cannot(&["--brake=on", "--gear=near"]);
+    the_hog_dies_behind_three_that_cannot(&["--brake=on", "--gear=near"], "t", traced);
+}
+
+#[test]
+fn three_small_victims_that_wait_for_a_file_do_not_suspend_protection() {
+    let test = |files| {
+        the_hog_dies_behind_three_that_cannot(&[], "D", |sandbox, caller| {
+            without_answer(sandbox, caller, files)
+        });
+    };
+    SilentFs::with(test).unwrap();
 }
 
 #[test]
@@ -103,7 +143,7 @@ fn nor_do_they_hold_up_the_cgroup_around_their_own() {
     let mut caller = Caller::connect(agent.socket()).unwrap();
     let mut hog = Hog::new(200).on_line().spawn_in(&outer).unwrap();
     let hog_id = caller.register(hog.pid(), "hog").unwrap();
-    let small = Undying::new(&inner, &mut caller);
+    let small = traced(&inner, &mut caller);
     // More than the half of what the inner cgroup may hold, by nobody who can be killed.
     let other = Hog::new(14).spawn_in(&inner).unwrap();
     other.wait_holding(PATIENCE).unwrap();

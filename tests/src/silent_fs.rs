@@ -1,0 +1,129 @@
+//! A file system in user space that answers nothing: a process that asks it for a file sleeps where no signal ends it, until
+//! it is gone. Only the test's thread and what that starts can see it.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context, Result, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+use tempfile::TempDir;
+
+/// What it needs at least to read a request (`FUSE_MIN_READ_BUFFER` in include/uapi/linux/fuse.h, kernel 6.18).
+const REQUEST: usize = 8192;
+/// The request that comes first and that must be answered, and the one that asks for a name in a directory.
+const INIT: u32 = 26;
+const LOOKUP: u32 = 1;
+/// Several may ask for names in one directory at once.
+const PARALLEL_DIROPS: u32 = 1 << 18;
+
+/// See the module.
+#[derive(Debug)]
+pub struct SilentFs {
+    dir: TempDir,
+    /// Requests for a name that were read, and are never answered.
+    asked: Arc<AtomicU32>,
+    over: Arc<AtomicBool>,
+    server: Option<JoinHandle<Result<()>>>,
+}
+
+impl SilentFs {
+    /// Runs `test` with one, on a thread with a mount namespace of its own. Drop it before what waits for those that ask it.
+    ///
+    /// # Errors
+    /// It cannot be mounted.
+    ///
+    /// # Panics
+    /// As `test` does.
+    pub fn with<T: Send>(test: impl FnOnce(Self) -> T + Send) -> Result<T> {
+        let outcome = thread::scope(|scope| scope.spawn(|| Ok(test(Self::mount()?))).join());
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    fn mount() -> Result<Self> {
+        // SAFETY: the thread is the caller's own, and gives up no descriptor table: only its root, its working directory
+        // and its mounts are its own from here on.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.context("a mount namespace")?;
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change("/", private).context("keeping mounts to itself")?;
+        let device = File::options().read(true).write(true).open("/dev/fuse").context("/dev/fuse")?;
+        let dir = tempfile::Builder::new().prefix("monitor-test-fuse-").tempdir().context("a directory")?;
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+        let options = std::ffi::CString::new(options)?;
+        mount("monitor-test", dir.path(), "fuse", MountFlags::empty(), options.as_c_str())
+            .context("mounting it")?;
+        let (asked, over) = (Arc::<AtomicU32>::default(), Arc::<AtomicBool>::default());
+        let (count, end) = (Arc::clone(&asked), Arc::clone(&over));
+        let server = thread::spawn(move || serve(device, &count, &end));
+        Ok(Self { dir, asked, over, server: Some(server) })
+    }
+
+    /// Where it is mounted, for this thread and its children.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// How many processes wait for a file by now. Each has to ask for another name.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+/// Reads requests, and answers the first one only. In the end the kernel lets all go that wait.
+fn serve(mut device: File, asked: &AtomicU32, over: &AtomicBool) -> Result<()> {
+    const A_LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+    let mut request = [0; REQUEST];
+    while !over.load(Ordering::Relaxed) {
+        let mut fds = [PollFd::new(&device, PollFlags::IN)];
+        match poll(&mut fds, Some(&A_LOOK)) {
+            Ok(0) | Err(Errno::INTR) => continue,
+            Ok(_) => {}
+            Err(error) => return Err(error).context("waiting for a request"),
+        }
+        let len = device.read(&mut request).context("reading a request")?;
+        ensure!(len >= 16, "a request of {len} bytes");
+        // struct fuse_in_header: len, opcode, unique.
+        let [_, _, _, _, a, b, c, d, unique @ .., _] = &request[..17] else { continue };
+        match u32::from_ne_bytes([*a, *b, *c, *d]) {
+            INIT => device.write_all(&initialized(unique)).context("answering")?,
+            LOOKUP => drop(asked.fetch_add(1, Ordering::Relaxed)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// `struct fuse_out_header` and `struct fuse_init_out` of protocol 7.31.
+fn initialized(unique: &[u8]) -> Vec<u8> {
+    const LEN: u32 = 16 + 64;
+    let mut answer = Vec::new();
+    answer.extend(LEN.to_ne_bytes());
+    answer.extend(0_i32.to_ne_bytes());
+    answer.extend(unique);
+    // Major, minor, max_readahead, flags; two short numbers that may be 0; max_write, time_gran.
+    for number in [7, 31, 0, PARALLEL_DIROPS, 0, 4096, 1] {
+        answer.extend(number.to_ne_bytes());
+    }
+    answer.resize(LEN as usize, 0);
+    answer
+}
+
+impl Drop for SilentFs {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(Err(error)) = self.server.take().and_then(|server| server.join().ok()) {
+            eprintln!("the silent file system: {error:#}");
+        }
+        // Otherwise its directory cannot be removed.
+        let _ = unmount(self.dir.path(), UnmountFlags::DETACH);
+    }
+}
