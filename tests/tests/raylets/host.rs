@@ -9,7 +9,7 @@ use monitor_tests::process::lives;
 use monitor_tests::sandbox;
 
 use super::stand_in::{FLAGS, How, Namespace, Raylet, USER, USUAL, attached, installed};
-use super::{needed_once, register};
+use super::{killed_once, register};
 
 #[test]
 fn a_raylet_of_a_host_without_a_limit_reads_meminfo_and_kills_when_it_is_asked() {
@@ -21,7 +21,7 @@ fn a_raylet_of_a_host_without_a_limit_reads_meminfo_and_kills_when_it_is_asked()
     assert_eq!(view["reads"], "meminfo", "{view}");
     let pids = raylet.workers(2);
     let _caller = register(&agent, &pids);
-    let kill = needed_once(&agent);
+    let kill = killed_once(&agent);
     assert_eq!(kill["victims"][0]["pid"], pids[1], "{kill}");
     assert_eq!(kill["left_to"]["executor"], raylet.pid(), "{kill}");
     assert!(lives(pids[0]).unwrap());

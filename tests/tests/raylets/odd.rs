@@ -9,13 +9,13 @@ use monitor_tests::sandbox;
 use serde_json::Value;
 
 use super::stand_in::{FLAGS, How, LINE, Namespace, Raylet, USUAL, attached, file, refused, shown, status};
-use super::{needed_once, register};
+use super::{killed_once, register};
 
 /// The agent kills the only worker of this raylet by itself.
 fn the_agent_kills(agent: &Agent, raylet: &Raylet) {
     let pids = raylet.workers(1);
     let _caller = register(agent, &pids);
-    let kill = needed_once(agent);
+    let kill = killed_once(agent);
     assert_eq!(kill["left_to"], Value::Null, "{kill}");
     assert_eq!(kill["victims"][0]["pid"], pids[0], "{kill}");
 }
@@ -64,7 +64,7 @@ fn a_raylet_that_dies_while_it_is_attached_is_forgotten_and_the_next_one_is_serv
     let next = Raylet::start(&sandbox, How { sizes: "260", ..USUAL });
     attached(&agent, &next);
     let _caller = register(&agent, &next.workers(1));
-    let kill = needed_once(&agent);
+    let kill = killed_once(&agent);
     assert_eq!(kill["left_to"]["executor"], next.pid(), "{kill}");
 }
 
@@ -88,7 +88,7 @@ fn a_raylet_that_sees_its_cgroup_read_only_is_attached() {
     attached(&agent, &raylet);
     assert!(raylet.is_fed(file(&sandbox)));
     let _caller = register(&agent, &raylet.workers(1));
-    let kill = needed_once(&agent);
+    let kill = killed_once(&agent);
     assert_eq!(kill["left_to"]["executor"], raylet.pid(), "{kill}");
 }
 
