@@ -13,6 +13,7 @@ mod file;
 #[cfg(test)]
 mod fixture;
 pub mod hierarchy;
+pub(crate) mod kept;
 pub mod limit;
 mod meminfo;
 pub mod own;

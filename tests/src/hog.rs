@@ -5,7 +5,7 @@ mod region;
 mod running;
 mod touch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
 use std::time::Duration;
@@ -66,6 +66,9 @@ pub struct Hog {
     /// End the first thread at once; another does all the rest
     #[arg(long)]
     pub leader_exits: bool,
+    /// When all is touched, map this file, whose page never comes, and keep the lock of this process's memory for ever
+    #[arg(long, value_name = "FILE")]
+    pub keep_lock: Option<PathBuf>,
     /// Die when the process that started this one dies
     #[arg(long)]
     pub with_parent: bool,
@@ -141,6 +144,7 @@ impl Hog {
             ignore_term: false,
             lock: false,
             leader_exits: false,
+            keep_lock: None,
             with_parent: false,
             report: true,
         }
@@ -202,6 +206,13 @@ impl Hog {
         self
     }
 
+    /// And keeps the lock of its memory, by a file whose page never comes.
+    #[must_use]
+    pub fn keep_lock(mut self, file: &Path) -> Self {
+        self.keep_lock = Some(file.to_owned());
+        self
+    }
+
     /// The arguments that say this.
     #[must_use]
     pub fn args(&self) -> Vec<String> {
@@ -226,6 +237,7 @@ impl Hog {
         args.extend(self.ignore_term.then(|| "--ignore-term".into()));
         args.extend(self.lock.then(|| "--lock".into()));
         args.extend(self.leader_exits.then(|| "--leader-exits".into()));
+        args.extend(self.keep_lock.iter().map(|file| format!("--keep-lock={}", file.display())));
         args.extend(self.with_parent.then(|| "--with-parent".into()));
         args.extend(self.report.then(|| "--report".into()));
         args

@@ -1,10 +1,10 @@
-//! A file system in user space that answers nothing: a process that asks it for a file sleeps where no signal ends it, until
-//! it is gone. Only the test's thread and what that starts can see it.
+//! A file system in user space that does not answer: a process that asks it for a file sleeps where no signal ends it, until it
+//! is gone. One file it shows, and never gives its page. Only the test's thread and what that starts can see it.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
@@ -21,6 +21,15 @@ const REQUEST: usize = 8192;
 /// The request that comes first and that must be answered, and the one that asks for a name in a directory.
 const INIT: u32 = 26;
 const LOOKUP: u32 = 1;
+/// Of the file that is shown: its attributes, opening it, and closing it.
+const GETATTR: u32 = 3;
+const OPEN: u32 = 14;
+const FLUSH: u32 = 25;
+/// Its name, and its number.
+const SHOWN: &str = "shown";
+const NODE: u64 = 2;
+/// `struct fuse_in_header`, after which the name follows.
+const HEADER: usize = 40;
 /// Several may ask for names in one directory at once.
 const PARALLEL_DIROPS: u32 = 1 << 18;
 
@@ -55,7 +64,7 @@ impl SilentFs {
         mount_change("/", private).context("keeping mounts to itself")?;
         let device = File::options().read(true).write(true).open("/dev/fuse").context("/dev/fuse")?;
         let dir = tempfile::Builder::new().prefix("monitor-test-fuse-").tempdir().context("a directory")?;
-        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
         let options = std::ffi::CString::new(options)?;
         mount("monitor-test", dir.path(), "fuse", MountFlags::empty(), options.as_c_str())
             .context("mounting it")?;
@@ -69,6 +78,12 @@ impl SilentFs {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// The file that can be opened and mapped; the page of it never comes.
+    #[must_use]
+    pub fn shown(&self) -> PathBuf {
+        self.path().join(SHOWN)
     }
 
     /// How many processes wait for a file by now. Each has to ask for another name.
@@ -90,31 +105,72 @@ fn serve(mut device: File, asked: &AtomicU32, over: &AtomicBool) -> Result<()> {
             Err(error) => return Err(error).context("waiting for a request"),
         }
         let len = device.read(&mut request).context("reading a request")?;
-        ensure!(len >= 16, "a request of {len} bytes");
+        ensure!(len >= HEADER, "a request of {len} bytes");
+        let name = request[HEADER..len].split(|byte| *byte == 0).next().unwrap_or_default();
         // struct fuse_in_header: len, opcode, unique.
-        let [_, _, _, _, a, b, c, d, unique @ .., _] = &request[..17] else { continue };
-        match u32::from_ne_bytes([*a, *b, *c, *d]) {
-            INIT => device.write_all(&initialized(unique)).context("answering")?,
-            LOOKUP => drop(asked.fetch_add(1, Ordering::Relaxed)),
-            _ => {}
-        }
+        let answer = match u32::from_ne_bytes(request[4..8].try_into()?) {
+            INIT => initialized(),
+            LOOKUP if name == SHOWN.as_bytes() => entry(),
+            LOOKUP => {
+                asked.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            GETATTR => attributes(),
+            FLUSH => Vec::new(),
+            // struct fuse_open_out.
+            OPEN => vec![0; 16],
+            _ => continue,
+        };
+        // struct fuse_out_header: len, error, unique.
+        let mut all = Vec::new();
+        all.extend(u32::try_from(answer.len() + 16)?.to_ne_bytes());
+        all.extend(0_i32.to_ne_bytes());
+        all.extend(&request[8..16]);
+        all.extend(answer);
+        device.write_all(&all).context("answering")?;
     }
     Ok(())
 }
 
-/// `struct fuse_out_header` and `struct fuse_init_out` of protocol 7.31.
-fn initialized(unique: &[u8]) -> Vec<u8> {
-    const LEN: u32 = 16 + 64;
-    let mut answer = Vec::new();
-    answer.extend(LEN.to_ne_bytes());
-    answer.extend(0_i32.to_ne_bytes());
-    answer.extend(unique);
+/// `struct fuse_init_out` of protocol 7.31.
+fn initialized() -> Vec<u8> {
     // Major, minor, max_readahead, flags; two short numbers that may be 0; max_write, time_gran.
-    for number in [7, 31, 0, PARALLEL_DIROPS, 0, 4096, 1] {
-        answer.extend(number.to_ne_bytes());
-    }
-    answer.resize(LEN as usize, 0);
+    let mut answer = bytes32(&[7, 31, 0, PARALLEL_DIROPS, 0, 4096, 1]);
+    answer.resize(64, 0);
     answer
+}
+
+/// `struct fuse_entry_out`: known for an hour.
+fn entry() -> Vec<u8> {
+    let mut answer = bytes64(&[NODE, 0, 3600, 3600]);
+    answer.extend(bytes32(&[0, 0]));
+    answer.extend(attribute());
+    answer
+}
+
+/// `struct fuse_attr_out`.
+fn attributes() -> Vec<u8> {
+    let mut answer = bytes64(&[3600]);
+    answer.extend(bytes32(&[0, 0]));
+    answer.extend(attribute());
+    answer
+}
+
+/// `struct fuse_attr` of a file of one page that everybody may read.
+fn attribute() -> Vec<u8> {
+    // Number, size, blocks, three times.
+    let mut answer = bytes64(&[NODE, 4096, 8, 0, 0, 0]);
+    // Three times' nanoseconds, mode, links, user, group, device, block size, flags.
+    answer.extend(bytes32(&[0, 0, 0, 0o100_444, 1, 0, 0, 0, 4096, 0]));
+    answer
+}
+
+fn bytes64(numbers: &[u64]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_ne_bytes()).collect()
+}
+
+fn bytes32(numbers: &[u32]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_ne_bytes()).collect()
 }
 
 impl Drop for SilentFs {

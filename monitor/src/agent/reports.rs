@@ -55,6 +55,8 @@ pub(super) struct Reports {
     open: Vec<Open>,
     kept: VecDeque<Report>,
     /// The processes that the brake resumed in this turn, for the journal.
+    /// Held by each that names the largest users beside reports.
+    telling: Arc<()>,
     released: Vec<Release>,
     to_loop: UnboundedSender<Later>,
     period: Period,
@@ -84,6 +86,7 @@ impl Reports {
             journal,
             open: Vec::new(),
             kept: VecDeque::new(),
+            telling: Arc::default(),
             released: Vec::new(),
             to_loop,
             period: Period::default(),
@@ -202,7 +205,7 @@ impl Reports {
         match note {
             Note::Killed(record) => self.landed(record),
             Note::NoCandidates { domain, .. } | Note::Unhelpful { domain, .. } => {
-                making::tell_users(domain, look_for_users(engine, domains, registry, domain));
+                making::tell_users(&self.telling, domain, look_for_users(engine, domains, registry, domain));
             }
             Note::Continued(release) => self.released.push(*release),
             Note::Registered { .. }

@@ -107,6 +107,7 @@ impl RuleBook {
             forks: Forks::new(&roots.procfs),
             cgroups: None,
             roots,
+            // 0 is that of none (`looking`).
             generation: 1,
             workers: HashMap::new(),
             by_key: HashMap::new(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::error::Flaw;
-use super::{Defect, ReadError};
+use super::{Defect, ReadError, kept};
 use crate::proc_threads;
 use crate::units::{Bytes, MemoryKind, Pid};
 
@@ -35,11 +35,11 @@ pub struct ProcessMemory {
 /// # Errors
 /// Gone if it has ended.
 pub fn memory(procfs: &Path, pid: Pid) -> Result<ProcessMemory, ReadError> {
-    let pss = match pss(procfs.join(pid.to_string())) {
+    let pss = match pss(pid, procfs.join(pid.to_string())) {
         Ok(bytes) => Ok(bytes),
         // Its first thread has exited, it is not ours to look into, or it is gone.
         Err(error) => match proc_threads::another_speaks(procfs, pid) {
-            Some(thread) => pss(thread),
+            Some(thread) => pss(pid, thread),
             None => Err(error),
         },
     };
@@ -234,8 +234,8 @@ fn status(procfs: &Path, pid: Pid, key: &'static str) -> Result<File, ReadError>
 }
 
 /// Pss of a smaps_rollup.
-fn pss(dir: PathBuf) -> Result<Bytes, ReadError> {
-    let file = read(dir, "smaps_rollup")?;
+fn pss(pid: Pid, dir: PathBuf) -> Result<Bytes, ReadError> {
+    let file = read_by(&dir, "smaps_rollup", |name| kept::read(pid, &dir, name, u64::MAX))?;
     let missing = Flaw::Missing("Pss").at(&file.path.as_path().into());
     kib(&file, "Pss:")?.ok_or(missing)
 }
@@ -258,8 +258,16 @@ struct File {
 
 /// A file that is not there while its process is, is missing; without the process it is gone.
 fn read(dir: PathBuf, name: &str) -> Result<File, ReadError> {
+    read_by(&dir, name, |name| fs::read(dir.join(name)))
+}
+
+fn read_by(
+    dir: &Path,
+    name: &str,
+    read: impl FnOnce(&str) -> std::io::Result<Vec<u8>>,
+) -> Result<File, ReadError> {
     let path = dir.join(name);
-    match fs::read(&path) {
+    match read(name) {
         Ok(text) => Ok(File { path, text }),
         Err(error) => Err(match ReadError::from_io(&path, &error) {
             missing if missing.is_missing_file() && !dir.exists() => {

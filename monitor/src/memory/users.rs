@@ -7,15 +7,18 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::meminfo;
 use super::process::{self, ProcessMemory};
 use super::{CgroupPath, Hierarchy, ReadError};
+use super::{kept, meminfo};
 use crate::printable::is_hidden;
 use crate::proc_threads;
 use crate::units::{Bytes, MemoryKind, Pid};
 
 /// docs/behavior.md#records: commands are cut at this many characters.
 pub const COMMAND_LENGTH: usize = 100;
+
+/// The most of a command line that is read for that.
+const LINE: u64 = 4096;
 
 /// A process and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,11 +164,11 @@ pub fn members(dir: &Path) -> Result<Vec<Pid>, ReadError> {
 /// What to call a process; `None` if it has ended.
 fn command(procfs: &Path, pid: Pid) -> Option<String> {
     let mut dir = procfs.join(pid.to_string());
-    let mut line = std::fs::read(dir.join("cmdline")).unwrap_or_default();
+    let mut line = kept::read(pid, &dir, "cmdline", LINE).unwrap_or_default();
     if line.is_empty()
         && let Some(thread) = proc_threads::another_speaks(procfs, pid)
     {
-        line = std::fs::read(thread.join("cmdline")).unwrap_or_default();
+        line = kept::read(pid, &thread, "cmdline", LINE).unwrap_or_default();
         dir = thread;
     }
     let line = line.strip_suffix(b"\0").unwrap_or(&line);

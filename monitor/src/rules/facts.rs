@@ -136,13 +136,16 @@ fn agents(procfs: &Path) -> Vec<Pid> {
     let Ok(program) = file("self") else { return Vec::new() };
     let serves = |pid: &Pid| {
         let dir = procfs.join(pid.to_string());
+        // Of others nothing is read that may wait (`kept`).
+        if file(&pid.to_string()).ok() != Some(program)
+            || !fs::metadata(&dir).is_ok_and(|found| found.uid() == 0)
+        {
+            return false;
+        }
         // An argument is forged at will, but not as root.
         let arguments = fs::read(dir.join("cmdline")).unwrap_or_default();
         let role = arguments.split(|byte| *byte == 0).nth(1).unwrap_or_default();
-        let roles = ["agent", crate::agent::RELEASER];
-        file(&pid.to_string()).is_ok_and(|found| found == program)
-            && roles.iter().any(|known| known.as_bytes() == role)
-            && fs::metadata(&dir).is_ok_and(|found| found.uid() == 0)
+        ["agent", crate::agent::RELEASER].iter().any(|known| known.as_bytes() == role)
     };
     process::all(procfs).unwrap_or_default().into_iter().filter(serves).collect()
 }

@@ -1,14 +1,17 @@
 //! What the program `hog` does. Runs in the process that is to be big; allocates nothing of note besides.
 
+use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::mm::{MapFlags, MlockAllFlags, ProtFlags, mlockall};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use signal_hook::consts::SIGTERM;
 
@@ -42,6 +45,9 @@ pub fn run(hog: &Hog) -> Result<u8> {
         share_out(hog)?;
     } else {
         let _held = touch(hog)?;
+        if let Some(file) = &hog.keep_lock {
+            keep_lock(file)?;
+        }
         match hog.hold {
             Hold::For(time) => pause(time),
             Hold::Forever => loop {
@@ -50,6 +56,33 @@ pub fn run(hog: &Hog) -> Result<u8> {
         }
     }
     Ok(hog.then_exit)
+}
+
+/// One thread reads a page of this process that never comes, the way a debugger would, and so the kernel holds the lock for
+/// reading meanwhile; another wants to map something. Who comes after them waits.
+fn keep_lock(file: &Path) -> Result<()> {
+    let file = File::open(file).with_context(|| file.display().to_string())?;
+    // SAFETY: a new mapping, which nothing else knows.
+    let page =
+        unsafe { rustix::mm::mmap(std::ptr::null_mut(), PAGE, ProtFlags::READ, MapFlags::PRIVATE, &file, 0) };
+    let at = page.context("mapping the file")?.addr() as u64;
+    let memory = File::open("/proc/self/mem").context("this process's memory")?;
+    // Both are there before the lock is: a new thread needs memory.
+    let together = Arc::new(Barrier::new(2));
+    let reads = Arc::clone(&together);
+    thread::spawn(move || {
+        reads.wait();
+        memory.read_at(&mut [0; 8], at)
+    });
+    thread::spawn(move || {
+        together.wait();
+        pause(Duration::from_millis(300));
+        // SAFETY: as above.
+        unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), PAGE, ProtFlags::READ, MapFlags::PRIVATE) }
+            .map(|page| page.addr())
+    });
+    pause(Duration::from_millis(600));
+    Ok(())
 }
 
 /// This thread exits, and the process lives on.

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use crate::agent::event_loop::later::Later;
+use crate::agent::event_loop::patient::on_a_thread;
 use crate::engine::{Decision, KillRecord};
 use crate::memory::users::Users;
 use crate::report::Report;
@@ -41,9 +42,24 @@ pub(super) fn begin(
 }
 
 /// Says what holds the memory that no kill can free.
-pub(super) fn tell_users(domain: &str, look: impl FnOnce() -> Result<Users, String> + Send + 'static) {
-    let domain = domain.to_owned();
-    spawn_blocking(move || match look() {
+/// `telling`: shared by all that are on their way; what comes when there are too many is left out.
+pub(super) fn tell_users(
+    telling: &Arc<()>,
+    domain: &str,
+    look: impl FnOnce() -> Result<Users, String> + Send + 'static,
+) {
+    if Arc::strong_count(telling) > AT_ONCE {
+        return;
+    }
+    let (domain, telling) = (domain.to_owned(), Arc::clone(telling));
+    tokio::spawn(async move {
+        let _telling = telling;
+        on_a_thread(move || say_users(&domain, look())).await;
+    });
+}
+
+fn say_users(domain: &str, users: Result<Users, String>) {
+    match users {
         Ok(users) => {
             if let Some(huge) = users.huge_pages.filter(|huge| *huge > Bytes(0)) {
                 tracing::warn!(target: "users", %domain, memory = %huge, "reserved huge pages, left out of total and usage");
@@ -53,9 +69,9 @@ pub(super) fn tell_users(domain: &str, look: impl FnOnce() -> Result<Users, Stri
             }
         }
         Err(error) => {
-            tracing::warn!(target: "users", %domain, "cannot tell who holds the memory: {error}")
+            tracing::warn!(target: "users", %domain, "cannot tell who holds the memory: {error}");
         }
-    });
+    }
 }
 
 /// Puts a report together as its parts come in.
@@ -67,7 +83,7 @@ async fn complete(
     to_loop: UnboundedSender<Later>,
 ) {
     let users = match look {
-        Some(look) => spawn_blocking(look).await.unwrap_or_else(|error| Err(error.to_string())),
+        Some(look) => on_a_thread(look).await.unwrap_or_else(|| Err("it took too long".to_owned())),
         None => Err(format!("{AT_ONCE} other reports were in the making")),
     };
     // The agent stops.

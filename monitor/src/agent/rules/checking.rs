@@ -32,8 +32,29 @@ enum Standing {
     Gone,
     /// By this rule, or for what it is. `spares`: no cgroup that holds it is a worker.
     Protected { rule: Arc<str>, spares: bool },
-    /// In this cgroup a rule makes one worker, if so.
-    Open { start: u64, unit: Option<Vec<u8>> },
+    /// It is in this cgroup, which a rule makes one worker, or whose processes no rule matches.
+    Open { start: u64, cgroup: Option<Cgroup> },
+}
+
+/// Where a process is that is not protected.
+#[derive(Debug, PartialEq, Eq)]
+enum Cgroup {
+    /// A rule makes this one a worker.
+    Unit(Vec<u8>),
+    /// No rule that asks for no title matches what is in here.
+    Unmatched(Vec<u8>),
+}
+
+impl Cgroup {
+    /// Whether a process in here is part of this unit. All are that are in it and in no other.
+    fn is_of(&self, unit: &[u8]) -> bool {
+        match self {
+            Self::Unit(path) => path == unit,
+            Self::Unmatched(path) => {
+                path.strip_prefix(unit).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+            }
+        }
+    }
 }
 
 impl RuleBook {
@@ -60,9 +81,13 @@ impl RuleBook {
             }
             Judgement::Worker(matched) => {
                 let unit = matched.cgroup.and_then(|length| profile.place().path().get(..length));
-                Standing::Open { start: seen.start, unit: unit.map(<[u8]>::to_vec) }
+                Standing::Open { start: seen.start, cgroup: unit.map(|path| Cgroup::Unit(path.to_vec())) }
             }
-            Judgement::Refused(..) | Judgement::Unmatched => Standing::Open { start: seen.start, unit: None },
+            Judgement::Refused(..) => Standing::Open { start: seen.start, cgroup: None },
+            Judgement::Unmatched => Standing::Open {
+                start: seen.start,
+                cgroup: Some(Cgroup::Unmatched(profile.place().path().to_vec())),
+            },
         }
     }
 
@@ -144,8 +169,8 @@ impl RuleBook {
                 if workers.whose(pid).is_some() {
                     continue;
                 }
-                if let Standing::Open { start, unit: Some(found) } = self.standing(pid)
-                    && found == unit
+                if let Standing::Open { start, cgroup: Some(cgroup) } = self.standing(pid)
+                    && cgroup.is_of(&unit)
                 {
                     new |= workers.join_by_rule(turn, worker, pid, start, enforced);
                 }

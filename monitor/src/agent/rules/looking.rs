@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::spawn_blocking;
 
 use super::sighting::{Guarded, Key, Known, Part, Scope, Shape, Sighting, Sightings, Terms};
 use crate::agent::event_loop::later::Later;
+use crate::agent::event_loop::patient::on_a_thread;
 use crate::memory::{CgroupPath, ReadError, Roots};
 use crate::rules::facts::looker::{self, Ask, Looker};
 use crate::rules::facts::{Machine, Seen, own};
@@ -44,15 +44,11 @@ pub(super) struct Order {
 
 /// Looks, and sends what it found to the loop.
 pub(super) fn start(order: Order, to_loop: UnboundedSender<Later>) {
+    // What was looked at with is gone if the look is given up.
+    let another = order.looker.another();
     tokio::spawn(async move {
-        let sightings = match spawn_blocking(move || order.look()).await {
-            Ok(sightings) => sightings,
-            // It panicked, which would be a fault in this program: what was looked at with is gone.
-            Err(error) => {
-                tracing::error!(%error, "the look for what the rules match failed");
-                return;
-            }
-        };
+        let sightings = on_a_thread(move || order.look()).await;
+        let sightings = sightings.unwrap_or_else(|| nothing(Box::new(another())));
         // The loop is gone only when the agent is.
         let _ = to_loop.send(Later::Looked(Box::new(sightings)));
     });
@@ -66,12 +62,12 @@ impl Order {
             At::All => {
                 return match looker.look(rules.needs_memory(), cgroups_changed) {
                     Ok(_) => of_all(&rules, looker, generation, began),
-                    Err(error) => nothing(&error, looker, generation),
+                    Err(error) => failed(&error, looker),
                 };
             }
             At::Strangers => match looker.strangers() {
                 Ok(asks) => (asks, true),
-                Err(error) => return nothing(&error, looker, generation),
+                Err(error) => return failed(&error, looker),
             },
             At::Some(asks) => (asks, false),
         };
@@ -86,7 +82,7 @@ impl Order {
 
 /// Says, from a thread that may wait, what runs here that nothing guards: there are no rules.
 pub(super) fn say_what_nothing_guards(roots: Roots) {
-    tokio::spawn(spawn_blocking(move || {
+    tokio::spawn(on_a_thread(move || {
         let own = own(&roots.procfs);
         let mut looker = Looker::new(roots, own);
         let Ok(machine) = looker.look(false, false) else { return };
@@ -103,16 +99,20 @@ fn busy() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// Of a look that failed: the generation of none, so that nothing is concluded from it.
-fn nothing(error: &ReadError, looker: Box<Looker>, generation: u64) -> Sightings {
+fn failed(error: &ReadError, looker: Box<Looker>) -> Sightings {
     tracing::warn!(%error, "cannot look for what the rules match");
+    nothing(looker)
+}
+
+/// Of a look that failed: the generation of none, so that nothing is concluded from it.
+fn nothing(looker: Box<Looker>) -> Sightings {
     Sightings {
         workers: Vec::new(),
         protected: Vec::new(),
         withheld: false,
         scope: Scope::All,
         refused: Vec::new(),
-        generation: generation.wrapping_sub(1),
+        generation: 0,
         took: Duration::ZERO,
         looker,
     }

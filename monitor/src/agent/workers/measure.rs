@@ -12,13 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::spawn_blocking;
 
 use self::glance::{Glances, Known, private_of_each};
 use self::young::Young;
 use super::registry::{Registry, WorkerProcesses};
 use crate::agent::domains::Domains;
 use crate::agent::event_loop::later::{Later, Measurement};
+use crate::agent::event_loop::patient::on_a_thread;
 use crate::agent::turn::Turn;
 use crate::engine::{DomainId, Engine, Event};
 use crate::memory::process::{memory_of_all, peak, rss};
@@ -166,7 +166,7 @@ impl Measuring {
         let (roots, hierarchy) = (domains.roots().clone(), domains.hierarchy().cloned());
         let (path, to_loop) = (domains.path(domain), self.to_loop.clone());
         tokio::spawn(async move {
-            let held = spawn_blocking(move || {
+            let held = on_a_thread(move || {
                 let resident = |pid| rss(&roots.procfs, pid).unwrap_or_default();
                 let candidates = candidates.into_iter().map(resident).fold(Bytes(0), Bytes::saturating_add);
                 let weighed = vec![(domain, path)];
@@ -174,7 +174,7 @@ impl Measuring {
                 Some((candidates, others?))
             });
             // The loop is gone only when the agent is.
-            let _ = to_loop.send(Later::Gauged(domain, held.await.unwrap_or(None)));
+            let _ = to_loop.send(Later::Gauged(domain, held.await.flatten()));
         });
     }
 
@@ -201,7 +201,7 @@ impl Measuring {
         let pids = if weighed.is_empty() { Vec::new() } else { workers_of(engine, registry) };
         let to_loop = self.to_loop.clone();
         tokio::spawn(async move {
-            let measured = spawn_blocking(move || {
+            let measured = on_a_thread(move || {
                 let mut measured = all(&roots, hierarchy.as_ref(), workers, &dying, extra);
                 measured.others = others(&roots, hierarchy.as_ref(), weighed, &pids);
                 measured

@@ -1,9 +1,9 @@
 //! The files of a process in PROCFS, parsed: what rules are matched by.
 
 use std::fs;
-use std::io::Read as _;
 use std::path::Path;
 
+use crate::memory::kept;
 use crate::units::{Bytes, Pid};
 
 /// The most of a command line that is read: those of Java have their class path before what matters.
@@ -93,13 +93,10 @@ impl Stat {
     }
 }
 
-/// The command line with one space between arguments. What a process wrote over it may end in any number of zeros.
-pub(super) fn title(dir: &Path) -> Vec<u8> {
-    let mut text = Vec::new();
-    if let Ok(file) = fs::File::open(dir.join("cmdline")) {
-        // What was read before an error is what there is.
-        let _ = file.take(TITLE_LENGTH).read_to_end(&mut text);
-    }
+/// The command line with one space between arguments. What a process wrote over it may end in any number of zeros. Nothing that
+/// must not wait calls this (`kept`).
+pub(super) fn title(pid: Pid, dir: &Path) -> Vec<u8> {
+    let mut text = kept::read(pid, dir, "cmdline", TITLE_LENGTH).unwrap_or_default();
     let end = text.iter().rposition(|byte| !matches!(byte, 0 | b' ' | b'\n')).map_or(0, |last| last + 1);
     text.truncate(end);
     for byte in &mut text {

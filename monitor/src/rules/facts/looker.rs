@@ -99,6 +99,12 @@ impl Looker {
         Ok(&self.machine)
     }
 
+    /// Makes one that has looked at nothing yet, of the same roots.
+    pub fn another(&self) -> impl FnOnce() -> Self + Send + use<> {
+        let (roots, own) = (self.roots.clone(), self.own.clone());
+        move || Self::new(roots, own)
+    }
+
     /// What the last look found.
     #[must_use]
     pub fn machine(&self) -> &Machine {
@@ -132,7 +138,8 @@ impl Looker {
         self.looks = 0;
     }
 
-    /// Looks at one process as it is now, with nothing remembered but the names of users. `None`: it has ended.
+    /// Looks at one process as it is now, with nothing remembered but the names of users, and without its title, for which
+    /// the kernel may wait as long as the process likes (`title`). `None`: it has ended.
     pub fn one(&mut self, pid: Pid) -> Option<Machine> {
         self.machine.cgroups.clear();
         self.by_path.clear();
@@ -141,7 +148,7 @@ impl Looker {
             self.machine.accounts = Accounts::read();
         }
         self.looks = self.looks.wrapping_add(1);
-        let seen = self.process(pid)?;
+        let seen = self.process_titled(pid, |_, _| Vec::new())?;
         let Machine { cgroups, accounts, .. } = &self.machine;
         Some(Machine { processes: vec![seen], cgroups: cgroups.clone(), accounts: accounts.clone() })
     }
@@ -193,6 +200,10 @@ impl Looker {
 
     /// `None`: it has ended.
     fn process(&mut self, pid: Pid) -> Option<Seen> {
+        self.process_titled(pid, title)
+    }
+
+    fn process_titled(&mut self, pid: Pid, title: impl FnOnce(Pid, &Path) -> Vec<u8>) -> Option<Seen> {
         let dir = self.roots.procfs.join(pid.to_string());
         let stat = Stat::read(&dir).unwrap_or_default();
         if stat.ended {
@@ -218,7 +229,7 @@ impl Looker {
             uid: status.uid(),
             whose,
             comm: if stat.comm.is_empty() { status.name } else { stat.comm },
-            title: if kernel { Vec::new() } else { title(&dir) },
+            title: if kernel { Vec::new() } else { title(pid, &dir) },
             exe,
             exe_trusted,
             rss: status.rss,

@@ -5,11 +5,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use tokio::task::spawn_blocking;
-
 use super::{Measuring, others, workers_of};
 use crate::agent::domains::Domains;
 use crate::agent::event_loop::later::{Glance, Later, Measurement, after};
+use crate::agent::event_loop::patient::on_a_thread;
 use crate::agent::turn::Turn;
 use crate::agent::workers::registry::{Registry, WorkerProcesses};
 use crate::engine::{DomainId, Engine, Event};
@@ -137,7 +136,7 @@ impl Measuring {
         let (roots, hierarchy) = (domains.roots().clone(), domains.hierarchy().cloned());
         let (dying, to_loop) = (self.dying.clone(), self.to_loop.clone());
         tokio::spawn(async move {
-            let found = spawn_blocking(move || {
+            let found = on_a_thread(move || {
                 let started = Instant::now();
                 let living = workers.into_iter().filter(|(worker, _)| !dying.has(*worker));
                 let workers = living.map(|(worker, pids)| (worker, private_of_each(&roots, &pids)));
