@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
@@ -200,7 +200,6 @@ impl Helper {
         };
         let namespace = open("ns/mnt", flags)?;
         let root = open("root", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)?;
-        let environment = std::fs::read(dir.join("environ")).unwrap_or_default();
         let mounts = std::fs::read_to_string(dir.join("mountinfo")).unwrap_or_default();
         // It lives now, after all these were opened: so they are its own.
         if process.ended() || !is_it() {
@@ -215,6 +214,11 @@ impl Helper {
             );
         }
         self.check_user_namespace(&namespace)?;
+        // Not before: of a process that a user made to look like a raylet this may wait for ever (`memory::kept`).
+        let environment = std::fs::read(dir.join("environ")).unwrap_or_default();
+        if process.ended() || !is_it() {
+            return Err("it is gone".to_owned());
+        }
         if let Some(index) = self.mounted.iter().position(|mounted| mounted.id == id) {
             return self.join(index, process, start_time, &environment, log);
         }
@@ -266,12 +270,20 @@ impl Helper {
         });
         let shared: Vec<&str> = shared.map(|place| enter::name(place.kind)).collect();
         let names = [file_name(pid, self.made, "usage"), file_name(pid, self.made, "stat")];
-        let [usage, stat] = names.map(|name| open_tree(&self.folder, name, OpenTreeFlags::OPEN_TREE_CLONE));
-        let (usage, stat) =
-            (usage.map_err(|error| failed(error.into()))?, stat.map_err(|error| failed(error.into()))?);
+        let [usage, stat] =
+            names.each_ref().map(|name| open_tree(&self.folder, name, OpenTreeFlags::OPEN_TREE_CLONE));
         let shared = shared.join(",");
-        let errand = Errand::Attach { usage: &usage, stat: &stat, shared: &shared, log };
-        let done = self.enter(&mounted, errand);
+        let done = match (&usage, &stat) {
+            (Ok(usage), Ok(stat)) => {
+                Ok(self.enter(&mounted, Errand::Attach { usage, stat, shared: &shared, log }))
+            }
+            (Err(error), _) | (_, Err(error)) => Err(failed((*error).into())),
+        };
+        // Nobody opens them by name again: they go with what holds them. A file without a name cannot be mounted.
+        for name in names {
+            let _ = rustix::fs::unlinkat(&self.folder, name, AtFlags::empty());
+        }
+        let done = done?;
         let Ok((Entered::Done { kind, log, total }, real)) = done else {
             let why = match done {
                 Ok((Entered::Failed { why }, _)) => why,

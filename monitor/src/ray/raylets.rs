@@ -3,9 +3,13 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use super::clock;
@@ -15,6 +19,16 @@ use crate::units::{Nanos, Pid};
 
 /// The name of the program, and of its processes.
 const NAME: &str = "raylet";
+
+/// The most of a command line that is read. Ray's own are a few KiB.
+const LONGEST_LINE: u64 = 64 << 10;
+
+/// How long a read of it may take, and how many may take longer at once.
+const PATIENCE: Duration = Duration::from_secs(1);
+const MOST_WAITING: usize = 8;
+
+/// The longest name or path of one that is believed: it is kept, shown, and sent to the helper.
+const LONGEST_VALUE: usize = 4096;
 
 /// A process is looked at so often before it is taken for something else: it may not have become a raylet yet.
 const LOOKS: u8 = 8;
@@ -131,10 +145,33 @@ fn look_at(procfs: &Path, pid: Pid) -> Option<Raylet> {
     }
     let stat = Stat::of(procfs, pid).ok().filter(|stat| !stat.has_ended())?;
     let uid = fs::metadata(&dir).ok()?.uid();
-    let line = fs::read(dir.join("cmdline")).ok()?;
-    let mut raylet = parse(&line)?;
+    let mut raylet = parse(&command_line(&dir, uid)?)?;
     (raylet.pid, raylet.start_time, raylet.uid) = (pid, stat.start_time, uid);
     Some(raylet)
+}
+
+/// The command line of a process of this user, read on a thread of its own: a process can make a reader wait for ever
+/// (`memory::kept`). Where a thread waits for one of this user's, no other of theirs is read.
+fn command_line(dir: &Path, uid: u32) -> Option<Vec<u8>> {
+    static WAITING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+    let waiting = || WAITING.lock().unwrap_or_else(PoisonError::into_inner);
+    if waiting().contains(&uid) || waiting().len() >= MOST_WAITING {
+        return None;
+    }
+    waiting().push(uid);
+    let (path, (tell, told)) = (dir.join("cmdline"), channel());
+    let read = move || {
+        let mut line = Vec::new();
+        let read = fs::File::open(path).and_then(|file| file.take(LONGEST_LINE).read_to_end(&mut line));
+        waiting().retain(|user| *user != uid);
+        // It may have taken too long.
+        let _ = tell.send(read.map(|_| line));
+    };
+    if thread::Builder::new().name("raylet".to_owned()).spawn(read).is_err() {
+        waiting().retain(|user| *user != uid);
+        return None;
+    }
+    told.recv_timeout(PATIENCE).ok()?.ok()
 }
 
 /// A command line, arguments ended by zero bytes.
@@ -148,7 +185,9 @@ fn parse(line: &[u8]) -> Option<Raylet> {
         Raylet { pid: Pid(0), start_time: 0, uid: 0, node: None, session: None, log: None, program };
     let mut folder = None;
     for argument in arguments {
-        let Some((name, value)) = split(argument) else { continue };
+        let Some((name, value)) = split(argument).filter(|(_, value)| value.len() <= LONGEST_VALUE) else {
+            continue;
+        };
         let text = || Some(String::from_utf8_lossy(value).into_owned());
         match name.as_slice() {
             b"node_id" => raylet.node = text(),
