@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::api::Api;
@@ -152,7 +153,11 @@ pub async fn serve(
             biased;
             () = shutdown.cancelled() => break,
             readable = async { match &ring {
-                Some(_) if more => None,
+                // What else waits for this thread has its turn in between.
+                Some(_) if more => {
+                    yield_now().await;
+                    None
+                }
                 Some(ring) => ring.readable().await.ok(),
                 None => pending().await,
             } } => {

@@ -150,7 +150,9 @@ impl Engine {
         record.confirmed = confirmed;
         record.memory_late = confirmed && record.times.memory_back.is_none();
         self.counters.memory_late += u64::from(record.memory_late);
-        if let Some(domain) = self.domains.get_mut(&flight.domain) {
+        let known = self.domains.get_mut(&flight.domain);
+        let unread = known.is_none().then_some(flight.id);
+        if let Some(domain) = known {
             // What is above after this is a new case.
             domain.crossed = Some((now, Trigger::AfterKill));
             domain.asked = None;
@@ -180,6 +182,8 @@ impl Engine {
             }
         }
         self.remember(record);
+        // The domain is gone, and with it the reading that would tell of the end.
+        todo.extend(unread.and_then(|kill| self.over(kill, None)).map(Action::Note));
         self.begin_row(flight.domain, now, todo);
         todo.push_back(Action::Read(flight.domain));
     }

@@ -40,6 +40,8 @@ impl Engine {
             worker.domains.retain(|charged| *charged != id);
         }
         self.starts.domain_removed(id);
+        // No reading follows that would tell of its last kill.
+        todo.extend(removed.after_kill.and_then(|kill| self.over(kill, None)).map(Action::Note));
         // It held workers at its line no longer, and needs no hook.
         self.free_whom_it_may(now, todo);
         self.shift(now, todo);

@@ -291,9 +291,8 @@ impl Domains {
 
     /// By our own books, which are ahead of the engine's within a turn.
     fn charged_by_nobody(&self, domain: DomainId) -> bool {
-        self.entries.get(&domain).and_then(|entry| entry.cgroup.as_ref()).is_some_and(|path| {
-            self.limits.of_workers.values().flatten().all(|cgroup| !path.contains(cgroup))
-        })
+        let path = self.entries.get(&domain).and_then(|entry| entry.cgroup.as_ref());
+        path.is_some_and(|path| !path.is_root() && !self.limits.around.contains_key(path))
     }
 }
 

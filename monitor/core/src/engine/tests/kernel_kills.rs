@@ -59,6 +59,20 @@ fn the_death_of_whom_the_kernel_chose_is_a_kill_for_memory() {
 }
 
 #[test]
+fn a_kill_is_told_of_also_if_its_domain_is_removed_before_it_is_read() {
+    let mut bench = Bench::new(Settings::default());
+    bench.worker(1, "a", &[BOX]);
+    bench.reading(BOX, 95);
+    chosen(&mut bench, 1, 101);
+    ends(&mut bench, 1, Some(SIGKILL));
+    let told = bench.happen(Event::DomainRemoved { domain: BOX });
+    let killed: Vec<_> = notes(&told).into_iter().filter(|note| matches!(note, Note::Killed(_))).collect();
+    assert_eq!(killed.len(), 1, "{told:?}");
+    let Note::Killed(record) = &killed[0] else { unreachable!() };
+    assert_eq!((record.by, record.used_after), (KilledBy::Kernel, None));
+}
+
+#[test]
 fn a_choice_without_a_death_by_it_is_no_kill() {
     for (pid, status, by_kernel) in [
         (101, Some(0), false),
