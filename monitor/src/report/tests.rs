@@ -204,3 +204,20 @@ fn a_summary_counts_kills_and_crashes_and_begins_anew() {
     insta::assert_snapshot!(period.take(&node, &Settings::default(), Path::new("/x.toml")).unwrap());
     assert_eq!(period.take(&node, &Settings::default(), Path::new("/x.toml")), None);
 }
+
+#[test]
+fn the_room_beside_victims_counts_what_they_took_since_they_were_measured_and_not_what_others_gave_back() {
+    let mib = |mib: u64| Bytes(mib << 20);
+    let room = |measured: u64, after: Option<u64>| {
+        let mut record =
+            KillRecord { used: mib(380), threshold: mib(380), used_after: after.map(mib), ..record() };
+        record.victims.truncate(1);
+        record.victims[0].memory = Some(mib(measured));
+        record.room_beside()
+    };
+    assert_eq!(room(120, Some(260)), mib(120));
+    assert_eq!(room(109, Some(260)), mib(120), "it had grown");
+    assert_eq!(room(120, Some(300)), mib(80), "not all came back, or others grew");
+    assert_eq!(room(50, Some(100)), mib(50), "others ended too");
+    assert_eq!(room(120, None), mib(120));
+}

@@ -296,9 +296,14 @@ impl KillRecord {
     pub fn room_beside(&self) -> Bytes {
         let held = self.victims.iter().filter_map(|victim| victim.memory);
         let held = held.fold(Bytes(0), Bytes::saturating_add);
-        // Others may have ended meanwhile: their room is not counted.
         let beside = self.used.saturating_sub(held);
-        self.threshold.saturating_sub(self.used_after.map_or(beside, |after| after.max(beside)))
+        // What came back beyond what they were known to hold they had taken since they were measured, up to as much again. Of more,
+        // others ended meanwhile: their room is not counted.
+        let after = |after: Bytes| {
+            let back = self.used.saturating_sub(after);
+            if back.saturating_sub(held) <= held { after } else { beside }
+        };
+        self.threshold.saturating_sub(self.used_after.map_or(beside, after))
     }
 
     /// When it began: the crossing, or, if none was seen, the decision or the kernel's choice.
