@@ -12,6 +12,7 @@ use crate::printable::printable;
 /// `monitor run`). A name that varies is expected to need what 95% of its last runs reached. What is not used for 30 days is
 /// forgotten.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "monitor learned [OPTIONS]\n       monitor learned [OPTIONS] forget NAME")]
 #[command(after_help = "Exit status: 0 done; 1 the agent refused; 125 no agent answers.")]
 pub(super) struct Args {
     /// Forget what was learned of NAME: of your own workloads, and as root of everybody's

@@ -56,6 +56,10 @@ const TURN: Duration = Duration::from_millis(100);
 const PAGE: (u16, u16) = (80, 24);
 
 pub(super) fn run(args: Args) -> u8 {
+    if args.ask.json {
+        complain(&"top draws for people; for JSON ask status, workers or kills with --json");
+        return exit::USAGE;
+    }
     if args.once {
         return once(args);
     }

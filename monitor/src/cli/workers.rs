@@ -25,7 +25,13 @@ pub(super) fn run(args: &Args) -> u8 {
 
 fn human(workers: &[WorkerView], verbose: bool) -> String {
     if workers.is_empty() {
-        return "No workers are registered. Start one: monitor run -- CMD\n".to_owned();
+        // A user is shown their own only.
+        let whose = if rustix::process::geteuid().is_root() {
+            "No workers are registered."
+        } else {
+            "You have no workers."
+        };
+        return format!("{whose} Start one: monitor run -- CMD\n");
     }
     if verbose { details(workers) } else { overview(workers) }
 }

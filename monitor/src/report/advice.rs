@@ -19,13 +19,15 @@ pub(super) fn after_kill(
              by others; see the top memory users. unhelpful_kills = \"skip\" spares the workers in this case"
         ));
     }
-    // Whether Ray runs it again Ray decides.
-    if kill.left_to.is_none() && kill.victims.iter().any(|victim| is_last_task(decision, victim)) {
-        advice.push(
+    // Whether Ray runs it again Ray decides, and what a rule matched nobody does.
+    let ours = |victim: &&VictimRecord| victim.rule.is_none() && is_last_task(decision, victim);
+    if !kill.dry_run && kill.left_to.is_none() && kill.victims.iter().any(|victim| ours(&victim)) {
+        // Alone in its domain it would wait for room that nobody makes.
+        let wait = if decision.workers() > 1 { "run it with --last-task=wait, " } else { "" };
+        advice.push(format!(
             "Not retried: it was the only worker of its owner, and would run out of memory again. To have it retried, \
-             give related jobs the same --owner, run it with --last-task=wait, or set policy = \"retriable_lifo\""
-                .to_owned(),
-        );
+             give related jobs the same --owner, {wait}or set policy = \"retriable_lifo\""
+        ));
     }
     advice.push(match decision.domain.strip_prefix("cgroup:") {
         Some(path) => format!("Provide more memory: raise the limit of cgroup {path}"),

@@ -203,7 +203,8 @@ impl Report {
         }
         let Some(users) = &self.users else { return Ok(()) };
         let incomplete = if users.complete { "" } else { " (incomplete: time ran out)" };
-        writeln!(f, "Top memory users in {domain}, just after the signal{incomplete}:")?;
+        let when = if self.kill.dry_run { "at the decision" } else { "just after the signal" };
+        writeln!(f, "Top memory users in {domain}, {when}{incomplete}:")?;
         if users.top.is_empty() {
             writeln!(f, "  none")?;
         }

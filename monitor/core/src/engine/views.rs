@@ -94,7 +94,10 @@ impl Engine {
     #[must_use]
     pub fn explain(&self, name: Option<&str>) -> Option<Explanation> {
         let (id, domain) = match name {
-            Some(name) => self.domains.iter().find(|(_, domain)| domain.name == name)?,
+            // As it is called, or a cgroup's path alone, which tables show.
+            Some(name) => self.domains.iter().find(|(_, domain)| {
+                domain.name == name || domain.name.strip_prefix("cgroup:") == Some(name)
+            })?,
             None => self.domains.iter().min_by_key(|(id, domain)| {
                 let headroom = domain
                     .usage()

@@ -92,7 +92,7 @@ impl PreviousAgent {
         self.dying = dying(procfs);
         tracing::info!(
             dying = self.dying.len(),
-            "a previous agent did not end by itself: nobody is killed until its workers had time to come back and its victims are gone"
+            "an agent was here before: nobody is killed until its workers had time to come back and its victims are gone"
         );
         let back = now.after(SETTLE);
         let longest = Duration::from_millis(turn.engine.settings().kill_timeout_ms);

@@ -142,6 +142,8 @@ impl Shell {
             Asked::Worker(worker) => worker.to_string(),
             Asked::Kill(kill) => format!("kill {kill}"),
         };
+        let among =
+            if viewer.sees_all() { "" } else { " among your workers (root may ask about those of others)" };
         let pid = if let Asked::Pid(pid) = asked { Some(*pid) } else { None };
         match living {
             Some(worker) => Why {
@@ -154,7 +156,7 @@ impl Shell {
             None => Why {
                 pid,
                 reason: format!(
-                    "no kill for memory of {whom} is known: neither the agent nor, as far as it saw, the kernel killed it"
+                    "no kill for memory of {whom} is known{among}: neither the agent nor, as far as it saw, the kernel killed it"
                 ),
                 ..Why::default()
             },
