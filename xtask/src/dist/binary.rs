@@ -11,6 +11,10 @@ use crate::architecture::Architecture;
 use crate::command::{output, run};
 use crate::cross;
 
+/// The one of Cargo.toml that it is built with. Cargo puts what a cross build runs here into `target/` and this name, which must be
+/// no folder of ours.
+const PROFILE: &str = "static";
+
 /// Builds it; the answer is its path.
 pub(super) fn build(architecture: Architecture, epoch: u64) -> Result<PathBuf> {
     let target = architecture.target();
@@ -19,7 +23,7 @@ pub(super) fn build(architecture: Architecture, epoch: u64) -> Result<PathBuf> {
         .args([
             "build",
             "--profile",
-            "dist",
+            PROFILE,
             "--locked",
             "--package",
             "monitor",
@@ -34,7 +38,7 @@ pub(super) fn build(architecture: Architecture, epoch: u64) -> Result<PathBuf> {
         .env("SOURCE_DATE_EPOCH", epoch.to_string())
         .env_remove("RUSTFLAGS");
     run(&format!("Building the static binary for {}", architecture.name()), &mut command)?;
-    let binary = target_dir().join(target).join("dist/monitor");
+    let binary = target_dir().join(target).join(PROFILE).join("monitor");
     check(&binary)?;
     check(&binary.with_file_name(FOR_RAY))?;
     Ok(binary)
