@@ -132,13 +132,12 @@ pub fn own(procfs: &Path) -> HashSet<Pid> {
 
 /// The processes of root that run this very program as the agent or as what serves it.
 fn agents(procfs: &Path) -> Vec<Pid> {
-    let file = |pid: &str| fs::metadata(procfs.join(pid).join("exe")).map(|found| (found.dev(), found.ino()));
-    let Ok(program) = file("self") else { return Vec::new() };
+    let file = |pid: &str| looker::file(&procfs.join(pid).join("exe"));
+    let Some(program) = file("self") else { return Vec::new() };
     let serves = |pid: &Pid| {
         let dir = procfs.join(pid.to_string());
         // Of others nothing is read that may wait (`kept`).
-        if file(&pid.to_string()).ok() != Some(program)
-            || !fs::metadata(&dir).is_ok_and(|found| found.uid() == 0)
+        if file(&pid.to_string()) != Some(program) || !fs::metadata(&dir).is_ok_and(|found| found.uid() == 0)
         {
             return false;
         }

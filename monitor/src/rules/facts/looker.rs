@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
+
 pub use self::part::{Ask, Part};
 use super::files::{Stat, Status, title};
 use super::{Accounts, Machine, Never, Seen, SeenCgroup, Whose, pods};
@@ -32,7 +34,7 @@ const BELIEVED: Duration = Duration::from_secs(8);
 const MOST_CGROUPS: usize = 20_000;
 
 /// A file, as its device and inode.
-type File = (u64, u64);
+pub(super) type File = (u64, u64);
 
 /// See the module.
 #[derive(Debug)]
@@ -281,12 +283,16 @@ impl Looker {
     fn executable(&mut self, dir: &Path) -> (Option<Vec<u8>>, Option<File>, bool) {
         let link = dir.join("exe");
         let Ok(path) = fs::read_link(&link) else { return (None, None, false) };
-        // Asked once for each path; the process's own file is asked each time, since it may be another.
-        let roots = *self
-            .files
-            .entry(path.clone())
-            .or_insert_with(|| file(&path).filter(|_| path.is_absolute() && trust::roots(&path)));
-        let runs = file(&link);
+        let found = stat(&link);
+        let runs = found.map(|(file, _)| file);
+        // Asked once for each path; the process's own file is asked each time, since it may be another. Where that is not root's, no
+        // path is walked: it may lead to a server that does not answer.
+        let roots = found.filter(|(_, owner)| *owner == 0).and_then(|_| {
+            *self
+                .files
+                .entry(path.clone())
+                .or_insert_with(|| file(&path).filter(|_| path.is_absolute() && trust::roots(&path)))
+        });
         (Some(path.into_os_string().into_vec()), runs, roots.is_some() && runs == roots)
     }
 
@@ -343,6 +349,13 @@ impl Machine {
     }
 }
 
-fn file(path: &Path) -> Option<File> {
-    fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+/// Device and inode.
+pub(super) fn file(path: &Path) -> Option<File> {
+    stat(path).map(|(file, _)| file)
+}
+
+/// The same with the owner, as the kernel knows them without asking a server (`AT_STATX_DONT_SYNC`).
+fn stat(path: &Path) -> Option<(File, u32)> {
+    let found = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::INO | StatxFlags::UID).ok()?;
+    Some(((makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino), found.stx_uid))
 }
