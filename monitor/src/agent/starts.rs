@@ -16,8 +16,14 @@ use crate::retry::MAX_DELAY;
 use crate::units::Nanos;
 use crate::worker::{Kind, Times, WorkerId};
 
-/// How many starts may wait, in all and of one user.
+/// How many starts may wait, in all and of one user, who has no more than what is then left for others.
 const MOST: (usize, usize) = (4096, 1024);
+
+/// Whether one more start of a user may wait beside `mine`, if `all` wait.
+fn has_room(uid: u32, mine: usize, all: usize) -> bool {
+    let left = MOST.0.saturating_sub(all);
+    left > 0 && (uid == 0 || mine < MOST.1.min(left))
+}
 
 /// See the module.
 #[derive(Default)]
@@ -53,7 +59,7 @@ impl Starts {
         let uid = uid.unwrap_or(0);
         let busy = |why| Refusal::new(RefusalCode::Busy, None, why);
         let mine = self.all.values().filter(|waiting| waiting.uid == peer.uid).count();
-        if self.all.len() >= MOST.0 || (peer.uid != 0 && mine >= MOST.1) {
+        if !has_room(peer.uid, mine, self.all.len()) {
             return Err(busy(format!("{} starts wait, {mine} of them yours: the limit", self.all.len())));
         }
         let cgroup = match domains.cgroup_of(admit.pid) {
@@ -173,4 +179,22 @@ pub(super) fn refuse_hopeless(engine: &Engine, admit: &Admit, checked: &Checked)
 pub(super) fn since(admit: &Admit) -> Nanos {
     let now = clock::now();
     admit.since.map_or(now, |since| since.min(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_room;
+
+    #[test]
+    fn however_many_starts_of_some_users_wait_one_of_another_user_and_of_root_may_too() {
+        let mut all = 0;
+        for uid in 1..=10 {
+            let mut mine = 0;
+            while has_room(uid, mine, all) {
+                (mine, all) = (mine + 1, all + 1);
+            }
+            assert!(mine > 0 && mine <= 1024, "{uid}: {mine}");
+        }
+        assert!(has_room(0, 0, all) && !has_room(0, 0, 4096));
+    }
 }
