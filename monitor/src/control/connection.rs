@@ -78,6 +78,8 @@ pub(super) struct Connection {
     requests: Requests,
     limits: Limits,
     ticket: Ticket,
+    /// The agent had a call of it, and wants to know when it is closed.
+    known: bool,
     /// It registered a worker or watches: it may be silent.
     keeps: bool,
     /// When the unfinished line in the buffer began.
@@ -110,6 +112,7 @@ impl Connection {
             requests,
             limits,
             ticket,
+            known: false,
             keeps: false,
             line_since: None,
             last_call: Instant::now(),
@@ -266,6 +269,11 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether the agent has heard of it.
+    pub(super) fn is_known(&self) -> bool {
+        self.known
+    }
+
     /// Hands the call to the agent and waits for its answer; pushes go out meanwhile.
     async fn ask(&mut self, call: Call) -> Result<Answer, Ended> {
         let Call { v: _, seq, op } = call;
@@ -273,6 +281,7 @@ impl Connection {
         let keeps = matches!(op, Op::Register(_) | Op::Admit(_) | Op::Watch);
         let (sender, mut answer) = oneshot::channel();
         let request = Request::Call { peer: self.peer.clone(), op, reply: sender };
+        self.known = true;
         match timeout_at(deadline, self.requests.send(request)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(Ended::AgentGone),

@@ -104,7 +104,12 @@ async fn attend(mut connection: Connection, number: u64, requests: Requests, shu
         Some(ended) => tracing::debug!(connection = number, %ended, "connection closed"),
         None => connection.last_words().await,
     }
+    let known = connection.is_known();
     drop(connection);
+    // One that only came and went costs the agent's loop nothing.
+    if !known {
+        return;
+    }
     // The agent may have stopped listening already when everything shuts down.
     let _ = shutdown.run_until_cancelled(requests.send(Request::Closed { connection: number })).await;
 }
