@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod diagnostics;
+mod executable;
 pub mod exit_status;
 pub mod journal;
 pub mod kernel;

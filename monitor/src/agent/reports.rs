@@ -54,9 +54,9 @@ pub(super) struct Reports {
     journal: Option<Writer>,
     open: Vec<Open>,
     kept: VecDeque<Report>,
-    /// The processes that the brake resumed in this turn, for the journal.
     /// Held by each that names the largest users beside reports.
     telling: Arc<()>,
+    /// The processes that the brake resumed in this turn, for the journal.
     released: Vec<Release>,
     to_loop: UnboundedSender<Later>,
     period: Period,

@@ -153,11 +153,7 @@ pub async fn serve(
             biased;
             () = shutdown.cancelled() => break,
             readable = async { match &ring {
-                // What else waits for this thread has its turn in between.
-                Some(_) if more => {
-                    yield_now().await;
-                    None
-                }
+                Some(_) if more => None,
                 Some(ring) => ring.readable().await.ok(),
                 None => pending().await,
             } } => {
@@ -165,6 +161,10 @@ pub async fn serve(
                     guard.clear_ready();
                 }
                 more = shell.drain();
+                if more {
+                    // What else waits for this thread has its turn in between.
+                    yield_now().await;
+                }
             }
             Some(end) = ends.recv() => shell.ended(end),
             Some(late) = later.recv() => shell.later(late),

@@ -4,7 +4,8 @@
 //! never gives, and another waits to map something. Who reads such a file then waits too, until death
 //! (`mmap_read_lock_killable` in fs/proc/base.c and fs/proc/task_mmu.c, kernel 6.18). So a thread that reads one says what it
 //! reads. Whoever waits for the thread sees since when, and can give it up. From then on such files are not read of that
-//! process, nor of any of its user once two of them keep their lock, until the thread comes back.
+//! process, nor of any of its user once two of them keep their lock, until a while after
+//! the thread comes back.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -23,11 +24,26 @@ const OF_A_USER: usize = 2;
 /// How many threads may be held up in all. Beyond that such files are read of root's processes only.
 const MOST: usize = 16;
 
-/// Processes that hold up a thread, with their users.
-static KEPT: Mutex<BTreeMap<Pid, Option<u32>>> = Mutex::new(BTreeMap::new());
+/// How long a process is left alone after it let a thread go.
+const LEFT_ALONE: Duration = Duration::from_secs(60);
+
+/// How long the processes of one user may hold up one job together before those that are left of them are left alone in it. A read
+/// counts if it took longer than [`SLOW`].
+const OF_A_JOB: Duration = Duration::from_secs(5);
+const SLOW: Duration = Duration::from_millis(200);
+
+/// Processes that hold up a thread, or did a while ago.
+static KEPT: Mutex<BTreeMap<Pid, Keeper>> = Mutex::new(BTreeMap::new());
 
 /// How many there are, for those that only want to know whether there is any.
 static HELD_UP: AtomicUsize = AtomicUsize::new(0);
+
+#[derive(Debug, Clone, Copy)]
+struct Keeper {
+    user: Option<u32>,
+    /// When it let the thread go; `None`: it holds it up.
+    let_go: Option<Instant>,
+}
 
 thread_local! {
     /// Who waits for this thread sees here what it reads.
@@ -39,6 +55,8 @@ thread_local! {
 pub(crate) struct Reader {
     reading: Mutex<Option<Reading>>,
     given_up: AtomicBool,
+    /// How long it was held up by processes of each user.
+    slow: Mutex<BTreeMap<Option<u32>, Duration>>,
 }
 
 #[derive(Debug)]
@@ -70,7 +88,7 @@ impl Reader {
             return None;
         }
         let mut kept = lock(&KEPT);
-        kept.insert(reading.pid, user(&reading.dir));
+        kept.insert(reading.pid, Keeper { user: user(&reading.dir), let_go: None });
         HELD_UP.store(kept.len(), Ordering::Relaxed);
         Some(reading.pid)
     }
@@ -85,14 +103,21 @@ impl Reader {
     }
 
     fn end(&self) {
-        let ended = lock(&self.reading).take();
-        if self.was_given_up()
-            && let Some(Reading { pid, .. }) = ended
-        {
-            let mut kept = lock(&KEPT);
-            kept.remove(&pid);
-            HELD_UP.store(kept.len(), Ordering::Relaxed);
+        let Some(Reading { pid, dir, since }) = lock(&self.reading).take() else { return };
+        if since.elapsed() > SLOW {
+            *lock(&self.slow).entry(user(&dir)).or_default() += since.elapsed();
         }
+        if self.was_given_up()
+            && let Some(keeper) = lock(&KEPT).get_mut(&pid)
+        {
+            keeper.let_go = Some(Instant::now());
+        }
+    }
+
+    /// What it was given up for is not to hold it up again, and one user is not to take all of its time.
+    fn leaves_alone(&self, dir: &Path) -> bool {
+        let slow = lock(&self.slow);
+        self.was_given_up() || (!slow.is_empty() && slow.get(&user(dir)).is_some_and(|took| *took > OF_A_JOB))
     }
 }
 
@@ -102,10 +127,12 @@ impl Reader {
 /// # Errors
 /// The file cannot be opened, or not a byte of it be read; `WouldBlock`: the process, or its user, keeps its lock.
 pub(crate) fn read(pid: Pid, dir: &Path, name: &str, most: u64) -> io::Result<Vec<u8>> {
-    if HELD_UP.load(Ordering::Relaxed) > 0 && is_kept(&lock(&KEPT), pid, || user(dir)) {
+    let seen = SEEN.with_borrow(Clone::clone);
+    if (HELD_UP.load(Ordering::Relaxed) > 0 && is_kept(&keepers(), pid, || user(dir)))
+        || seen.iter().any(|seen| seen.leaves_alone(dir))
+    {
         return Err(io::ErrorKind::WouldBlock.into());
     }
-    let seen = SEEN.with_borrow(Clone::clone);
     seen.iter().for_each(|seen| seen.begin(pid, dir));
     let mut text = Vec::new();
     let read = File::open(dir.join(name)).and_then(|file| file.take(most).read_to_end(&mut text));
@@ -113,13 +140,22 @@ pub(crate) fn read(pid: Pid, dir: &Path, name: &str, most: u64) -> io::Result<Ve
     if text.is_empty() { read.map(|_| text) } else { Ok(text) }
 }
 
-fn is_kept(kept: &BTreeMap<Pid, Option<u32>>, pid: Pid, user: impl FnOnce() -> Option<u32>) -> bool {
+/// Without those that let go long ago.
+fn keepers() -> MutexGuard<'static, BTreeMap<Pid, Keeper>> {
+    let mut kept = lock(&KEPT);
+    kept.retain(|_, keeper| keeper.let_go.is_none_or(|at| at.elapsed() < LEFT_ALONE));
+    HELD_UP.store(kept.len(), Ordering::Relaxed);
+    kept
+}
+
+fn is_kept(kept: &BTreeMap<Pid, Keeper>, pid: Pid, user: impl FnOnce() -> Option<u32>) -> bool {
     if kept.contains_key(&pid) {
         return true;
     }
     let user = user();
-    let theirs = kept.values().filter(|keeps| **keeps == user).count();
-    user != Some(0) && (kept.len() >= MOST || theirs >= OF_A_USER)
+    let theirs = kept.values().filter(|keeper| keeper.user == user).count();
+    let held_up = kept.values().filter(|keeper| keeper.let_go.is_none()).count();
+    user != Some(0) && (held_up >= MOST || theirs >= OF_A_USER)
 }
 
 /// The real user; `None`: not known. For its status the kernel takes no such lock.
@@ -136,7 +172,8 @@ mod tests {
     #[test]
     fn of_a_user_with_two_nothing_is_read_of_others_everything_until_there_are_too_many() {
         let of = |kept: &[(u32, u32)], pid, uid| {
-            let kept = kept.iter().map(|(pid, uid)| (Pid(*pid), Some(*uid))).collect();
+            let keeper = |uid| Keeper { user: Some(uid), let_go: None };
+            let kept = kept.iter().map(|(pid, uid)| (Pid(*pid), keeper(*uid))).collect();
             is_kept(&kept, Pid(pid), || Some(uid))
         };
         assert!(of(&[(1, 7)], 1, 7) && !of(&[(1, 7)], 2, 7) && of(&[(1, 7), (2, 7)], 3, 7));
@@ -146,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_is_held_up_is_seen_and_its_process_left_alone_until_it_comes_back() {
+    fn a_thread_that_is_held_up_is_seen_and_its_process_left_alone_until_a_while_after_it_came_back() {
         let dir = tempfile::tempdir().unwrap();
         let (pid, path) = (Pid(u32::MAX), dir.path().join("cmdline"));
         std::fs::write(dir.path().join("status"), "Name:\tx\nUid:\t4242\t0\t0\t0\n").unwrap();
@@ -166,6 +203,8 @@ mod tests {
         assert_eq!(refused(), Err(io::ErrorKind::WouldBlock));
         std::fs::write(&path, "back").unwrap();
         assert_eq!(held_up.join().unwrap().unwrap(), b"back");
+        assert_eq!(refused(), Err(io::ErrorKind::WouldBlock), "it would do it again");
+        lock(&KEPT).get_mut(&pid).unwrap().let_go = Instant::now().checked_sub(LEFT_ALONE);
         assert!(refused().is_ok());
     }
 }

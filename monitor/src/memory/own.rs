@@ -1,11 +1,11 @@
 //! The memory of a worker that has a cgroup of its own: what is charged to it, shared memory included
 //! (docs/behavior.md#accounting). A cold path.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::process::{self, ProcessMemory, parent_of};
 use super::{CgroupPath, DomainReader, Hierarchy, Level, Roots, users};
+use crate::executable;
 use crate::units::{Bytes, MemoryKind, Pid};
 
 /// What is charged to `cgroup` if it is the own one of the worker with these processes, its first one first: no other
@@ -50,10 +50,7 @@ fn helper_of(procfs: &Path, pid: Pid, runner: Option<Pid>) -> bool {
 }
 
 fn runs_this_program(procfs: &Path, pid: Pid) -> bool {
-    let program = |pid: &str| {
-        let found = std::fs::metadata(procfs.join(pid).join("exe")).ok()?;
-        Some((found.dev(), found.ino()))
-    };
+    let program = |pid: &str| executable::of(&procfs.join(pid).join("exe")).map(|(file, _)| file);
     program("self").is_some_and(|own| program(&pid.to_string()) == Some(own))
 }
 

@@ -6,7 +6,7 @@ mod errand;
 mod mounted;
 mod own;
 
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -35,6 +35,9 @@ pub(crate) const SUBCOMMAND: &str = "__ray-helper";
 
 /// An agent that says nothing for so long hangs. Shorter is no hang on a busy machine.
 const SILENCE: Duration = Duration::from_secs(2);
+
+/// The most of an environment that is read: a process can make its own as long as it likes.
+const LONGEST_ENVIRONMENT: u64 = 256 << 10;
 
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
@@ -215,7 +218,11 @@ impl Helper {
         }
         self.check_user_namespace(&namespace)?;
         // Not before: of a process that a user made to look like a raylet this may wait for ever (`memory::kept`).
-        let environment = std::fs::read(dir.join("environ")).unwrap_or_default();
+        let mut environment = Vec::new();
+        if let Ok(file) = std::fs::File::open(dir.join("environ")) {
+            // What was read before an error is what there is.
+            let _ = file.take(LONGEST_ENVIRONMENT).read_to_end(&mut environment);
+        }
         if process.ended() || !is_it() {
             return Err("it is gone".to_owned());
         }

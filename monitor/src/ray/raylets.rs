@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::clock;
 use crate::proc_forks::Forks;
@@ -23,7 +23,7 @@ const NAME: &str = "raylet";
 /// The most of a command line that is read. Ray's own are a few KiB.
 const LONGEST_LINE: u64 = 64 << 10;
 
-/// How long a read of it may take, and how many may take longer at once.
+/// How long the reads of a search may take together, and how many may take longer at once.
 const PATIENCE: Duration = Duration::from_secs(1);
 const MOST_WAITING: usize = 8;
 
@@ -72,7 +72,7 @@ pub(crate) struct Search {
     /// For so many searches nothing was forked.
     quiet: u8,
     /// The raylets of the last search.
-    known: Vec<Pid>,
+    known: Vec<Raylet>,
 }
 
 impl Search {
@@ -95,14 +95,15 @@ impl Search {
         if began < self.next {
             return self.known();
         }
+        let until = Instant::now() + PATIENCE;
         self.searches = self.searches.wrapping_add(1);
         let anew = self.searches.is_multiple_of(ANEW);
         if anew {
             self.others.clear();
         }
         self.quiet = if self.forks.any() { 0 } else { self.quiet.saturating_add(1) };
-        let found = if self.quiet > LOOKS && !anew { self.known() } else { self.look_at_all() };
-        self.known = found.iter().map(|raylet| raylet.pid).collect();
+        let found = if self.quiet > LOOKS && !anew { self.known() } else { self.look_at_all(until) };
+        self.known.clone_from(&found);
         let (ended, (times, most)) = (clock::now(), PAUSE);
         self.next = ended.after(ended.since(began).saturating_mul(times).min(most));
         found
@@ -110,11 +111,15 @@ impl Search {
 
     /// Those of the last search that live.
     fn known(&self) -> Vec<Raylet> {
-        self.known.iter().filter_map(|pid| look_at(&self.procfs, *pid)).collect()
+        self.known
+            .iter()
+            .filter(|known| start_of(&self.procfs, known.pid) == Some(known.start_time))
+            .cloned()
+            .collect()
     }
 
-    fn look_at_all(&mut self) -> Vec<Raylet> {
-        let procfs = &self.procfs;
+    fn look_at_all(&mut self, until: Instant) -> Vec<Raylet> {
+        let (procfs, known) = (&self.procfs, &self.known);
         let new = if self.searches == 1 { LOOKS - LOOKS_AT_OLD } else { 0 };
         let mut found = Vec::new();
         let mut living = HashMap::new();
@@ -124,7 +129,7 @@ impl Search {
             };
             let looks = self.others.get(&pid).copied().unwrap_or(new);
             if looks < LOOKS
-                && let Some(raylet) = look_at(procfs, Pid(pid))
+                && let Some(raylet) = look_at(procfs, Pid(pid), known, until)
             {
                 found.push(raylet);
             } else {
@@ -137,25 +142,35 @@ impl Search {
     }
 }
 
-/// Whether a process is a raylet, and what it says of itself. `None`: it is none, or is gone.
-fn look_at(procfs: &Path, pid: Pid) -> Option<Raylet> {
-    let dir = procfs.join(pid.to_string());
-    if fs::read(dir.join("comm")).ok()?.trim_ascii_end() != NAME.as_bytes() {
+/// When a process that is called as a raylet is started; `None`: it is none, or is gone.
+fn start_of(procfs: &Path, pid: Pid) -> Option<u64> {
+    if fs::read(procfs.join(pid.to_string()).join("comm")).ok()?.trim_ascii_end() != NAME.as_bytes() {
         return None;
     }
-    let stat = Stat::of(procfs, pid).ok().filter(|stat| !stat.has_ended())?;
+    Stat::of(procfs, pid).ok().filter(|stat| !stat.has_ended()).map(|stat| stat.start_time)
+}
+
+/// Whether a process is a raylet, and what it says of itself. One that is known is not asked again. `None`: it is none, is gone, or
+/// cannot be asked within the time.
+fn look_at(procfs: &Path, pid: Pid, known: &[Raylet], until: Instant) -> Option<Raylet> {
+    let start_time = start_of(procfs, pid)?;
+    if let Some(known) = known.iter().find(|known| (known.pid, known.start_time) == (pid, start_time)) {
+        return Some(known.clone());
+    }
+    let dir = procfs.join(pid.to_string());
     let uid = fs::metadata(&dir).ok()?.uid();
-    let mut raylet = parse(&command_line(&dir, uid)?)?;
-    (raylet.pid, raylet.start_time, raylet.uid) = (pid, stat.start_time, uid);
+    let mut raylet = parse(&command_line(&dir, uid, until)?)?;
+    (raylet.pid, raylet.start_time, raylet.uid) = (pid, start_time, uid);
     Some(raylet)
 }
 
 /// The command line of a process of this user, read on a thread of its own: a process can make a reader wait for ever
 /// (`memory::kept`). Where a thread waits for one of this user's, no other of theirs is read.
-fn command_line(dir: &Path, uid: u32) -> Option<Vec<u8>> {
+fn command_line(dir: &Path, uid: u32, until: Instant) -> Option<Vec<u8>> {
     static WAITING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
     let waiting = || WAITING.lock().unwrap_or_else(PoisonError::into_inner);
-    if waiting().contains(&uid) || waiting().len() >= MOST_WAITING {
+    let patience = until.saturating_duration_since(Instant::now());
+    if patience.is_zero() || waiting().contains(&uid) || waiting().len() >= MOST_WAITING {
         return None;
     }
     waiting().push(uid);
@@ -171,7 +186,7 @@ fn command_line(dir: &Path, uid: u32) -> Option<Vec<u8>> {
         waiting().retain(|user| *user != uid);
         return None;
     }
-    told.recv_timeout(PATIENCE).ok()?.ok()
+    told.recv_timeout(patience).ok()?.ok()
 }
 
 /// A command line, arguments ended by zero bytes.

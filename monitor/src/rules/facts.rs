@@ -18,6 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Facts, Never, Place, Profile, Rules, Whose};
+use crate::executable;
 use crate::memory::{CgroupPath, process};
 use crate::units::{Bytes, Pid};
 
@@ -132,7 +133,7 @@ pub fn own(procfs: &Path) -> HashSet<Pid> {
 
 /// The processes of root that run this very program as the agent or as what serves it.
 fn agents(procfs: &Path) -> Vec<Pid> {
-    let file = |pid: &str| looker::file(&procfs.join(pid).join("exe"));
+    let file = |pid: &str| executable::of(&procfs.join(pid).join("exe")).map(|(file, _)| file);
     let Some(program) = file("self") else { return Vec::new() };
     let serves = |pid: &Pid| {
         let dir = procfs.join(pid.to_string());

@@ -200,6 +200,13 @@ impl Engine {
         self.flights.iter().any(|flight| flight.victims.contains(&worker))
     }
 
+    /// Whether this worker was chosen to die and is not dead: its kill is not over, or it is stuck.
+    #[must_use]
+    pub fn is_victim(&self, worker: WorkerId) -> bool {
+        let known = self.workers.get(&worker);
+        self.in_flight(worker) || known.is_some_and(|known| matches!(known.life, Life::Stuck(_)))
+    }
+
     /// The victims of kills that have timed out.
     #[must_use]
     pub fn overdue(&self, now: Nanos) -> Vec<WorkerId> {

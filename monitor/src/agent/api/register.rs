@@ -68,7 +68,7 @@ impl Registrar<'_> {
         if let Some(worker) = self.workers.registry.worker_of(pid)
             && self.workers.registry.get(worker).is_some_and(|entry| entry.root == pid)
         {
-            if !self.workers.is_by_rule(worker) || turn.engine.in_flight(worker) {
+            if !self.workers.is_by_rule(worker) || turn.engine.is_victim(worker) {
                 return self.take_over(turn, peer, worker, &register);
             }
             // A registration wins over a rule.

@@ -163,7 +163,7 @@ impl RuleBook {
             .iter()
             .filter(|(_, adopted)| covered(&adopted.key))
             .filter(|(_, adopted)| by_key.get(&adopted.key).is_none_or(|sighting| !same(adopted, sighting)))
-            .filter(|(worker, adopted)| !turn.engine.in_flight(**worker) && lives(workers, **worker, adopted))
+            .filter(|(worker, adopted)| !turn.engine.is_victim(**worker) && lives(workers, **worker, adopted))
             .map(|(worker, _)| *worker)
             .collect();
         for worker in lost {

@@ -32,29 +32,9 @@ enum Standing {
     Gone,
     /// By this rule, or for what it is. `spares`: no cgroup that holds it is a worker.
     Protected { rule: Arc<str>, spares: bool },
-    /// It is in this cgroup, which a rule makes one worker, or whose processes no rule matches.
-    Open { start: u64, cgroup: Option<Cgroup> },
-}
-
-/// Where a process is that is not protected.
-#[derive(Debug, PartialEq, Eq)]
-enum Cgroup {
-    /// A rule makes this one a worker.
-    Unit(Vec<u8>),
-    /// No rule that asks for no title matches what is in here.
-    Unmatched(Vec<u8>),
-}
-
-impl Cgroup {
-    /// Whether a process in here is part of this unit. All are that are in it and in no other.
-    fn is_of(&self, unit: &[u8]) -> bool {
-        match self {
-            Self::Unit(path) => path == unit,
-            Self::Unmatched(path) => {
-                path.strip_prefix(unit).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-            }
-        }
-    }
+    /// In this cgroup a rule makes one worker, if so. `None` also if a rule asks for a title, which is not read here (`Looker::one`):
+    /// the next look knows.
+    Open { start: u64, unit: Option<Vec<u8>> },
 }
 
 impl RuleBook {
@@ -79,15 +59,13 @@ impl RuleBook {
             Judgement::Protected { rule, .. } => {
                 Standing::Protected { rule: Arc::clone(rule.name()), spares }
             }
-            Judgement::Worker(matched) => {
+            Judgement::Worker(matched) if !self.rules.needs_title() => {
                 let unit = matched.cgroup.and_then(|length| profile.place().path().get(..length));
-                Standing::Open { start: seen.start, cgroup: unit.map(|path| Cgroup::Unit(path.to_vec())) }
+                Standing::Open { start: seen.start, unit: unit.map(<[u8]>::to_vec) }
             }
-            Judgement::Refused(..) => Standing::Open { start: seen.start, cgroup: None },
-            Judgement::Unmatched => Standing::Open {
-                start: seen.start,
-                cgroup: Some(Cgroup::Unmatched(profile.place().path().to_vec())),
-            },
+            Judgement::Worker(_) | Judgement::Refused(..) | Judgement::Unmatched => {
+                Standing::Open { start: seen.start, unit: None }
+            }
         }
     }
 
@@ -169,8 +147,8 @@ impl RuleBook {
                 if workers.whose(pid).is_some() {
                     continue;
                 }
-                if let Standing::Open { start, cgroup: Some(cgroup) } = self.standing(pid)
-                    && cgroup.is_of(&unit)
+                if let Standing::Open { start, unit: Some(found) } = self.standing(pid)
+                    && found == unit
                 {
                     new |= workers.join_by_rule(turn, worker, pid, start, enforced);
                 }

@@ -11,11 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
-
 pub use self::part::{Ask, Part};
 use super::files::{Stat, Status, title};
 use super::{Accounts, Machine, Never, Seen, SeenCgroup, Whose, pods};
+use crate::executable::{self, File};
 use crate::memory::{CgroupPath, Hierarchy, ReadError, Roots, process};
 use crate::proc_threads;
 use crate::rules::trust;
@@ -32,9 +31,6 @@ const BELIEVED: Duration = Duration::from_secs(8);
 
 /// The most cgroups that are remembered: those that were removed are among them.
 const MOST_CGROUPS: usize = 20_000;
-
-/// A file, as its device and inode.
-pub(super) type File = (u64, u64);
 
 /// See the module.
 #[derive(Debug)]
@@ -283,15 +279,17 @@ impl Looker {
     fn executable(&mut self, dir: &Path) -> (Option<Vec<u8>>, Option<File>, bool) {
         let link = dir.join("exe");
         let Ok(path) = fs::read_link(&link) else { return (None, None, false) };
-        let found = stat(&link);
+        let found = executable::of(&link);
         let runs = found.map(|(file, _)| file);
-        // Asked once for each path; the process's own file is asked each time, since it may be another. Where that is not root's, no
-        // path is walked: it may lead to a server that does not answer.
+        let named =
+            |path: &Path| executable::named(path).map(|(file, _)| file).filter(|file| runs == Some(*file));
+        // Asked once for each path; the process's own file is asked each time, since it may be another. A path that does not lead to
+        // it, or that is not root's, is not walked any further: it may lead to a server that does not answer.
         let roots = found.filter(|(_, owner)| *owner == 0).and_then(|_| {
             *self
                 .files
                 .entry(path.clone())
-                .or_insert_with(|| file(&path).filter(|_| path.is_absolute() && trust::roots(&path)))
+                .or_insert_with(|| named(&path).filter(|_| path.is_absolute() && trust::roots(&path)))
         });
         (Some(path.into_os_string().into_vec()), runs, roots.is_some() && runs == roots)
     }
@@ -349,13 +347,6 @@ impl Machine {
     }
 }
 
-/// Device and inode.
-pub(super) fn file(path: &Path) -> Option<File> {
-    stat(path).map(|(file, _)| file)
-}
-
-/// The same with the owner, as the kernel knows them without asking a server (`AT_STATX_DONT_SYNC`).
-fn stat(path: &Path) -> Option<(File, u32)> {
-    let found = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::INO | StatxFlags::UID).ok()?;
-    Some(((makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino), found.stx_uid))
+fn file(link: &Path) -> Option<File> {
+    executable::of(link).map(|(file, _)| file)
 }
