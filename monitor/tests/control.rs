@@ -339,7 +339,13 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     assert_eq!(parent.permissions().mode() & 0o7777, 0o755);
     let error = bind(&path, Access::Everyone).unwrap_err();
     assert!(matches!(error, ListenError::Live { .. }));
-    assert_eq!(error.to_string(), format!("an agent already listens on {}", path.display()));
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "an agent already listens on {}: see `monitor status`, or give this one another --socket",
+            path.display()
+        )
+    );
     // As a crash leaves it: the file without a listener.
     std::mem::forget(file);
     drop(listener);

@@ -118,7 +118,7 @@ fn overview(kills: &[KillRecord]) -> String {
         let victims = kill.victims.iter().map(move |victim| {
             let name = victim.name.as_ref().map_or_else(String::new, |name| format!(" {}", printable(name)));
             let (worker, owner) = (format!("{}{name}", victim.worker), maybe(victim.owner.as_deref()));
-            row(worker, owner, held(kill, victim), yes(victim.should_retry))
+            row(worker, owner, held(kill, victim), again(victim))
         });
         // Victims that this user may not see are one line.
         let unknown = || UNKNOWN.to_owned();
@@ -127,6 +127,11 @@ fn overview(kills: &[KillRecord]) -> String {
         victims.chain(others)
     });
     table(header, rows, &["HELD"])
+}
+
+/// An actor's restarts are counted by what started it.
+fn again(victim: &VictimRecord) -> String {
+    if victim.kind == "actor" { "restart".to_owned() } else { yes(victim.should_retry) }
 }
 
 /// `11-29 03:12:44`; the year is in the details.
@@ -166,7 +171,7 @@ fn details(kills: &[KillRecord]) -> String {
     ];
     let rows = kills.iter().flat_map(|kill| {
         let victims = kill.victims.iter().map(move |victim| {
-            let (pid, retry) = (victim.pid.to_string(), yes(victim.should_retry));
+            let (pid, retry) = (victim.pid.to_string(), again(victim));
             let (name, owner) = (maybe(victim.name.as_deref()), maybe(victim.owner.as_deref()));
             [victim.worker.to_string(), name, owner, pid, held(kill, victim), retry]
         });

@@ -48,7 +48,7 @@ impl Access {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Another agent does.
-    #[error("an agent already listens on {path}")]
+    #[error("an agent already listens on {path}: see `monitor status`, or give this one another --socket")]
     Live {
         /// The socket.
         path: PathBuf,

@@ -18,7 +18,7 @@ const ROOM: u64 = 64 << 10;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
     /// Another agent has the file.
-    #[error("{}: another process writes this journal", path.display())]
+    #[error("{}: another process writes this journal; give this one another (--journal)", path.display())]
     Taken { path: PathBuf },
     /// The kernel refuses; a full disk and a read-only file system are among the reasons.
     #[error("cannot {step} {}: {source}", path.display())]

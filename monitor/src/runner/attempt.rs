@@ -291,7 +291,7 @@ impl Attempt<'_> {
                 heard.owner_died = true;
             }
             News::Verdict(verdict) => {
-                say::line(format_args!("{}", say::verdict(&verdict)));
+                say::line(format_args!("{}", say::verdict(&verdict, self.plan.kind)));
                 heard.verdict = Some(verdict);
             }
             News::Report { kill, text } => heard.report = Some((kill, text)),
@@ -332,7 +332,7 @@ impl Attempt<'_> {
         if heard.verdict.is_none() {
             heard.verdict = timeout(VERDICT_PATIENCE, self.link.kill_of(pid)).await.ok().flatten();
             if let Some(verdict) = &heard.verdict {
-                say::line(format_args!("{}", say::verdict(verdict)));
+                say::line(format_args!("{}", say::verdict(verdict, self.plan.kind)));
             }
         }
     }

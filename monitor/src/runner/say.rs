@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::control::protocol::Verdict;
 use crate::printable::printable;
 use crate::retry::KilledBy;
+use crate::worker::{Kind, Times};
 
 /// One line on stderr, marked as ours: the command writes there too.
 pub(super) fn line(text: fmt::Arguments<'_>) {
@@ -23,8 +24,8 @@ fn write(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-/// What the user is told of a kill.
-pub(super) fn verdict(verdict: &Verdict) -> String {
+/// What the user is told of a kill of a worker of this kind.
+pub(super) fn verdict(verdict: &Verdict, kind: Kind) -> String {
     let Verdict {
         worker,
         kill,
@@ -40,10 +41,12 @@ pub(super) fn verdict(verdict: &Verdict) -> String {
         reached: _,
         asked: _,
     } = verdict;
-    let again = match (should_retry, waits) {
-        (true, true) => "It is retried once there is more room.",
-        (true, false) => "It may be retried.",
-        (false, _) => "It is not retried.",
+    let again = match (kind, should_retry, waits) {
+        (Kind::Actor { max_restarts: Times::AtMost(0) }, ..) => "It is not restarted.",
+        (Kind::Actor { .. }, ..) => "It is restarted while max_restarts remain.",
+        (Kind::Task { .. }, true, true) => "It is retried once there is more room.",
+        (Kind::Task { .. }, true, false) => "It may be retried.",
+        (Kind::Task { .. }, false, _) => "It is not retried.",
     };
     if *by == KilledBy::Kernel {
         return format!(

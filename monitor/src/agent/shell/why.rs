@@ -108,7 +108,11 @@ impl Shell {
         let Some(victim) = seen.find(is_it).filter(|_| !record.dry_run) else {
             return self.unknown(asked, viewer);
         };
-        let retry = if victim.should_retry { "It may be retried." } else { "It is not retried." };
+        let retry = match (victim.kind.as_str(), victim.should_retry) {
+            ("actor", _) => "It is restarted while max_restarts remain.",
+            (_, true) => "It may be retried.",
+            (_, false) => "It is not retried.",
+        };
         let reason = match record.by {
             KilledBy::Kernel => format!("{} ran out of memory: {}. {retry}", record.domain, victim.why),
             KilledBy::Monitor => format!(
