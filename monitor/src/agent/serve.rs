@@ -164,6 +164,12 @@ pub async fn serve(
                 if more {
                     // What else waits for this thread has its turn in between.
                     yield_now().await;
+                    if let Ok(end) = ends.try_recv() {
+                        shell.ended(end);
+                    }
+                    if let Ok(late) = later.try_recv() {
+                        shell.later(late);
+                    }
                 }
             }
             Some(end) = ends.recv() => shell.ended(end),

@@ -23,7 +23,7 @@ const NAME: &str = "raylet";
 /// The most of a command line that is read. Ray's own are a few KiB.
 const LONGEST_LINE: u64 = 64 << 10;
 
-/// How long the reads of a search may take together, and how many may take longer at once.
+/// How long the reads of a search may take together, each a quarter of it, and how many may take longer at once.
 const PATIENCE: Duration = Duration::from_secs(1);
 const MOST_WAITING: usize = 8;
 
@@ -128,12 +128,11 @@ impl Search {
                 continue;
             };
             let looks = self.others.get(&pid).copied().unwrap_or(new);
-            if looks < LOOKS
-                && let Some(raylet) = look_at(procfs, Pid(pid), known, until)
-            {
-                found.push(raylet);
-            } else {
-                living.insert(pid, looks.saturating_add(1));
+            let seen = if looks < LOOKS { look_at(procfs, Pid(pid), known, until) } else { Ok(None) };
+            match seen {
+                Ok(Some(raylet)) => found.push(raylet),
+                Ok(None) => drop(living.insert(pid, looks.saturating_add(1))),
+                Err(Unasked) => drop(living.insert(pid, looks)),
             }
         }
         self.others = living;
@@ -150,28 +149,29 @@ fn start_of(procfs: &Path, pid: Pid) -> Option<u64> {
     Stat::of(procfs, pid).ok().filter(|stat| !stat.has_ended()).map(|stat| stat.start_time)
 }
 
-/// Whether a process is a raylet, and what it says of itself. One that is known is not asked again. `None`: it is none, is gone, or
-/// cannot be asked within the time.
-fn look_at(procfs: &Path, pid: Pid, known: &[Raylet], until: Instant) -> Option<Raylet> {
-    let start_time = start_of(procfs, pid)?;
+/// A process that could not be asked within the time.
+struct Unasked;
+
+/// Whether a process is a raylet, and what it says of itself. One that is known is not asked again. `None`: it is none, or is gone.
+fn look_at(procfs: &Path, pid: Pid, known: &[Raylet], until: Instant) -> Result<Option<Raylet>, Unasked> {
+    let Some(start_time) = start_of(procfs, pid) else { return Ok(None) };
     if let Some(known) = known.iter().find(|known| (known.pid, known.start_time) == (pid, start_time)) {
-        return Some(known.clone());
+        return Ok(Some(known.clone()));
     }
     let dir = procfs.join(pid.to_string());
-    let uid = fs::metadata(&dir).ok()?.uid();
-    let mut raylet = parse(&command_line(&dir, uid, until)?)?;
-    (raylet.pid, raylet.start_time, raylet.uid) = (pid, start_time, uid);
-    Some(raylet)
+    let Ok(found) = fs::metadata(&dir) else { return Ok(None) };
+    let raylet = parse(&command_line(&dir, found.uid(), until)?);
+    Ok(raylet.map(|raylet| Raylet { pid, start_time, uid: found.uid(), ..raylet }))
 }
 
 /// The command line of a process of this user, read on a thread of its own: a process can make a reader wait for ever
 /// (`memory::kept`). Where a thread waits for one of this user's, no other of theirs is read.
-fn command_line(dir: &Path, uid: u32, until: Instant) -> Option<Vec<u8>> {
+fn command_line(dir: &Path, uid: u32, until: Instant) -> Result<Vec<u8>, Unasked> {
     static WAITING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
     let waiting = || WAITING.lock().unwrap_or_else(PoisonError::into_inner);
-    let patience = until.saturating_duration_since(Instant::now());
+    let patience = until.saturating_duration_since(Instant::now()).min(PATIENCE / 4);
     if patience.is_zero() || waiting().contains(&uid) || waiting().len() >= MOST_WAITING {
-        return None;
+        return Err(Unasked);
     }
     waiting().push(uid);
     let (path, (tell, told)) = (dir.join("cmdline"), channel());
@@ -184,9 +184,10 @@ fn command_line(dir: &Path, uid: u32, until: Instant) -> Option<Vec<u8>> {
     };
     if thread::Builder::new().name("raylet".to_owned()).spawn(read).is_err() {
         waiting().retain(|user| *user != uid);
-        return None;
+        return Err(Unasked);
     }
-    told.recv_timeout(patience).ok()?.ok()
+    // One that cannot be read is gone.
+    Ok(told.recv_timeout(patience).map_err(|_| Unasked)?.unwrap_or_default())
 }
 
 /// A command line, arguments ended by zero bytes.

@@ -2,8 +2,13 @@
 //! files only.
 
 use std::fs::{self, Metadata};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx};
+
+use crate::executable::{self, File};
 
 /// Why a file of rules is not read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,9 +52,32 @@ pub(super) fn for_reading(path: &Path) -> Result<(), NotTrusted> {
     changed_by(path, &|uid| uid == 0 || uid == own)
 }
 
-/// Whether only root can change the file at `path` or put another in its place.
-pub(super) fn roots(path: &Path) -> bool {
-    changed_by(path, &|uid| uid == 0).is_ok()
+/// The file at `path`, if only root can change it or put another in its place. The path is a user's to choose, and nothing of a
+/// user's is asked for anything: it is followed from the root of all, through no link, and only as far as all so far is root's.
+pub(super) fn roots(path: &Path) -> Option<File> {
+    let mut parts = path.strip_prefix("/").ok()?.components().peekable();
+    let open = |at: BorrowedFd<'_>, name: &Path| {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(at, name, flags, Mode::empty()).ok()
+    };
+    let mut at = open(rustix::fs::CWD, Path::new("/"))?;
+    let mut found = of_root(&at)?;
+    while let Some(part) = parts.next() {
+        let Component::Normal(name) = part else { return None };
+        at = open(at.as_fd(), Path::new(name))?;
+        found = of_root(&at)?;
+        let kind = FileType::from_raw_mode(found.stx_mode.into());
+        if kind != (if parts.peek().is_some() { FileType::Directory } else { FileType::RegularFile }) {
+            return None;
+        }
+    }
+    Some(executable::number(&found))
+}
+
+fn of_root(at: &OwnedFd) -> Option<Statx> {
+    let found = executable::known(at, Path::new(""), AtFlags::EMPTY_PATH)?;
+    let owned = found.stx_uid == 0;
+    (owned && !others_change((found.stx_mode.into(), found.stx_gid))).then_some(found)
 }
 
 fn changed_by(path: &Path, trusted: &dyn Fn(u32) -> bool) -> Result<(), NotTrusted> {
@@ -73,14 +101,19 @@ fn check(path: &Path, found: &Metadata, trusted: &dyn Fn(u32) -> bool) -> Result
     if !trusted(uid) {
         return Err(NotTrusted::Anothers { path: path.to_owned(), uid });
     }
-    // In a sticky directory others may add files, but not replace those that are there.
-    let sticky = found.is_dir() && mode & 0o1000 != 0;
-    // A group that is root's, or the user's own, does not count as others.
-    let group = mode & 0o020 != 0 && found.gid() != 0 && found.gid() != rustix::process::getegid().as_raw();
-    if (mode & 0o002 != 0 || group) && !sticky {
+    if others_change((found.mode(), found.gid())) {
         return Err(NotTrusted::Writable { path: path.to_owned(), mode });
     }
     Ok(())
+}
+
+/// Whether others than its owner can change a file of this mode and group, or replace what is in such a directory.
+fn others_change((mode, gid): (u32, u32)) -> bool {
+    // In a sticky directory others may add files, but not replace those that are there.
+    let sticky = FileType::from_raw_mode(mode) == FileType::Directory && mode & 0o1000 != 0;
+    // A group that is root's, or the user's own, does not count as others.
+    let group = mode & 0o020 != 0 && gid != 0 && gid != rustix::process::getegid().as_raw();
+    (mode & 0o002 != 0 || group) && !sticky
 }
 
 #[cfg(test)]
@@ -107,11 +140,23 @@ mod tests {
         assert!(matches!(&fault, NotTrusted::Writable { path, .. } if path.ends_with("rules.d")), "{fault}");
         mode(&inner, 0o755);
         assert!(matches!(for_reading(&dir.path().join("none")), Err(NotTrusted::Unknown { .. })));
-        assert!(roots(Path::new("/proc/version")) || !rustix::process::geteuid().is_root());
+        assert!(roots(Path::new("/proc/version")).is_some() || !rustix::process::geteuid().is_root());
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(&file, Some(60_001), None).unwrap();
             assert!(matches!(for_reading(&file), Err(NotTrusted::Anothers { uid: 60_001, .. })));
-            assert!(!roots(&file));
+            assert_eq!(roots(&file), None);
         }
+    }
+
+    #[test]
+    fn a_path_of_roots_is_followed_and_one_through_a_link_is_not() {
+        let program = Path::new("/usr/bin/env").canonicalize().unwrap();
+        assert_eq!(roots(&program), executable::of(&program).map(|(file, _)| file));
+        // As another process sees it, which may have mounted something there.
+        let seen = format!("/proc/self/root{}", program.display());
+        assert!(fs::metadata(&seen).is_ok());
+        assert_eq!(roots(Path::new(&seen)), None);
+        assert_eq!(roots(Path::new("usr/bin/env")), None);
+        assert_eq!(roots(Path::new("/usr/bin")), None);
     }
 }

@@ -281,16 +281,11 @@ impl Looker {
         let Ok(path) = fs::read_link(&link) else { return (None, None, false) };
         let found = executable::of(&link);
         let runs = found.map(|(file, _)| file);
-        let named =
-            |path: &Path| executable::named(path).map(|(file, _)| file).filter(|file| runs == Some(*file));
-        // Asked once for each path; the process's own file is asked each time, since it may be another. A path that does not lead to
-        // it, or that is not root's, is not walked any further: it may lead to a server that does not answer.
-        let roots = found.filter(|(_, owner)| *owner == 0).and_then(|_| {
-            *self
-                .files
-                .entry(path.clone())
-                .or_insert_with(|| named(&path).filter(|_| path.is_absolute() && trust::roots(&path)))
-        });
+        // Asked once for each path; the process's own file is asked each time, since it may be another. For one that is not root's
+        // no path is walked.
+        let roots = found
+            .filter(|(_, owner)| *owner == 0)
+            .and_then(|_| *self.files.entry(path.clone()).or_insert_with(|| trust::roots(&path)));
         (Some(path.into_os_string().into_vec()), runs, roots.is_some() && runs == roots)
     }
 
