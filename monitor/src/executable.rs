@@ -8,7 +8,12 @@ use rustix::fs::{AtFlags, CWD, Statx, StatxFlags, makedev, statx};
 /// Device and inode.
 pub(crate) type File = (u64, u64);
 
-/// What a link in PROCFS leads to, and its owner.
+/// The file that a link in PROCFS leads to.
+pub(crate) fn file(link: &Path) -> Option<File> {
+    of(link).map(|(file, _)| file)
+}
+
+/// The same with its owner.
 pub(crate) fn of(link: &Path) -> Option<(File, u32)> {
     let found = known(CWD, link, AtFlags::empty())?;
     Some((number(&found), found.stx_uid))

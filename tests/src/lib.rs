@@ -15,6 +15,7 @@ pub mod hog;
 pub mod http;
 pub mod intercept;
 pub mod machine;
+pub mod mount_namespace;
 pub mod notes;
 pub mod pid_namespace;
 pub mod process;

@@ -12,9 +12,10 @@ use std::thread::{self, JoinHandle};
 use anyhow::{Context, Result, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tempfile::TempDir;
+
+use crate::mount_namespace;
 
 /// What it needs at least to read a request (`FUSE_MIN_READ_BUFFER` in include/uapi/linux/fuse.h, kernel 6.18).
 const REQUEST: usize = 8192;
@@ -52,16 +53,11 @@ impl SilentFs {
     /// # Panics
     /// As `test` does.
     pub fn with<T: Send>(test: impl FnOnce(Self) -> T + Send) -> Result<T> {
-        let outcome = thread::scope(|scope| scope.spawn(|| Ok(test(Self::mount()?))).join());
-        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let outcome = mount_namespace::with(|| Ok(test(Self::mount()?)))?;
+        outcome.context("no mount namespace can be made here")
     }
 
     fn mount() -> Result<Self> {
-        // SAFETY: the thread is the caller's own, and gives up no descriptor table: only its root, its working directory
-        // and its mounts are its own from here on.
-        unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.context("a mount namespace")?;
-        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-        mount_change("/", private).context("keeping mounts to itself")?;
         let device = File::options().read(true).write(true).open("/dev/fuse").context("/dev/fuse")?;
         let dir = tempfile::Builder::new().prefix("monitor-test-fuse-").tempdir().context("a directory")?;
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());

@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rustix::io::Errno;
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, mount_remount, unmount,
-};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use tempfile::TempDir;
+
+use crate::mount_namespace;
 
 /// What fills it.
 const BALLAST: &str = "ballast";
@@ -33,28 +32,15 @@ impl SmallDisk {
     /// # Panics
     /// As `test` does.
     pub fn with<T: Send>(kib: u32, test: impl FnOnce(&Self) -> T + Send) -> Result<Option<T>> {
-        let outcome = std::thread::scope(|scope| {
-            let thread = scope.spawn(|| Ok(Self::mount(kib)?.map(|disk| test(&disk))));
-            thread.join()
-        });
-        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        mount_namespace::with(|| Ok(test(&Self::mount(kib)?)))
     }
 
-    fn mount(kib: u32) -> Result<Option<Self>> {
-        // SAFETY: the thread is the caller's own, and gives up no descriptor table: only its root, its working
-        // directory and its mounts are its own from here on.
-        match unsafe { unshare_unsafe(UnshareFlags::NEWNS) } {
-            Ok(()) => {}
-            Err(Errno::PERM | Errno::INVAL | Errno::NOSYS) => return Ok(None),
-            Err(error) => return Err(error).context("a mount namespace"),
-        }
-        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-        mount_change("/", private).context("keeping mounts to itself")?;
+    fn mount(kib: u32) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("monitor-test-disk-").tempdir().context("a directory")?;
         let size = format!("size={kib}k,mode=0700");
         let options = std::ffi::CString::new(size.clone())?;
         mount("tmpfs", dir.path(), "tmpfs", MountFlags::empty(), options.as_c_str()).context("a tmpfs")?;
-        Ok(Some(Self { dir, size }))
+        Ok(Self { dir, size })
     }
 
     /// Where it is mounted, for this thread and its children.

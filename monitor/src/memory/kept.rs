@@ -4,8 +4,8 @@
 //! never gives, and another waits to map something. Who reads such a file then waits too, until death
 //! (`mmap_read_lock_killable` in fs/proc/base.c and fs/proc/task_mmu.c, kernel 6.18). So a thread that reads one says what it
 //! reads. Whoever waits for the thread sees since when, and can give it up. From then on such files are not read of that
-//! process, nor of any of its user once two of them keep their lock, until a while after
-//! the thread comes back.
+//! process, nor of any of its user once two of them keep their lock, until a while after the
+//! thread comes back.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

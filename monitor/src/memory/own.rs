@@ -50,7 +50,7 @@ fn helper_of(procfs: &Path, pid: Pid, runner: Option<Pid>) -> bool {
 }
 
 fn runs_this_program(procfs: &Path, pid: Pid) -> bool {
-    let program = |pid: &str| executable::of(&procfs.join(pid).join("exe")).map(|(file, _)| file);
+    let program = |pid: &str| executable::file(&procfs.join(pid).join("exe"));
     program("self").is_some_and(|own| program(&pid.to_string()) == Some(own))
 }
 

@@ -133,7 +133,7 @@ pub fn own(procfs: &Path) -> HashSet<Pid> {
 
 /// The processes of root that run this very program as the agent or as what serves it.
 fn agents(procfs: &Path) -> Vec<Pid> {
-    let file = |pid: &str| executable::of(&procfs.join(pid).join("exe")).map(|(file, _)| file);
+    let file = |pid: &str| executable::file(&procfs.join(pid).join("exe"));
     let Some(program) = file("self") else { return Vec::new() };
     let serves = |pid: &Pid| {
         let dir = procfs.join(pid.to_string());

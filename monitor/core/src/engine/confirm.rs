@@ -150,9 +150,7 @@ impl Engine {
         record.confirmed = confirmed;
         record.memory_late = confirmed && record.times.memory_back.is_none();
         self.counters.memory_late += u64::from(record.memory_late);
-        let known = self.domains.get_mut(&flight.domain);
-        let unread = known.is_none().then_some(flight.id);
-        if let Some(domain) = known {
+        if let Some(domain) = self.domains.get_mut(&flight.domain) {
             // What is above after this is a new case.
             domain.crossed = Some((now, Trigger::AfterKill));
             domain.asked = None;
@@ -182,8 +180,10 @@ impl Engine {
             }
         }
         self.remember(record);
-        // The domain is gone, and with it the reading that would tell of the end.
-        todo.extend(unread.and_then(|kill| self.over(kill, None)).map(Action::Note));
+        if !self.domains.contains_key(&flight.domain) {
+            // With the domain the reading is gone that would tell of the end.
+            todo.extend(self.over(flight.id, None).map(Action::Note));
+        }
         self.begin_row(flight.domain, now, todo);
         todo.push_back(Action::Read(flight.domain));
     }

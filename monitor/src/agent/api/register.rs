@@ -136,15 +136,16 @@ impl Registrar<'_> {
         }
         // It may have executed a set-user-id program since it was looked at. From here on each signal asks again.
         let worker = new.worker;
-        let theirs = match enrolled.uid(&procfs) {
-            _ if caller == 0 => Ok(()),
-            Ok(uid) if uid == Some(caller) => Ok(()),
-            Ok(_) => Err(not_yours("op.register.pid", pid, caller)),
-            Err(error) => Err(refused(error)),
-        };
-        if let Err(refusal) = theirs {
-            turn.tell(Event::Unregistered { worker });
-            return Err(refusal);
+        if caller != 0 {
+            let refusal = match enrolled.uid(&procfs) {
+                Ok(uid) if uid == Some(caller) => None,
+                Ok(_) => Some(not_yours("op.register.pid", pid, caller)),
+                Err(error) => Some(refused(error)),
+            };
+            if let Some(refusal) = refusal {
+                turn.tell(Event::Unregistered { worker });
+                return Err(refusal);
+            }
         }
         if last_task != LastTask::default() {
             turn.tell(Event::LastTask { worker, last_task });

@@ -41,8 +41,8 @@ pub(super) fn begin(
     landed
 }
 
-/// Says what holds the memory that no kill can free.
-/// `telling`: shared by all that are on their way; what comes when there are too many is left out.
+/// Says what holds the memory that no kill can free. `telling` is shared by all that are on their way; what comes when there are too
+/// many is left out.
 pub(super) fn tell_users(
     telling: &Arc<()>,
     domain: &str,

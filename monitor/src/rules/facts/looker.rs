@@ -57,7 +57,7 @@ impl Looker {
     #[must_use]
     pub fn new(roots: Roots, own: HashSet<Pid>) -> Self {
         let hierarchy = Hierarchy::find(&roots.cgroupfs, &roots.procfs).ok();
-        let program = (!own.is_empty()).then(|| file(&roots.procfs.join("self/exe"))).flatten();
+        let program = (!own.is_empty()).then(|| executable::file(&roots.procfs.join("self/exe"))).flatten();
         Self {
             roots,
             hierarchy,
@@ -264,11 +264,11 @@ impl Looker {
             return Whose::System;
         }
         let procfs = &self.roots.procfs;
-        let of_init = || file(&procfs.join("1/exe"));
+        let of_init = || executable::file(&procfs.join("1/exe"));
         let forked = parent.filter(|parent| parent.0 > 1).is_some_and(|parent| {
             let dir = procfs.join(parent.to_string());
             runs.is_some()
-                && file(&dir.join("exe")) == runs
+                && executable::file(&dir.join("exe")) == runs
                 && of_init() != runs
                 && Status::read(&dir).is_some_and(|status| system(&status))
         });
@@ -340,8 +340,4 @@ impl Machine {
         looker.look(false, false)?;
         Ok(looker.into_machine())
     }
-}
-
-fn file(link: &Path) -> Option<File> {
-    executable::of(link).map(|(file, _)| file)
 }
