@@ -143,6 +143,11 @@ impl Reports {
         self.open.iter().find(|open| open.kill == kill)?.cgroup.as_deref()
     }
 
+    /// Whether the report of this kill is being made.
+    pub(super) fn is_under_way(&self, kill: KillId) -> bool {
+        self.open.iter().any(|open| open.kill == kill)
+    }
+
     /// A complete report.
     pub(super) fn get(&self, kill: KillId) -> Option<&Report> {
         self.kept.iter().rev().find(|report| report.kill.id == kill)

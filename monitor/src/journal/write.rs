@@ -2,6 +2,7 @@
 //! full one delays a kill. What cannot be written is counted, and said when that begins and when it ends.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -39,6 +40,9 @@ pub struct JournalView {
     pub written: u64,
     /// Lines lost since then.
     pub lost: u64,
+    /// Lines that wait for the disk, neither written nor lost yet.
+    #[serde(default)]
+    pub waiting: u64,
     /// Why the last line was lost; null: it was written.
     pub error: Option<String>,
     /// How often the file was made anew, because it had been deleted or moved.
@@ -63,6 +67,8 @@ enum Order {
 pub struct Writer {
     queue: Option<SyncSender<Order>>,
     view: Arc<Mutex<JournalView>>,
+    /// What was handed over and is neither written nor lost yet.
+    waiting: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -79,6 +85,7 @@ impl Writer {
     pub(super) fn start_at(path: &Path, max: Bytes, wall: fn() -> SystemTime) -> io::Result<Self> {
         let (queue, orders) = sync_channel(WAITING);
         let view = Arc::new(Mutex::new(JournalView { path: path.to_owned(), ..JournalView::default() }));
+        let waiting = Arc::new(AtomicU64::new(0));
         let scribe = Scribe {
             path: path.to_owned(),
             max: max.0,
@@ -86,9 +93,10 @@ impl Writer {
             output: None,
             untold: 0,
             view: Arc::clone(&view),
+            waiting: Arc::clone(&waiting),
         };
         let thread = thread::Builder::new().name("journal".to_owned()).spawn(move || scribe.run(&orders))?;
-        Ok(Self { queue: Some(queue), view, thread: Some(thread) })
+        Ok(Self { queue: Some(queue), view, waiting, thread: Some(thread) })
     }
 
     /// Hands a decision over. Never waits.
@@ -124,18 +132,24 @@ impl Writer {
 
     fn hand_over(&self, order: Order) {
         let Some(queue) = &self.queue else { return };
+        // Before the thread can take it.
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         let why = match queue.try_send(order) {
             Ok(()) => return,
             Err(TrySendError::Full(_)) => "the disk is too slow: its queue is full",
             Err(TrySendError::Disconnected(_)) => "its thread has ended",
         };
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         lose(&self.view, why.to_owned());
     }
 
     /// How it goes.
     #[must_use]
     pub fn view(&self) -> JournalView {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        // First: what is done meanwhile is then in both, and never in neither.
+        let waiting = self.waiting.load(Ordering::Acquire);
+        let view = self.view.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        JournalView { waiting, ..view }
     }
 }
 
@@ -176,6 +190,7 @@ struct Scribe {
     /// Lines that were lost since the file last said so.
     untold: u64,
     view: Arc<Mutex<JournalView>>,
+    waiting: Arc<AtomicU64>,
 }
 
 impl Scribe {
@@ -189,13 +204,16 @@ impl Scribe {
         loop {
             let waits = if self.fails() { RETRY } else { LOOK };
             match orders.recv_timeout(waits) {
-                Ok(order) => match self.write(order) {
-                    Ok(()) => self.wrote(),
-                    Err(why) => {
-                        self.untold += 1;
-                        lose(&self.view, why);
+                Ok(order) => {
+                    match self.write(order) {
+                        Ok(()) => self.wrote(),
+                        Err(why) => {
+                            self.untold += 1;
+                            lose(&self.view, why);
+                        }
                     }
-                },
+                    self.waiting.fetch_sub(1, Ordering::Release);
+                }
                 Err(RecvTimeoutError::Timeout) => self.look(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }

@@ -212,7 +212,7 @@ impl Shell {
 
     /// Why there is none; `unread`: the journal could not be read.
     pub(super) fn no_report(&self, kill: u64, unread: Option<String>) -> Refusal {
-        let message = if self.engine.kill(KillId(kill)).is_some_and(|record| !record.confirmed) {
+        let message = if self.parts.reports.is_under_way(KillId(kill)) {
             format!("the report of kill {kill} is not complete yet: try again in a moment")
         } else {
             match (unread, self.parts.reports.journal()) {
