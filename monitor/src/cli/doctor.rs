@@ -132,6 +132,9 @@ fn verdict(protects: bool, facts: &[Fact], hooks: &[Probe]) -> String {
     if !protects {
         let lacks = facts.iter().filter(|fact| fact.essential && fact.state != State::Ok);
         let lacks: Vec<&str> = lacks.map(|fact| &*fact.name).collect();
+        if lacks.iter().all(|name| name.starts_with(cgroups::NAMED)) {
+            return format!("What you named cannot be guarded: {}.", lacks.join(", "));
+        }
         return format!("This machine cannot be protected: the check failed for {}.", lacks.join(", "));
     }
     let how = match hooks.iter().find(|row| row.counts == Some(true)) {

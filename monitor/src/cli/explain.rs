@@ -151,7 +151,11 @@ fn again(args: &Args, kill: KillId) -> u8 {
 
 /// The agent's answer for people.
 fn live(explanation: &Explanation) -> String {
-    render(&explanation.answer, Some(&explanation.domain))
+    let mut text = render(&explanation.answer, Some(&explanation.domain));
+    if explanation.dry_run {
+        text.push_str("\nThis agent only observes (dry_run, or refresh_ms = 0): it kills nobody.\n");
+    }
+    text
 }
 
 fn from_file(path: &Path) -> Result<Answer, Error> {

@@ -185,7 +185,8 @@ impl Engine {
         if let Some(all) = &domain.all {
             self.add_observed(&mut answer, of(all));
         }
-        Explanation { domain: domain.name.clone(), answer }
+        let dry_run = self.settings.dry_run || !self.settings.kills();
+        Explanation { domain: domain.name.clone(), answer, dry_run }
     }
 
     fn add_observed(&self, answer: &mut Answer, all: Answer) {

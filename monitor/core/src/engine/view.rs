@@ -190,6 +190,9 @@ pub struct Explanation {
     /// The decision.
     #[serde(flatten)]
     pub answer: Answer,
+    /// The agent kills nobody: `dry_run`, or `refresh_ms` is 0.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dry_run: bool,
 }
 
 /// When a kill came to its stages. Null: not seen.

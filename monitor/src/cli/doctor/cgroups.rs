@@ -25,9 +25,12 @@ pub(super) fn hierarchy(roots: &Roots) -> Fact {
     }
 }
 
+/// How the facts about cgroups that were named begin.
+pub(super) const NAMED: &str = "cgroup ";
+
 /// A cgroup that was named: an agent started like this guards it.
 pub(super) fn named(roots: &Roots, cgroup: &CgroupPath) -> Fact {
-    let name = format!("cgroup {}", printable(&cgroup.to_string()));
+    let name = format!("{NAMED}{}", printable(&cgroup.to_string()));
     let both = roots.roots();
     let level = Hierarchy::find(&both.cgroupfs, &both.procfs)
         .and_then(|hierarchy| DomainReader::cgroup(&both, &hierarchy, cgroup, false)?.read());
