@@ -1,9 +1,10 @@
 //! Which raylets run on this machine, and what their command lines say. Reads /proc, changes nothing.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Read as _;
+use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::clock;
-use crate::proc_forks::Forks;
+use crate::proc_forks::{Forks, Made};
 use crate::proc_stat::Stat;
 use crate::units::{Nanos, Pid};
 
@@ -28,20 +29,23 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const MOST_WAITING: usize = 8;
 
 /// The longest name or path of one that is believed: it is kept, shown, and sent to the helper.
-const LONGEST_VALUE: usize = 4096;
+const LONGEST_VALUE: usize = 2048;
 
 /// A process is looked at so often before it is taken for something else: it may not have become a raylet yet.
 const LOOKS: u8 = 8;
 
-/// Those that are there at the first search, less often.
+/// One whose age is not known, so often.
 const LOOKS_AT_OLD: u8 = 2;
 
-/// Among thousands of processes a search takes milliseconds: the next one comes after so many times as long, up to the second
-/// number. Until then those that are known are looked at.
-const PAUSE: (u32, Duration) = (200, Duration::from_secs(1));
+/// Of so many numbers that were given since the last search each is tried. If there were more, all processes are listed.
+const TRIED: u32 = 1000;
 
-/// After so many searches everybody is looked at again: a pid may have been given to another.
-const ANEW: u32 = 120;
+/// A list of thousands of processes takes milliseconds: the next one comes after so many times as long, up to the second
+/// number.
+const PAUSE: (u32, Duration) = (200, Duration::from_secs(5));
+
+/// So often everybody is looked at again: a number may have been given to another process unseen.
+const ANEW: Duration = Duration::from_secs(120);
 
 /// A raylet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,18 +63,20 @@ pub(crate) struct Raylet {
     pub(crate) program: PathBuf,
 }
 
-/// Finds raylets again and again, and looks at each other process only a few times. While nothing is forked it looks at those
-/// that it knows alone.
+/// Finds raylets again and again. It looks at each process a few times while that is young, and after that only at those
+/// that are raylets; how many others there are does not matter.
 #[derive(Debug)]
 pub(crate) struct Search {
     procfs: PathBuf,
-    others: HashMap<u32, u8>,
-    searches: u32,
-    /// No search before this.
-    next: Nanos,
     forks: Forks,
-    /// For so many searches nothing was forked.
-    quiet: u8,
+    /// Processes that may yet become raylets, and how often each is still looked at.
+    young: BTreeMap<u32, u8>,
+    /// Numbers of new processes that are too many to try: the list of all says which of them live.
+    unlisted: Option<RangeInclusive<u32>>,
+    /// No list of all before this.
+    next: Nanos,
+    /// When everybody is looked at again.
+    anew: Nanos,
     /// The raylets of the last search.
     known: Vec<Raylet>,
 }
@@ -78,39 +84,44 @@ pub(crate) struct Search {
 impl Search {
     pub(crate) fn new(procfs: PathBuf) -> Self {
         let forks = Forks::new(&procfs);
-        Self {
-            procfs,
-            others: HashMap::new(),
-            searches: 0,
-            next: Nanos(0),
-            forks,
-            quiet: 0,
-            known: Vec::new(),
-        }
+        let (next, anew) = (Nanos(0), Nanos(0));
+        Self { procfs, forks, young: BTreeMap::new(), unlisted: None, next, anew, known: Vec::new() }
     }
 
     /// The raylets that live now, by pid.
     pub(crate) fn find(&mut self) -> Vec<Raylet> {
-        let began = clock::now();
-        if began < self.next {
-            return self.known();
+        let now = clock::now();
+        match self.forks.made() {
+            Made::Nothing => {}
+            Made::Among(numbers) if self.unlisted.is_none() && numbers.end() - numbers.start() < TRIED => {
+                self.young.extend(numbers.map(|pid| (pid, LOOKS)));
+            }
+            Made::Among(numbers) => {
+                let first = self.unlisted.as_ref().map_or(*numbers.start(), |earlier| *earlier.start());
+                self.unlisted = Some(first..=*numbers.end());
+            }
+            Made::Unknown => self.unlisted = Some(0..=u32::MAX),
         }
-        let until = Instant::now() + PATIENCE;
-        self.searches = self.searches.wrapping_add(1);
-        let anew = self.searches.is_multiple_of(ANEW);
-        if anew {
-            self.others.clear();
+        if now >= self.anew {
+            self.anew = now.after(ANEW);
+            self.unlisted = Some(0..=u32::MAX);
         }
-        self.quiet = if self.forks.any() { 0 } else { self.quiet.saturating_add(1) };
-        let found = if self.quiet > LOOKS && !anew { self.known() } else { self.look_at_all(until) };
+        if now >= self.next
+            && let Some(numbers) = self.unlisted.take()
+        {
+            self.list(&numbers);
+            let (ended, (times, most)) = (clock::now(), PAUSE);
+            self.next = ended.after(ended.since(now).saturating_mul(times).min(most));
+        }
+        let mut found = self.living();
+        self.look_at_young(&mut found);
+        found.sort_by_key(|raylet| raylet.pid);
         self.known.clone_from(&found);
-        let (ended, (times, most)) = (clock::now(), PAUSE);
-        self.next = ended.after(ended.since(began).saturating_mul(times).min(most));
         found
     }
 
     /// Those of the last search that live.
-    fn known(&self) -> Vec<Raylet> {
+    fn living(&self) -> Vec<Raylet> {
         self.known
             .iter()
             .filter(|known| start_of(&self.procfs, known.pid) == Some(known.start_time))
@@ -118,51 +129,88 @@ impl Search {
             .collect()
     }
 
-    fn look_at_all(&mut self, until: Instant) -> Vec<Raylet> {
-        let (procfs, known) = (&self.procfs, &self.known);
-        let new = if self.searches == 1 { LOOKS - LOOKS_AT_OLD } else { 0 };
-        let mut found = Vec::new();
-        let mut living = HashMap::new();
-        for entry in fs::read_dir(procfs).into_iter().flatten().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-                continue;
-            };
-            let looks = self.others.get(&pid).copied().unwrap_or(new);
-            let seen = if looks < LOOKS { look_at(procfs, Pid(pid), known, until) } else { Ok(None) };
-            match seen {
-                Ok(Some(raylet)) => found.push(raylet),
-                Ok(None) => drop(living.insert(pid, looks.saturating_add(1))),
-                Err(Unasked) => drop(living.insert(pid, looks)),
+    /// Which processes of these numbers there are.
+    fn list(&mut self, numbers: &RangeInclusive<u32>) {
+        let looks = if *numbers.start() == 0 { LOOKS_AT_OLD } else { LOOKS };
+        for entry in fs::read_dir(&self.procfs).into_iter().flatten().flatten() {
+            let pid = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+            if let Some(pid) = pid.filter(|pid| numbers.contains(pid)) {
+                self.young.entry(pid).or_insert(looks);
             }
         }
-        self.others = living;
-        found.sort_by_key(|raylet| raylet.pid);
-        found
+    }
+
+    fn look_at_young(&mut self, found: &mut Vec<Raylet>) {
+        let (procfs, until) = (&self.procfs, Instant::now() + PATIENCE);
+        self.young.retain(|pid, looks| {
+            if found.iter().any(|known| known.pid == Pid(*pid)) {
+                return false;
+            }
+            match look_at(procfs, Pid(*pid), until) {
+                Look::Raylet(raylet) => found.push(raylet),
+                Look::Gone => return false,
+                Look::Other => *looks -= 1,
+                Look::Unasked => return true,
+            }
+            *looks > 0
+        });
     }
 }
 
-/// When a process that is called as a raylet is started; `None`: it is none, or is gone.
+/// What a process is.
+enum Look {
+    Raylet(Raylet),
+    /// Not one, or not yet.
+    Other,
+    /// There is no such process.
+    Gone,
+    /// It could not be asked within the time.
+    Unasked,
+}
+
+/// When a process that is called as a raylet was started; `None`: it is none, or is gone.
 fn start_of(procfs: &Path, pid: Pid) -> Option<u64> {
-    if fs::read(procfs.join(pid.to_string()).join("comm")).ok()?.trim_ascii_end() != NAME.as_bytes() {
+    if !is_called_so(&procfs.join(pid.to_string()))? {
         return None;
     }
     Stat::of(procfs, pid).ok().filter(|stat| !stat.has_ended()).map(|stat| stat.start_time)
 }
 
+/// `None`: there is no such process.
+fn is_called_so(dir: &Path) -> Option<bool> {
+    Some(fs::read(dir.join("comm")).ok()?.trim_ascii_end() == NAME.as_bytes())
+}
+
+/// Whether a number is a process's, not that of a thread, which is called as its process unless it says otherwise.
+fn is_process(dir: &Path, pid: Pid) -> bool {
+    let status = fs::read_to_string(dir.join("status")).unwrap_or_default();
+    let leader = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+    leader.is_some_and(|leader| leader.trim().parse() == Ok(pid.0))
+}
+
+/// Whether a process is a raylet, and what it says of itself.
+fn look_at(procfs: &Path, pid: Pid, until: Instant) -> Look {
+    let dir = procfs.join(pid.to_string());
+    match is_called_so(&dir) {
+        None => return Look::Gone,
+        Some(false) => return Look::Other,
+        Some(true) => {}
+    }
+    if !is_process(&dir, pid) {
+        return Look::Gone;
+    }
+    let (Some(start_time), Ok(about)) = (start_of(procfs, pid), fs::metadata(&dir)) else { return Look::Gone };
+    match command_line(&dir, about.uid(), until) {
+        Err(Unasked) => Look::Unasked,
+        Ok(line) => match parse(&line) {
+            Some(raylet) => Look::Raylet(Raylet { pid, start_time, uid: about.uid(), ..raylet }),
+            None => Look::Other,
+        },
+    }
+}
+
 /// A process that could not be asked within the time.
 struct Unasked;
-
-/// Whether a process is a raylet, and what it says of itself. One that is known is not asked again. `None`: it is none, or is gone.
-fn look_at(procfs: &Path, pid: Pid, known: &[Raylet], until: Instant) -> Result<Option<Raylet>, Unasked> {
-    let Some(start_time) = start_of(procfs, pid) else { return Ok(None) };
-    if let Some(known) = known.iter().find(|known| (known.pid, known.start_time) == (pid, start_time)) {
-        return Ok(Some(known.clone()));
-    }
-    let dir = procfs.join(pid.to_string());
-    let Ok(found) = fs::metadata(&dir) else { return Ok(None) };
-    let raylet = parse(&command_line(&dir, found.uid(), until)?);
-    Ok(raylet.map(|raylet| Raylet { pid, start_time, uid: found.uid(), ..raylet }))
-}
 
 /// The command line of a process of this user, read on a thread of its own: a process can make a reader wait for ever
 /// (`memory::kept`). Where a thread waits for one of this user's, no other of theirs is read.
@@ -201,20 +249,24 @@ fn parse(line: &[u8]) -> Option<Raylet> {
         Raylet { pid: Pid(0), start_time: 0, uid: 0, node: None, session: None, log: None, program };
     let mut folder = None;
     for argument in arguments {
-        let Some((name, value)) = split(argument).filter(|(_, value)| value.len() <= LONGEST_VALUE) else {
-            continue;
-        };
-        let text = || Some(String::from_utf8_lossy(value).into_owned());
+        let Some((name, value)) = split(argument) else { continue };
+        let Some(value) = believed(value) else { continue };
         match name.as_slice() {
-            b"node_id" => raylet.node = text(),
-            b"session_name" => raylet.session = text(),
-            b"stdout_filepath" => raylet.log = Some(PathBuf::from(OsStr::from_bytes(value))),
-            b"log_dir" => folder = Some(PathBuf::from(OsStr::from_bytes(value))),
+            b"node_id" => raylet.node = Some(value.to_owned()),
+            b"session_name" => raylet.session = Some(value.to_owned()),
+            b"stdout_filepath" => raylet.log = Some(PathBuf::from(value)),
+            b"log_dir" => folder = Some(PathBuf::from(value)),
             _ => {}
         }
     }
     raylet.log = raylet.log.or_else(|| folder.map(|folder| folder.join("raylet.out")));
     Some(raylet)
+}
+
+/// A value that can be sent and shown as it is: anybody may call a process of theirs as a raylet.
+fn believed(value: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(value).ok().filter(|text| text.len() <= LONGEST_VALUE)?;
+    (!text.contains(char::is_control)).then_some(text)
 }
 
 /// `--node_id=x` and `--node-id=x` alike.
@@ -246,6 +298,10 @@ mod tests {
         assert_eq!(raylet.log, Some(PathBuf::from("/tmp/l/raylet.out")));
         let line = b"/x/raylet\0--log_dir=/tmp/l\0--stdout_filepath=/tmp/other.out\0";
         assert_eq!(parse(line).unwrap().log, Some(PathBuf::from("/tmp/other.out")));
+        // What could not be sent to the helper, or would be longer than its messages, is not believed.
+        for log in [b"/tmp/\xff".to_vec(), b"/tmp/\n".to_vec(), vec![b'x'; 3000]] {
+            assert_eq!(parse(&[b"/x/raylet\0--log_dir=", log.as_slice()].concat()).unwrap().log, None);
+        }
         assert_eq!(parse(b"/usr/bin/python\0raylet\0"), None);
         assert_eq!(parse(b""), None);
     }
