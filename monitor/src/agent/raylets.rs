@@ -69,6 +69,11 @@ impl Raylets {
         Self { feeder, procfs, readers: BTreeMap::new(), told: BTreeMap::new(), looked_at: BTreeMap::new() }
     }
 
+    /// Whether a helper takes the files away when the loop does not turn.
+    pub(super) fn wait_for_beats(&self) -> bool {
+        !self.readers.is_empty()
+    }
+
     /// What the feeding thread found.
     pub(super) fn heard(&mut self, turn: &mut Turn<'_>, registry: &Registry, news: News) {
         let now = turn.now;

@@ -2,6 +2,7 @@
 //! agent acts before them, one pulse above it when a kill is asked for, and which raylet read what. Knows no engine and no
 //! helper.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -26,11 +27,29 @@ const APART: Duration = Duration::from_millis(10);
 /// A busy machine's raylet may be late by this when it is to show that it reads our files.
 const SLACK: Duration = Duration::from_millis(500);
 
+/// A pulse that nobody reads is taken back after so many refreshes of the slowest raylet, and this: a raylet that hung must not
+/// kill for what was long ago.
+const UNREAD: (u64, Duration) = (4, Duration::from_secs(2));
+
+/// A raylet that has read nothing for so many of its refreshes, and this, does not read the files any more.
+const SILENT: (u64, Duration) = (10, Duration::from_secs(30));
+
+/// So much longer than the kernel's is our meminfo, so that no number of it that becomes longer changes its length.
+const ROOM: usize = 64;
+
 /// A raylet that reads the files.
 pub(super) struct Reader {
     pub(super) raylet: Raylet,
     pub(super) settings: Settings,
     pub(super) last_read: Option<Nanos>,
+    /// It has the file open, as far as is known.
+    pub(super) open: bool,
+}
+
+impl Reader {
+    pub(super) fn new(raylet: Raylet, settings: Settings) -> Self {
+        Self { raylet, settings, last_read: None, open: false }
+    }
 }
 
 /// What the helper handed over.
@@ -56,6 +75,8 @@ struct Pulse {
     /// How long it waits for a moment at which that one is the next to read; none: it is shown.
     waits: Option<Nanos>,
     receipt: Receipt,
+    /// When it is taken back, read or not.
+    until: Nanos,
     /// When it was read first.
     begun: Option<Nanos>,
 }
@@ -63,6 +84,8 @@ struct Pulse {
 /// See the module.
 pub(super) struct Attached {
     files: Handed,
+    /// How long our meminfo is.
+    length: Cell<usize>,
     /// The one that gives its name to all.
     pub(super) executor: Pid,
     pub(super) readers: Vec<Reader>,
@@ -82,6 +105,7 @@ impl Attached {
         let executor = first.raylet.pid;
         Self {
             files,
+            length: Cell::new(0),
             executor,
             readers: vec![first],
             since: now,
@@ -121,10 +145,19 @@ impl Attached {
         self.pulse.is_some()
     }
 
-    /// Until when a raylet must have read the files: two of its readings.
+    /// Until when a raylet must have read the files, for the first time or again: two of its readings at first.
     pub(super) fn proof_is_due(&self) -> Nanos {
+        let last = self.readers.iter().filter_map(|reader| reader.last_read).max();
+        match last.filter(|_| self.proven) {
+            None => self.since.after(self.refreshes(2) + SLACK),
+            Some(last) => last.max(self.since).after(self.refreshes(SILENT.0) + SILENT.1),
+        }
+    }
+
+    /// So many refreshes of the slowest raylet.
+    fn refreshes(&self, number: u64) -> Duration {
         let longest = self.readers.iter().map(|reader| reader.settings.refresh_ms).max().unwrap_or(0);
-        self.since.after(Duration::from_millis(2 * longest) + SLACK)
+        Duration::from_millis(longest.saturating_mul(number))
     }
 
     /// The truth, kept below the line. Not while a pulse waits to be read.
@@ -143,19 +176,21 @@ impl Attached {
             if self.readers.iter().all(|reader| reader.settings.by_group == Some(true)) { 1 } else { 2 };
         // What was read before is no receipt.
         self.note_readers(now);
-        let longest = self.readers.iter().map(|reader| reader.settings.refresh_ms).max().unwrap_or(0);
-        let until = now.after(Duration::from_millis(ROUNDS * longest));
+        let waits = now.after(self.refreshes(ROUNDS));
+        let until = waits.after(self.refreshes(UNREAD.0) + UNREAD.1);
         let receipt = Receipt::new(needed);
-        self.pulse = Some(Pulse { kill, raylet, waits: Some(until), receipt, begun: None });
+        self.pulse = Some(Pulse { kill, raylet, waits: Some(waits), receipt, until, begun: None });
         self.last_pulse = Some(now);
         self.pulses += 1;
         self.show_in_time(now).inspect_err(|_| self.pulse = None)
     }
 
-    /// Shows a pulse that waits, if its raylet is the next to read, or if it waited long enough.
+    /// Shows a pulse that waits, if its raylet is the next to read, or if it waited long enough. Not while a raylet has the
+    /// file open: it would read the pulse, and that could not be told from the truth.
     fn show_in_time(&mut self, now: Nanos) -> io::Result<()> {
         let Some(Pulse { raylet, waits: Some(until), .. }) = self.pulse else { return Ok(()) };
-        if now < until && !raylet.is_none_or(|raylet| reads_next(&self.readers, raylet)) {
+        let open = self.readers.iter().any(|reader| reader.open);
+        if now < until && (open || !raylet.is_none_or(|raylet| reads_next(&self.readers, raylet))) {
             return Ok(());
         }
         self.show(Shown::Pulse)?;
@@ -189,8 +224,9 @@ impl Attached {
         }
         let heard = (!had_begun && pulse.receipt.begun()).then_some(pulse.kill);
         let waited = pulse.begun.is_some_and(|begun| now.since(begun) >= SECOND_READING);
-        if pulse.receipt.complete() || waited {
-            self.receipts += 1;
+        let over = pulse.until <= now;
+        if pulse.receipt.complete() || waited || over {
+            self.receipts += u64::from(pulse.receipt.begun());
             // A file that cannot be written now is written at the next refresh.
             let _ = self.withdraw();
         }
@@ -200,7 +236,7 @@ impl Attached {
     /// When a pulse that waits is shown, and one that was read once is withdrawn, at the latest.
     pub(super) fn deadline(&self) -> Option<Nanos> {
         let pulse = self.pulse.as_ref()?;
-        pulse.waits.or_else(|| pulse.begun.map(|begun| begun.after(SECOND_READING)))
+        pulse.waits.or_else(|| pulse.begun.map(|begun| begun.after(SECOND_READING))).or(Some(pulse.until))
     }
 
     /// What raylets did with the file; of other readers nothing.
@@ -209,6 +245,8 @@ impl Attached {
         accesses.retain(|access| {
             let reader = self.readers.iter_mut().find(|reader| reader.raylet.pid == access.pid);
             let Some(reader) = reader else { return false };
+            // Both in one event: it was opened before it was closed.
+            reader.open = access.opened && !access.closed;
             if access.closed {
                 reader.last_read = Some(now);
                 self.proven = true;
@@ -223,14 +261,19 @@ impl Attached {
         let lines = self.readers.iter().map(|reader| reader.settings.line);
         let (used, total, text) = self.truth()?;
         let value = match shown {
-            Shown::Truth if !self.below => Some(used),
+            Shown::Truth if !self.below || self.readers.is_empty() => Some(used),
             Shown::Truth => lines.min().map(|line| feed::resting(used, line, total)),
             Shown::Pulse => lines.max().map(|line| feed::pulsed(used, line, total)),
         };
         let Some(value) = value else { return Ok(()) };
         let text = match text {
             None => feed::number(value),
-            Some(text) => feed::meminfo(&text, value).ok_or(io::ErrorKind::InvalidData)?,
+            Some(real) => {
+                if self.length.get() < real.len() + ROOM / 4 {
+                    self.length.set(real.len() + ROOM);
+                }
+                feed::meminfo(&real, value, self.length.get()).ok_or(io::ErrorKind::InvalidData)?
+            }
         };
         rustix::io::pwrite(&self.files.usage, text.as_bytes(), 0)?;
         Ok(())
@@ -251,6 +294,16 @@ impl Attached {
                 let total = self.readers.first().map_or(Bytes(0), |reader| reader.settings.total);
                 Ok((used.saturating_sub(feed::cached(&stat, self.files.kind)), total, None))
             }
+        }
+    }
+}
+
+/// What nobody feeds any more must not stay above the line.
+impl Drop for Attached {
+    fn drop(&mut self) {
+        if self.pulsing() {
+            // Where it cannot be written, the helper takes it away.
+            let _ = self.withdraw();
         }
     }
 }
@@ -307,7 +360,7 @@ mod tests {
             program: std::path::PathBuf::new(),
         };
         let settings = Settings::of("", b"RAY_memory_monitor_refresh_ms=100\0", Bytes(1 << 30));
-        Reader { raylet, settings, last_read: last_read.map(|at| Nanos(at * MS)) }
+        Reader { last_read: last_read.map(|at| Nanos(at * MS)), ..Reader::new(raylet, settings) }
     }
 
     #[test]

@@ -9,7 +9,8 @@ const CLEAR: Bytes = Bytes(1 << 20);
 /// A pulse is this part of the total above the line.
 const OVER: u64 = 100;
 
-/// A number with its newline: always as long, so that writing it in place leaves nothing of the last one.
+/// A number without its newline: always as long, so that writing it in place leaves nothing of the last one. Spaces stand in
+/// front, which every reader skips; zeros would make it an octal number to some.
 const WIDTH: usize = 20;
 
 /// Which files a raylet reads.
@@ -49,19 +50,24 @@ pub(crate) fn pulsed(used: Bytes, line: Bytes, total: Bytes) -> Bytes {
 
 /// A cgroup's file of one number.
 pub(crate) fn number(bytes: Bytes) -> String {
-    format!("{:0WIDTH$}\n", bytes.0)
+    format!("{:WIDTH$}\n", bytes.0)
 }
 
-/// The whole of a meminfo in which so much is used. The number keeps its place and its width, so that its neighbours do.
-/// `None`: it is no meminfo.
-pub(crate) fn meminfo(real: &str, used: Bytes) -> Option<String> {
+/// The whole of a meminfo in which so much is used, filled up with spaces to this length: the kernel's own numbers become
+/// longer and shorter, and what is written in place must leave nothing of the last one. `None`: it is no meminfo.
+pub(crate) fn meminfo(real: &str, used: Bytes, length: usize) -> Option<String> {
+    /// What the number is behind, and before; the kernel gives it eight places.
+    const AROUND: (&str, &str) = ("MemAvailable:   ", " kB\n");
     let total = meminfo_key(real, "MemTotal:")?;
     // With 0 Ray would add up what else is free.
     let available = (total.saturating_sub(used).0 / 1024).max(1);
-    let mut text = String::with_capacity(real.len() + 8);
+    let replaced = real.split_inclusive('\n').find(|line| line.starts_with("MemAvailable:")).map_or(0, str::len);
+    let others = real.len() - replaced + AROUND.0.len() + AROUND.1.len();
+    let width = length.saturating_sub(others).max(8);
+    let mut text = String::with_capacity(others + width);
     for line in real.split_inclusive('\n') {
         if line.starts_with("MemAvailable:") {
-            text.push_str(&format!("MemAvailable:   {available:>8} kB\n"));
+            text.push_str(&format!("{}{available:>width$}{}", AROUND.0, AROUND.1));
         } else {
             text.push_str(line);
         }
@@ -158,18 +164,32 @@ mod tests {
 
     #[test]
     fn a_number_always_has_the_same_width() {
-        assert_eq!(number(Bytes(7)), "00000000000000000007\n");
+        assert_eq!(number(Bytes(7)), "                   7\n");
         assert_eq!(number(Bytes(u64::MAX)).len(), number(Bytes(0)).len());
     }
 
     #[test]
     fn a_meminfo_changes_in_one_number() {
         let real = "MemTotal:       24689084 kB\nMemFree:        20000000 kB\nMemAvailable:   23000000 kB\nCached:  1 kB\n";
-        let fed = meminfo(real, Bytes(24_000_000 * 1024)).unwrap();
+        let fed = meminfo(real, Bytes(24_000_000 * 1024), real.len()).unwrap();
         assert_eq!(fed, real.replace("23000000", "  689084"));
         assert_eq!(fed.len(), real.len());
         assert_eq!(meminfo_used(&fed), Some((Bytes(24_000_000 * 1024), Bytes(24_689_084 * 1024))));
-        assert_eq!(meminfo("nothing", Bytes(1)), None);
+        assert_eq!(meminfo("nothing", Bytes(1), 0), None);
+    }
+
+    #[test]
+    fn a_meminfo_is_as_long_whatever_its_numbers() {
+        let of = |free: u64, available: u64| {
+            let real = format!(
+                "MemTotal:       400000000 kB\nMemFree:        {free:>8} kB\nMemAvailable:   {available:>8} kB\nCached:  1 kB\n"
+            );
+            let fed = meminfo(&real, Bytes((400_000_000 - available) * 1024), 160).unwrap();
+            assert_eq!(meminfo_used(&fed), meminfo_used(&real));
+            assert!(fed.lines().all(|line| line.ends_with(" kB")), "{fed}");
+            fed.len()
+        };
+        assert_eq!([of(100_000_000, 200_000_000), of(99_999_999, 99_999_999), of(7, 8)], [160; 3]);
     }
 
     #[test]

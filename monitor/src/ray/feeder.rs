@@ -46,6 +46,16 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// A raylet that did not read our files in time, as on a machine that is very busy, is tried again after this.
 const UNREAD: Duration = Duration::from_secs(5);
 
+/// Why no raylet is attached where no helper can work.
+const WITHOUT_HELPER: &str = "its helper ended at once, as one does without CAP_SYS_ADMIN. With systemd: systemctl enable --now \
+                              monitor-ray";
+
+/// A helper of the system's or our own that did not work is tried again after this.
+const BROKEN: Duration = Duration::from_secs(10);
+
+/// The helper attaches within this, or says why not.
+const ATTACHES: Duration = Duration::from_secs(15);
+
 /// A raylet that was found so lately may not have written its log yet.
 const YOUNG: Duration = Duration::from_secs(15);
 
@@ -77,6 +87,7 @@ impl Feeder {
             known: BTreeMap::new(),
             attached: BTreeMap::new(),
             due: Due::default(),
+            said_broken: false,
         };
         std::thread::Builder::new().name("ray".to_owned()).spawn(move || thread.run())?;
         Ok(Self { shared })
@@ -141,6 +152,8 @@ struct Thread {
     /// By mount namespace.
     attached: BTreeMap<u64, Attached>,
     due: Due,
+    /// It was said that the helper does not work.
+    said_broken: bool,
 }
 
 impl Thread {
@@ -229,9 +242,18 @@ impl Thread {
         while let Some(link) = &self.link {
             match link.hear() {
                 Ok(None) => return,
-                Ok(Some((answer, fds))) => self.answered(answer, fds, now),
-                Err(error) => {
+                Ok(Some((answer, fds))) => {
+                    self.said_broken = false;
+                    self.answered(answer, fds, now);
+                }
+                Err(error) if link.has_answered() => {
                     tracing::warn!(%error, "the helper that enters mount namespaces is gone");
+                    self.lose_link(now);
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut self.said_broken, true) {
+                        tracing::warn!(%error, "no raylet is attached: {WITHOUT_HELPER}");
+                    }
                     self.lose_link(now);
                 }
             }
@@ -240,13 +262,15 @@ impl Thread {
 
     /// Without a helper nothing would take the files away in the end: the next one puts them in place again.
     fn lose_link(&mut self, now: Nanos) {
-        self.link = None;
-        self.due.link = now.after(AGAIN);
+        let worked = self.link.take().is_some_and(|link| link.has_answered());
+        let wait = if worked { AGAIN } else { BROKEN };
+        self.due.link = now.after(wait);
+        let why = if worked { "its helper ended" } else { WITHOUT_HELPER };
         let all: Vec<Pid> = self.known.keys().copied().collect();
         for raylet in all {
             self.forget_reader(raylet);
             if let Some(known) = self.known.get_mut(&raylet) {
-                known.retry(now, AGAIN, "its helper ended");
+                known.retry(now, wait, why);
             }
         }
     }
@@ -266,12 +290,17 @@ impl Thread {
                     }
                     return;
                 }
-                let reader = Reader { raylet, settings, last_read: None };
-                self.take(reader, kind, namespace, fds, now);
+                // A detach by hand came meanwhile, or it has taken too long.
+                if !matches!(known.state, State::Asked { .. }) {
+                    return self.request(&Request::Detach { pid }, now);
+                }
+                self.take(Reader::new(raylet, settings), kind, namespace, fds, now);
             }
             Answer::Refused { pid, why } => {
-                tracing::warn!(raylet = %pid, %why, "a raylet is not attached");
                 if let Some(known) = self.known.get_mut(&pid) {
+                    if known.is_news(&why) {
+                        tracing::warn!(raylet = %pid, %why, "a raylet is not attached");
+                    }
                     known.retry(now, Duration::from_secs(10), &why);
                 }
             }
@@ -300,6 +329,7 @@ impl Thread {
             known.state = State::Proving;
         }
         if let Some(attached) = self.attached.get_mut(&namespace) {
+            attached.readers.retain(|other| other.raylet.pid != raylet);
             if attached.proven {
                 (self.tell)(attached.news_of(&reader));
                 self.known.entry(raylet).and_modify(|known| known.state = State::Attached);
@@ -309,6 +339,11 @@ impl Thread {
         }
         let mut fds = fds.into_iter();
         let (Some(usage), Some(readers), Some(real_usage)) = (fds.next(), fds.next(), fds.next()) else {
+            // It joined others, which have been given up meanwhile: then nobody feeds what it reads.
+            self.request(&Request::Detach { pid: raylet }, now);
+            if let Some(known) = self.known.get_mut(&raylet) {
+                known.retry(now, AGAIN, "the raylet beside it was just detached");
+            }
             return;
         };
         let files = Handed { kind, usage, readers, real_usage, real_stat: fds.next() };
@@ -341,22 +376,37 @@ impl Thread {
                 self.request(&Request::Beat, now);
             }
             if let Some(why) = self.link.as_mut().and_then(Link::ended) {
-                tracing::warn!(%why, "the helper that enters mount namespaces ended");
+                if !std::mem::replace(&mut self.said_broken, true) {
+                    tracing::warn!(%why, "the helper that enters mount namespaces ended");
+                }
                 self.lose_link(now);
             }
         }
     }
 
-    /// Attaching is verified: a raylet that does not read our files in time is not attached.
+    /// Attaching is verified: a raylet that does not read our files in time, or not any more, is not attached.
     fn look_for_proof(&mut self, now: Nanos) {
-        let late = self.attached.values().filter(|one| !one.proven && one.proof_is_due() <= now);
+        let late = self.attached.values().filter(|one| one.proof_is_due() <= now);
         let late: Vec<Pid> = late.flat_map(|one| &one.readers).map(|reader| reader.raylet.pid).collect();
         for pid in late {
             self.request(&Request::Detach { pid }, now);
             self.forget_reader(pid);
             if let Some(known) = self.known.get_mut(&pid) {
-                tracing::warn!(raylet = %pid, "a raylet does not read this agent's files: it is not attached");
-                known.retry(now, UNREAD, "it did not read our files within two of its refreshes");
+                let why = match known.state {
+                    State::Attached => "it stopped reading our files",
+                    _ => "it did not read our files within two of its refreshes",
+                };
+                if known.is_news(why) {
+                    tracing::warn!(raylet = %pid, "a raylet does not read this agent's files: it is not attached");
+                }
+                known.retry(now, UNREAD, why);
+            }
+        }
+        let slow = self.known.iter().filter(|(_, known)| known.is_asked_since(ATTACHES, now));
+        for pid in slow.map(|(pid, _)| *pid).collect::<Vec<_>>() {
+            self.request(&Request::Detach { pid }, now);
+            if let Some(known) = self.known.get_mut(&pid) {
+                known.retry(now, BROKEN, "its helper does not answer");
             }
         }
     }
@@ -389,7 +439,7 @@ impl Thread {
             }
             let request = Request::Attach { pid: raylet.pid, start_time: raylet.start_time, log: raylet.log };
             if self.open_link(now) {
-                self.known.entry(raylet.pid).and_modify(|known| known.state = State::Asked);
+                self.known.entry(raylet.pid).and_modify(|known| known.state = State::Asked { since: now });
                 self.request(&request, now);
             }
         }
@@ -401,7 +451,7 @@ impl Thread {
                 Ok(link) => self.link = Some(link),
                 Err(error) => {
                     tracing::warn!(%error, "no helper that enters mount namespaces");
-                    self.due.link = now.after(Duration::from_secs(10));
+                    self.due.link = now.after(BROKEN);
                 }
             }
         }
@@ -414,6 +464,14 @@ impl Thread {
             Ok(()) => {}
             // It is busy; it hears the next beat.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && *request == Request::Beat => {}
+            // It is this request that cannot be sent.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                if let Request::Attach { pid, .. } = request
+                    && let Some(known) = self.known.get_mut(pid)
+                {
+                    known.refuse("what its command line says cannot be sent to the helper");
+                }
+            }
             Err(error) => {
                 tracing::warn!(%error, "the helper that enters mount namespaces does not take requests");
                 self.lose_link(now);

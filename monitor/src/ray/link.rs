@@ -1,5 +1,6 @@
 //! The agent's end of the helper: starts it, asks it, hears it. Waits for nothing.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
@@ -19,13 +20,15 @@ pub(super) struct Link {
     socket: OwnedFd,
     /// It was started by this agent.
     child: Option<Child>,
+    /// It has said something: it works.
+    answered: Cell<bool>,
 }
 
 impl Link {
     /// The system's helper if it listens, else one of our own.
     pub(super) fn open(procfs: &Path) -> io::Result<Self> {
         if let Some(socket) = connected() {
-            return Ok(Self { socket, child: None });
+            return Ok(Self { socket, child: None, answered: Cell::new(false) });
         }
         let (ours, theirs) = wire::pair()?;
         let mut command = Command::new("/proc/self/exe");
@@ -39,7 +42,7 @@ impl Link {
                 Ok(())
             });
         }
-        Ok(Self { socket: ours, child: Some(command.spawn()?) })
+        Ok(Self { socket: ours, child: Some(command.spawn()?), answered: Cell::new(false) })
     }
 
     pub(super) fn fd(&self) -> &OwnedFd {
@@ -53,11 +56,18 @@ impl Link {
     /// The next answer; `Ok(None)`: none is there.
     pub(super) fn hear(&self) -> io::Result<Option<(Answer, Vec<OwnedFd>)>> {
         match wire::receive(&self.socket) {
-            Ok(Some(answer)) => Ok(Some(answer)),
+            Ok(Some(answer)) => {
+                self.answered.set(true);
+                Ok(Some(answer))
+            }
             Ok(None) => Err(io::ErrorKind::ConnectionReset.into()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    pub(super) fn has_answered(&self) -> bool {
+        self.answered.get()
     }
 
     /// Why the helper that was started ended, if it has.

@@ -61,10 +61,11 @@ pub(crate) fn run_in_namespace(command: &[OsString], user: Option<&str>) -> RunE
             None => return RunError::Namespace(error),
         },
     };
-    if let Some(user) = user
-        && let Err(error) = become_user(user)
-    {
-        return RunError::User { user: user.to_owned(), error };
+    if let Some(user) = user {
+        match become_user(user) {
+            Ok(home) => drop(started.envs([("USER", user), ("LOGNAME", user)]).env("HOME", home)),
+            Err(error) => return RunError::User { user: user.to_owned(), error },
+        }
     }
     started.args(arguments);
     started.envs(DEFAULTS.into_iter().filter(|(name, _)| is_unset(name)));
@@ -99,11 +100,12 @@ fn is_unset(name: &str) -> bool {
     std::env::var_os(name).is_none()
 }
 
-fn become_user(name: &str) -> io::Result<()> {
+/// Their home: programs look for what is installed there, and write there.
+fn become_user(name: &str) -> io::Result<PathBuf> {
     let user = nix::unistd::User::from_name(name)?.ok_or(io::ErrorKind::NotFound)?;
     let c_name = std::ffi::CString::new(name)?;
     nix::unistd::initgroups(&c_name, user.gid)?;
     nix::unistd::setgid(user.gid)?;
     nix::unistd::setuid(user.uid)?;
-    Ok(())
+    Ok(user.dir)
 }

@@ -94,9 +94,12 @@ pub(super) fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
     Ok(peer.uid.is_root().then_some(agent))
 }
 
-/// Sends a message with descriptors. Does not wait: a full pipe is an error.
+/// Sends a message with descriptors. Does not wait: a full pipe is an error. `InvalidInput`: this one can never be sent.
 pub(super) fn send<T: Serialize>(to: impl AsFd, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let text = serde_json::to_vec(message)?;
+    let text = serde_json::to_vec(message).map_err(|_| io::ErrorKind::InvalidInput)?;
+    if text.len() > LONGEST {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut beside = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(fds)) {
@@ -150,6 +153,18 @@ mod tests {
         assert_eq!(receive::<Request>(&theirs).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(ours);
         assert!(receive::<Request>(&theirs).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_too_long_or_no_text_is_refused_here() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let (ours, theirs) = pair().unwrap();
+        for log in [&b"/tmp/\xff"[..], &[1; 4096]] {
+            let log = Some(std::ffi::OsStr::from_bytes(log).into());
+            let sent = send(&ours, &Request::Attach { pid: Pid(7), start_time: 1, log }, &[]);
+            assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
+        assert_eq!(receive::<Request>(&theirs).unwrap_err().kind(), io::ErrorKind::WouldBlock, "nothing was sent");
     }
 
     #[test]

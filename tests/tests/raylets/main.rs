@@ -17,7 +17,7 @@ use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::process::lives;
 use monitor_tests::promises::hold;
 use monitor_tests::{binary, sandbox};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use stand_in::{FLAGS, How, LINE, Namespace, Raylet, USUAL, attached, file, refused};
@@ -136,6 +136,30 @@ fn a_raylet_that_hangs_is_not_waited_for() {
     raylet.signal(Signal::CONT);
     std::thread::sleep(Duration::from_millis(500));
     assert!(raylet.seen().last().is_some_and(|used| *used <= LINE), "{:?}", raylet.seen());
+}
+
+/// As of the kernel's own killer, or of its user: the raylet reads again only later.
+#[test]
+fn a_death_that_the_raylet_did_not_cause_takes_the_request_back() {
+    let sandbox = sandbox!(300);
+    let agent = Agent::guard(&sandbox, FLAGS).unwrap();
+    let raylet = Raylet::start(&sandbox, How { sizes: "30 185", ..USUAL });
+    attached(&agent, &raylet);
+    raylet.signal(Signal::STOP);
+    let pids = raylet.workers(2);
+    let _caller = register(&agent, &pids);
+    wait_for("it to be asked", PATIENCE, || {
+        let status: Value = agent.ask("status")?;
+        Ok((status["counters"]["left"] == 1).then_some(()))
+    })
+    .unwrap();
+    kill_process(Pid::from_raw(pids[0].cast_signed()).unwrap(), Signal::KILL).unwrap();
+    let kill = killed_once(&agent);
+    assert_eq!(kill["victims"][0]["pid"], pids[0], "{kill}");
+    raylet.signal(Signal::CONT);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(raylet.seen().iter().all(|used| *used <= LINE), "{:?}", raylet.seen());
+    assert!(lives(pids[1]).unwrap());
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Raylets and machines that are not as usual: what is said, and what still protects.
 
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::time::Duration;
 
 use monitor_tests::agent::Agent;
 use monitor_tests::clock::{PATIENCE, wait_for};
+use monitor_tests::process::Bystander;
 use monitor_tests::sandbox;
 use serde_json::Value;
 
@@ -66,6 +68,34 @@ fn a_raylet_that_dies_while_it_is_attached_is_forgotten_and_the_next_one_is_serv
     let _caller = register(&agent, &next.workers(1));
     let kill = killed_once(&agent);
     assert_eq!(kill["left_to"]["executor"], next.pid(), "{kill}");
+}
+
+/// Anybody may call a process of theirs so, and give it any arguments.
+#[test]
+fn what_another_process_of_that_name_says_is_no_matter() {
+    let sandbox = sandbox!(300);
+    let agent = Agent::guard(&sandbox, FLAGS).unwrap();
+    let raylet = Raylet::start(&sandbox, USUAL);
+    attached(&agent, &raylet);
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("raylet");
+    std::os::unix::fs::symlink("/bin/sh", &program).unwrap();
+    let _others: Vec<Bystander> = [b"/tmp/\xff".to_vec(), vec![1; 4000], vec![b'\\'; 100_000]]
+        .into_iter()
+        .map(|log| {
+            let mut command = sandbox.command(&program).unwrap();
+            command.args(["-c", "read line", "raylet"]);
+            command.arg(std::ffi::OsString::from_vec([b"--log_dir=", log.as_slice()].concat()));
+            Bystander::spawn(command).unwrap()
+        })
+        .collect();
+    wait_for("them to be found", PATIENCE, || Ok((status(&agent).len() == 4).then_some(()))).unwrap();
+    for _ in 0..30 {
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(attached(&agent, &raylet)["pulses"], 0);
+        let lost = agent.said().into_iter().find(|line| line.contains("helper"));
+        assert_eq!(lost, None);
+    }
 }
 
 /// Its log says nothing that is known: what its environment says counts, and that it reads our files is verified as ever.

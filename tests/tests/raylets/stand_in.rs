@@ -132,10 +132,10 @@ impl Raylet {
         .unwrap()
     }
 
-    /// Whether a file of ours lies where it reads: the kernel's has no zeros in front.
+    /// Whether a file of ours lies where it reads: the kernel's has no spaces in front.
     pub(crate) fn is_fed(&self, root: &str) -> bool {
         let path = PathBuf::from(format!("/proc/{}/root/{root}", self.pid()));
-        fs::read_to_string(path).is_ok_and(|text| text.starts_with('0') && text.trim().len() == 20)
+        fs::read_to_string(path).is_ok_and(|text| text.starts_with(' ') && text.len() == 21)
     }
 }
 

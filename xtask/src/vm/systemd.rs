@@ -20,11 +20,14 @@ const PACKAGES: &str = "systemd,systemd-sysv";
 const LEFT_OUT: [&str; 6] =
     ["usr/share/doc", "usr/share/locale", "usr/share/man", "var/lib/apt", "var/cache", "usr/share/zoneinfo"];
 /// What is put into the system beside the agent, as text and where to.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 9] = [
     ("/init", include_str!("systemd/init")),
     ("/vm/check", include_str!("systemd/check")),
+    ("/vm/delegated", include_str!("systemd/delegated")),
     ("/etc/systemd/system/check.service", include_str!("systemd/check.service")),
     ("/etc/systemd/system/monitor.service", include_str!("../../../deploy/monitor.service")),
+    ("/etc/systemd/system/monitor-ray.service", include_str!("../../../deploy/monitor-ray.service")),
+    ("/vm/raylet.sh", include_str!("../../../tests/ray/raylet.sh")),
     ("/etc/systemd/system/monitor.service.d/check.conf", include_str!("systemd/unit.conf")),
     // Without one systemd takes this for the first boot, and enables whatever is there.
     ("/etc/machine-id", "0123456789abcdef0123456789abcdef\n"),

@@ -160,7 +160,10 @@ impl Engine {
         let patience = Duration::from_millis(self.settings.kill_timeout_ms);
         let look_at = self.next_look(&[id], now);
         let flight = &mut self.flights[index];
-        flight.left = None;
+        // It may have died of something else, and the request is still there to be read: for that one would die later.
+        if flight.left.take().is_some_and(|left| left.heard.is_none()) {
+            todo.push_back(Action::Withdraw { executor });
+        }
         flight.victims.push(id);
         flight.chosen.push(choice);
         (flight.deadline, flight.look_at) = (now.after(patience), look_at);

@@ -37,7 +37,8 @@ impl Shell {
     pub(in crate::agent) fn next_tick(&self, ticked: Nanos) -> Nanos {
         let due = self.engine.next_deadline().min(ticked.after(self.engine.pace() + SLACK));
         let due = self.parts.measuring.next().map_or(due, |young| due.min(young));
-        let waits = self.parts.brake.is_on() || self.parts.watchdog.as_ref().is_some_and(Watchdog::watches);
+        let watched = self.parts.watchdog.as_ref().is_some_and(Watchdog::watches);
+        let waits = self.parts.brake.is_on() || watched || self.parts.raylets.wait_for_beats();
         let beat = waits.then_some(BEAT).into_iter().chain(service::every()).min();
         beat.map_or(due, |beat| due.min(ticked.after(beat)))
     }

@@ -15,11 +15,13 @@ pub(super) struct Known {
     pub(super) found: Nanos,
     pub(super) state: State,
     pub(super) settings: Option<Settings>,
+    /// Why it was last said not to be attached.
+    said: String,
 }
 
 pub(super) enum State {
     /// The helper was asked.
-    Asked,
+    Asked { since: Nanos },
     /// The files are in place, and have not been read yet.
     Proving,
     /// It reads them.
@@ -31,12 +33,24 @@ pub(super) enum State {
 impl Known {
     pub(super) fn new(raylet: Raylet, found: Nanos) -> Self {
         let state = State::Not { why: "it was just found".to_owned(), again: Some(Nanos(0)) };
-        Self { raylet, found, state, settings: None }
+        Self { raylet, found, state, settings: None, said: String::new() }
     }
 
     /// Whether this is it, and not another that got its pid.
     pub(super) fn is(&self, other: &Raylet) -> bool {
         (self.raylet.pid, self.raylet.start_time) == (other.pid, other.start_time)
+    }
+
+    /// Whether the helper has not answered for so long.
+    pub(super) fn is_asked_since(&self, long: Duration, now: Nanos) -> bool {
+        matches!(self.state, State::Asked { since } if since.after(long) <= now)
+    }
+
+    /// Whether it was not said before, one time after the other, that this is why it is not attached.
+    pub(super) fn is_news(&mut self, why: &str) -> bool {
+        let news = self.said != why;
+        why.clone_into(&mut self.said);
+        news
     }
 
     pub(super) fn is_due(&self, now: Nanos) -> bool {
@@ -66,7 +80,7 @@ impl Known {
             session: session.clone(),
             attached: matches!(self.state, State::Attached),
             why: match &self.state {
-                State::Asked | State::Proving => Some("it is being attached".to_owned()),
+                State::Asked { .. } | State::Proving => Some("it is being attached".to_owned()),
                 State::Attached => None,
                 State::Not { why, .. } => Some(why.clone()),
             },

@@ -98,6 +98,18 @@ fn the_raylet_is_asked_and_its_choice_is_the_victim() {
 }
 
 #[test]
+fn a_death_before_the_request_was_heard_takes_the_request_back() {
+    for heard in [false, true] {
+        let mut bench = bench();
+        let kill = bench.above();
+        if heard {
+            bench.happen(Event::Heard { kill: KillId(kill), at: bench.now });
+        }
+        assert_eq!(withdrawn(&bench.dies(1, 9)), !heard);
+    }
+}
+
+#[test]
 fn a_raylets_own_lower_threshold_counts_while_all_workers_are_its_own() {
     let mut bench = bench();
     assert_eq!(asked(&bench.reading(BOX, 70)), []);
