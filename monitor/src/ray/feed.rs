@@ -61,7 +61,8 @@ pub(crate) fn meminfo(real: &str, used: Bytes, length: usize) -> Option<String> 
     let total = meminfo_key(real, "MemTotal:")?;
     // With 0 Ray would add up what else is free.
     let available = (total.saturating_sub(used).0 / 1024).max(1);
-    let replaced = real.split_inclusive('\n').find(|line| line.starts_with("MemAvailable:")).map_or(0, str::len);
+    let replaced =
+        real.split_inclusive('\n').find(|line| line.starts_with("MemAvailable:")).map_or(0, str::len);
     let others = real.len() - replaced + AROUND.0.len() + AROUND.1.len();
     let width = length.saturating_sub(others).max(8);
     let mut text = String::with_capacity(others + width);

@@ -46,10 +46,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// A raylet that did not read our files in time, as on a machine that is very busy, is tried again after this.
 const UNREAD: Duration = Duration::from_secs(5);
 
-/// Why no raylet is attached where no helper can work.
-const WITHOUT_HELPER: &str = "its helper ended at once, as one does without CAP_SYS_ADMIN. With systemd: systemctl enable --now \
-                              monitor-ray";
-
 /// A helper of the system's or our own that did not work is tried again after this.
 const BROKEN: Duration = Duration::from_secs(10);
 
@@ -251,8 +247,9 @@ impl Thread {
                     self.lose_link(now);
                 }
                 Err(error) => {
+                    let why = link.why_gone();
                     if !std::mem::replace(&mut self.said_broken, true) {
-                        tracing::warn!(%error, "no raylet is attached: {WITHOUT_HELPER}");
+                        tracing::warn!(%error, %why, "no raylet is attached");
                     }
                     self.lose_link(now);
                 }
@@ -262,10 +259,10 @@ impl Thread {
 
     /// Without a helper nothing would take the files away in the end: the next one puts them in place again.
     fn lose_link(&mut self, now: Nanos) {
-        let worked = self.link.take().is_some_and(|link| link.has_answered());
-        let wait = if worked { AGAIN } else { BROKEN };
+        let gone = self.link.take().filter(|link| !link.has_answered()).map(|link| link.why_gone());
+        let wait = if gone.is_some() { BROKEN } else { AGAIN };
         self.due.link = now.after(wait);
-        let why = if worked { "its helper ended" } else { WITHOUT_HELPER };
+        let why = gone.unwrap_or("its helper ended");
         let all: Vec<Pid> = self.known.keys().copied().collect();
         for raylet in all {
             self.forget_reader(raylet);

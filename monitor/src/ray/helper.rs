@@ -6,11 +6,10 @@ mod errand;
 mod mounted;
 mod own;
 
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 use nix::sys::signalfd::SignalFd;
@@ -18,14 +17,16 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::net::{Shutdown, shutdown};
 
-use self::errand::{Errand, enter_with};
-use self::mounted::{Files, Mounted};
+use self::errand::{Children, Errand};
+use self::mounted::{Files, Leaving, Mounted, Reader};
 use self::own::{end_signals, own_folder, owner_of};
+use super::enter::{self, Entered};
 use super::feed::Kind;
 use super::settings::Settings;
-use super::wire::{self, Answer, Entered, Request};
-use super::{enter, fanotify, mountinfo, view};
+use super::wire::{self, Answer, Request};
+use super::{fanotify, mountinfo, view};
 use crate::kill::Process;
 use crate::proc_stat::Stat;
 use crate::units::{Bytes, Pid};
@@ -36,15 +37,24 @@ pub(crate) const SUBCOMMAND: &str = "__ray-helper";
 /// An agent that says nothing for so long hangs. Shorter is no hang on a busy machine.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// The most of an environment that is read: a process can make its own as long as it likes.
-const LONGEST_ENVIRONMENT: u64 = 256 << 10;
+const LOOK: Duration = Duration::from_millis(200);
 
-const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+/// What a raylet that joins others said is read again after this.
+const LATELY: Duration = Duration::from_secs(1);
+
+/// Files that could not be taken away are tried again after this, and after so many times as long as the attempt took.
+const AGAIN: (Duration, u32) = (Duration::from_secs(1), 4);
+
+/// At its end the helper tries for so long.
+const AT_THE_END: Duration = Duration::from_secs(5);
 
 /// See the module.
 struct Helper {
     procfs: PathBuf,
-    agent: OwnedFd,
+    /// The one that is served.
+    agent: Option<OwnedFd>,
+    /// Of a service: where agents come to.
+    listener: Option<OwnedFd>,
     /// Of a service: readable when it is to end.
     end: Option<SignalFd>,
     /// The file system that only this process sees.
@@ -52,8 +62,9 @@ struct Helper {
     /// The mount namespaces that are never entered: this machine's own.
     hosts: Vec<u64>,
     mounted: Vec<Mounted>,
-    /// Children that did not end in time.
-    late: Vec<Child>,
+    /// Namespaces in which files of ours are to be taken away still.
+    leaving: Vec<Leaving>,
+    children: Children,
     made: u64,
 }
 
@@ -74,72 +85,117 @@ pub(crate) fn run(procfs: &Path, listen: Option<&Path>) -> io::Result<()> {
     let folder = own_folder()?;
     let mut helper = Helper {
         procfs: procfs.to_owned(),
-        agent: io::stdin().as_fd().try_clone_to_owned()?,
+        agent: None,
+        listener,
         end,
         folder,
         hosts,
         mounted: Vec::new(),
-        late: Vec::new(),
+        leaving: Vec::new(),
+        children: Children::new(),
         made: 0,
     };
-    let Some(listener) = listener else {
-        helper.serve();
-        return Ok(());
-    };
-    while let Some(agent) = helper.next_agent(&listener)? {
-        helper.agent = agent;
-        helper.serve();
-    }
-    Ok(())
+    let done = helper.serve_all();
+    helper.finish();
+    done
 }
 
 impl Helper {
-    fn serve(&mut self) {
+    fn serve_all(&mut self) -> io::Result<()> {
+        if self.listener.is_none() {
+            self.serve(io::stdin().as_fd().try_clone_to_owned()?);
+            return Ok(());
+        }
+        while let Some(agent) = self.next_agent()? {
+            self.serve(agent);
+        }
+        Ok(())
+    }
+
+    fn serve(&mut self, agent: OwnedFd) {
+        self.agent = Some(agent);
         let mut heard = Instant::now();
-        loop {
-            match self.wait() {
-                Ok(true) => match wire::receive::<Request>(&self.agent) {
-                    Ok(Some((request, _))) => {
-                        self.answer(request);
-                        heard = Instant::now();
-                    }
+        let (mut odd, mut second) = (Once::default(), Once::default());
+        while let Ok(ready) = self.wait() {
+            if ready.agent {
+                match self.hear() {
+                    Ok(Some((request, _))) => self.answer(request),
                     Ok(None) => break,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    // It is no request, or one that is too long: whoever sent it lives, and may send better ones.
+                    Err(error) if is_malformed(&error) => {
+                        odd.say(&format!("a packet of the agent's is not understood: {error}"));
+                    }
                     Err(_) => break,
-                },
-                Ok(false) => {}
-                Err(_) => break,
-            }
-            self.look_after_the_dead();
-            if self.is_to_end() {
-                break;
-            }
-            if heard.elapsed() >= SILENCE && !self.mounted.is_empty() {
+                }
+                heard = Instant::now();
+            } else if heard.elapsed() >= SILENCE && !self.mounted.is_empty() {
                 say("the agent does not answer");
                 self.detach_all();
             }
+            // An agent that is gone is noticed first: then this is the one after it.
+            if ready.another && !ready.agent {
+                self.refuse_another(&mut second);
+            }
+            self.look_after_all();
+            if self.is_to_end() {
+                break;
+            }
+        }
+        // Before the files are taken away, which may take a while: it knows at once, and writes no more. It has other
+        // descriptors of the same connection, if it is standard input.
+        if let Some(agent) = self.agent.take() {
+            let _ = shutdown(&agent, Shutdown::Both);
         }
         self.detach_all();
     }
 
+    fn hear(&self) -> io::Result<Option<(Request, Vec<OwnedFd>)>> {
+        self.agent.as_ref().map_or(Ok(None), wire::receive)
+    }
+
+    /// An agent that cannot be told is one that is about to be noticed as gone or silent.
+    fn tell(&self, answer: &Answer) {
+        if let Some(agent) = &self.agent {
+            let _ = wire::send(agent, answer, &[]);
+        }
+    }
+
     /// The next agent that comes to the socket; `None`: the helper is to end.
-    fn next_agent(&self, listener: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+    fn next_agent(&mut self) -> io::Result<Option<OwnedFd>> {
         loop {
-            let mut fds = vec![PollFd::new(listener, PollFlags::IN)];
-            fds.extend(self.end.iter().map(|end| PollFd::new(end, PollFlags::IN)));
-            match poll(&mut fds, None) {
-                Err(Errno::INTR) => continue,
-                Err(error) => return Err(error.into()),
-                Ok(_) => {}
-            }
+            // Without agents there may be files to take away, and children to reap.
+            let ready = self.wait()?;
+            self.look_after_all();
             if self.is_to_end() {
                 return Ok(None);
             }
-            match wire::accept(listener) {
-                Ok(Some(agent)) => return Ok(Some(agent)),
-                Ok(None) => say("a connection was refused: it did not come from root"),
-                Err(error) => say(&format!("cannot accept an agent: {error}")),
+            if ready.another
+                && let Some(agent) = self.accept()
+            {
+                return Ok(Some(agent));
             }
+        }
+    }
+
+    fn accept(&self) -> Option<OwnedFd> {
+        match self.listener.as_ref().map(wire::accept)? {
+            Ok(Some(agent)) => return Some(agent),
+            Ok(None) => say("a connection was refused: it did not come from root"),
+            Err(error) => {
+                say(&format!("cannot accept an agent: {error}"));
+                // It is there still, and is tried again.
+                std::thread::sleep(LOOK);
+            }
+        }
+        None
+    }
+
+    /// One agent at a time: another one that comes sees that its connection is closed.
+    fn refuse_another(&self, second: &mut Once) {
+        if let Some(another) = self.accept() {
+            drop(another);
+            second.say("a connection was refused: another agent is served, which lives");
         }
     }
 
@@ -149,40 +205,48 @@ impl Helper {
         matches!(poll(&mut [PollFd::new(end, PollFlags::IN)], Some(&nothing)), Ok(1..))
     }
 
-    /// True: the agent said something, or is gone.
-    fn wait(&self) -> Result<bool, Errno> {
-        let mut fds = vec![PollFd::new(&self.agent, PollFlags::IN)];
-        fds.extend(self.end.iter().map(|end| PollFd::new(end, PollFlags::IN)));
+    /// Waits until somebody wants something, or it is time to look after what is there.
+    fn wait(&self) -> Result<Ready, Errno> {
         let raylets: Vec<_> =
-            self.mounted.iter().flat_map(|one| &one.raylets).map(|one| one.0.fd()).collect();
+            self.mounted.iter().flat_map(|one| &one.raylets).map(|one| one.process.fd()).collect();
+        let mut fds: Vec<PollFd<'_>> = Vec::new();
+        let first = self.agent.iter().chain(&self.listener);
+        fds.extend(first.map(|fd| PollFd::new(fd, PollFlags::IN)));
+        fds.extend(self.end.iter().map(|end| PollFd::new(end, PollFlags::IN)));
         fds.extend(raylets.iter().map(|fd| PollFd::new(&**fd, PollFlags::IN)));
-        match poll(&mut fds, Some(&LOOK)) {
-            Ok(0) | Err(Errno::INTR) => Ok(false),
-            Ok(_) => Ok(!fds[0].revents().is_empty()),
-            Err(error) => Err(error),
+        let idle = self.agent.is_none() && self.leaving.is_empty() && !self.children.some_live();
+        let limit = Timespec::try_from(LOOK).ok().filter(|_| !idle);
+        match poll(&mut fds, limit.as_ref()) {
+            Ok(0) | Err(Errno::INTR) => return Ok(Ready::default()),
+            Ok(_) => {}
+            Err(error) => return Err(error),
         }
+        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        let agent = self.agent.is_some() && ready.next() == Some(true);
+        Ok(Ready { agent, another: self.listener.is_some() && ready.next() == Some(true) })
     }
 
     fn answer(&mut self, request: Request) {
         match request {
             Request::Beat => {}
             Request::Attach { pid, start_time, log } => {
-                let answer = self.attach(pid, start_time, log.as_deref());
-                let sent = match &answer {
-                    Ok((answer, fds)) => {
-                        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-                        wire::send(&self.agent, answer, &fds)
-                    }
-                    Err(why) => wire::send(&self.agent, &Answer::Refused { pid, why: why.clone() }, &[]),
+                let (answer, fds) = match self.attach(pid, start_time, log.as_deref()) {
+                    Ok(attached) => attached,
+                    Err(why) => return self.tell(&Answer::Refused { pid, why }),
                 };
+                let beside: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+                let sent = self.agent.as_ref().map(|agent| wire::send(agent, &answer, &beside));
                 // An agent that reads nothing does not know of the files, and would not fill them.
-                if sent.is_err() && answer.is_ok() {
-                    self.detach(pid);
+                if !matches!(sent, Some(Ok(()))) {
+                    let _ = self.detach(pid);
                 }
             }
             Request::Detach { pid } => {
-                self.detach(pid);
-                let _ = wire::send(&self.agent, &Answer::Detached { pid }, &[]);
+                let answer = match self.detach(pid) {
+                    Ok(()) => Answer::Detached { pid },
+                    Err(why) => Answer::Refused { pid, why },
+                };
+                self.tell(&answer);
             }
         }
     }
@@ -198,12 +262,15 @@ impl Helper {
         let process = process.ok_or("it is gone")?;
         let dir = self.procfs.join(pid.to_string());
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = |name: &str, flags| {
             rustix::fs::open(dir.join(name), flags, Mode::empty()).map_err(|error| format!("{name}: {error}"))
         };
         let namespace = open("ns/mnt", flags)?;
-        let root = open("root", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)?;
-        let mounts = std::fs::read_to_string(dir.join("mountinfo")).unwrap_or_default();
+        let root = open("root", folder)?;
+        let about = open("", folder)?;
+        let shared = shared_places(&dir)?;
+        let user = process.uids(&self.procfs).map_err(|error| error.to_string())?[0];
         // It lives now, after all these were opened: so they are its own.
         if process.ended() || !is_it() {
             return Err("it is gone".to_owned());
@@ -217,72 +284,79 @@ impl Helper {
             );
         }
         self.check_user_namespace(&namespace)?;
-        // Not before: of a process that a user made to look like a raylet this may wait for ever (`memory::kept`).
-        let mut environment = Vec::new();
-        if let Ok(file) = std::fs::File::open(dir.join("environ")) {
-            // What was read before an error is what there is.
-            let _ = file.take(LONGEST_ENVIRONMENT).read_to_end(&mut environment);
-        }
-        if process.ended() || !is_it() {
-            return Err("it is gone".to_owned());
-        }
+        let raylet = Reader { process, start_time, said: None };
         if let Some(index) = self.mounted.iter().position(|mounted| mounted.id == id) {
-            return self.join(index, process, start_time, &environment, log);
+            return Ok(self.join(index, raylet, &about, log));
+        }
+        if let Some(index) = self.leaving.iter().position(|one| one.mounted.id == id) {
+            self.take_away(index)?;
+        }
+        if let Some(why) = self.children.refusal(id, user, false) {
+            return Err(why.to_owned());
         }
         let files = self.make_files(pid).map_err(|error| format!("cannot make files: {error}"))?;
         let mounted = Mounted {
-            raylets: vec![(process, start_time)],
+            raylets: vec![raylet],
+            left: Vec::new(),
+            user,
             id,
             namespace,
             root,
             files,
+            real: Vec::new(),
             kind: Kind::Meminfo,
             total: Bytes(0),
         };
-        self.mount(mounted, pid, &environment, &mounts, log)
+        self.mount(mounted, pid, &about, &shared, log)
     }
 
     /// Where another raylet of the same namespace reads the files already.
     fn join(
         &mut self,
         index: usize,
-        process: Process,
-        start_time: u64,
-        environment: &[u8],
+        mut raylet: Reader,
+        about: &OwnedFd,
         log: Option<&Path>,
-    ) -> Result<(Answer, Vec<OwnedFd>), String> {
-        let mounted = &self.mounted[index];
-        let text = log.and_then(|path| self.read_log(mounted, path)).unwrap_or_default();
-        let settings = Settings::of(&text, environment, mounted.total);
-        let (pid, kind, namespace) = (process.pid(), mounted.kind, mounted.id);
-        if !mounted.raylets.iter().any(|(raylet, _)| raylet.pid() == pid) {
-            self.mounted[index].raylets.push((process, start_time));
-        }
-        Ok((Answer::Attached { pid, kind, settings, namespace }, Vec::new()))
+    ) -> (Answer, Vec<OwnedFd>) {
+        let mounted = &mut self.mounted[index];
+        let pid = raylet.process.pid();
+        // An agent asks again and again about one that is starting.
+        let said = match mounted.said(pid, raylet.start_time, LATELY) {
+            Some(said) => said,
+            None => {
+                let total = mounted.total;
+                let settings = match self.children.enter(mounted, Errand::Look { process: about, log, total })
+                {
+                    Ok((Entered::Done { settings, .. }, _)) => settings,
+                    // It sees the files whatever it says: then with Ray's defaults.
+                    Ok((Entered::Failed { .. }, _)) | Err(_) => Settings::of("", b"", total),
+                };
+                (settings, Instant::now())
+            }
+        };
+        raylet.said = Some(said);
+        mounted.add(raylet);
+        (Answer::Attached { pid, kind: mounted.kind, settings: said.0, namespace: mounted.id }, Vec::new())
     }
 
     fn mount(
         &mut self,
         mut mounted: Mounted,
         pid: Pid,
-        environment: &[u8],
-        mounts: &str,
+        about: &OwnedFd,
+        shared: &str,
         log: Option<&Path>,
     ) -> Result<(Answer, Vec<OwnedFd>), String> {
         let failed = |error: io::Error| error.to_string();
         let readers = fanotify::watch(&mounted.files.usage)
             .map_err(|error| format!("cannot watch the readers of our file (fanotify): {error}"))?;
-        let shared = [view::V2, view::V1, view::MEMINFO].into_iter().filter(|place| {
-            mountinfo::is_shared(mounts, &format!("/{}/{}", place.folder, place.usage)) == Some(true)
-        });
-        let shared: Vec<&str> = shared.map(|place| enter::name(place.kind)).collect();
         let names = [file_name(pid, self.made, "usage"), file_name(pid, self.made, "stat")];
         let [usage, stat] =
             names.each_ref().map(|name| open_tree(&self.folder, name, OpenTreeFlags::OPEN_TREE_CLONE));
-        let shared = shared.join(",");
         let done = match (&usage, &stat) {
             (Ok(usage), Ok(stat)) => {
-                Ok(self.enter(&mounted, Errand::Attach { usage, stat, shared: &shared, log }))
+                let errand = Errand::Attach { process: about, usage, stat, shared, log };
+                Ok(self.children.enter(&mounted, errand))
             }
             (Err(error), _) | (_, Err(error)) => Err(failed((*error).into())),
         };
@@ -290,32 +364,37 @@ impl Helper {
         for name in names {
             let _ = rustix::fs::unlinkat(&self.folder, name, AtFlags::empty());
         }
-        let done = done?;
-        let Ok((Entered::Done { kind, log, total }, real)) = done else {
-            let why = match done {
-                Ok((Entered::Failed { why }, _)) => why,
-                Ok((Entered::Done { .. }, _)) => String::new(),
-                Err(error) => {
-                    // It may have come half way.
-                    let _ = self.enter(&mounted, Errand::Detach("all"));
-                    error.to_string()
-                }
-            };
-            return Err(why);
-        };
-        (mounted.kind, mounted.total) = (kind, total);
-        let settings = Settings::of(&log, environment, total);
-        let answer = Answer::Attached { pid, kind, settings, namespace: mounted.id };
-        let written = mounted.files.usage.try_clone().map_err(failed);
-        self.mounted.push(mounted);
-        let written = match written {
-            Ok(written) => written,
-            Err(why) => {
-                self.detach(pid);
+        let (kind, settings, total, real) = match done? {
+            Ok((Entered::Done { kind, settings, total }, real)) => (kind, settings, total, real),
+            Ok((Entered::Failed { why, left: false }, _)) => return Err(why),
+            Ok((Entered::Failed { why, left: true }, _)) => {
+                let _ = self.leave(mounted, "all");
                 return Err(why);
             }
+            Err(error) => {
+                // It may have come half way.
+                let _ = self.leave(mounted, "all");
+                return Err(error.to_string());
+            }
         };
-        Ok((answer, [written, readers].into_iter().chain(real).collect()))
+        (mounted.kind, mounted.total, mounted.real) = (kind, total, real);
+        for raylet in &mut mounted.raylets {
+            raylet.said = Some((settings, Instant::now()));
+        }
+        let answer = Answer::Attached { pid, kind, settings, namespace: mounted.id };
+        let handed: io::Result<Vec<OwnedFd>> =
+            std::iter::once(&mounted.files.usage).chain(&mounted.real).map(OwnedFd::try_clone).collect();
+        self.mounted.push(mounted);
+        match handed {
+            Ok(mut handed) => {
+                handed.insert(1, readers);
+                Ok((answer, handed))
+            }
+            Err(error) => {
+                let _ = self.detach(pid);
+                Err(failed(error))
+            }
+        }
     }
 
     /// Not in a user namespace of somebody's: what is mounted there is theirs to shape.
@@ -343,58 +422,139 @@ impl Helper {
         Ok(Files { usage: make("usage")?, stat: make("stat")? })
     }
 
-    /// The raylet reads the kernel's own files again.
-    fn detach(&mut self, pid: Pid) {
-        let has = |mounted: &Mounted| mounted.raylets.iter().any(|(raylet, _)| raylet.pid() == pid);
-        let Some(index) = self.mounted.iter().position(has) else { return };
-        self.mounted[index].raylets.retain(|(raylet, _)| raylet.pid() != pid);
-        if self.mounted[index].raylets.is_empty() {
-            let mounted = self.mounted.remove(index);
-            self.take_away(&mounted);
+    /// The raylet reads the kernel's own files again. Failed: not yet, but as soon as they can be taken away.
+    fn detach(&mut self, pid: Pid) -> Result<(), String> {
+        let has = |mounted: &Mounted| mounted.raylets.iter().any(|raylet| raylet.process.pid() == pid);
+        if self.leaving.iter().any(|one| one.mounted.all().any(|raylet| raylet.process.pid() == pid)) {
+            return Err("our files cannot be taken away from its mount namespace yet".to_owned());
         }
+        let Some(index) = self.mounted.iter().position(has) else { return Ok(()) };
+        if !self.mounted[index].leave(pid) {
+            return Ok(());
+        }
+        let mounted = self.mounted.remove(index);
+        let what = enter::name(mounted.kind);
+        self.leave(mounted, what)
     }
 
     fn detach_all(&mut self) {
+        // First what is fast: none is to act on an old number, whatever holds up the first.
+        self.mounted.iter().for_each(Mounted::show_truth);
         for mounted in std::mem::take(&mut self.mounted) {
-            self.take_away(&mounted);
-            for (raylet, _) in &mounted.raylets {
+            let raylets: Vec<Pid> = mounted.raylets.iter().map(|raylet| raylet.process.pid()).collect();
+            let what = enter::name(mounted.kind);
+            // Said, and tried again.
+            let _ = self.leave(mounted, what);
+            for pid in raylets {
                 // An agent that comes to itself knows what it has.
-                let _ = wire::send(&self.agent, &Answer::Detached { pid: raylet.pid() }, &[]);
+                self.tell(&Answer::Detached { pid });
             }
         }
     }
 
-    fn take_away(&mut self, mounted: &Mounted) {
-        match self.enter(mounted, Errand::Detach(enter::name(mounted.kind))) {
-            Ok((Entered::Done { .. }, _)) => {}
-            Ok((Entered::Failed { why }, _)) => say(&why),
-            Err(error) => say(&error.to_string()),
+    /// Takes the files of a namespace away. What fails is tried again until it is done.
+    fn leave(&mut self, mounted: Mounted, what: &'static str) -> Result<(), String> {
+        self.leaving.push(Leaving { mounted, what, next: Instant::now(), told: false });
+        self.take_away(self.leaving.len() - 1)
+    }
+
+    fn take_away(&mut self, index: usize) -> Result<(), String> {
+        let one = &mut self.leaving[index];
+        one.mounted.show_truth();
+        let began = Instant::now();
+        let why = match self.children.enter(&one.mounted, Errand::Detach(one.what)) {
+            Ok((Entered::Done { .. }, _)) => {
+                self.leaving.remove(index);
+                return Ok(());
+            }
+            Ok((Entered::Failed { why, .. }, _)) => why,
+            Err(error) => error.to_string(),
+        };
+        let why = format!("our files cannot be taken away from its mount namespace yet: {why}");
+        if !one.told {
+            let pids: Vec<String> =
+                one.mounted.all().map(|raylet| raylet.process.pid().to_string()).collect();
+            say(&format!("raylet {}: {why}", pids.join(", ")));
+            one.told = true;
+        }
+        let (pause, times) = AGAIN;
+        one.next = Instant::now() + pause.max(began.elapsed().saturating_mul(times));
+        // Nobody reads them: what lies there is found by the next agent that attaches.
+        if one.mounted.has_no_raylet() {
+            self.leaving.remove(index);
+        }
+        Err(why)
+    }
+
+    fn look_after_all(&mut self) {
+        self.children.reap();
+        self.look_after_the_dead();
+        self.leaving.retain(|one| !one.mounted.has_no_raylet());
+        self.leaving.iter().for_each(|one| one.mounted.show_truth());
+        // One at a time: it may take as long as a child may, and the agent waits.
+        let now = Instant::now();
+        if let Some(index) = self.leaving.iter().position(|one| one.next <= now) {
+            let _ = self.take_away(index);
         }
     }
 
     /// Raylets that ended: their namespace may live on, in a shell that started them.
     fn look_after_the_dead(&mut self) {
         let all = self.mounted.iter().flat_map(|mounted| &mounted.raylets);
-        let dead: Vec<Pid> = all.filter(|one| one.0.ended()).map(|one| one.0.pid()).collect();
+        let dead: Vec<Pid> = all.filter(|one| one.process.ended()).map(|one| one.process.pid()).collect();
         for pid in dead {
-            self.detach(pid);
-            let _ = wire::send(&self.agent, &Answer::Detached { pid }, &[]);
-        }
-        self.late.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-    }
-
-    fn read_log(&self, mounted: &Mounted, path: &Path) -> Option<String> {
-        let mut late = Vec::new();
-        let done = enter_with(&mut late, mounted, Errand::Look(path));
-        match done {
-            Ok((Entered::Done { log, .. }, _)) => Some(log),
-            Ok((Entered::Failed { .. }, _)) | Err(_) => None,
+            let _ = self.detach(pid);
+            self.tell(&Answer::Detached { pid });
         }
     }
 
-    fn enter(&mut self, mounted: &Mounted, errand: Errand<'_>) -> io::Result<(Entered, Vec<OwnedFd>)> {
-        enter_with(&mut self.late, mounted, errand)
+    /// A while for what could not be taken away so far.
+    fn finish(&mut self) {
+        let until = Instant::now() + AT_THE_END;
+        while !self.leaving.is_empty() && Instant::now() < until {
+            std::thread::sleep(LOOK);
+            self.look_after_all();
+        }
     }
+}
+
+/// What there is to do.
+#[derive(Default)]
+struct Ready {
+    /// The agent said something, or is gone.
+    agent: bool,
+    /// Another one came.
+    another: bool,
+}
+
+/// What is said the first time only.
+#[derive(Default)]
+struct Once(bool);
+
+impl Once {
+    fn say(&mut self, what: &str) {
+        if !std::mem::replace(&mut self.0, true) {
+            say(what);
+        }
+    }
+}
+
+/// Whether a packet was received that is no message.
+fn is_malformed(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
+
+/// The kinds of files whose mounts spread to other namespaces, as far as is known, of the process with this folder in
+/// procfs.
+fn shared_places(dir: &Path) -> Result<String, String> {
+    let mounts = std::fs::read(dir.join("mountinfo")).map_err(|error| {
+        format!("cannot find out whether its mounts spread to others: mountinfo: {error}")
+    })?;
+    let mounts = String::from_utf8_lossy(&mounts);
+    let places = [view::V2, view::V1, view::MEMINFO].into_iter().filter(|place| {
+        mountinfo::is_shared(&mounts, &format!("/{}/{}", place.folder, place.usage)) != Some(false)
+    });
+    Ok(places.map(|place| enter::name(place.kind)).collect::<Vec<_>>().join(","))
 }
 
 fn file_name(pid: Pid, made: u64, what: &str) -> String {
@@ -405,4 +565,167 @@ fn file_name(pid: Pid, made: u64, what: &str) -> String {
 fn say(what: &str) {
     use std::io::Write as _;
     let _ = writeln!(io::stderr(), "monitor: ray helper: {what}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+    use std::process::{Child, Command};
+    use std::thread;
+
+    use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+
+    use super::*;
+
+    /// No file is put in place by this one: its children end at once.
+    fn helper(listener: Option<OwnedFd>) -> Helper {
+        Helper {
+            procfs: PathBuf::from("/proc"),
+            agent: None,
+            listener,
+            end: None,
+            folder: tempfile::tempfile().unwrap().into(),
+            hosts: Vec::new(),
+            mounted: Vec::new(),
+            leaving: Vec::new(),
+            children: Children::of("/bin/false"),
+            made: 0,
+        }
+    }
+
+    fn raylet() -> (Child, Reader) {
+        let child = Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::open_unchecked(Pid(child.id())).unwrap();
+        (child, Reader { process, start_time: 1, said: None })
+    }
+
+    fn in_place(helper: &mut Helper, raylet: Reader) {
+        let mut mounted = Mounted::of_test(7, 1000);
+        mounted.raylets.push(raylet);
+        helper.mounted.push(mounted);
+    }
+
+    fn send_raw(agent: &OwnedFd, bytes: &[u8]) {
+        let mut beside = SendAncillaryBuffer::default();
+        sendmsg(agent, &[IoSlice::new(bytes)], &mut beside, SendFlags::NOSIGNAL).unwrap();
+    }
+
+    /// The next answer; `None`: the connection is closed.
+    fn answer(agent: &OwnedFd) -> Option<Answer> {
+        poll(&mut [PollFd::new(agent, PollFlags::IN)], Some(&Timespec { tv_sec: 20, tv_nsec: 0 })).unwrap();
+        wire::receive(agent).unwrap().map(|(answer, _)| answer)
+    }
+
+    fn is_served(agent: &OwnedFd) -> bool {
+        let pid = Pid(u32::MAX);
+        wire::send(agent, &Request::Attach { pid, start_time: 1, log: None }, &[]).unwrap();
+        matches!(answer(agent), Some(Answer::Refused { .. }))
+    }
+
+    #[test]
+    fn what_is_no_request_is_left_out_and_the_end_of_serving_is_seen() {
+        let (ours, theirs) = wire::pair().unwrap();
+        // As standard input does, this one keeps the connection too.
+        let kept = ours.try_clone().unwrap();
+        let served = thread::spawn(move || helper(None).serve(ours));
+        for odd in [&b"{"[..], b"{\"attach\":{}}", b"\xff", &[b'a'; 20_000]] {
+            send_raw(&theirs, odd);
+            assert!(is_served(&theirs), "{odd:?}");
+        }
+        // As the end of a connection looks.
+        send_raw(&theirs, b"");
+        assert_eq!(answer(&theirs), None);
+        served.join().unwrap();
+        drop(kept);
+    }
+
+    #[test]
+    fn a_second_agent_is_refused_at_once_and_the_first_one_is_served_on() {
+        use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let mut helper = helper(Some(wire::listener(&path).unwrap()));
+        let (ours, theirs) = wire::pair().unwrap();
+        let served = thread::spawn(move || helper.serve(ours));
+        for _ in 0..2 {
+            let flags = SocketFlags::CLOEXEC;
+            let second = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+            connect(&second, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+            assert_eq!(answer(&second), None);
+            assert!(is_served(&theirs));
+        }
+        drop(theirs);
+        served.join().unwrap();
+    }
+
+    #[test]
+    fn files_that_cannot_be_taken_away_tell_the_truth_and_are_tried_again_while_a_raylet_reads_them() {
+        let (mut helper, (mut child, raylet)) = (helper(None), raylet());
+        let pid = raylet.process.pid();
+        in_place(&mut helper, raylet);
+        let write = |file: &OwnedFd, text: &str| rustix::io::pwrite(file, text.as_bytes(), 0).unwrap();
+        let (real, ours) = (&helper.mounted[0].real[0], &helper.mounted[0].files.usage);
+        write(real, "1000\n");
+        write(ours, "99999999999999999999\n");
+        assert!(helper.detach(pid).is_err() && helper.detach(pid).is_err());
+        assert_eq!((helper.mounted.len(), helper.leaving.len()), (0, 1));
+        let read =
+            |helper: &Helper| super::super::attached::read_whole(&helper.leaving[0].mounted.files.usage);
+        assert_eq!(read(&helper).unwrap().trim(), "1000");
+        write(&helper.leaving[0].mounted.real[0], "2000\n");
+        let next = helper.leaving[0].next;
+        helper.look_after_all();
+        assert_eq!(read(&helper).unwrap().trim(), "2000");
+        assert_eq!(helper.leaving[0].next, next, "not yet");
+        helper.leaving[0].next = Instant::now();
+        helper.look_after_all();
+        assert!(helper.leaving[0].next > next);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        helper.look_after_all();
+        assert!(helper.leaving.is_empty());
+    }
+
+    #[test]
+    fn the_end_of_an_agent_shows_the_truth_before_the_files_are_taken_away() {
+        let (mut helper, (mut child, raylet)) = (helper(None), raylet());
+        in_place(&mut helper, raylet);
+        rustix::io::pwrite(&helper.mounted[0].real[0], b"1000\n", 0).unwrap();
+        let ours = helper.mounted[0].files.usage.try_clone().unwrap();
+        rustix::io::pwrite(&ours, b"99999999999999999999\n", 0).unwrap();
+        let (agent, theirs) = wire::pair().unwrap();
+        drop(theirs);
+        helper.serve(agent);
+        assert_eq!(super::super::attached::read_whole(&ours).unwrap().trim(), "1000");
+        assert_eq!(helper.leaving.len(), 1);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn what_a_raylet_said_lately_is_not_read_again() {
+        let (mut child, mut raylet) = raylet();
+        let pid = raylet.process.pid();
+        raylet.said = Some((Settings::of("", b"", Bytes(7)), Instant::now()));
+        let mut mounted = Mounted::of_test(7, 1000);
+        mounted.add(raylet);
+        assert!(mounted.leave(pid));
+        assert!(mounted.said(pid, 1, LATELY).is_some(), "also of one that was detached meanwhile");
+        assert!(mounted.said(pid, 2, LATELY).is_none() && mounted.said(pid, 1, Duration::ZERO).is_none());
+        assert!(!mounted.has_no_raylet());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(mounted.has_no_raylet());
+    }
+
+    #[test]
+    fn mounts_that_cannot_be_read_count_as_shared() {
+        let dir = tempfile::tempdir().unwrap();
+        let why = shared_places(dir.path()).unwrap_err();
+        assert!(why.contains("mountinfo"), "{why}");
+        std::fs::write(dir.path().join("mountinfo"), "").unwrap();
+        assert_eq!(shared_places(dir.path()).unwrap(), "v2,v1,meminfo", "nothing is known of them");
+        std::fs::write(dir.path().join("mountinfo"), b"20 1 8:1 / / rw - ext4 /dev/\xff rw\n").unwrap();
+        assert_eq!(shared_places(dir.path()).unwrap(), "");
+    }
 }

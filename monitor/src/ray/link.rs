@@ -70,6 +70,16 @@ impl Link {
         self.answered.get()
     }
 
+    /// Why one that said nothing is gone, most likely.
+    pub(super) fn why_gone(&self) -> &'static str {
+        match self.child {
+            Some(_) => {
+                "its helper ended at once, as one does without CAP_SYS_ADMIN. With systemd: systemctl enable --now monitor-ray"
+            }
+            None => "the system's helper (monitor-ray) serves another agent",
+        }
+    }
+
     /// Why the helper that was started ended, if it has.
     pub(super) fn ended(&mut self) -> Option<String> {
         self.child.as_mut()?.try_wait().ok()?.map(|status| status.to_string())

@@ -199,7 +199,9 @@ fn look_at(procfs: &Path, pid: Pid, until: Instant) -> Look {
     if !is_process(&dir, pid) {
         return Look::Gone;
     }
-    let (Some(start_time), Ok(about)) = (start_of(procfs, pid), fs::metadata(&dir)) else { return Look::Gone };
+    let (Some(start_time), Ok(about)) = (start_of(procfs, pid), fs::metadata(&dir)) else {
+        return Look::Gone;
+    };
     match command_line(&dir, about.uid(), until) {
         Err(Unasked) => Look::Unasked,
         Ok(line) => match parse(&line) {

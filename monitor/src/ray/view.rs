@@ -17,6 +17,9 @@ const CGROUP2: i64 = 0x6367_7270;
 const PROC: i64 = 0x9fa0;
 const TMPFS: i64 = 0x0102_1994;
 
+/// What mountinfo says where a file of ours comes from: no program mounts a file system in memory under this name but a helper.
+pub(super) const SOURCE: &str = "monitor-ray";
+
 /// Where a kind of files lies, without the leading slash.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
@@ -66,6 +69,8 @@ pub(super) enum ViewError {
     Foreign { path: String, magic: i64 },
     #[error("another agent, which is running, has put its own file at /{path}")]
     Fed { path: String },
+    #[error("/{path} is not a file of the kernel: something else than an agent has put its own file there")]
+    NotOurs { path: String },
     #[error("/{path} is not what the kernel writes there")]
     Malformed { path: String },
 }
@@ -117,8 +122,8 @@ pub(super) fn spot(folder: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     Ok(openat2(folder, name, flags, Mode::empty(), strictly())?)
 }
 
-/// What lies at a spot: whether it is a file that an agent put there.
-pub(super) fn is_ours(spot: impl AsFd) -> io::Result<bool> {
+/// What lies at a spot: whether it is a file in memory, as those of agents are.
+pub(super) fn is_in_memory(spot: impl AsFd) -> io::Result<bool> {
     Ok(magic(spot)? == TMPFS)
 }
 

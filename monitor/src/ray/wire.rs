@@ -57,16 +57,6 @@ pub(super) enum Answer {
     Detached { pid: Pid },
 }
 
-/// What a child says that entered a raylet's mount namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum Entered {
-    /// Done. Beside it, after attaching: the true usage, the true statistics.
-    Done { kind: Kind, log: String, total: crate::units::Bytes },
-    /// Not done.
-    Failed { why: String },
-}
-
 /// Two ends.
 pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
@@ -164,7 +154,11 @@ mod tests {
             let sent = send(&ours, &Request::Attach { pid: Pid(7), start_time: 1, log }, &[]);
             assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
-        assert_eq!(receive::<Request>(&theirs).unwrap_err().kind(), io::ErrorKind::WouldBlock, "nothing was sent");
+        assert_eq!(
+            receive::<Request>(&theirs).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock,
+            "nothing was sent"
+        );
     }
 
     #[test]

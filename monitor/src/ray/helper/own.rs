@@ -9,6 +9,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
+use crate::ray::view::SOURCE;
+
 /// Where the helper keeps the files, in a mount namespace that is its own.
 const FOLDER: &str = "/tmp";
 
@@ -40,7 +42,7 @@ pub(super) fn own_folder() -> io::Result<OwnedFd> {
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS)? };
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount("monitor-ray", FOLDER, "tmpfs", flags, Some(c"size=1m,mode=0755"))?;
+    mount(SOURCE, FOLDER, "tmpfs", flags, Some(c"size=1m,mode=0755"))?;
     Ok(rustix::fs::open(FOLDER, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
