@@ -30,7 +30,8 @@ pub use self::setting::{RayMeaning, RayName, Setting};
 pub use self::source::Source;
 pub use self::table::SETTINGS;
 use self::values::{
-    Admission, BrakeMode, GearChoice, LogForm, OwnerTieBreak, PolicyName, ProbeChoice, UnhelpfulKills,
+    Admission, AgentMode, BrakeMode, GearChoice, LogForm, OwnerTieBreak, PolicyName, ProbeChoice,
+    UnhelpfulKills,
 };
 pub use self::values::{DEFAULT_FILE, FILE_ENV};
 pub use self::warning::{LOG_ENV, Warning};
@@ -108,6 +109,8 @@ pub struct Config {
     pub rules_mode: Option<Mode>,
     /// Directory of rules; `None`: `rules.d` beside the configuration file.
     pub rules: Option<PathBuf>,
+    /// What `dry_run` and `refresh` come to: they and it agree.
+    pub mode: AgentMode,
     /// No signal is sent.
     pub dry_run: bool,
     /// The kernel programs log what they push.
@@ -191,6 +194,7 @@ impl Config {
             presets: Vec::new(),
             rules_mode: None,
             rules: None,
+            mode: AgentMode::Enforce,
             dry_run: false,
             kernel_log: false,
             on_kill: None,

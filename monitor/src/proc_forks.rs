@@ -55,7 +55,9 @@ mod tests {
     fn what_was_made_is_seen_by_the_last_number() {
         let dir = tempfile::tempdir().unwrap();
         assert!(Forks::new(dir.path()).any(), "unknown");
-        let say = |last: u32| std::fs::write(dir.path().join("loadavg"), format!("0.01 0.02 0.00 1/300 {last}\n")).unwrap();
+        let say = |last: u32| {
+            std::fs::write(dir.path().join("loadavg"), format!("0.01 0.02 0.00 1/300 {last}\n")).unwrap()
+        };
         say(4711);
         let mut forks = Forks::new(dir.path());
         assert_eq!(forks.made(), Made::Unknown);
@@ -76,7 +78,11 @@ mod tests {
         forks.made();
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let made = forks.made();
-        assert!(matches!(&made, Made::Among(numbers) if numbers.contains(&child.id())), "{made:?}, {}", child.id());
+        assert!(
+            matches!(&made, Made::Among(numbers) if numbers.contains(&child.id())),
+            "{made:?}, {}",
+            child.id()
+        );
         child.wait().unwrap();
     }
 }

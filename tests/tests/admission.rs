@@ -152,6 +152,32 @@ fn a_retry_waits_until_what_it_had_reached_fits() {
     b.code();
 }
 
+/// It takes its memory within milliseconds, hardly measured: what came back with it tells what it had reached.
+#[test]
+fn a_retry_of_a_fast_one_waits_too() {
+    let sandbox = sandbox!(128);
+    let agent = Agent::guard(&sandbox, [THRESHOLD]).unwrap();
+    let _a = Run::start(&agent, &sandbox, "a", &[], &Hog::new(60));
+    row(&agent, "a", "running");
+    wait_for("its memory", PATIENCE, || Ok((sandbox.used()?.0 > 60 << 20).then_some(()))).unwrap();
+    let slow = ["--oom-retry-base-ms", "3000"];
+    let b = Run::start(&agent, &sandbox, "b", &slow, &Hog::new(80));
+    let kills = agent.kills_over(1).unwrap();
+    let _c = Run::start(&agent, &sandbox, "c", &[], &Hog::new(20));
+    row(&agent, "c", "running");
+    let waiting = row(&agent, "b", "waiting");
+    for held in
+        [&kills[0]["victims"][0]["memory"], &kills[0]["victims"][0]["peak"], &waiting["waits_for"]["reached"]]
+    {
+        assert!(held.as_u64().unwrap() > 40 << 20, "{kills:#?}, {waiting:#}");
+    }
+    end(&agent, "a");
+    row(&agent, "b", "running");
+    assert_eq!(agent.kills().unwrap().len(), 1);
+    b.signal(Signal::TERM);
+    b.code();
+}
+
 #[test]
 fn the_last_task_of_its_owner_waits_for_more_room_than_when_it_died_and_fails_if_it_was_alone() {
     let sandbox = sandbox!(128);
@@ -159,7 +185,8 @@ fn the_last_task_of_its_owner_waits_for_more_room_than_when_it_died_and_fails_if
     let flags = ["--owner", "alone", "--last-task=wait", "--oom-retry-base-ms=0", "--max-retries=-1"];
     let long = Run::start(&agent, &sandbox, "long", &["--owner", "other"], &Hog::new(60));
     row(&agent, "long", "running");
-    let job = Run::start(&agent, &sandbox, "job", &flags, &Hog::new(80).rate(60));
+    // At full speed: hardly measured before it dies.
+    let job = Run::start(&agent, &sandbox, "job", &flags, &Hog::new(80));
     let kill = agent.kills_over(1).unwrap().remove(0);
     let victim = &kill["victims"][0];
     assert_eq!(

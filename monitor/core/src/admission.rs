@@ -5,7 +5,7 @@
 //! starves: a start is overtaken at most [`OVERTAKEN`] times by starts that came after it, unless it gives way. Where
 //! nothing runs, the first begins, so that never all wait.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +55,11 @@ pub struct Place {
 impl Place {
     fn lets_nobody_pass(&self) -> bool {
         self.overtaken >= OVERTAKEN && !self.gives_way
+    }
+
+    /// A first start, which waits without end: these are first come, first served.
+    fn takes_its_turn(&self) -> bool {
+        self.until.is_none() && !self.gives_way
     }
 }
 
@@ -119,17 +124,23 @@ pub fn admit(
     let mut begun = Vec::new();
     // By domain, the first that may not be overtaken there: when it arrived.
     let mut held_up: BTreeMap<DomainId, u64> = BTreeMap::new();
+    // Where a first start waits: the next ones do too.
+    let mut queues: BTreeSet<DomainId> = BTreeSet::new();
     let mut at = 0;
     while at < waiting.len() {
         let place = &waiting[at];
         let up = place.until.is_some_and(|until| until <= now);
         let fits = place.domains.iter().all(|domain| {
-            held_up.get(domain).is_none_or(|first| place.arrived <= *first)
+            !(place.takes_its_turn() && queues.contains(domain))
+                && held_up.get(domain).is_none_or(|first| place.arrived <= *first)
                 && rooms.get(domain).is_none_or(|room| room.fits(place.need))
         });
         if !up && !fits {
             if place.lets_nobody_pass() {
                 hold_up(&mut held_up, place);
+            }
+            if place.takes_its_turn() {
+                queues.extend(&place.domains);
             }
             at += 1;
             continue;

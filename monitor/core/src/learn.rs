@@ -132,6 +132,15 @@ impl Learned {
         self.changes += 1;
     }
 
+    /// The last run of this name, if it did not come to its end, had reached at least that.
+    pub fn raise(&mut self, (uid, name): (u32, &str), bytes: Bytes) {
+        let last = self.names.get_mut(&(uid, name.to_owned())).and_then(|name| name.runs.back_mut());
+        if let Some(last) = last.filter(|last| last.cut_short && last.bytes < bytes) {
+            last.bytes = bytes;
+            self.changes += 1;
+        }
+    }
+
     /// What the next run of this name is expected to need; `None`: nothing is known.
     #[must_use]
     pub fn need(&self, uid: u32, name: &str, now: Nanos) -> Option<Bytes> {

@@ -14,7 +14,7 @@ use crate::engine::Settings;
 use crate::rules::files::Sources;
 
 /// The settings that take effect at once. Those of retries are read by each `monitor run` when it starts.
-const AT_ONCE: [&str; 21] = [
+const AT_ONCE: [&str; 22] = [
     "refresh_ms",
     "usage_threshold",
     "min_memory_free",
@@ -32,6 +32,7 @@ const AT_ONCE: [&str; 21] = [
     "kill_timeout_ms",
     "memory_wait_ms",
     "grace_ms",
+    "mode",
     "dry_run",
     "presets",
     "rules_mode",

@@ -143,7 +143,7 @@ fn again(args: &Args, kill: KillId) -> u8 {
                 rest.workers
             )
         });
-        let (answer, rest) = (render(&answer, None), rest.unwrap_or_default());
+        let (answer, rest) = (render(&answer, None, "kill"), rest.unwrap_or_default());
         ask::print(&format!("Kill {kill}, {domain}, decided again: {outcome}.\n{answer}{rest}"))
     };
     if same { printed } else { exit::FAILED }
@@ -151,9 +151,10 @@ fn again(args: &Args, kill: KillId) -> u8 {
 
 /// The agent's answer for people.
 fn live(explanation: &Explanation) -> String {
-    let mut text = render(&explanation.answer, Some(&explanation.domain));
+    let verb = if explanation.dry_run { "would kill" } else { "kill" };
+    let mut text = render(&explanation.answer, Some(&explanation.domain), verb);
     if explanation.dry_run {
-        text.push_str("\nThis agent only observes (dry_run, or refresh_ms = 0): it kills nobody.\n");
+        text.push_str("\nThis agent's mode is observe or off: it kills nobody.\n");
     }
     text
 }
@@ -182,7 +183,7 @@ fn print(answer: &Answer, json: bool) -> Result<(), Error> {
     let written = if json {
         serde_json::to_writer(&mut out, answer).map_err(io::Error::from).and_then(|()| out.write_all(b"\n"))
     } else {
-        out.write_all(render(answer, None).as_bytes())
+        out.write_all(render(answer, None, "kill").as_bytes())
     };
     match written.and_then(|()| out.flush()) {
         // The reader has seen enough, as `head` does: no failure of ours.
@@ -211,8 +212,8 @@ impl<W: io::Write> io::Write for Printing<W> {
 }
 
 /// The answer for people: the decision in the first line, then the ranking.
-fn render(answer: &Answer, domain: Option<&str>) -> String {
-    let mut text = verdict(answer, domain);
+fn render(answer: &Answer, domain: Option<&str>, verb: &str) -> String {
+    let mut text = verdict(answer, domain, verb);
     if !answer.would_have.is_empty() {
         let ids: Vec<String> = answer.would_have.iter().map(|victim| printable(&victim.id)).collect();
         let _ = writeln!(text, "Were no rule in mode observe, it would kill {}.", ids.join(", "));
@@ -262,7 +263,7 @@ fn render(answer: &Answer, domain: Option<&str>) -> String {
     text
 }
 
-fn verdict(answer: &Answer, domain: Option<&str>) -> String {
+fn verdict(answer: &Answer, domain: Option<&str>, verb: &str) -> String {
     let place = domain.map(|domain| format!(" in {}", printable(domain))).unwrap_or_default();
     let unknown = || "unknown".to_owned();
     let used = answer.used.map_or_else(unknown, |bytes| bytes.to_string());
@@ -287,7 +288,7 @@ fn verdict(answer: &Answer, domain: Option<&str>) -> String {
             format!("{} ({retry})", printable(&victim.id))
         })
         .collect();
-    format!("Over the threshold{place}, kill {}: {numbers}\n", victims.join(", "))
+    format!("Over the threshold{place}, {verb} {}: {numbers}\n", victims.join(", "))
 }
 
 fn name(path: &Path) -> String {

@@ -142,7 +142,9 @@ fn when(kill: &KillRecord) -> String {
 
 /// What a victim held; how long before the kill that was measured is said where it is more than a moment.
 fn held(kill: &KillRecord, victim: &VictimRecord) -> String {
-    let age = kill.moment().zip(victim.sample).map_or(0, |(at, sample)| at.since(sample.at).as_secs());
+    // What came back is more than was measured: that is of the kill itself.
+    let sample = victim.sample.filter(|sample| victim.memory <= Some(sample.bytes));
+    let age = kill.moment().zip(sample).map_or(0, |(at, sample)| at.since(sample.at).as_secs());
     match (victim.memory, age) {
         (None, _) => UNKNOWN.to_owned(),
         (Some(memory), 0) => memory.to_string(),

@@ -152,10 +152,9 @@ fn check(paths: &[PathBuf]) -> anyhow::Result<u8> {
     let mut specs: Vec<RuleSpec> = Vec::new();
     let mut faults = Vec::new();
     for path in paths {
-        match files::read(path) {
-            Ok(read) => specs.extend(read),
-            Err(Faults(wrong)) => faults.extend(wrong),
-        }
+        let (read, wrong) = files::read_with_faults(path);
+        specs.extend(read);
+        faults.extend(wrong);
     }
     let rules = specs.len();
     // Names are taken by the built-in protection too.

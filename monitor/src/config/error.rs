@@ -89,6 +89,16 @@ pub enum ConfigError {
         /// The source that said not to guard the node.
         from: Source,
     },
+    /// Two settings of the same source that say opposite things.
+    #[error("{}: mode: {mode} contradicts {other}; remove one of them", from.place())]
+    Contradiction {
+        /// The source that gave the mode.
+        from: Source,
+        /// The mode.
+        mode: &'static str,
+        /// What else was set, and where.
+        other: String,
+    },
     /// The file that was asked for does not exist.
     #[error("{}: no such file", path.display())]
     FileMissing {
@@ -141,10 +151,12 @@ impl ConfigError {
     /// The line of the file it is about; `None` for the other sources.
     fn line(&self) -> Option<usize> {
         match self {
-            Self::Refused { from, .. } | Self::NothingGuarded { from } => match from {
-                Source::File { line, .. } => Some(*line),
-                Source::Flag(_) | Source::Environment(_) | Source::Default => None,
-            },
+            Self::Refused { from, .. } | Self::Contradiction { from, .. } | Self::NothingGuarded { from } => {
+                match from {
+                    Source::File { line, .. } => Some(*line),
+                    Source::Flag(_) | Source::Environment(_) | Source::Default => None,
+                }
+            }
             Self::UnknownKey { line, .. }
             | Self::Rule { line, .. }
             | Self::Syntax { line, .. }

@@ -14,7 +14,7 @@ use crate::config::form::truth;
 use crate::config::setting::{RayMeaning, Setting};
 use crate::config::source::{Given, Source};
 use crate::config::table::{SETTINGS, former};
-use crate::config::values::DEFAULT_FILE;
+use crate::config::values::{AgentMode, Choice as _, DEFAULT_FILE};
 use crate::config::warning::{self, Warning};
 
 /// A value in effect, as `monitor config` shows it.
@@ -125,7 +125,8 @@ pub fn resolve(
         settled.push(settle(setting, candidates, &mut config, &mut errors));
     }
     guard_something(&mut config, &mut settled, &mut errors);
-    leave_rays_switch_to_ray(&mut config, &mut settled);
+    leave_rays_switch_to_ray(&mut config, &mut settled, |setting| from_file(setting, file, &entries));
+    agree_on_mode(&mut config, &mut settled, &mut errors);
     let warnings = warning::of(&config);
     let settings: Vec<Effective> = settled
         .into_iter()
@@ -250,17 +251,65 @@ fn guard_something(config: &mut Config, settled: &mut [Settled], errors: &mut Ve
 }
 
 /// Ray's own monitor is switched off by a variable that this program understands too. With the preset `ray` it is meant for
-/// Ray alone.
-fn leave_rays_switch_to_ray(config: &mut Config, settled: &mut [Settled]) {
+/// Ray alone: what is weaker than it counts, the file or the default.
+fn leave_rays_switch_to_ray(
+    config: &mut Config,
+    settled: &mut [Settled],
+    from_file: impl Fn(&Setting) -> Vec<(Source, Given)>,
+) {
     const VARIABLE: &str = "RAY_memory_monitor_refresh_ms";
-    let Some(Settled { source, note, .. }) = settled.iter_mut().find(|one| one.setting.key == "refresh_ms")
-    else {
-        return;
-    };
-    if config.refresh.is_none() && config.follows_raylets() && *source == Source::Environment(VARIABLE) {
+    let Some(one) = settled.iter_mut().find(|one| one.setting.key == "refresh_ms") else { return };
+    if config.refresh.is_none() && config.follows_raylets() && one.source == Source::Environment(VARIABLE) {
         config.refresh = Config::defaults(0, None).refresh;
-        *source = Source::Default;
-        *note = Some(format!("{VARIABLE}=0 switches off Ray's own monitor, not this agent (preset ray)"));
+        // What is wrong in the file was said already.
+        *one = settle(one.setting, from_file(one.setting), config, &mut Vec::new());
+        one.note = Some(format!("{VARIABLE}=0 switches off Ray's own monitor, not this agent (preset ray)"));
+    }
+}
+
+/// `mode` says in a word what `dry_run` and `refresh_ms = 0` say one by one. The stronger source counts; what the same source
+/// says must agree.
+fn agree_on_mode(config: &mut Config, settled: &mut [Settled], errors: &mut Vec<ConfigError>) {
+    let of = |settled: &[Settled], key: &str| {
+        settled.iter().find(|one| one.setting.key == key).map_or(Source::Default, |one| one.source.clone())
+    };
+    let (mode, from) = (config.mode, of(settled, "mode"));
+    let mut take = |key: &str, says: String, agrees: bool, is_opposite: bool| {
+        let source = of(settled, key);
+        if agrees || source.rank() > from.rank() {
+            return false;
+        }
+        if is_opposite && source.rank() == from.rank() && source != Source::Default {
+            let other = format!("{key} = {says} ({source})");
+            errors.push(ConfigError::Contradiction { from: from.clone(), mode: mode.word(), other });
+            return false;
+        }
+        if let Some(one) = settled.iter_mut().find(|one| one.setting.key == key) {
+            (one.source, one.note) = (from.clone(), Some(format!("by mode = {mode}")));
+        }
+        true
+    };
+    if from != Source::Default {
+        let (observes, is_off) = (mode == AgentMode::Observe, mode == AgentMode::Off);
+        // What is off decides nothing, whatever dry_run says.
+        if take("dry_run", config.dry_run.to_string(), is_off || config.dry_run == observes, true) {
+            config.dry_run = observes;
+        }
+        // An interval is no opposite of off.
+        let off = config.refresh.is_none();
+        if take("refresh_ms", "0".to_owned(), off == is_off, off) {
+            config.refresh = if is_off { None } else { Config::defaults(0, None).refresh };
+        }
+    }
+    let (follows, key) = match (config.refresh, config.dry_run) {
+        (None, _) => (AgentMode::Off, "refresh_ms"),
+        (Some(_), true) => (AgentMode::Observe, "dry_run"),
+        (Some(_), false) => (AgentMode::Enforce, "dry_run"),
+    };
+    let source = of(settled, key);
+    if let Some(one) = settled.iter_mut().find(|one| one.setting.key == "mode").filter(|_| follows != mode) {
+        (one.source, one.note) = (source, Some(format!("follows {key}")));
+        config.mode = follows;
     }
 }
 

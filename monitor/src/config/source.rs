@@ -34,6 +34,16 @@ impl fmt::Display for Source {
 }
 
 impl Source {
+    /// How strong it is among others.
+    pub(super) fn rank(&self) -> u8 {
+        match self {
+            Self::Default => 0,
+            Self::File { .. } => 1,
+            Self::Environment(_) => 2,
+            Self::Flag(_) => 3,
+        }
+    }
+
     /// The source as an error message begins: `PATH:LINE` for a file, so that editors can jump there.
     #[must_use]
     pub fn place(&self) -> String {

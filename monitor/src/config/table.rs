@@ -299,6 +299,15 @@ pub static SETTINGS: &[Setting] = &[
         field: at!(rules, Or(AUTO, FilePath { most: PATH_MOST })),
     },
     Setting {
+        key: "mode",
+        flag: "mode",
+        env: "MONITOR_MODE",
+        ray: &[],
+        doc: "enforce: kill workers. observe: decide and report, but kill nobody; the same as dry_run. off: read memory and \
+              answer, but decide nothing; the same as refresh_ms = 0. Not set, it follows these two.",
+        field: at!(mode, OneOf::NEW),
+    },
+    Setting {
         key: "dry_run",
         flag: "dry-run",
         env: "MONITOR_DRY_RUN",

@@ -1,6 +1,7 @@
 //! The rules of docs/behavior.md#configuration: each key's values, the order of the sources, and what errors say.
 
 mod example;
+mod mode;
 mod properties;
 
 use std::collections::HashMap;
@@ -206,6 +207,7 @@ const ROWS: &[Row] = &[
     ("ray_timeout_ms", &[], &[("0", "0 is out of range")]),
     ("rules_mode", &[("by_rule", "by_rule"), ("observe", "observe"), ("enforce", "enforce")], NOT_A_WORD),
     ("rules", &[("auto", "auto"), ("/etc/rules", "/etc/rules")], NOT_A_PATH),
+    ("mode", &[("enforce", "enforce"), ("observe", "observe"), ("off", "off")], NOT_A_WORD),
     ("dry_run", SWITCH, NOT_A_SWITCH),
     ("kernel_log", SWITCH, NOT_A_SWITCH),
     ("log_format", &[("human", "human"), ("json", "json")], NOT_A_WORD),
@@ -349,12 +351,6 @@ fn rays_names_of_the_policy_are_understood() {
     }
     let message = from_variable("RAY_worker_killing_policy_by_group", "maybe").unwrap_err().to_string();
     assert!(message.contains("RAY_worker_killing_policy_by_group: policy: \"maybe\""), "{message}");
-}
-
-#[test]
-fn rays_switches_are_understood_as_python_writes_them() {
-    let config = from_variable("RAY_count_swap_in_memory_monitor", "True").unwrap().config;
-    assert!(config.count_swap);
 }
 
 #[test]

@@ -81,6 +81,18 @@ choice! {
 }
 
 choice! {
+    /// What the agent does about a domain above its threshold.
+    AgentMode {
+        /// It kills.
+        Enforce = "enforce",
+        /// It decides and reports, and kills nobody.
+        Observe = "observe",
+        /// It reads and answers, and decides nothing.
+        Off = "off",
+    }
+}
+
+choice! {
     /// When the hot kernel hooks are attached.
     GearChoice {
         /// Only while a domain could reach its threshold before the next reading.

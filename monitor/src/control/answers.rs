@@ -32,6 +32,9 @@ pub struct Status {
     pub policy: PolicyName,
     /// The longest time between two memory checks.
     pub refresh_ms: u64,
+    /// `enforce`, `observe` (a dry run) or `off` (killing is off).
+    #[serde(default)]
+    pub mode: String,
     /// Whether killing is on.
     pub kills: bool,
     /// Whether it only says which worker it would kill.

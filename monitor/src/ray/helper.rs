@@ -3,6 +3,7 @@
 //! nothing about kills. One thread: what happens in another namespace is done by a child with a time limit.
 
 mod errand;
+mod leaving;
 mod mounted;
 mod own;
 
@@ -42,12 +43,6 @@ const LOOK: Duration = Duration::from_millis(200);
 /// What a raylet that joins others said is read again after this.
 const LATELY: Duration = Duration::from_secs(1);
 
-/// Files that could not be taken away are tried again after this, and after so many times as long as the attempt took.
-const AGAIN: (Duration, u32) = (Duration::from_secs(1), 4);
-
-/// At its end the helper tries for so long.
-const AT_THE_END: Duration = Duration::from_secs(5);
-
 /// See the module.
 struct Helper {
     procfs: PathBuf,
@@ -59,8 +54,9 @@ struct Helper {
     end: Option<SignalFd>,
     /// The file system that only this process sees.
     folder: OwnedFd,
-    /// The mount namespaces that are never entered: this machine's own.
-    hosts: Vec<u64>,
+    /// The mount namespaces that are never entered: this machine's own. Held open: the number of one that is gone is given to
+    /// the next, and the one that a unit of systemd's begins in is gone when the helper has left it.
+    hosts: Vec<std::fs::File>,
     mounted: Vec<Mounted>,
     /// Namespaces in which files of ours are to be taken away still.
     leaving: Vec<Leaving>,
@@ -80,8 +76,7 @@ pub(crate) fn run(procfs: &Path, listen: Option<&Path>) -> io::Result<()> {
     // Bound before the folder is made: in the mount namespace that others share.
     let listener = listen.map(wire::listener).transpose()?;
     let hosts = ["1", "self"].map(|pid| procfs.join(pid).join("ns/mnt"));
-    let hosts =
-        hosts.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|found| found.ino()).collect();
+    let hosts = hosts.iter().filter_map(|path| std::fs::File::open(path).ok()).collect();
     let folder = own_folder()?;
     let mut helper = Helper {
         procfs: procfs.to_owned(),
@@ -276,7 +271,8 @@ impl Helper {
             return Err("it is gone".to_owned());
         }
         let id = rustix::fs::fstat(&namespace).map_err(|error| error.to_string())?.st_ino;
-        if self.hosts.contains(&id) {
+        let is_host = |host: &std::fs::File| host.metadata().is_ok_and(|found| found.ino() == id);
+        if self.hosts.iter().any(is_host) {
             return Err(
                 "it shares this machine's mount namespace, where everybody would see the files: start Ray \
                         with `monitor ray run -- ...`"
@@ -420,101 +416,6 @@ impl Helper {
             Ok(file)
         };
         Ok(Files { usage: make("usage")?, stat: make("stat")? })
-    }
-
-    /// The raylet reads the kernel's own files again. Failed: not yet, but as soon as they can be taken away.
-    fn detach(&mut self, pid: Pid) -> Result<(), String> {
-        let has = |mounted: &Mounted| mounted.raylets.iter().any(|raylet| raylet.process.pid() == pid);
-        if self.leaving.iter().any(|one| one.mounted.all().any(|raylet| raylet.process.pid() == pid)) {
-            return Err("our files cannot be taken away from its mount namespace yet".to_owned());
-        }
-        let Some(index) = self.mounted.iter().position(has) else { return Ok(()) };
-        if !self.mounted[index].leave(pid) {
-            return Ok(());
-        }
-        let mounted = self.mounted.remove(index);
-        let what = enter::name(mounted.kind);
-        self.leave(mounted, what)
-    }
-
-    fn detach_all(&mut self) {
-        // First what is fast: none is to act on an old number, whatever holds up the first.
-        self.mounted.iter().for_each(Mounted::show_truth);
-        for mounted in std::mem::take(&mut self.mounted) {
-            let raylets: Vec<Pid> = mounted.raylets.iter().map(|raylet| raylet.process.pid()).collect();
-            let what = enter::name(mounted.kind);
-            // Said, and tried again.
-            let _ = self.leave(mounted, what);
-            for pid in raylets {
-                // An agent that comes to itself knows what it has.
-                self.tell(&Answer::Detached { pid });
-            }
-        }
-    }
-
-    /// Takes the files of a namespace away. What fails is tried again until it is done.
-    fn leave(&mut self, mounted: Mounted, what: &'static str) -> Result<(), String> {
-        self.leaving.push(Leaving { mounted, what, next: Instant::now(), told: false });
-        self.take_away(self.leaving.len() - 1)
-    }
-
-    fn take_away(&mut self, index: usize) -> Result<(), String> {
-        let one = &mut self.leaving[index];
-        one.mounted.show_truth();
-        let began = Instant::now();
-        let why = match self.children.enter(&one.mounted, Errand::Detach(one.what)) {
-            Ok((Entered::Done { .. }, _)) => {
-                self.leaving.remove(index);
-                return Ok(());
-            }
-            Ok((Entered::Failed { why, .. }, _)) => why,
-            Err(error) => error.to_string(),
-        };
-        let why = format!("our files cannot be taken away from its mount namespace yet: {why}");
-        if !one.told {
-            let pids: Vec<String> =
-                one.mounted.all().map(|raylet| raylet.process.pid().to_string()).collect();
-            say(&format!("raylet {}: {why}", pids.join(", ")));
-            one.told = true;
-        }
-        let (pause, times) = AGAIN;
-        one.next = Instant::now() + pause.max(began.elapsed().saturating_mul(times));
-        // Nobody reads them: what lies there is found by the next agent that attaches.
-        if one.mounted.has_no_raylet() {
-            self.leaving.remove(index);
-        }
-        Err(why)
-    }
-
-    fn look_after_all(&mut self) {
-        self.children.reap();
-        self.look_after_the_dead();
-        self.leaving.retain(|one| !one.mounted.has_no_raylet());
-        self.leaving.iter().for_each(|one| one.mounted.show_truth());
-        // One at a time: it may take as long as a child may, and the agent waits.
-        let now = Instant::now();
-        if let Some(index) = self.leaving.iter().position(|one| one.next <= now) {
-            let _ = self.take_away(index);
-        }
-    }
-
-    /// Raylets that ended: their namespace may live on, in a shell that started them.
-    fn look_after_the_dead(&mut self) {
-        let all = self.mounted.iter().flat_map(|mounted| &mounted.raylets);
-        let dead: Vec<Pid> = all.filter(|one| one.process.ended()).map(|one| one.process.pid()).collect();
-        for pid in dead {
-            let _ = self.detach(pid);
-            self.tell(&Answer::Detached { pid });
-        }
-    }
-
-    /// A while for what could not be taken away so far.
-    fn finish(&mut self) {
-        let until = Instant::now() + AT_THE_END;
-        while !self.leaving.is_empty() && Instant::now() < until {
-            std::thread::sleep(LOOK);
-            self.look_after_all();
-        }
     }
 }
 

@@ -59,6 +59,8 @@ impl Period {
                 );
                 hints.extend(advice::settings(settings, file));
                 hints.push("To see each kill: monitor kills; the whole report of one: monitor kills N".to_owned());
+            } else {
+                hints.push("To see whether a crash was for memory: monitor why PID, or monitor why wN".to_owned());
             }
             Summary { period, node: node.clone(), hints }
         })

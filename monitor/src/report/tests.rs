@@ -94,6 +94,7 @@ pub(crate) fn record() -> KillRecord {
         grown: Some(Grown { since: Nanos(1_700_000_000), used: 260, workers: 200, others: Some(-10) }),
         left_to: None,
         used_after: None,
+        others_ended: false,
     }
 }
 
@@ -208,16 +209,25 @@ fn a_summary_counts_kills_and_crashes_and_begins_anew() {
 #[test]
 fn the_room_beside_victims_counts_what_they_took_since_they_were_measured_and_not_what_others_gave_back() {
     let mib = |mib: u64| Bytes(mib << 20);
-    let room = |measured: u64, after: Option<u64>| {
-        let mut record =
-            KillRecord { used: mib(380), threshold: mib(380), used_after: after.map(mib), ..record() };
+    let room_of = |measured: u64, after: Option<u64>, others_ended: bool| {
+        let mut record = KillRecord {
+            used: mib(380),
+            threshold: mib(380),
+            used_after: after.map(mib),
+            domain: "cgroup:/a".to_owned(),
+            others_ended,
+            ..record()
+        };
         record.victims.truncate(1);
         record.victims[0].memory = Some(mib(measured));
         record.room_beside()
     };
+    let room = |measured, after| room_of(measured, after, false);
     assert_eq!(room(120, Some(260)), mib(120));
     assert_eq!(room(109, Some(260)), mib(120), "it had grown");
     assert_eq!(room(120, Some(300)), mib(80), "not all came back, or others grew");
-    assert_eq!(room(50, Some(100)), mib(50), "others ended too");
+    assert_eq!(room(5, Some(260)), mib(120), "all of it since it was measured");
+    assert_eq!(room_of(109, Some(260), true), mib(120), "up to as much again");
+    assert_eq!(room_of(50, Some(100), true), mib(50), "others ended too");
     assert_eq!(room(120, None), mib(120));
 }

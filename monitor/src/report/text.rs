@@ -158,15 +158,21 @@ impl Report {
                     }
                     None => "child processes included",
                 };
-                writeln!(
-                    f,
-                    "  memory: {}, {what}, measured {} before {}",
+                let measured = format!(
+                    "{}, {what}, measured {} before {}",
                     sample.bytes,
                     span(before),
                     if self.kill.by == KilledBy::Kernel { "the kill" } else { "the decision" }
-                )?;
+                );
+                match victim.memory.filter(|memory| *memory > sample.bytes) {
+                    Some(memory) => writeln!(f, "  memory: {memory}, by what came back; {measured}")?,
+                    None => writeln!(f, "  memory: {measured}")?,
+                }
             }
-            None => writeln!(f, "  memory: not measured before it was killed")?,
+            None => match victim.memory {
+                Some(memory) => writeln!(f, "  memory: {memory}, by what came back; not measured before")?,
+                None => writeln!(f, "  memory: not measured before it was killed")?,
+            },
         }
         let needs = growth::needs(&victim.facts);
         if !needs.is_empty() {

@@ -144,6 +144,24 @@ pub fn no_preset(name: &str) -> String {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn read(path: &Path) -> Result<Vec<RuleSpec>, Faults> {
+    let (name, text) = text_of(path)?;
+    parse::rules(&name, &text).map_err(Faults::from)
+}
+
+/// What can be read of a file, and everything that is wrong with it.
+#[must_use]
+pub fn read_with_faults(path: &Path) -> (Vec<RuleSpec>, Vec<String>) {
+    match text_of(path) {
+        Ok((name, text)) => {
+            let (specs, errors) = parse::rules_and_faults(&name, &text);
+            (specs, Faults::from(errors).0)
+        }
+        Err(Faults(faults)) => (Vec::new(), faults),
+    }
+}
+
+/// Its name for messages, and what is in it.
+fn text_of(path: &Path) -> Result<(Arc<str>, String), Faults> {
     let name: Arc<str> = path.display().to_string().into();
     let one = |what: String| Faults(vec![format!("{name}:1: {what}")]);
     let mut bytes = Vec::new();
@@ -157,11 +175,12 @@ pub fn read(path: &Path) -> Result<Vec<RuleSpec>, Faults> {
     if bytes.len() as u64 > FILE_LIMIT {
         return Err(one(format!("it is too large; allowed: {FILE_LIMIT} bytes")));
     }
-    let text = std::str::from_utf8(&bytes).map_err(|error| {
-        let line = 1 + bytes.iter().take(error.valid_up_to()).filter(|byte| **byte == b'\n').count();
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
+        let line = 1 + good.filter(|byte| **byte == b'\n').count();
         Faults(vec![format!("{name}:{line}: it is not UTF-8 text; allowed: TOML")])
     })?;
-    parse::rules(&name, text).map_err(Faults::from)
+    Ok((name, text))
 }
 
 fn trusted(path: &Path) -> Result<(), Faults> {

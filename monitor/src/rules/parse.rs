@@ -40,6 +40,13 @@ const MATCH_KEYS: &str = "cgroup, comm, title, exe, user, min_memory";
 /// # Errors
 /// Everything that is wrong with it as TOML, and every key and type that no rule has.
 pub fn rules(file: &Arc<str>, text: &str) -> Result<Vec<RuleSpec>, Vec<ParseError>> {
+    let (specs, errors) = rules_and_faults(file, text);
+    if errors.is_empty() { Ok(specs) } else { Err(errors) }
+}
+
+/// The same with what could be read beside the faults, so that the rest can be checked too.
+#[must_use]
+pub fn rules_and_faults(file: &Arc<str>, text: &str) -> (Vec<RuleSpec>, Vec<ParseError>) {
     let mut reader = Reader::new(file, text);
     let mut specs = Vec::new();
     let (table, faults) = DeTable::parse_recoverable(text);
@@ -57,7 +64,7 @@ pub fn rules(file: &Arc<str>, text: &str) -> Result<Vec<RuleSpec>, Vec<ParseErro
             }
         }
     }
-    reader.end(specs)
+    (specs, reader.end())
 }
 
 /// The rules in a configuration file: its `[[rule]]` tables. What else is in it is not looked at, and neither are faults
@@ -70,7 +77,8 @@ pub fn rules_in_configuration(file: &Arc<str>, text: &str) -> Result<Vec<RuleSpe
     let (table, _) = DeTable::parse_recoverable(text);
     let rules = table.get_ref().iter().find(|(key, _)| key.get_ref() == "rule");
     let specs = rules.map(|(key, value)| reader.list(key, value)).unwrap_or_default();
-    reader.end(specs)
+    let errors = reader.end();
+    if errors.is_empty() { Ok(specs) } else { Err(errors) }
 }
 
 struct Reader<'t> {
@@ -95,10 +103,10 @@ impl<'t> Reader<'t> {
         u32::try_from(1 + before).unwrap_or(u32::MAX)
     }
 
-    /// What was read, or all faults in the order of the file.
-    fn end(mut self, specs: Vec<RuleSpec>) -> Result<Vec<RuleSpec>, Vec<ParseError>> {
+    /// All faults in the order of the file.
+    fn end(mut self) -> Vec<ParseError> {
         self.errors.sort_by_key(|error| error.line);
-        if self.errors.is_empty() { Ok(specs) } else { Err(self.errors) }
+        self.errors
     }
 
     fn wrong(&mut self, line: u32, key: &str, what: impl Into<String>) {

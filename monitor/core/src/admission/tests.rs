@@ -44,10 +44,24 @@ fn where_nothing_runs_the_first_begins_however_large() {
 }
 
 #[test]
+fn first_starts_are_first_come_first_served_in_each_domain_and_hold_up_no_retry() {
+    let other = DomainId(2);
+    let mut elsewhere = place(3, 3, 1);
+    elsewhere.domains = vec![other];
+    let mut retry = place(4, 4, 1);
+    retry.until = Some(Nanos(60));
+    let mut waiting = vec![place(1, 1, 80), place(2, 2, 1), elsewhere, retry];
+    let mut rooms = rooms(50, true);
+    rooms.insert(other, Room { threshold: Some(Bytes(TOTAL)), committed: Bytes(0), running: true });
+    assert_eq!(begun(&mut waiting, &mut rooms, 0), [3, 4]);
+}
+
+#[test]
 fn a_large_one_is_overtaken_a_few_times_and_then_waited_for() {
-    let mut waiting = vec![place(1, 1, 80)];
+    let retry = |id, need| Place { until: Some(Nanos(60)), ..place(id, id, need) };
+    let mut waiting = vec![retry(1, 80)];
     let small = u64::from(OVERTAKEN);
-    waiting.extend((2..12).map(|id| place(id, id, 1)));
+    waiting.extend((2..12).map(|id| retry(id, 1)));
     let first = begun(&mut waiting, &mut rooms(50, true), 0);
     assert_eq!(first.len() as u64, small, "{first:?}");
     assert_eq!(begun(&mut waiting, &mut rooms(50, true), 0), [0; 0], "nobody passes it any more");

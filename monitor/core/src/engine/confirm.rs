@@ -96,10 +96,15 @@ impl Engine {
     }
 
     /// The first reading after a kill completes what is known of it; what is to be said is returned.
-    pub(super) fn over(&mut self, kill: KillId, used: Option<Bytes>) -> Option<Note> {
+    pub(super) fn over(&mut self, kill: KillId, used: Option<Bytes>, now: Nanos) -> Option<Note> {
         let index = self.history.iter().rposition(|record| record.id == kill)?;
         self.history[index].used_after = used;
         self.complete_growth(index);
+        let raised = self.history[index].raise_reached();
+        let named = raised.and_then(|(victim, bytes)| Some((victim.uid?, victim.name.clone()?, bytes)));
+        if let Some((uid, name, bytes)) = named {
+            self.learn_more(uid, &name, bytes, now);
+        }
         Some(Note::Killed(Box::new(self.history[index].clone())))
     }
 
@@ -156,7 +161,7 @@ impl Engine {
             domain.asked = None;
             // Two without a reading between them: the first is told of without one.
             let before = domain.after_kill.replace(flight.id);
-            let told = before.and_then(|before| self.over(before, None));
+            let told = before.and_then(|before| self.over(before, None, now));
             todo.extend(told.map(Action::Note));
         }
         for victim in flight.victims {
@@ -173,6 +178,7 @@ impl Engine {
                 todo.push_back(Action::Note(Note::Refused { at: now, kill, worker: victim, pids, why }));
             } else {
                 let chosen = record.victims.iter().any(|chosen| chosen.worker == victim);
+                record.others_ended |= !chosen;
                 let counter = if chosen { &mut self.counters.killed } else { &mut self.counters.owner_died };
                 *counter += 1;
                 self.end_owned(victim, todo);
@@ -182,7 +188,7 @@ impl Engine {
         self.remember(record);
         if !self.domains.contains_key(&flight.domain) {
             // With the domain the reading is gone that would tell of the end.
-            todo.extend(self.over(flight.id, None).map(Action::Note));
+            todo.extend(self.over(flight.id, None, now).map(Action::Note));
         }
         self.begin_row(flight.domain, now, todo);
         todo.push_back(Action::Read(flight.domain));

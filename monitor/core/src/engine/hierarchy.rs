@@ -41,7 +41,7 @@ impl Engine {
         }
         self.starts.domain_removed(id);
         // No reading follows that would tell of its last kill.
-        todo.extend(removed.after_kill.and_then(|kill| self.over(kill, None)).map(Action::Note));
+        todo.extend(removed.after_kill.and_then(|kill| self.over(kill, None, now)).map(Action::Note));
         // It held workers at its line no longer, and needs no hook.
         self.free_whom_it_may(now, todo);
         self.shift(now, todo);

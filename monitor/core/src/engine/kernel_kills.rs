@@ -98,10 +98,10 @@ impl Engine {
             // A reading that comes anyway shows what it brought: now its memory is not back yet.
             Some(domain) => {
                 let before = domain.after_kill.replace(kill);
-                let told = before.and_then(|before| self.over(before, None));
+                let told = before.and_then(|before| self.over(before, None, now));
                 todo.extend(told.map(Action::Note));
             }
-            None => todo.extend(self.over(kill, None).map(Action::Note)),
+            None => todo.extend(self.over(kill, None, now).map(Action::Note)),
         }
         self.shift(now, todo);
     }
@@ -167,6 +167,7 @@ impl Engine {
             grown: None,
             left_to: None,
             used_after: None,
+            others_ended: false,
         })
     }
 }

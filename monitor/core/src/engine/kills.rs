@@ -142,6 +142,7 @@ impl Engine {
             refused: None,
             stuck: Vec::new(),
             used_after: None,
+            others_ended: false,
             grown: None,
             left_to: None,
         }

@@ -4,7 +4,7 @@ use super::Engine;
 use super::worker::Worker;
 use crate::learn::{Kept, LearnedView, Peak};
 use crate::prelude::*;
-use crate::units::Nanos;
+use crate::units::{Bytes, Nanos};
 use crate::worker::WorkerId;
 
 impl Engine {
@@ -16,6 +16,16 @@ impl Engine {
         let peak = Peak { bytes, cut_short: !whole };
         let before = self.learned.need(uid, name, now);
         self.learned.note((uid, name), peak, worker.attempt > 0, now);
+        if before != self.learned.need(uid, name, now) {
+            self.know(uid, name, now);
+        }
+    }
+
+    /// Its last run was killed, and had reached more than was known when it ended.
+    pub(super) fn learn_more(&mut self, uid: u32, name: &str, bytes: Bytes, now: Nanos) {
+        self.starts.raise_reached(uid, name, bytes);
+        let before = self.learned.need(uid, name, now);
+        self.learned.raise((uid, name), bytes);
         if before != self.learned.need(uid, name, now) {
             self.know(uid, name, now);
         }

@@ -85,7 +85,9 @@ impl Engine {
         self.read_again_in_time(id, now);
         self.refresh_in_time(id, now);
         self.shift(now, todo);
-        todo.extend(follow_up.after_kill.and_then(|kill| self.over(kill, follow_up.used)).map(Action::Note));
+        todo.extend(
+            follow_up.after_kill.and_then(|kill| self.over(kill, follow_up.used, now)).map(Action::Note),
+        );
         self.tell_of_reading(&follow_up, todo);
         todo.extend(decided.map(Action::Note));
         self.note_would_have(&mut follow_up, todo);

@@ -100,6 +100,18 @@ impl Starts {
         self.all.values_mut().filter(of).for_each(|waiting| waiting.learned = need);
     }
 
+    /// One of this name had reached more than was known when it was killed.
+    pub(super) fn raise_reached(&mut self, uid: u32, name: &str, bytes: Bytes) {
+        let of = |waiting: &&mut Waiting| {
+            let Start { uid: of, name: called, after_kill, .. } = &waiting.start;
+            *of == uid && called.as_deref() == Some(name) && *after_kill
+        };
+        let reached = |waiting: &mut Waiting| {
+            waiting.start.memory_reached = waiting.start.memory_reached.max(Some(bytes))
+        };
+        self.all.values_mut().filter(of).for_each(reached);
+    }
+
     /// There may be room now.
     pub(super) fn look_soon(&mut self) {
         self.next_look = Nanos(0);
@@ -121,7 +133,11 @@ impl Starts {
 
 impl Engine {
     /// Somebody wants to start a worker: it waits, or begins at once.
-    pub(super) fn wants_to_start(&mut self, start: Start, now: Nanos, todo: &mut VecDeque<Action>) {
+    pub(super) fn wants_to_start(&mut self, mut start: Start, now: Nanos, todo: &mut VecDeque<Action>) {
+        if start.after_kill {
+            start.memory_reached =
+                start.memory_reached.max(self.reached_at_last(start.uid, start.name.as_deref()));
+        }
         let name = start.name.as_deref();
         let learned = name.and_then(|name| self.learned.need(start.uid, name, now));
         self.starts.arrived += 1;
@@ -154,6 +170,25 @@ impl Engine {
         todo.extend(domains.into_iter().map(Action::Read));
     }
 
+    /// What the last of this user's and name that was killed had reached: its verdict may be from before that was known.
+    fn reached_at_last(&self, uid: u32, name: Option<&str>) -> Option<Bytes> {
+        let victims = self.history.iter().rev().flat_map(|record| &record.victims);
+        let mut of = victims.filter(|victim| victim.uid == Some(uid) && victim.name.as_deref() == name);
+        of.next()?.peak.filter(|_| name.is_some())
+    }
+
+    /// Whether one of this user's and name is being killed: what it had reached is known when its kill is over.
+    fn is_being_killed(&self, start: &Start) -> bool {
+        let Some(name) = start.name.as_deref().filter(|_| start.after_kill) else { return false };
+        let is = |uid: Option<u32>, of: Option<&str>| uid == Some(start.uid) && of == Some(name);
+        let of_workers = |id: &WorkerId| {
+            self.workers.get(id).is_some_and(|one| is(Some(one.candidate.uid), one.name.as_deref()))
+        };
+        let pending = self.domains.values().filter_map(|domain| self.kill(domain.after_kill?));
+        self.flights.iter().flat_map(|flight| &flight.victims).any(of_workers)
+            || pending.flat_map(|record| &record.victims).any(|victim| is(victim.uid, victim.name.as_deref()))
+    }
+
     /// Nobody wants it any more.
     pub(super) fn start_withdrawn(&mut self, id: WorkerId, todo: &mut VecDeque<Action>) {
         if self.starts.all.remove(&id).is_some() {
@@ -184,7 +219,10 @@ impl Engine {
             .all
             .retain(|_, waiting| waiting.begun.is_none_or(|begun| now.since(begun) < BEGINS_WITHIN));
         self.find_rooms_at_death();
-        let ready = |waiting: &&Waiting| waiting.start.waits_after.is_none();
+        let ready = |waiting: &&Waiting| {
+            let due = waiting.start.until.is_some_and(|until| until <= now);
+            waiting.start.waits_after.is_none() && (due || !self.is_being_killed(&waiting.start))
+        };
         let mut places: Vec<Place> = self.starts.waiting().filter(ready).map(Waiting::place).collect();
         if places.is_empty() {
             return;

@@ -275,6 +275,9 @@ pub struct KillRecord {
     /// counter.
     #[serde(default)]
     pub used_after: Option<Bytes>,
+    /// Other workers of the domain ended before that reading: what came back is not the victims' alone.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub others_ended: bool,
 }
 
 /// A kill with a victim that an executor chose.
@@ -297,16 +300,35 @@ impl KillRecord {
     /// What there was below the threshold beside everybody but the victims.
     #[must_use]
     pub fn room_beside(&self) -> Bytes {
-        let held = self.victims.iter().filter_map(|victim| victim.memory);
-        let held = held.fold(Bytes(0), Bytes::saturating_add);
-        let beside = self.used.saturating_sub(held);
-        // What came back beyond what they were known to hold they had taken since they were measured, up to as much again. Of more,
-        // others ended meanwhile: their room is not counted.
-        let after = |after: Bytes| {
-            let back = self.used.saturating_sub(after);
-            if back.saturating_sub(held) <= held { after } else { beside }
-        };
-        self.threshold.saturating_sub(self.used_after.map_or(beside, after))
+        let held = self.came_back().unwrap_or_else(|| self.held());
+        self.threshold.saturating_sub(self.used.saturating_sub(held))
+    }
+
+    /// What the victims held, as far as it was measured.
+    fn held(&self) -> Bytes {
+        self.victims.iter().filter_map(|victim| victim.memory).fold(Bytes(0), Bytes::saturating_add)
+    }
+
+    /// What came back with the victims: more than they were known to hold is what they had taken since they were measured.
+    /// `None`: not known, or others may have ended meanwhile, as on a node any process may; then only up to as much again counts.
+    #[must_use]
+    pub fn came_back(&self) -> Option<Bytes> {
+        let back = self.used.saturating_sub(self.used_after?);
+        let held = self.held();
+        let alone = !self.others_ended && self.domain.starts_with("cgroup:");
+        (alone || back.saturating_sub(held) <= held).then_some(back)
+    }
+
+    /// The kill is over: a victim that was alone in it had reached at least what came back. A fast one had taken most of it
+    /// since it was last measured.
+    pub(super) fn raise_reached(&mut self) -> Option<(&VictimRecord, Bytes)> {
+        let back = self.came_back().filter(|_| self.confirmed && self.by == KilledBy::Monitor)?;
+        let [victim] = &mut self.victims[..] else { return None };
+        if Some(back) <= victim.memory.max(victim.peak) {
+            return None;
+        }
+        (victim.memory, victim.peak) = (Some(back), Some(back));
+        Some((victim, back))
     }
 
     /// When it began: the crossing, or, if none was seen, the decision or the kernel's choice.
@@ -347,7 +369,7 @@ pub struct VictimRecord {
     pub waits: bool,
     /// The policy's reason.
     pub why: String,
-    /// What it held, if measured.
+    /// What it held, if measured; once the kill is over, what came back, if that was more.
     pub memory: Option<Bytes>,
     /// That measurement: always one from before the decision.
     #[serde(default)]

@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 
 use super::worker::{Life, Worker};
-use super::{Action, DomainId, Engine, Note, Sample};
+use super::{Action, DomainId, Engine, KillRecord, Note, Sample};
 use crate::policy::PolicyName;
 use crate::prelude::*;
 use crate::units::{Bytes, MemoryKind, Nanos, Pid};
@@ -209,9 +209,26 @@ impl Engine {
             }
             todo.push_back(Action::Forget(id));
             if worker.gone() {
+                self.ended_beside_kills(&worker);
                 self.learn_from(&worker, now);
             }
             self.look_for_room(todo);
+        }
+    }
+
+    /// Its memory comes back too, and not by the kills in its domains that are under way.
+    fn ended_beside_kills(&mut self, worker: &Worker) {
+        let of_other = |record: &KillRecord| record.victims.iter().all(|victim| victim.worker != worker.id());
+        for flight in self.flights.iter_mut().filter(|flight| worker.domains.contains(&flight.domain)) {
+            flight.record.others_ended |= of_other(&flight.record);
+        }
+        for domain in worker.domains.iter().filter_map(|id| self.domains.get(id)) {
+            let record = domain
+                .after_kill
+                .and_then(|kill| self.history.iter_mut().rev().find(|record| record.id == kill));
+            if let Some(record) = record {
+                record.others_ended |= of_other(record);
+            }
         }
     }
 }

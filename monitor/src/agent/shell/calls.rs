@@ -11,6 +11,7 @@ use crate::agent::event_loop::clock;
 use crate::agent::reports::KEPT;
 use crate::agent::reports::past::date;
 use crate::agent::{starts, survival};
+use crate::config::values::AgentMode;
 use crate::control::answers::{Faults, Status};
 use crate::control::protocol::{Admit, Admitted, Op, Refusal, RefusalCode, Register, Registered};
 use crate::control::request::Peer;
@@ -174,6 +175,12 @@ impl Shell {
             in_process: self.parts.previous_agent.is_in_process(),
             policy: settings.policy,
             refresh_ms: settings.refresh_ms,
+            mode: match (settings.kills(), settings.dry_run) {
+                (false, _) => AgentMode::Off,
+                (true, true) => AgentMode::Observe,
+                (true, false) => AgentMode::Enforce,
+            }
+            .to_string(),
             kills: settings.kills(),
             dry_run: settings.dry_run,
             protects: settings.kills() && !settings.dry_run && survival::can_kill() && guards && can_be_above,
