@@ -50,6 +50,8 @@ pub struct Place {
     pub overtaken: u32,
     /// It waits for room that may never come, and holds up nobody.
     pub gives_way: bool,
+    /// A worker that runs waits for it: behind others it could wait for ever, since these may wait for that worker.
+    pub owned: bool,
 }
 
 impl Place {
@@ -59,7 +61,7 @@ impl Place {
 
     /// A first start, which waits without end: these are first come, first served.
     fn takes_its_turn(&self) -> bool {
-        self.until.is_none() && !self.gives_way
+        self.until.is_none() && !self.gives_way && !self.owned
     }
 }
 
@@ -140,7 +142,12 @@ pub fn admit(
                 hold_up(&mut held_up, place);
             }
             if place.takes_its_turn() {
-                queues.extend(&place.domains);
+                // Only where it lacks room itself: it must not hold up those of other cgroups by what they share.
+                let lacks = |domain: &&DomainId| {
+                    queues.contains(domain) || rooms.get(domain).is_some_and(|room| !room.fits(place.need))
+                };
+                let lacking: Vec<DomainId> = place.domains.iter().filter(lacks).copied().collect();
+                queues.extend(lacking);
             }
             at += 1;
             continue;

@@ -132,11 +132,12 @@ impl Learned {
         self.changes += 1;
     }
 
-    /// The last run of this name, if it did not come to its end, had reached at least that.
-    pub fn raise(&mut self, (uid, name): (u32, &str), bytes: Bytes) {
-        let last = self.names.get_mut(&(uid, name.to_owned())).and_then(|name| name.runs.back_mut());
-        if let Some(last) = last.filter(|last| last.cut_short && last.bytes < bytes) {
-            last.bytes = bytes;
+    /// A run of this name that did not come to its end, and of which so much was known, had reached at least that.
+    pub fn raise(&mut self, (uid, name): (u32, &str), (known, bytes): (Bytes, Bytes)) {
+        let Some(name) = self.names.get_mut(&(uid, name.to_owned())) else { return };
+        let mut runs = name.runs.iter_mut().rev();
+        if let Some(run) = runs.find(|run| run.cut_short && run.bytes == known) {
+            run.bytes = bytes;
             self.changes += 1;
         }
     }

@@ -71,7 +71,7 @@ impl Raylets {
 
     /// Whether a helper takes the files away when the loop does not turn.
     pub(super) fn wait_for_beats(&self) -> bool {
-        !self.readers.is_empty()
+        self.feeder.is_some()
     }
 
     /// What the feeding thread found.

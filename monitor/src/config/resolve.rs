@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -126,7 +127,8 @@ pub fn resolve(
     }
     guard_something(&mut config, &mut settled, &mut errors);
     leave_rays_switch_to_ray(&mut config, &mut settled, |setting| from_file(setting, file, &entries));
-    agree_on_mode(&mut config, &mut settled, &mut errors);
+    let interval = file_interval(file, &entries);
+    agree_on_mode(&mut config, &mut settled, &mut errors, interval);
     let warnings = warning::of(&config);
     let settings: Vec<Effective> = settled
         .into_iter()
@@ -154,10 +156,23 @@ pub fn resolve(
 pub fn check(file: &ConfigFile) -> Result<(usize, Config), ConfigErrors> {
     let (entries, mut errors) = file::entries(file);
     let mut alone = Config::defaults(0, None);
+    let mut settled = Vec::with_capacity(SETTINGS.len());
     for setting in SETTINGS {
-        settle(setting, from_file(setting, Some(file), &entries), &mut alone, &mut errors);
+        settled.push(settle(setting, from_file(setting, Some(file), &entries), &mut alone, &mut errors));
     }
+    let interval = file_interval(Some(file), &entries);
+    agree_on_mode(&mut alone, &mut settled, &mut errors, interval);
     ConfigErrors::unless_empty(errors, (entries.len(), alone))
+}
+
+/// The interval that the file sets, or the default.
+fn file_interval(file: Option<&ConfigFile>, entries: &[file::Entry]) -> Option<Duration> {
+    let mut alone = Config::defaults(0, None);
+    if let Some(setting) = SETTINGS.iter().find(|setting| setting.key == "refresh_ms") {
+        // What is wrong there was said already.
+        settle(setting, from_file(setting, file, entries), &mut alone, &mut Vec::new());
+    }
+    alone.refresh.or(Config::defaults(0, None).refresh)
 }
 
 fn from_file(setting: &Setting, file: Option<&ConfigFile>, entries: &[file::Entry]) -> Vec<(Source, Given)> {
@@ -268,15 +283,20 @@ fn leave_rays_switch_to_ray(
 }
 
 /// `mode` says in a word what `dry_run` and `refresh_ms = 0` say one by one. The stronger source counts; what the same source
-/// says must agree.
-fn agree_on_mode(config: &mut Config, settled: &mut [Settled], errors: &mut Vec<ConfigError>) {
+/// says must agree. `weaker_refresh`: the interval that is in force where a stronger `mode` overrules a 0.
+fn agree_on_mode(
+    config: &mut Config,
+    settled: &mut [Settled],
+    errors: &mut Vec<ConfigError>,
+    weaker_refresh: Option<Duration>,
+) {
     let of = |settled: &[Settled], key: &str| {
         settled.iter().find(|one| one.setting.key == key).map_or(Source::Default, |one| one.source.clone())
     };
     let (mode, from) = (config.mode, of(settled, "mode"));
     let mut take = |key: &str, says: String, agrees: bool, is_opposite: bool| {
         let source = of(settled, key);
-        if agrees || source.rank() > from.rank() {
+        if agrees || (is_opposite && source.rank() > from.rank()) {
             return false;
         }
         if is_opposite && source.rank() == from.rank() && source != Source::Default {
@@ -298,7 +318,7 @@ fn agree_on_mode(config: &mut Config, settled: &mut [Settled], errors: &mut Vec<
         // An interval is no opposite of off.
         let off = config.refresh.is_none();
         if take("refresh_ms", "0".to_owned(), off == is_off, off) {
-            config.refresh = if is_off { None } else { Config::defaults(0, None).refresh };
+            config.refresh = if is_off { None } else { weaker_refresh };
         }
     }
     let (follows, key) = match (config.refresh, config.dry_run) {

@@ -41,14 +41,19 @@ const ROOM: usize = 64;
 pub(super) struct Reader {
     pub(super) raylet: Raylet,
     pub(super) settings: Settings,
+    since: Nanos,
     pub(super) last_read: Option<Nanos>,
     /// It has the file open, as far as is known.
     pub(super) open: bool,
 }
 
 impl Reader {
-    pub(super) fn new(raylet: Raylet, settings: Settings) -> Self {
-        Self { raylet, settings, last_read: None, open: false }
+    pub(super) fn new(raylet: Raylet, settings: Settings, since: Nanos) -> Self {
+        Self { raylet, settings, since, last_read: None, open: false }
+    }
+
+    fn refreshes(&self, number: u64) -> Duration {
+        Duration::from_millis(self.settings.refresh_ms.saturating_mul(number))
     }
 }
 
@@ -145,13 +150,17 @@ impl Attached {
         self.pulse.is_some()
     }
 
-    /// Until when a raylet must have read the files, for the first time or again: two of its readings at first.
-    pub(super) fn proof_is_due(&self) -> Nanos {
-        let last = self.readers.iter().filter_map(|reader| reader.last_read).max();
-        match last.filter(|_| self.proven) {
-            None => self.since.after(self.refreshes(2) + SLACK),
-            Some(last) => last.max(self.since).after(self.refreshes(SILENT.0) + SILENT.1),
-        }
+    /// The raylets that should have read the files: within two of their readings at first, and again and again after that.
+    pub(super) fn late(&self, now: Nanos) -> Vec<Pid> {
+        let proof = self.since.after(self.refreshes(2) + SLACK);
+        let is_late = |reader: &&Reader| match self.proven {
+            false => proof <= now,
+            true => {
+                let last = reader.last_read.unwrap_or(reader.since);
+                last.after(reader.refreshes(SILENT.0) + SILENT.1) <= now
+            }
+        };
+        self.readers.iter().filter(is_late).map(|reader| reader.raylet.pid).collect()
     }
 
     /// So many refreshes of the slowest raylet.
@@ -209,9 +218,17 @@ impl Attached {
     /// Which raylets read the files since the last look. The kill that a raylet acknowledged, the first time.
     pub(super) fn look(&mut self, now: Nanos) -> Option<KillId> {
         let accesses = self.note_readers(now);
-        if self.pulse.as_ref()?.waits.is_some() {
-            // What was read so far was the truth. A file that cannot be written now is written at the next look.
-            let _ = self.show_in_time(now);
+        let pulse = self.pulse.as_mut()?;
+        if pulse.waits.is_some() {
+            // What was read so far was the truth.
+            if pulse.until <= now {
+                let _ = self.withdraw();
+            } else if self.show_in_time(now).is_err()
+                && let Some(pulse) = &mut self.pulse
+            {
+                // A file that cannot be written now is written a moment later.
+                pulse.waits = Some(now.after(SECOND_READING));
+            }
             return None;
         }
         let pulse = self.pulse.as_mut()?;
@@ -360,7 +377,7 @@ mod tests {
             program: std::path::PathBuf::new(),
         };
         let settings = Settings::of("", b"RAY_memory_monitor_refresh_ms=100\0", Bytes(1 << 30));
-        Reader { last_read: last_read.map(|at| Nanos(at * MS)), ..Reader::new(raylet, settings) }
+        Reader { last_read: last_read.map(|at| Nanos(at * MS)), ..Reader::new(raylet, settings, Nanos(0)) }
     }
 
     #[test]

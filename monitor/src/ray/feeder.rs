@@ -302,8 +302,7 @@ impl Thread {
 
     /// Attaching is verified: a raylet that does not read our files in time, or not any more, is not attached.
     fn look_for_proof(&mut self, now: Nanos) {
-        let late = self.attached.values().filter(|one| one.proof_is_due() <= now);
-        let late: Vec<Pid> = late.flat_map(|one| &one.readers).map(|reader| reader.raylet.pid).collect();
+        let late: Vec<Pid> = self.attached.values().flat_map(|one| one.late(now)).collect();
         for pid in late {
             self.request(&Request::Detach { pid }, now);
             self.forget_reader(pid);

@@ -45,7 +45,7 @@ const TRIED: u32 = 1000;
 const PAUSE: (u32, Duration) = (200, Duration::from_secs(5));
 
 /// So often everybody is looked at again: a number may have been given to another process unseen.
-const ANEW: Duration = Duration::from_secs(120);
+const ANEW: Duration = Duration::from_secs(30);
 
 /// A raylet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,8 +97,9 @@ impl Search {
                 self.young.extend(numbers.map(|pid| (pid, LOOKS)));
             }
             Made::Among(numbers) => {
-                let first = self.unlisted.as_ref().map_or(*numbers.start(), |earlier| *earlier.start());
-                self.unlisted = Some(first..=*numbers.end());
+                let earlier = self.unlisted.take().unwrap_or_else(|| numbers.clone());
+                let (first, last) = (earlier.start().min(numbers.start()), earlier.end().max(numbers.end()));
+                self.unlisted = Some(*first..=*last);
             }
             Made::Unknown => self.unlisted = Some(0..=u32::MAX),
         }
@@ -114,6 +115,9 @@ impl Search {
             self.next = ended.after(ended.since(now).saturating_mul(times).min(most));
         }
         let mut found = self.living();
+        // One that could not be read for a moment is looked at again.
+        let gone = self.known.iter().filter(|known| !found.iter().any(|raylet| raylet.pid == known.pid));
+        self.young.extend(gone.map(|known| (known.pid.0, LOOKS_AT_OLD)));
         self.look_at_young(&mut found);
         found.sort_by_key(|raylet| raylet.pid);
         self.known.clone_from(&found);
@@ -148,6 +152,8 @@ impl Search {
             }
             match look_at(procfs, Pid(*pid), until) {
                 Look::Raylet(raylet) => found.push(raylet),
+                // A number is given a moment before its process can be seen: it is tried once more.
+                Look::Gone if *looks == LOOKS => *looks = 1,
                 Look::Gone => return false,
                 Look::Other => *looks -= 1,
                 Look::Unasked => return true,

@@ -215,6 +215,11 @@ fn the_room_beside_victims_counts_what_they_took_since_they_were_measured_and_no
             threshold: mib(380),
             used_after: after.map(mib),
             domain: "cgroup:/a".to_owned(),
+            times: Times {
+                decision: Some(Nanos(0)),
+                memory_back: Some(Nanos(30_000_000)),
+                ..Times::default()
+            },
             others_ended,
             ..record()
         };

@@ -17,6 +17,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{/* What the agent is told, and what the chart says for it. Helm has every number as a float: whole ones are whole. */}}
 {{- define "monitor.settings" -}}
 {{- $settings := deepCopy .Values.settings -}}
+{{- /* The mode says all that the chart's own dry_run would. */ -}}
+{{- if hasKey $settings "mode" -}}
+{{- $_ := unset $settings "dry_run" -}}
+{{- end -}}
 {{- if .Values.metrics.enabled -}}
 {{- $_ := set $settings "http_listen" (printf "0.0.0.0:%d" (int .Values.metrics.port)) -}}
 {{- end -}}

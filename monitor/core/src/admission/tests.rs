@@ -17,6 +17,7 @@ fn place(id: u64, since: u64, need: u64) -> Place {
         need: Bytes(need),
         overtaken: 0,
         gives_way: false,
+        owned: false,
     }
 }
 
@@ -50,10 +51,14 @@ fn first_starts_are_first_come_first_served_in_each_domain_and_hold_up_no_retry(
     elsewhere.domains = vec![other];
     let mut retry = place(4, 4, 1);
     retry.until = Some(Nanos(60));
-    let mut waiting = vec![place(1, 1, 80), place(2, 2, 1), elsewhere, retry];
+    // The first one counts towards the other domain too, where there is room for it.
+    let mut large = place(1, 1, 80);
+    large.domains = vec![BOX, other];
+    let child = Place { owned: true, ..place(5, 5, 1) };
+    let mut waiting = vec![large, place(2, 2, 1), elsewhere, retry, child];
     let mut rooms = rooms(50, true);
     rooms.insert(other, Room { threshold: Some(Bytes(TOTAL)), committed: Bytes(0), running: true });
-    assert_eq!(begun(&mut waiting, &mut rooms, 0), [3, 4]);
+    assert_eq!(begun(&mut waiting, &mut rooms, 0), [3, 4, 5]);
 }
 
 #[test]

@@ -100,10 +100,8 @@ impl Engine {
         let index = self.history.iter().rposition(|record| record.id == kill)?;
         self.history[index].used_after = used;
         self.complete_growth(index);
-        let raised = self.history[index].raise_reached();
-        let named = raised.and_then(|(victim, bytes)| Some((victim.uid?, victim.name.clone()?, bytes)));
-        if let Some((uid, name, bytes)) = named {
-            self.learn_more(uid, &name, bytes, now);
+        if let Some(raised) = self.history[index].raise_reached() {
+            self.learn_more(&raised, now);
         }
         Some(Note::Killed(Box::new(self.history[index].clone())))
     }

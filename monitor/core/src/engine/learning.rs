@@ -1,10 +1,11 @@
 //! What workers of a name reached, learned when they end.
 
 use super::Engine;
+use super::view::Raised;
 use super::worker::Worker;
 use crate::learn::{Kept, LearnedView, Peak};
 use crate::prelude::*;
-use crate::units::{Bytes, Nanos};
+use crate::units::Nanos;
 use crate::worker::WorkerId;
 
 impl Engine {
@@ -21,12 +22,18 @@ impl Engine {
         }
     }
 
-    /// Its last run was killed, and had reached more than was known when it ended.
-    pub(super) fn learn_more(&mut self, uid: u32, name: &str, bytes: Bytes, now: Nanos) {
+    /// A run that was killed had reached more than was known when it ended.
+    pub(super) fn learn_more(&mut self, raised: &Raised, now: Nanos) {
+        let Raised { uid, name, before, bytes } = raised;
+        let (uid, bytes) = (*uid, *bytes);
         self.starts.raise_reached(uid, name, bytes);
-        let before = self.learned.need(uid, name, now);
-        self.learned.raise((uid, name), bytes);
-        if before != self.learned.need(uid, name, now) {
+        let need = self.learned.need(uid, name, now);
+        match before {
+            Some(before) => self.learned.raise((uid, name), (*before, bytes)),
+            // It was never measured, so that nothing was learned from it.
+            None => self.learned.note((uid, name), Peak { bytes, cut_short: true }, false, now),
+        }
+        if need != self.learned.need(uid, name, now) {
             self.know(uid, name, now);
         }
     }

@@ -60,6 +60,7 @@ impl Waiting {
             need: self.wants().unwrap_or_default(),
             overtaken: self.overtaken,
             gives_way: self.start.after_kill && self.start.until.is_none(),
+            owned: self.start.owned_by.is_some(),
         }
     }
 }
@@ -172,21 +173,22 @@ impl Engine {
 
     /// What the last of this user's and name that was killed had reached: its verdict may be from before that was known.
     fn reached_at_last(&self, uid: u32, name: Option<&str>) -> Option<Bytes> {
-        let victims = self.history.iter().rev().flat_map(|record| &record.victims);
-        let mut of = victims.filter(|victim| victim.uid == Some(uid) && victim.name.as_deref() == name);
-        of.next()?.peak.filter(|_| name.is_some())
+        let killed = self.history.iter().rev().filter(|record| !record.dry_run);
+        let mut victims = killed.flat_map(|record| &record.victims).filter(|victim| {
+            victim.rule.is_none() && victim.uid == Some(uid) && victim.name.as_deref() == name
+        });
+        victims.next()?.peak.filter(|_| name.is_some())
     }
 
-    /// Whether one of this user's and name is being killed: what it had reached is known when its kill is over.
-    fn is_being_killed(&self, start: &Start) -> bool {
-        let Some(name) = start.name.as_deref().filter(|_| start.after_kill) else { return false };
-        let is = |uid: Option<u32>, of: Option<&str>| uid == Some(start.uid) && of == Some(name);
-        let of_workers = |id: &WorkerId| {
-            self.workers.get(id).is_some_and(|one| is(Some(one.candidate.uid), one.name.as_deref()))
-        };
-        let pending = self.domains.values().filter_map(|domain| self.kill(domain.after_kill?));
-        self.flights.iter().flat_map(|flight| &flight.victims).any(of_workers)
-            || pending.flat_map(|record| &record.victims).any(|victim| is(victim.uid, victim.name.as_deref()))
+    /// Whose workers of which names are being killed: what these had reached is known when their kills are over.
+    fn being_killed(&self) -> BTreeSet<(u32, String)> {
+        let flying = self.flights.iter().flat_map(|flight| &flight.victims).filter_map(|id| {
+            let worker = self.workers.get(id).filter(|worker| worker.rule.is_none())?;
+            Some((worker.candidate.uid, worker.name.clone()?))
+        });
+        let landed = self.domains.values().filter_map(|domain| self.kill(domain.after_kill?));
+        let landed = landed.flat_map(|record| &record.victims).filter(|victim| victim.rule.is_none());
+        flying.chain(landed.filter_map(|victim| Some((victim.uid?, victim.name.clone()?)))).collect()
     }
 
     /// Nobody wants it any more.
@@ -219,9 +221,16 @@ impl Engine {
             .all
             .retain(|_, waiting| waiting.begun.is_none_or(|begun| now.since(begun) < BEGINS_WITHIN));
         self.find_rooms_at_death();
+        let killed = if self.starts.waiting().any(|waiting| waiting.start.after_kill) {
+            self.being_killed()
+        } else {
+            BTreeSet::new()
+        };
         let ready = |waiting: &&Waiting| {
-            let due = waiting.start.until.is_some_and(|until| until <= now);
-            waiting.start.waits_after.is_none() && (due || !self.is_being_killed(&waiting.start))
+            let Start { uid, name, after_kill, until, .. } = &waiting.start;
+            let due = until.is_some_and(|until| until <= now);
+            let dies = || name.as_ref().is_some_and(|name| killed.contains(&(*uid, name.clone())));
+            waiting.start.waits_after.is_none() && (due || !*after_kill || killed.is_empty() || !dies())
         };
         let mut places: Vec<Place> = self.starts.waiting().filter(ready).map(Waiting::place).collect();
         if places.is_empty() {

@@ -1,6 +1,8 @@
 //! The engine's state as others see it: what `status`, `workers`, `explain` and `kills` print
 //! (docs/behavior.md#interfaces). Plain data; filled by `Engine`, printed by the command line.
 
+use core::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::facts::{Chosen, ExecutorId, Gear, KillId, Remains, Sample, Trigger};
@@ -280,6 +282,16 @@ pub struct KillRecord {
     pub others_ended: bool,
 }
 
+/// A victim that had reached more than was known.
+#[derive(Debug)]
+pub(super) struct Raised {
+    pub(super) uid: u32,
+    pub(super) name: String,
+    /// What was known.
+    pub(super) before: Option<Bytes>,
+    pub(super) bytes: Bytes,
+}
+
 /// A kill with a victim that an executor chose.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -310,25 +322,34 @@ impl KillRecord {
     }
 
     /// What came back with the victims: more than they were known to hold is what they had taken since they were measured.
-    /// `None`: not known, or others may have ended meanwhile, as on a node any process may; then only up to as much again counts.
+    /// `None`: not known, or others may have given back some of it, as on a node any process may, or in a long time; then only up
+    /// to as much again counts.
     #[must_use]
     pub fn came_back(&self) -> Option<Bytes> {
+        /// A kill takes milliseconds.
+        const LONG: Duration = Duration::from_secs(1);
         let back = self.used.saturating_sub(self.used_after?);
         let held = self.held();
-        let alone = !self.others_ended && self.domain.starts_with("cgroup:");
+        let took = self.times.decision.zip(self.times.memory_back);
+        let short = took.is_some_and(|(decided, back)| back.since(decided) < LONG);
+        let limited = self.domain.strip_prefix("cgroup:").is_some_and(|path| path != "/");
+        let alone = short && limited && !self.others_ended;
         (alone || back.saturating_sub(held) <= held).then_some(back)
     }
 
     /// The kill is over: a victim that was alone in it had reached at least what came back. A fast one had taken most of it
     /// since it was last measured.
-    pub(super) fn raise_reached(&mut self) -> Option<(&VictimRecord, Bytes)> {
+    pub(super) fn raise_reached(&mut self) -> Option<Raised> {
         let back = self.came_back().filter(|_| self.confirmed && self.by == KilledBy::Monitor)?;
         let [victim] = &mut self.victims[..] else { return None };
         if Some(back) <= victim.memory.max(victim.peak) {
             return None;
         }
+        let before = victim.peak;
         (victim.memory, victim.peak) = (Some(back), Some(back));
-        Some((victim, back))
+        // Of workers that a rule made nothing is learned.
+        let (uid, name) = (victim.uid?, victim.name.clone().filter(|_| victim.rule.is_none())?);
+        Some(Raised { uid, name, before, bytes: back })
     }
 
     /// When it began: the crossing, or, if none was seen, the decision or the kernel's choice.

@@ -25,9 +25,22 @@ fn a_mode_is_what_dry_run_and_refresh_ms_say_and_the_stronger_source_counts() {
     assert_eq!(of(&mode("enforce"), "dry_run = true\nrefresh_ms = 0").unwrap(), (enforce, false, false));
     assert_eq!(of(&[("MONITOR_DRY_RUN", "1")], "mode = \"enforce\"").unwrap(), (observe, true, false));
     assert_eq!(of(&[("MONITOR_REFRESH_MS", "0")], "mode = \"observe\"").unwrap(), (off, true, true));
+    // An interval is no opposite of off, whoever gives it.
+    assert_eq!(
+        of(&[("RAY_memory_monitor_refresh_ms", "100")], "mode = \"off\"").unwrap(),
+        (off, false, true)
+    );
+    let both = [("MONITOR_MODE", "enforce"), ("RAY_memory_monitor_refresh_ms", "0")];
+    let found = resolve_with(&ConfigFlags::default(), &both[..1], Some(&file("refresh_ms = 0"))).unwrap();
+    assert_eq!(effective(&found, "refresh_ms").text, "250");
+    assert!(
+        of(&both, "refresh_ms = 100").unwrap_err().to_string().contains("contradicts"),
+        "of the same strength"
+    );
     for text in ["mode = \"enforce\"\ndry_run = true", "mode = \"observe\"\nrefresh_ms = 0"] {
         let said = of(&[], text).unwrap_err().to_string();
         assert!(said.contains("test.toml:1: mode: ") && said.contains(" contradicts "), "{said}");
+        assert_eq!(check(&file(text)).unwrap_err().to_string(), said);
     }
 }
 

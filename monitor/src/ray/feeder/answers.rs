@@ -34,7 +34,7 @@ impl Thread {
                 if !matches!(known.state, State::Asked { .. }) {
                     return self.request(&Request::Detach { pid }, now);
                 }
-                self.take(Reader::new(raylet, settings), kind, namespace, fds, now);
+                self.take(Reader::new(raylet, settings, now), kind, namespace, fds, now);
             }
             Answer::Refused { pid, why } => {
                 if let Some(known) = self.known.get_mut(&pid) {
