@@ -53,14 +53,15 @@ pub(super) fn for_reading(path: &Path) -> Result<(), NotTrusted> {
 }
 
 /// The file at `path`, if only root can change it or put another in its place. The path is a user's to choose, and nothing of a
-/// user's is asked for anything: it is followed from the root of all, through no link, and only as far as all so far is root's.
-pub(super) fn roots(path: &Path) -> Option<File> {
+/// user's is asked for anything: it is followed from `base`, the root of all, through no link, and only as far as all so far is
+/// root's.
+pub(super) fn roots(base: &Path, path: &Path) -> Option<File> {
     let mut parts = path.strip_prefix("/").ok()?.components().peekable();
     let open = |at: BorrowedFd<'_>, name: &Path| {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(at, name, flags, Mode::empty()).ok()
     };
-    let mut at = open(rustix::fs::CWD, Path::new("/"))?;
+    let mut at = rustix::fs::open(base, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let mut found = of_root(&at)?;
     while let Some(part) = parts.next() {
         let Component::Normal(name) = part else { return None };
@@ -140,23 +141,26 @@ mod tests {
         assert!(matches!(&fault, NotTrusted::Writable { path, .. } if path.ends_with("rules.d")), "{fault}");
         mode(&inner, 0o755);
         assert!(matches!(for_reading(&dir.path().join("none")), Err(NotTrusted::Unknown { .. })));
-        assert!(roots(Path::new("/proc/version")).is_some() || !rustix::process::geteuid().is_root());
+        assert!(
+            roots(Path::new("/"), Path::new("/proc/version")).is_some()
+                || !rustix::process::geteuid().is_root()
+        );
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(&file, Some(60_001), None).unwrap();
             assert!(matches!(for_reading(&file), Err(NotTrusted::Anothers { uid: 60_001, .. })));
-            assert_eq!(roots(&file), None);
+            assert_eq!(roots(Path::new("/"), &file), None);
         }
     }
 
     #[test]
     fn a_path_of_roots_is_followed_and_one_through_a_link_is_not() {
         let program = Path::new("/usr/bin/env").canonicalize().unwrap();
-        assert_eq!(roots(&program), executable::file(&program));
+        assert_eq!(roots(Path::new("/"), &program), executable::file(&program));
         // As another process sees it, which may have mounted something there.
         let seen = format!("/proc/self/root{}", program.display());
         assert!(fs::metadata(&seen).is_ok());
-        assert_eq!(roots(Path::new(&seen)), None);
-        assert_eq!(roots(Path::new("usr/bin/env")), None);
-        assert_eq!(roots(Path::new("/usr/bin")), None);
+        assert_eq!(roots(Path::new("/"), Path::new(&seen)), None);
+        assert_eq!(roots(Path::new("/"), Path::new("usr/bin/env")), None);
+        assert_eq!(roots(Path::new("/"), Path::new("/usr/bin")), None);
     }
 }

@@ -23,12 +23,17 @@ fn names(answer: &Value, key: &str) -> Vec<String> {
 fn kubernetes_with_the_cgroupfs_driver() {
     for node in [Node::v1(), Node::v2()] {
         let pod = |class: &str, pod: &str, container: &str| format!("/kubepods{class}/pod{pod}/{container}");
-        // Pids end in their size in MiB; the pause containers are small.
+        // Pids end in their size in MiB.
         node.add(101, 1, "pause", "/pause", &pod("/besteffort", "aa-1", ID2));
+        node.set(101, "oom_score_adj", "-998\n");
+        // One that the node needs is of any class.
+        node.add(143, 1, "calico-node", "calico-node", &pod("/burstable", "dd-4", ID));
+        node.set(143, "oom_score_adj", "-997\n");
         node.add(140, 1, "python3", "python3 train.py", &pod("/besteffort", "aa-1", ID));
         node.add(141, 140, "python3", "python3 train.py", &pod("/besteffort", "aa-1", ID));
         node.add(150, 1, "java", "java -jar a.jar", &pod("/burstable", "bb-2", ID));
         node.add(160, 1, "postgres", "postgres", &pod("", "cc-3", ID));
+        node.set(160, "oom_score_adj", "-997\n");
         node.add(170, 1, "kubelet", "/usr/bin/kubelet", "/system.slice/kubelet.service");
         let (found, answer) = preset(&node, "kubernetes");
         let expected = [

@@ -131,7 +131,7 @@ const DESCRIPTION: &str = "node agent that keeps a machine from running out of m
 fn belongs(path: &str, format: &str) -> bool {
     match format {
         "deb" => true,
-        "apk" => !path.contains("systemd") && !of_debian(path),
+        "apk" => !path.contains("/systemd/") && !of_debian(path),
         _ => !of_debian(path),
     }
 }
@@ -158,6 +158,7 @@ mod tests {
         assert_eq!(place("/usr/share/zsh/vendor-completions/_m", "rpm"), "/usr/share/zsh/site-functions/_m");
         assert!(belongs("/usr/lib/systemd/system/x.service", "rpm"));
         assert!(!belongs("/usr/lib/systemd/system/x.service", "apk"));
+        assert!(belongs("/usr/share/monitor/presets/systemd.toml", "apk"));
         assert!(belongs("/usr/share/doc/m/changelog.Debian.gz", "deb"));
         assert!(!belongs("/usr/share/doc/m/changelog.Debian.gz", "rpm"));
     }

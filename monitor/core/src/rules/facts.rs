@@ -21,7 +21,8 @@ pub enum Never {
     KernelThread,
     /// The agent, a process that serves it, or one of their ancestors.
     Agent,
-    /// Root excluded it from the kernel's own killer: `oom_score_adj` is -999 or lower.
+    /// Root excluded it from the kernel's own killer: `oom_score_adj` is -998 or lower, or the kubelet's for pods that
+    /// the node needs.
     OomScore,
     /// Its users differ, as those of a set-user-id program do (su, sudo), and one of them is root or a service's: it acts
     /// for another user.
@@ -72,7 +73,7 @@ impl fmt::Display for Never {
             Self::Init => "it is process 1",
             Self::KernelThread => "it is a kernel thread",
             Self::Agent => "it is the agent, serves it, or is one of its ancestors",
-            Self::OomScore => "its oom_score_adj is -999 or lower",
+            Self::OomScore => "its oom_score_adj is that of what the system needs",
             Self::SetUserId => "its users differ (set-user-id program)",
         })
     }

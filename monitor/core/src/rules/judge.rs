@@ -103,24 +103,30 @@ impl Rules {
             let service = rules.find(|rule| never == Never::SetUserId && all(&rule.clauses, true));
             return service.map_or(Judgement::Never(never), |rule| protected(rule, process));
         }
-        let found = self.rules.iter().position(|rule| all(&rule.clauses, rule.protect));
-        let Some(rule) = self.or_kept(found, process.facts.kept) else {
-            return Judgement::Unmatched;
-        };
-        if rule.protect {
-            return protected(rule, process);
-        }
-        let cgroup = match rule.unit {
-            Unit::Tree => None,
-            Unit::Cgroup => self.unit(rule, process),
-        };
-        match cgroup.and_then(|length| process.place.no_unit(length).map(|why| (length, why))) {
-            Some((length, why)) => Judgement::Refused(rule, why, length),
-            None => {
+        let mut refused = None;
+        let mut from = 0;
+        loop {
+            let mut rest = self.rules.iter().enumerate().skip(from);
+            let found = rest.find(|(_, rule)| all(&rule.clauses, rule.protect)).map(|(index, _)| index);
+            let Some((index, rule)) = self.or_kept(found, process.facts.kept) else {
+                return refused.unwrap_or(Judgement::Unmatched);
+            };
+            if rule.protect {
+                return protected(rule, process);
+            }
+            let cgroup = match rule.unit {
+                Unit::Tree => None,
+                Unit::Cgroup => self.unit(rule, process),
+            };
+            let no_unit = cgroup.and_then(|length| process.place.no_unit(length).map(|why| (length, why)));
+            let Some((length, why)) = no_unit else {
                 let idle = !rule.idle.is_empty() && all(&rule.idle, false);
                 let manager = process.facts.whose == Whose::User && self.would_protect(process);
-                Judgement::Worker(Matched { rule, idle, cgroup, manager })
-            }
+                return Judgement::Worker(Matched { rule, idle, cgroup, manager });
+            };
+            // Anybody can give a cgroup of theirs any name: that must not keep it from the rules that follow.
+            refused.get_or_insert(Judgement::Refused(rule, why, length));
+            from = index + 1;
         }
     }
 
@@ -140,27 +146,28 @@ impl Rules {
     /// The rule that has a process which one had before. A process can give itself any name: it goes to a rule that stands
     /// earlier, as one does that begins its work, but neither to a later one nor from one that enforces to one that
     /// observes, and not to none. A cgroup it leaves for good.
-    fn or_kept(&self, found: Option<usize>, kept: Option<&str>) -> Option<&Rule> {
+    fn or_kept(&self, found: Option<usize>, kept: Option<&str>) -> Option<(usize, &Rule)> {
         let kept = kept.and_then(|name| self.rules.iter().position(|rule| &*rule.name == name));
         let kept = kept.and_then(|index| Some((index, self.rules.get(index)?)));
         let kept = kept.filter(|(_, rule)| !rule.protect && rule.unit == Unit::Tree);
         let found = found.and_then(|index| Some((index, self.rules.get(index)?)));
         match (found, kept) {
-            (Some((_, found)), _) if found.protect => Some(found),
-            (Some((earlier, found)), Some((later, kept))) => {
-                let weaker = found.mode < kept.mode;
-                Some(if earlier > later || weaker { kept } else { found })
+            (Some(found), _) if found.1.protect => Some(found),
+            (Some(earlier), Some(later)) => {
+                let weaker = earlier.1.mode < later.1.mode;
+                Some(if earlier.0 > later.0 || weaker { later } else { earlier })
             }
-            (Some((_, rule)), None) | (None, Some((_, rule))) => Some(rule),
-            (None, None) => None,
+            (one, other) => one.or(other),
         }
     }
 
-    /// The length of the path of the innermost cgroup that the rule's pattern matches.
+    /// The length of the path of the innermost cgroup that the rule's pattern matches: of those that are root's, if there are
+    /// any. In a cgroup of theirs, others can make one with a name that matches too.
     fn unit(&self, rule: &Rule, process: &Profile<'_>) -> Option<usize> {
         rule.clauses.iter().find_map(|clause| match (&clause.test, clause.scope) {
             (Test::Pattern { key: PatternKey::Cgroup, patterns }, Scope::Own) => {
-                process.place.innermost(patterns).map(|(length, _)| length)
+                let roots = process.place.innermost_trusted(patterns);
+                roots.or_else(|| process.place.innermost(patterns)).map(|(length, _)| length)
             }
             _ => None,
         })

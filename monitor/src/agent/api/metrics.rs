@@ -106,6 +106,7 @@ fn state(all: &mut Registry, status: &Status) {
         enforces.into(),
     );
     one("workers", "Registered workers that live", status.workers as u64);
+    one("workers_observed", "Of them those that rules only observe", status.observed as u64);
     one("kills_in_flight", "Kills that are not over", status.kills_in_flight as u64);
     one("brake_on", "1 if the brake pauses workers at the threshold", status.brake.on.into());
     one("brake_held", "Processes that are paused by the brake now", status.brake.held.len() as u64);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::path::Path;
 
 /// systemd gives these to services for as long as they run (`DynamicUser=`, <https://systemd.io/UIDS-GIDS>).
 const OF_SERVICES: std::ops::RangeInclusive<u32> = 61_184..=65_519;
@@ -25,11 +26,11 @@ impl Default for Accounts {
 }
 
 impl Accounts {
-    /// The names of the users that /etc/passwd has. Others are known by their numbers only: a directory service that does
+    /// The names of the users that /etc/passwd below `base` has. Others are known by their numbers only: a directory service that does
     /// not answer must not hold up the caller.
     #[must_use]
-    pub fn read() -> Self {
-        let text = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    pub fn read(base: &Path) -> Self {
+        let text = fs::read_to_string(base.join("etc/passwd")).unwrap_or_default();
         let mut names = HashMap::new();
         for line in text.lines() {
             let mut fields = line.split(':');
@@ -39,7 +40,8 @@ impl Accounts {
                 names.entry(uid).or_insert_with(|| name.to_owned());
             }
         }
-        let first = first(&fs::read_to_string("/etc/login.defs").unwrap_or_default()).unwrap_or(FIRST);
+        let first =
+            first(&fs::read_to_string(base.join("etc/login.defs")).unwrap_or_default()).unwrap_or(FIRST);
         Self { names, first, ..Self::default() }
     }
 

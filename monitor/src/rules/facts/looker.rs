@@ -20,8 +20,13 @@ use crate::proc_threads;
 use crate::rules::trust;
 use crate::units::Pid;
 
-/// Root excludes a process from the kernel's own killer by this or less.
-const EXCLUDED: i32 = -999;
+/// Root excludes a process from the kernel's own killer by this or less: services by -999, pause containers and container
+/// shims by -998.
+const EXCLUDED: i32 = -998;
+
+/// The kubelet's for pods that a node needs (`system-node-critical`), whatever their class; and for those of class Guaranteed,
+/// which are in none of these folders.
+const NODE_CRITICAL: (i32, [&str; 2]) = (-997, ["besteffort", "burstable"]);
 
 /// Each process is read whole at one of so many looks.
 const TURNS: u64 = 8;
@@ -41,6 +46,8 @@ pub struct Looker {
     own: HashSet<Pid>,
     /// The file that this process runs; `None`: PROCFS is not that of this process.
     program: Option<File>,
+    /// Where the paths of this machine's files begin: in a container not at its own root.
+    base: PathBuf,
     machine: Machine,
     looks: u64,
     /// When it was forgotten last who owns what.
@@ -52,17 +59,29 @@ pub struct Looker {
     files: HashMap<PathBuf, Option<File>>,
 }
 
+/// The root of process 1, if this process sees another file system than that one does.
+fn base(procfs: &Path) -> PathBuf {
+    let namespace = |pid: &str| fs::metadata(procfs.join(pid).join("ns/mnt")).map(|found| found.ino()).ok();
+    let (init, own) = (namespace("1"), namespace("self"));
+    let root = procfs.join("1/root");
+    // Without the right to look into it, its own root has to do.
+    let elsewhere = init.is_some() && own.is_some() && init != own && fs::metadata(root.join(".")).is_ok();
+    if elsewhere { root } else { PathBuf::from("/") }
+}
+
 impl Looker {
     /// `own` are the agent, what serves it, and their ancestors.
     #[must_use]
     pub fn new(roots: Roots, own: HashSet<Pid>) -> Self {
         let hierarchy = Hierarchy::find(&roots.cgroupfs, &roots.procfs).ok();
         let program = (!own.is_empty()).then(|| executable::file(&roots.procfs.join("self/exe"))).flatten();
+        let base = base(&roots.procfs);
         Self {
             roots,
             hierarchy,
             own,
             program,
+            base,
             machine: Machine::default(),
             looks: 0,
             forgot: Instant::now(),
@@ -82,7 +101,7 @@ impl Looker {
         pids.sort_unstable();
         if self.looks == 0 || cgroups_changed || self.is_old() {
             self.forget();
-            self.machine.accounts = Accounts::read();
+            self.machine.accounts = Accounts::read(&self.base);
         }
         self.looks = self.looks.wrapping_add(1);
         let mut known = std::mem::take(&mut self.machine.processes).into_iter().peekable();
@@ -143,7 +162,7 @@ impl Looker {
         self.by_path.clear();
         self.forget();
         if self.looks.is_multiple_of(TURNS) {
-            self.machine.accounts = Accounts::read();
+            self.machine.accounts = Accounts::read(&self.base);
         }
         self.looks = self.looks.wrapping_add(1);
         let seen = self.process_titled(pid, |_, _| Vec::new())?;
@@ -249,10 +268,21 @@ impl Looker {
             return Some(Never::Agent);
         }
         let adjusted = fs::read_to_string(dir.join("oom_score_adj")).ok();
-        if adjusted.and_then(|text| text.trim().parse().ok()).is_some_and(|score: i32| score <= EXCLUDED) {
+        let score: Option<i32> = adjusted.and_then(|text| text.trim().parse().ok());
+        if score.is_some_and(|score| score <= EXCLUDED || self.is_node_critical(pid, score)) {
             return Some(Never::OomScore);
         }
         self.machine.accounts.acts_for_another(&status.uids).then_some(Never::SetUserId)
+    }
+
+    fn is_node_critical(&self, pid: Pid, score: i32) -> bool {
+        let (least, classes) = NODE_CRITICAL;
+        let cgroup = || self.hierarchy.as_ref()?.cgroup_of(&self.roots.procfs, pid).ok();
+        score <= least
+            && cgroup().is_some_and(|path| {
+                let path = path.to_string();
+                path.contains("kubepods") && classes.iter().any(|class| path.contains(class))
+            })
     }
 
     /// For whom it runs. What root's or a service's process forked runs the same program, and no user can become the child
@@ -285,7 +315,7 @@ impl Looker {
         // no path is walked.
         let roots = found
             .filter(|(_, owner)| *owner == 0)
-            .and_then(|_| *self.files.entry(path.clone()).or_insert_with(|| trust::roots(&path)));
+            .and_then(|_| *self.files.entry(path.clone()).or_insert_with(|| trust::roots(&self.base, &path)));
         (Some(path.into_os_string().into_vec()), runs, roots.is_some() && runs == roots)
     }
 
@@ -339,5 +369,28 @@ impl Machine {
         let mut looker = Looker::new(roots.clone(), own.clone());
         looker.look(false, false)?;
         Ok(looker.into_machine())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_a_container_paths_begin_at_the_root_of_process_1() {
+        let dir = tempfile::tempdir().unwrap();
+        let procfs = dir.path();
+        assert_eq!(base(procfs), Path::new("/"), "nothing is known");
+        for pid in ["1", "self"] {
+            fs::create_dir_all(procfs.join(pid).join("ns")).unwrap();
+            fs::write(procfs.join(pid).join("ns/mnt"), "").unwrap();
+        }
+        assert_eq!(base(procfs), Path::new("/"), "it cannot be looked into");
+        fs::create_dir(procfs.join("1/root")).unwrap();
+        assert_eq!(base(procfs), procfs.join("1/root"));
+        // The same namespace.
+        fs::remove_file(procfs.join("self/ns/mnt")).unwrap();
+        fs::hard_link(procfs.join("1/ns/mnt"), procfs.join("self/ns/mnt")).unwrap();
+        assert_eq!(base(procfs), Path::new("/"));
     }
 }

@@ -72,8 +72,21 @@ fn judge(specs: &[RuleSpec], process: &Process, parent: Option<&Process>) -> Opt
                 || parent.is_some_and(|parent| part(&spec.parent, parent, protects(spec))))
     };
     let first = specs.iter().filter(|spec| protects(spec)).find(holds);
-    let found = first.or_else(|| specs.iter().filter(|spec| !protects(spec)).find(holds))?;
+    let all = || specs.iter().filter(|spec| !protects(spec)).filter(holds);
+    // One whose cgroup cannot be a worker has it only if no other has.
+    let found = first.or_else(|| all().find(|spec| !is_refused(spec, process)).or_else(|| all().next()))?;
     Some((found.name.as_ref().unwrap().value.clone(), protects(found)))
+}
+
+/// Whether the cgroup that a rule would kill whole cannot be: the innermost that is root's, else the innermost.
+fn is_refused(spec: &RuleSpec, process: &Process) -> bool {
+    let Some(patterns) = spec.unit.as_ref().and(spec.matches.patterns[0].as_ref()) else { return false };
+    let mut matching = around(&process.cgroup);
+    matching
+        .retain(|path| patterns.value.iter().any(|pattern| glob(pattern.as_bytes(), path.as_bytes(), true)));
+    let roots = matching.iter().find(|path| path.len() <= process.trusted);
+    let unit = roots.or(matching.first());
+    unit.is_some_and(|unit| *unit == "/" || unit.len() > process.trusted)
 }
 
 fn patterns(key: PatternKey) -> impl Strategy<Value = Option<Vec<String>>> {

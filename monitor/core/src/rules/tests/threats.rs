@@ -121,12 +121,18 @@ fn cgroups_that_a_user_made_neither_protect_nor_are_a_unit() {
     };
     assert_eq!(workers(&rules, &[made("raylet-x")]), [("rest".to_owned(), vec![10])]);
     let docker = [made("docker-0123.scope")];
-    let look = rules.look(&profiles(&rules, &docker));
+    assert_eq!(workers(&rules, &docker), [("rest".to_owned(), vec![10])], "the next rule has it");
+    let alone = compiled(&[unit(matching("docker", &[(PatternKey::Cgroup, "**/docker-{id}.scope")]))]);
+    let look = alone.look(&profiles(&alone, &docker));
     assert!(look.workers.is_empty());
     assert_eq!((look.refused[0].why, look.unmatched), (Refusal::NotRoots, vec![0]));
     let roots = Process::new(10, 1, "app", "/system.slice/docker-0123.scope/made/by/the/container");
     let roots = Process { trusted: "/system.slice/docker-0123.scope".len(), ..roots };
     assert_eq!(workers(&rules, &[roots]), [("docker".to_owned(), vec![10])]);
+    // In it somebody makes another one.
+    let nested = Process::new(10, 1, "app", "/system.slice/docker-0123.scope/a/docker-4567.scope");
+    let nested = Process { trusted: "/system.slice/docker-0123.scope".len(), ..nested };
+    assert_eq!(workers(&rules, &[nested]), [("docker".to_owned(), vec![10])]);
 }
 
 #[test]
