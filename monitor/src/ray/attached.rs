@@ -232,14 +232,15 @@ impl Attached {
             return None;
         }
         let pulse = self.pulse.as_mut()?;
-        let had_begun = pulse.receipt.begun();
+        let known = pulse.receipt.acknowledged();
         for access in accesses {
             pulse.receipt.take(access.opened, access.closed);
         }
         if pulse.receipt.begun() {
             pulse.begun.get_or_insert(now);
         }
-        let heard = (!had_begun && pulse.receipt.begun()).then_some(pulse.kill);
+        // One that has opened it kills for it, whatever becomes of the request now.
+        let heard = (!known && pulse.receipt.acknowledged()).then_some(pulse.kill);
         let waited = pulse.begun.is_some_and(|begun| now.since(begun) >= SECOND_READING);
         let over = pulse.until <= now;
         if pulse.receipt.complete() || waited || over {

@@ -131,6 +131,11 @@ impl Receipt {
         }
     }
 
+    /// Whether a reader has opened it, and will read it.
+    pub(crate) fn acknowledged(&self) -> bool {
+        self.opened || self.begun()
+    }
+
     /// Whether it was read at all.
     pub(crate) fn begun(&self) -> bool {
         self.reads > 0
@@ -208,8 +213,9 @@ mod tests {
         let mut receipt = Receipt::new(1);
         receipt.take(false, true);
         assert!(!receipt.complete(), "it was opened before");
+        assert!(!receipt.acknowledged());
         receipt.take(true, false);
-        assert!(!receipt.complete());
+        assert!(receipt.acknowledged() && !receipt.complete());
         receipt.take(false, true);
         assert!(receipt.complete());
         let mut both = Receipt::new(2);

@@ -39,7 +39,8 @@ fn killed_once(agent: &Agent) -> Value {
         assert!(kills.len() <= 1, "{kills:?}");
         Ok(kills.pop().filter(|kill| kill["confirmed"] == true))
     };
-    wait_for("a confirmed kill", PATIENCE, confirmed).unwrap()
+    wait_for("a confirmed kill", PATIENCE, confirmed)
+        .unwrap_or_else(|error| panic!("{error:#}; kills: {:?}\n{}", agent.kills(), agent.said().join("\n")))
 }
 
 #[test]
