@@ -165,8 +165,7 @@ impl Attached {
 
     /// So many refreshes of the slowest raylet.
     fn refreshes(&self, number: u64) -> Duration {
-        let longest = self.readers.iter().map(|reader| reader.settings.refresh_ms).max().unwrap_or(0);
-        Duration::from_millis(longest.saturating_mul(number))
+        self.readers.iter().map(|reader| reader.refreshes(number)).max().unwrap_or_default()
     }
 
     /// The truth, kept below the line. Not while a pulse waits to be read.
@@ -218,10 +217,10 @@ impl Attached {
     /// Which raylets read the files since the last look. The kill that a raylet acknowledged, the first time.
     pub(super) fn look(&mut self, now: Nanos) -> Option<KillId> {
         let accesses = self.note_readers(now);
-        let pulse = self.pulse.as_mut()?;
-        if pulse.waits.is_some() {
+        let Pulse { waits, until, .. } = self.pulse.as_ref()?;
+        if waits.is_some() {
             // What was read so far was the truth.
-            if pulse.until <= now {
+            if *until <= now {
                 let _ = self.withdraw();
             } else if self.show_in_time(now).is_err()
                 && let Some(pulse) = &mut self.pulse

@@ -176,9 +176,11 @@ enum Look {
 
 /// When a process that is called as a raylet was started; `None`: it is none, or is gone.
 fn start_of(procfs: &Path, pid: Pid) -> Option<u64> {
-    if !is_called_so(&procfs.join(pid.to_string()))? {
-        return None;
-    }
+    is_called_so(&procfs.join(pid.to_string()))?.then(|| start_time(procfs, pid))?
+}
+
+/// Of a process that has not ended.
+fn start_time(procfs: &Path, pid: Pid) -> Option<u64> {
     Stat::of(procfs, pid).ok().filter(|stat| !stat.has_ended()).map(|stat| stat.start_time)
 }
 
@@ -205,7 +207,7 @@ fn look_at(procfs: &Path, pid: Pid, until: Instant) -> Look {
     if !is_process(&dir, pid) {
         return Look::Gone;
     }
-    let (Some(start_time), Ok(about)) = (start_of(procfs, pid), fs::metadata(&dir)) else {
+    let (Some(start_time), Ok(about)) = (start_time(procfs, pid), fs::metadata(&dir)) else {
         return Look::Gone;
     };
     match command_line(&dir, about.uid(), until) {

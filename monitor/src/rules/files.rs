@@ -144,8 +144,8 @@ pub fn no_preset(name: &str) -> String {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn read(path: &Path) -> Result<Vec<RuleSpec>, Faults> {
-    let (name, text) = text_of(path)?;
-    parse::rules(&name, &text).map_err(Faults::from)
+    let (specs, faults) = read_with_faults(path);
+    if faults.is_empty() { Ok(specs) } else { Err(Faults(faults)) }
 }
 
 /// What can be read of a file, and everything that is wrong with it.

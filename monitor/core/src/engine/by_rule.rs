@@ -185,7 +185,7 @@ impl Engine {
         if let Some(all) = &domain.all {
             self.add_observed(&mut answer, of(all));
         }
-        let dry_run = self.settings.dry_run || !self.settings.kills();
+        let dry_run = !self.settings.enforces();
         Explanation { domain: domain.name.clone(), answer, dry_run }
     }
 

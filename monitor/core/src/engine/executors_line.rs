@@ -49,7 +49,7 @@ impl Engine {
     /// executor must see what is really used: nobody else would kill its workers then.
     #[must_use]
     pub fn acts_before(&self, executor: ExecutorId, id: DomainId, line: Bytes) -> bool {
-        let kills = self.settings.kills() && !self.settings.dry_run;
+        let kills = self.settings.enforces();
         let Some(usage) = self.domains.get(&id).and_then(super::domain::Domain::usage) else { return false };
         let its = |worker: &Worker| {
             worker.executor == Some(executor) && !worker.observed() && worker.domains.contains(&id)

@@ -55,7 +55,7 @@ impl Engine {
     /// Those that a worker owns, and that these own, with their owners; each once, without victims.
     fn claim_owned(&mut self, owner: WorkerId) -> Vec<(WorkerId, WorkerId)> {
         let (mut owners, mut claimed) = (vec![owner], Vec::new());
-        if !self.settings.kills() || self.settings.dry_run {
+        if !self.settings.enforces() {
             owners.clear();
         }
         while let Some(owner) = owners.pop() {

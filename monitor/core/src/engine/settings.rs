@@ -114,17 +114,23 @@ impl Settings {
         self.refresh_ms != 0
     }
 
+    /// Whether it kills: neither only observes nor is off.
+    #[must_use]
+    pub fn enforces(&self) -> bool {
+        self.kills() && !self.dry_run
+    }
+
     /// Whether the watchdog may kill in the engine's place: not where the engine would not kill, or only after a
     /// measurement.
     #[must_use]
     pub fn may_be_stood_in_for(&self) -> bool {
-        self.kills() && !self.dry_run && self.unhelpful_kills != UnhelpfulKills::Skip
+        self.enforces() && self.unhelpful_kills != UnhelpfulKills::Skip
     }
 
     /// Whether workers are paused at the line: only where something is done for those that wait.
     #[must_use]
     pub fn brakes(&self) -> bool {
-        self.brake && self.kills() && !self.dry_run
+        self.brake && self.enforces()
     }
 
     /// Where the line of a domain is.

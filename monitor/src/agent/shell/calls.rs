@@ -183,7 +183,7 @@ impl Shell {
             .to_string(),
             kills: settings.kills(),
             dry_run: settings.dry_run,
-            protects: settings.kills() && !settings.dry_run && survival::can_kill() && guards && can_be_above,
+            protects: settings.enforces() && survival::can_kill() && guards && can_be_above,
             survival: survival::steps(),
             probes: hooks.probes().to_vec(),
             domains,
