@@ -24,6 +24,7 @@ mod hierarchy;
 mod in_a_row;
 mod kernel_kills;
 mod kills;
+mod kin;
 mod learning;
 mod left;
 mod memory_return;
@@ -91,6 +92,7 @@ pub struct Engine {
     settings: Settings,
     domains: BTreeMap<DomainId, Domain>,
     workers: BTreeMap<WorkerId, Worker>,
+    kin: kin::Kin,
     /// Workers that could not be signalled for now, by the time at which each is a candidate again.
     refused: BTreeSet<(Nanos, WorkerId)>,
     /// At most one for each family of domains: a handful.
@@ -121,6 +123,7 @@ impl Engine {
             settings,
             domains: BTreeMap::new(),
             workers: BTreeMap::new(),
+            kin: kin::Kin::default(),
             refused: BTreeSet::new(),
             flights: Vec::new(),
             spare: Spare::new(),

@@ -81,10 +81,12 @@ impl Engine {
     ) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let before = worker.observed();
+        self.kin.take_out(worker);
         worker.rule = Some(rule);
         if name.is_some() {
             worker.name = name;
         }
+        self.kin.put_in(worker);
         let observed = worker.observed();
         if before == observed || worker.life != Life::Running {
             return;

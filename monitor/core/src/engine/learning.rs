@@ -42,9 +42,7 @@ impl Engine {
     fn know(&mut self, uid: u32, name: &str, now: Nanos) {
         let need = self.learned.need(uid, name, now);
         self.starts.learned(uid, name, need);
-        let of = |worker: &&Worker| worker.candidate.uid == uid && worker.name.as_deref() == Some(name);
-        let ids: Vec<WorkerId> =
-            self.workers.values().filter(of).filter(|worker| worker.rule.is_none()).map(Worker::id).collect();
+        let ids: Vec<WorkerId> = self.kin.named(uid, name).collect();
         for id in ids {
             let Some(worker) = self.workers.get_mut(&id) else { continue };
             worker.learned = need;

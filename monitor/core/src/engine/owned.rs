@@ -17,7 +17,9 @@ impl Engine {
             return;
         }
         let Some(worker) = self.workers.get_mut(&id) else { return };
+        self.kin.take_out(worker);
         worker.owned_by = Some(owner);
+        self.kin.put_in(worker);
         let ends = match self.workers.get(&owner).map(|owner| owner.life) {
             Some(Life::BeingKilled(kill)) => !self.in_grace(kill),
             Some(Life::Stuck(_)) | None => true,
@@ -59,7 +61,8 @@ impl Engine {
             owners.clear();
         }
         while let Some(owner) = owners.pop() {
-            for worker in self.workers.values_mut().filter(|worker| worker.owned_by == Some(owner)) {
+            for id in self.kin.owned_by(owner) {
+                let Some(worker) = self.workers.get_mut(&id) else { continue };
                 if core::mem::replace(&mut worker.ends, true) {
                     continue;
                 }

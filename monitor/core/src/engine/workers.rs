@@ -41,6 +41,7 @@ impl Engine {
                 todo.push_back(Action::Read(*id));
             }
         }
+        self.kin.put_in(&worker);
         self.workers.insert(worker.id(), worker);
         if self.settings.policy == PolicyName::ByTime {
             self.spare.reserve(self.workers.len());
@@ -202,6 +203,7 @@ impl Engine {
             self.end_owned(id, todo);
         }
         if let Some(worker) = self.workers.remove(&id) {
+            self.kin.take_out(&worker);
             for domain in &worker.domains {
                 if let Some(domain) = self.domains.get_mut(domain) {
                     domain.dismiss(id);
