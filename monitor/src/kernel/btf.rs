@@ -167,6 +167,29 @@ impl Btf {
         self.tracepoints.contains_key(format!("btf_trace_{name}").as_bytes())
     }
 
+    /// The tracepoints by number, for aya, which attaches by number. Of the kernel's whole BTF it would make some 20 MiB
+    /// of structs; everything else is a placeholder here.
+    ///
+    /// # Errors
+    /// aya does not understand it.
+    pub fn tracepoints(&self) -> Result<aya::Btf, aya::BtfError> {
+        aya::Btf::parse(&self.only_tracepoints(), aya::Endianness::default())
+    }
+
+    fn only_tracepoints(&self) -> Vec<u8> {
+        let last = self.tracepoints.values().copied().max().unwrap_or(0) as usize;
+        let mut types = vec![[0, layout::PLACEHOLDER, 0]; last];
+        let mut strings = vec![0];
+        for (name, id) in &self.tracepoints {
+            let at = u32::try_from(strings.len()).unwrap_or(0);
+            // Types are numbered from 1. Nobody looks up what it stands for.
+            types[*id as usize - 1] = [at, kind::TYPEDEF << 24, 0];
+            strings.extend_from_slice(name);
+            strings.push(0);
+        }
+        layout::blob(&types, &strings)
+    }
+
     /// How many arguments a tracepoint has: its type is a pointer to a function of these, after one of the kernel's own.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use aya::programs::{BtfTracePoint, ProgramError};
 use monitor_common::Wanted;
 
 use self::refused::{chain, of_program, passes};
+use super::btf::Btf;
 use super::cells::Cells;
 use super::hook::{Hook, Told};
 use super::machine;
@@ -215,7 +216,8 @@ impl Links {
         let mut unloaded =
             |hook: &Hook| program(&mut self.ebpf, *hook).is_ok_and(|found| found.fd().is_err());
         // Once for all: that takes 10 ms and more.
-        let types = if back.iter().any(&mut unloaded) { aya::Btf::from_sys_fs().ok() } else { None };
+        let types = || Btf::of_the_kernel().ok()?.tracepoints().ok();
+        let types = if back.iter().any(&mut unloaded) { types() } else { None };
         for hook in &back {
             self.load_hook(*hook, types.as_ref());
         }

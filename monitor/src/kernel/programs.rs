@@ -82,7 +82,7 @@ impl Programs {
             return Err(all(ProbeState::Off(why)));
         }
         let btf = Btf::of_the_kernel().map_err(|error| all(of_btf(&error)))?;
-        let types = aya::Btf::from_sys_fs().map_err(|error| all(ProbeState::Failed(chain(&error))))?;
+        let types = btf.tracepoints().map_err(|error| all(ProbeState::Failed(chain(&error))))?;
         raise_memlock();
 
         let mut missing: Vec<(Hook, String)> = Vec::new();
@@ -102,6 +102,7 @@ impl Programs {
         if let Some(why) = machine::forbids_counting() {
             missing.extend(Hook::USAGE.map(|hook| (hook, why.clone())));
         }
+        drop(btf);
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&types));
         // With few entries for each CPU one that takes many at a time throws out those of others.

@@ -15,6 +15,7 @@ pub(super) mod kind {
     pub(in crate::kernel::btf) const STRUCT: u32 = 4;
     pub(in crate::kernel::btf) const UNION: u32 = 5;
     pub(in crate::kernel::btf) const ENUM: u32 = 6;
+    pub(in crate::kernel::btf) const FORWARD: u32 = 7;
     pub(in crate::kernel::btf) const TYPEDEF: u32 = 8;
     pub(in crate::kernel::btf) const FUNC_PROTO: u32 = 13;
     pub(in crate::kernel::btf) const VAR: u32 = 14;
@@ -62,10 +63,30 @@ impl Type {
 /// The length of a type's fixed part: name, info, and a size or a type id.
 pub(super) const FIXED: usize = 12;
 
+/// The second word of a type that says nothing and has no trailer: a forward declaration.
+pub(super) const PLACEHOLDER: u32 = kind::FORWARD << 24;
+
+/// The length of a header of version 1.
+const HEADER: u32 = 24;
+
+/// A BTF blob of types without trailers.
+pub(super) fn blob(types: &[[u32; 3]], strings: &[u8]) -> Vec<u8> {
+    let len = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+    let (types_len, strings_len) = (len(FIXED * types.len()), len(strings.len()));
+    let mut blob = Vec::with_capacity(HEADER as usize + FIXED * types.len() + strings.len());
+    blob.extend(MAGIC.to_ne_bytes());
+    blob.extend([1, 0]);
+    for word in [HEADER, 0, types_len, types_len, strings_len].iter().chain(types.iter().flatten()) {
+        blob.extend(word.to_ne_bytes());
+    }
+    blob.extend(strings);
+    blob
+}
+
 /// Type and string sections of a BTF blob.
 pub(super) fn sections(data: Bytes) -> Result<(Bytes, Bytes), BtfError> {
     let cut = BtfError::Malformed("the header is cut short");
-    let mut header = data.get(..24).ok_or(cut)?;
+    let mut header = data.get(..HEADER as usize).ok_or(cut)?;
     if header.get_u16_ne() != MAGIC {
         return Err(BtfError::Malformed("the magic number is another one"));
     }

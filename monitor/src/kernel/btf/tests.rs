@@ -45,6 +45,15 @@ fn offsets_go_through_named_and_anonymous_members() {
     }
 }
 
+#[test]
+fn for_aya_a_tracepoint_keeps_its_number_and_nothing_else_has_a_name() {
+    let whole = Btf::parse(sample().into()).unwrap();
+    let few = Btf::parse(whole.only_tracepoints().into()).unwrap();
+    assert_eq!((&few.tracepoints, few.starts.len()), (&whole.tracepoints, 7));
+    assert!(few.structs.is_empty() && few.enums.is_empty());
+    whole.tracepoints().unwrap();
+}
+
 /// The sample with another word in its types, counted from their start.
 fn with_word(at: usize, from: u32, to: u32) -> Btf {
     let mut data = sample();
