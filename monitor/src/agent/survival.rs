@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::mm::{MlockAllFlags, mlockall, munlockall};
 use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
@@ -129,6 +129,27 @@ fn oom_score_adj(file: &Path) -> Step {
     Step { name: "oom_score_adj".to_owned(), state, why }
 }
 
+static LOCKED: AtomicBool = AtomicBool::new(false);
+
+/// Locks what is touched, from now on.
+fn lock_touched() -> rustix::io::Result<()> {
+    mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)
+}
+
+/// Gives free memory back to the kernel, which refuses that for locked memory.
+fn give_back_unlocked() {
+    if !LOCKED.load(Ordering::Relaxed) {
+        return heap::give_back();
+    }
+    if munlockall().is_ok() {
+        heap::give_back();
+        if let Err(error) = lock_touched() {
+            LOCKED.store(false, Ordering::Relaxed);
+            tracing::warn!(%error, "the agent's memory is not locked any more: reclaim may take it");
+        }
+    }
+}
+
 /// For all threads that are started later, and for the loop where it may not be more.
 fn priority() -> Step {
     const NICE: i32 = -20;
@@ -149,12 +170,10 @@ fn memory_lock() -> Step {
         return Step { name, state: State::Refused, why };
     }
     // What the start needed and nobody uses any more would be locked too.
-    // SAFETY: gives free memory of the allocator back; touches nothing that is in use.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::malloc_trim(0);
-    }
-    match mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT) {
+    heap::give_back();
+    let locked = lock_touched();
+    LOCKED.store(locked.is_ok(), Ordering::Relaxed);
+    match locked {
         Ok(()) => Step { name, state: State::Done, why: "locked once touched".to_owned() },
         Err(error) => {
             let why = format!("not locked: {}", needs(&error.into(), "CAP_IPC_LOCK"));
@@ -178,6 +197,7 @@ pub(super) struct Upkeep {
     manager_told: Option<Instant>,
     /// How many lines of diagnostics were lost when that was last said.
     lines_lost: u64,
+    crowd: heap::Crowd,
 }
 
 impl Upkeep {
@@ -186,9 +206,12 @@ impl Upkeep {
         service::beat(&mut self.manager_told);
     }
 
-    /// At each tick: the loop's priority, and diagnostics that nobody read in time.
-    pub(super) fn tick(&mut self, now: Nanos) {
+    /// At each tick, with so many workers: the loop's priority, diagnostics that nobody read in time, and free memory.
+    pub(super) fn tick(&mut self, now: Nanos, workers: usize) {
         self.sharing.check(now);
+        if self.crowd.has_gone(workers) {
+            tokio::task::spawn_blocking(give_back_unlocked);
+        }
         let lost = diagnostics::lost();
         if lost > self.lines_lost {
             tracing::warn!(

@@ -82,7 +82,7 @@ impl Shell {
         callbacks.tick(|| self.engine.domains(), self.engine.kills_in_flight());
         self.parts.measuring.time_glances(&self.engine);
         self.look_at_changes();
-        self.parts.upkeep.tick(now);
+        self.parts.upkeep.tick(now, self.parts.workers.registry.len());
         if !self.parts.hooks.tell_oom_victims() {
             self.parts.oom_counters.look(&self.parts.domains, now);
         }
