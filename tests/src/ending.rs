@@ -30,6 +30,11 @@ fn prepare(stop: &Arc<AtomicBool>, name: &str) -> Result<()> {
 pub fn perform(name: &str, play: impl FnOnce(&Arc<AtomicBool>) -> Result<bool>) -> ExitCode {
     let stop = Arc::new(AtomicBool::new(false));
     let done = prepare(&stop, name).and_then(|()| play(&stop));
+    ended(&stop, done)
+}
+
+/// The exit status of what is over: 130 if it was wanted to end, else that of [`status`].
+pub fn ended(stop: &AtomicBool, done: Result<bool>) -> ExitCode {
     if stop.load(Ordering::Relaxed) {
         eprintln!("interrupted; everything that was started is gone");
         return ExitCode::from(INTERRUPTED);

@@ -21,6 +21,7 @@ mod recording;
 mod release;
 mod setup;
 mod shell;
+mod simulate;
 mod soak;
 mod stress;
 mod test;
@@ -73,6 +74,8 @@ enum Task {
     Recording,
     /// See whether everything that a release needs is there
     Release(release::Options),
+    /// Let the engine decide for a year of a big node's life, in minutes, and see whether anything grows
+    Simulate(simulate::Options),
     /// Let workers come and go, leak and crash for a while, and see whether the books balance; needs root
     Soak(soak::Options),
     /// Let stress-ng take too much memory in every way that it knows, and see what is killed; needs root
@@ -102,6 +105,7 @@ fn main() -> ExitCode {
         Task::RealTest(options) => real_test::run_real_test(&options),
         Task::Recording => recording::run_recording(),
         Task::Release(options) => release::run_release(&options),
+        Task::Simulate(options) => simulate::run_simulation(&options),
         Task::Soak(options) => soak::run_soak(&options),
         Task::Stress(options) => stress::run_stress(&options),
         Task::Test => test::run_tests(),

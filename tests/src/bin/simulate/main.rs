@@ -1,0 +1,96 @@
+//! `cargo xtask simulate`: a year on a big node, in minutes. The engine is the agent's own, with its own journal; the node
+//! around it is made up: workers that come, go and leak, cgroups that fill, processes that die when they are killed. It
+//! shows whether anything grows that should not: memory, the journal, the time of a decision.
+
+mod books;
+mod node;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use monitor::units::Bytes;
+use monitor_tests::ending;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use self::node::Node;
+
+/// The journal's bound where none is set, as the agent's.
+const JOURNAL_MAX: u64 = 10 << 20;
+
+/// Let the engine decide for a year of a big node's life, in minutes, and see whether anything grows.
+///
+/// Needs no privileges: no process is started or killed. Exit status: 0 all was as it must be; 1 it was not; 2 usage;
+/// 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask simulate", max_term_width = 100)]
+struct Args {
+    /// How long the node lives
+    #[arg(long, value_name = "N", default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=3650))]
+    days: u64,
+    /// How many workers run at a time
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    workers: u32,
+    /// In how many limited cgroups; with 0 all are in the node alone
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    cgroups: u32,
+    /// How many processors can charge memory at the same time
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    cpus: u32,
+    /// How long a worker lives on average
+    #[arg(long, value_name = "HOURS", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    life: u64,
+    /// One in so many workers leaks until it is killed
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+    leaks: u64,
+    /// The same numbers come of the same seed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let stop = Arc::new(AtomicBool::new(false));
+    let caught = [SIGHUP, SIGINT, SIGTERM]
+        .into_iter()
+        .try_for_each(|signal| signal_hook::flag::register(signal, Arc::clone(&stop)).map(drop));
+    let done = caught.context("catching signals").and_then(|()| play(&args, &stop));
+    ending::ended(&stop, done)
+}
+
+fn play(args: &Args, stop: &AtomicBool) -> Result<bool> {
+    let dir = tempfile::tempdir().context("a directory for the journal")?;
+    let mut node = Node::new(args, &dir.path().join("journal"), Bytes(JOURNAL_MAX))?;
+    let days = Duration::from_secs(24 * 60 * 60);
+    println!(
+        "{} workers in {} cgroups on {} processors; one in {} leaks; a journal of at most {}",
+        args.workers,
+        args.cgroups,
+        args.cpus,
+        args.leaks,
+        Bytes(JOURNAL_MAX)
+    );
+    println!("{}", books::HEAD);
+    // A month, or a tenth of what there is.
+    let step = (args.days / 10).clamp(1, 30);
+    let mut day = 0;
+    while day < args.days {
+        let until = (day + step).min(args.days);
+        if !node.live_until(days * u32::try_from(until)?, stop)? {
+            return Ok(false);
+        }
+        day = until;
+        println!("{}", node.close_books(day)?);
+    }
+    let faults = node.faults()?;
+    for fault in &faults {
+        println!("not as it must be: {fault}");
+    }
+    if faults.is_empty() {
+        println!("{}", node.summary());
+    }
+    Ok(faults.is_empty())
+}
