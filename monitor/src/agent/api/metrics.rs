@@ -114,6 +114,9 @@ fn state(all: &mut Registry, status: &Status) {
     one("socket_found", "1 if new callers find the control socket", status.socket.error.is_none().into());
     let journal = status.journal.is_some().into();
     one("journal_on", "1 if the agent writes a journal", journal);
+    if let Some(http) = &status.http {
+        one("http_on", "1 if HTTP is served at http_listen", http.error.is_none().into());
+    }
     let up = Duration::from_millis(status.uptime_ms).as_secs_f64();
     all.register_with_unit("uptime", "How long the agent runs", Unit::Seconds, ConstGauge::new(up));
 }
