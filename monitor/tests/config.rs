@@ -97,6 +97,25 @@ fn check_counts_the_settings_of_a_good_file() {
 }
 
 #[test]
+fn check_counts_the_rules_that_the_file_brings_and_names_what_is_wrong_beside_it() {
+    let dir = dir_with(b"presets = [\"joblib\"]\n[[rule]]\nname = \"a\"\nmatch.comm = \"x\"\n");
+    let rules = dir.path().join("rules.d");
+    std::fs::create_dir(&rules).unwrap();
+    std::fs::write(rules.join("10.toml"), "[[rule]]\nname = \"b\"\nmatch.comm = \"y\"\n").unwrap();
+    let mut command = monitor(dir.path());
+    command.args(["check", "monitor.toml"]);
+    assert_eq!(
+        accepted(&mut command),
+        "monitor.toml: 1 setting, valid\nmonitor.toml: 3 rules from 1 preset and 2 files\n"
+    );
+    std::fs::write(rules.join("20.toml"), "[[rule]]\nnam = \"c\"\n").unwrap();
+    let out = command.assert().success().get_output().clone();
+    assert_eq!(String::from_utf8(out.stdout).unwrap(), "monitor.toml: 1 setting, valid\n");
+    let warned = String::from_utf8(out.stderr).unwrap();
+    assert!(warned.contains("warning: rules.d/20.toml:2: nam: unknown key"), "{warned}");
+}
+
+#[test]
 fn check_lists_every_error_with_file_line_and_key() {
     let dir = dir_with(
         b"refresh_ms = 100\nrefresh_ms = 200\nusage_treshold = 0.9\ngrace_ms = \"5\"\n\npolicy = \"by_tim\"\nbrake = on\n\

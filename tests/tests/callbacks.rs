@@ -216,6 +216,19 @@ fn the_examples_tell_whom_they_should_and_a_name_is_only_a_name() {
     }
 }
 
+/// The unit refuses what each of them does, unless it is told otherwise.
+#[test]
+fn each_example_says_what_the_unit_must_allow_it() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("examples/hooks");
+    let all: Vec<_> = std::fs::read_dir(examples).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(all.len() >= 4, "{all:?}");
+    for path in all {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let head = text.split("set -eu").next().unwrap();
+        assert!(head.contains("docs/http.md#as-a-service"), "{}", path.display());
+    }
+}
+
 /// Of many kills in a row each is called for, or counted as lost; a kill waits for none.
 #[test]
 fn a_hundred_kills_in_a_row_are_all_called_for_or_counted() {

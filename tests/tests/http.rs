@@ -3,13 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 use std::io::Write as _;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use monitor_tests::agent::Agent;
 use monitor_tests::cgroup::Sandbox;
+use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::http::{body, get, get_as};
-use monitor_tests::{sandbox, worker};
+use monitor_tests::skip::Lacks;
+use monitor_tests::{sandbox, skip, worker};
 use serde_json::{Value, json};
 
 /// An agent that has killed one worker, with a name that is no secret only where details are shown.
@@ -120,4 +122,56 @@ fn two_hundred_silent_connections_keep_no_scrape_out() {
     // And the loop answers the socket meanwhile.
     assert_eq!(agent.ask::<Value>("status").unwrap()["workers"], 0);
     drop(silent);
+}
+
+/// What `monitor metrics` says of HTTP, and `monitor status`.
+fn http_of(agent: &Agent) -> (bool, Value) {
+    let metrics = agent.command("metrics").unwrap().output().unwrap();
+    let served = String::from_utf8(metrics.stdout).unwrap().contains("\nmemory_monitor_http_on 1\n");
+    (served, agent.ask::<Value>("status").unwrap()["http"].take())
+}
+
+#[test]
+fn an_address_that_is_taken_ends_no_agent_and_is_had_when_it_is_free() {
+    let sandbox = sandbox!(128);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let agent = Agent::guard(&sandbox, ["--usage-threshold", "0.5", "--http-listen", &address]).unwrap();
+    worker::outgrow(&agent, &sandbox, &[]).unwrap();
+    agent.kills_over(1).unwrap();
+    let said = format!("nothing is served over HTTP at {address} (http_listen): ");
+    let lines = |agent: &Agent| agent.said().iter().filter(|line| line.contains(&said)).count();
+    assert_eq!(lines(&agent), 1, "{:?}", agent.said());
+    let (served, http) = http_of(&agent);
+    assert_eq!((served, &http["address"]), (false, &json!(address)));
+    assert!(http["error"].as_str().unwrap().contains("name another port"), "{http}");
+    let shown = agent.command("status").unwrap().output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains(&format!("Nothing is served over HTTP at {address}: ")), "{shown}");
+    assert!(agent.command("reload").unwrap().output().unwrap().status.success());
+    drop(taken);
+    wait_for("the address to be had", PATIENCE, || {
+        Ok(agent.ask::<Value>("status")?["http"]["error"].is_null().then_some(()))
+    })
+    .unwrap();
+    let metrics = get(&address, "GET /metrics").unwrap();
+    assert!(metrics.contains("\nmemory_monitor_http_on 1\n"), "{metrics}");
+    assert_eq!(json_at(&address, "/api/status")["counters"]["killed"], 1, "it is the same agent");
+    assert_eq!(lines(&agent), 1, "once for each reason: {:?}", agent.said());
+}
+
+#[test]
+fn an_ipv6_address_is_served_where_there_is_one() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return skip!(Lacks::Kernel, "no IPv6");
+    }
+    let sandbox = sandbox!(64);
+    let agent = Agent::guard(&sandbox, ["--http-listen", "[::]:0"]).unwrap();
+    let address = agent.http().unwrap();
+    let port = address.rsplit(':').next().unwrap();
+    let both = std::fs::read_to_string("/proc/sys/net/ipv6/bindv6only").unwrap().trim() == "0";
+    for host in ["[::1]", "127.0.0.1"].into_iter().take(1 + usize::from(both)) {
+        let answer = get(&format!("{host}:{port}"), "GET /healthz").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{host}: {answer}");
+    }
 }

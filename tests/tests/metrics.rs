@@ -49,13 +49,10 @@ fn a_kill_shows_in_the_metrics() {
 }
 
 #[test]
-fn the_former_name_of_the_setting_works_and_a_taken_address_is_named() {
+fn the_former_name_of_the_setting_works() {
     let sandbox = sandbox!(64);
     let agent = Agent::guard(&sandbox, ["--metrics-listen", "127.0.0.1:0"]).unwrap();
     let address = address(&agent);
     assert!(get(&address, "GET /metric").starts_with("HTTP/1.1 404 "));
     assert!(get(&address, "POST /metrics").starts_with("HTTP/1.1 405 "));
-    let taken = Agent::guard(&sandbox, ["--metrics-listen", &address]).unwrap_err();
-    let taken = format!("{taken:#}");
-    assert!(taken.contains(&format!("cannot serve HTTP at {address} (http_listen)")), "{taken}");
 }

@@ -22,10 +22,11 @@ const PYTHON: Tool =
     Tool { program: "python", packages: &["helm-python-sdk==0.2.2", "kubernetes-validate==1.37.0"] };
 const SCRIPT: &str = include_str!("chart.py");
 /// The ways to install it: as it is, and with everything that has a switch.
-const CASES: [&str; 4] = [
+const CASES: [&str; 5] = [
     "{}",
     r#"{"settings": {"dry_run": false, "refresh_ms": 100, "usage_threshold": 0.9}, "metrics": {"enabled": true}}"#,
     r#"{"metrics": {"enabled": true, "serviceMonitor": {"enabled": true, "labels": {"release": "p"}}, "alerts": {"enabled": true}}, "rules": {"10-a.toml": "[[rule]]\nname = \"a\"\n"}, "imagePullSecrets": [{"name": "s"}], "seccompProfile": "Unconfined", "resources": {"limits": {"memory": "256Mi"}}}"#,
+    r#"{"metrics": {"enabled": true, "address": "[::]"}}"#,
     r#"{"settings": {"dry_run": false, "presets": ["ray"], "rules_mode": "enforce"}, "ray": {"enabled": true}}"#,
 ];
 

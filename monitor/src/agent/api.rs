@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use self::latencies::Latencies;
 use self::watchers::Watchers;
+use crate::agent::http::Serving;
 use crate::config::{self, ConfigFlags};
 use crate::control::listener::{ListenerHandle, ListenerView};
 use crate::units::Nanos;
@@ -26,6 +27,8 @@ pub(in crate::agent) struct Api {
     pub(in crate::agent) watchers: Watchers,
     /// How long kills took.
     pub(in crate::agent) latencies: Latencies,
+    /// What became of the address that HTTP is served at.
+    pub(in crate::agent) http: Serving,
     /// Has the server look after the socket's file.
     listener: Arc<ListenerHandle>,
     /// When it was last told to.
@@ -42,8 +45,8 @@ impl Api {
         (in_force, flags): (Vec<config::Shown>, ConfigFlags),
         now: Nanos,
     ) -> Self {
-        let (watchers, latencies) = (Watchers::default(), Latencies::default());
-        Self { watchers, latencies, listener, looked: now, in_force, flags }
+        let (watchers, latencies, http) = (Watchers::default(), Latencies::default(), Serving::default());
+        Self { watchers, latencies, http, listener, looked: now, in_force, flags }
     }
 
     /// Done on a tick that comes anyway.

@@ -4,6 +4,7 @@
 //! It runs on a thread and a runtime of its own, so that no flood of requests takes the loop's time: the loop is asked as
 //! by a client of the socket, and how often is bounded (`answers`). What a connection may cost is bounded too (`places`).
 
+mod address;
 mod answers;
 mod guard;
 mod live;
@@ -25,6 +26,8 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::address::AGAIN;
+pub(super) use self::address::Serving;
 use self::answers::Answers;
 use self::guard::Hosts;
 use self::places::{Place, Places};
@@ -42,49 +45,54 @@ const LONGEST_HEAD: usize = 16 << 10;
 /// How long to wait before the next try when no connection can be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The listener, bound at once so that an address that can't be had ends the start with a reason.
-///
-/// # Errors
-/// If it can't be bound.
-pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
 /// What each connection needs.
 struct Server {
     answers: Answers,
     hosts: Hosts,
 }
 
-/// Serves on a thread of its own until `shutdown`.
-///
-/// # Errors
-/// If there is no thread.
-pub(super) fn start(
-    listener: TcpListener,
-    config: &Config,
-    requests: Requests,
-    shutdown: CancellationToken,
-) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+/// Serves on a thread of its own until `shutdown`, where that is asked for. The address is bound at once if it can be had,
+/// so that it serves when the agent is ready.
+pub(super) fn start(config: &Config, requests: Requests, shutdown: CancellationToken, serving: Serving) {
+    let Some(address) = config.http_listen else { return };
     let hosts = Hosts::new(&config.http_hosts);
     let server = Arc::new(Server { answers: Answers::new(requests, config.http_details), hosts });
-    let work = move || {
-        runtime.block_on(shutdown.clone().run_until_cancelled_owned(accept(listener, server)));
+    let no_thread = serving.clone();
+    let start = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let first = serving.bind(address);
+        let work = move || {
+            let serves = serve((address, first), serving, server);
+            runtime.block_on(shutdown.run_until_cancelled_owned(serves));
+        };
+        std::thread::Builder::new().name("http".to_owned()).spawn(work).map(drop)
     };
-    std::thread::Builder::new().name("http".to_owned()).spawn(work).map(drop)
+    if let Err(error) = start() {
+        no_thread.fail(
+            address,
+            format!("there is no thread for it: {error}. Raise TasksMax and LimitNOFILE of the unit"),
+        );
+    }
 }
 
-async fn accept(listener: TcpListener, server: Arc<Server>) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::error!(%error, "nothing is served over HTTP: its listener cannot be waited for");
-            return;
+/// As soon as the address can be had.
+async fn serve(
+    (address, mut bound): (SocketAddr, Option<TcpListener>),
+    serving: Serving,
+    server: Arc<Server>,
+) {
+    loop {
+        match bound.map(tokio::net::TcpListener::from_std) {
+            Some(Ok(listener)) => return accept(listener, server).await,
+            Some(Err(error)) => serving.fail(address, format!("its listener cannot be waited for: {error}")),
+            None => {}
         }
-    };
+        sleep(AGAIN).await;
+        bound = serving.bind(address);
+    }
+}
+
+async fn accept(listener: tokio::net::TcpListener, server: Arc<Server>) {
     let places = Places::default();
     loop {
         match listener.accept().await {

@@ -41,7 +41,7 @@ use crate::agent::workers::registry::Registry;
 use crate::config::values::GearChoice;
 use crate::config::{Config, ConfigFlags, Resolved};
 use crate::control::listener::{Listener, ListenerHandle};
-use crate::control::request::{Lanes, Request, Requests};
+use crate::control::request::{Lanes, Request};
 use crate::control::server::{self, Limits};
 use crate::engine::{Engine, Event, Gears, KillId, Settings};
 use crate::journal::{Given, Last};
@@ -71,14 +71,6 @@ pub enum AgentError {
     /// The node's files can't be read.
     #[error("cannot guard the node: {0}")]
     Node(ReadError),
-    /// The address for HTTP can't be had.
-    #[error("cannot serve HTTP at {address} (http_listen): {error}")]
-    Http {
-        /// As configured.
-        address: std::net::SocketAddr,
-        /// Why.
-        error: std::io::Error,
-    },
     /// The runtime refuses.
     #[error("cannot wait for kernel records or a time: {0}")]
     Poller(std::io::Error),
@@ -119,7 +111,7 @@ pub async fn serve(
     let ring = shell.parts().hooks.records_fd().transpose().map_err(AgentError::Poller)?;
     let ring = ring.map(readiness::readable);
     let ring = ring.transpose().map_err(AgentError::Poller)?;
-    serve_http(&config, &others, &shutdown)?;
+    http::start(&config, others.clone(), shutdown.clone(), shell.parts().api.http.clone());
     let server = tokio::spawn(server::serve(
         listener,
         Lanes { root, others },
@@ -200,17 +192,6 @@ fn answer(shell: &mut Shell, request: Request, shutdown: &CancellationToken) {
         }
         Request::Closed { connection } => shell.hang_up(connection),
     }
-}
-
-/// Serves over HTTP, where that is asked for.
-fn serve_http(config: &Config, requests: &Requests, shutdown: &CancellationToken) -> Result<(), AgentError> {
-    let Some(address) = config.http_listen else { return Ok(()) };
-    let refused = |error| AgentError::Http { address, error };
-    let listener = http::bind(address).map_err(refused)?;
-    // With port 0 the kernel chose one.
-    let address = listener.local_addr().unwrap_or(address);
-    tracing::info!("the live page is at http://{address}/, the metrics at http://{address}/metrics");
-    http::start(listener, config, requests.clone(), shutdown.clone()).map_err(refused)
 }
 
 fn load(config: &Config) -> Result<Programs, Box<Probes>> {

@@ -12,6 +12,7 @@ use crate::config::{self, ConfigFlags, Shown};
 use crate::control::client::Client;
 use crate::control::protocol::Op;
 use crate::exit_status as exit;
+use crate::rules::files::{self, Sources};
 
 /// Show the settings in effect, each with its source
 ///
@@ -41,7 +42,8 @@ pub(super) struct ConfigArgs {
 enum ConfigCommand {
     /// Check a file by itself, without flags and environment
     ///
-    /// Prints all errors, as FILE:LINE: KEY: what is wrong.
+    /// Prints all errors, as FILE:LINE: KEY: what is wrong. Counts the rules that an agent would have with it: those of the
+    /// file, of rules.d beside it, and of its presets.
     #[command(after_help = "Exit status: 0 valid; 2 not.")]
     Check {
         /// TOML file with settings.
@@ -114,7 +116,21 @@ fn check(file: &Path) -> Result<String, String> {
     for (setting, why) in callbacks::unusable(&alone) {
         ask::complain(&format_args!("{}: warning: {setting}: {why}", file.path.display()));
     }
-    Ok(format!("{}: {settings}\n", file.path.display()))
+    let mut text = format!("{}: {settings}\n", file.path.display());
+    match Sources::beside(&alone, Some(&file)).load() {
+        Ok(rules) => {
+            if let Some(rules) = files::sentence(&rules) {
+                text += &format!("{}: {rules}\n", file.path.display());
+            }
+        }
+        // Of other files, or of who may change this one: by itself it is valid.
+        Err(faults) => {
+            for fault in faults.0 {
+                ask::complain(&format_args!("{}: warning: {fault}", file.path.display()));
+            }
+        }
+    }
+    Ok(text)
 }
 
 fn as_json(settings: &[Shown]) -> String {

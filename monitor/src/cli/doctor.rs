@@ -3,6 +3,7 @@
 
 mod cgroups;
 mod guard;
+mod hooks;
 
 use std::borrow::Cow;
 use std::fs;
@@ -18,7 +19,7 @@ use super::exit;
 use super::roots::Roots;
 use crate::kernel::cells::Tuning;
 use crate::kernel::hook::Hook;
-use crate::kernel::probe::{Probe, ProbeState};
+use crate::kernel::probe::Probe;
 use crate::kernel::programs::{KernelLog, Programs};
 use crate::kill::{Process, Released, process_mrelease};
 use crate::memory::{DomainReader, Hierarchy};
@@ -145,7 +146,17 @@ fn verdict(protects: bool, facts: &[Fact], hooks: &[Probe]) -> String {
         None => "without kernel hooks the agent checks every refresh_ms, so that a fast allocation can run ahead of it, and there is no brake"
             .to_owned(),
     };
-    format!("This machine can be protected: {how}.")
+    // Of the facts it is the one that depends on who asks.
+    let lacks_kill = |fact: &Fact| fact.name == CAPABILITIES_FACT && fact.found.contains(CAPABILITIES[0].0);
+    if !facts.iter().any(lacks_kill) {
+        return format!("This machine can be protected: {how}.");
+    }
+    let ask_root = if rustix::process::geteuid().is_root() {
+        ""
+    } else {
+        " As root, monitor doctor says what the service can do."
+    };
+    format!("Workers of this user alone can be protected, because CAP_KILL is missing: {how}.{ask_root}")
 }
 
 fn ok(name: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Fact {
@@ -221,6 +232,8 @@ fn lockdown() -> Fact {
     ok("lockdown", active.map_or("none", |(mode, _)| mode))
 }
 
+const CAPABILITIES_FACT: &str = "capabilities";
+
 /// The capabilities that matter, their bits (include/uapi/linux/capability.h), and what is different without each.
 const CAPABILITIES: [(&str, u32, &str); 4] = [
     ("CAP_KILL", 5, "it can kill only workers of its own user"),
@@ -234,7 +247,7 @@ fn capabilities(procfs: &Path) -> Fact {
     let bits = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let Some(bits) = bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()) else {
         return lacks(
-            "capabilities",
+            CAPABILITIES_FACT,
             State::Failed,
             "no CapEff line in its status file",
             "the agent's privileges are not known",
@@ -243,43 +256,36 @@ fn capabilities(procfs: &Path) -> Fact {
     let lacking = || CAPABILITIES.iter().filter(|(_, bit, _)| bits >> bit & 1 == 0);
     let names: Vec<&str> = lacking().map(|(name, _, _)| *name).collect();
     if names.is_empty() {
-        return ok("capabilities", "all that the agent can use");
+        return ok(CAPABILITIES_FACT, "all that the agent can use");
     }
     let mut without: Vec<&str> = lacking().map(|(_, _, without)| *without).collect();
     without.dedup();
-    lacks("capabilities", State::Denied, format!("without {}", names.join(", ")), &without.join("; "))
+    lacks(CAPABILITIES_FACT, State::Denied, format!("without {}", names.join(", ")), &without.join("; "))
 }
 
 fn words(diagnosis: &Diagnosis) -> String {
     let mut out = format!("kernel {}\n\n", diagnosis.kernel);
-    let mut line = |name: &str, good: bool, found: &str, without: Option<&str>| {
-        out.push_str(&format!("[{}] {name}: {found}\n", if good { "ok" } else { "--" }));
+    for Fact { name, state, found, without, .. } in &diagnosis.facts {
+        out.push_str(&format!("[{}] {name}: {found}\n", if *state == State::Ok { "ok" } else { "--" }));
         if let Some(without) = without {
             out.push_str(&format!("     without it: {without}\n"));
         }
-    };
-    for fact in &diagnosis.facts {
-        line(&fact.name, fact.state == State::Ok, &fact.found, fact.without.as_deref());
     }
-    for hook in &diagnosis.hooks {
-        let why = match &hook.state {
-            ProbeState::Attached | ProbeState::Detached => match hook.counts {
-                Some(true) => "attaches; the agent counts usage with it".to_owned(),
-                Some(false) => "attaches; in reserve for counting usage".to_owned(),
-                None => "attaches".to_owned(),
-            },
-            ProbeState::Missing(why) => format!("missing: {why}"),
-            ProbeState::Denied(why) => format!("denied: {why}"),
-            ProbeState::Failed(why) => format!("failed: {why}"),
-            ProbeState::Off(why) => format!("off: {why}"),
-        };
-        line(
-            &format!("hook {} ({})", hook.name, hook.tracepoint),
-            hook.state.usable(),
-            &why,
-            hook.fallback.as_deref(),
-        );
-    }
+    out.push_str(&hooks::words(&diagnosis.hooks));
     out.push_str(&format!("\n{}\n", diagnosis.verdict));
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_cap_kill_only_the_callers_own_workers_are_promised() {
+        let denied = |found: &str| [lacks(CAPABILITIES_FACT, State::Denied, found, "")];
+        let said = verdict(true, &denied("without CAP_KILL, CAP_BPF"), &[]);
+        assert!(said.starts_with("Workers of this user alone can be protected"), "{said}");
+        let said = verdict(true, &denied("without CAP_BPF"), &[]);
+        assert!(said.starts_with("This machine can be protected"), "{said}");
+    }
 }

@@ -67,7 +67,8 @@ pub(super) struct Args {
     /// when it was killed. It fails in any case if it was the only worker of the memory limit
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = LastTaskArg::Fail)]
     last_task: LastTaskArg,
-    /// How much memory one attempt needs, as 512MiB or a number of bytes; see --admission and the policy by_memory
+    /// How much memory one attempt needs, as 512MiB (512MB and 512M are decimal) or a number of bytes; see --admission and
+    /// the policy by_memory
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<Bytes>,
     /// Retries of a task after kills for memory, -1: unlimited (a setting: see `monitor config`)

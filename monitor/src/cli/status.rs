@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::ask::Ask;
 use super::table::{cut_front, maybe, span, table, word};
-use crate::control::answers::{BrakeView, Status};
+use crate::control::answers::{BrakeView, HttpView, Status};
 use crate::control::protocol::Op;
 use crate::engine::DomainView;
 use crate::kernel::probe::ProbeState;
@@ -49,6 +49,9 @@ fn human(status: &Status, verbose: bool) -> String {
         }
         out.push('\n');
         out.push_str(&brake(&status.brake, status.now));
+        if let Some(HttpView { address, error: None }) = &status.http {
+            let _ = writeln!(out, "HTTP at http://{address}/");
+        }
         for (name, count) in counts(&status.counters).into_iter().chain(counts(&status.faults)) {
             let _ = writeln!(out, "{name}: {count}");
         }
@@ -134,6 +137,9 @@ fn troubles(status: &Status) -> String {
     }
     if let Some(error) = &status.socket.error {
         let _ = writeln!(out, "New callers find no agent: {}", printable(error));
+    }
+    if let Some(HttpView { address, error: Some(error) }) = &status.http {
+        let _ = writeln!(out, "Nothing is served over HTTP at {address}: {}", printable(error));
     }
     if let (false, Some(why)) = (status.brake.on, &status.brake.why) {
         let _ = writeln!(out, "The brake is off: {}", printable(why));
@@ -273,6 +279,7 @@ mod tests {
             "faults": serde_json::to_value(crate::control::answers::Faults::default()).unwrap(),
             "journal": {"path": "/j", "written": 1, "lost": 1, "error": "no space"},
             "socket": {"path": "/s", "lost": 0, "error": "/s is a symbolic link"},
+            "http": {"address": "127.0.0.1:9464", "error": "it is taken. Name another"},
         }))
         .unwrap()
     }
@@ -285,6 +292,7 @@ mod tests {
         1 workers; killed 3, 1 paused
         The journal is not written (1 lines lost): no space
         New callers find no agent: /s is a symbolic link
+        Nothing is served over HTTP at 127.0.0.1:9464: it is taken. Name another
         node is only read at each check interval: no room
         node: too small
         node: 1.0 GiB of reserved huge pages are left out of TOTAL and USED

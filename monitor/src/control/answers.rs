@@ -1,6 +1,8 @@
 //! The answers of the agent that are made of more than one component's facts, as clients read them back. Plain data: the
 //! agent fills it in, the command line prints it.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::listener::ListenerView;
@@ -71,6 +73,9 @@ pub struct Status {
     pub journal: Option<JournalView>,
     /// The control socket.
     pub socket: ListenerView,
+    /// HTTP; null: `http_listen` is not set.
+    #[serde(default)]
+    pub http: Option<HttpView>,
     /// `on_kill` and `on_approach`; null: neither is set.
     #[serde(default)]
     pub callbacks: Option<CallbacksView>,
@@ -93,6 +98,16 @@ pub struct CallbacksView {
     /// The last call was lost, and that was said.
     #[serde(skip)]
     pub losing: bool,
+}
+
+/// HTTP in `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct HttpView {
+    /// Where it is served, or should be.
+    pub address: SocketAddr,
+    /// Why nothing is served there, and what to do; null: it is served.
+    pub error: Option<String>,
 }
 
 /// The answer to `why`.

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::hook::Hook;
 
+/// Why a hook is denied where the kernel is locked down: for good, whatever this machine allows the agent.
+pub const LOCKED_DOWN: &str = "lockdown = confidentiality lets no program read by bpf_probe_read";
+
 /// What became of a hook on this kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -56,6 +59,12 @@ pub struct Probe {
 }
 
 impl Probe {
+    /// Whether the kernel's lockdown denies it: nothing is to be mended.
+    #[must_use]
+    pub fn locked_down(&self) -> bool {
+        matches!(&self.state, ProbeState::Denied(why) if why == LOCKED_DOWN)
+    }
+
     /// The hook's row.
     #[must_use]
     pub fn new(hook: Hook, state: ProbeState) -> Self {

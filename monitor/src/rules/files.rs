@@ -1,6 +1,7 @@
 //! Where rules are written: the files of a directory `rules.d`, the configuration file, and presets, in this order. All or
 //! nothing: one fault, and none of them is in force.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io::Read as _;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use super::parse::{self, ParseError};
 use super::presets;
 use super::{Mode, RuleError, RuleSpec, Rules, trust};
-use crate::config::Resolved;
+use crate::config::{Config, ConfigFile, Resolved};
 
 /// A file of rules is a few kB. The limit keeps a wrong path from filling the memory.
 const FILE_LIMIT: u64 = 1 << 20;
@@ -43,8 +44,13 @@ impl Sources {
     /// Where a configuration says that rules are.
     #[must_use]
     pub fn of(resolved: &Resolved) -> Self {
-        let Resolved { config, file, .. } = resolved;
-        let beside = file.as_ref().map(|file| match file.path.parent() {
+        Self::beside(&resolved.config, resolved.file.as_ref())
+    }
+
+    /// The same for the settings of a file.
+    #[must_use]
+    pub fn beside(config: &Config, file: Option<&ConfigFile>) -> Self {
+        let beside = file.map(|file| match file.path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.join(DIRECTORY),
             Some(_) | None => PathBuf::from(DIRECTORY),
         });
@@ -52,7 +58,7 @@ impl Sources {
         Self {
             directory: Some(directory.unwrap_or_else(|| PathBuf::from(DEFAULT_DIRECTORY))),
             directory_named: config.rules.is_some(),
-            configuration: file.as_ref().map(|file| (file.path.clone(), file.text.clone())),
+            configuration: file.map(|file| (file.path.clone(), file.text.clone())),
             presets: config.presets.clone(),
             mode: config.rules_mode,
         }
@@ -131,6 +137,26 @@ impl Sources {
             }
         }
     }
+}
+
+/// How many rules these are and where they come from, as a sentence without its point: `12 rules from 2 presets and 3
+/// files`. The built-in protection is not counted; `None`: there is nothing else.
+#[must_use]
+pub fn sentence(rules: &Rules) -> Option<String> {
+    let built_in = presets::file_name(presets::SYSTEM);
+    let places: Vec<&str> = rules.iter().map(|rule| &**rule.place().0).filter(|at| *at != built_in).collect();
+    let distinct: BTreeSet<&str> = places.iter().copied().collect();
+    let (of_presets, of_files): (Vec<&str>, Vec<&str>) = distinct
+        .into_iter()
+        .partition(|at| presets::PRESETS.iter().any(|one| presets::file_name(one.name) == *at));
+    let count = |number: usize, what: &str| match number {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        _ => Some(format!("{number} {what}s")),
+    };
+    let from = [count(of_presets.len(), "preset"), count(of_files.len(), "file")];
+    let from = from.into_iter().flatten().collect::<Vec<_>>().join(" and ");
+    count(places.len(), "rule").map(|rules| format!("{rules} from {from}"))
 }
 
 /// What is wrong with the name of a preset.
@@ -246,6 +272,8 @@ mod tests {
         };
         let rules = sources.load().unwrap();
         assert_eq!(names(&rules), ["keep", "first", "second", "third", "joblib:worker"]);
+        assert_eq!(sentence(&rules).unwrap(), "5 rules from 1 preset and 3 files");
+        assert_eq!(sentence(&Sources::default().load().unwrap()), None);
         let protecting = rules.iter().take_while(|rule| rule.protects()).count();
         assert_eq!(protecting, rules.iter().filter(|rule| rule.protects()).count());
 

@@ -50,6 +50,12 @@ pub fn by_name(name: &str) -> Option<&'static Preset> {
     PRESETS.iter().find(|preset| preset.name == name)
 }
 
+/// In place of a file's name, for its rules.
+#[must_use]
+pub fn file_name(name: &str) -> String {
+    format!("preset {name}")
+}
+
 /// The names of all presets that can be chosen, for messages.
 #[must_use]
 pub fn names() -> String {
@@ -62,7 +68,7 @@ impl Preset {
     /// # Errors
     /// None: they are tested. The type is that of reading any file.
     pub fn rules(&self) -> Result<Vec<RuleSpec>, Vec<ParseError>> {
-        parse::rules(&Arc::from(format!("preset {}", self.name)), self.toml)
+        parse::rules(&Arc::from(file_name(self.name)), self.toml)
     }
 }
 

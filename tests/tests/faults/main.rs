@@ -7,6 +7,7 @@ mod clock;
 mod descriptors;
 mod disk;
 mod kernel_side;
+mod network;
 mod output;
 mod readings;
 mod scene;

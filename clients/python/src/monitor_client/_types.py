@@ -163,6 +163,7 @@ class Status(_Status, total=False):
     journal: Optional[dict[str, Any]]
     brake: dict[str, Any]
     watchdog: bool
+    http: Optional[dict[str, Any]]
 
 
 class Why(TypedDict, total=False):

@@ -22,7 +22,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $_ := unset $settings "dry_run" -}}
 {{- end -}}
 {{- if .Values.metrics.enabled -}}
-{{- $_ := set $settings "http_listen" (printf "0.0.0.0:%d" (int .Values.metrics.port)) -}}
+{{- $_ := set $settings "http_listen" (printf "%s:%d" .Values.metrics.address (int .Values.metrics.port)) -}}
 {{- end -}}
 {{- range $key, $value := $settings -}}
 {{- if and (kindIs "float64" $value) (eq (floor $value) $value) -}}

@@ -47,6 +47,11 @@ struct OfKind {
     kind: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfName {
+    hook: String,
+}
+
 /// The text.
 #[derive(Debug, Serialize)]
 pub(in crate::agent) struct Metrics(pub(in crate::agent) String);
@@ -114,6 +119,9 @@ fn state(all: &mut Registry, status: &Status) {
     one("socket_found", "1 if new callers find the control socket", status.socket.error.is_none().into());
     let journal = status.journal.is_some().into();
     one("journal_on", "1 if the agent writes a journal", journal);
+    if let Some(http) = &status.http {
+        one("http_on", "1 if HTTP is served at http_listen", http.error.is_none().into());
+    }
     let up = Duration::from_millis(status.uptime_ms).as_secs_f64();
     all.register_with_unit("uptime", "How long the agent runs", Unit::Seconds, ConstGauge::new(up));
 }
@@ -227,7 +235,10 @@ fn counters(all: &mut Registry, counters: &Counters) {
 
 fn hooks(all: &mut Registry, probes: &[Probe]) {
     let family = Family::<OfHook, Gauge>::default();
+    let locked = Family::<OfName, Gauge>::default();
     for probe in probes {
+        let label = OfName { hook: probe.name.to_string() };
+        locked.get_or_create(&label).set(probe.locked_down().into());
         let state = match &probe.state {
             ProbeState::Attached => "attached",
             ProbeState::Detached => "detached",
@@ -240,6 +251,7 @@ fn hooks(all: &mut Registry, probes: &[Probe]) {
         family.get_or_create(&label).set(1);
     }
     all.register("hook", "1 for the state that the kernel hook is in", family);
+    all.register("hook_locked_down", "1 if the kernel's lockdown denies the hook, for good", locked);
 }
 
 /// Over all CPUs: which one it was, `status` says.
@@ -255,4 +267,27 @@ fn drops(all: &mut Registry, drops: &[CpuDrops]) {
     count("lineage", |cpu| cpu.lineage);
     count("changed", |cpu| cpu.changed);
     all.register("lost_records", "Records that the kernel side could not deliver", family);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::hook::Hook;
+    use crate::kernel::probe::LOCKED_DOWN;
+
+    #[test]
+    fn a_hook_that_lockdown_denies_is_told_from_one_that_a_capability_would_allow() {
+        let denied = |hook, why: &str| Probe::new(hook, ProbeState::Denied(why.to_owned()));
+        let mut all = Registry::with_prefix(PREFIX);
+        hooks(&mut all, &[denied(Hook::RssStat, LOCKED_DOWN), denied(Hook::Exit, "needs CAP_BPF")]);
+        let mut text = String::new();
+        encoding::text::encode(&mut text, &all).unwrap();
+        for line in [
+            "memory_monitor_hook_locked_down{hook=\"rss_stat\"} 1",
+            "memory_monitor_hook_locked_down{hook=\"exit\"} 0",
+            "memory_monitor_hook{hook=\"rss_stat\",tracepoint=\"kmem:rss_stat\",state=\"denied\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
+    }
 }

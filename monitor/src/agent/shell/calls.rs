@@ -202,6 +202,7 @@ impl Shell {
             },
             journal: reports.journal(),
             socket: api.socket(),
+            http: api.http.view(),
             callbacks: self.parts.callbacks.view(),
         }
     }

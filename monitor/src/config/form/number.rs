@@ -88,7 +88,8 @@ impl Form for Fraction {
     }
 }
 
-/// A size: a number of bytes, or a number with a unit (`512MiB` = 512 x 2^20, `512MB` = 512 x 10^6).
+/// A size: a number of bytes, or a number with a unit (`512MiB` and `512Mi` are 512 x 2^20, `512MB` and `512M` 512 x 10^6).
+/// As with Kubernetes, and other than with systemd, where `2G` is 2 x 2^30.
 pub(crate) struct Size {
     /// Smallest, in bytes.
     pub min: u64,
@@ -102,7 +103,7 @@ impl Form for Size {
     }
 
     fn range(&self) -> String {
-        format!("{} to {MOST} (bytes, or with a unit as in 512MiB)", self.min)
+        format!("{} to {MOST} (bytes, or with a unit: 2GiB and 2Gi are binary, 2GB and 2G decimal)", self.min)
     }
 
     fn read(&self, given: &Given) -> Result<Bytes, Refusal> {

@@ -6,7 +6,7 @@ use std::io;
 use aya::programs::ProgramError;
 
 use crate::kernel::btf::BtfError;
-use crate::kernel::probe::ProbeState;
+use crate::kernel::probe::{LOCKED_DOWN, ProbeState};
 
 pub(in crate::kernel) fn of_btf(error: &BtfError) -> ProbeState {
     match error {
@@ -22,9 +22,7 @@ pub(in crate::kernel) fn of_program(error: &ProgramError) -> ProbeState {
         let log = verifier_log.to_string();
         // Lockdown takes the helper away, as if there were none (bpf_tracing_func_proto, kernel 6.18).
         if log.contains("cannot use helper bpf_probe_read") {
-            return ProbeState::Denied(
-                "lockdown = confidentiality lets no program read by bpf_probe_read".into(),
-            );
+            return ProbeState::Denied(LOCKED_DOWN.to_owned());
         }
         let tail: Vec<&str> = log.lines().rev().take(6).collect();
         let tail: Vec<&str> = tail.into_iter().rev().collect();
