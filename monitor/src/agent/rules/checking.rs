@@ -81,7 +81,7 @@ impl RuleBook {
         let Some(adopted) = self.workers.get(&worker) else { return true };
         let root = match &adopted.key {
             Key::Tree(root) => Some(root.pid),
-            Key::Cgroup(_) => None,
+            Key::Cgroup(..) => None,
         };
         let pids = workers.registry.get(worker).map(|entry| entry.pids()).unwrap_or_default();
         let until = Instant::now() + TIME;
@@ -138,7 +138,10 @@ impl RuleBook {
         worker: WorkerId,
     ) {
         let Some(adopted) = self.workers.get(&worker) else { return };
-        let (Some(path), Some(hierarchy)) = (adopted.cgroup().cloned(), domains.hierarchy()) else { return };
+        let (Some((path, id)), Some(hierarchy)) = (adopted.cgroup(), domains.hierarchy()) else { return };
+        let path = path.clone();
+        // Asked after a process was found there: then it is in this cgroup, and not in one that was made at the path since.
+        let is_the_same = || hierarchy.id(&path).is_ok_and(|found| found == id);
         let enforced = adopted.mode() == Mode::Enforce;
         let unit = path.as_path().as_os_str().as_encoded_bytes().to_vec();
         for _ in 0..ROUNDS {
@@ -149,6 +152,7 @@ impl RuleBook {
                 }
                 if let Standing::Open { start, unit: Some(found) } = self.standing(pid)
                     && found == unit
+                    && is_the_same()
                 {
                     new |= workers.join_by_rule(turn, worker, pid, start, enforced);
                 }

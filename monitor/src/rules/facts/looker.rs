@@ -2,6 +2,8 @@
 //! all of its files now and then, by turns. What it remembers of whom root trusts is forgotten after some seconds.
 
 mod part;
+#[cfg(test)]
+mod tree;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -11,11 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use self::part::{Ask, Part};
+pub use self::part::{Ask, Part, Units};
 use super::files::{Stat, Status, title};
 use super::{Accounts, Machine, Never, Seen, SeenCgroup, Whose, pods};
 use crate::executable::{self, File};
-use crate::memory::{CgroupPath, Hierarchy, ReadError, Roots, process};
+use crate::memory::{CgroupId, CgroupPath, Hierarchy, ReadError, Roots, process};
 use crate::proc_threads;
 use crate::rules::trust;
 use crate::units::Pid;
@@ -138,6 +140,12 @@ impl Looker {
     #[must_use]
     pub fn into_machine(self) -> Machine {
         self.machine
+    }
+
+    /// The kernel's id of the cgroup that is at this path now; `None`: there is none.
+    #[must_use]
+    pub fn cgroup_id(&self, path: &CgroupPath) -> Option<CgroupId> {
+        self.hierarchy.as_ref()?.id(path).ok()
     }
 
     /// Which rules have which processes: what a process can change of itself does not take it away from its rule.
