@@ -143,6 +143,24 @@ impl Rules {
         })
     }
 
+    /// Whether it is certain which rule has a process of which neither title nor parent is known: no rule that stands before
+    /// could have it by these.
+    #[must_use]
+    pub fn is_settled(&self, process: &Profile<'_>) -> bool {
+        let found = match self.judge(process, None) {
+            Judgement::Never(_) | Judgement::Protected { .. } => return true,
+            Judgement::Worker(matched) => Some(matched.rule),
+            Judgement::Refused(..) | Judgement::Unmatched => None,
+        };
+        let unknown = |clause: &Clause| {
+            let titled = matches!(clause.test, Test::Pattern { key: PatternKey::Title, .. });
+            titled || clause.scope == Scope::Parent
+        };
+        let open = |clause: &Clause| unknown(clause) || self.holds(clause, process, None, false);
+        let mut before = self.rules.iter().take_while(|rule| found.is_none_or(|found| !same(rule, found)));
+        !before.any(|rule| !rule.protect && rule.clauses.iter().any(unknown) && rule.clauses.iter().all(open))
+    }
+
     /// The rule that has a process which one had before. A process can give itself any name: it goes to a rule that stands
     /// earlier, as one does that begins its work, but neither to a later one nor from one that enforces to one that
     /// observes, and not to none. A cgroup it leaves for good.
