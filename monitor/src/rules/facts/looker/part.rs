@@ -55,6 +55,9 @@ impl Looker {
         if cgroups_changed || self.is_old() {
             self.forget_trust();
         }
+        if self.machine.cgroups.len() > self.most_cgroups {
+            self.forget_empty_cgroups();
+        }
         let mut sight = Sight::default();
         let mut early = Vec::new();
         for ask in asks {
@@ -83,6 +86,7 @@ impl Looker {
     pub fn strangers(&mut self) -> Result<Vec<Ask>, ReadError> {
         let pids: BTreeSet<Pid> = process::all(&self.roots.procfs)?.into_iter().collect();
         self.machine.processes.retain(|seen| pids.contains(&seen.pid));
+        self.forget_empty_cgroups();
         let known = &self.machine.processes;
         let new = |pid: &Pid| known.binary_search_by_key(pid, |seen| seen.pid).is_err();
         let new = pids.iter().copied().filter(new);
