@@ -179,6 +179,31 @@ fn slurm_with_cgroup_v1_and_v2() {
     assert_eq!(found, [worker("slurm:step-v2", "job-8", "8.batch", 151, 2)]);
 }
 
+/// pam_slurm_adopt moves sshd into the step "extern". Its processes are the system's, so that the step is not killed whole.
+#[test]
+fn who_came_to_a_slurm_job_by_ssh_does_not_escape() {
+    let by_process = [
+        (Node::v1(), "/slurm_n1/uid_1000/job_7/step_extern/task_special", "slurm:step-v1"),
+        (
+            Node::v2(),
+            "/system.slice/slurmstepd.scope/job_7/step_extern/user/task_special",
+            "slurm:step-v2-by-process",
+        ),
+    ];
+    for (node, cgroup, rule) in by_process {
+        let sshd = |pid: u32, parent: u32, uid: u32, command: &str| {
+            node.process(&Process { pid, parent, uid, comm: "sshd", command, cgroup });
+            node.set(pid, "oom_score_adj", "-998\n");
+        };
+        sshd(160, 1, 0, "sshd: a [priv]");
+        sshd(161, 160, 1000, "sshd: a@pts/0");
+        node.add(162, 161, "bash", "-bash", cgroup).add(163, 162, "python3", "python3 big.py", cgroup);
+        let (found, answer) = preset(&node, "slurm");
+        assert_eq!(found, [worker(rule, "job-7", "7.extern", 162, 2)]);
+        assert_eq!(answer["refused"][0]["why"], "a protected process is in it");
+    }
+}
+
 #[test]
 fn ray_workers_and_neither_the_raylet_nor_its_agents() {
     let node = Node::v1();

@@ -94,6 +94,27 @@ impl Rules {
     /// Which rule has this process. `parent` is its parent, if that could be looked at.
     #[must_use]
     pub fn judge(&self, process: &Profile<'_>, parent: Option<&Profile<'_>>) -> Judgement<'_> {
+        self.judge_from(0, process, parent)
+    }
+
+    /// The same of the rules that follow this one, which has the process in a cgroup that cannot be a worker.
+    pub(super) fn judge_after(
+        &self,
+        rule: &Rule,
+        process: &Profile<'_>,
+        parent: Option<&Profile<'_>>,
+    ) -> Judgement<'_> {
+        let from =
+            self.rules.iter().position(|one| same(one, rule)).map_or(self.rules.len(), |index| index + 1);
+        self.judge_from(from, process, parent)
+    }
+
+    fn judge_from(
+        &self,
+        mut from: usize,
+        process: &Profile<'_>,
+        parent: Option<&Profile<'_>>,
+    ) -> Judgement<'_> {
         let all = |clauses: &[Clause], protect| {
             clauses.iter().all(|clause| self.holds(clause, process, parent, protect))
         };
@@ -104,7 +125,6 @@ impl Rules {
             return service.map_or(Judgement::Never(never), |rule| protected(rule, process));
         }
         let mut refused = None;
-        let mut from = 0;
         loop {
             let mut rest = self.rules.iter().enumerate().skip(from);
             let found = rest.find(|(_, rule)| all(&rule.clauses, rule.protect)).map(|(index, _)| index);
