@@ -100,8 +100,11 @@ fn containers_of_docker_podman_and_nerdctl() {
     let layouts = [
         ("containers:docker", "docker", format!("/docker/{ID}")),
         ("containers:docker", "docker", format!("/system.slice/docker-{ID}.scope")),
+        ("containers:docker-build", "docker-build", format!("/docker/buildkit/{ID}")),
+        ("containers:docker-build", "docker-build", format!("/system.slice/system.slice:docker:{ID}")),
         ("containers:podman", "podman", format!("/libpod_parent/libpod-{ID}")),
         ("containers:podman", "podman", format!("/machine.slice/libpod-{ID}.scope/container")),
+        ("containers:podman", "podman", format!("/system.slice/web.service/libpod-payload-{ID}")),
         ("containers:nerdctl", "nerdctl", format!("/default/{ID}")),
         ("containers:nerdctl", "nerdctl", format!("/system.slice/nerdctl-{ID}.scope")),
     ];
@@ -120,6 +123,77 @@ fn containers_of_docker_podman_and_nerdctl() {
             assert_eq!(found, [worker(rule, &format!("{program}-{ID}"), ID, 140, 2)], "{cgroup}");
         }
     }
+}
+
+#[test]
+fn what_keeps_a_pod_of_podmans_together_is_no_victim() {
+    let layouts = [
+        (Node::v1(), "/libpod_parent/0a1b/libpod-".to_owned(), ""),
+        (Node::v2(), "/machine.slice/machine-libpod_pod_0a1b.slice/libpod-".to_owned(), ".scope"),
+    ];
+    for (node, begin, end) in layouts {
+        node.add(140, 1, "catatonit", "/catatonit -P", &format!("{begin}{ID}{end}"));
+        node.add(141, 1, "app", "/app", &format!("{begin}{ID2}{end}"));
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("monitor.toml");
+        std::fs::write(&config, "presets = [\"containers\"]\nrules_mode = \"enforce\"\n").unwrap();
+        let answer = answer(&node, &["--config", config.to_str().unwrap()]);
+        let expected = [
+            worker("containers:podman-infra", &format!("podman-{ID}"), ID, 140, 1),
+            worker("containers:podman", &format!("podman-{ID2}"), ID2, 141, 1),
+        ];
+        assert_eq!(workers(&answer), expected);
+        assert_eq!(names(&answer, "mode"), ["\"observe\"", "\"enforce\""]);
+    }
+}
+
+#[test]
+fn systemd_takes_what_somebody_runs_by_ssh_without_a_terminal_and_in_any_shell() {
+    let node = Node::v2();
+    let root = |pid: u32, comm: &str, command: &str| {
+        node.process(&Process { pid, parent: 1, uid: 0, comm, command, cgroup: SESSION });
+    };
+    root(120, "sshd-session", "sshd-session: a [priv]");
+    node.add(121, 120, "sshd-session", "sshd-session: a@notty", SESSION);
+    node.add(122, 121, "python3", "python3 big.py", SESSION).add(
+        123,
+        122,
+        "python3",
+        "python3 big.py",
+        SESSION,
+    );
+    root(130, "sshd", "sshd: a [priv]");
+    node.add(131, 130, "sshd", "sshd: a@pts/0", SESSION);
+    node.add(132, 131, "tcsh", "-tcsh", SESSION);
+    for (pid, shell) in (141..).zip(["csh", "tcsh", "ash", "mksh"]) {
+        node.add(pid, 132, shell, &format!("-{shell}"), "/elsewhere");
+        node.add(pid + 10, pid, "app", "app", SESSION);
+    }
+    let (found, _) = preset(&node, "systemd");
+    let rows: Vec<_> = found.iter().map(|(rule, _, _, pid, count)| (&**rule, *pid, *count)).collect();
+    let shells = (151..155).map(|pid| ("systemd:user-session", pid, 1));
+    let expected: Vec<_> = std::iter::once(("systemd:ssh-command", 122, 2)).chain(shells).collect();
+    assert_eq!(rows, expected);
+}
+
+/// The kubelet mounts in such units, and what serves a file system stays in them.
+#[test]
+fn what_mounts_a_file_system_is_no_transient_unit_of_somebody() {
+    let node = Node::v2();
+    let mount = std::path::Path::new("/usr/bin/mount");
+    assert!(mount.exists(), "the test needs a program that is protected");
+    let unit = "/system.slice/run-r1a2b.scope";
+    node.process(&Process {
+        pid: 140,
+        parent: 1,
+        uid: 0,
+        comm: "mount",
+        command: "/usr/bin/mount -t x",
+        cgroup: unit,
+    });
+    let (found, answer) = preset(&node, "systemd");
+    assert_eq!(found, []);
+    assert_eq!(answer["protected"][1]["rule"], "system:mounts");
 }
 
 #[test]
@@ -250,11 +324,21 @@ fn dask_workers_and_neither_nanny_nor_scheduler() {
     node.add(115, 113, "sh", "sh -c convert", SESSION);
     node.add(116, 1, "python3", "dask worker [tcp://127.0.0.1:3000]", SESSION);
     node.add(117, 1, "python3", &spawned, SESSION);
+    // A thread of the user's program is a worker: the program has its title.
+    node.add(118, 1, "python3", "dask worker [inproc://127.0.0.1/7/4]", SESSION);
+    node.add(119, 1, "python3", "dask worker [not started]", SESSION);
+    for (pid, parent) in
+        [(120, "/usr/bin/python3 /usr/bin/dask-cuda-worker x"), (122, "python3 /usr/bin/dask cuda worker x")]
+    {
+        node.add(pid, 1, "dask", parent, SESSION).add(pid + 1, pid, "python3", &spawned, SESSION);
+    }
     let (found, _) = preset(&node, "dask");
     let expected = [
         worker("dask:worker", "dask-1000", "dask-113", 113, 2),
         worker("dask:worker", "dask-1000", "dask-114", 114, 1),
         worker("dask:titled-worker", "dask-1000", "dask-116", 116, 1),
+        worker("dask:worker", "dask-1000", "dask-121", 121, 1),
+        worker("dask:worker", "dask-1000", "dask-123", 123, 1),
     ];
     assert_eq!(found, expected);
 }
@@ -294,10 +378,15 @@ fn jupyter_kernels_and_not_the_server() {
         "/usr/lib/R/bin/exec/R --slave -e IRkernel::main() --args /home/a/kernel-2.json",
         SESSION,
     );
+    let julia = "/usr/bin/julia -i --color=yes -e import IJulia; IJulia.run_kernel() /home/a/kernel-3.json";
+    node.add(113, 110, "julia", julia, SESSION);
+    let julia = "/usr/bin/julia -i /home/a/.julia/packages/IJulia/Vo51o/src/kernel.jl /home/a/kernel-4.json";
+    node.add(114, 110, "julia", julia, SESSION);
     let (found, answer) = preset(&node, "jupyter");
     let rows: Vec<_> = found.iter().map(|(rule, _, name, ..)| (&**rule, &**name)).collect();
-    assert_eq!(rows, [("jupyter:kernel", "kernel-111"), ("jupyter:kernel", "kernel-112")]);
-    assert_eq!(names(&answer, "retriable"), ["false", "false"]);
+    let kernels = ["kernel-111", "kernel-112", "kernel-113", "kernel-114"];
+    assert_eq!(rows, kernels.map(|name| ("jupyter:kernel", name)));
+    assert_eq!(names(&answer, "retriable"), ["false"; 4]);
 }
 
 #[test]
@@ -312,7 +401,21 @@ fn pools_of_joblib_and_multiprocessing() {
         SESSION,
     );
     node.add(112, 110, "python3", "python3 -m joblib.externals.loky.backend.resource_tracker 9", SESSION);
-    assert_eq!(preset(&node, "joblib").0, [worker("joblib:worker", "pool-110", "loky-111", 111, 1)]);
+    // Who reads or looks for such a program is none.
+    node.add(120, 1, "vim", "vim joblib.externals.loky.backend.popen_loky_posix.py", SESSION);
+    node.add(121, 1, "grep", "grep -r LokyProcess-1", SESSION);
+    node.add(
+        122,
+        1,
+        "python3",
+        "/home/a/my env/python3 -m loky.backend.popen_loky_posix --process-name LokyProcess-1 --pipe 9",
+        SESSION,
+    );
+    let pools = [
+        worker("joblib:worker", "pool-110", "loky-111", 111, 1),
+        worker("joblib:worker", "pool-1", "loky-122", 122, 1),
+    ];
+    assert_eq!(preset(&node, "joblib").0, pools);
 
     node.add(113, 110, "python3", "python3 -c from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=5, pipe_handle=7) --multiprocessing-fork", SESSION);
     let server = "python3 -c from multiprocessing.forkserver import main; main(5, 6, ['__main__'])";
@@ -337,7 +440,12 @@ fn spark_executors_and_not_the_driver() {
     );
     node.add(111, 1, "java", &format!("/usr/bin/java -cp {path} org.apache.spark.executor.CoarseGrainedExecutorBackend --driver-url spark://x --executor-id 3 --hostname h --cores 2 --app-id app-2026-0001 --worker-url y"), SESSION);
     node.add(112, 111, "python3", "python3 -m pyspark.daemon", SESSION);
-    assert_eq!(preset(&node, "spark").0, [worker("spark:executor", "app-2026-0001", "executor-3", 111, 2)]);
+    node.add(113, 1, "java", &format!("/usr/bin/java -cp {path} org.apache.spark.scheduler.cluster.k8s.KubernetesExecutorBackend --driver-url spark://x --executor-id 4 --cores 2 --app-id spark-7 --hostname h --podName p"), SESSION);
+    let executors = [
+        worker("spark:executor", "app-2026-0001", "executor-3", 111, 2),
+        worker("spark:executor", "spark-7", "executor-4", 113, 1),
+    ];
+    assert_eq!(preset(&node, "spark").0, executors);
 }
 
 #[test]
