@@ -5,17 +5,17 @@ use crate::node::Process;
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const ID2: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
-const SESSION: &str = "/user.slice/user-1000.slice/session-4.scope";
+pub(crate) const SESSION: &str = "/user.slice/user-1000.slice/session-4.scope";
 
 /// Rule, cgroup, owner, priority and processes of a worker.
-type Row = (String, String, String, u64, u64);
+pub(crate) type Row = (String, String, String, u64, u64);
 
-fn preset(node: &Node, name: &str) -> (Vec<Row>, Value) {
+pub(crate) fn preset(node: &Node, name: &str) -> (Vec<Row>, Value) {
     let answer = answer(node, &["--preset", name]);
     (workers(&answer), answer)
 }
 
-fn names(answer: &Value, key: &str) -> Vec<String> {
+pub(crate) fn names(answer: &Value, key: &str) -> Vec<String> {
     answer["workers"].as_array().unwrap().iter().map(|worker| worker[key].to_string()).collect()
 }
 
@@ -145,84 +145,6 @@ fn what_keeps_a_pod_of_podmans_together_is_no_victim() {
         assert_eq!(workers(&answer), expected);
         assert_eq!(names(&answer, "mode"), ["\"observe\"", "\"enforce\""]);
     }
-}
-
-#[test]
-fn systemd_takes_what_somebody_runs_by_ssh_without_a_terminal_and_in_any_shell() {
-    let node = Node::v2();
-    let root = |pid: u32, comm: &str, command: &str| {
-        node.process(&Process { pid, parent: 1, uid: 0, comm, command, cgroup: SESSION });
-    };
-    root(120, "sshd-session", "sshd-session: a [priv]");
-    node.add(121, 120, "sshd-session", "sshd-session: a@notty", SESSION);
-    node.add(122, 121, "python3", "python3 big.py", SESSION).add(
-        123,
-        122,
-        "python3",
-        "python3 big.py",
-        SESSION,
-    );
-    root(130, "sshd", "sshd: a [priv]");
-    node.add(131, 130, "sshd", "sshd: a@pts/0", SESSION);
-    node.add(132, 131, "tcsh", "-tcsh", SESSION);
-    for (pid, shell) in (141..).zip(["csh", "tcsh", "ash", "mksh"]) {
-        node.add(pid, 132, shell, &format!("-{shell}"), "/elsewhere");
-        node.add(pid + 10, pid, "app", "app", SESSION);
-    }
-    let (found, _) = preset(&node, "systemd");
-    let rows: Vec<_> = found.iter().map(|(rule, _, _, pid, count)| (&**rule, *pid, *count)).collect();
-    let shells = (151..155).map(|pid| ("systemd:user-session", pid, 1));
-    let expected: Vec<_> = std::iter::once(("systemd:ssh-command", 122, 2)).chain(shells).collect();
-    assert_eq!(rows, expected);
-}
-
-/// The kubelet mounts in such units, and what serves a file system stays in them.
-#[test]
-fn what_mounts_a_file_system_is_no_transient_unit_of_somebody() {
-    let node = Node::v2();
-    let mount = std::path::Path::new("/usr/bin/mount");
-    assert!(mount.exists(), "the test needs a program that is protected");
-    let unit = "/system.slice/run-r1a2b.scope";
-    node.process(&Process {
-        pid: 140,
-        parent: 1,
-        uid: 0,
-        comm: "mount",
-        command: "/usr/bin/mount -t x",
-        cgroup: unit,
-    });
-    let (found, answer) = preset(&node, "systemd");
-    assert_eq!(found, []);
-    assert_eq!(answer["protected"][1]["rule"], "system:mounts");
-}
-
-#[test]
-fn systemd_transient_units_and_what_users_run() {
-    let node = Node::v2();
-    node.add(120, 1, "job", "job", "/system.slice/run-u12.service");
-    node.add(121, 120, "sh", "sh", "/system.slice/run-u12.service");
-    node.add(122, 1, "job", "job", "/system.slice/run-r0af.scope");
-    node.add(130, 1, "nginx", "nginx", "/system.slice/nginx.service");
-    node.add(140, 1, "sshd", "sshd: a@pts/0", SESSION);
-    node.add(141, 140, "bash", "-bash", SESSION);
-    node.add(142, 141, "python3", "python3 big.py", SESSION);
-    node.add(143, 142, "python3", "python3 big.py", SESSION);
-    let app = "/user.slice/user-1000.slice/user@1000.service/app.slice/app-editor.scope";
-    node.add(150, 1, "editor", "editor", app);
-    let (found, answer) = preset(&node, "systemd");
-    let rows: Vec<_> =
-        found.iter().map(|(rule, _, name, pid, count)| (&**rule, &**name, *pid, *count)).collect();
-    assert_eq!(
-        rows,
-        [
-            ("systemd:transient", "run-u12", 120, 2),
-            ("systemd:transient", "run-r0af", 122, 1),
-            ("systemd:user-session", "python3", 142, 2),
-            ("systemd:user-app", "editor", 150, 1),
-        ]
-    );
-    let owner = answer["workers"][2]["owner"].as_str().unwrap();
-    assert!(owner == "1000" || owner.chars().any(char::is_alphabetic), "the user: {owner}");
 }
 
 #[test]
