@@ -229,12 +229,6 @@ impl Rules {
         self.needs_memory
     }
 
-    /// Whether a rule asks for the title of a process.
-    #[must_use]
-    pub fn needs_title(&self) -> bool {
-        !self.set(PatternKey::Title).is_empty()
-    }
-
     fn set(&self, key: PatternKey) -> &Set {
         &self.sets[key as usize]
     }

@@ -12,7 +12,7 @@ mod news;
 mod pace;
 pub(in crate::agent) mod sighting;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use monitor_common::Wanted;
@@ -24,9 +24,9 @@ use self::pace::Pace;
 use self::sighting::{Key, Shape, Terms};
 use crate::agent::event_loop::clock;
 use crate::agent::event_loop::later::Later;
-use crate::memory::{CgroupPath, Roots};
+use crate::memory::{CgroupId, CgroupPath, Roots};
 use crate::proc_forks::Forks;
-use crate::rules::facts::looker::{Ask, Looker};
+use crate::rules::facts::looker::{Ask, Looker, Units};
 use crate::rules::facts::own;
 use crate::rules::{Mode, Rules};
 use crate::units::{Nanos, Pid};
@@ -49,10 +49,10 @@ impl Adopted {
     }
 
     /// The cgroup that is the worker; `None`: it is a process with its descendants.
-    pub(in crate::agent) fn cgroup(&self) -> Option<&CgroupPath> {
+    pub(in crate::agent) fn cgroup(&self) -> Option<(&CgroupPath, CgroupId)> {
         match &self.key {
             Key::Tree(_) => None,
-            Key::Cgroup(path) => Some(path),
+            Key::Cgroup(path, id) => Some((path, *id)),
         }
     }
 }
@@ -66,7 +66,7 @@ pub(in crate::agent) struct RuleBook {
     workers: HashMap<WorkerId, Adopted>,
     by_key: HashMap<Key, WorkerId>,
     /// The cgroups among these.
-    units: Arc<HashSet<CgroupPath>>,
+    units: Arc<Units>,
     /// What charges nothing that is guarded, and until when that is believed.
     outside: HashMap<Key, Nanos>,
     /// What the next look is taken with; `None`: one is on its way.
@@ -234,7 +234,9 @@ impl RuleBook {
             && self.by_key.get(&adopted.key) == Some(&worker)
         {
             self.by_key.remove(&adopted.key);
-            if let Key::Cgroup(path) = &adopted.key {
+            if let Key::Cgroup(path, id) = &adopted.key
+                && self.units.get(path) == Some(id)
+            {
                 Arc::make_mut(&mut self.units).remove(path);
             }
         }

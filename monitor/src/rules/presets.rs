@@ -75,7 +75,49 @@ impl Preset {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::Rules;
+    use crate::rules::{Facts, Judgement, Profile, Rules, Whose};
+    use crate::units::Pid;
+
+    #[test]
+    fn what_the_system_needs_is_protected_wherever_it_is_installed() {
+        let rules = Rules::compile(&by_name(SYSTEM).unwrap().rules().unwrap(), None).unwrap();
+        let protected = |exe: &str, whose| {
+            let facts = Facts { exe: Some(exe.as_bytes()), exe_trusted: true, whose, ..Facts::of(Pid(10)) };
+            let profile = Profile::new(facts, Arc::new(rules.place(b"/system.slice/x.service", 0)));
+            matches!(rules.judge(&profile, None), Judgement::Protected { .. })
+        };
+        for exe in [
+            "/usr/sbin/sshd",
+            "/nix/store/abc-openssh-9.9p1/bin/sshd",
+            "/nix/store/abc-systemd-256/lib/systemd/systemd-journald",
+            "/nix/store/abc-dbus-1.14/bin/dbus-daemon",
+            "/nix/store/abc-gdm-47/bin/.gdm-x-wrapped",
+            "/usr/libexec/sssd/sssd_be",
+            "/usr/sbin/lightdm",
+            "/usr/bin/sddm",
+            "/usr/libexec/gdm-session-worker",
+            "/usr/lib/xorg/Xorg",
+            "/snap/microk8s/7038/kubelite",
+            "/snap/microk8s/7038/bin/containerd-shim-runc-v2",
+            "/usr/local/bin/k0s",
+            "/var/lib/k0s/bin/kube-apiserver",
+            "/usr/local/bin/k3s",
+            "/var/lib/rancher/k3s/data/abc/bin/k3s",
+            "/var/lib/rancher/rke2/data/v1.30/bin/kubelet",
+            "/usr/bin/mount",
+            "/sbin/mount.nfs",
+            "/usr/bin/ceph-fuse",
+            "/opt/slurm/sbin/slurmd",
+        ] {
+            assert!(protected(exe, Whose::System), "{exe}");
+            assert!(!protected(exe, Whose::User), "{exe}");
+        }
+        for exe in
+            ["/usr/bin/python3", "/nix/store/abc-python3/bin/python3", "/opt/sshd-leak", "/usr/bin/mountain"]
+        {
+            assert!(!protected(exe, Whose::System), "{exe}");
+        }
+    }
 
     #[test]
     fn all_presets_together_compile_and_have_comments_for_people() {

@@ -7,6 +7,7 @@ mod command;
 mod disguises;
 mod node;
 mod presets;
+mod systemd;
 
 use assert_cmd::Command;
 use serde_json::Value;

@@ -5,17 +5,17 @@ use crate::node::Process;
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const ID2: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
-const SESSION: &str = "/user.slice/user-1000.slice/session-4.scope";
+pub(crate) const SESSION: &str = "/user.slice/user-1000.slice/session-4.scope";
 
 /// Rule, cgroup, owner, priority and processes of a worker.
-type Row = (String, String, String, u64, u64);
+pub(crate) type Row = (String, String, String, u64, u64);
 
-fn preset(node: &Node, name: &str) -> (Vec<Row>, Value) {
+pub(crate) fn preset(node: &Node, name: &str) -> (Vec<Row>, Value) {
     let answer = answer(node, &["--preset", name]);
     (workers(&answer), answer)
 }
 
-fn names(answer: &Value, key: &str) -> Vec<String> {
+pub(crate) fn names(answer: &Value, key: &str) -> Vec<String> {
     answer["workers"].as_array().unwrap().iter().map(|worker| worker[key].to_string()).collect()
 }
 
@@ -100,8 +100,11 @@ fn containers_of_docker_podman_and_nerdctl() {
     let layouts = [
         ("containers:docker", "docker", format!("/docker/{ID}")),
         ("containers:docker", "docker", format!("/system.slice/docker-{ID}.scope")),
+        ("containers:docker-build", "docker-build", format!("/docker/buildkit/{ID}")),
+        ("containers:docker-build", "docker-build", format!("/system.slice/system.slice:docker:{ID}")),
         ("containers:podman", "podman", format!("/libpod_parent/libpod-{ID}")),
         ("containers:podman", "podman", format!("/machine.slice/libpod-{ID}.scope/container")),
+        ("containers:podman", "podman", format!("/system.slice/web.service/libpod-payload-{ID}")),
         ("containers:nerdctl", "nerdctl", format!("/default/{ID}")),
         ("containers:nerdctl", "nerdctl", format!("/system.slice/nerdctl-{ID}.scope")),
     ];
@@ -123,32 +126,25 @@ fn containers_of_docker_podman_and_nerdctl() {
 }
 
 #[test]
-fn systemd_transient_units_and_what_users_run() {
-    let node = Node::v2();
-    node.add(120, 1, "job", "job", "/system.slice/run-u12.service");
-    node.add(121, 120, "sh", "sh", "/system.slice/run-u12.service");
-    node.add(122, 1, "job", "job", "/system.slice/run-r0af.scope");
-    node.add(130, 1, "nginx", "nginx", "/system.slice/nginx.service");
-    node.add(140, 1, "sshd", "sshd: a@pts/0", SESSION);
-    node.add(141, 140, "bash", "-bash", SESSION);
-    node.add(142, 141, "python3", "python3 big.py", SESSION);
-    node.add(143, 142, "python3", "python3 big.py", SESSION);
-    let app = "/user.slice/user-1000.slice/user@1000.service/app.slice/app-editor.scope";
-    node.add(150, 1, "editor", "editor", app);
-    let (found, answer) = preset(&node, "systemd");
-    let rows: Vec<_> =
-        found.iter().map(|(rule, _, name, pid, count)| (&**rule, &**name, *pid, *count)).collect();
-    assert_eq!(
-        rows,
-        [
-            ("systemd:transient", "run-u12", 120, 2),
-            ("systemd:transient", "run-r0af", 122, 1),
-            ("systemd:user-session", "python3", 142, 2),
-            ("systemd:user-app", "editor", 150, 1),
-        ]
-    );
-    let owner = answer["workers"][2]["owner"].as_str().unwrap();
-    assert!(owner == "1000" || owner.chars().any(char::is_alphabetic), "the user: {owner}");
+fn what_keeps_a_pod_of_podmans_together_is_no_victim() {
+    let layouts = [
+        (Node::v1(), "/libpod_parent/0a1b/libpod-".to_owned(), ""),
+        (Node::v2(), "/machine.slice/machine-libpod_pod_0a1b.slice/libpod-".to_owned(), ".scope"),
+    ];
+    for (node, begin, end) in layouts {
+        node.add(140, 1, "catatonit", "/catatonit -P", &format!("{begin}{ID}{end}"));
+        node.add(141, 1, "app", "/app", &format!("{begin}{ID2}{end}"));
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("monitor.toml");
+        std::fs::write(&config, "presets = [\"containers\"]\nrules_mode = \"enforce\"\n").unwrap();
+        let answer = answer(&node, &["--config", config.to_str().unwrap()]);
+        let expected = [
+            worker("containers:podman-infra", &format!("podman-{ID}"), ID, 140, 1),
+            worker("containers:podman", &format!("podman-{ID2}"), ID2, 141, 1),
+        ];
+        assert_eq!(workers(&answer), expected);
+        assert_eq!(names(&answer, "mode"), ["\"observe\"", "\"enforce\""]);
+    }
 }
 
 #[test]
@@ -177,6 +173,31 @@ fn slurm_with_cgroup_v1_and_v2() {
     node.add(152, 151, "app", "app", &format!("{step}/user/task_0"));
     let (found, _) = preset(&node, "slurm");
     assert_eq!(found, [worker("slurm:step-v2", "job-8", "8.batch", 151, 2)]);
+}
+
+/// pam_slurm_adopt moves sshd into the step "extern". Its processes are the system's, so that the step is not killed whole.
+#[test]
+fn who_came_to_a_slurm_job_by_ssh_does_not_escape() {
+    let by_process = [
+        (Node::v1(), "/slurm_n1/uid_1000/job_7/step_extern/task_special", "slurm:step-v1"),
+        (
+            Node::v2(),
+            "/system.slice/slurmstepd.scope/job_7/step_extern/user/task_special",
+            "slurm:step-v2-by-process",
+        ),
+    ];
+    for (node, cgroup, rule) in by_process {
+        let sshd = |pid: u32, parent: u32, uid: u32, command: &str| {
+            node.process(&Process { pid, parent, uid, comm: "sshd", command, cgroup });
+            node.set(pid, "oom_score_adj", "-998\n");
+        };
+        sshd(160, 1, 0, "sshd: a [priv]");
+        sshd(161, 160, 1000, "sshd: a@pts/0");
+        node.add(162, 161, "bash", "-bash", cgroup).add(163, 162, "python3", "python3 big.py", cgroup);
+        let (found, answer) = preset(&node, "slurm");
+        assert_eq!(found, [worker(rule, "job-7", "7.extern", 162, 2)]);
+        assert_eq!(answer["refused"][0]["why"], "a protected process is in it");
+    }
 }
 
 #[test]
@@ -225,11 +246,21 @@ fn dask_workers_and_neither_nanny_nor_scheduler() {
     node.add(115, 113, "sh", "sh -c convert", SESSION);
     node.add(116, 1, "python3", "dask worker [tcp://127.0.0.1:3000]", SESSION);
     node.add(117, 1, "python3", &spawned, SESSION);
+    // A thread of the user's program is a worker: the program has its title.
+    node.add(118, 1, "python3", "dask worker [inproc://127.0.0.1/7/4]", SESSION);
+    node.add(119, 1, "python3", "dask worker [not started]", SESSION);
+    for (pid, parent) in
+        [(120, "/usr/bin/python3 /usr/bin/dask-cuda-worker x"), (122, "python3 /usr/bin/dask cuda worker x")]
+    {
+        node.add(pid, 1, "dask", parent, SESSION).add(pid + 1, pid, "python3", &spawned, SESSION);
+    }
     let (found, _) = preset(&node, "dask");
     let expected = [
         worker("dask:worker", "dask-1000", "dask-113", 113, 2),
         worker("dask:worker", "dask-1000", "dask-114", 114, 1),
         worker("dask:titled-worker", "dask-1000", "dask-116", 116, 1),
+        worker("dask:worker", "dask-1000", "dask-121", 121, 1),
+        worker("dask:worker", "dask-1000", "dask-123", 123, 1),
     ];
     assert_eq!(found, expected);
 }
@@ -269,10 +300,15 @@ fn jupyter_kernels_and_not_the_server() {
         "/usr/lib/R/bin/exec/R --slave -e IRkernel::main() --args /home/a/kernel-2.json",
         SESSION,
     );
+    let julia = "/usr/bin/julia -i --color=yes -e import IJulia; IJulia.run_kernel() /home/a/kernel-3.json";
+    node.add(113, 110, "julia", julia, SESSION);
+    let julia = "/usr/bin/julia -i /home/a/.julia/packages/IJulia/Vo51o/src/kernel.jl /home/a/kernel-4.json";
+    node.add(114, 110, "julia", julia, SESSION);
     let (found, answer) = preset(&node, "jupyter");
     let rows: Vec<_> = found.iter().map(|(rule, _, name, ..)| (&**rule, &**name)).collect();
-    assert_eq!(rows, [("jupyter:kernel", "kernel-111"), ("jupyter:kernel", "kernel-112")]);
-    assert_eq!(names(&answer, "retriable"), ["false", "false"]);
+    let kernels = ["kernel-111", "kernel-112", "kernel-113", "kernel-114"];
+    assert_eq!(rows, kernels.map(|name| ("jupyter:kernel", name)));
+    assert_eq!(names(&answer, "retriable"), ["false"; 4]);
 }
 
 #[test]
@@ -287,7 +323,21 @@ fn pools_of_joblib_and_multiprocessing() {
         SESSION,
     );
     node.add(112, 110, "python3", "python3 -m joblib.externals.loky.backend.resource_tracker 9", SESSION);
-    assert_eq!(preset(&node, "joblib").0, [worker("joblib:worker", "pool-110", "loky-111", 111, 1)]);
+    // Who reads or looks for such a program is none.
+    node.add(120, 1, "vim", "vim joblib.externals.loky.backend.popen_loky_posix.py", SESSION);
+    node.add(121, 1, "grep", "grep -r LokyProcess-1", SESSION);
+    node.add(
+        122,
+        1,
+        "python3",
+        "/home/a/my env/python3 -m loky.backend.popen_loky_posix --process-name LokyProcess-1 --pipe 9",
+        SESSION,
+    );
+    let pools = [
+        worker("joblib:worker", "pool-110", "loky-111", 111, 1),
+        worker("joblib:worker", "pool-1", "loky-122", 122, 1),
+    ];
+    assert_eq!(preset(&node, "joblib").0, pools);
 
     node.add(113, 110, "python3", "python3 -c from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=5, pipe_handle=7) --multiprocessing-fork", SESSION);
     let server = "python3 -c from multiprocessing.forkserver import main; main(5, 6, ['__main__'])";
@@ -312,7 +362,12 @@ fn spark_executors_and_not_the_driver() {
     );
     node.add(111, 1, "java", &format!("/usr/bin/java -cp {path} org.apache.spark.executor.CoarseGrainedExecutorBackend --driver-url spark://x --executor-id 3 --hostname h --cores 2 --app-id app-2026-0001 --worker-url y"), SESSION);
     node.add(112, 111, "python3", "python3 -m pyspark.daemon", SESSION);
-    assert_eq!(preset(&node, "spark").0, [worker("spark:executor", "app-2026-0001", "executor-3", 111, 2)]);
+    node.add(113, 1, "java", &format!("/usr/bin/java -cp {path} org.apache.spark.scheduler.cluster.k8s.KubernetesExecutorBackend --driver-url spark://x --executor-id 4 --cores 2 --app-id spark-7 --hostname h --podName p"), SESSION);
+    let executors = [
+        worker("spark:executor", "app-2026-0001", "executor-3", 111, 2),
+        worker("spark:executor", "spark-7", "executor-4", 113, 1),
+    ];
+    assert_eq!(preset(&node, "spark").0, executors);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use monitor_tests::cgroup::Sandbox;
 use monitor_tests::clock::{PATIENCE, wait_for};
 use monitor_tests::hog::Hog;
 use monitor_tests::process::{Bystander, Process, lives as pid_lives, sleep};
+use monitor_tests::ptrace::StopsAtExit;
 use monitor_tests::sandbox;
 use serde_json::{Value, json};
 
@@ -55,6 +56,36 @@ fn a_cgroup_is_killed_whole_and_what_is_beside_it_lives() {
     assert!(lives(&beside));
     assert_eq!(kills.len(), 1, "{kills:?}");
     assert_eq!(sandbox.oom_kills().unwrap(), 0);
+}
+
+/// As a container's that is started again at once.
+#[test]
+fn a_cgroup_that_is_made_again_while_its_predecessor_dies_is_not_killed() {
+    let sandbox = sandbox!(200);
+    let big = "[[rule]]\nname = \"big\"\nmode = \"enforce\"\npriority = 1\nmatch.comm = \"mt-big\"\n";
+    let scene = Scene::new(&format!("{}{big}", jobs(&sandbox)));
+    let (job, elsewhere) = (sandbox.child("job-1", None).unwrap(), sandbox.child("elsewhere", None).unwrap());
+    let agent = scene.agent(&sandbox, &["--kill-timeout-ms=300"]);
+    let old = scene.hog(&job, "mt-old", &Hog::new(1));
+    let mut big = scene.hog(&sandbox, "mt-big", &Hog::new(130).rate(200).on_line());
+    let row = worker(&agent, old.pid());
+    worker(&agent, big.pid());
+    let stays = StopsAtExit::process(old.pid()).unwrap();
+    big.start().unwrap();
+    // The job goes first, and cannot die.
+    big.wait(PATIENCE).unwrap();
+    let first: Vec<Value> = agent.ask("kills").unwrap();
+    assert_eq!(first[0]["victims"][0]["worker"], row["id"], "{first:?}");
+    elsewhere.add(old.pid()).unwrap();
+    job.remove().unwrap();
+    let job = sandbox.child("job-1", None).unwrap();
+    let new = scene.hog(&job, "mt-new", &Hog::new(1));
+    assert_ne!(worker(&agent, new.pid())["id"], row["id"], "another worker");
+    after_looks();
+    let kills: Value = agent.ask("kills").unwrap();
+    assert!(lives(&new), "{kills:#}\n{}", agent.said().join("\n"));
+    drop(agent);
+    drop(stays);
 }
 
 #[test]

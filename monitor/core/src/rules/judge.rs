@@ -94,6 +94,27 @@ impl Rules {
     /// Which rule has this process. `parent` is its parent, if that could be looked at.
     #[must_use]
     pub fn judge(&self, process: &Profile<'_>, parent: Option<&Profile<'_>>) -> Judgement<'_> {
+        self.judge_from(0, process, parent)
+    }
+
+    /// The same of the rules that follow this one, which has the process in a cgroup that cannot be a worker.
+    pub(super) fn judge_after(
+        &self,
+        rule: &Rule,
+        process: &Profile<'_>,
+        parent: Option<&Profile<'_>>,
+    ) -> Judgement<'_> {
+        let from =
+            self.rules.iter().position(|one| same(one, rule)).map_or(self.rules.len(), |index| index + 1);
+        self.judge_from(from, process, parent)
+    }
+
+    fn judge_from(
+        &self,
+        mut from: usize,
+        process: &Profile<'_>,
+        parent: Option<&Profile<'_>>,
+    ) -> Judgement<'_> {
         let all = |clauses: &[Clause], protect| {
             clauses.iter().all(|clause| self.holds(clause, process, parent, protect))
         };
@@ -104,7 +125,6 @@ impl Rules {
             return service.map_or(Judgement::Never(never), |rule| protected(rule, process));
         }
         let mut refused = None;
-        let mut from = 0;
         loop {
             let mut rest = self.rules.iter().enumerate().skip(from);
             let found = rest.find(|(_, rule)| all(&rule.clauses, rule.protect)).map(|(index, _)| index);
@@ -141,6 +161,24 @@ impl Rules {
             let others = |clause: &Clause| systems(clause) || self.holds(clause, process, None, true);
             clauses.iter().any(systems) && clauses.iter().any(exe) && clauses.iter().all(others)
         })
+    }
+
+    /// Whether it is certain which rule has a process of which neither title nor parent is known: no rule that stands before
+    /// could have it by these.
+    #[must_use]
+    pub fn is_settled(&self, process: &Profile<'_>) -> bool {
+        let found = match self.judge(process, None) {
+            Judgement::Never(_) | Judgement::Protected { .. } => return true,
+            Judgement::Worker(matched) => Some(matched.rule),
+            Judgement::Refused(..) | Judgement::Unmatched => None,
+        };
+        let unknown = |clause: &Clause| {
+            let titled = matches!(clause.test, Test::Pattern { key: PatternKey::Title, .. });
+            titled || clause.scope == Scope::Parent
+        };
+        let open = |clause: &Clause| unknown(clause) || self.holds(clause, process, None, false);
+        let mut before = self.rules.iter().take_while(|rule| found.is_none_or(|found| !same(rule, found)));
+        !before.any(|rule| !rule.protect && rule.clauses.iter().any(unknown) && rule.clauses.iter().all(open))
     }
 
     /// The rule that has a process which one had before. A process can give itself any name: it goes to a rule that stands

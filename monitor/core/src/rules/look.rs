@@ -3,11 +3,12 @@
 //! A process belongs to at most one worker. A protected process belongs to none, and neither does what descends from
 //! it by descent alone. A process that a rule matches is a worker of its own, unless its parent belongs to a worker of
 //! the same rule: then it is part of that one, as a process forked by a worker is. (A user's service manager is the
-//! exception: it started everything of that user.)
+//! exception: it started everything of that user.) A cgroup that holds a protected process is no worker: what else is in it
+//! goes to the rules that follow, so that nobody escapes them by having such a process beside.
 
 use alloc::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::facts::Profile;
 use super::judge::{Judgement, Matched, same};
@@ -99,14 +100,16 @@ impl Rules {
             .map(|(process, parent)| self.judge(process, parent.map(|parent| &processes[parent])))
             .collect();
         let mut sorting = Sorting {
+            rules: self,
             processes,
             parents: &parents,
-            judgements: &judgements,
+            judgements,
             belongs: vec![Belongs::Open; processes.len()],
             look: Look::default(),
             units: HashMap::new(),
         };
         sorting.protected();
+        sorting.spare();
         sorting.units();
         for index in 0..processes.len() {
             sorting.settle(index);
@@ -117,9 +120,10 @@ impl Rules {
 
 /// A look on its way.
 struct Sorting<'s, 'f, 'r> {
+    rules: &'r Rules,
     processes: &'s [Profile<'f>],
     parents: &'s [Option<usize>],
-    judgements: &'s [Judgement<'r>],
+    judgements: Vec<Judgement<'r>>,
     belongs: Vec<Belongs>,
     look: Look<'r>,
     /// The cgroups that are workers.
@@ -139,22 +143,37 @@ impl<'s, 'r> Sorting<'s, '_, 'r> {
         }
     }
 
-    /// Makes workers of the cgroups that are units.
-    fn units(&mut self) {
-        // Every cgroup around a protected process that spares it.
-        let mut holding = hashbrown::HashSet::<&[u8]>::new();
+    /// What is in a cgroup with a protected process that spares it goes to the rules that follow.
+    fn spare(&mut self) {
+        let mut holding = HashSet::<&[u8]>::new();
         for protected in self.look.protected.iter().filter(|protected| protected.spares) {
             let path = self.processes[protected.index].place.path();
             holding.extend(ancestors(path));
         }
-        let mut refused = hashbrown::HashSet::<(&[u8], *const Rule)>::new();
+        let mut refused = HashSet::<(&[u8], *const Rule)>::new();
+        for (index, judgement) in self.judgements.iter_mut().enumerate() {
+            let process = &self.processes[index];
+            while let Judgement::Worker(Matched { rule, cgroup: Some(length), .. }) = *judgement
+                && let cgroup = &process.place.path()[..length]
+                && holding.contains(cgroup)
+            {
+                if refused.insert((cgroup, core::ptr::from_ref(rule))) {
+                    let why = Refusal::HoldsProtected;
+                    self.look.refused.push(Refused { rule, cgroup: cgroup.into(), why });
+                }
+                let parent = self.parents[index].map(|parent| &self.processes[parent]);
+                *judgement = self.rules.judge_after(rule, process, parent);
+            }
+        }
+    }
+
+    /// Makes workers of the cgroups that are units.
+    fn units(&mut self) {
+        let mut refused = HashSet::<(&[u8], *const Rule)>::new();
         for (index, judgement) in self.judgements.iter().enumerate() {
             let path = |length: usize| &self.processes[index].place.path()[..length];
             let (rule, length, why) = match judgement {
-                Judgement::Worker(Matched { rule, cgroup: Some(length), .. }) => {
-                    let why = holding.contains(path(*length)).then_some(Refusal::HoldsProtected);
-                    (*rule, *length, why)
-                }
+                Judgement::Worker(Matched { rule, cgroup: Some(length), .. }) => (*rule, *length, None),
                 Judgement::Refused(rule, why, length) => (*rule, *length, Some(*why)),
                 Judgement::Worker(_)
                 | Judgement::Never(_)

@@ -216,10 +216,6 @@ pub(super) struct Set {
 pub(super) struct Hits(Option<SetMatches>);
 
 impl Set {
-    pub(super) fn is_empty(&self) -> bool {
-        self.patterns.is_empty()
-    }
-
     /// All of them as one.
     pub(super) fn new(patterns: Vec<Pattern>) -> Result<Self, Fault> {
         if patterns.is_empty() {

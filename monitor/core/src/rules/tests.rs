@@ -3,6 +3,7 @@
 
 mod compile;
 mod model;
+mod settled;
 mod threats;
 
 use std::sync::Arc;

@@ -121,8 +121,8 @@ impl RuleBook {
         took: Duration,
         roots: &HashSet<Pid>,
     ) {
-        for (path, known) in part.joined {
-            if let Some(worker) = self.by_key.get(&Key::Cgroup(path)).copied() {
+        for (key, known) in part.joined {
+            if let Some(worker) = self.by_key.get(&key).copied() {
                 self.join(turn, workers, worker, &[known], roots);
             }
         }
@@ -290,8 +290,8 @@ impl RuleBook {
         let adopted =
             Adopted { key: sighting.key.clone(), root: pid, terms: terms.clone(), shape: shape.clone() };
         self.workers.insert(worker, adopted);
-        if let Key::Cgroup(path) = &sighting.key {
-            Arc::make_mut(&mut self.units).insert(path.clone());
+        if let Key::Cgroup(path, id) = &sighting.key {
+            Arc::make_mut(&mut self.units).insert(path.clone(), *id);
         }
         self.by_key.insert(sighting.key.clone(), worker);
         worker
@@ -300,7 +300,7 @@ impl RuleBook {
     /// The cgroup that a worker charges. `None`: it has ended.
     fn charges(&self, domains: &Domains, sighting: &Sighting) -> Option<Option<CgroupPath>> {
         match &sighting.key {
-            Key::Cgroup(path) => Some(Some(path.clone())),
+            Key::Cgroup(path, _) => Some(Some(path.clone())),
             Key::Tree(root) => match domains.cgroup_of(root.pid) {
                 Ok(cgroup) => Some(cgroup),
                 Err(error) if error.is_gone() => None,
@@ -313,7 +313,7 @@ impl RuleBook {
     fn roots_of_trees(&self) -> HashSet<Pid> {
         let root = |key: &Key| match key {
             Key::Tree(root) => Some(root.pid),
-            Key::Cgroup(_) => None,
+            Key::Cgroup(..) => None,
         };
         self.by_key.keys().filter_map(root).collect()
     }
@@ -365,7 +365,7 @@ fn lives(workers: &Workers, worker: WorkerId, adopted: &Adopted) -> bool {
     entry.members.iter().any(|member| {
         let counts = match &adopted.key {
             Key::Tree(root) => member.process.pid() == root.pid,
-            Key::Cgroup(_) => true,
+            Key::Cgroup(..) => true,
         };
         counts && !member.process.ended()
     })

@@ -15,6 +15,7 @@ use crate::agent::turn::Turn;
 use crate::agent::workers::Workers;
 use crate::engine::{Event, KillId};
 use crate::memory::users::members;
+use crate::rules::facts::looker::Ask;
 use crate::rules::{Judgement, Mode};
 use crate::units::Pid;
 use crate::worker::WorkerId;
@@ -32,9 +33,10 @@ enum Standing {
     Gone,
     /// By this rule, or for what it is. `spares`: no cgroup that holds it is a worker.
     Protected { rule: Arc<str>, spares: bool },
-    /// In this cgroup a rule makes one worker, if so. `None` also if a rule asks for a title, which is not read here (`Looker::one`):
-    /// the next look knows.
+    /// In this cgroup a rule makes one worker, if so.
     Open { start: u64, unit: Option<Vec<u8>> },
+    /// Not protected. What else it is depends on its title or its parent, which are not read here (`Looker::one`).
+    Unsettled,
 }
 
 impl RuleBook {
@@ -42,7 +44,7 @@ impl RuleBook {
     pub(in crate::agent) fn protection_of(&mut self, pid: Pid) -> Option<Arc<str>> {
         match self.standing(pid) {
             Standing::Protected { rule, .. } => Some(rule),
-            Standing::Gone | Standing::Open { .. } => None,
+            Standing::Gone | Standing::Open { .. } | Standing::Unsettled => None,
         }
     }
 
@@ -59,13 +61,16 @@ impl RuleBook {
             Judgement::Protected { rule, .. } => {
                 Standing::Protected { rule: Arc::clone(rule.name()), spares }
             }
-            Judgement::Worker(matched) if !self.rules.needs_title() => {
+            Judgement::Worker(_) | Judgement::Refused(..) | Judgement::Unmatched
+                if !self.rules.is_settled(profile) =>
+            {
+                Standing::Unsettled
+            }
+            Judgement::Worker(matched) => {
                 let unit = matched.cgroup.and_then(|length| profile.place().path().get(..length));
                 Standing::Open { start: seen.start, unit: unit.map(<[u8]>::to_vec) }
             }
-            Judgement::Worker(_) | Judgement::Refused(..) | Judgement::Unmatched => {
-                Standing::Open { start: seen.start, unit: None }
-            }
+            Judgement::Refused(..) | Judgement::Unmatched => Standing::Open { start: seen.start, unit: None },
         }
     }
 
@@ -81,7 +86,7 @@ impl RuleBook {
         let Some(adopted) = self.workers.get(&worker) else { return true };
         let root = match &adopted.key {
             Key::Tree(root) => Some(root.pid),
-            Key::Cgroup(_) => None,
+            Key::Cgroup(..) => None,
         };
         let pids = workers.registry.get(worker).map(|entry| entry.pids()).unwrap_or_default();
         let until = Instant::now() + TIME;
@@ -129,7 +134,8 @@ impl RuleBook {
     }
 
     /// Every other process in the cgroup of a victim dies with it: what was forked or moved there meanwhile. The engine
-    /// orders the signals.
+    /// orders the signals. Where a title or a parent decides whose a process is, a look finds out, as soon as its share of a
+    /// processor allows (`news`).
     pub(in crate::agent) fn sweep(
         &mut self,
         turn: &mut Turn<'_>,
@@ -138,7 +144,10 @@ impl RuleBook {
         worker: WorkerId,
     ) {
         let Some(adopted) = self.workers.get(&worker) else { return };
-        let (Some(path), Some(hierarchy)) = (adopted.cgroup().cloned(), domains.hierarchy()) else { return };
+        let (Some((path, id)), Some(hierarchy)) = (adopted.cgroup(), domains.hierarchy()) else { return };
+        let path = path.clone();
+        // Asked after a process was found there: then it is in this cgroup, and not in one that was made at the path since.
+        let is_the_same = || hierarchy.id(&path).is_ok_and(|found| found == id);
         let enforced = adopted.mode() == Mode::Enforce;
         let unit = path.as_path().as_os_str().as_encoded_bytes().to_vec();
         for _ in 0..ROUNDS {
@@ -147,10 +156,15 @@ impl RuleBook {
                 if workers.whose(pid).is_some() {
                     continue;
                 }
-                if let Standing::Open { start, unit: Some(found) } = self.standing(pid)
-                    && found == unit
-                {
-                    new |= workers.join_by_rule(turn, worker, pid, start, enforced);
+                match self.standing(pid) {
+                    Standing::Open { start, unit: Some(found) } if found == unit && is_the_same() => {
+                        new |= workers.join_by_rule(turn, worker, pid, start, enforced);
+                    }
+                    // What no rule has by itself is part of the cgroup that it is in.
+                    Standing::Unsettled | Standing::Open { unit: None, .. } => {
+                        self.news.ask(Ask { pid, name: None, around: false });
+                    }
+                    Standing::Open { .. } | Standing::Protected { .. } | Standing::Gone => {}
                 }
             }
             if !new {

@@ -1,6 +1,5 @@
 //! One look at all processes, or at some, on a thread that may wait, and what the rules make of them.
 
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use super::sighting::{Guarded, Key, Known, Part, Scope, Shape, Sighting, Sightin
 use crate::agent::event_loop::later::Later;
 use crate::agent::event_loop::patient::on_a_thread;
 use crate::memory::{CgroupPath, ReadError, Roots};
-use crate::rules::facts::looker::{self, Ask, Looker};
+use crate::rules::facts::looker::{self, Ask, Looker, Units};
 use crate::rules::facts::{Machine, Seen, own};
 use crate::rules::unguarded::Unguarded;
 use crate::rules::{Found, Look, Never, Profile, Refusal, Rules};
@@ -37,7 +36,7 @@ pub(super) struct Order {
     /// Which rules they are.
     pub(super) generation: u64,
     /// The cgroups that are workers.
-    pub(super) units: Arc<HashSet<CgroupPath>>,
+    pub(super) units: Arc<Units>,
     /// Cgroups were made or removed since the last look.
     pub(super) cgroups_changed: bool,
 }
@@ -123,7 +122,7 @@ fn of_all(rules: &Rules, mut looker: Box<Looker>, generation: u64, began: Durati
     let profiles = machine.profiles(rules);
     let look = rules.look(&profiles);
     let all = look.workers.iter();
-    let workers = all.filter_map(|found| sighting(rules, machine, &profiles, found)).collect();
+    let workers = all.filter_map(|found| sighting(rules, &looker, machine, &profiles, found)).collect();
     let (protected, refused, withheld) = (protected(&look, machine), refused(&look), withheld(&look));
     let kept = kept(&look, machine);
     drop(look);
@@ -139,29 +138,32 @@ fn of_some(
     mut looker: Box<Looker>,
     generation: u64,
     seen: looker::Part,
-    units: &HashSet<CgroupPath>,
+    units: &Units,
 ) -> Sightings {
     let looker::Part { machine, asked, whole, early } = seen;
     let profiles = machine.profiles(rules);
     let look = rules.look(&profiles);
-    let known_unit = |path: &CgroupPath| units.contains(path) && !whole.contains(path);
+    let known_unit = |path: &CgroupPath| {
+        let known = units.get(path).copied().filter(|_| !whole.contains(path))?;
+        (looker.cgroup_id(path) == Some(known)).then(|| Key::Cgroup(path.clone(), known))
+    };
     let at = |index: &usize| machine.processes.get(*index);
     let mut part = Part { asked: asked.iter().filter_map(at).map(known).collect(), ..Part::default() };
     let mut workers = Vec::new();
     for found in &look.workers {
-        let Some(sighting) = sighting(rules, &machine, &profiles, found) else { continue };
-        match sighting.key {
-            Key::Cgroup(path) if known_unit(&path) => {
-                part.joined.extend(sighting.members.into_iter().map(|member| (path.clone(), member)));
+        let Some(sighting) = sighting(rules, &looker, &machine, &profiles, found) else { continue };
+        match &sighting.key {
+            key @ Key::Cgroup(path, _) if known_unit(path).as_ref() == Some(key) => {
+                part.joined.extend(sighting.members.iter().map(|member| (key.clone(), *member)));
             }
-            Key::Cgroup(_) | Key::Tree(_) => workers.push(sighting),
+            Key::Cgroup(..) | Key::Tree(_) => workers.push(sighting),
         }
     }
     // In such a cgroup everybody is part of it.
     for seen in look.unmatched.iter().filter(|index| asked.binary_search(index).is_ok()).filter_map(at) {
         let cgroup = seen.cgroup.and_then(|cgroup| machine.cgroups.get(cgroup));
-        let unit = cgroup.and_then(|cgroup| cgroup.path.ancestors().find(known_unit));
-        part.joined.extend(unit.map(|path| (path, known(seen))));
+        let unit = cgroup.and_then(|cgroup| cgroup.path.ancestors().find_map(|path| known_unit(&path)));
+        part.joined.extend(unit.map(|key| (key, known(seen))));
     }
     part.cgroups = whole.clone();
     part.again = early;
@@ -198,9 +200,10 @@ fn kept(look: &Look<'_>, machine: &Machine) -> Vec<(Pid, Arc<str>)> {
     kept.collect()
 }
 
-/// `None`: not even its user is known, or where it is.
+/// `None`: not even its user is known, or where it is, or the cgroup is gone.
 fn sighting(
     rules: &Rules,
+    looker: &Looker,
     machine: &Machine,
     profiles: &[Profile<'_>],
     found: &Found<'_>,
@@ -214,7 +217,9 @@ fn sighting(
         None => Key::Tree(known(seen)),
         Some(length) => {
             let path = machine.cgroups.get(seen.cgroup?)?.path.as_path().as_os_str().as_bytes();
-            Key::Cgroup(CgroupPath::new(OsStr::from_bytes(path.get(..length)?)).ok()?)
+            let path = CgroupPath::new(OsStr::from_bytes(path.get(..length)?)).ok()?;
+            let id = looker.cgroup_id(&path)?;
+            Key::Cgroup(path, id)
         }
     };
     let members = found.members.iter().filter_map(|index| machine.processes.get(*index)).map(known);

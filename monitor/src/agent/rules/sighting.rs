@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::memory::CgroupPath;
+use crate::memory::{CgroupId, CgroupPath};
 use crate::rules::Mode;
 use crate::rules::facts::looker::{Ask, Looker};
 use crate::units::{Bytes, Pid};
@@ -23,8 +23,8 @@ pub(in crate::agent) struct Known {
 pub(in crate::agent) enum Key {
     /// This process with its descendants.
     Tree(Known),
-    /// Everything in this cgroup.
-    Cgroup(CgroupPath),
+    /// Everything in this cgroup. One that is made at the same path later, as for a container that is started again, is another.
+    Cgroup(CgroupPath, CgroupId),
 }
 
 /// What does not change about a worker: with another rule it is another worker.
@@ -76,7 +76,7 @@ pub(in crate::agent) struct Part {
     /// The cgroups that were looked at whole.
     pub(in crate::agent) cgroups: HashSet<CgroupPath>,
     /// Who is part of a cgroup that is a worker already.
-    pub(in crate::agent) joined: Vec<(CgroupPath, Known)>,
+    pub(in crate::agent) joined: Vec<(Key, Known)>,
     /// Who is to be looked at once more.
     pub(in crate::agent) again: Vec<Ask>,
     /// It was at all that are new, whoever told of them.
@@ -88,7 +88,7 @@ impl Part {
     pub(in crate::agent) fn covers(&self, key: &Key) -> bool {
         match key {
             Key::Tree(root) => self.asked.contains(root),
-            Key::Cgroup(path) => self.cgroups.contains(path),
+            Key::Cgroup(path, _) => self.cgroups.contains(path),
         }
     }
 }

@@ -2,6 +2,8 @@
 //! all of its files now and then, by turns. What it remembers of whom root trusts is forgotten after some seconds.
 
 mod part;
+#[cfg(test)]
+mod tree;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -11,11 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use self::part::{Ask, Part};
+pub use self::part::{Ask, Part, Units};
 use super::files::{Stat, Status, title};
 use super::{Accounts, Machine, Never, Seen, SeenCgroup, Whose, pods};
 use crate::executable::{self, File};
-use crate::memory::{CgroupPath, Hierarchy, ReadError, Roots, process};
+use crate::memory::{CgroupId, CgroupPath, Hierarchy, ReadError, Roots, process};
 use crate::proc_threads;
 use crate::rules::trust;
 use crate::units::Pid;
@@ -34,8 +36,9 @@ const TURNS: u64 = 8;
 /// How long is believed who owns what.
 const BELIEVED: Duration = Duration::from_secs(8);
 
-/// The most cgroups that are remembered: those that were removed are among them.
-const MOST_CGROUPS: usize = 20_000;
+/// How many more cgroups than twice those with processes in them are remembered between two looks at all processes, or at those
+/// that are new: who moves from one new cgroup to the next makes no others.
+const MOST_EMPTY: usize = 256;
 
 /// See the module.
 #[derive(Debug)]
@@ -53,6 +56,8 @@ pub struct Looker {
     /// When it was forgotten last who owns what.
     forgot: Instant,
     by_path: HashMap<CgroupPath, usize>,
+    /// With more cgroups than these it is asked which are empty before a look at some processes.
+    most_cgroups: usize,
     /// How far each cgroup's path is root's.
     trusted: HashMap<CgroupPath, usize>,
     /// The files that only root can change; `None`: others can.
@@ -86,6 +91,7 @@ impl Looker {
             looks: 0,
             forgot: Instant::now(),
             by_path: HashMap::new(),
+            most_cgroups: MOST_EMPTY,
             trusted: HashMap::new(),
             files: HashMap::new(),
         }
@@ -113,6 +119,7 @@ impl Looker {
             processes.extend(self.again(pid, old, memory, its_turn));
         }
         self.machine.processes = processes;
+        self.forget_empty_cgroups();
         Ok(&self.machine)
     }
 
@@ -138,6 +145,12 @@ impl Looker {
     #[must_use]
     pub fn into_machine(self) -> Machine {
         self.machine
+    }
+
+    /// The kernel's id of the cgroup that is at this path now; `None`: there is none.
+    #[must_use]
+    pub fn cgroup_id(&self, path: &CgroupPath) -> Option<CgroupId> {
+        self.hierarchy.as_ref()?.id(path).ok()
     }
 
     /// Which rules have which processes: what a process can change of itself does not take it away from its rule.
@@ -170,14 +183,31 @@ impl Looker {
         Some(Machine { processes: vec![seen], cgroups: cgroups.clone(), accounts: accounts.clone() })
     }
 
-    /// What may have changed behind our back: owners of files, and removed cgroups.
+    /// Forgets the cgroups that no process is in that is remembered: most of them are removed by then.
+    fn forget_empty_cgroups(&mut self) {
+        let Machine { processes, cgroups, .. } = &mut self.machine;
+        let mut places: Vec<Option<usize>> = vec![None; cgroups.len()];
+        for seen in processes.iter() {
+            if let Some(place) = seen.cgroup.and_then(|old| places.get_mut(old)) {
+                *place = Some(0);
+            }
+        }
+        for (new, place) in places.iter_mut().flatten().enumerate() {
+            *place = new;
+        }
+        let mut kept = places.iter();
+        cgroups.retain(|_| kept.next().is_some_and(Option::is_some));
+        let moved = |old: usize| places.get(old).copied().flatten();
+        for seen in processes.iter_mut() {
+            seen.cgroup = seen.cgroup.and_then(moved);
+        }
+        self.by_path.retain(|_, place| moved(*place).map(|new| *place = new).is_some());
+        self.most_cgroups = self.machine.cgroups.len().saturating_mul(2).saturating_add(MOST_EMPTY);
+    }
+
+    /// What may have changed behind our back: owners of files.
     fn forget(&mut self) {
         self.forget_trust();
-        if self.machine.cgroups.len() > MOST_CGROUPS {
-            self.machine.cgroups.clear();
-            self.by_path.clear();
-            self.machine.processes.clear();
-        }
         let mut cgroups = std::mem::take(&mut self.machine.cgroups);
         for cgroup in &mut cgroups {
             cgroup.trusted = self.trusted(&cgroup.path);
@@ -375,6 +405,49 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::Rules;
+
+    #[test]
+    fn a_cgroup_that_nobody_is_in_is_forgotten() {
+        let tree = tree::Tree::new();
+        let mut looker = Looker::new(tree.roots(), HashSet::new());
+        let old: Vec<Pid> = (40..60).map(|pid| tree.process(pid, &format!("/old-{pid}"))).collect();
+        tree.process(60, "/stays");
+        let places = |looker: &Looker| {
+            let paths =
+                looker.machine.cgroups.iter().map(|cgroup| cgroup.path.to_string()).collect::<Vec<_>>();
+            let at = |seen: &Seen| (seen.pid.0, paths[seen.cgroup.unwrap()].clone());
+            assert_eq!(looker.by_path.len(), paths.len());
+            (paths.len(), looker.machine.processes.iter().map(at).collect::<Vec<_>>())
+        };
+        looker.look(false, false).unwrap();
+        assert_eq!(places(&looker).0, 21);
+        for pid in old {
+            tree.ends(pid);
+        }
+        tree.process(61, "/new");
+        looker.look(false, false).unwrap();
+        let both = vec![(60, "/stays".to_owned()), (61, "/new".to_owned())];
+        assert_eq!(places(&looker), (2, both.clone()));
+        assert_eq!(looker.cgroup(Pid(61)), Some(1), "it is known by its path");
+
+        // Also where only new processes are looked at.
+        let short = tree.process(70, "/short");
+        let asks = looker.strangers().unwrap();
+        looker.part(&asks, &Rules::none(), &Units::new(), true);
+        assert_eq!(places(&looker).0, 3);
+        tree.ends(short);
+        assert!(looker.strangers().unwrap().is_empty());
+        assert_eq!(places(&looker), (2, both));
+
+        // And where one process moves on and on.
+        for round in 0..3 * MOST_EMPTY {
+            tree.process(61, &format!("/moves-{round}"));
+            let ask = Ask { pid: Pid(61), name: None, around: false };
+            looker.part(&[ask], &Rules::none(), &Units::new(), true);
+            assert!(looker.machine.cgroups.len() <= MOST_EMPTY + 10);
+        }
+    }
 
     #[test]
     fn in_a_container_paths_begin_at_the_root_of_process_1() {

@@ -174,6 +174,37 @@ fn a_protected_process_keeps_its_cgroup_from_being_a_unit() {
     assert!(look.workers[0].whole);
 }
 
+/// As sshd is in the cgroup of a Slurm step whose user came by ssh.
+#[test]
+fn what_is_in_a_cgroup_with_a_protected_process_goes_to_the_rules_that_follow() {
+    let rules = compiled(&[
+        protecting("ssh", PatternKey::Exe, "/usr/sbin/sshd"),
+        matching("inner", &[(PatternKey::Comm, "inner")]),
+        unit(matching("step", &[(PatternKey::Cgroup, "/job/step_{id}")])),
+        unit(matching("job", &[(PatternKey::Cgroup, "/job")])),
+        matching("rest", &[(PatternKey::Cgroup, "/job/step_{id}")]),
+    ]);
+    let sshd = Process { exe: "/usr/sbin/sshd".into(), ..Process::new(10, 1, "sshd", "/job/step_1/task") };
+    let processes = [
+        sshd,
+        Process::new(11, 10, "bash", "/job/step_1/task"),
+        Process::new(12, 11, "leak", "/job/step_1/task"),
+        Process::new(13, 12, "inner", "/job/step_1/task"),
+        Process::new(20, 1, "app", "/job/step_2"),
+        Process::new(30, 1, "app", "/job"),
+    ];
+    let expected =
+        [("rest".to_owned(), vec![11, 12]), ("inner".to_owned(), vec![13]), ("step".to_owned(), vec![20])];
+    assert_eq!(workers(&rules, &processes), expected);
+    let look = rules.look(&profiles(&rules, &processes));
+    let refused: Vec<_> = look.refused.iter().map(|one| (&**one.rule.name(), one.why)).collect();
+    assert_eq!(refused, [("step", Refusal::HoldsProtected), ("job", Refusal::HoldsProtected)]);
+    assert_eq!(look.unmatched, [5], "no other rule has it");
+    // Without sshd both are workers again.
+    let alone = [("step".to_owned(), vec![11, 12]), ("inner".to_owned(), vec![13])];
+    assert_eq!(workers(&rules, &processes[1..4]), alone);
+}
+
 #[test]
 fn no_session_slice_manager_or_root_is_a_unit() {
     let rules = compiled(&[unit(matching("all", &[(PatternKey::Cgroup, "**")]))]);

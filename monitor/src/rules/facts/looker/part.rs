@@ -2,17 +2,20 @@
 //! them is remembered for the next look at all.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::{Looker, Machine, Seen};
-use crate::memory::{CgroupPath, ReadError, process, users};
+use crate::memory::{CgroupId, CgroupPath, ReadError, process, users};
 use crate::rules::{Judgement, Rules};
 use crate::units::Pid;
 
 /// The most parents of a process that are looked at: a chain that is longer was made to be long.
 const MOST_PARENTS: usize = 64;
+
+/// The cgroups that are workers, by their paths: one that was made there since is another.
+pub type Units = HashMap<CgroupPath, CgroupId>;
 
 /// A process to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,15 +51,12 @@ struct Sight {
 impl Looker {
     /// Looks at these processes. `known` are the cgroups that are workers already: of one that is not, all members are
     /// looked at. `cgroups_changed`: cgroups were made or removed since the last look.
-    pub fn part(
-        &mut self,
-        asks: &[Ask],
-        rules: &Rules,
-        known: &HashSet<CgroupPath>,
-        cgroups_changed: bool,
-    ) -> Part {
+    pub fn part(&mut self, asks: &[Ask], rules: &Rules, known: &Units, cgroups_changed: bool) -> Part {
         if cgroups_changed || self.is_old() {
             self.forget_trust();
+        }
+        if self.machine.cgroups.len() > self.most_cgroups {
+            self.forget_empty_cgroups();
         }
         let mut sight = Sight::default();
         let mut early = Vec::new();
@@ -86,6 +86,7 @@ impl Looker {
     pub fn strangers(&mut self) -> Result<Vec<Ask>, ReadError> {
         let pids: BTreeSet<Pid> = process::all(&self.roots.procfs)?.into_iter().collect();
         self.machine.processes.retain(|seen| pids.contains(&seen.pid));
+        self.forget_empty_cgroups();
         let known = &self.machine.processes;
         let new = |pid: &Pid| known.binary_search_by_key(pid, |seen| seen.pid).is_err();
         let new = pids.iter().copied().filter(new);
@@ -163,12 +164,14 @@ impl Looker {
         &self,
         sight: &Sight,
         rules: &Rules,
-        known: &HashSet<CgroupPath>,
+        known: &Units,
         around: &HashSet<Pid>,
     ) -> HashSet<CgroupPath> {
         let machine = self.machine_of(sight.seen.values());
         let profiles = machine.profiles(rules);
         let at = |pid: Pid| machine.processes.binary_search_by_key(&pid, |seen| seen.pid).ok();
+        let is_known =
+            |unit: &CgroupPath| known.get(unit).is_some_and(|id| self.cgroup_id(unit) == Some(*id));
         let mut units = HashSet::new();
         for (pid, index) in sight.asked.iter().filter_map(|pid| Some((pid, at(*pid)?))) {
             let (seen, profile) = (&machine.processes[index], &profiles[index]);
@@ -177,12 +180,12 @@ impl Looker {
                 Judgement::Worker(matched) => {
                     let path = matched.cgroup.and_then(|length| profile.place().path().get(..length));
                     let unit = path.and_then(|path| CgroupPath::new(OsStr::from_bytes(path)).ok());
-                    units.extend(unit.filter(|unit| around.contains(pid) || !known.contains(unit)));
+                    units.extend(unit.filter(|unit| around.contains(pid) || !is_known(unit)));
                 }
                 Judgement::Never(_) | Judgement::Protected { .. } => {
                     let cgroup = seen.cgroup.and_then(|cgroup| machine.cgroups.get(cgroup));
                     let held = cgroup.into_iter().flat_map(|cgroup| cgroup.path.ancestors());
-                    units.extend(held.filter(|path| known.contains(path)));
+                    units.extend(held.filter(|path| known.contains_key(path)));
                 }
                 Judgement::Refused(..) | Judgement::Unmatched => {}
             }
@@ -248,12 +251,42 @@ impl Looker {
 mod tests {
     use std::process::{Command, Stdio};
 
+    use std::sync::Arc;
+
+    use super::super::tree::Tree;
     use super::*;
     use crate::memory::Roots;
     use crate::rules::facts::own;
+    use crate::rules::parse;
 
     fn ask(pid: u32) -> Ask {
         Ask { pid: Pid(pid), name: None, around: false }
+    }
+
+    /// As a container's that is started again.
+    #[test]
+    fn a_cgroup_that_was_made_again_is_not_the_worker_that_was_known() {
+        let text = "[[rule]]\nname = \"box\"\nunit = \"cgroup\"\nmatch.cgroup = \"/boxes/*\"\n";
+        let specs = parse::rules(&Arc::from("test"), text).unwrap();
+        let rules = Rules::compile(&specs, None).unwrap();
+        let tree = Tree::new();
+        let (first, second) = (tree.process(40, "/boxes/a"), tree.process(41, "/boxes/a"));
+        tree.cgroup("/boxes/a", &[40, 41]);
+        let mut looker = Looker::new(tree.roots(), HashSet::new());
+        let path: CgroupPath = "/boxes/a".parse().unwrap();
+        let id = looker.cgroup_id(&path).unwrap();
+        let known = Units::from([(path.clone(), id)]);
+        let part = looker.part(&[ask(40)], &rules, &known, false);
+        assert_eq!((part.whole.len(), part.asked.len()), (0, 1), "one more in a worker that is known");
+        tree.ends(first);
+        tree.ends(second);
+        let third = tree.process(42, "/boxes/a");
+        tree.make_again("/boxes/a", &[42]);
+        assert_ne!(looker.cgroup_id(&path), Some(id));
+        let part = looker.part(&[ask(42)], &rules, &known, true);
+        assert!(part.whole.contains(&path), "it was looked at whole");
+        let asked: Vec<Pid> = part.asked.iter().map(|index| part.machine.processes[*index].pid).collect();
+        assert_eq!(asked, [third]);
     }
 
     #[test]
@@ -268,7 +301,7 @@ mod tests {
         assert!(strangers.contains(&ask(pid)) && !strangers.contains(&ask(this)));
         let rules = Rules::none();
         let asks = [ask(pid), Ask { name: Some(b"soon".to_vec()), ..ask(this) }, ask(u32::MAX)];
-        let part = looker.part(&asks, &rules, &HashSet::new(), false);
+        let part = looker.part(&asks, &rules, &Units::new(), false);
         let of = |index: &usize| part.machine.processes[*index].pid;
         let mut asked = [Pid(pid), Pid(this)];
         asked.sort_unstable();
@@ -284,9 +317,9 @@ mod tests {
         let sleeps = (0..1000).find_map(|_| {
             std::thread::sleep(std::time::Duration::from_millis(5));
             let mut around = looker.strangers().unwrap();
-            looker.part(&around, &rules, &HashSet::new(), false);
+            looker.part(&around, &rules, &Units::new(), false);
             around = vec![Ask { around: true, ..ask(pid) }];
-            let part = looker.part(&around, &rules, &HashSet::new(), false);
+            let part = looker.part(&around, &rules, &Units::new(), false);
             let all = part.asked.iter().map(|index| part.machine.processes[*index].clone());
             all.into_iter().find(|seen| seen.parent == Some(Pid(pid)) && seen.comm == b"sleep")
         });
