@@ -129,6 +129,8 @@ fn oom_score_adj(file: &Path) -> Step {
     Step { name: "oom_score_adj".to_owned(), state, why }
 }
 
+const MEMORY_LOCK: &str = "memory_lock";
+
 static LOCKED: AtomicBool = AtomicBool::new(false);
 
 /// Locks what is touched, from now on.
@@ -145,7 +147,9 @@ fn give_back_unlocked() {
         heap::give_back();
         if let Err(error) = lock_touched() {
             LOCKED.store(false, Ordering::Relaxed);
-            tracing::warn!(%error, "the agent's memory is not locked any more: reclaim may take it");
+            let why = format!("not locked any more: {}", needs(&error.into(), "CAP_IPC_LOCK"));
+            STEPS.lock().unwrap_or_else(PoisonError::into_inner).retain(|step| step.name != MEMORY_LOCK);
+            note(Step { name: MEMORY_LOCK.to_owned(), state: State::Refused, why });
         }
     }
 }
@@ -161,7 +165,7 @@ fn priority() -> Step {
 }
 
 fn memory_lock() -> Step {
-    let name = "memory_lock".to_owned();
+    let name = MEMORY_LOCK.to_owned();
     // With a limit, a later allocation over it would fail, which ends the process: worse than an unlocked one.
     let unlimited = getrlimit(Resource::Memlock).current.is_none();
     let may = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
@@ -206,10 +210,11 @@ impl Upkeep {
         service::beat(&mut self.manager_told);
     }
 
-    /// At each tick, with so many workers: the loop's priority, diagnostics that nobody read in time, and free memory.
-    pub(super) fn tick(&mut self, now: Nanos, workers: usize) {
+    /// At each tick: the loop's priority, diagnostics that nobody read in time, and free memory. `calm`: so many workers, while no
+    /// domain is near its threshold.
+    pub(super) fn tick(&mut self, now: Nanos, calm: Option<usize>) {
         self.sharing.check(now);
-        if self.crowd.has_gone(workers) {
+        if calm.is_some_and(|workers| self.crowd.has_gone(workers, now)) {
             tokio::task::spawn_blocking(give_back_unlocked);
         }
         let lost = diagnostics::lost();

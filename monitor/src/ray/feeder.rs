@@ -27,8 +27,9 @@ use super::wire::Request;
 use crate::engine::KillId;
 use crate::units::{Nanos, Pid};
 
-/// Raylets are looked for this often: of processes that are known only the numbers are read.
-const SEARCH: Duration = Duration::from_millis(250);
+/// Raylets are looked for this often, where a process began since: of those that are known only the numbers are read. A raylet
+/// needs seconds to start its first worker.
+const SEARCH: Duration = Duration::from_secs(1);
 
 /// The files are made true this often: twice in the shortest refresh that is worth while.
 const REFRESH: Duration = Duration::from_millis(50);

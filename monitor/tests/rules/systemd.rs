@@ -92,6 +92,45 @@ fn a_desktop_lives_and_each_app_and_each_tab_of_a_terminal_is_a_worker() {
     assert_eq!(rows.collect::<Vec<_>>(), expected);
 }
 
+/// What a program that is only observed starts would be only observed with it.
+#[test]
+fn what_an_observed_program_starts_in_a_session_is_a_worker() {
+    let presets =
+        toml::from_str::<toml::Value>(include_str!("../../src/rules/presets/systemd.toml")).unwrap();
+    let exes = |rule: &str, of: fn(&toml::Value) -> &toml::Value| -> Vec<String> {
+        let rules = presets["rule"].as_array().unwrap();
+        let rule = rules.iter().find(|one| one["name"].as_str() == Some(rule)).unwrap();
+        of(&rule["match"]).as_array().unwrap().iter().map(|exe| exe.as_str().unwrap().to_owned()).collect()
+    };
+    let parents = ["systemd:session-app", "systemd:session-program"];
+    let parents: Vec<String> =
+        parents.iter().flat_map(|rule| exes(rule, |matches| &matches["parent"]["exe"])).collect();
+    // Sessions, a display's server, and terminals whose shells go by the names of their parents.
+    let others = ["xinit", "Xorg", "Xwayland", "mosh-server", "tmux", "screen"];
+    for rule in ["systemd:desktop", "systemd:desktop-service", "systemd:terminal"] {
+        let missing = exes(rule, |matches| &matches["exe"]).into_iter().filter(|exe| {
+            !parents.contains(exe) && !others.iter().any(|other| exe.ends_with(&format!("/{other}")))
+        });
+        assert_eq!(missing.collect::<Vec<_>>(), Vec::<String>::new(), "of {rule}");
+    }
+}
+
+#[test]
+fn neither_a_command_that_keeps_the_session_awake_nor_a_mosh_login_changes_what_is_a_worker() {
+    let node = Node::v2();
+    node.add(140, 1, "sshd", "sshd: a@pts/0", SESSION);
+    node.add(141, 140, "bash", "-bash", SESSION);
+    node.add(142, 141, "gnome-session-i", "/usr/bin/gnome-session-inhibit python3 big.py", SESSION);
+    node.add(143, 142, "python3", "python3 big.py", SESSION);
+    node.add(150, 1, "mosh-server", "/usr/bin/mosh-server new", SESSION);
+    node.add(151, 150, "bash", "-bash", SESSION).add(152, 151, "python3", "python3 big.py", SESSION);
+    let (found, _) = preset(&node, "systemd");
+    let rows: Vec<_> = found.iter().map(|(rule, _, _, pid, count)| (&**rule, *pid, *count)).collect();
+    let expected =
+        [("systemd:user-session", 142, 2), ("systemd:terminal", 150, 2), ("systemd:user-session", 152, 1)];
+    assert_eq!(rows, expected);
+}
+
 /// The kubelet mounts in such units, and what serves a file system stays in them.
 #[test]
 fn what_mounts_a_file_system_is_no_transient_unit_of_somebody() {

@@ -2,6 +2,7 @@
 //! their order; the first that matches wins.
 
 use alloc::sync::Arc;
+use core::cmp::Ordering;
 use core::ops::Range;
 
 use super::facts::{Never, Profile, Whose};
@@ -183,7 +184,8 @@ impl Rules {
 
     /// The rule that has a process which one had before. A process can give itself any name: it goes to a rule that stands
     /// earlier, as one does that begins its work, but neither to a later one nor from one that enforces to one that
-    /// observes, and not to none. A cgroup it leaves for good.
+    /// observes, and not to none. From one that only observes it goes to any that enforces: else a process would be safe for
+    /// having executed another program before. A cgroup it leaves for good.
     fn or_kept(&self, found: Option<usize>, kept: Option<&str>) -> Option<(usize, &Rule)> {
         let kept = kept.and_then(|name| self.rules.iter().position(|rule| &*rule.name == name));
         let kept = kept.and_then(|index| Some((index, self.rules.get(index)?)));
@@ -191,9 +193,13 @@ impl Rules {
         let found = found.and_then(|index| Some((index, self.rules.get(index)?)));
         match (found, kept) {
             (Some(found), _) if found.1.protect => Some(found),
-            (Some(earlier), Some(later)) => {
-                let weaker = earlier.1.mode < later.1.mode;
-                Some(if earlier.0 > later.0 || weaker { later } else { earlier })
+            (Some(found), Some(kept)) => {
+                let keeps = match found.1.mode.cmp(&kept.1.mode) {
+                    Ordering::Less => true,
+                    Ordering::Equal => found.0 > kept.0,
+                    Ordering::Greater => false,
+                };
+                Some(if keeps { kept } else { found })
             }
             (one, other) => one.or(other),
         }

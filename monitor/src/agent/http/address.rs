@@ -70,7 +70,9 @@ fn remedy(address: SocketAddr, error: &io::Error) -> &'static str {
         }
         // RestrictAddressFamilies= of the unit, or a filter of system calls.
         Some(Errno::AFNOSUPPORT | Errno::PERM) => "Allow the unit the network: docs/http.md has the drop-in",
-        Some(Errno::ADDRINUSE) => "End the program that has this port, or name another port",
+        Some(Errno::ADDRINUSE) => {
+            "End the program that has this port, which answers in the agent's place, or name another port"
+        }
         Some(Errno::ADDRNOTAVAIL) => {
             "Name an address of this machine; a unit with PrivateNetwork=yes has no other than loopback (docs/http.md)"
         }

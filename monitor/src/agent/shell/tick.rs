@@ -19,6 +19,9 @@ use crate::units::Nanos;
 /// How often, at least, the agent shows that it works to whatever waits for that.
 const BEAT: Duration = Duration::from_millis(250);
 
+/// And to the thread that feeds raylets, which waits for twice as long.
+const RAYLETS_BEAT: Duration = Duration::from_secs(1);
+
 /// A refresh is due a little later than its time after a tick, which has already begun: it must not take two wake-ups.
 const SLACK: Duration = Duration::from_millis(50);
 
@@ -38,8 +41,9 @@ impl Shell {
         let due = self.engine.next_deadline().min(ticked.after(self.engine.pace() + SLACK));
         let due = self.parts.measuring.next().map_or(due, |young| due.min(young));
         let watched = self.parts.watchdog.as_ref().is_some_and(Watchdog::watches);
-        let waits = self.parts.brake.is_on() || watched || self.parts.raylets.wait_for_beats();
-        let beat = waits.then_some(BEAT).into_iter().chain(service::every()).min();
+        let waits = (self.parts.brake.is_on() || watched).then_some(BEAT);
+        let raylets = self.parts.raylets.wait_for_beats().then_some(RAYLETS_BEAT);
+        let beat = waits.into_iter().chain(raylets).chain(service::every()).min();
         beat.map_or(due, |beat| due.min(ticked.after(beat)))
     }
 
@@ -82,7 +86,8 @@ impl Shell {
         callbacks.tick(|| self.engine.domains(), self.engine.kills_in_flight());
         self.parts.measuring.time_glances(&self.engine);
         self.look_at_changes();
-        self.parts.upkeep.tick(now, self.parts.workers.registry.len());
+        let calm = self.engine.kills_in_flight() == 0 && self.engine.near().is_empty();
+        self.parts.upkeep.tick(now, calm.then(|| self.parts.workers.registry.len()));
         if !self.parts.hooks.tell_oom_victims() {
             self.parts.oom_counters.look(&self.parts.domains, now);
         }

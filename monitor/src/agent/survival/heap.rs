@@ -1,6 +1,10 @@
 //! How the daemon's allocator keeps free memory: as little as it can. What it keeps is locked like everything else
 //! (`survival::lock`), on a node that has none to spare.
 
+use std::time::Duration;
+
+use crate::units::Nanos;
+
 /// Free memory at the end of the heap that is kept for what comes next, and the size from which a block is the kernel's
 /// own (and goes back to it when it is freed), in bytes. An answer with all kills is larger, what is kept of one kill
 /// is not.
@@ -32,21 +36,26 @@ pub fn bound() {
 /// Fewer workers leave little free memory behind.
 const MANY: usize = 1000;
 
+/// Meanwhile memory is not locked, and it is not for a user to choose how often: who comes and goes again and again waits.
+const PAUSE: Duration = Duration::from_secs(600);
+
 /// Whether most of many workers have gone. What was kept of them lies free between what is still used, where the
 /// allocator does not give it back by itself.
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
     /// The most workers since free memory was last given back.
     most: usize,
+    given_back: Option<Nanos>,
 }
 
 impl Crowd {
     /// With so many workers now: whether to give free memory back.
-    pub(super) fn has_gone(&mut self, workers: usize) -> bool {
+    pub(super) fn has_gone(&mut self, workers: usize, now: Nanos) -> bool {
         self.most = self.most.max(workers);
-        let gone = self.most >= MANY && workers <= self.most / 2;
+        let pause = self.given_back.is_some_and(|at| now.since(at) < PAUSE);
+        let gone = self.most >= MANY && workers <= self.most / 2 && !pause;
         if gone {
-            self.most = workers;
+            (self.most, self.given_back) = (workers, Some(now));
         }
         gone
     }
@@ -68,8 +77,11 @@ mod tests {
     #[test]
     fn a_crowd_has_gone_when_half_of_it_has_and_few_are_no_crowd() {
         let mut crowd = Crowd::default();
-        let gone =
-            [0, 999, 0, 10_000, 5_001, 5_000, 4_999, 2_500, 1_250, 625, 0].map(|now| crowd.has_gone(now));
-        assert_eq!(gone, [false, false, false, false, false, true, false, true, true, true, false]);
+        let mut at = |second: u64, now: usize| crowd.has_gone(now, Nanos(second * 1000 * Nanos::PER_MS));
+        let few = [0, 999, 0].map(|now| at(0, now));
+        let many = [10_000, 5_001, 5_000].map(|now| at(1, now));
+        assert_eq!((few, many), ([false; 3], [false, false, true]));
+        assert_eq!([at(2, 2_000), at(600, 2_000)], [false; 2], "not again so soon");
+        assert_eq!([at(602, 2_000), at(1300, 500), at(1301, 400)], [true, true, false]);
     }
 }

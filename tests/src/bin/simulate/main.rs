@@ -12,14 +12,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use monitor::units::Bytes;
+use monitor::config::Config;
 use monitor_tests::ending;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::node::Node;
-
-/// The journal's bound where none is set, as the agent's.
-const JOURNAL_MAX: u64 = 10 << 20;
 
 /// Let the engine decide for a year of a big node's life, in minutes, and see whether anything grows.
 ///
@@ -63,15 +60,12 @@ fn main() -> ExitCode {
 
 fn play(args: &Args, stop: &AtomicBool) -> Result<bool> {
     let dir = tempfile::tempdir().context("a directory for the journal")?;
-    let mut node = Node::new(args, &dir.path().join("journal"), Bytes(JOURNAL_MAX))?;
+    let journal_max = Config::defaults(0, None).journal_max;
+    let mut node = Node::new(args, &dir.path().join("journal"), journal_max)?;
     let days = Duration::from_secs(24 * 60 * 60);
     println!(
-        "{} workers in {} cgroups on {} processors; one in {} leaks; a journal of at most {}",
-        args.workers,
-        args.cgroups,
-        args.cpus,
-        args.leaks,
-        Bytes(JOURNAL_MAX)
+        "{} workers in {} cgroups on {} processors; one in {} leaks; a journal of at most {journal_max}",
+        args.workers, args.cgroups, args.cpus, args.leaks,
     );
     println!("{}", books::HEAD);
     // A month, or a tenth of what there is.

@@ -280,6 +280,13 @@ fn a_process_that_a_rule_had_stays_with_it_whatever_it_calls_itself() {
     assert_eq!(kept("later"), "leak", "a later rule does not take it away");
     assert_eq!(kept("task"), "task", "one that stands earlier does");
     assert_eq!(kept("watched"), "leak", "unless it only observes");
+    let observed = |comm: &str| who(comm, Some("watched"), "/").unwrap();
+    assert_eq!(
+        observed("leak"),
+        "leak",
+        "whoever executed a program that is only observed is not safe for that"
+    );
+    assert_eq!(observed("sshd"), "watched", "no rule has that name");
     assert_eq!(who("sshd", None, "/"), None);
     assert_eq!(who("sshd", Some("gone"), "/"), None, "the rules are others now");
     assert_eq!(who("sshd", Some("job"), "/"), None, "it left the cgroup");
