@@ -2,7 +2,6 @@
 //! expected to need. Bounded, and forgotten after a month. No I/O: the agent keeps it beside the journal.
 
 use alloc::collections::{BTreeMap, VecDeque};
-use core::fmt;
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,9 +11,6 @@ use crate::units::{Bytes, Nanos};
 
 /// How many runs of a name count: a single bad one is forgotten after so many others.
 const RUNS: usize = 32;
-
-/// Of so many in a hundred runs the need is learned: of 20 and more the worst one is left out.
-const PERCENT: usize = 95;
 
 /// How many names are kept in all, and for one user.
 const NAMES: (usize, usize) = (1024, 256);
@@ -82,15 +78,13 @@ impl Name {
         now.since(self.noted).saturating_add(self.before)
     }
 
-    fn sorted(&self) -> Vec<Bytes> {
-        let mut peaks: Vec<Bytes> = self.runs.iter().map(|peak| peak.bytes).collect();
-        peaks.sort_unstable();
-        peaks
+    fn peaks(&self) -> impl Iterator<Item = Bytes> + '_ {
+        self.runs.iter().map(|run| run.bytes)
     }
 
+    /// One that reached much is forgotten after as many runs as are kept.
     fn need(&self) -> Option<Bytes> {
-        let peaks = self.sorted();
-        peaks.get(rank(peaks.len())).copied()
+        self.peaks().max()
     }
 
     fn note(&mut self, peak: Peak, again: bool, now: Nanos) {
@@ -107,11 +101,6 @@ impl Name {
         }
         (self.noted, self.before) = (now, Duration::ZERO);
     }
-}
-
-/// Which of so many peaks in order is learned.
-fn rank(runs: usize) -> usize {
-    (runs * PERCENT).div_ceil(100).saturating_sub(1)
 }
 
 /// See the module.
@@ -222,42 +211,23 @@ impl Learned {
 }
 
 fn view(uid: u32, name: &str, known: &Name, now: Nanos) -> Option<LearnedView> {
-    let peaks = known.sorted();
-    let need = peaks.get(rank(peaks.len())).copied()?;
-    let (smallest, largest) = (peaks.first().copied()?, peaks.last().copied()?);
+    let (smallest, largest) = (known.peaks().min()?, known.peaks().max()?);
+    let runs = known.runs.len();
+    let why = match runs {
+        1 => "what its only run reached".to_owned(),
+        _ => format!("the largest of its last {runs} runs"),
+    };
     Some(LearnedView {
         uid,
         name: name.to_owned(),
-        need,
-        why: Why { runs: peaks.len(), need, largest }.to_string(),
-        runs: peaks.len(),
+        need: largest,
+        why,
+        runs,
         cut_short: known.runs.iter().filter(|run| run.cut_short).count(),
         largest,
         smallest,
         age_s: known.age(now).as_secs(),
     })
-}
-
-/// Which of the runs it is, for people.
-struct Why {
-    runs: usize,
-    need: Bytes,
-    largest: Bytes,
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { runs, need, largest } = self;
-        match runs {
-            1 => f.write_str("what its only run reached"),
-            _ if need == largest => write!(f, "the largest of its last {runs} runs"),
-            _ => write!(
-                f,
-                "at most {} of its last {runs} runs reached more (the largest {largest}): {PERCENT}% need no more",
-                runs - 1 - rank(*runs),
-            ),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -296,22 +266,17 @@ mod tests {
     }
 
     #[test]
-    fn a_single_worst_run_is_no_need_for_ever() {
+    fn the_largest_of_the_last_runs_counts_and_older_ones_are_forgotten() {
         let mut learned = Learned::default();
         learned.note((1, "a"), whole(900), false, Nanos(0));
-        for _ in 0..18 {
+        for _ in 1..RUNS {
             learned.note((1, "a"), whole(100), false, Nanos(0));
         }
-        assert_eq!(need(&learned, 1, "a"), Some(900), "one of 19 is too many to be left out");
-        learned.note((1, "a"), whole(100), false, Nanos(0));
-        assert_eq!(need(&learned, 1, "a"), Some(100), "one of 20 is not");
         let view = learned.views(Nanos(0)).next().unwrap();
-        assert_eq!((view.need, view.largest, view.runs), (Bytes(100), Bytes(900), 20));
-        assert!(view.why.contains("at most 1 of its last 20 runs"), "{}", view.why);
-        for _ in 0..31 {
-            learned.note((1, "a"), whole(100), false, Nanos(0));
-        }
-        assert_eq!(learned.views(Nanos(0)).next().unwrap().largest, Bytes(100), "it is forgotten");
+        assert_eq!((view.need, view.largest, view.runs), (Bytes(900), Bytes(900), RUNS));
+        assert_eq!(view.why, "the largest of its last 32 runs");
+        learned.note((1, "a"), whole(100), false, Nanos(0));
+        assert_eq!(need(&learned, 1, "a"), Some(100));
     }
 
     #[test]

@@ -92,12 +92,15 @@ fn of_agent(kills: &[KillRecord], verbose: bool) -> String {
     human(kills, verbose)
 }
 
-/// One line for each victim.
+/// One line for each victim; those that were not killed, because the agent only observed, in a table of their own.
 pub(super) fn human(kills: &[KillRecord], verbose: bool) -> String {
-    if kills.is_empty() {
-        return "No worker was killed.\n".to_owned();
+    let (would, killed): (Vec<_>, Vec<_>) = kills.iter().cloned().partition(|kill| kill.dry_run);
+    let rows = |kills: &[KillRecord]| if verbose { details(kills) } else { overview(kills) };
+    let killed = if killed.is_empty() { "No worker was killed.\n".to_owned() } else { rows(&killed) };
+    if would.is_empty() {
+        return killed;
     }
-    if verbose { details(kills) } else { overview(kills) }
+    format!("{killed}\nIn mode enforce, these would have been killed:\n{}", rows(&would))
 }
 
 /// What one asks first, in 80 columns: the longest cells are cut, and where it was is in the details.
