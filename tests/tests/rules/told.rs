@@ -120,7 +120,11 @@ fn who_is_moved_into_a_cgroup_is_part_of_it_and_a_protected_one_keeps_it_from_be
     let members = |job: &Sandbox| -> Vec<u32> {
         outside.members().unwrap().into_iter().chain(job.members().unwrap()).collect()
     };
-    let all = members(&job);
+    // It says that it holds its memory when one of its children does.
+    let all = wait_for("the hog and both children", PATIENCE, || {
+        Ok(Some(members(&job)).filter(|members| members.len() == 3))
+    })
+    .unwrap();
     for pid in &all {
         job.add(*pid).unwrap();
     }
