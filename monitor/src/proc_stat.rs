@@ -1,4 +1,4 @@
-//! /proc/PID/stat, parsed: the one reader of what identifies a process and says what it is doing.
+//! /proc/PID/stat, parsed: what identifies a process and says what it is doing.
 
 use std::fs;
 use std::io;

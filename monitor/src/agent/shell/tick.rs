@@ -164,6 +164,7 @@ impl Shell {
         for worker in new {
             self.parts.measuring.came(worker, clock::now());
             self.parts.killing.find_own_cgroup(&self.parts.workers, worker);
+            self.parts.oom_counters.enter(&self.parts.domains, worker, clock::now());
         }
     }
 
