@@ -45,6 +45,8 @@ const PAUSE: Duration = Duration::from_secs(600);
 pub(super) struct Crowd {
     /// The most workers since free memory was last given back.
     most: usize,
+    /// How many there were the last time: while they go, the next ones leave as much again.
+    last: usize,
     given_back: Option<Nanos>,
 }
 
@@ -53,7 +55,8 @@ impl Crowd {
     pub(super) fn has_gone(&mut self, workers: usize, now: Nanos) -> bool {
         self.most = self.most.max(workers);
         let pause = self.given_back.is_some_and(|at| now.since(at) < PAUSE);
-        let gone = self.most >= MANY && workers <= self.most / 2 && !pause;
+        let settled = std::mem::replace(&mut self.last, workers) == workers;
+        let gone = settled && self.most >= MANY && workers <= self.most / 2 && !pause;
         if gone {
             (self.most, self.given_back) = (workers, Some(now));
         }
@@ -79,9 +82,10 @@ mod tests {
         let mut crowd = Crowd::default();
         let mut at = |second: u64, now: usize| crowd.has_gone(now, Nanos(second * 1000 * Nanos::PER_MS));
         let few = [0, 999, 0].map(|now| at(0, now));
-        let many = [10_000, 5_001, 5_000].map(|now| at(1, now));
-        assert_eq!((few, many), ([false; 3], [false, false, true]));
-        assert_eq!([at(2, 2_000), at(600, 2_000)], [false; 2], "not again so soon");
-        assert_eq!([at(602, 2_000), at(1300, 500), at(1301, 400)], [true, true, false]);
+        let many = [10_000, 10_000, 5_001, 5_001, 5_000, 4_000, 4_000].map(|now| at(1, now));
+        assert_eq!((few, many), ([false; 3], [false, false, false, false, false, false, true]));
+        assert_eq!([at(2, 1_500), at(600, 1_500)], [false; 2], "not again so soon");
+        assert_eq!([at(602, 1_500), at(1300, 500), at(1301, 500)], [true, false, true]);
+        assert!(!at(2000, 400) && !at(2001, 400), "few are no crowd");
     }
 }
