@@ -13,11 +13,7 @@ use crate::cgroup;
 const INTERRUPTED: u8 = 130;
 
 /// From now on the signals that end a program set `stop` instead, so that it can clear up.
-fn prepare(stop: &Arc<AtomicBool>, name: &str) -> Result<()> {
-    ensure!(
-        cgroup::may_make(),
-        "making cgroups and loading the kernel side need root: sudo -E env PATH=\"$PATH\" {name}"
-    );
+fn catch_signals(stop: &Arc<AtomicBool>) -> Result<()> {
     for signal in [SIGHUP, SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(stop)).context("catching signals")?;
     }
@@ -28,13 +24,19 @@ fn prepare(stop: &Arc<AtomicBool>, name: &str) -> Result<()> {
 /// behind, and says whether all was as it must be. `name`: how it was called. The exit status: 130 if somebody wanted it
 /// to end, whatever came of it then; else that of [`status`].
 pub fn perform(name: &str, play: impl FnOnce(&Arc<AtomicBool>) -> Result<bool>) -> ExitCode {
-    let stop = Arc::new(AtomicBool::new(false));
-    let done = prepare(&stop, name).and_then(|()| play(&stop));
-    ended(&stop, done)
+    perform_unprivileged(|stop| {
+        ensure!(
+            cgroup::may_make(),
+            "making cgroups and loading the kernel side need root: sudo -E env PATH=\"$PATH\" {name}"
+        );
+        play(stop)
+    })
 }
 
-/// The exit status of what is over: 130 if it was wanted to end, else that of [`status`].
-pub fn ended(stop: &AtomicBool, done: Result<bool>) -> ExitCode {
+/// The same of a program that anybody may run.
+pub fn perform_unprivileged(play: impl FnOnce(&Arc<AtomicBool>) -> Result<bool>) -> ExitCode {
+    let stop = Arc::new(AtomicBool::new(false));
+    let done = catch_signals(&stop).and_then(|()| play(&stop));
     if stop.load(Ordering::Relaxed) {
         eprintln!("interrupted; everything that was started is gone");
         return ExitCode::from(INTERRUPTED);

@@ -210,11 +210,11 @@ impl Upkeep {
         service::beat(&mut self.manager_told);
     }
 
-    /// At each tick: the loop's priority, diagnostics that nobody read in time, and free memory. `calm`: so many workers, while no
+    /// At each tick, with so many workers: the loop's priority, diagnostics that nobody read in time, and free memory. `calm`: no
     /// domain is near its threshold.
-    pub(super) fn tick(&mut self, now: Nanos, calm: Option<usize>) {
+    pub(super) fn tick(&mut self, now: Nanos, workers: usize, calm: impl FnOnce() -> bool) {
         self.sharing.check(now);
-        if calm.is_some_and(|workers| self.crowd.has_gone(workers, now)) {
+        if self.crowd.has_gone(workers, now, calm) {
             tokio::task::spawn_blocking(give_back_unlocked);
         }
         let lost = diagnostics::lost();

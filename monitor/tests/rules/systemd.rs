@@ -2,7 +2,12 @@
 
 use super::*;
 use crate::node::Process;
-use crate::presets::{SESSION, names, preset};
+use crate::presets::{Row, SESSION, names, preset};
+
+/// Rule, first process and number of processes of each worker.
+fn rows(found: &[Row]) -> Vec<(&str, u64, u64)> {
+    found.iter().map(|(rule, _, _, pid, count)| (&**rule, *pid, *count)).collect()
+}
 
 #[test]
 fn systemd_takes_what_somebody_runs_by_ssh_without_a_terminal_and_in_any_shell() {
@@ -27,10 +32,9 @@ fn systemd_takes_what_somebody_runs_by_ssh_without_a_terminal_and_in_any_shell()
         node.add(pid + 10, pid, "app", "app", SESSION);
     }
     let (found, _) = preset(&node, "systemd");
-    let rows: Vec<_> = found.iter().map(|(rule, _, _, pid, count)| (&**rule, *pid, *count)).collect();
     let shells = (151..155).map(|pid| ("systemd:user-session", pid, 1));
     let expected: Vec<_> = std::iter::once(("systemd:ssh-command", 122, 2)).chain(shells).collect();
-    assert_eq!(rows, expected);
+    assert_eq!(rows(&found), expected);
 }
 
 #[test]
@@ -125,10 +129,9 @@ fn neither_a_command_that_keeps_the_session_awake_nor_a_mosh_login_changes_what_
     node.add(150, 1, "mosh-server", "/usr/bin/mosh-server new", SESSION);
     node.add(151, 150, "bash", "-bash", SESSION).add(152, 151, "python3", "python3 big.py", SESSION);
     let (found, _) = preset(&node, "systemd");
-    let rows: Vec<_> = found.iter().map(|(rule, _, _, pid, count)| (&**rule, *pid, *count)).collect();
     let expected =
         [("systemd:user-session", 142, 2), ("systemd:terminal", 150, 2), ("systemd:user-session", 152, 1)];
-    assert_eq!(rows, expected);
+    assert_eq!(rows(&found), expected);
 }
 
 /// The kubelet mounts in such units, and what serves a file system stays in them.

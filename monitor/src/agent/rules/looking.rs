@@ -143,26 +143,27 @@ fn of_some(
     let looker::Part { machine, asked, whole, early } = seen;
     let profiles = machine.profiles(rules);
     let look = rules.look(&profiles);
-    let known_unit = |path: &CgroupPath| {
-        let known = units.get(path).copied().filter(|_| !whole.contains(path))?;
-        (looker.cgroup_id(path) == Some(known)).then(|| Key::Cgroup(path.clone(), known))
-    };
     let at = |index: &usize| machine.processes.get(*index);
     let mut part = Part { asked: asked.iter().filter_map(at).map(known).collect(), ..Part::default() };
     let mut workers = Vec::new();
     for found in &look.workers {
         let Some(sighting) = sighting(rules, &looker, &machine, &profiles, found) else { continue };
         match &sighting.key {
-            key @ Key::Cgroup(path, _) if known_unit(path).as_ref() == Some(key) => {
+            // Its id was read just now.
+            key @ Key::Cgroup(path, id) if units.get(path) == Some(id) && !whole.contains(path) => {
                 part.joined.extend(sighting.members.iter().map(|member| (key.clone(), *member)));
             }
             Key::Cgroup(..) | Key::Tree(_) => workers.push(sighting),
         }
     }
     // In such a cgroup everybody is part of it.
+    let unit_at = |path: CgroupPath| {
+        let id = looker.known_unit(units, &path).filter(|_| !whole.contains(&path))?;
+        Some(Key::Cgroup(path, id))
+    };
     for seen in look.unmatched.iter().filter(|index| asked.binary_search(index).is_ok()).filter_map(at) {
         let cgroup = seen.cgroup.and_then(|cgroup| machine.cgroups.get(cgroup));
-        let unit = cgroup.and_then(|cgroup| cgroup.path.ancestors().find_map(|path| known_unit(&path)));
+        let unit = cgroup.and_then(|cgroup| cgroup.path.ancestors().find_map(unit_at));
         part.joined.extend(unit.map(|key| (key, known(seen))));
     }
     part.cgroups = whole.clone();

@@ -21,6 +21,7 @@ use crate::journal::JournalView;
 use crate::learn::LearnedView;
 use crate::report::Report;
 use crate::series::Series;
+use crate::worker::WorkerId;
 
 impl Shell {
     /// Answers a call.
@@ -120,10 +121,17 @@ impl Shell {
         let registered = registrar.register(turn!(self), peer, register);
         self.settle();
         let registered = registered?;
-        self.parts.killing.find_own_cgroup(&self.parts.workers, registered.worker);
-        self.parts.measuring.came(registered.worker, clock::now());
-        self.parts.oom_counters.enter(&self.parts.domains, registered.worker, clock::now());
+        self.came(registered.worker);
         Ok(registered)
+    }
+
+    /// A worker is there, registered or made by a rule: who else looks after it learns of it.
+    pub(super) fn came(&mut self, worker: WorkerId) {
+        let Components { domains, workers, killing, measuring, oom_counters, .. } = &mut self.parts;
+        let now = clock::now();
+        killing.find_own_cgroup(workers, worker);
+        measuring.came(worker, now);
+        oom_counters.enter(domains, worker, now);
     }
 
     /// A start that may begin at once, or waits. Its domains are read before that is decided.

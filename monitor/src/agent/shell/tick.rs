@@ -86,8 +86,8 @@ impl Shell {
         callbacks.tick(|| self.engine.domains(), self.engine.kills_in_flight());
         self.parts.measuring.time_glances(&self.engine);
         self.look_at_changes();
-        let calm = self.engine.kills_in_flight() == 0 && self.engine.near().is_empty();
-        self.parts.upkeep.tick(now, calm.then(|| self.parts.workers.registry.len()));
+        let calm = || self.engine.kills_in_flight() == 0 && self.engine.near().is_empty();
+        self.parts.upkeep.tick(now, self.parts.workers.registry.len(), calm);
         if !self.parts.hooks.tell_oom_victims() {
             self.parts.oom_counters.look(&self.parts.domains, now);
         }
@@ -162,9 +162,7 @@ impl Shell {
         self.settle();
         self.step(|parts, turn| parts.raylets.agree(turn, &parts.domains));
         for worker in new {
-            self.parts.measuring.came(worker, clock::now());
-            self.parts.killing.find_own_cgroup(&self.parts.workers, worker);
-            self.parts.oom_counters.enter(&self.parts.domains, worker, clock::now());
+            self.came(worker);
         }
     }
 

@@ -51,12 +51,12 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    /// With so many workers now: whether to give free memory back.
-    pub(super) fn has_gone(&mut self, workers: usize, now: Nanos) -> bool {
+    /// With so many workers now: whether to give free memory back. Whether it is calm is asked only then: it takes time.
+    pub(super) fn has_gone(&mut self, workers: usize, now: Nanos, calm: impl FnOnce() -> bool) -> bool {
         self.most = self.most.max(workers);
         let pause = self.given_back.is_some_and(|at| now.since(at) < PAUSE);
         let settled = std::mem::replace(&mut self.last, workers) == workers;
-        let gone = settled && self.most >= MANY && workers <= self.most / 2 && !pause;
+        let gone = settled && self.most >= MANY && workers <= self.most / 2 && !pause && calm();
         if gone {
             (self.most, self.given_back) = (workers, Some(now));
         }
@@ -80,12 +80,15 @@ mod tests {
     #[test]
     fn a_crowd_has_gone_when_half_of_it_has_and_few_are_no_crowd() {
         let mut crowd = Crowd::default();
-        let mut at = |second: u64, now: usize| crowd.has_gone(now, Nanos(second * 1000 * Nanos::PER_MS));
+        let time = |second: u64| Nanos(second * 1000 * Nanos::PER_MS);
+        let mut at = |second: u64, now: usize| crowd.has_gone(now, time(second), || true);
         let few = [0, 999, 0].map(|now| at(0, now));
         let many = [10_000, 10_000, 5_001, 5_001, 5_000, 4_000, 4_000].map(|now| at(1, now));
         assert_eq!((few, many), ([false; 3], [false, false, false, false, false, false, true]));
         assert_eq!([at(2, 1_500), at(600, 1_500)], [false; 2], "not again so soon");
         assert_eq!([at(602, 1_500), at(1300, 500), at(1301, 500)], [true, false, true]);
         assert!(!at(2000, 400) && !at(2001, 400), "few are no crowd");
+        assert!(!at(2002, 3_000) && !at(2003, 0));
+        assert!(!crowd.has_gone(0, time(2004), || false) && crowd.has_gone(0, time(2005), || true), "later");
     }
 }

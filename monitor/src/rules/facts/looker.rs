@@ -153,6 +153,12 @@ impl Looker {
         self.hierarchy.as_ref()?.id(path).ok()
     }
 
+    /// The id of the worker that is known at this path, if the cgroup there is still that one.
+    #[must_use]
+    pub fn known_unit(&self, units: &Units, path: &CgroupPath) -> Option<CgroupId> {
+        units.get(path).copied().filter(|id| self.cgroup_id(path) == Some(*id))
+    }
+
     /// Which rules have which processes: what a process can change of itself does not take it away from its rule.
     pub fn keep(&mut self, rules: impl IntoIterator<Item = (Pid, Arc<str>)>) {
         for (pid, rule) in rules {

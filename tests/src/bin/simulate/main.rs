@@ -6,7 +6,6 @@ mod books;
 mod node;
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -14,7 +13,6 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 use monitor::config::Config;
 use monitor_tests::ending;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::node::Node;
 
@@ -50,12 +48,7 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let stop = Arc::new(AtomicBool::new(false));
-    let caught = [SIGHUP, SIGINT, SIGTERM]
-        .into_iter()
-        .try_for_each(|signal| signal_hook::flag::register(signal, Arc::clone(&stop)).map(drop));
-    let done = caught.context("catching signals").and_then(|()| play(&args, &stop));
-    ending::ended(&stop, done)
+    ending::perform_unprivileged(|stop| play(&args, stop))
 }
 
 fn play(args: &Args, stop: &AtomicBool) -> Result<bool> {

@@ -170,8 +170,7 @@ impl Looker {
         let machine = self.machine_of(sight.seen.values());
         let profiles = machine.profiles(rules);
         let at = |pid: Pid| machine.processes.binary_search_by_key(&pid, |seen| seen.pid).ok();
-        let is_known =
-            |unit: &CgroupPath| known.get(unit).is_some_and(|id| self.cgroup_id(unit) == Some(*id));
+        let is_known = |unit: &CgroupPath| self.known_unit(known, unit).is_some();
         let mut units = HashSet::new();
         for (pid, index) in sight.asked.iter().filter_map(|pid| Some((pid, at(*pid)?))) {
             let (seen, profile) = (&machine.processes[index], &profiles[index]);

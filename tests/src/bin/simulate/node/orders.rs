@@ -1,6 +1,7 @@
 //! The engine's orders, obeyed as the agent's shell and the kernel do; and whether they and what is recorded of them are right.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use monitor::engine::{Action, Decision, DomainId, Event, KillId, KillRecord, Measured, Note};
 use monitor::journal::Decided;
@@ -59,16 +60,13 @@ impl Node {
     fn read(&mut self, domain: DomainId) -> Event {
         let now = self.now;
         let cell = &mut self.cells[domain.0 as usize];
-        let above = u128::from(cell.used) * 100 > u128::from(cell.limit) * 95;
-        let since = above.then(|| cell.above_since.unwrap_or(now));
-        cell.above_since = since;
         let (total, used, counter) = (Bytes(cell.limit), Bytes(cell.used.min(cell.limit)), counter(cell));
-        if let Some(since) = since.filter(|since| now.since(*since) > MOST_ABOVE) {
-            self.wrong.push(format!(
-                "domain {} is above its threshold since {:?}",
-                domain.0,
-                now.since(since)
-            ));
+        let threshold = self.engine.settings().threshold().at(total);
+        let above = threshold.is_ok_and(|threshold| used > threshold);
+        cell.above_since = above.then(|| cell.above_since.unwrap_or(now));
+        let time = cell.above_since.map_or(Duration::ZERO, |since| now.since(since));
+        if time > MOST_ABOVE {
+            self.wrong.push(format!("domain {} is above its threshold since {time:?}", domain.0));
         }
         Event::Reading { domain, measured: Measured::Known { total, used }, counter }
     }
@@ -85,14 +83,10 @@ impl Node {
     }
 
     fn decided(&mut self, decision: Decision) {
-        let domain = self.cells.iter().enumerate().find(|(number, _)| {
-            u32::try_from(*number).is_ok_and(|number| {
-                self.engine.domain_name(DomainId(number)) == Some(decision.domain.as_str())
-            })
-        });
+        let is_it = |domain: DomainId| self.engine.domain_name(domain) == Some(&decision.domain);
         let inside = |worker: &str| {
             let life = worker.parse().ok().and_then(|worker: WorkerId| self.workers.get(&worker))?;
-            Some(self.places.charges(life.place).contains(&DomainId(u32::try_from(domain?.0).ok()?)))
+            Some(self.places.charges(life.place).into_iter().any(is_it))
         };
         for victim in &decision.victims {
             if inside(&victim.id) != Some(true) {
