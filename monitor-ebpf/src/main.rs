@@ -1,7 +1,7 @@
 //! The kernel side: one file per hook, and what they share (`account`, `brake`, `changed`, `maps`, `offsets`, `ring`).
 //!
 //! Invariants: no unbounded loop; nothing is logged or pushed per event; no number of the running kernel is
-//! baked in (see `offsets`); only registered workers' processes are ever signalled.
+//! baked in (see `offsets`); only registered workers' processes are ever signaled.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]

@@ -132,7 +132,7 @@ pub fn form() -> Form {
     FORM.get().copied().unwrap_or(Form::Human)
 }
 
-/// Whether colours are unwanted, as <https://no-color.org> has it: set, and not to nothing.
+/// Whether colors are unwanted, as <https://no-color.org> has it: set, and not to nothing.
 fn no_color(variable: Option<&OsStr>) -> bool {
     variable.is_some_and(|text| !text.is_empty())
 }

@@ -1,5 +1,5 @@
 //! The kill path: how a process is identified and killed, and how its memory comes back. Pidfds from registration to
-//! confirmation; a bare pid is never signalled.
+//! confirmation; a bare pid is never signaled.
 
 mod cgroup;
 mod credentials;

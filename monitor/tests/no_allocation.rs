@@ -14,7 +14,7 @@ thread_local! {
 struct Counting;
 
 // SAFETY: every call is passed on unchanged to the system's allocator, which upholds the contract; counting
-// touches a constant-initialised thread-local without a destructor, which itself allocates nothing.
+// touches a constant-initialized thread-local without a destructor, which itself allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);

@@ -50,7 +50,7 @@ impl Process {
     /// Sends SIGTERM. Nothing happens if it is dead.
     ///
     /// # Errors
-    /// It may not be signalled.
+    /// It may not be signaled.
     pub fn terminate(&self) -> io::Result<()> {
         self.signal(Signal::TERM)
     }
@@ -58,7 +58,7 @@ impl Process {
     /// Sends any signal. Nothing happens if it is dead.
     ///
     /// # Errors
-    /// It may not be signalled.
+    /// It may not be signaled.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         match pidfd_send_signal(&self.fd, signal) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),

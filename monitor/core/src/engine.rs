@@ -93,7 +93,7 @@ pub struct Engine {
     domains: BTreeMap<DomainId, Domain>,
     workers: BTreeMap<WorkerId, Worker>,
     kin: kin::Kin,
-    /// Workers that could not be signalled for now, by the time at which each is a candidate again.
+    /// Workers that could not be signaled for now, by the time at which each is a candidate again.
     refused: BTreeSet<(Nanos, WorkerId)>,
     /// At most one for each family of domains: a handful.
     flights: Vec<Flight>,

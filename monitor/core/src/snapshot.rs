@@ -5,7 +5,7 @@
 //! unless given;
 //! `kind` is task; `max_retries` is 3, as Ray's, and `max_restarts` 0; a worker is busy, and an idle one never
 //! ran anything; options of another policy than the one named are ignored, so that one can change `policy`
-//! alone; unknown keys are refused, because a misspelt one would silently change the victim. `null` is unknown
+//! alone; unknown keys are refused, because a misspelled one would silently change the victim. `null` is unknown
 //! for `total`, `used` and `memory`; `used` above `total` reads as `total` (docs/behavior.md#accounting).
 
 mod answer;
@@ -46,7 +46,7 @@ pub struct Snapshot {
     pub facts: BTreeMap<WorkerId, MemoryFacts>,
     /// What the file calls them.
     pub names: BTreeMap<WorkerId, String>,
-    /// The names of those that were signalled. One that is not among the workers is dead already: its kill is
+    /// The names of those that were signaled. One that is not among the workers is dead already: its kill is
     /// confirmed and no longer in flight.
     pub being_killed: BTreeSet<String>,
 }

@@ -170,7 +170,7 @@ fn details(kills: &[KillRecord]) -> String {
         "PID",
         "MEMORY",
         "RETRY",
-        "SIGNALLED",
+        "SIGNALED",
         "DEAD",
         "CONFIRMED",
     ];
@@ -205,7 +205,7 @@ fn details(kills: &[KillRecord]) -> String {
             ]
         })
     });
-    table(header, rows, &["USED", "THRESHOLD", "MEMORY", "SIGNALLED", "DEAD"])
+    table(header, rows, &["USED", "THRESHOLD", "MEMORY", "SIGNALED", "DEAD"])
 }
 
 fn after(kill: &KillRecord, stage: Option<Nanos>) -> String {

@@ -36,7 +36,7 @@ use super::exit;
 ///
 /// The list has the workers in the order in which they would be killed. Press ? for the keys, q to quit.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Without colours if NO_COLOR is set.\n\
+#[command(after_help = "Without colors if NO_COLOR is set.\n\
     Exit status: 0 done; 1 there is no terminal; 125 no agent answers (--once).")]
 pub(super) struct Args {
     /// Print one frame as text, and exit

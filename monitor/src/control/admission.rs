@@ -43,7 +43,7 @@ struct OpenConnection {
     silent_since: Instant,
     /// It registered a worker or watches: it does not give way.
     keeps: bool,
-    /// Cancelled when it is to give way.
+    /// Canceled when it is to give way.
     leave: CancellationToken,
 }
 

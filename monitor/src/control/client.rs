@@ -149,7 +149,7 @@ impl Client {
     }
 
     /// Makes a call and waits for its answer. Pushes that come meanwhile are kept for [`Self::next_push`].
-    /// If it is cancelled, a late reply is skipped by the next call.
+    /// If it is canceled, a late reply is skipped by the next call.
     ///
     /// # Errors
     /// Any [`ClientError`]; after one that is not `Refused` the connection is of no more use.
@@ -203,7 +203,7 @@ impl Client {
         self.queued.push_back(push);
     }
 
-    /// The next push. Can be cancelled without losing one.
+    /// The next push. Can be canceled without losing one.
     ///
     /// # Errors
     /// [`ClientError::Closed`] and the other ways a connection ends; [`ClientError::Refused`] if the agent
@@ -223,7 +223,7 @@ impl Client {
         }
     }
 
-    /// The next line. Can be cancelled: what was read stays in the buffer.
+    /// The next line. Can be canceled: what was read stays in the buffer.
     async fn receive(&mut self) -> Result<Incoming, ClientError> {
         loop {
             match self.codec.decode(&mut self.buffer).map_err(|source| self.failed(source))? {

@@ -121,7 +121,7 @@ impl Connection {
         }
     }
 
-    /// Answers calls and passes pushes on until the connection ends. Can be cancelled at any await.
+    /// Answers calls and passes pushes on until the connection ends. Can be canceled at any await.
     pub(super) async fn run(&mut self) -> Ended {
         loop {
             if let Err(ended) = self.step().await {

@@ -23,7 +23,7 @@ use super::request::{Lanes, Request, Requests};
 /// How long to wait before the next try when no connection can be accepted (no file descriptors, no memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves the socket until `shutdown` is cancelled, then ends every connection, sends what was pushed so far,
+/// Serves the socket until `shutdown` is canceled, then ends every connection, sends what was pushed so far,
 /// and returns. For each connection the agent gets its calls one at a time, in order, and at last a
 /// [`Request::Closed`].
 ///

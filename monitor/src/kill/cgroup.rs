@@ -1,4 +1,4 @@
-//! A worker's own v2 cgroup, killed whole through `cgroup.kill` after its processes were signalled: what they forked
+//! A worker's own v2 cgroup, killed whole through `cgroup.kill` after its processes were signaled: what they forked
 //! meanwhile dies with them. It is checked each time which processes are in it; in doubt it is never written to.
 
 use std::fs::{File, OpenOptions};

@@ -1,4 +1,4 @@
-//! Why a process could not be taken, or not be signalled: what is for good is told from what is for the moment.
+//! Why a process could not be taken, or not be signaled: what is for good is told from what is for the moment.
 
 use std::io;
 
@@ -49,7 +49,7 @@ pub enum SignalError {
     /// The user that registered it may not kill processes of the user that it runs as now.
     #[error("it runs as user {0} now, and the user that registered it may not kill that user's processes")]
     NotTheirs(u32),
-    /// There is no descriptor of it, so that it cannot be signalled for sure.
+    /// There is no descriptor of it, so that it cannot be signaled for sure.
     #[error("it could not be opened: {0}")]
     NotOpened(Errno),
     /// The kernel refuses.

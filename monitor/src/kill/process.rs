@@ -15,7 +15,7 @@ use crate::proc_stat::Stat;
 use crate::proc_threads;
 use crate::units::Pid;
 
-/// A process that can be signalled without mistaking it.
+/// A process that can be signaled without mistaking it.
 #[derive(Debug, Clone)]
 pub struct Process {
     pid: Pid,
@@ -178,7 +178,7 @@ impl Process {
         }
     }
 
-    /// Whether it can still be signalled: it has not been reaped.
+    /// Whether it can still be signaled: it has not been reaped.
     fn signal_zero(&self) -> Result<(), Errno> {
         // A pidfd of a reaped process polls readable and hung up; of a zombie readable; of a living one nothing.
         use rustix::event::{PollFd, PollFlags, poll};

@@ -32,7 +32,7 @@ impl CgroupPath {
         Self("/".into())
     }
 
-    /// Normalises `path`; a leading slash may be left out.
+    /// Normalizes `path`; a leading slash may be left out.
     ///
     /// # Errors
     /// Empty, or with `..`, a newline or a NUL in it.

@@ -68,7 +68,7 @@ pub fn of(note: &Note) -> String {
         ),
         Note::Refused { kill, worker, why, .. } => {
             format!(
-                "{worker} could not be signalled (kill {kill}): {}; the next candidate is taken",
+                "{worker} could not be signaled (kill {kill}): {}; the next candidate is taken",
                 printable(why)
             )
         }

@@ -44,7 +44,7 @@ fn head(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
     if kill.dry_run {
         let observes = kill.victims.iter().any(|victim| victim.observed);
         let why = if observes { "a rule only observes" } else { "dry run" };
-        writeln!(f, "Over the threshold in {domain}: would kill {id} ({why}: nobody was signalled)")?;
+        writeln!(f, "Over the threshold in {domain}: would kill {id} ({why}: nobody was signaled)")?;
     } else if kill.by == KilledBy::Kernel {
         writeln!(f, "Out of memory in {domain}: kill {id}, by the kernel")?;
         if *total > Bytes(0) {
@@ -82,7 +82,7 @@ fn head(kill: &KillRecord, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "Its own cgroup (cgroup.kill): {}", printable(cgroup))?;
     }
     if let Some(refused) = &kill.refused {
-        writeln!(f, "Not signalled: {}", refused.escape_debug())?;
+        writeln!(f, "Not signaled: {}", refused.escape_debug())?;
     }
     Ok(())
 }

@@ -95,7 +95,7 @@ impl HeldStart {
         let _ = pidfd_send_signal(&self.pidfd, signal);
     }
 
-    /// Waits for the end. Can be cancelled.
+    /// Waits for the end. Can be canceled.
     pub(super) async fn end(&mut self) -> io::Result<End> {
         let status = self.child.wait().await?;
         // An errno was written before the process ended, so there is nothing to wait for.

@@ -26,7 +26,7 @@ impl Orphans {
         Ok(Self { ours: std::process::id() == 1 || subreaper, ended })
     }
 
-    /// Waits until a child ended that may be an orphan. Can be cancelled.
+    /// Waits until a child ended that may be an orphan. Can be canceled.
     pub(super) async fn some_child_ended(&self) {
         if !self.ours || self.ended.lock().await.recv().await.is_none() {
             std::future::pending().await

@@ -129,7 +129,7 @@ impl Signals {
         }
     }
 
-    /// The next signal. Can be cancelled without losing one.
+    /// The next signal. Can be canceled without losing one.
     pub(super) async fn next(&self) -> Received {
         loop {
             if let Some(received) = self.waiting() {

@@ -1,4 +1,4 @@
-//! The bill of materials (CycloneDX 1.5): every crate that is linked into the binary, with version, licence, and the
+//! The bill of materials (CycloneDX 1.5): every crate that is linked into the binary, with version, license, and the
 //! registry's hash of its source.
 
 use std::collections::{BTreeMap, BTreeSet};

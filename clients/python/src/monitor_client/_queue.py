@@ -39,7 +39,7 @@ class Item:
         self._begun = False
 
     def begin(self) -> bool:
-        """Whether it is to be run: it was not cancelled. Once it runs it cannot be."""
+        """Whether it is to be run: it was not canceled. Once it runs it cannot be."""
         if not self._begun:
             self._begun = self.future.set_running_or_notify_cancel()
         return self._begun
@@ -132,7 +132,7 @@ class Queue:
             return self._running == 1
 
     def close(self, cancel: bool = False) -> list[Item]:
-        """No task will be added. ``cancel``: those that have not begun are cancelled, and those that wait for
+        """No task will be added. ``cancel``: those that have not begun are canceled, and those that wait for
         a retry are the caller's to end."""
         dropped: list[Item] = []
         with self._changed:

@@ -31,7 +31,7 @@ impl Engine {
         }
     }
 
-    /// A process of a victim could not be signalled. If that was the last that is waited for, the kill is over.
+    /// A process of a victim could not be signaled. If that was the last that is waited for, the kill is over.
     pub(super) fn refused(
         &mut self,
         kill: KillId,

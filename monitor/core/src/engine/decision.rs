@@ -186,7 +186,7 @@ impl Decision {
 
 impl Engine {
     /// The decision of a kill that has just been ordered: to be asked for at `Action::Record`, when its victims are
-    /// signalled and its domain's roster is otherwise as it was. `None`: no such kill, or it is over.
+    /// signaled and its domain's roster is otherwise as it was. `None`: no such kill, or it is over.
     #[must_use]
     pub fn decision(&self, kill: KillId) -> Option<Decision> {
         if let Some(flight) = self.flights.iter().find(|flight| flight.id == kill) {

@@ -180,13 +180,13 @@ pub enum Event {
         worker: WorkerId,
         /// When the first signal was sent.
         at: Nanos,
-        /// Why a process could not be signalled; none if all were, or were gone.
+        /// Why a process could not be signaled; none if all were, or were gone.
         refused: Option<String>,
         /// What came of `cgroup.kill`; none: the worker has no cgroup of its own.
         #[serde(default)]
         cgroup: Option<String>,
     },
-    /// A process of a victim could not be signalled: it lives on, and its death is not waited for.
+    /// A process of a victim could not be signaled: it lives on, and its death is not waited for.
     Refused {
         /// The order.
         kill: KillId,

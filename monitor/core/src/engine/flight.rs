@@ -1,4 +1,4 @@
-//! A kill in flight: signalled, its end not confirmed. While there is one, no other victim is picked in its domain
+//! A kill in flight: signaled, its end not confirmed. While there is one, no other victim is picked in its domain
 //! or in one that overlaps it (docs/behavior.md#when-it-acts).
 
 use super::facts::{DomainId, ExecutorId, KillId};

@@ -167,7 +167,7 @@ impl Engine {
         flight.victims.push(id);
         flight.chosen.push(choice);
         (flight.deadline, flight.look_at) = (now.after(patience), look_at);
-        // The acknowledgement may be on its way.
+        // The acknowledgment may be on its way.
         flight.record.times.signal.get_or_insert(at);
         let kill = flight.id;
         if let Some(worker) = self.workers.get_mut(&id) {

@@ -167,7 +167,7 @@ pub enum Note {
         /// What there was.
         total: Bytes,
     },
-    /// Processes of a victim could not be signalled; the worker is no candidate: for a while, or for good if that was denied.
+    /// Processes of a victim could not be signaled; the worker is no candidate: for a while, or for good if that was denied.
     Refused {
         /// When.
         at: Nanos,

@@ -39,7 +39,7 @@ impl Engine {
         }
     }
 
-    /// A kill's victims are signalled: those that they own are part of it from now on, so that no other worker dies for
+    /// A kill's victims are signaled: those that they own are part of it from now on, so that no other worker dies for
     /// what they give back.
     pub(super) fn end_owned_with(&mut self, flight: &mut Flight, todo: &mut VecDeque<Action>) {
         for index in 0..flight.victims.len() {

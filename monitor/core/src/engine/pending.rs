@@ -29,7 +29,7 @@ pub(super) struct Pending {
     pub(super) deaths: usize,
     /// Processes whose memory it waits for.
     pub(super) memory: usize,
-    /// Those that live and could not be signalled.
+    /// Those that live and could not be signaled.
     pub(super) refused: usize,
 }
 

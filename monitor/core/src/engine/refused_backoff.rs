@@ -1,5 +1,5 @@
-//! Workers that could not be signalled for the moment (no descriptor was left, say): no candidates for a while, which
-//! becomes longer each time, and then candidates again. A worker that may not be signalled at all is never one again.
+//! Workers that could not be signaled for the moment (no descriptor was left, say): no candidates for a while, which
+//! becomes longer each time, and then candidates again. A worker that may not be signaled at all is never one again.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;

@@ -175,11 +175,11 @@ pub enum WorkerState {
     Running,
     /// A candidate that waits for work.
     Idle,
-    /// Signalled, not confirmed.
+    /// Signaled, not confirmed.
     BeingKilled,
-    /// Signalled, and given up on.
+    /// Signaled, and given up on.
     Stuck,
-    /// A process of it could not be signalled. It is no candidate: for a while, or for good if that was denied.
+    /// A process of it could not be signaled. It is no candidate: for a while, or for good if that was denied.
     Refused,
 }
 
@@ -261,7 +261,7 @@ pub struct KillRecord {
     /// No signal was sent.
     #[serde(default)]
     pub dry_run: bool,
-    /// Why a victim could not be signalled.
+    /// Why a victim could not be signaled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
     /// The processes that did not die in time, and what they were waiting for.

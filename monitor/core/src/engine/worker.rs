@@ -17,9 +17,9 @@ pub(super) enum Life {
     Running,
     BeingKilled(KillId),
     Stuck(KillId),
-    /// A process of it could not be signalled: no candidate, otherwise as running.
+    /// A process of it could not be signaled: no candidate, otherwise as running.
     Refused {
-        /// When it is one again; none: it may not be signalled, and never is.
+        /// When it is one again; none: it may not be signaled, and never is.
         again: Option<Nanos>,
     },
 }
@@ -66,7 +66,7 @@ pub(super) struct Worker {
     dead_at: Option<Nanos>,
     /// A signal to it was denied for good.
     denied: bool,
-    /// How often a kill of it ended because it could not be signalled for the moment.
+    /// How often a kill of it ended because it could not be signaled for the moment.
     pub(super) backoffs: u32,
     /// The worker that it ends with.
     pub(super) owned_by: Option<WorkerId>,
@@ -200,12 +200,12 @@ impl Worker {
         }
     }
 
-    /// Whether a process that is left could not be signalled.
+    /// Whether a process that is left could not be signaled.
     pub(super) fn refused(&self) -> bool {
         self.pending.refused > 0
     }
 
-    /// Whether one of them may not be signalled.
+    /// Whether one of them may not be signaled.
     pub(super) fn denied(&self) -> bool {
         self.denied
     }
@@ -219,7 +219,7 @@ impl Worker {
         self.dead_at = self.dead_at.filter(|_| self.pending.deaths == 0);
     }
 
-    /// When the last of its processes was seen dying; none while one lives that could be signalled.
+    /// When the last of its processes was seen dying; none while one lives that could be signaled.
     pub(super) fn dead_at(&self) -> Option<Nanos> {
         self.dead_at
     }

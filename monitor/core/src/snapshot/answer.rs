@@ -52,7 +52,7 @@ pub struct Answer {
     /// The workers that it would have killed, were no rule in mode observe; empty unless one of them is only observed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub would_have: Vec<Verdict>,
-    /// The workers that were signalled and still live.
+    /// The workers that were signaled and still live.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub in_flight: Vec<String>,
     /// Why it would not kill; null if it would.
@@ -126,7 +126,7 @@ pub fn decide(snapshot: Snapshot) -> Answer {
     answer_up_to(usize::MAX, roster, domain, &in_flight, |id| (name(id), facts(id)))
 }
 
-/// The answer of a roster of candidates, with `in_flight` the names of the workers that were signalled and still
+/// The answer of a roster of candidates, with `in_flight` the names of the workers that were signaled and still
 /// live. The roster must not hold those. `about`: what a worker is called, and what else is known of its memory.
 #[must_use]
 pub fn answer(

@@ -204,7 +204,7 @@ fn counters(all: &mut Registry, counters: &Counters) {
     count("workers_unregistered", "Workers that were unregistered", counters.unregistered);
     count("workers_stuck", "Victims that did not die in time", counters.stuck);
     count("workers_died_late", "Stuck victims that died after all", counters.died_late);
-    count("workers_refused", "Victims that could not be signalled", counters.refused);
+    count("workers_refused", "Victims that could not be signaled", counters.refused);
     count("workers_tried_again", "Of them, those that became candidates again", counters.tried_again);
     count("kills", "Kills decided", counters.kills);
     count("would_kill", "Kills decided and not carried out, because of dry_run", counters.would_kill);

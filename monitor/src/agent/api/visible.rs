@@ -114,7 +114,7 @@ impl<'a> Viewer<'a> {
         if self.owns_named(id) { id.to_owned() } else { ANOTHER.to_owned() }
     }
 
-    /// A place in a ranking: rank, kind and chances are what its neighbours need to be understood.
+    /// A place in a ranking: rank, kind and chances are what its neighbors need to be understood.
     fn ranked(&self, ranked: Ranked) -> Ranked {
         if self.owns_named(&ranked.id) {
             return ranked;
@@ -249,7 +249,7 @@ impl Visible for KillRecord {
             // They name processes, without recording their users.
             self.stuck.clear();
             self.cgroup_kill = None;
-            self.refused = self.refused.map(|_| "a process could not be signalled".to_owned());
+            self.refused = self.refused.map(|_| "a process could not be signaled".to_owned());
         }
         Some(self)
     }

@@ -2,7 +2,7 @@
 //! and which other processes are in a cgroup that is being killed.
 //!
 //! A process may have become another since the last look: executed a set-user-id program, or one that is protected. So each
-//! one is looked at again before it is signalled, as far as there is time for it.
+//! one is looked at again before it is signaled, as far as there is time for it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -75,7 +75,7 @@ impl RuleBook {
     }
 
     /// Before a signal to a worker. A process that is protected by now leaves it. If it spares what it is in (the rest of a
-    /// cgroup, or the descendants of the process that matched), nobody is signalled, and the engine is told.
+    /// cgroup, or the descendants of the process that matched), nobody is signaled, and the engine is told.
     pub(in crate::agent) fn check(
         &mut self,
         turn: &mut Turn<'_>,

@@ -86,7 +86,7 @@ impl Shell {
         }
     }
 
-    /// Before a signal to a worker that a rule made: what is protected by now leaves it. False: it must not be signalled,
+    /// Before a signal to a worker that a rule made: what is protected by now leaves it. False: it must not be signaled,
     /// which the engine is told.
     fn is_still_its_rules(&mut self, kill: KillId, worker: WorkerId) -> bool {
         let Components { workers, rules, .. } = &mut self.parts;

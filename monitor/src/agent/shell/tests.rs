@@ -39,7 +39,7 @@ static PEAK: AtomicUsize = AtomicUsize::new(0);
 struct Counting;
 
 // SAFETY: every call is passed on unchanged to the system's allocator, which upholds the contract; counting
-// touches a constant-initialised thread-local without a destructor, which itself allocates nothing.
+// touches a constant-initialized thread-local without a destructor, which itself allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);
@@ -156,7 +156,7 @@ async fn from_the_crossing_record_to_the_signal_nothing_is_allocated() {
             shell.act(action);
         }
     });
-    assert_eq!((signalled, count), (1, 0), "processes signalled, allocations");
+    assert_eq!((signalled, count), (1, 0), "processes signaled, allocations");
     assert!(!sleeper.0.wait().unwrap().success());
     assert!(shell.todo.is_empty(), "nothing was to be done before or besides: {:?}", shell.todo);
 }

@@ -35,7 +35,7 @@ pub(super) enum SelfTestError {
     NotThere(#[from] OpenError),
     #[error("the engine ordered no kill")]
     NoOrder,
-    #[error("the child could not be signalled: {0}")]
+    #[error("the child could not be signaled: {0}")]
     Refused(String),
     #[error("the child did not die within {} s", PATIENCE.as_secs())]
     Lives,

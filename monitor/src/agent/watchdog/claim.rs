@@ -3,7 +3,7 @@
 //!
 //! Names of next victims are given in a *turn*. The loop ends the turn before it signals, which makes all names void;
 //! the watchdog strikes only if the turn in which it was given the name is still on, and by the same step stops the loop
-//! from signalling until it has heard of that. While the loop hangs on it may kill again, [`NOMINEES`] times.
+//! from signaling until it has heard of that. While the loop hangs on it may kill again, [`NOMINEES`] times.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -67,7 +67,7 @@ impl Claim {
         self.change((turn, before), (turn, before + 1))
     }
 
-    /// For the loop: the workers that the watchdog killed, each once, in order. It may still be signalling the last
+    /// For the loop: the workers that the watchdog killed, each once, in order. It may still be signaling the last
     /// one.
     pub(super) fn told(&self) -> impl Iterator<Item = WatchdogKill> + use<> {
         let mut heard = [None; NOMINEES];

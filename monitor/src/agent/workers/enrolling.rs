@@ -15,7 +15,7 @@ use crate::worker::WorkerId;
 pub(in crate::agent) struct Enrollment {
     /// Its user.
     pub(in crate::agent) uid: u32,
-    /// The user with whose rights it is signalled.
+    /// The user with whose rights it is signaled.
     pub(in crate::agent) registered_by: u32,
     /// The connection that wants its verdict, if any.
     pub(in crate::agent) told: Option<Peer>,

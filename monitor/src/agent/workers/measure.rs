@@ -43,7 +43,7 @@ const TOGETHER: Duration = Duration::from_millis(10);
 pub(in crate::agent) struct Dying(Arc<Mutex<Vec<WorkerId>>>);
 
 impl Dying {
-    /// It was signalled.
+    /// It was signaled.
     pub(in crate::agent) fn add(&self, worker: WorkerId) {
         self.workers().push(worker);
     }

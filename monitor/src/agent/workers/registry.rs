@@ -39,7 +39,7 @@ pub(in crate::agent) struct WorkerProcesses {
     pub(in crate::agent) without_pidfd: BTreeMap<Pid, Proof>,
     /// The process's user, who may see and change it.
     pub(in crate::agent) uid: u32,
-    /// The user with whose rights it is signalled.
+    /// The user with whose rights it is signaled.
     pub(in crate::agent) registered_by: u32,
     /// The connection that wants its verdict, if any did.
     told: Option<Told>,

@@ -1,5 +1,5 @@
 //! The processes of workers for which no descriptor is kept: those beyond a user's share (a fork storm must not use up
-//! the agent's), and those that could not be opened. They are opened one by one when they are to be signalled, proven
+//! the agent's), and those that could not be opened. They are opened one by one when they are to be signaled, proven
 //! to be what they were, and closed again. Only then something is opened between the order to kill and a signal.
 
 use rustix::process::Signal;

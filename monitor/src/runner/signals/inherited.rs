@@ -71,7 +71,7 @@ fn mask(status: &str, key: &str) -> u64 {
 /// else is ignored never stopped being so.
 pub(in crate::runner) fn restore(inherited: Inherited) -> io::Result<()> {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: `sigemptyset` initialises the set before anything reads it, and the pointers are to this local. Numbers
+    // SAFETY: `sigemptyset` initializes the set before anything reads it, and the pointers are to this local. Numbers
     // that are no signals are refused with an error that changes nothing.
     let failed = unsafe {
         libc::sigemptyset(set.as_mut_ptr());

@@ -13,7 +13,7 @@ use monitor_tests::process::Process;
 /// How often it looks.
 pub(crate) const PERIOD: Duration = Duration::from_millis(10);
 
-/// Polls until it has killed or `stop`. Returns when it signalled, in nanoseconds of the monotonic clock.
+/// Polls until it has killed or `stop`. Returns when it signaled, in nanoseconds of the monotonic clock.
 pub(crate) fn poll(sandbox: &Sandbox, line: u64, victim: &Process, stop: &AtomicBool) -> Result<Option<u64>> {
     while !stop.load(Ordering::Relaxed) {
         if sandbox.used()?.0 > line {

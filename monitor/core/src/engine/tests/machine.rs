@@ -138,7 +138,7 @@ impl Node {
         }
     }
 
-    /// One in eight kills meets a process that may not be signalled.
+    /// One in eight kills meets a process that may not be signaled.
     fn refusal(&mut self, action: &Action) -> Option<Event> {
         let (Action::Kill { kill, worker } | Action::Terminate { kill, worker }) = action else {
             return None;
@@ -312,7 +312,7 @@ impl Node {
         self.dice.pick(&all)
     }
 
-    /// A worker's process ends partly or wholly; more likely one that was signalled.
+    /// A worker's process ends partly or wholly; more likely one that was signaled.
     fn end(&mut self) {
         let struck: Vec<WorkerId> = self.ordered.keys().copied().collect();
         let worker = if self.dice.one_in(4) { self.anyone() } else { self.dice.pick(&struck) };

@@ -32,7 +32,7 @@ fn all_that_a_victim_owns_ends_after_its_signal_and_once() {
     let mut bench = family(oldest_first());
     let actions = bench.reading(BOX, 99);
     assert_eq!((killed(&actions), ends(&actions)), (vec![1], vec![(2, 1), (3, 2)]));
-    // A child of one of them, made before it was signalled.
+    // A child of one of them, made before it was signaled.
     let forked = bench.happen(Event::Forked { worker: WorkerId(3), pid: Pid(9) });
     let (kill, worker, pid) = (KillId(1), WorkerId(3), Pid(9));
     assert_eq!(forked, [Action::KillProcess { kill, worker, pid }]);

@@ -25,7 +25,7 @@ enum Plan {
 struct Stage {
     bench: Bench,
     plans: Vec<Plan>,
-    /// The workers that are signalled, and when.
+    /// The workers that are signaled, and when.
     signalled: Vec<(WorkerId, Nanos)>,
     gone: Vec<WorkerId>,
     above: Vec<DomainId>,

@@ -12,7 +12,7 @@ use crate::worker::WorkerId;
 /// What became of an order to kill a worker.
 #[derive(Default)]
 pub(in crate::agent) struct Killed {
-    /// How many processes were signalled.
+    /// How many processes were signaled.
     pub(in crate::agent) signalled: usize,
     /// Which could not be, and why.
     pub(in crate::agent) refused: Vec<(Pid, SignalError)>,
