@@ -79,7 +79,7 @@ fn every_warning_and_error_is_in_the_run_book() {
         for message in messages(&std::fs::read_to_string(&path).unwrap()) {
             let message = message.replace("{LOG_ENV}", "MONITOR_LOG");
             let documented = as_documented(&message);
-            // Made elsewhere: "What others said".
+            // Made elsewhere: "Lines from elsewhere".
             if documented == "..." {
                 continue;
             }

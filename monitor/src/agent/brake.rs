@@ -51,7 +51,7 @@ impl Brake {
             (BrakeMode::On, ..) => Self::Failed("the kernel side does not count usage".to_owned()),
         };
         if let Self::Failed(why) = self {
-            tracing::warn!(%why, "there is no brake");
+            tracing::warn!(%why, "the brake is not available");
         }
         let on = self.is_on();
         if turn.engine.settings().brake != on {

@@ -51,12 +51,12 @@ impl Callbacks {
     pub(super) fn start(config: &Config) -> Self {
         let view = Arc::new(Mutex::new(CallbacksView::default()));
         for (setting, why) in unusable(config) {
-            tracing::warn!(setting, %why, "a command of yours cannot be run");
+            tracing::warn!(setting, %why, "the agent cannot run this command");
             lock(&view).error = Some(format!("{setting}: {why}"));
         }
         let wanted = commands(config).next().is_some();
         let queue = wanted.then(|| start(&view)).transpose().unwrap_or_else(|error| {
-            tracing::error!(%error, "no helper for on_kill and on_approach: they are not run");
+            tracing::error!(%error, "cannot start the helper for on_kill and on_approach: they do not run");
             lock(&view).error = Some(error.to_string());
             None
         });
@@ -165,7 +165,7 @@ impl Callbacks {
         let mut view = lock(&self.view);
         view.lost += 1;
         if !std::mem::replace(&mut view.losing, true) {
-            tracing::warn!("on_kill or on_approach takes too long: calls are lost");
+            tracing::warn!("on_kill or on_approach takes too long: the agent drops calls");
         }
     }
 }
@@ -232,7 +232,7 @@ fn talk(calls: &Receiver<Call>, first: Helper, view: &Mutex<CallbacksView>) {
             Some(Ok(done)) => count(view, &done),
             None | Some(Err(_)) => {
                 if let Some(mut gone) = helper.take() {
-                    tracing::error!("the helper for on_kill and on_approach is gone; it is started again");
+                    tracing::error!("the helper for on_kill and on_approach is gone; the agent restarts it");
                     next = Instant::now() + AGAIN;
                     let _ = gone.child.kill();
                     let _ = gone.child.wait();

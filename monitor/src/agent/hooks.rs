@@ -122,7 +122,7 @@ impl Hooks {
         if let Ok(links) = &mut self.links
             && let Err(error) = links.follow_rules(wanted)
         {
-            tracing::warn!(%error, "the kernel does not tell of what rules could match; all processes are looked at instead");
+            tracing::warn!(%error, "the kernel does not report processes that rules could match; the agent scans all processes instead");
         }
         if wanted.is_some() {
             self.warn_of(|hook| Hook::OF_RULES.contains(&hook));

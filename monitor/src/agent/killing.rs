@@ -74,7 +74,7 @@ impl Killing {
             }
         });
         if let Err(error) = &reaper {
-            tracing::warn!(%error, "no thread to free victims' memory early: it is free when their own exit has freed it");
+            tracing::warn!(%error, "cannot start the thread that frees victims' memory early: it comes back when they exit");
         }
         let unified = Hierarchy::unified(&roots.cgroupfs, &roots.procfs);
         let own_cgroups = BTreeMap::new();
@@ -124,7 +124,7 @@ impl Killing {
         let (_, killed) = self.signal_all(turn, workers, kernel, worker);
         tracing::info!(%worker, %owner, processes = killed.signalled, "ended: its owner died");
         for (pid, error) in killed.refused {
-            tracing::warn!(%worker, %owner, %pid, %error, "its owner died, and it cannot be ended");
+            tracing::warn!(%worker, %owner, %pid, %error, "the owner of this worker died, and the agent cannot kill the worker");
             if let Some(kill) = kill {
                 turn.tell(Event::Refused { kill, worker, pid, at, for_now: error.for_now() });
             }

@@ -74,7 +74,7 @@ impl LearnedFile {
             Ok(names) => Some(names),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                tracing::warn!(%error, "what was learned of workloads cannot be read: it is learned anew");
+                tracing::warn!(%error, "cannot read what was learned about workloads: the agent learns it again");
                 None
             }
         });
@@ -114,7 +114,7 @@ impl LearnedFile {
             }
             KEPT => {
                 if self.failures > 0 {
-                    tracing::info!("what was learned of workloads is kept again");
+                    tracing::info!("what was learned about workloads is saved again");
                 }
                 self.failures = 0;
             }
@@ -148,7 +148,7 @@ fn keep(path: &Path, file: &File, first: bool) -> bool {
         Ok(()) => true,
         Err(error) => {
             if first {
-                tracing::warn!(%error, path = %path.display(), "what was learned of workloads cannot be kept; it is tried again");
+                tracing::warn!(%error, path = %path.display(), "cannot save what was learned about workloads; the agent retries");
             }
             false
         }

@@ -62,7 +62,7 @@ impl Raylets {
         });
         let feeder = feeder.and_then(|feeder| {
             let failed =
-                |error| tracing::error!(%error, "no thread for raylets: Ray's own monitor works as without the agent");
+                |error| tracing::error!(%error, "cannot start the thread for raylets: Ray's own monitor works as if there were no agent");
             feeder.map_err(failed).ok()
         });
         let procfs = config.procfs.clone();

@@ -79,7 +79,7 @@ impl Reports {
         let journal = config.journal.as_deref().and_then(|path| {
             let writer = Writer::start(path, config.journal_max);
             let refused =
-                |error| tracing::error!(%error, "no thread for the journal: decisions are not written");
+                |error| tracing::error!(%error, "cannot start the thread for the journal: decisions are not written");
             writer.map_err(refused).ok()
         });
         let reports = Self {
@@ -275,7 +275,7 @@ impl Reports {
             let Some(seen) = viewer.see(report.clone()) else { continue };
             if peer.pushes.try_send(Push::Report { kill: report.kill.id.0, text: seen.to_string() }).is_err()
             {
-                tracing::warn!(kill = %report.kill.id, "the launcher of a victim cannot be told of the report");
+                tracing::warn!(kill = %report.kill.id, "cannot send the launcher of a victim the report");
             }
         }
         if let Some(journal) = &self.journal {

@@ -296,7 +296,7 @@ pub(super) fn build(
     let dying = Dying::default();
     let learned = LearnedFile::open(config.journal.as_deref(), started);
     let watchdog = Watchdog::start(config.watchdog, settings, &roots).unwrap_or_else(|error| {
-        tracing::warn!(%error, "no watchdog thread: nothing acts if the agent's loop hangs");
+        tracing::warn!(%error, "cannot start the watchdog thread: nothing acts if the agent's loop hangs");
         None
     });
     let registry = Registry::new(shares.processes);
@@ -342,7 +342,7 @@ fn forward_kernel_log(links: &mut Links) {
                 }
             });
         }
-        Err(error) => tracing::warn!(%error, "no log of the kernel programs"),
+        Err(error) => tracing::warn!(%error, "cannot read the log of the kernel programs"),
     }
 }
 

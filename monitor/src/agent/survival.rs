@@ -221,7 +221,7 @@ impl Upkeep {
         if lost > self.lines_lost {
             tracing::warn!(
                 lines = lost - self.lines_lost,
-                "nothing read stderr for a while: lines of the log were lost"
+                "nothing read stderr for a while: log lines were lost"
             );
             self.lines_lost = lost;
         }

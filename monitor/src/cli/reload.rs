@@ -30,7 +30,7 @@ fn human(reloaded: &Reloaded) -> String {
         keys => format!("In force now: {}.\n", list(keys)),
     };
     if !needs_restart.is_empty() {
-        out += &format!("In force once the agent is started again: {}.\n", list(needs_restart));
+        out += &format!("In force after the agent restarts: {}.\n", list(needs_restart));
     }
     for why in overridden {
         out += &format!("Not in force: {}.\n", printable(why));
@@ -53,7 +53,7 @@ mod tests {
         };
         insta::assert_snapshot!(human(&reloaded), @r"
         In force now: policy.
-        In force once the agent is started again: socket.
+        In force after the agent restarts: socket.
         Not in force: usage_threshold: /m.toml:3 says 0.8, but flag --usage-threshold counts.
         40 settings are as before.
         ");

@@ -213,7 +213,7 @@ impl Faults {
             ("slow_readings", "Readings that took longer than 100 ms", self.slow_readings),
             ("not_opened", "Attempts to open a process of a worker that were refused", self.not_opened),
             ("not_watched", "Processes that cannot be waited for", self.not_watched),
-            ("not_followed", "Workers or processes that the kernel side cannot follow", self.not_followed),
+            ("not_followed", "Workers or processes that kernel tracing cannot follow", self.not_followed),
             ("not_scanned", "Searches for descendants that failed", self.not_scanned),
             ("not_released", "Victims from which memory could not be freed early", self.not_released),
             ("not_told", "Kills that no launcher could be told of", self.not_told),

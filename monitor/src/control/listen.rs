@@ -275,7 +275,7 @@ fn lock(directory: &Path, patience: Duration) -> Option<Lock> {
             Err(errno) => break errno,
         }
     };
-    tracing::warn!(path = %path.display(), %why, "cannot lock the socket's directory: going on without");
+    tracing::warn!(path = %path.display(), %why, "cannot lock the socket's directory: the agent continues without the lock");
     None
 }
 

@@ -110,7 +110,7 @@ impl Listener {
         match self.file.bind_anew() {
             Ok(listener) => {
                 let path = self.file.path().display();
-                tracing::warn!("the control socket's file was gone: {path} is bound again");
+                tracing::warn!("the control socket's file was gone: the agent listens at {path} again");
                 view.error = None;
                 drop(view);
                 self.listener = listener;

@@ -51,7 +51,7 @@ pub async fn serve(mut listener: Listener, requests: Lanes, limits: Limits, shut
             Err(error) => {
                 // Said once for each row of failures: the next try is 50 ms away.
                 if !failing {
-                    tracing::warn!(%error, "no connection can be accepted");
+                    tracing::warn!(%error, "cannot accept connections");
                 }
                 failing = true;
                 sleep(ACCEPT_PAUSE).await;

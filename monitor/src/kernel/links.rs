@@ -198,7 +198,7 @@ impl Links {
             return of_program(error);
         }
         self.again[hook as usize] = Some(Again::after(earlier, Instant::now()));
-        ProbeState::Failed(format!("{}; it is tried again", chain(error)))
+        ProbeState::Failed(format!("{}; the agent retries", chain(error)))
     }
 
     /// Tries the hooks again that were refused for a reason that passes, if it is time. Those that can be had now: exit

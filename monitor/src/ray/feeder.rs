@@ -366,7 +366,7 @@ impl Thread {
             match Link::open(&self.procfs) {
                 Ok(link) => self.link = Some(link),
                 Err(error) => {
-                    tracing::warn!(%error, "no helper that enters mount namespaces");
+                    tracing::warn!(%error, "cannot start the helper that enters mount namespaces");
                     self.due.link = now.after(BROKEN);
                 }
             }
@@ -389,7 +389,7 @@ impl Thread {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "the helper that enters mount namespaces does not take requests");
+                tracing::warn!(%error, "the helper that enters mount namespaces does not accept requests");
                 self.lose_link(now);
             }
         }

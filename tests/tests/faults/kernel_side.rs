@@ -119,7 +119,7 @@ fn hooks_that_were_refused_for_a_reason_that_passes_are_had_later() {
     if states(&status)[2..4] != ["failed", "off"] {
         return skip!(Lacks::Kernel, "no hooks to choose from: {}", status["probes"]);
     }
-    assert!(status["probes"][2]["why"].as_str().unwrap().contains("it is tried again"), "{status}");
+    assert!(status["probes"][2]["why"].as_str().unwrap().contains("the agent retries"), "{status}");
     let family = || {
         let mut family = Hog::new(ABOVE).on_line();
         family.children = 2;
@@ -176,7 +176,7 @@ fn programs_that_could_not_be_loaded_for_want_of_memory_are_loaded_later() {
         if ours { Answer::Fail(Errno::NOMEM) } else { Answer::Pass }
     });
     let status = scene.status("an answer", |_| true);
-    let again = |probe: &Value| probe["why"].as_str().is_some_and(|why| why.contains("it is tried again"));
+    let again = |probe: &Value| probe["why"].as_str().is_some_and(|why| why.contains("the agent retries"));
     // Those behind are for rules, and not wanted here.
     if !status["probes"].as_array().unwrap()[..5].iter().all(again) {
         return skip!(Lacks::Kernel, "no programs of this kind: {}", status["probes"]);

@@ -57,7 +57,7 @@ fn a_socket_file_that_is_removed_is_made_again_and_nobody_is_hung_up_on() {
     assert_eq!(status["socket"]["lost"], 1, "{status}");
     let made = fs::symlink_metadata(agent.socket()).unwrap();
     assert_eq!((made.permissions().mode() & 0o7777, made.gid()), (0o660, 0), "as at the start");
-    assert!(agent.said().iter().any(|line| line.contains("is bound again")));
+    assert!(agent.said().iter().any(|line| line.contains("the control socket's file was gone")));
     assert!(launcher.call(&json!("status")).unwrap()["pid"].is_u64(), "the old connection still answers");
 
     // With its directory, too.

@@ -12,7 +12,7 @@ pub(in crate::agent) fn tell_verdict(registry: &Registry, faults: &mut Faults, v
         && peer.pushes.try_send(Push::Verdict(verdict.clone())).is_err()
     {
         faults.not_told += 1;
-        tracing::warn!(worker = %verdict.worker, "the launcher of a victim cannot be told of its kill");
+        tracing::warn!(worker = %verdict.worker, "cannot tell the launcher of a victim about its kill");
     }
 }
 
@@ -22,7 +22,7 @@ pub(in crate::agent) fn tell_of_dead_owner(registry: &Registry, faults: &mut Fau
         && peer.pushes.try_send(Push::OwnerDied { worker }).is_err()
     {
         faults.not_told += 1;
-        tracing::warn!(%worker, "the launcher of a worker cannot be told that its owner died");
+        tracing::warn!(%worker, "cannot tell the launcher of a worker that its owner died");
     }
 }
 

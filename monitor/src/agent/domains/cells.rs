@@ -116,7 +116,7 @@ impl Domains {
         let cell = match may.and_then(|()| self.cells.take(id).ok_or(Uncounted::NoRoom)) {
             Ok(cell) => cell,
             Err(why) => {
-                tracing::warn!(domain = entry.name, %why, "cannot count its memory in the kernel");
+                tracing::warn!(domain = entry.name, %why, "cannot count the memory of this domain in the kernel");
                 entry.cell = Err(why);
                 return;
             }
@@ -187,7 +187,7 @@ impl Domains {
         let (Ok(cell), Some(cgroup)) = (&entry.cell, entry.reader.cgroup_id()) else { return };
         let cell = *cell;
         if let Err(error) = shared.guard(cgroup.0, cell) {
-            tracing::warn!(%error, domain = entry.name, "cannot count its memory in the kernel");
+            tracing::warn!(%error, domain = entry.name, "cannot count the memory of this domain in the kernel");
             entry.cell = Err(Uncounted::Refused(error.to_string()));
             if let Some(owner) = self.cells.owners.get_mut(cell as usize) {
                 *owner = None;

@@ -186,7 +186,7 @@ impl Domains {
         self.find_room(turn, uid, new)?;
         for path in limited {
             if let Err(error) = self.guard(turn, &path, Asked::ByLimit(uid)) {
-                tracing::warn!(%error, cgroup = %path, "cannot guard");
+                tracing::warn!(%error, cgroup = %path, "cannot guard this cgroup");
             }
         }
         Ok(())
@@ -230,7 +230,7 @@ impl Domains {
         let Some(watched) = self.limits.around.get_mut(path) else { return };
         let said = std::mem::replace(&mut watched.said, why.is_some());
         if let Some(why) = why.filter(|_| !said) {
-            tracing::warn!(%why, cgroup = %path, "cannot guard");
+            tracing::warn!(%why, cgroup = %path, "cannot guard this cgroup");
         }
     }
 

@@ -60,8 +60,8 @@ pub(in crate::agent) async fn on_a_thread<T: Send + 'static>(
                 if let Some(pid) = reader.give_up(LONGEST) {
                     tracing::warn!(
                         %pid,
-                        "this process keeps the lock of its memory; its memory counts as what is resident, and rules do not see its \
-                         command line"
+                        "this process keeps its memory locked (mmap_lock); the agent counts its resident memory, and rules cannot \
+                         read its command line"
                     );
                     POOL.lose_one();
                     return None;
@@ -106,7 +106,7 @@ impl Pool {
             Ok(_) => queue.threads += 1,
             // Those that there are do it. Without any, what waits is told that it is not done.
             Err(error) => {
-                tracing::error!(%error, "no thread for work that may wait");
+                tracing::error!(%error, "cannot start a thread for work that may block");
                 if queue.threads == 0 {
                     queue.jobs.clear();
                 }

@@ -42,7 +42,7 @@ impl Hooks {
             if item.len() == RECORD_LEN {
                 self.records.extend_from_slice(&item);
             } else {
-                tracing::error!(length = item.len(), "a record of another length: agent and programs differ");
+                tracing::error!(length = item.len(), "a kernel record has the wrong length: agent and kernel programs do not match");
             }
         }
         !self.records.is_empty()
@@ -53,7 +53,7 @@ impl Hooks {
         while self.records.len() >= RECORD_LEN {
             match record::decode(&self.records.split_to(RECORD_LEN)) {
                 Ok(record) => return Some(record),
-                Err(error) => tracing::error!(%error, "agent and programs differ"),
+                Err(error) => tracing::error!(%error, "agent and kernel programs do not match"),
             }
         }
         None

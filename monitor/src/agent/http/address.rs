@@ -37,7 +37,7 @@ impl Serving {
             }
             Err(error) => {
                 let (todo, every) = (remedy(address, &error), AGAIN.as_secs());
-                self.fail(address, format!("{error}. {todo}. It is tried again every {every} s"));
+                self.fail(address, format!("{error}. {todo}. The agent retries every {every} s"));
                 None
             }
         }

@@ -69,7 +69,7 @@ fn say_users(domain: &str, users: Result<Users, String>) {
             }
         }
         Err(error) => {
-            tracing::warn!(target: "users", %domain, "cannot tell who holds the memory: {error}");
+            tracing::warn!(target: "users", %domain, "cannot tell which processes hold the memory: {error}");
         }
     }
 }

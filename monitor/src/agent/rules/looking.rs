@@ -99,7 +99,7 @@ fn busy() -> Duration {
 }
 
 fn failed(error: &ReadError, looker: Box<Looker>) -> Sightings {
-    tracing::warn!(%error, "cannot look for what the rules match");
+    tracing::warn!(%error, "cannot search for processes that the rules match");
     nothing(looker)
 }
 

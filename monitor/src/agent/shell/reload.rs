@@ -88,7 +88,7 @@ impl Shell {
         let patience = self.watchdog_patience;
         match Watchdog::start(patience, self.engine.settings(), domains.roots()) {
             Ok(new) => *watchdog = new,
-            Err(error) => tracing::warn!(%error, "the watchdog goes on with the old threshold"),
+            Err(error) => tracing::warn!(%error, "the watchdog keeps the old threshold"),
         }
         self.nominate();
     }

@@ -76,14 +76,14 @@ impl Sharing {
             let longest_ms = LONGEST.as_millis();
             tracing::warn!(
                 longest_ms,
-                "the agent's loop ran for long without a sleep; it gives up real-time priority for a while"
+                "the agent's loop ran too long without sleeping; it gives up real-time priority for a while"
             );
             self.0 = Some(now);
         }
         if self.0.take_if(|since| now.since(*since) >= REST).is_some()
             && let Err(error) = limit().and_then(|()| schedule(0, libc::SCHED_FIFO, LEAST))
         {
-            tracing::warn!(%error, "the loop cannot be raised to real-time priority again");
+            tracing::warn!(%error, "cannot raise the loop to real-time priority again");
         }
     }
 }

@@ -16,7 +16,7 @@ static EVERY: OnceLock<Duration> = OnceLock::new();
 /// Everything is guarded, the socket is served.
 pub fn ready() {
     if let Err(error) = send(NotifyState::Ready) {
-        tracing::warn!(%error, "the service manager cannot be told that the agent is ready");
+        tracing::warn!(%error, "cannot tell the service manager that the agent is ready");
     }
     if let Some(longest) = sd_notify::watchdog_enabled() {
         // A third: one that comes late is no reason to be killed.
@@ -47,7 +47,7 @@ pub(in crate::agent) fn beat(last: &mut Option<Instant>) {
 fn tell(state: NotifyState<'_>) {
     // The manager does not listen: it cannot be told that either.
     if let Err(error) = send(state) {
-        tracing::debug!(%error, "the service manager cannot be told");
+        tracing::debug!(%error, "cannot tell the service manager");
     }
 }
 

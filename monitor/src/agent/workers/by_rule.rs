@@ -67,7 +67,7 @@ impl Workers {
                 && let Err(error) = map.add(process.pid(), worker)
             {
                 turn.faults.not_followed += 1;
-                tracing::warn!(%error, %worker, "the kernel side cannot follow this worker");
+                tracing::warn!(%error, %worker, "kernel tracing cannot follow this worker");
             }
         }
         self.await_members(turn, worker, |_: &Member| true);

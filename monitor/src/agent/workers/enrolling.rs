@@ -94,7 +94,7 @@ impl Workers {
         {
             turn.faults.not_followed += 1;
             self.look_after(worker);
-            tracing::warn!(%error, %worker, %pid, "the kernel side cannot follow this worker");
+            tracing::warn!(%error, %worker, %pid, "kernel tracing cannot follow this worker");
         }
         if let Some(cgroup) = new.cgroup {
             domains.enter(worker, cgroup, new.uid);

@@ -15,7 +15,7 @@ impl Workers {
         }
         tracing::warn!(
             uid,
-            "a user's workers have more processes than the kernel side may follow: the others are searched at each check"
+            "a user's workers have more processes than kernel tracing may follow: the agent searches for the others at each check"
         );
         for worker in self.registry.workers_of(uid) {
             self.stop_following(worker);
@@ -35,7 +35,7 @@ impl Workers {
         if let Some(map) = &mut self.map
             && let Err(error) = map.stop_following(worker)
         {
-            tracing::warn!(%error, %worker, "the kernel side follows all forks of a user's workers again");
+            tracing::warn!(%error, %worker, "kernel tracing follows all forks of a user's workers again");
         }
     }
 

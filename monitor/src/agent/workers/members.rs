@@ -69,7 +69,7 @@ impl Workers {
         if !std::mem::replace(&mut entry.said_full, true) {
             tracing::warn!(
                 %worker, uid = entry.uid,
-                "more processes than descriptors: the others are opened when they are killed"
+                "more processes than file descriptors: the agent opens the others when it kills them"
             );
         }
     }

@@ -97,7 +97,7 @@ impl Children {
         }
         let of_user = self.late.iter().filter(|late| late.user == user).count();
         (!detaches && of_user >= OF_A_USER)
-            .then_some("mount namespaces of its user did not answer in time: it is tried again later")
+            .then_some("mount namespaces of its user did not answer in time: the helper retries later")
     }
 
     /// Starts a child in the namespace and waits for what it says.

@@ -111,7 +111,7 @@ impl Workers {
             Err(error) => {
                 turn.faults.not_scanned += 1;
                 if !std::mem::replace(&mut self.look_again, true) {
-                    tracing::warn!(%error, "cannot look for the workers' descendants");
+                    tracing::warn!(%error, "cannot search for the workers' descendants");
                 }
                 None
             }
@@ -182,7 +182,7 @@ impl Workers {
         {
             turn.faults.not_followed += 1;
             self.look_after(worker);
-            tracing::warn!(%error, %worker, %pid, "the kernel side cannot follow this process");
+            tracing::warn!(%error, %worker, %pid, "kernel tracing cannot follow this process");
         }
         if !self.registry.room_for_member(worker) {
             return self.adopt_without_pidfd(turn, worker, process);
