@@ -131,7 +131,9 @@ impl Earlier {
         match self.client.call(Op::GiveWay).await {
             // It may end before its answer is on the way.
             Ok(_) | Err(ClientError::Closed { .. }) => {}
-            Err(error) => tracing::warn!(%error, "the agent inside a `monitor run` does not hand over its workers"),
+            Err(error) => {
+                tracing::warn!(%error, "the agent inside a `monitor run` does not hand over its workers")
+            }
         }
     }
 }

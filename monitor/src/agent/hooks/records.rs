@@ -42,7 +42,10 @@ impl Hooks {
             if item.len() == RECORD_LEN {
                 self.records.extend_from_slice(&item);
             } else {
-                tracing::error!(length = item.len(), "a kernel record has the wrong length: agent and kernel programs do not match");
+                tracing::error!(
+                    length = item.len(),
+                    "a kernel record has the wrong length: agent and kernel programs do not match"
+                );
             }
         }
         !self.records.is_empty()
