@@ -1,4 +1,4 @@
-//! What a worker is (docs/behavior.md#words): its identity and the facts its launcher gave. No policy, no I/O.
+//! What a worker is (docs/glossary.md#for-users): its identity and the facts its launcher gave. No policy, no I/O.
 
 use core::fmt;
 use core::str::FromStr;
@@ -69,7 +69,7 @@ pub enum Times {
 }
 
 impl Times {
-    /// Whether it may be done at all: what docs/behavior.md#words calls retriable.
+    /// Whether it may be done at all: what docs/glossary.md#for-users calls retriable.
     #[must_use]
     pub fn any(self) -> bool {
         self != Self::AtMost(0)
@@ -154,7 +154,7 @@ impl schemars::JsonSchema for Times {
     }
 }
 
-/// The two kinds of worker (docs/behavior.md#words), each with the budget that makes it retriable.
+/// The two kinds of worker (docs/glossary.md#for-users), each with the budget that makes it retriable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Kind {
@@ -171,7 +171,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// docs/behavior.md#words: a task with `max_retries != 0`, or an actor with `max_restarts != 0`.
+    /// docs/glossary.md#for-users: a task with `max_retries != 0`, or an actor with `max_restarts != 0`.
     #[must_use]
     pub fn retriable(self) -> bool {
         match self {

@@ -127,7 +127,7 @@ pub enum Asked {
     Kill(u64),
 }
 
-/// What a launcher says of a worker (docs/behavior.md#words).
+/// What a launcher says of a worker (docs/glossary.md#for-users).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]

@@ -82,7 +82,7 @@ pub struct WorkerView {
     /// Whether it ever ran anything: one of a pool may not have.
     #[serde(default)]
     pub ever_leased: bool,
-    /// Whether it may be retried: see docs/behavior.md#words.
+    /// Whether it may be retried: see docs/glossary.md#for-users.
     pub retriable: bool,
     /// When it was registered, or got its work.
     pub started: Nanos,
