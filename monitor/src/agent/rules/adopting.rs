@@ -222,7 +222,7 @@ impl RuleBook {
             return None;
         }
         let cgroup = self.charges(domains, sighting)?;
-        if let Err(why) = workers.registry.room_for_worker(uid) {
+        if let Err(why) = workers.registry.room_for_worker(uid, None) {
             self.say_once(format!("rule {} has a worker too many: {why}", sighting.terms.rule));
             return None;
         }

@@ -143,7 +143,7 @@ impl Shell {
         })?;
         starts::refuse_hopeless(&self.engine, &admit, &checked)?;
         let uid = peer.uid;
-        let outer = self.parts.workers.outer_of(self.parts.hooks.told(), admit.pid);
+        let outer = self.parts.workers.outer_of(self.parts.hooks.told(), admit.pid, None);
         let owned_by = owning(&self.engine, outer, admit.owner.as_deref(), uid);
         let (worker, begins) = self.parts.workers.number_for_start(uid);
         if let Some(block) = begins {
