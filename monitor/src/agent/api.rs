@@ -6,7 +6,6 @@ pub(in crate::agent) mod launchers;
 pub(in crate::agent) mod metrics;
 pub(in crate::agent) mod refusals;
 pub(in crate::agent) mod register;
-pub(in crate::agent) mod visible;
 pub(in crate::agent) mod watchers;
 
 use std::sync::Arc;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pace::Looked;
-use super::sighting::{Guarded, Key, Known, Part, Scope, Sighting, Sightings};
 use super::{Adopted, RuleBook};
 use crate::agent::domains::Domains;
 use crate::agent::event_loop::clock;
@@ -18,6 +17,7 @@ use crate::kill::Process;
 use crate::memory::CgroupPath;
 use crate::rules::Mode;
 use crate::rules::facts::looker::Ask;
+use crate::rules::sighting::{Guarded, Key, Known, Part, Scope, Sighting, Sightings};
 use crate::units::{Nanos, Pid};
 use crate::worker::WorkerId;
 

@@ -1,15 +1,15 @@
 //! The control socket's calls: each goes to the component that can answer it. Each refusal names the field that is at
-//! fault; none takes long. What each user may see of an answer is said in `api/visible`.
+//! fault; none takes long. What each user may see of an answer is said in `agent/visible`.
 
 use super::{Components, Shell, turn};
 use crate::agent::api::changes;
-use crate::agent::api::metrics::{self, Metrics};
+use crate::agent::api::metrics;
 use crate::agent::api::refusals::owning;
 use crate::agent::api::register::Registrar;
-use crate::agent::api::visible::{Raylets, Shown, Viewer};
 use crate::agent::event_loop::clock;
 use crate::agent::reports::KEPT;
 use crate::agent::reports::past::date;
+use crate::agent::visible::{Metrics, Raylets, Shown, Viewer};
 use crate::agent::{starts, survival};
 use crate::config::values::AgentMode;
 use crate::control::answers::{Faults, Status};

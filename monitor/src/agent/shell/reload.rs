@@ -55,7 +55,7 @@ impl Shell {
         let answer = done.map_err(|why| Refusal::new(RefusalCode::Invalid, None, why));
         let shown = answer.and_then(|reloaded| self.viewer(peer.uid).show(reloaded));
         // A client that went away needs no answer.
-        let _ = reply.send(shown.map(crate::agent::api::visible::Shown::into_text));
+        let _ = reply.send(shown.map(crate::agent::visible::Shown::into_text));
     }
 
     /// All of it or nothing.

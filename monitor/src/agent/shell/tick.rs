@@ -7,13 +7,13 @@ use super::{Components, Shell, WAITING, turn};
 use crate::agent::event_loop::clock;
 use crate::agent::event_loop::later::Later;
 use crate::agent::rules::adopting::Around;
-use crate::agent::rules::sighting::Sightings;
 use crate::agent::survival::service;
 use crate::agent::watchdog::Watchdog;
 use crate::agent::workers::members::Ended;
 use crate::config::values::BrakeMode;
 use crate::engine::Event;
 use crate::kernel::hook::Hook;
+use crate::rules::sighting::Sightings;
 use crate::units::Nanos;
 
 /// How often, at least, the agent shows that it works to whatever waits for that.

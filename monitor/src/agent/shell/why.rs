@@ -2,9 +2,9 @@
 //! the journal, of which a thread tells later.
 
 use super::Shell;
-use crate::agent::api::visible::{Shown, Viewer};
 use crate::agent::event_loop::later::{Found, Waiting};
 use crate::agent::reports::past::date;
+use crate::agent::visible::{Shown, Viewer};
 use crate::control::answers::Why;
 use crate::control::protocol::{Asked, Op, Refusal, RefusalCode};
 use crate::control::request::{Peer, Reply};

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::agent::rules::adopting::Around;
-use crate::agent::rules::sighting::{Key, Known, Scope, Shape, Sighting, Sightings, Terms};
 use crate::agent::workers::registry::{ByRule, Registry};
 use crate::control::protocol::{Op, RefusalCode, Register};
 use crate::control::request::Peer;
@@ -10,6 +9,7 @@ use crate::memory::{CgroupId, Roots};
 use crate::proc_stat::Stat;
 use crate::rules::Mode;
 use crate::rules::facts::looker::Looker;
+use crate::rules::sighting::{Key, Known, Scope, Shape, Sighting, Sightings, Terms};
 
 const OTHER: WorkerId = WorkerId(1000);
 
