@@ -10,7 +10,6 @@ mod notes;
 mod records;
 mod reload;
 mod tick;
-mod why;
 
 use std::collections::VecDeque;
 
