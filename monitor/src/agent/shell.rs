@@ -92,10 +92,6 @@ pub(super) struct Shell {
     started: Nanos,
     /// When a tick does all that it can do at the latest.
     whole_tick: Nanos,
-    /// Records of processes that changed were taken out.
-    heard_changes: bool,
-    /// When the ring buffer is looked at, because more of them may lie in it.
-    look_at_ring: Option<Nanos>,
     /// How long the loop may hang before the watchdog acts in its place; `None`: for ever.
     watchdog_patience: Option<std::time::Duration>,
     parts: Components,
@@ -125,8 +121,6 @@ impl Shell {
             faults: Faults::default(),
             started,
             whole_tick: Nanos(0),
-            heard_changes: false,
-            look_at_ring: None,
             watchdog_patience,
             parts,
         }
@@ -161,10 +155,8 @@ impl Shell {
     /// before everything that followed from it.
     fn tell(&mut self, event: Event) {
         self.hear_of_the_watchdog();
-        let Components { hooks, domains, workers, oom_counters, .. } = &mut self.parts;
-        let killed = oom_counters.killed(&event, (hooks, domains, &workers.registry), clock::now());
-        if let Some(killed) = killed {
-            self.tell_this(killed);
+        if matches!(event, Event::Ended { .. }) {
+            self.hear_of_a_kernel_kill(&event);
         }
         self.tell_this(event);
     }
@@ -172,6 +164,14 @@ impl Shell {
     fn hear_of_the_watchdog(&mut self) {
         let Some(killed) = self.parts.watchdog.as_ref().map(Watchdog::told) else { return };
         for killed in killed {
+            self.tell_this(killed);
+        }
+    }
+
+    /// An end that the kernel's own killer made, which no hook told of.
+    fn hear_of_a_kernel_kill(&mut self, end: &Event) {
+        let Components { hooks, domains, workers, oom_counters, .. } = &mut self.parts;
+        if let Some(killed) = oom_counters.killed(end, (hooks, domains, &workers.registry), clock::now()) {
             self.tell_this(killed);
         }
     }
