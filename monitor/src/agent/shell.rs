@@ -58,8 +58,7 @@ pub(super) struct Components {
     pub(super) previous_agent: PreviousAgent,
     pub(super) brake: Brake,
     pub(super) raylets: Raylets,
-    /// `None`: nothing may be killed in the loop's place.
-    pub(super) watchdog: Option<Watchdog>,
+    pub(super) watchdog: Watchdog,
     pub(super) reports: Reports,
     pub(super) samples: Samples,
     pub(super) api: Api,
@@ -92,8 +91,6 @@ pub(super) struct Shell {
     started: Nanos,
     /// When a tick does all that it can do at the latest.
     whole_tick: Nanos,
-    /// How long the loop may hang before the watchdog acts in its place; `None`: for ever.
-    watchdog_patience: Option<std::time::Duration>,
     parts: Components,
 }
 
@@ -107,12 +104,7 @@ use turn;
 
 impl Shell {
     /// Complete: nothing is added later.
-    pub(super) fn new(
-        engine: Engine,
-        recorder: Option<Recorder>,
-        (started, watchdog_patience): (Nanos, Option<std::time::Duration>),
-        parts: Components,
-    ) -> Self {
+    pub(super) fn new(engine: Engine, recorder: Option<Recorder>, started: Nanos, parts: Components) -> Self {
         Self {
             engine,
             todo: VecDeque::with_capacity(WAITING),
@@ -121,7 +113,6 @@ impl Shell {
             faults: Faults::default(),
             started,
             whole_tick: Nanos(0),
-            watchdog_patience,
             parts,
         }
     }
@@ -162,8 +153,7 @@ impl Shell {
     }
 
     fn hear_of_the_watchdog(&mut self) {
-        let Some(killed) = self.parts.watchdog.as_ref().map(Watchdog::told) else { return };
-        for killed in killed {
+        for killed in self.parts.watchdog.told() {
             self.tell_this(killed);
         }
     }
@@ -187,7 +177,7 @@ impl Shell {
     /// Before the signals of an order: from now on the watchdog kills nothing. If it was first, that is heard of now.
     /// False: the order was withdrawn for what the watchdog did.
     fn may_strike(&mut self, worker: WorkerId) -> bool {
-        if self.parts.watchdog.as_ref().is_some_and(|watchdog| !watchdog.stand_down()) {
+        if !self.parts.watchdog.stand_down() {
             self.hear_of_the_watchdog();
         }
         self.engine.in_flight(worker)

@@ -24,7 +24,7 @@ pub(in crate::agent) struct Registrar<'a> {
     pub(in crate::agent) domains: &'a mut Domains,
     pub(in crate::agent) workers: &'a mut Workers,
     pub(in crate::agent) previous_agent: &'a mut PreviousAgent,
-    pub(in crate::agent) watchdog: Option<&'a Watchdog>,
+    pub(in crate::agent) watchdog: &'a Watchdog,
     pub(in crate::agent) reports: &'a Reports,
     pub(in crate::agent) rules: &'a mut RuleBook,
     pub(in crate::agent) starts: &'a mut Starts,
@@ -145,11 +145,11 @@ impl Registrar<'_> {
         let (pid, caller) = (process.pid(), peer.uid);
         if let Some(by_rule) = by_rule {
             self.rules.forget(by_rule);
-            self.unname(by_rule);
+            self.watchdog.unname(by_rule);
             self.workers.give_up(turn, by_rule);
         }
         if let Some(outer) = outer {
-            self.unname(outer);
+            self.watchdog.unname(outer);
             self.workers.leave(turn, outer, pid);
         }
         let domains = self.domains.charged_by(cgroup.as_ref());
@@ -191,13 +191,6 @@ impl Registrar<'_> {
             turn.tell(Event::Owned { worker, by });
         }
         Registered { worker, in_process: self.previous_agent.is_in_process(), notice }
-    }
-
-    /// A worker is about to lose processes: the watchdog is not to kill it as it was.
-    fn unname(&self, worker: WorkerId) {
-        if let Some(watchdog) = self.watchdog {
-            watchdog.unname(worker);
-        }
     }
 
     /// The notice for a worker in a cgroup that the agent cannot see.

@@ -136,7 +136,7 @@ impl Shell {
     fn register(&mut self, peer: Peer, register: Register) -> Result<Registered, Refusal> {
         let Components { domains, workers, hooks, previous_agent, watchdog, reports, rules, starts, .. } =
             &mut self.parts;
-        let (kernel, watchdog) = (hooks.told(), watchdog.as_ref());
+        let kernel = hooks.told();
         let mut registrar =
             Registrar { domains, workers, previous_agent, watchdog, reports, rules, starts, kernel };
         let registered = registrar.register(turn!(self), peer, register);
@@ -189,7 +189,7 @@ impl Shell {
     fn status(&self) -> Status {
         let Components { domains, workers, hooks, killing, brake, previous_agent, reports, api, .. } =
             &self.parts;
-        let (watchdog, callbacks) = (self.parts.watchdog.is_some(), &self.parts.callbacks);
+        let (watchdog, callbacks) = (self.parts.watchdog.is_on(), &self.parts.callbacks);
         let of =
             StatusOf { domains, workers, hooks, killing, brake, previous_agent, reports, api, callbacks };
         of.status(&self.engine, self.started, watchdog, self.faults)

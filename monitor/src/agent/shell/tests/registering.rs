@@ -37,8 +37,8 @@ fn adopt(shell: &mut Shell, root: Known) -> WorkerId {
         looker: Box::new(Looker::new(Roots { procfs, cgroupfs }, std::collections::HashSet::new())),
     };
     let new = shell.step(|parts, turn| {
-        let Components { domains, workers, reports, rules, .. } = parts;
-        rules.looked(turn, &mut Around { domains, workers, reports, watchdog: None }, found)
+        let Components { domains, workers, reports, watchdog, rules, .. } = parts;
+        rules.looked(turn, &mut Around { domains, workers, reports, watchdog }, found)
     });
     new[0]
 }
