@@ -24,10 +24,11 @@ mod shell;
 mod starts;
 pub mod survival;
 mod turn;
+mod visible;
 mod watchdog;
 mod workers;
 
-pub(crate) use self::brake::releaser::{SUBCOMMAND as RELEASER, watch as releaser};
+pub(crate) use self::brake::releaser::watch as releaser;
 pub use self::event_loop::runtime::runtime;
 pub use self::killing::previous_agent::Role;
 pub use self::serve::{AgentError, Begin, serve};

@@ -439,34 +439,8 @@ pub static SETTINGS: &[Setting] = &[
     },
 ];
 
-/// The names that a setting had before: they work as the new ones do.
-pub(super) struct Former {
-    /// In the file.
-    pub(super) key: &'static str,
-    /// The flag without its dashes.
-    pub(super) flag: &'static str,
-    /// The variable.
-    pub(super) env: &'static str,
-    /// The key that it has now.
-    now: &'static str,
-}
-
-/// Every name that was another before.
-pub(super) static FORMER: &[Former] = &[Former {
-    key: "metrics_listen",
-    flag: "metrics-listen",
-    env: "MONITOR_METRICS_LISTEN",
-    now: "http_listen",
-}];
-
-/// The names that this setting had before.
-pub(super) fn former(setting: &Setting) -> Option<&'static Former> {
-    FORMER.iter().find(|former| former.now == setting.key)
-}
-
-/// The setting with this key, or with this one before.
+/// The setting with this key.
 #[must_use]
 pub(super) fn by_key(key: &str) -> Option<&'static Setting> {
-    let now = FORMER.iter().find(|former| former.key == key).map_or(key, |former| former.now);
-    SETTINGS.iter().find(|setting| setting.key == now)
+    SETTINGS.iter().find(|setting| setting.key == key)
 }

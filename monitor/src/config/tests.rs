@@ -369,21 +369,6 @@ fn a_variable_that_is_set_to_nothing_is_not_set() {
 }
 
 #[test]
-fn former_names_of_a_setting_work_and_the_new_one_counts() {
-    let address = |resolved: Resolved| resolved.config.http_listen.map(|address| address.port());
-    let resolved = from_variable("MONITOR_METRICS_LISTEN", "127.0.0.1:1").unwrap();
-    assert_eq!(effective(&resolved, "http_listen").source, Source::Environment("MONITOR_METRICS_LISTEN"));
-    assert_eq!(address(resolved), Some(1));
-    let both = [("MONITOR_METRICS_LISTEN", "127.0.0.1:1"), ("MONITOR_HTTP_LISTEN", "127.0.0.1:2")];
-    assert_eq!(address(resolve_with(&ConfigFlags::default(), &both, None).unwrap()), Some(2));
-    let of_file = |text| resolve_with(&ConfigFlags::default(), &[], Some(&file(text)));
-    assert_eq!(address(of_file("metrics_listen = \"127.0.0.1:3\"").unwrap()), Some(3));
-    assert_eq!(address(of_file("http_listen = 4").unwrap()), Some(4));
-    let twice = of_file("metrics_listen = \"127.0.0.1:3\"\nhttp_listen = 4").unwrap_err().to_string();
-    assert!(twice.contains("http_listen is given twice"), "{twice}");
-}
-
-#[test]
 fn paths_in_a_variable_may_have_colons() {
     let paths = |value| from_variable("MONITOR_CGROUPS", value).unwrap().config.cgroups;
     assert_eq!(paths("/a:/b"), [PathBuf::from("/a"), PathBuf::from("/b")]);

@@ -134,7 +134,7 @@ impl Programs {
         let events = RingBuf::try_from(take("EVENTS")?)?;
         let guarded = HashMap::try_from(take("GUARDED")?)?;
         let workers = WorkerMap::new(take("WORKERS")?, take("LET_GO")?)?;
-        let workers = workers.with_unfollowed(UnfollowedMap::new(take("BARRED")?)?);
+        let workers = workers.with_unfollowed(UnfollowedMap::new(take("UNFOLLOWED")?)?);
         let drops = DropMap::new(take("DROPS")?)?;
         let cells = match take("CELLS")? {
             aya::maps::Map::Array(data) => DomainCells::new(data, guarded)?,
