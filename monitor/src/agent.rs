@@ -15,6 +15,7 @@ mod learned;
 mod node;
 mod oom_counters;
 mod raylets;
+mod refusals;
 mod reload;
 mod reports;
 mod rules;

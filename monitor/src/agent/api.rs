@@ -4,7 +4,6 @@ pub(in crate::agent) mod changes;
 pub(in crate::agent) mod latencies;
 pub(in crate::agent) mod launchers;
 pub(in crate::agent) mod metrics;
-pub(in crate::agent) mod refusals;
 pub(in crate::agent) mod register;
 pub(in crate::agent) mod status;
 pub(in crate::agent) mod watchers;

@@ -1,9 +1,9 @@
 //! The answer to `register`: whether the caller may, what becomes of the process, and of a launcher that comes back.
 
 use super::changes::become_idle;
-use super::refusals::{not_yours, of_open, of_read, owning, short};
 use crate::agent::domains::Domains;
 use crate::agent::killing::previous_agent::PreviousAgent;
+use crate::agent::refusals::{not_yours, of_open, of_read, owning, short};
 use crate::agent::reports::Reports;
 use crate::agent::rules::RuleBook;
 use crate::agent::starts::Starts;

@@ -4,12 +4,12 @@
 use super::{Components, Shell, turn};
 use crate::agent::api::changes;
 use crate::agent::api::metrics;
-use crate::agent::api::refusals::owning;
 use crate::agent::api::register::Registrar;
 use crate::agent::api::status::StatusOf;
 use crate::agent::api::why::KnownKills;
 use crate::agent::event_loop::clock;
 use crate::agent::event_loop::later::{Found, Waiting};
+use crate::agent::refusals::owning;
 use crate::agent::reports::past::date;
 use crate::agent::starts;
 use crate::agent::visible::{Metrics, Raylets, Shown, Viewer};
