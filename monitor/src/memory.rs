@@ -39,9 +39,9 @@ pub use path::CgroupPath;
 pub enum Source {
     /// `/proc/meminfo`.
     Meminfo,
-    /// `memory.limit_in_bytes` and its neighbours.
+    /// `memory.limit_in_bytes` and its neighbors.
     CgroupV1,
-    /// `memory.max` and its neighbours.
+    /// `memory.max` and its neighbors.
     CgroupV2,
 }
 

@@ -63,7 +63,7 @@ fn on_a_terminal(mut command: Command) -> (Child, File) {
     (command.spawn().unwrap(), master)
 }
 
-/// What is written, without the sequences that move the cursor and colour: where nothing changes, not even spaces are
+/// What is written, without the sequences that move the cursor and color: where nothing changes, not even spaces are
 /// written anew, so that they are left out too.
 fn letters(written: &str) -> String {
     let (mut left, mut characters) = (String::new(), written.chars());

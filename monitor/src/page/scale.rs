@@ -1,4 +1,4 @@
-//! From values to places in a chart, and the round values at which an axis is labelled. Pure arithmetic.
+//! From values to places in a chart, and the round values at which an axis is labeled. Pure arithmetic.
 
 use crate::units::Bytes;
 

@@ -1,4 +1,4 @@
-//! The bill of materials (CycloneDX 1.5): every crate that is linked into the binary, with version, licence, and the
+//! The bill of materials (CycloneDX 1.5): every crate that is linked into the binary, with version, license, and the
 //! registry's hash of its source.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_linked_is_listed_with_licence_and_hash() {
+    fn only_what_is_linked_is_listed_with_license_and_hash() {
         let metadata = json!({
             "packages": [
                 {"id": "m", "name": "monitor", "version": "1.0.0", "license": null, "source": null},

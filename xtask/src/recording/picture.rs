@@ -1,4 +1,4 @@
-//! The moving picture of a recording: SVG with CSS, which browsers play inside an image, in the colours that the reader's
+//! The moving picture of a recording: SVG with CSS, which browsers play inside an image, in the colors that the reader's
 //! system prefers. Who prefers no motion sees the end. Pure.
 
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-"""The shapes of answers and pushes. No sockets, no behaviour.
+"""The shapes of answers and pushes. No sockets, no behavior.
 
 Answers are plain dictionaries: the keys that this version knows are typed, others are kept. Sizes are
 in bytes, times in nanoseconds of the kernel's monotonic clock, and what is not known is None.

@@ -1,7 +1,7 @@
 //! The live page at `/`: one document with its style and its scripts in it, so that it needs nothing else, and can be
 //! saved. Its scripts run by a number that is made for each answer; no other script does.
 //!
-//! uPlot, which draws its chart, is vendored with its licence (MIT) in `live/uplot`.
+//! uPlot, which draws its chart, is vendored with its license (MIT) in `live/uplot`.
 
 use std::io;
 

@@ -114,7 +114,7 @@ fn variables(command: &Command) -> Vec<(String, String)> {
         let levels = "What the agent's log shows: error, warn, info (the default), debug or trace, or a list such as \
                       info,monitor::agent=debug. RUST_LOG is read if it is not set.";
         found.push((LOG_ENV.to_owned(), levels.to_owned()));
-        found.push(("NO_COLOR".to_owned(), "If it is set, the log has no colours.".to_owned()));
+        found.push(("NO_COLOR".to_owned(), "If it is set, the log has no colors.".to_owned()));
     }
     if ["monitor", "monitor-run"].contains(&name(command)) {
         let outer = "The worker that this is started in, which is the owner of what is started. Set for each command \

@@ -1,5 +1,5 @@
 //! Part `faults`: what the agent adds to touching and giving back a page. One process, the agent there and not there in
-//! alternation, many short rounds; only the ratio of neighbours counts, because the machine's speed drifts.
+//! alternation, many short rounds; only the ratio of neighbors counts, because the machine's speed drifts.
 
 use std::thread;
 use std::time::Duration;

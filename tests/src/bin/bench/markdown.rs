@@ -100,7 +100,7 @@ fn page_faults(costs: &[faults::Cost]) -> String {
     });
     let head = ["pages", "agent", "pairs", "by CPU time", "by wall clock", "4 KiB without agent"];
     format!(
-        "## Page faults\n\nThroughput of touching and giving back memory, with the agent to without it, of neighbouring \
+        "## Page faults\n\nThroughput of touching and giving back memory, with the agent to without it, of neighboring \
          rounds: median (lower quartile, upper quartile). 100% is no difference; the control shows the noise.\n\n{}",
         table(&head, rows)
     )
@@ -179,7 +179,7 @@ fn ways(compared: &[hooks::Compared]) -> String {
     let head = ["pages", "tracepoint", "program", "throughput by CPU time", "ns per run", "runs per 4 KiB"];
     format!(
         "## Ways to be called\n\nThroughput of touching and giving back memory, the hook attached to not attached, of \
-         neighbouring rounds: median (lower quartile, upper quartile). Runs and their time by the kernel's statistics, \
+         neighboring rounds: median (lower quartile, upper quartile). Runs and their time by the kernel's statistics, \
          which take some 20 ns of each run.\n\n{}",
         table(&head, rows)
     )
@@ -270,7 +270,7 @@ fn by_rule(measured: &rules::Measured) -> String {
     let head = ["rules", "pairs", "execs", "execs a second without rules", "agent", "agent without rules"];
     format!(
         "## Rules\n\nFrom the exec of a process to the worker: p50 / p90 / p99 / max.\n\n{}\n\
-         Every processor executes `/bin/true` without pause: programs executed with rules to without rules, of neighbouring \
+         Every processor executes `/bin/true` without pause: programs executed with rules to without rules, of neighboring \
          rounds, median (lower quartile, upper quartile); the agent's share of one CPU, medians.\n\n{}\n\
          2,000 sleeping processes in 2,000 cgroups, none of which a rule matches: the agent's share of one CPU while \
          nothing happens, and its CPU time up to a second after its start, medians.\n\n{}",

@@ -64,7 +64,7 @@ fn line(view: &DomainView, chosen: bool, width: usize, look: Look) -> Line<'stat
     ])
 }
 
-/// Filled up to what is used of the threshold. Letters, so that it needs no colour.
+/// Filled up to what is used of the threshold. Letters, so that it needs no color.
 fn bar(used: Option<Bytes>, threshold: Option<Bytes>) -> String {
     let share = used.zip(threshold).and_then(|(used, threshold)| percent(used, threshold)).unwrap_or(0);
     let filled = usize::try_from(share).unwrap_or(0).min(100) * BAR / 100;

@@ -22,7 +22,7 @@ const ROUND: Duration = Duration::from_secs(3);
 #[derive(Debug, Serialize)]
 pub(crate) struct Cost {
     pub(crate) rules: &'static str,
-    /// Programs executed, with these rules to without rules, of neighbouring rounds.
+    /// Programs executed, with these rules to without rules, of neighboring rounds.
     pub(crate) executed: Option<Ratios>,
     /// In a second, without rules; median.
     pub(crate) execs_per_s: f64,
