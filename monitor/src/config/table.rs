@@ -231,7 +231,8 @@ pub static SETTINGS: &[Setting] = &[
         env: "MONITOR_PROBE",
         ray: &[],
         doc: "Which kernel hook counts usage: rss_stat is cheap, memcg exact. auto takes the first, or with the brake the \
-              second, and the other one if the kernel lacks it (docs/probes.md).",
+              second, and the other one if the kernel lacks it. charge is the cheapest and sees kernel memory too; where the \
+              kernel refuses it, it is as auto without the brake (docs/probes.md).",
         field: at!(probe, OneOf::NEW),
     },
     Setting {

@@ -181,6 +181,7 @@ const ROWS: &[Row] = &[
         &[("auto", "auto"), ("memcg", "memcg"), ("rss_stat", "rss_stat"), ("poll", "poll")],
         NOT_A_WORD,
     ),
+    ("probe", &[("charge", "charge")], &[("Charge", "\"Charge\" is not one of the allowed words")]),
     ("node", &[("true", "true"), ("1", "true")], NOT_A_SWITCH),
     (
         "cgroups",

@@ -127,7 +127,7 @@ impl Shell {
                 Hook::Exec | Hook::Rename | Hook::CgroupAttach | Hook::CgroupMkdir | Hook::CgroupRmdir => {
                     self.parts.rules.set_told(self.parts.hooks.told().changes)
                 }
-                Hook::Memcg | Hook::RssStat => {
+                Hook::Memcg | Hook::RssStat | Hook::Charge => {
                     self.parts.hooks.usage_is_back(turn!(self));
                     self.settle();
                     if self.parts.brake.failed() {
