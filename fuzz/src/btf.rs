@@ -1,7 +1,7 @@
 //! The kernel's BTF: whatever the blob, parsing ends, and what is found in it is in it.
 
 use monitor::kernel::btf::{Btf, BtfError};
-use monitor::kernel::hook::Hook;
+use monitor::kernel::hook::{Hook, Place};
 use monitor::kernel::offsets::{NUMBERS, Number};
 
 pub fn holds(data: &[u8]) {
@@ -28,9 +28,10 @@ pub fn holds(data: &[u8]) {
             Err(error) => assert!(matches!(error, BtfError::Malformed(_)), "{error}"),
         }
     }
-    for (_, tracepoint) in Hook::ALL.map(Hook::tracepoint) {
-        if btf.has_tracepoint(tracepoint) {
-            assert!(contains(data, &format!("btf_trace_{tracepoint}")), "{tracepoint} is not in there");
+    for place in Hook::ALL.map(Hook::place) {
+        if btf.has(place) {
+            let prefix = if matches!(place, Place::Tracepoint(_)) { "btf_trace_" } else { "" };
+            assert!(contains(data, &format!("{prefix}{}", place.name())), "{place:?} is not in there");
         }
     }
 }

@@ -61,8 +61,10 @@ pub struct Cell {
     /// In the node's cell: a record that a process changed wakes the agent so many microseconds after the last one that
     /// did, at the earliest. Not used in the others.
     pub changed_pause: u32,
+    /// Counted up by the agent before it reads the domain's memory: what moved before is in that reading.
+    pub reading: u32,
     /// Not used.
-    pub reserved: [u32; 2],
+    pub reserved: u32,
 
     /// Pages charged less pages given back since the agent started, flushed by all CPUs.
     pub counter: i64,

@@ -1,5 +1,5 @@
-//! Counting pages in cells: what both usage hooks do with what they see. A hook adds to a number of this CPU's own; only
-//! when that number reaches the quantum is it flushed into the cells, from the cgroup's own up to the node's.
+//! Counting pages in cells: what the usage hooks do with what they see. One that sees single pages adds to a number of this
+//! CPU's own; only when that number reaches the quantum is it flushed into the cells, from the cgroup's own up to the node's.
 
 use core::arch::asm;
 
@@ -148,21 +148,12 @@ fn flush(css: *const u8, first: u32, pages: i64) {
     let mut least = i64::MAX;
     for _ in 0..MAX_NESTING {
         let Some(cell) = CELLS.get_ptr_mut(index) else { return };
-        let counter = add(cell, pages);
-        // SAFETY: cells live as long as the map; the agent writes whole aligned fields.
-        let (line, parent, quantum) = unsafe {
-            let line = (*cell).line;
-            let headroom = line.saturating_sub(counter);
-            (line, (*cell).parent, quantum(headroom, (*cell).divisor, (*cell).floor, (*cell).ceiling))
-        };
+        let quantum = moved(css, cell, index, pages);
         if quantum < least {
             least = quantum;
         }
-        if counter <= line {
-            report(css, cell, index, counter);
-        } else if pages > 0 {
-            past_the_line(cell, index, counter);
-        }
+        // SAFETY: cells live as long as the map.
+        let parent = unsafe { (*cell).parent };
         if parent == NO_PARENT {
             break;
         }
@@ -172,6 +163,24 @@ fn flush(css: *const u8, first: u32, pages: i64) {
         // SAFETY: as above. The agent sets this field too: whoever comes last, the next flush sets it anew.
         unsafe { (*cell).quantum = least };
     }
+}
+
+/// Adds to a cell and tells the agent what it should know. The quantum that follows.
+#[inline(always)]
+pub(crate) fn moved(css: *const u8, cell: *mut Cell, index: u32, pages: i64) -> i64 {
+    let counter = add(cell, pages);
+    // SAFETY: cells live as long as the map; the agent writes whole aligned fields.
+    let (line, quantum) = unsafe {
+        let line = (*cell).line;
+        let headroom = line.saturating_sub(counter);
+        (line, quantum(headroom, (*cell).divisor, (*cell).floor, (*cell).ceiling))
+    };
+    if counter <= line {
+        report(css, cell, index, counter);
+    } else if pages > 0 {
+        past_the_line(cell, index, counter);
+    }
+    quantum
 }
 
 /// Adds to a cell's counter and returns about what it is then. Not one atomic step: the instruction that

@@ -5,7 +5,7 @@ use aya_ebpf::{bindings::BPF_ANY, macros::btf_tracepoint, programs::BtfTracePoin
 use monitor_common::{Fork, RecordKind, WorkerEntry};
 
 use crate::{
-    maps::{BARRED, WORKERS, dropped},
+    maps::{UNFOLLOWED, WORKERS, dropped},
     offsets::{self, field},
     ring,
 };
@@ -29,7 +29,7 @@ pub fn lineage(ctx: BtfTracePointContext) -> i32 {
     let Some(entry) = WORKERS.get_ptr(parent) else { return 0 };
     // SAFETY: a map value stays valid during the program.
     let worker = unsafe { (*entry).worker };
-    if BARRED.get_ptr(worker).is_some() {
+    if UNFOLLOWED.get_ptr(worker).is_some() {
         return 0;
     }
     if WORKERS.insert(pid, WorkerEntry { worker, stopped_at: 0 }, u64::from(BPF_ANY)).is_err() {

@@ -12,6 +12,7 @@ mod cgroup_attach;
 mod cgroup_mkdir;
 mod cgroup_rmdir;
 mod changed;
+mod charge;
 mod exec;
 mod exit;
 mod lineage;

@@ -26,7 +26,7 @@ pub(crate) static WORKERS: HashMap<u32, WorkerEntry> = HashMap::with_max_entries
 
 /// Workers with forks that are not followed, by number: written by the agent alone, and seldom.
 #[map]
-pub(crate) static BARRED: HashMap<u64, u32> =
+pub(crate) static UNFOLLOWED: HashMap<u64, u32> =
     HashMap::with_max_entries(MAX_WORKER_PROCESSES, BPF_F_NO_PREALLOC);
 
 /// When the agent, or the releaser in its place, last let a process go that the brake held: `CLOCK_MONOTONIC`

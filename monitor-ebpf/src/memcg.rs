@@ -1,4 +1,4 @@
-//! `memcg:mod_memcg_lruvec_state`: memory charged to cgroups and given back, exactly. The dearer of the two usage hooks:
+//! `memcg:mod_memcg_lruvec_state`: memory charged to cgroups and given back, exactly. The dearest usage hook:
 //! it runs twice for each 4 KiB page touched and twice for each freed (docs/measurements.md).
 //!
 //! Of the items only anonymous, shared-memory and page-table pages are summed: they are what

@@ -34,6 +34,14 @@ globals! {
     CSS_SET_MEMORY: u32,
     /// `mem_cgroup.css`.
     MEMCG_CSS: u32,
+    /// `mem_cgroup.memory`.
+    MEMCG_MEMORY: u32,
+    /// `page_counter.usage`.
+    COUNTER_USAGE: u32,
+    /// `page_counter.parent`.
+    COUNTER_PARENT: u32,
+    /// `cgroup.subsys[memory_cgrp_id]`.
+    CGROUP_MEMORY: u32,
     /// `cgroup_subsys_state.serial_nr`.
     CSS_SERIAL: u32,
     /// `cgroup_subsys_state.cgroup`.

@@ -1,4 +1,4 @@
-//! `kmem:rss_stat`: how many pages a process has mapped. The cheaper of the two usage hooks: one run for a page touched,
+//! `kmem:rss_stat`: how many pages a process has mapped. The cheaper of the two at tracepoints: one run for a page touched,
 //! one for up to 512 given back, and next to all of them end at the first comparison.
 //!
 //! The kernel moves the number that is read here in steps only: by 32 pages (two for each CPU, if that is more) for each

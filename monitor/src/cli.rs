@@ -79,7 +79,7 @@ enum Command {
     Top(top::Args),
     Watch(watch::Args),
     Why(why::Args),
-    #[command(name = crate::agent::RELEASER, hide = true)]
+    #[command(name = crate::roles::RELEASER, hide = true)]
     Releaser(releaser::Args),
     #[command(name = crate::runner::witness::WITNESS, hide = true)]
     Witness(witness::Args),

@@ -10,6 +10,7 @@ mod flags;
 mod form;
 mod load;
 mod resolve;
+mod rules_from;
 mod setting;
 mod source;
 mod table;

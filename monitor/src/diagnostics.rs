@@ -81,10 +81,10 @@ pub fn start(form: LogForm) -> WorkerGuard {
     // A second call, in a test, changes nothing.
     let writer = QUEUE.get_or_init(|| writer).clone();
     let all = registry().with(filter).with(Repeats::default());
-    let colours = || io::stderr().is_terminal() && !no_color(std::env::var_os("NO_COLOR").as_deref());
+    let colors = || io::stderr().is_terminal() && !no_color(std::env::var_os("NO_COLOR").as_deref());
     let to = fmt::layer();
     let _ = match form {
-        Form::Human => all.with(to.with_writer(writer).with_ansi(colours())).try_init(),
+        Form::Human => all.with(to.with_writer(writer).with_ansi(colors())).try_init(),
         Form::Json => all.with(to.with_writer(writer).with_ansi(false).event_format(JsonLines)).try_init(),
         Form::Journal => all.with(Entries(writer)).try_init(),
     };
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_are_unwanted_when_the_variable_says_anything() {
+    fn colors_are_unwanted_when_the_variable_says_anything() {
         assert!(no_color(Some(OsStr::new("1"))) && no_color(Some(OsStr::new("0"))));
         assert!(!no_color(Some(OsStr::new(""))) && !no_color(None));
     }

@@ -22,6 +22,7 @@ pub mod proc_threads;
 pub mod ray;
 pub mod recording;
 pub mod report;
+mod roles;
 pub mod rules;
 pub mod runner;
 pub mod series;

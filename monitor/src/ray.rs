@@ -29,7 +29,6 @@ pub(crate) use self::feeder::Feeder;
 pub(crate) use self::helper::{SUBCOMMAND as HELPER, run as help};
 pub use self::namespace::{NamespaceError, own_mount_namespace};
 pub(crate) use self::news::{News, Reads};
-pub(crate) use self::raylets::parent_of;
 pub(crate) use self::run::run_in_namespace;
 pub(crate) use self::scope::Scope;
 pub use self::status::RayletView;

@@ -6,6 +6,7 @@ pub mod files;
 pub mod measure;
 pub mod parse;
 pub mod presets;
+pub(crate) mod sighting;
 mod trust;
 pub mod unguarded;
 

@@ -1,5 +1,6 @@
 //! No two files import each other in a circle, a module and its own children aside: whoever reads a file can read
-//! first what it stands on. A circle is named with every file on it.
+//! first what it stands on. A circle is named with every file on it. And no two rooms import each other: of two, one is
+//! the floor that the other stands on. A pair is named with the files that make it one.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
@@ -169,6 +170,72 @@ fn no_files_import_each_other_in_a_circle() {
         let found = circles(&imports(&files));
         assert!(found.is_empty(), "circles in {source}:\n{}", found.join("\n"));
     }
+}
+
+/// What of one room names which file of another.
+type Doors = BTreeMap<(String, String), BTreeSet<String>>;
+
+/// The room of a module: its first part below `floor`.
+fn room<'a>(floor: &[&str], module: &'a [String]) -> Option<&'a str> {
+    module
+        .strip_prefix(floor.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>().as_slice())?
+        .first()
+        .map(String::as_str)
+}
+
+/// Rooms of this floor that import each other, with how.
+fn mutual(floor: &[&str], imports: &Imports) -> Vec<String> {
+    let mut doors = Doors::new();
+    for (module, named) in imports {
+        for other in named {
+            if let (Some(from), Some(to)) = (room(floor, module), room(floor, other))
+                && from != to
+            {
+                let how = format!("{} uses {}", module.join("::"), other.join("::"));
+                doors.entry((from.to_owned(), to.to_owned())).or_default().insert(how);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for ((from, to), ways) in &doors {
+        if let Some(back) = doors.get(&(to.clone(), from.clone())).filter(|_| from < to) {
+            let how: Vec<_> = ways.iter().chain(back).map(String::as_str).collect();
+            found.push(format!("{from} and {to}: {}", how.join(", ")));
+        }
+    }
+    found
+}
+
+/// The floors that have rooms: the crate, and the agent with its components.
+const FLOORS: [&[&str]; 2] = [&[], &["agent"]];
+
+#[test]
+fn no_rooms_import_each_other() {
+    let files = modules(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let imports = imports(&files);
+    for floor in FLOORS {
+        let found = mutual(floor, &imports);
+        assert!(found.is_empty(), "rooms of {floor:?} import each other:\n{}", found.join("\n"));
+    }
+}
+
+#[test]
+fn rooms_that_import_each_other_are_found_by_whatever_file_of_theirs() {
+    let imports = |files: &[(&str, &str)]| {
+        let parsed = files.iter().map(|(name, text)| {
+            let module = name.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect();
+            (module, syn::parse_file(text).unwrap())
+        });
+        imports(&parsed.collect())
+    };
+    let files = [("", ""), ("a", ""), ("a::x", "use crate::b::B;"), ("b", ""), ("b::y", "use crate::a::A;")];
+    let both = imports(&files);
+    assert!(circles(&both).is_empty());
+    assert_eq!(mutual(&[], &both), ["a and b: a::x uses b, b::y uses a"]);
+    assert!(mutual(&["a"], &both).is_empty());
+    let below =
+        [("", ""), ("a", ""), ("a::x", "use super::y;"), ("a::y", ""), ("a::y::z", "use crate::a::x;")];
+    assert_eq!(mutual(&["a"], &imports(&below)), ["x and y: a::x uses a::y, a::y::z uses a::x"]);
 }
 
 #[test]

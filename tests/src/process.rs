@@ -121,11 +121,11 @@ pub fn lives(pid: u32) -> io::Result<bool> {
     Process::open(pid)?.map_or(Ok(false), |process| Ok(!process.is_dead()?))
 }
 
-/// `sleep`, for longer than any test takes.
+/// `sleep`, until it is killed.
 #[must_use]
 pub fn sleep() -> Command {
     let mut command = Command::new("sleep");
-    command.arg("1000");
+    command.arg("infinity");
     command
 }
 

@@ -66,7 +66,7 @@ impl RayNode {
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start(&self, python: &Path, program: &Path, args: &[&str], head: bool) -> Result<Child> {
+    pub fn start(&self, python: &Path, program: &Path, args: &[String], head: bool) -> Result<Child> {
         let mut command = self.entered()?;
         if head {
             let ray = python.with_file_name("ray");

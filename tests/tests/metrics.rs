@@ -49,9 +49,9 @@ fn a_kill_shows_in_the_metrics() {
 }
 
 #[test]
-fn the_former_name_of_the_setting_works() {
+fn what_is_not_served_is_refused() {
     let sandbox = sandbox!(64);
-    let agent = Agent::guard(&sandbox, ["--metrics-listen", "127.0.0.1:0"]).unwrap();
+    let agent = Agent::guard(&sandbox, ["--http-listen", "127.0.0.1:0"]).unwrap();
     let address = address(&agent);
     assert!(get(&address, "GET /metric").starts_with("HTTP/1.1 404 "));
     assert!(get(&address, "POST /metrics").starts_with("HTTP/1.1 405 "));

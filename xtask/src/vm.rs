@@ -73,7 +73,7 @@ const CONSOLES: &str = "target/vm";
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Kernel series such as 6.12, each with arguments to boot it with if need be: 6.12+lockdown=integrity.
-    /// +monitor.cgroup=v1 mounts cgroups of version 1 [default: all that Debian has]
+    /// +monitor.cgroup=v1 mounts cgroups of version 1; +monitor.icount=1 counts instructions for time [default: all that Debian has]
     #[arg(value_name = "KERNEL")]
     pub(crate) kernels: Vec<Spec>,
     /// Of what architecture; another than this machine's is cross-compiled for [default kernels: 6.12, 6.18]

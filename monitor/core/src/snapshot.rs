@@ -17,7 +17,7 @@ mod tests;
 use alloc::collections::{BTreeMap, BTreeSet};
 
 pub use self::answer::{
-    Answer, Domain, PassedOver, Ranked, Verdict, answer, answer_up_to, decide, in_flight_reason,
+    Answer, ChosenVictim, Domain, PassedOver, Ranked, answer, answer_up_to, decide, in_flight_reason,
 };
 pub use self::error::{FieldError, Position, SnapshotError};
 use self::error::{Step, field_error};

@@ -4,10 +4,10 @@ pub(in crate::agent) mod changes;
 pub(in crate::agent) mod latencies;
 pub(in crate::agent) mod launchers;
 pub(in crate::agent) mod metrics;
-pub(in crate::agent) mod refusals;
 pub(in crate::agent) mod register;
-pub(in crate::agent) mod visible;
+pub(in crate::agent) mod status;
 pub(in crate::agent) mod watchers;
+pub(in crate::agent) mod why;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -43,13 +43,22 @@ pub(super) struct Callbacks {
     pending: VecDeque<Call>,
     approached: BTreeMap<String, Nanos>,
     queue: Option<SyncSender<Call>>,
-    view: Arc<Mutex<CallbacksView>>,
+    progress: Arc<Mutex<Progress>>,
+}
+
+/// How it goes: known to the loop and to the thread that talks to the helper.
+#[derive(Debug, Default)]
+struct Progress {
+    /// For `status`.
+    view: CallbacksView,
+    /// The last call was lost, and that was said.
+    losing: bool,
 }
 
 impl Callbacks {
     /// Starts the helper, if there is anything for it to do.
     pub(super) fn start(config: &Config) -> Self {
-        let view = Arc::new(Mutex::new(CallbacksView::default()));
+        let progress = Arc::<Mutex<Progress>>::default();
         for (setting, why) in unusable(config) {
             tracing::warn!(setting, %why, "the agent cannot run this command");
             lock(&view).error = Some(format!("{setting}: {why}"));
@@ -67,14 +76,14 @@ impl Callbacks {
             pending: VecDeque::new(),
             approached: BTreeMap::new(),
             queue,
-            view,
+            progress,
         }
     }
 
     /// How it goes; `None`: nothing is configured.
     pub(super) fn view(&self) -> Option<CallbacksView> {
         let wanted = self.on_kill.is_some() || self.on_approach.is_some();
-        wanted.then(|| lock(&self.view).clone())
+        wanted.then(|| lock(&self.progress).view.clone())
     }
 
     /// A kill is over.
@@ -176,16 +185,16 @@ fn of_domain(domain: &str, used: Bytes, threshold: Bytes, total: Bytes) -> BTree
     [("MONITOR_DOMAIN".to_owned(), printable(domain))].into_iter().chain(sizes).collect()
 }
 
-fn lock(view: &Mutex<CallbacksView>) -> MutexGuard<'_, CallbacksView> {
-    view.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Starts the helper and the thread that talks to it.
-fn start(view: &Arc<Mutex<CallbacksView>>) -> io::Result<SyncSender<Call>> {
+fn start(progress: &Arc<Mutex<Progress>>) -> io::Result<SyncSender<Call>> {
     let (queue, calls) = sync_channel(WAITING);
     let first = Helper::start()?;
-    let view = Arc::clone(view);
-    thread::Builder::new().name("callbacks".to_owned()).spawn(move || talk(&calls, first, &view))?;
+    let progress = Arc::clone(progress);
+    thread::Builder::new().name("callbacks".to_owned()).spawn(move || talk(&calls, first, &progress))?;
     Ok(queue)
 }
 
@@ -220,7 +229,7 @@ impl Helper {
 }
 
 /// The thread: one call after the other. A helper that is gone is started again, not at once.
-fn talk(calls: &Receiver<Call>, first: Helper, view: &Mutex<CallbacksView>) {
+fn talk(calls: &Receiver<Call>, first: Helper, progress: &Mutex<Progress>) {
     let (mut helper, mut next) = (Some(first), Instant::now());
     for call in calls {
         if helper.is_none() && Instant::now() >= next {
@@ -229,7 +238,7 @@ fn talk(calls: &Receiver<Call>, first: Helper, view: &Mutex<CallbacksView>) {
         }
         let done = helper.as_mut().map(|helper| helper.run(&call));
         match done {
-            Some(Ok(done)) => count(view, &done),
+            Some(Ok(done)) => count(&mut lock(progress), &done),
             None | Some(Err(_)) => {
                 if let Some(mut gone) = helper.take() {
                     tracing::error!("the helper for on_kill and on_approach is gone; the agent restarts it");
@@ -237,7 +246,7 @@ fn talk(calls: &Receiver<Call>, first: Helper, view: &Mutex<CallbacksView>) {
                     let _ = gone.child.kill();
                     let _ = gone.child.wait();
                 }
-                lock(view).lost += 1;
+                lock(progress).view.lost += 1;
             }
         }
     }
@@ -247,11 +256,11 @@ fn talk(calls: &Receiver<Call>, first: Helper, view: &Mutex<CallbacksView>) {
     }
 }
 
-fn count(view: &Mutex<CallbacksView>, done: &Done) {
+fn count(progress: &mut Progress, done: &Done) {
     let Done { setting, outcome, left } = done;
-    let mut view = lock(view);
+    let Progress { view, losing } = progress;
     view.ran += 1;
-    view.losing = false;
+    *losing = false;
     if *left > 0 {
         tracing::warn!(left, "{setting}: it left processes behind, which were killed");
     }
@@ -286,7 +295,7 @@ mod tests {
             pending: VecDeque::new(),
             approached: BTreeMap::new(),
             queue: Some(queue),
-            view: Arc::default(),
+            progress: Arc::default(),
         };
         (callbacks, calls)
     }

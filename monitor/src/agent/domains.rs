@@ -308,8 +308,8 @@ impl Domains {
     /// The counter is read first: what is charged in between is counted twice and crosses early, never late.
     fn reading(&mut self, domain: DomainId) -> Option<Event> {
         let entry = self.entries.get_mut(&domain)?;
-        let counter = match (&self.shared, &entry.cell) {
-            (Some(shared), Ok(cell)) => shared.cells.counter(*cell),
+        let counter = match (&mut self.shared, &entry.cell) {
+            (Some(shared), Ok(cell)) => shared.cells.begin_reading(*cell),
             (None, _) | (_, Err(_)) => 0,
         };
         entry.found = Found::Something;

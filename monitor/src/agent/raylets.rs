@@ -12,7 +12,8 @@ use crate::agent::turn::Turn;
 use crate::agent::workers::registry::Registry;
 use crate::config::Config;
 use crate::engine::{DomainId, Event, ExecutorId, KillId};
-use crate::ray::{Feeder, News, RayletView, Reads, Scope, parent_of};
+use crate::proc_stat::Stat;
+use crate::ray::{Feeder, News, RayletView, Reads, Scope};
 use crate::units::{Bytes, Pid};
 use crate::worker::WorkerId;
 
@@ -203,7 +204,7 @@ fn raylet_of(
 ) -> Option<Pid> {
     let mut at = root;
     for _ in 0..=BETWEEN {
-        at = parent_of(procfs, at)?;
+        at = Stat::of(procfs, at).ok()?.parent?;
         if raylets.contains_key(&at) {
             return Some(at);
         }

@@ -11,7 +11,6 @@ use crate::config::{self, Config, ConfigFlags, Shown};
 use crate::control::answers::Reloaded;
 use crate::control::request::{Peer, Reply};
 use crate::engine::Settings;
-use crate::rules::files::Sources;
 
 /// The settings that take effect at once. Those of retries are read by each `monitor run` when it starts.
 const AT_ONCE: [&str; 22] = [
@@ -48,7 +47,7 @@ pub(in crate::agent) fn begin(
     tokio::spawn(async move {
         let read = spawn_blocking(move || {
             let resolved = config::load(&flags).map_err(|errors| errors.to_string())?;
-            let rules = Sources::of(&resolved).load().map_err(|faults| faults.to_string())?;
+            let rules = resolved.rules_from().load().map_err(|faults| faults.to_string())?;
             Ok((resolved, rules))
         });
         let read = read.await.unwrap_or_else(|error| Err(error.to_string()));

@@ -14,10 +14,10 @@ use tokio::sync::oneshot;
 
 use self::making::{AT_ONCE, Landed, TOP};
 use self::past::date;
-use crate::agent::api::visible::Viewer;
 use crate::agent::domains::Domains;
 use crate::agent::event_loop::later::{Later, after};
 use crate::agent::node;
+use crate::agent::visible::Viewer;
 use crate::agent::workers::registry::{Registry, WorkerProcesses};
 use crate::config::Config;
 use crate::control::protocol::Push;

@@ -10,10 +10,10 @@ mod checking;
 mod looking;
 mod news;
 mod pace;
-pub(in crate::agent) mod sighting;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use monitor_common::Wanted;
 use tokio::sync::mpsc::UnboundedSender;
@@ -21,13 +21,13 @@ use tokio::sync::mpsc::UnboundedSender;
 use self::looking::{At, Order};
 use self::news::News;
 use self::pace::Pace;
-use self::sighting::{Key, Shape, Terms};
 use crate::agent::event_loop::clock;
 use crate::agent::event_loop::later::Later;
 use crate::memory::{CgroupId, CgroupPath, Roots};
 use crate::proc_forks::Forks;
 use crate::rules::facts::looker::{Ask, Looker, Units};
 use crate::rules::facts::own;
+use crate::rules::sighting::{Key, Shape, Terms};
 use crate::rules::{Mode, Rules};
 use crate::units::{Nanos, Pid};
 use crate::worker::WorkerId;
@@ -73,6 +73,10 @@ pub(in crate::agent) struct RuleBook {
     looker: Option<Box<Looker>>,
     /// Whom the kernel told of, and that is not looked at yet.
     news: News,
+    /// It told of somebody since the last pause began.
+    heard: bool,
+    /// When the pause is over, in which it wakes nobody: more may lie in the ring buffer then.
+    paused: Option<Nanos>,
     /// When the next looks are due.
     pace: Pace,
     /// Whether anything was forked.
@@ -103,6 +107,8 @@ impl RuleBook {
         Self {
             rules: Arc::new(rules),
             news: News::new(now),
+            heard: false,
+            paused: None,
             pace: Pace::new(now),
             forks: Forks::new(&roots.procfs),
             cgroups: None,
@@ -146,6 +152,7 @@ impl RuleBook {
     /// The kernel told of a process; `name` is the one that it is about to have.
     pub(in crate::agent) fn heard(&mut self, pid: Pid, name: Option<Vec<u8>>) {
         self.news.ask(Ask { pid, name, around: false });
+        self.heard = true;
     }
 
     /// Records of the kernel were lost.
@@ -153,9 +160,25 @@ impl RuleBook {
         self.pace.soon(clock::now());
     }
 
-    /// How long the kernel is to leave the agent alone after it told of a process, in microseconds.
-    pub(in crate::agent) fn pause(&self) -> u32 {
-        self.news.pause(clock::now())
+    /// All that the kernel told is taken out. If it told of a process, a pause begins: so long it is to leave the agent alone, in
+    /// microseconds.
+    pub(in crate::agent) fn pause(&mut self) -> Option<u32> {
+        std::mem::take(&mut self.heard).then(|| {
+            let now = clock::now();
+            let pause = self.news.pause(now);
+            self.paused = Some(now.after(Duration::from_micros(pause.into())));
+            pause
+        })
+    }
+
+    /// Whether a pause is over: true once.
+    pub(in crate::agent) fn pause_is_over(&mut self, now: Nanos) -> bool {
+        self.paused.take_if(|end| *end <= now).is_some()
+    }
+
+    /// When a pause is over, or something is to be looked at; `None`: not before something happens.
+    pub(in crate::agent) fn next(&self, now: Nanos) -> Option<Nanos> {
+        self.paused.into_iter().chain(self.due(now)).min()
     }
 
     /// How many workers rules made, and how many of them may be killed.
@@ -189,7 +212,7 @@ impl RuleBook {
     }
 
     /// When there is something to look at next; `None`: not before something happens.
-    pub(in crate::agent) fn due(&self, now: Nanos) -> Option<Nanos> {
+    fn due(&self, now: Nanos) -> Option<Nanos> {
         if self.looker.is_none() || !self.active() {
             return None;
         }

@@ -204,9 +204,11 @@ fn load(config: &Config) -> Result<Programs, Box<Probes>> {
         ProbeChoice::Poll => return Err(Programs::off("switched off: probe = poll")),
         // The brake pauses at the line, so the line must be exact.
         ProbeChoice::Auto if config.brake_in_force() == BrakeMode::On => &[Hook::Memcg, Hook::RssStat],
-        ProbeChoice::Auto => &Hook::USAGE,
+        ProbeChoice::Auto => &[Hook::RssStat, Hook::Memcg],
         ProbeChoice::Memcg => &[Hook::Memcg],
         ProbeChoice::RssStat => &[Hook::RssStat],
+        // Asked for because it is cheap: refused, the next cheapest.
+        ProbeChoice::Charge => &[Hook::Charge, Hook::RssStat, Hook::Memcg],
     };
     let mut programs = Programs::load(kernel_log)?;
     programs.links.choose(usage);
@@ -322,7 +324,7 @@ pub(super) fn build(
         oom_counters: OomCounters::default(),
         callbacks: Callbacks::start(config),
     };
-    let shell = Shell::new(Engine::new(settings.clone()), recorder, (started, config.watchdog), parts);
+    let shell = Shell::new(Engine::new(settings.clone()), recorder, started, parts);
     (shell, Inbox { ends, later })
 }
 

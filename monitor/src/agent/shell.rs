@@ -10,7 +10,6 @@ mod notes;
 mod records;
 mod reload;
 mod tick;
-mod why;
 
 use std::collections::VecDeque;
 
@@ -59,8 +58,7 @@ pub(super) struct Components {
     pub(super) previous_agent: PreviousAgent,
     pub(super) brake: Brake,
     pub(super) raylets: Raylets,
-    /// `None`: nothing may be killed in the loop's place.
-    pub(super) watchdog: Option<Watchdog>,
+    pub(super) watchdog: Watchdog,
     pub(super) reports: Reports,
     pub(super) samples: Samples,
     pub(super) api: Api,
@@ -93,12 +91,6 @@ pub(super) struct Shell {
     started: Nanos,
     /// When a tick does all that it can do at the latest.
     whole_tick: Nanos,
-    /// Records of processes that changed were taken out.
-    heard_changes: bool,
-    /// When the ring buffer is looked at, because more of them may lie in it.
-    look_at_ring: Option<Nanos>,
-    /// How long the loop may hang before the watchdog acts in its place; `None`: for ever.
-    watchdog_patience: Option<std::time::Duration>,
     parts: Components,
 }
 
@@ -112,12 +104,7 @@ use turn;
 
 impl Shell {
     /// Complete: nothing is added later.
-    pub(super) fn new(
-        engine: Engine,
-        recorder: Option<Recorder>,
-        (started, watchdog_patience): (Nanos, Option<std::time::Duration>),
-        parts: Components,
-    ) -> Self {
+    pub(super) fn new(engine: Engine, recorder: Option<Recorder>, started: Nanos, parts: Components) -> Self {
         Self {
             engine,
             todo: VecDeque::with_capacity(WAITING),
@@ -126,9 +113,6 @@ impl Shell {
             faults: Faults::default(),
             started,
             whole_tick: Nanos(0),
-            heard_changes: false,
-            look_at_ring: None,
-            watchdog_patience,
             parts,
         }
     }
@@ -162,17 +146,22 @@ impl Shell {
     /// before everything that followed from it.
     fn tell(&mut self, event: Event) {
         self.hear_of_the_watchdog();
-        let Components { hooks, domains, workers, oom_counters, .. } = &mut self.parts;
-        let killed = oom_counters.killed(&event, (hooks, domains, &workers.registry), clock::now());
-        if let Some(killed) = killed {
-            self.tell_this(killed);
+        if matches!(event, Event::Ended { .. }) {
+            self.hear_of_a_kernel_kill(&event);
         }
         self.tell_this(event);
     }
 
     fn hear_of_the_watchdog(&mut self) {
-        let Some(killed) = self.parts.watchdog.as_ref().map(Watchdog::told) else { return };
-        for killed in killed {
+        for killed in self.parts.watchdog.told() {
+            self.tell_this(killed);
+        }
+    }
+
+    /// An end that the kernel's own killer made, which no hook told of.
+    fn hear_of_a_kernel_kill(&mut self, end: &Event) {
+        let Components { hooks, domains, workers, oom_counters, .. } = &mut self.parts;
+        if let Some(killed) = oom_counters.killed(end, (hooks, domains, &workers.registry), clock::now()) {
             self.tell_this(killed);
         }
     }
@@ -188,7 +177,7 @@ impl Shell {
     /// Before the signals of an order: from now on the watchdog kills nothing. If it was first, that is heard of now.
     /// False: the order was withdrawn for what the watchdog did.
     fn may_strike(&mut self, worker: WorkerId) -> bool {
-        if self.parts.watchdog.as_ref().is_some_and(|watchdog| !watchdog.stand_down()) {
+        if !self.parts.watchdog.stand_down() {
             self.hear_of_the_watchdog();
         }
         self.engine.in_flight(worker)

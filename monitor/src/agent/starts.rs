@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::api::refusals::{not_yours, of_open, of_read, short};
 use super::domains::Domains;
 use super::event_loop::clock;
+use super::refusals::{not_yours, of_open, of_read, short};
 use super::turn::Turn;
 use super::workers::Workers;
 use crate::control::protocol::{Admit, KindName, Push, Refusal, RefusalCode};

@@ -75,22 +75,33 @@ struct Shared {
 /// The loop's handle. Dropped, it ends the thread.
 #[derive(Debug)]
 pub(in crate::agent) struct Watchdog {
+    /// How long the loop may hang before a worker is killed in its place; `None`: for ever.
+    patience: Option<Duration>,
     shared: Arc<Shared>,
-    wake: Sender<()>,
+    /// Wakes the thread; `None`: there is none, and nothing is killed in the loop's place.
+    wake: Option<Sender<()>>,
 }
 
 impl Watchdog {
-    /// Starts the thread. `None`: nothing may be killed without the engine's knowledge (it does not kill, or only if
-    /// that helps), or it is switched off.
+    /// Starts the thread, if it may be needed.
+    pub(in crate::agent) fn start(patience: Option<Duration>, settings: &Settings, roots: &Roots) -> Self {
+        let mut watchdog = Self { patience, shared: Arc::default(), wake: None };
+        if let Err(error) = watchdog.renew(settings, roots) {
+            tracing::warn!(%error, "no watchdog thread: nothing acts if the agent's loop hangs");
+        }
+        watchdog
+    }
+
+    /// Starts the thread anew for these settings. There is none if nothing may be killed without the engine's knowledge (it
+    /// does not kill, or only if that helps), or if it is switched off.
     ///
     /// # Errors
-    /// No thread can be started.
-    pub(in crate::agent) fn start(
-        patience: Option<Duration>,
-        settings: &Settings,
-        roots: &Roots,
-    ) -> std::io::Result<Option<Self>> {
-        let Some(patience) = patience.filter(|_| settings.may_be_stood_in_for()) else { return Ok(None) };
+    /// No thread can be started: the old one goes on.
+    pub(in crate::agent) fn renew(&mut self, settings: &Settings, roots: &Roots) -> std::io::Result<()> {
+        let Some(patience) = self.patience.filter(|_| settings.may_be_stood_in_for()) else {
+            (self.shared, self.wake) = (Arc::default(), None);
+            return Ok(());
+        };
         let threshold = settings.threshold();
         let (wake, woken) = channel();
         let shared = Arc::new(Shared::default());
@@ -98,7 +109,13 @@ impl Watchdog {
         std::thread::Builder::new()
             .name("watchdog".to_owned())
             .spawn(move || thread::watch(&theirs, &woken, threshold, &procfs, patience))?;
-        Ok(Some(Self { shared, wake }))
+        (self.shared, self.wake) = (shared, Some(wake));
+        Ok(())
+    }
+
+    /// Whether there is a thread.
+    pub(in crate::agent) fn is_on(&self) -> bool {
+        self.wake.is_some()
     }
 
     /// The loop turns.
@@ -118,6 +135,7 @@ impl Watchdog {
 
     /// At each tick: the domains as they are now, and the workers that the loop would kill next in each.
     pub(in crate::agent) fn nominate(&self, engine: &mut Engine, domains: &Domains, registry: &Registry) {
+        let Some(wake) = &self.wake else { return };
         // What it did is told with the next event.
         let Some(turn) = self.shared.claim.turn() else { return };
         let mut posts = self.posts();
@@ -145,7 +163,7 @@ impl Watchdog {
         let was_named = self.shared.named.swap(named, Ordering::AcqRel);
         if named && !was_named {
             // The thread is gone only when the agent is.
-            let _ = self.wake.send(());
+            let _ = wake.send(());
         }
     }
 

@@ -17,7 +17,6 @@ use crate::control::listener::Listener;
 use crate::control::protocol::Op;
 use crate::recording::Recorder;
 use crate::rules::Rules;
-use crate::rules::files::Sources;
 use crate::worker::WorkerId;
 
 /// Guard this node, or the cgroups that you name
@@ -50,7 +49,7 @@ pub(super) fn run(args: &AgentArgs) -> anyhow::Result<u8> {
             return Ok(exit::USAGE);
         }
     };
-    let rules = match Sources::of(&resolved).load() {
+    let rules = match resolved.rules_from().load() {
         Ok(rules) => rules,
         Err(faults) => {
             eprintln!("{faults}");

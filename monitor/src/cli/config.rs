@@ -12,7 +12,7 @@ use crate::config::{self, ConfigFlags, Shown};
 use crate::control::client::Client;
 use crate::control::protocol::Op;
 use crate::exit_status as exit;
-use crate::rules::files::{self, Sources};
+use crate::rules::files;
 
 /// Show the settings in effect, each with its source
 ///
@@ -117,7 +117,7 @@ fn check(file: &Path) -> Result<String, String> {
         ask::complain(&format_args!("{}: warning: {setting}: {why}", file.path.display()));
     }
     let mut text = format!("{}: {settings}\n", file.path.display());
-    match Sources::beside(&alone, Some(&file)).load() {
+    match alone.rules_from(Some(&file)).load() {
         Ok(rules) => {
             if let Some(rules) = files::sentence(&rules) {
                 text += &format!("{}: {rules}\n", file.path.display());

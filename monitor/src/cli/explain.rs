@@ -15,7 +15,7 @@ use super::{exit, past};
 use crate::control::protocol::Op;
 use crate::engine::{Explanation, KillId, Rest};
 use crate::printable::{output, printable};
-use crate::snapshot::{self, Answer, Snapshot, SnapshotError, Verdict};
+use crate::snapshot::{self, Answer, ChosenVictim, Snapshot, SnapshotError};
 use crate::worker::MemoryFacts;
 
 /// The most that is read: room for a million workers, and an end for what has none (`/dev/zero`).
@@ -94,7 +94,7 @@ struct Again<'a> {
     domain: &'a str,
     same: bool,
     differences: &'a [String],
-    decided: &'a [Verdict],
+    decided: &'a [ChosenVictim],
     #[serde(flatten)]
     answer: &'a Answer,
     /// The candidates that the journal does not keep, and that are not in the ranking.

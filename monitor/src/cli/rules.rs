@@ -17,7 +17,7 @@ use clap::Subcommand;
 use super::exit;
 use crate::config::{self, ConfigFlags};
 use crate::memory::Roots;
-use crate::rules::files::{self, Faults, Sources};
+use crate::rules::files::{self, Faults};
 use crate::rules::{RuleSpec, Rules, presets};
 
 /// Show which running processes the rules make workers of, and which they protect
@@ -136,7 +136,7 @@ fn look(args: &LookArgs) -> anyhow::Result<u8> {
             return Ok(exit::USAGE);
         }
     };
-    let rules = match Sources::of(&resolved).load() {
+    let rules = match resolved.rules_from().load() {
         Ok(rules) => rules,
         Err(faults) => {
             eprintln!("{faults}");

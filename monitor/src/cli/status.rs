@@ -80,7 +80,7 @@ fn protection(status: &Status) -> String {
         (true, false) if status.domains.iter().all(|domain| domain.threshold >= domain.total) => {
             "the threshold is all the memory there is (usage_threshold = 1), and no use exceeds that"
         }
-        (true, false) => "it cannot kill (see SURVIVAL of monitor status -v)",
+        (true, false) => "it cannot kill (see AGENT ITSELF of monitor status -v)",
     };
     format!("PROTECTS NOBODY: {why}\n")
 }
@@ -213,13 +213,13 @@ fn probes(status: &Status) -> Option<String> {
         };
         [printable(&probe.name), state.to_owned(), maybe(why)]
     });
-    (!status.probes.is_empty()).then(|| table(["PROBE", "STATE", "WHY"], rows, &[]))
+    (!status.probes.is_empty()).then(|| table(["KERNEL HOOK", "STATE", "WHY"], rows, &[]))
 }
 
 fn survival(status: &Status) -> Option<String> {
     let rows = status.survival.iter();
     let rows = rows.map(|step| [printable(&step.name), word(&step.state), printable(&step.why)]);
-    (!status.survival.is_empty()).then(|| table(["SURVIVAL", "STATE", "WHY"], rows, &[]))
+    (!status.survival.is_empty()).then(|| table(["AGENT ITSELF", "STATE", "WHY"], rows, &[]))
 }
 
 /// CPUs that lost records.
@@ -229,7 +229,7 @@ fn drops(status: &Status) -> Option<String> {
         let [usage, exit, fork, stopped, lineage, changed] = lost.map(|n| n.to_string());
         [drops.cpu.to_string(), usage, exit, fork, stopped, lineage, changed]
     });
-    let header = ["LOST ON CPU", "USAGE", "EXIT", "FORK", "STOPPED", "LINEAGE", "CHANGED"];
+    let header = ["LOST ON CPU", "USAGE", "EXIT", "FORK", "STOPPED", "UNFOLLOWED", "CHANGED"];
     (!status.drops.is_empty()).then(|| table(header, rows, &[]))
 }
 
@@ -302,7 +302,7 @@ mod tests {
         ");
         let shown = human(&status(), true);
         let (head, counters) = shown.rsplit_once("\n\n").unwrap();
-        for fact in ["12 GiB are free", "memcg  attached", "a child was killed in 80 us"] {
+        for fact in ["12 GiB are free", "memcg        attached", "a child was killed in 80 us"] {
             assert!(head.contains(fact), "{head}");
         }
         assert!(counters.contains("killed: 3\n") && counters.contains("not opened: 0\n"), "{counters}");

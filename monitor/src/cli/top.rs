@@ -67,7 +67,7 @@ pub(super) fn run(args: Args) -> u8 {
         complain(&"top needs a terminal; --once prints one frame as text");
         return exit::FAILED;
     }
-    let look = Look { colours: std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()) };
+    let look = Look { colors: std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()) };
     let every = Duration::from_secs(args.interval.into());
     let link = match Link::start(args.ask, every) {
         Ok(link) => link,
@@ -185,7 +185,7 @@ fn once(args: Args) -> u8 {
 /// One frame as text.
 fn frame(model: &Model, (width, height): (u16, u16)) -> String {
     let Ok(mut terminal) = Terminal::new(TestBackend::new(width, height));
-    let Ok(drawn) = terminal.draw(|frame| view::draw(frame, model, Look { colours: false }));
+    let Ok(drawn) = terminal.draw(|frame| view::draw(frame, model, Look { colors: false }));
     text(drawn.buffer)
 }
 

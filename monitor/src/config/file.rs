@@ -43,10 +43,6 @@ pub(super) fn entries(file: &ConfigFile) -> (Vec<Entry>, Vec<ConfigError>) {
             continue;
         }
         match by_key(key.get_ref()) {
-            // Sorted by key, so that it need not be the former one that comes second.
-            Some(setting) if entries.iter().any(|entry: &Entry| entry.setting.key == setting.key) => {
-                errors.push(given_twice(&file.path, line, key.get_ref(), setting));
-            }
             Some(setting) => entries.push(Entry { setting, line, given: given(value.get_ref()) }),
             None => errors.push(unknown_key(&file.path, line, key.get_ref())),
         }
@@ -87,12 +83,6 @@ fn syntax_errors(file: &ConfigFile, faults: &[toml::de::Error]) -> Vec<ConfigErr
 fn known_key(line: &str) -> Option<&'static str> {
     let (key, _) = line.split_once('=')?;
     by_key(key.trim()).map(|setting| setting.key)
-}
-
-/// By its name and by the one that it had before.
-fn given_twice(path: &Path, line: usize, key: &str, setting: &Setting) -> ConfigError {
-    let message = format!("{key}: {} is given twice, once by its former name: leave that out", setting.key);
-    ConfigError::Syntax { path: path.to_owned(), line, message }
 }
 
 fn unknown_key(path: &Path, line: usize, key: &str) -> ConfigError {

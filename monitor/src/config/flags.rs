@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::config::form::Shape;
 use crate::config::setting::Setting;
 use crate::config::source::Given;
-use crate::config::table::{SETTINGS, former};
+use crate::config::table::SETTINGS;
 use crate::config::values::{DEFAULT_FILE, FILE_ENV};
 
 /// What the command line says about settings. `#[command(flatten)]` it.
@@ -124,10 +124,6 @@ fn argument(setting: &'static Setting) -> Arg {
         .help_heading(HEADING)
         .help(setting.doc)
         .long_help(long_help(setting));
-    let argument = match former(setting) {
-        Some(former) => argument.alias(former.flag),
-        None => argument,
-    };
     match setting.field.shape() {
         Shape::One(name) => argument.value_name(name).action(ArgAction::Set),
         Shape::Many(name) => argument.value_name(name).action(ArgAction::Append),

@@ -14,7 +14,7 @@ use crate::config::flags::ConfigFlags;
 use crate::config::form::truth;
 use crate::config::setting::{RayMeaning, Setting};
 use crate::config::source::{Given, Source};
-use crate::config::table::{SETTINGS, former};
+use crate::config::table::SETTINGS;
 use crate::config::values::{AgentMode, Choice as _, DEFAULT_FILE};
 use crate::config::warning::{self, Warning};
 
@@ -186,13 +186,11 @@ fn from_file(setting: &Setting, file: Option<&ConfigFile>, entries: &[file::Entr
 
 /// The variables that are set, weakest first.
 fn from_environment(setting: &Setting, env: &dyn Fn(&str) -> Option<OsString>) -> Vec<(Source, Given)> {
-    let former = former(setting).map(|former| former.env);
-    let names = std::iter::once(setting.env).chain(former);
-    let ours = names.filter_map(|name| env(name).map(|text| (Source::Environment(name), Given::Text(text))));
+    let ours = env(setting.env).map(|text| (Source::Environment(setting.env), Given::Text(text)));
     let rays = setting.ray.iter().filter_map(|ray| {
         env(ray.name).map(|text| (Source::Environment(ray.name), ray.meaning.translate(text)))
     });
-    let mut candidates: Vec<_> = ours.chain(rays).collect();
+    let mut candidates: Vec<_> = ours.into_iter().chain(rays).collect();
     candidates.reverse();
     candidates
 }

@@ -231,7 +231,8 @@ pub static SETTINGS: &[Setting] = &[
         env: "MONITOR_PROBE",
         ray: &[],
         doc: "Which kernel hook counts usage: rss_stat is cheap, memcg exact. auto takes the first, or with the brake the \
-              second, and the other one if the kernel lacks it (docs/probes.md).",
+              second, and the other one if the kernel lacks it. charge is the cheapest and sees kernel memory too; where the \
+              kernel refuses it, it is as auto without the brake (docs/probes.md).",
         field: at!(probe, OneOf::NEW),
     },
     Setting {
@@ -382,8 +383,8 @@ pub static SETTINGS: &[Setting] = &[
         env: "MONITOR_HTTP_LISTEN",
         ray: &[],
         doc: "Serve the live page, /metrics and /api over HTTP at this address, or none (docs/http.md). A port alone \
-              means 127.0.0.1. It is read-only; everyone who can reach the address can read counts and sums. If it cannot \
-              be had, the agent guards without it and tries again.",
+              means 127.0.0.1. It is read-only; everyone who can reach the address can read counts and sums. If the \
+              agent cannot bind it, it guards without HTTP and retries.",
         field: at!(http_listen, Or(NONE, Address)),
     },
     Setting {
@@ -439,34 +440,8 @@ pub static SETTINGS: &[Setting] = &[
     },
 ];
 
-/// The names that a setting had before: they work as the new ones do.
-pub(super) struct Former {
-    /// In the file.
-    pub(super) key: &'static str,
-    /// The flag without its dashes.
-    pub(super) flag: &'static str,
-    /// The variable.
-    pub(super) env: &'static str,
-    /// The key that it has now.
-    now: &'static str,
-}
-
-/// Every name that was another before.
-pub(super) static FORMER: &[Former] = &[Former {
-    key: "metrics_listen",
-    flag: "metrics-listen",
-    env: "MONITOR_METRICS_LISTEN",
-    now: "http_listen",
-}];
-
-/// The names that this setting had before.
-pub(super) fn former(setting: &Setting) -> Option<&'static Former> {
-    FORMER.iter().find(|former| former.now == setting.key)
-}
-
-/// The setting with this key, or with this one before.
+/// The setting with this key.
 #[must_use]
 pub(super) fn by_key(key: &str) -> Option<&'static Setting> {
-    let now = FORMER.iter().find(|former| former.key == key).map_or(key, |former| former.now);
-    SETTINGS.iter().find(|setting| setting.key == now)
+    SETTINGS.iter().find(|setting| setting.key == key)
 }

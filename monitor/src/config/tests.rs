@@ -181,6 +181,7 @@ const ROWS: &[Row] = &[
         &[("auto", "auto"), ("memcg", "memcg"), ("rss_stat", "rss_stat"), ("poll", "poll")],
         NOT_A_WORD,
     ),
+    ("probe", &[("charge", "charge")], &[("Charge", "\"Charge\" is not one of the allowed words")]),
     ("node", &[("true", "true"), ("1", "true")], NOT_A_SWITCH),
     (
         "cgroups",
@@ -366,21 +367,6 @@ fn a_variable_that_is_set_to_nothing_is_not_set() {
     let variables = [("MONITOR_REFRESH_MS", ""), ("RAY_memory_monitor_refresh_ms", "7")];
     let resolved = resolve_with(&ConfigFlags::default(), &variables, None).unwrap();
     assert_eq!(effective(&resolved, "refresh_ms").text, "7", "the weaker one counts");
-}
-
-#[test]
-fn former_names_of_a_setting_work_and_the_new_one_counts() {
-    let address = |resolved: Resolved| resolved.config.http_listen.map(|address| address.port());
-    let resolved = from_variable("MONITOR_METRICS_LISTEN", "127.0.0.1:1").unwrap();
-    assert_eq!(effective(&resolved, "http_listen").source, Source::Environment("MONITOR_METRICS_LISTEN"));
-    assert_eq!(address(resolved), Some(1));
-    let both = [("MONITOR_METRICS_LISTEN", "127.0.0.1:1"), ("MONITOR_HTTP_LISTEN", "127.0.0.1:2")];
-    assert_eq!(address(resolve_with(&ConfigFlags::default(), &both, None).unwrap()), Some(2));
-    let of_file = |text| resolve_with(&ConfigFlags::default(), &[], Some(&file(text)));
-    assert_eq!(address(of_file("metrics_listen = \"127.0.0.1:3\"").unwrap()), Some(3));
-    assert_eq!(address(of_file("http_listen = 4").unwrap()), Some(4));
-    let twice = of_file("metrics_listen = \"127.0.0.1:3\"\nhttp_listen = 4").unwrap_err().to_string();
-    assert!(twice.contains("http_listen is given twice"), "{twice}");
 }
 
 #[test]

@@ -121,6 +121,8 @@ choice! {
         Memcg = "memcg",
         /// The tracepoint `kmem:rss_stat`: in steps, cheap.
         RssStat = "rss_stat",
+        /// The function `page_counter_try_charge`: many pages at a time, the cheapest, where the kernel allows it.
+        Charge = "charge",
         /// No deltas: authoritative readings only.
         Poll = "poll",
     }

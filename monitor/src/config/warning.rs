@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use super::Config;
-use super::table::{FORMER, SETTINGS};
+use super::table::SETTINGS;
 use super::values::FILE_ENV;
 use crate::units::Bytes;
 
@@ -83,8 +83,7 @@ fn never_over(config: &Config) -> impl Iterator<Item = Warning> + use<> {
 
 /// The variables among `names` that begin as ours do and are none.
 pub(super) fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<Warning> {
-    let former = || FORMER.iter().map(|former| former.env);
-    let known = || SETTINGS.iter().map(|setting| setting.env).chain(former()).chain(OTHERS);
+    let known = || SETTINGS.iter().map(|setting| setting.env).chain(OTHERS);
     let mut unknown: Vec<Warning> = names
         .filter(|name| !known().any(|known| known == name))
         .filter_map(|name| {

@@ -95,9 +95,6 @@ pub struct CallbacksView {
     pub lost: u64,
     /// Why the last one failed; null: it did not.
     pub error: Option<String>,
-    /// The last call was lost, and that was said.
-    #[serde(skip)]
-    pub losing: bool,
 }
 
 /// HTTP in `status`.

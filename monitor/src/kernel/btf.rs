@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use bytes::{Buf, Bytes};
 
 use self::layout::{FIXED, Type, kind, sections};
+use super::hook::Place;
 
 /// Why a number of the kernel could not be found.
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +48,13 @@ pub struct Btf {
     structs: HashMap<Bytes, u32>,
     /// Typedefs by name: `btf_trace_NAME` is a tracepoint.
     tracepoints: HashMap<Bytes, u32>,
+    /// Functions that programs are attached to, by name.
+    functions: HashMap<Bytes, u32>,
     enums: Vec<u32>,
 }
+
+/// The functions that are kept: a kernel has some 60,000.
+const FUNCTIONS: [&str; 1] = ["page_counter_try_charge"];
 
 /// How many members are looked at for one field. The largest struct of kernel 6.18 has some hundreds; a union that
 /// holds itself would have no end of them.
@@ -83,6 +89,7 @@ impl Btf {
             starts: vec![0],
             structs: HashMap::new(),
             tracepoints: HashMap::new(),
+            functions: HashMap::new(),
             enums: Vec::new(),
         };
         let mut at = 0;
@@ -100,6 +107,12 @@ impl Btf {
                     let name = btf.string(found.name)?;
                     if name.starts_with(b"btf_trace_") {
                         btf.tracepoints.entry(name).or_insert(id);
+                    }
+                }
+                kind::FUNC => {
+                    let name = btf.string(found.name)?;
+                    if FUNCTIONS.iter().any(|wanted| name == wanted.as_bytes()) {
+                        btf.functions.entry(name).or_insert(id);
                     }
                 }
                 kind::ENUM => btf.enums.push(id),
@@ -167,23 +180,35 @@ impl Btf {
         self.tracepoints.contains_key(format!("btf_trace_{name}").as_bytes())
     }
 
-    /// The tracepoints by number, for aya, which attaches by number. Of the kernel's whole BTF it would make some 20 MiB
-    /// of structs; everything else is a placeholder here.
+    /// Whether the kernel has what a program is attached to there.
+    #[must_use]
+    pub fn has(&self, place: Place) -> bool {
+        match place {
+            Place::Tracepoint(name) => self.has_tracepoint(name),
+            Place::Function(name) => self.functions.contains_key(name.as_bytes()),
+        }
+    }
+
+    /// The tracepoints and functions by number, for aya, which attaches by number. Of the kernel's whole BTF it would make
+    /// some 20 MiB of structs; everything else is a placeholder here.
     ///
     /// # Errors
     /// aya does not understand it.
-    pub fn tracepoints(&self) -> Result<aya::Btf, aya::BtfError> {
-        aya::Btf::parse(&self.only_tracepoints(), aya::Endianness::default())
+    pub fn places(&self) -> Result<aya::Btf, aya::BtfError> {
+        aya::Btf::parse(&self.only_places(), aya::Endianness::default())
     }
 
-    fn only_tracepoints(&self) -> Vec<u8> {
-        let last = self.tracepoints.values().copied().max().unwrap_or(0) as usize;
+    fn only_places(&self) -> Vec<u8> {
+        let of_kind = |kind: u32| move |(name, id)| (name, id, kind);
+        let tracepoints = self.tracepoints.iter().map(of_kind(kind::TYPEDEF));
+        let places: Vec<_> = tracepoints.chain(self.functions.iter().map(of_kind(kind::FUNC))).collect();
+        let last = places.iter().map(|(_, id, _)| **id).max().unwrap_or(0) as usize;
         let mut types = vec![[0, layout::PLACEHOLDER, 0]; last];
         let mut strings = vec![0];
-        for (name, id) in &self.tracepoints {
+        for (name, id, kind) in places {
             let at = u32::try_from(strings.len()).unwrap_or(0);
             // Types are numbered from 1. Nobody looks up what it stands for.
-            types[*id as usize - 1] = [at, kind::TYPEDEF << 24, 0];
+            types[*id as usize - 1] = [at, kind << 24, 0];
             strings.extend_from_slice(name);
             strings.push(0);
         }

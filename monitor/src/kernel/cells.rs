@@ -86,6 +86,17 @@ impl Cells {
         unsafe { (&raw const (*self.cell(index)).counter).read_volatile() }
     }
 
+    /// The same for a reading of the domain's memory that begins now: what moved before is in it.
+    #[must_use]
+    pub fn begin_reading(&mut self, index: u32) -> i64 {
+        // SAFETY: as in `describe`; written by this thread alone.
+        unsafe {
+            let reading = &raw mut (*self.cell(index)).reading;
+            reading.write_volatile(reading.read_volatile().wrapping_add(1));
+        }
+        self.counter(index)
+    }
+
     /// What a CPU may keep to itself now, in pages.
     #[must_use]
     pub fn quantum(&self, index: u32) -> i64 {

@@ -3,10 +3,12 @@
 /// The kernel programs, one for each hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Hook {
-    /// Memory charged to cgroups and given back, exactly; one of the two usage hooks, and the brake.
+    /// Memory charged to cgroups and given back, exactly; one of the usage hooks, and the brake.
     Memcg,
-    /// Pages that processes map and unmap, in steps; the other one.
+    /// Pages that processes map and unmap, in steps; another one.
     RssStat,
+    /// Memory of all kinds as cgroups are charged for it, many pages at a time; another one.
+    Charge,
     /// Deaths of workers' processes.
     Exit,
     /// Children of workers' processes.
@@ -27,9 +29,10 @@ pub enum Hook {
 
 impl Hook {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Memcg,
         Self::RssStat,
+        Self::Charge,
         Self::Exit,
         Self::Lineage,
         Self::MarkVictim,
@@ -45,7 +48,7 @@ impl Hook {
         [Self::Exec, Self::Rename, Self::CgroupAttach, Self::CgroupMkdir, Self::CgroupRmdir];
 
     /// Those that count usage, the one to be preferred first (docs/probes.md).
-    pub const USAGE: [Self; 2] = [Self::RssStat, Self::Memcg];
+    pub const USAGE: [Self; 3] = [Self::RssStat, Self::Memcg, Self::Charge];
 
     /// The program's name in the object.
     #[must_use]
@@ -53,6 +56,7 @@ impl Hook {
         match self {
             Self::Memcg => "memcg",
             Self::RssStat => "rss_stat",
+            Self::Charge => "charge",
             Self::Exit => "exit",
             Self::Lineage => "lineage",
             Self::MarkVictim => "mark_victim",
@@ -64,12 +68,22 @@ impl Hook {
         }
     }
 
-    /// The tracepoint as `/sys/kernel/tracing/events` has it.
+    /// Where it is attached: a tracepoint as `/sys/kernel/tracing/events` has it, or the kernel's function.
+    #[must_use]
+    pub fn place(self) -> Place {
+        match (self, self.tracepoint()) {
+            (Self::Charge, (_, function)) => Place::Function(function),
+            (_, (_, event)) => Place::Tracepoint(event),
+        }
+    }
+
+    /// The tracepoint as `/sys/kernel/tracing/events` has it; of a function, that it is one and its name.
     #[must_use]
     pub fn tracepoint(self) -> (&'static str, &'static str) {
         match self {
             Self::Memcg => ("memcg", "mod_memcg_lruvec_state"),
             Self::RssStat => ("kmem", "rss_stat"),
+            Self::Charge => (FUNCTION, "page_counter_try_charge"),
             Self::Exit => ("sched", "sched_process_exit"),
             Self::Lineage => ("sched", "sched_process_fork"),
             Self::MarkVictim => ("oom", "mark_victim"),
@@ -91,6 +105,9 @@ impl Hook {
             Self::RssStat => {
                 "memcg counts usage; without both it is polled every refresh_ms, without a brake"
             }
+            Self::Charge => {
+                "rss_stat counts usage, else memcg; without them it is polled every refresh_ms, without a brake"
+            }
             Self::Exit => "deaths are seen through pidfds only, some microseconds later",
             Self::Lineage => "the descendants of workers are looked up in /proc at each tick",
             Self::MarkVictim => "the oom_kill counters of workers' cgroups tell of kills by the kernel",
@@ -103,10 +120,38 @@ impl Hook {
         }
     }
 
+    /// Whether it is loaded only where it is asked for: some machines refuse such programs, and it is not missed there.
+    #[must_use]
+    pub fn on_request(self) -> bool {
+        self == Self::Charge
+    }
+
     /// Whether it counts usage. One such hook is attached at a time.
     #[must_use]
     pub fn counts_usage(self) -> bool {
         Self::USAGE.contains(&self)
+    }
+}
+
+/// In place of a tracepoint's category: a function of the kernel.
+pub const FUNCTION: &str = "fentry";
+
+/// Where a program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A tracepoint.
+    Tracepoint(&'static str),
+    /// The entry of a function.
+    Function(&'static str),
+}
+
+impl Place {
+    /// Of the tracepoint or the function.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tracepoint(name) | Self::Function(name) => name,
+        }
     }
 }
 

@@ -1,16 +1,17 @@
 //! Which hooks run: which of them counts usage, attaching and detaching, and trying again what was refused for a reason
 //! that passes by itself. One component owns it; the maps that the programs share with the agent are others'.
 
+mod program;
 pub(super) mod refused;
 mod skipped;
 
 use std::time::{Duration, Instant};
 
 use aya::Ebpf;
-use aya::programs::tp_btf::BtfTracePointLinkId;
-use aya::programs::{BtfTracePoint, ProgramError};
+use aya::programs::ProgramError;
 use monitor_common::Wanted;
 
+use self::program::{Link, Program};
 use self::refused::{chain, of_program, passes};
 use super::btf::Btf;
 use super::cells::Cells;
@@ -56,7 +57,7 @@ pub struct Links {
     usage: Option<Hook>,
     /// What is taken instead of it, first to last.
     order: Vec<Hook>,
-    links: [Option<BtfTracePointLinkId>; HOOKS],
+    links: [Option<Link>; HOOKS],
     /// Those that were refused for a reason that passes.
     again: [Option<Again>; HOOKS],
     /// The fork hook is loaded, and off only because the exit hook is not there.
@@ -125,7 +126,10 @@ impl Links {
     /// The same of one that is attached, by the kernel's count. `None`: it counts none (before 5.12).
     #[must_use]
     pub fn skipped_runs(&mut self, hook: Hook) -> Option<u64> {
-        if self.attached(hook) { skipped::runs(program(&mut self.ebpf, hook).ok()?) } else { None }
+        if !self.attached(hook) {
+            return None;
+        }
+        skipped::runs(Program::of(&mut self.ebpf, hook).ok()?.fd().ok()?)
     }
 
     /// Whether a hook runs, or can be made to.
@@ -176,8 +180,8 @@ impl Links {
 
     /// Loads a hook's program, if it is not in the kernel yet. Without the kernel's types they are read for it.
     pub(super) fn load_hook(&mut self, hook: Hook, types: Option<&aya::Btf>) {
-        let loaded = program(&mut self.ebpf, hook).and_then(|program| {
-            let name = hook.tracepoint().1;
+        let loaded = Program::of(&mut self.ebpf, hook).and_then(|mut program| {
+            let name = hook.place().name();
             match (program.fd(), types) {
                 (Ok(_), _) => Ok(()),
                 (Err(_), Some(types)) => program.load(name, types),
@@ -214,9 +218,9 @@ impl Links {
         let mut back: Vec<Hook> = Hook::ALL.into_iter().filter(is_due).collect();
         let deaths_are_heard = self.attached(Hook::Exit);
         let mut unloaded =
-            |hook: &Hook| program(&mut self.ebpf, *hook).is_ok_and(|found| found.fd().is_err());
+            |hook: &Hook| Program::of(&mut self.ebpf, *hook).is_ok_and(|found| found.fd().is_err());
         // Once for all: that takes 10 ms and more.
-        let types = || Btf::of_the_kernel().ok()?.tracepoints().ok();
+        let types = || Btf::of_the_kernel().ok()?.places().ok();
         let types = if back.iter().any(&mut unloaded) { types() } else { None };
         for hook in &back {
             self.load_hook(*hook, types.as_ref());
@@ -241,8 +245,14 @@ impl Links {
         back
     }
 
-    /// Takes the first of these hooks that loaded for counting usage.
+    /// Takes the first of these hooks that loaded for counting usage. One that is loaded on request is loaded now.
     pub fn choose(&mut self, order: &[Hook]) {
+        for hook in order.iter().copied().filter(|hook| hook.on_request()) {
+            if matches!(self.probes[hook as usize].state, ProbeState::Off(_)) {
+                let types = Btf::of_the_kernel().ok().and_then(|btf| btf.places().ok());
+                self.load_hook(hook, types.as_ref());
+            }
+        }
         order.clone_into(&mut self.order);
         self.choose_anew();
     }
@@ -293,7 +303,7 @@ impl Links {
         if self.probes[hook as usize].state != ProbeState::Detached {
             return;
         }
-        let state = match program(&mut self.ebpf, hook).and_then(BtfTracePoint::attach) {
+        let state = match Program::of(&mut self.ebpf, hook).and_then(|mut program| program.attach()) {
             Ok(link) => {
                 self.links[hook as usize] = Some(link);
                 self.again[hook as usize] = None;
@@ -307,7 +317,7 @@ impl Links {
     /// Detaches a hook; it stays loaded.
     pub fn detach(&mut self, hook: Hook) {
         let Some(link) = self.links[hook as usize].take() else { return };
-        let state = match program(&mut self.ebpf, hook).and_then(|program| program.detach(link)) {
+        let state = match Program::of(&mut self.ebpf, hook).and_then(|mut program| program.detach(link)) {
             Ok(()) => ProbeState::Detached,
             Err(error) => of_program(&error),
         };
@@ -317,13 +327,6 @@ impl Links {
     fn set_state(&mut self, hook: Hook, state: ProbeState) {
         let counts = self.probes[hook as usize].counts;
         self.probes[hook as usize] = Probe { counts, ..Probe::new(hook, state) };
-    }
-}
-
-fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut BtfTracePoint, ProgramError> {
-    match ebpf.program_mut(hook.program()) {
-        Some(program) => program.try_into(),
-        None => Err(ProgramError::NotLoaded),
     }
 }
 

@@ -19,11 +19,11 @@ pub enum Number {
     Arguments(&'static str),
 }
 
-use Hook::{CgroupAttach, Exec, Exit, Lineage, MarkVictim, Memcg, Rename, RssStat};
+use Hook::{CgroupAttach, Charge, Exec, Exit, Lineage, MarkVictim, Memcg, Rename, RssStat};
 use Number::{Arguments, Element, Enumerator, Offset, Rss};
 
 /// Each global, the hook that needs it, and where it comes from.
-pub const NUMBERS: [(&str, &[Hook], Number); 26] = [
+pub const NUMBERS: [(&str, &[Hook], Number); 30] = [
     ("ITEM_ANON", &[Memcg], Enumerator("NR_ANON_MAPPED")),
     ("ITEM_SHMEM", &[Memcg], Enumerator("NR_SHMEM")),
     ("ITEM_PAGETABLE", &[Memcg], Enumerator("NR_PAGETABLE")),
@@ -35,12 +35,16 @@ pub const NUMBERS: [(&str, &[Hook], Number); 26] = [
     ("TASK_MM", &[RssStat, Rename], Offset("task_struct.mm")),
     ("TASK_CGROUPS", &[RssStat], Offset("task_struct.cgroups")),
     ("CSS_SET_MEMORY", &[RssStat], Element("css_set.subsys", "memory_cgrp_id")),
-    ("MEMCG_CSS", &[Memcg], Offset("mem_cgroup.css")),
-    ("CSS_SERIAL", &[Memcg, RssStat], Offset("cgroup_subsys_state.serial_nr")),
-    ("CSS_CGROUP", &[Memcg, RssStat], Offset("cgroup_subsys_state.cgroup")),
+    ("MEMCG_CSS", &[Memcg, Charge], Offset("mem_cgroup.css")),
+    ("MEMCG_MEMORY", &[Charge], Offset("mem_cgroup.memory")),
+    ("COUNTER_USAGE", &[Charge], Offset("page_counter.usage")),
+    ("COUNTER_PARENT", &[Charge], Offset("page_counter.parent")),
+    ("CGROUP_MEMORY", &[Charge], Element("cgroup.subsys", "memory_cgrp_id")),
+    ("CSS_SERIAL", &[Memcg, RssStat, Charge], Offset("cgroup_subsys_state.serial_nr")),
+    ("CSS_CGROUP", &[Memcg, RssStat, Charge], Offset("cgroup_subsys_state.cgroup")),
     ("CSS_PARENT", &[Memcg, RssStat], Offset("cgroup_subsys_state.parent")),
-    ("CGROUP_KN", &[Memcg, RssStat], Offset("cgroup.kn")),
-    ("KN_ID", &[Memcg, RssStat], Offset("kernfs_node.id")),
+    ("CGROUP_KN", &[Memcg, RssStat, Charge], Offset("cgroup.kn")),
+    ("KN_ID", &[Memcg, RssStat, Charge], Offset("kernfs_node.id")),
     ("TASK_PID", &[Lineage, Rename], Offset("task_struct.pid")),
     ("TASK_TGID", &[Exit, Lineage, MarkVictim, Exec, Rename, CgroupAttach], Offset("task_struct.tgid")),
     ("TASK_SIGNAL", &[Exit], Offset("task_struct.signal")),

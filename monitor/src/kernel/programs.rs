@@ -12,7 +12,7 @@ use super::btf::Btf;
 use super::cells::DomainCells;
 use super::drops::DropMap;
 use super::events::Events;
-use super::hook::Hook;
+use super::hook::{Hook, Place};
 use super::links::refused::{chain, classify, of_btf};
 use super::links::{Links, Probes};
 use super::machine;
@@ -67,9 +67,9 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Loads everything that this kernel takes and attaches the hooks that are always on (exit, lineage); one
-    /// that counts usage is chosen by [`Links::choose`] and attached by [`Links::attach_usage`]. With `log` they log
-    /// each record that they push.
+    /// Loads everything that this kernel takes, but for what has to be asked for, and attaches the hooks that are always on
+    /// (exit, lineage); one that counts usage is chosen by [`Links::choose`] and attached by [`Links::attach_usage`]. With
+    /// `log` they log each record that they push.
     ///
     /// # Errors
     /// The rows to show, each with the reason why there is no such hook, if nothing can be loaded.
@@ -82,7 +82,7 @@ impl Programs {
             return Err(all(ProbeState::Off(why)));
         }
         let btf = Btf::of_the_kernel().map_err(|error| all(of_btf(&error)))?;
-        let types = btf.tracepoints().map_err(|error| all(ProbeState::Failed(chain(&error))))?;
+        let types = btf.places().map_err(|error| all(ProbeState::Failed(chain(&error))))?;
         raise_memlock();
 
         let mut missing: Vec<(Hook, String)> = Vec::new();
@@ -94,9 +94,13 @@ impl Programs {
             }
         }
         for hook in Hook::ALL {
-            let (category, event) = hook.tracepoint();
-            if !btf.has_tracepoint(event) {
-                missing.push((hook, format!("this kernel has no tracepoint {category}:{event}")));
+            if !btf.has(hook.place()) {
+                let (category, name) = hook.tracepoint();
+                let why = match hook.place() {
+                    Place::Tracepoint(_) => format!("this kernel has no tracepoint {category}:{name}"),
+                    Place::Function(_) => format!("this kernel has no function {name}"),
+                };
+                missing.push((hook, why));
             }
         }
         if let Some(why) = machine::forbids_counting() {
@@ -115,7 +119,12 @@ impl Programs {
 
         let probes = Hook::ALL.map(|hook| {
             let why = missing.iter().find(|(of, _)| *of == hook).map(|(_, why)| why.clone());
-            Probe::new(hook, why.map_or(ProbeState::Detached, ProbeState::Missing))
+            let there = if hook.on_request() {
+                ProbeState::Off("not asked for: probe is not charge".into())
+            } else {
+                ProbeState::Detached
+            };
+            Probe::new(hook, why.map_or(there, ProbeState::Missing))
         });
         let mut programs =
             Self::with_maps(ebpf, probes).map_err(|error| all(ProbeState::Failed(chain(&*error))))?;
@@ -134,7 +143,7 @@ impl Programs {
         let events = RingBuf::try_from(take("EVENTS")?)?;
         let guarded = HashMap::try_from(take("GUARDED")?)?;
         let workers = WorkerMap::new(take("WORKERS")?, take("LET_GO")?)?;
-        let workers = workers.with_unfollowed(UnfollowedMap::new(take("BARRED")?)?);
+        let workers = workers.with_unfollowed(UnfollowedMap::new(take("UNFOLLOWED")?)?);
         let drops = DropMap::new(take("DROPS")?)?;
         let cells = match take("CELLS")? {
             aya::maps::Map::Array(data) => DomainCells::new(data, guarded)?,

@@ -5,7 +5,7 @@ use aya::maps::{HashMap, Map, MapData, MapError};
 
 use crate::worker::WorkerId;
 
-/// `BARRED` of the object: workers with children that are not entered.
+/// `UNFOLLOWED` of the object: workers with children that are not entered.
 pub struct UnfollowedMap(HashMap<MapData, u64, u32>);
 
 impl UnfollowedMap {

@@ -287,15 +287,6 @@ fn split(argument: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     Some((name.collect(), &argument[at + 1..]))
 }
 
-/// The process that started this one, or that it was given to. `None`: there is no such process.
-pub(crate) fn parent_of(procfs: &Path, pid: Pid) -> Option<Pid> {
-    let text = fs::read(procfs.join(pid.to_string()).join("stat")).ok()?;
-    // The command in parentheses may hold anything; the state and the parent follow the last one.
-    let end = text.iter().rposition(|byte| *byte == b')')?;
-    let fields = std::str::from_utf8(text.get(end + 2..)?).ok()?;
-    fields.split(' ').nth(1)?.parse().ok().map(Pid)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -314,12 +305,5 @@ mod tests {
         }
         assert_eq!(parse(b"/usr/bin/python\0raylet\0"), None);
         assert_eq!(parse(b""), None);
-    }
-
-    #[test]
-    fn a_parent_is_found_behind_any_name() {
-        let me = Pid(std::process::id());
-        let parent = parent_of(Path::new("/proc"), me).unwrap();
-        assert_eq!(parent.0, std::os::unix::process::parent_id());
     }
 }

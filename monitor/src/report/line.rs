@@ -2,7 +2,7 @@
 
 use crate::admission::Begins;
 use crate::engine::{
-    Chosen, Freed, Gear, KillRecord, Note, Release, Remains, Trigger, Unhelpful, VictimRecord,
+    Chosen, Freed, Gear, KillRecord, LeftTo, Note, Release, Remains, Trigger, Unhelpful, VictimRecord,
 };
 use crate::printable::printable;
 use crate::retry::KilledBy;
@@ -190,6 +190,9 @@ fn killed(record: &KillRecord) -> String {
         return format!("dry run: the agent would have killed {victims} in {domain} (kill {id})");
     }
     let usage = format!("{used} of {total} used, threshold {threshold}");
+    if let (Some(LeftTo { executor, .. }), true) = (&record.left_to, victims.is_empty()) {
+        return format!("{executor} killed no worker in time in {domain} (kill {id}): {usage}");
+    }
     if !record.confirmed {
         return format!("the agent could not kill {victims} in {domain} (kill {id}): {usage}");
     }
@@ -235,6 +238,8 @@ fn continued(release: &Release) -> String {
 mod tests {
     use super::super::tests::record;
     use super::*;
+    use crate::engine::ExecutorId;
+    use crate::units::Pid;
 
     #[test]
     fn a_kill_is_one_line_that_says_who_where_and_by_whom() {
@@ -247,6 +252,14 @@ mod tests {
         record.dry_run = true;
         assert!(killed(&record).starts_with("dry run: "), "{}", killed(&record));
         assert!(!line.contains('\x1b') && !line.contains('\n'));
+    }
+
+    #[test]
+    fn a_kill_that_was_left_to_a_raylet_in_vain_has_no_victim() {
+        let executor = ExecutorId(Pid(71));
+        let left_to = Some(LeftTo { executor, ours: None });
+        let record = KillRecord { left_to, victims: Vec::new(), dry_run: false, ..record() };
+        assert!(killed(&record).starts_with("raylet 71 killed no worker in time in cgroup:/box (kill 7): "));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::engine::{
     ExecutorId, Grown, Input, KillId, LeftTo, Note, Sample, Settings, Times, Trigger, VictimRecord,
 };
 use crate::memory::users::User;
-use crate::snapshot::Verdict;
+use crate::snapshot::ChosenVictim;
 use crate::units::MemoryKind;
 use crate::units::{Nanos, Pid};
 use crate::worker::{Kind, LastTask, MemoryFacts, Times as Budget, WorkerId};
@@ -40,7 +40,7 @@ pub(crate) fn decision() -> Decision {
         executors_line: None,
         candidates: vec![input(1, "a", 3, 100), input(2, "a", 3, 200), input(3, "b", 0, 300)],
         rest: None,
-        victims: vec![Verdict { id: "w2".to_owned(), should_retry: true }],
+        victims: vec![ChosenVictim { id: "w2".to_owned(), should_retry: true }],
     }
 }
 

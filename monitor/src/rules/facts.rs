@@ -20,6 +20,7 @@ use std::sync::Arc;
 use super::{Facts, Never, Place, Profile, Rules, Whose};
 use crate::executable;
 use crate::memory::{CgroupPath, process};
+use crate::roles;
 use crate::units::{Bytes, Pid};
 
 pub use self::accounts::Accounts;
@@ -145,7 +146,7 @@ fn agents(procfs: &Path) -> Vec<Pid> {
         // An argument is forged at will, but not as root.
         let arguments = fs::read(dir.join("cmdline")).unwrap_or_default();
         let role = arguments.split(|byte| *byte == 0).nth(1).unwrap_or_default();
-        ["agent", crate::agent::RELEASER].iter().any(|known| known.as_bytes() == role)
+        [roles::AGENT, roles::RELEASER].iter().any(|known| known.as_bytes() == role)
     };
     process::all(procfs).unwrap_or_default().into_iter().filter(serves).collect()
 }

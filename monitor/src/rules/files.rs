@@ -11,7 +11,6 @@ use std::sync::Arc;
 use super::parse::{self, ParseError};
 use super::presets;
 use super::{Mode, RuleError, RuleSpec, Rules, trust};
-use crate::config::{Config, ConfigFile, Resolved};
 
 /// A file of rules is a few kB. The limit keeps a wrong path from filling the memory.
 const FILE_LIMIT: u64 = 1 << 20;
@@ -38,31 +37,6 @@ pub struct Sources {
     pub presets: Vec<String>,
     /// What is set for all rules.
     pub mode: Option<Mode>,
-}
-
-impl Sources {
-    /// Where a configuration says that rules are.
-    #[must_use]
-    pub fn of(resolved: &Resolved) -> Self {
-        Self::beside(&resolved.config, resolved.file.as_ref())
-    }
-
-    /// The same for the settings of a file.
-    #[must_use]
-    pub fn beside(config: &Config, file: Option<&ConfigFile>) -> Self {
-        let beside = file.map(|file| match file.path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.join(DIRECTORY),
-            Some(_) | None => PathBuf::from(DIRECTORY),
-        });
-        let directory = config.rules.clone().or(beside);
-        Self {
-            directory: Some(directory.unwrap_or_else(|| PathBuf::from(DEFAULT_DIRECTORY))),
-            directory_named: config.rules.is_some(),
-            configuration: file.map(|file| (file.path.clone(), file.text.clone())),
-            presets: config.presets.clone(),
-            mode: config.rules_mode,
-        }
-    }
 }
 
 /// Everything that is wrong with rules, one on a line.

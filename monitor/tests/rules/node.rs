@@ -96,7 +96,7 @@ impl Node {
         let flags = if *parent == 2 || *pid == 2 { 0x0020_0000 } else { 0x40_0000 };
         self.write(
             &format!("{dir}/stat"),
-            &format!("{pid} ({comm}) S {parent} {pid} {pid} 0 -1 {flags} 1 0 0 0 0 0 0 0 20 0 1 0 100 0 0\n"),
+            &format!("{pid} ({comm}) S {parent} {pid} {pid} 0 -1 {flags} 1 0 0 0 0 0 0 0 20 0 1 0 100 0 0 0 0 0 0 0 0 0 0\n"),
         );
         self.write(
             &format!("{dir}/status"),

@@ -20,6 +20,8 @@ use super::{Hog, Hold};
 use crate::clock::now_ns;
 
 const PAGES_PER_MIB: u64 = (1 << 20) / PAGE as u64;
+/// How far behind its rate one may be and still make up for it.
+const CATCHES_UP: Duration = Duration::from_millis(100);
 
 /// Does what `hog` says and returns its exit code.
 ///
@@ -162,9 +164,9 @@ fn copy_on_write(mut regions: Vec<Region>) -> Result<Vec<Region>> {
 fn touch_share(hog: &Hog, mib: u64, rate: Option<u64>) -> Result<Region> {
     let len = usize::try_from(mib << 20).context("more than an address space")?;
     let mut region = Region::map(hog.kind, len, &hog.dir)?;
-    let start = Instant::now();
+    let mut start = Instant::now();
     for page in 0..region.pages() {
-        wait_turn(rate, start, page as u64);
+        wait_turn(rate, &mut start, page as u64);
         region.touch(page);
         let touched = page as u64 + 1;
         if touched.is_multiple_of(PAGES_PER_MIB) {
@@ -175,12 +177,16 @@ fn touch_share(hog: &Hog, mib: u64, rate: Option<u64>) -> Result<Region> {
 }
 
 /// At the rate, page N is due N pages after the start. Sleeps a millisecond at least, so that a fast one touches
-/// several pages in a row instead of sleeping for each.
-fn wait_turn(rate: Option<u64>, start: Instant, page: u64) {
+/// several pages in a row instead of sleeping for each. One that was stopped for a while does not catch up at once: it
+/// started later, by as much.
+fn wait_turn(rate: Option<u64>, start: &mut Instant, page: u64) {
     let Some(rate) = rate else { return };
-    let due = start + Duration::from_nanos(page * 1_000_000_000 / (rate * PAGES_PER_MIB));
-    if due > Instant::now() {
-        pause((due - Instant::now()).max(Duration::from_millis(1)));
+    let due = *start + Duration::from_nanos(page * 1_000_000_000 / (rate * PAGES_PER_MIB));
+    let now = Instant::now();
+    if due > now {
+        pause((due - now).max(Duration::from_millis(1)));
+    } else {
+        *start += (now - due).saturating_sub(CATCHES_UP);
     }
 }
 

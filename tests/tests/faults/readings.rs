@@ -179,9 +179,9 @@ fn while_a_reading_never_returns_the_watchdog_kills_one_after_the_other_until_it
         let before = answer()["domains"][0]["read_at"].clone();
         scene.status("a tick", |status| status["domains"][0]["read_at"] != before);
     }
-    let (agent, deputys) = (scene.agent.process().pid(), Arc::new(AtomicU64::new(0)));
+    let (agent, by_watchdog) = (scene.agent.process().pid(), Arc::new(AtomicU64::new(0)));
     let (reached, hangs) = channel();
-    let counted = Arc::clone(&deputys);
+    let counted = Arc::clone(&by_watchdog);
     scene.calls.answer(move |call| {
         if on(call, USAGE) && call.by() != agent {
             counted.fetch_add(1, Ordering::Relaxed);
@@ -200,9 +200,9 @@ fn while_a_reading_never_returns_the_watchdog_kills_one_after_the_other_until_it
         worker.wait(PATIENCE).unwrap();
     }
     // It looks on, finds it below, and strikes nobody.
-    let seen = deputys.load(Ordering::Relaxed);
+    let seen = by_watchdog.load(Ordering::Relaxed);
     wait_for("the watchdog to look on", PATIENCE, || {
-        Ok((deputys.load(Ordering::Relaxed) > seen + 4).then_some(()))
+        Ok((by_watchdog.load(Ordering::Relaxed) > seen + 4).then_some(()))
     })
     .unwrap();
     assert!(lives(&bystander));

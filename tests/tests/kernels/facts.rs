@@ -3,15 +3,21 @@
 use std::fs;
 use std::path::Path;
 
+use monitor::kernel::hook::FUNCTION;
 use monitor::memory::Version;
 use monitor_tests::cgroup::Sandbox;
 use monitor_tests::machine;
 
-/// Whether `category:event` is a tracepoint: its BTF names a type for each. Where tracefs shows any, it agrees.
+/// Whether `category:event` is a tracepoint: its BTF names a type for each. Where tracefs shows any, it agrees. Of
+/// `fentry:function`, whether there is that function.
 pub(crate) fn has_tracepoint(tracepoint: &str) -> bool {
     let (category, event) = tracepoint.split_once(':').unwrap();
     let btf = fs::read("/sys/kernel/btf/vmlinux").unwrap();
-    let found = String::from_utf8_lossy(&btf).contains(&format!("\0btf_trace_{event}\0"));
+    let has = |name: &str| String::from_utf8_lossy(&btf).contains(&format!("\0{name}\0"));
+    if category == FUNCTION {
+        return has(event);
+    }
+    let found = has(&format!("btf_trace_{event}"));
     let events = Path::new("/sys/kernel/tracing/events");
     if events.join("sched").is_dir() {
         assert_eq!(events.join(category).join(event).is_dir(), found, "BTF and tracefs differ: {tracepoint}");

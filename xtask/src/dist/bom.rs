@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_linked_is_listed_with_licence_and_hash() {
+    fn only_what_is_linked_is_listed_with_license_and_hash() {
         let metadata = json!({
             "packages": [
                 {"id": "m", "name": "monitor", "version": "1.0.0", "license": null, "source": null},

@@ -17,7 +17,7 @@ use super::settings::Settings;
 use super::{Engine, KillRecord};
 use crate::policy::Roster;
 use crate::prelude::*;
-use crate::snapshot::{self, Answer, Verdict};
+use crate::snapshot::{self, Answer, ChosenVictim};
 use crate::threshold::ThresholdError;
 use crate::units::{Bytes, Nanos};
 use crate::worker::{Activity, Candidate, Kind, LastTask, MemoryFacts, WorkerId};
@@ -120,7 +120,7 @@ pub struct Decision {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rest: Option<Rest>,
     /// The victims, in the order in which they were chosen.
-    pub victims: Vec<Verdict>,
+    pub victims: Vec<ChosenVictim>,
 }
 
 impl Decision {
@@ -165,7 +165,7 @@ impl Decision {
     /// Where `again` differs from what was decided; empty: nowhere.
     #[must_use]
     pub fn differences(&self, again: &Answer) -> Vec<String> {
-        let names = |victims: &[Verdict]| {
+        let names = |victims: &[ChosenVictim]| {
             let each = victims.iter().map(|victim| {
                 format!("{} ({})", victim.id, if victim.should_retry { "retry" } else { "no retry" })
             });
@@ -208,7 +208,7 @@ impl Engine {
         let victims = record
             .victims
             .iter()
-            .map(|victim| Verdict { id: victim.worker.to_string(), should_retry: victim.should_retry });
+            .map(|victim| ChosenVictim { id: victim.worker.to_string(), should_retry: victim.should_retry });
         let own = self.settings.threshold().at(record.total);
         Some(Decision {
             kill: record.id,

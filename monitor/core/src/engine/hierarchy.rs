@@ -52,10 +52,4 @@ impl Engine {
     pub fn kill_in(&self, id: DomainId) -> bool {
         self.flights.iter().any(|flight| flight.domain == id)
     }
-
-    /// Whether a worker charges this domain.
-    #[must_use]
-    pub fn is_charged(&self, id: DomainId) -> bool {
-        self.workers.values().any(|worker| worker.domains.contains(&id))
-    }
 }

@@ -48,7 +48,7 @@ pub struct Answer {
     /// Whether the usage is strictly above the threshold.
     pub above: bool,
     /// The workers that it would kill now.
-    pub victims: Vec<Verdict>,
+    pub victims: Vec<ChosenVictim>,
     /// The workers that it would have killed, were no rule in mode observe; empty unless one of them is only observed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub would_have: Vec<Verdict>,
@@ -66,7 +66,7 @@ pub struct Answer {
 /// A victim and what its owner is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Verdict {
+pub struct ChosenVictim {
     /// The worker.
     pub id: String,
     /// Whether its workload may be tried again.
@@ -153,7 +153,7 @@ pub fn answer_up_to(
     let victims = match domain.usage() {
         Some(usage) if reason.is_none() => roster
             .choose(usage)
-            .map(|choice| Verdict { id: name(choice.id), should_retry: choice.should_retry })
+            .map(|choice| ChosenVictim { id: name(choice.id), should_retry: choice.should_retry })
             .collect(),
         Some(_) | None => Vec::new(),
     };

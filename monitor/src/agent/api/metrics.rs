@@ -13,7 +13,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use serde::Serialize;
 
 use crate::agent::api::latencies::Latencies;
 use crate::control::answers::Status;
@@ -51,10 +50,6 @@ struct OfKind {
 struct OfName {
     hook: String,
 }
-
-/// The text.
-#[derive(Debug, Serialize)]
-pub(in crate::agent) struct Metrics(pub(in crate::agent) String);
 
 pub(in crate::agent) use self::top::MOST as LARGEST;
 

@@ -1,9 +1,9 @@
 //! The answer to `register`: whether the caller may, what becomes of the process, and of a launcher that comes back.
 
 use super::changes::become_idle;
-use super::refusals::{not_yours, of_open, of_read, owning, short};
 use crate::agent::domains::Domains;
 use crate::agent::killing::previous_agent::PreviousAgent;
+use crate::agent::refusals::{not_yours, of_open, of_read, owning, short};
 use crate::agent::reports::Reports;
 use crate::agent::rules::RuleBook;
 use crate::agent::starts::Starts;
@@ -24,12 +24,26 @@ pub(in crate::agent) struct Registrar<'a> {
     pub(in crate::agent) domains: &'a mut Domains,
     pub(in crate::agent) workers: &'a mut Workers,
     pub(in crate::agent) previous_agent: &'a mut PreviousAgent,
-    pub(in crate::agent) watchdog: Option<&'a Watchdog>,
+    pub(in crate::agent) watchdog: &'a Watchdog,
     pub(in crate::agent) reports: &'a Reports,
     pub(in crate::agent) rules: &'a mut RuleBook,
     pub(in crate::agent) starts: &'a mut Starts,
     /// What the kernel tells of processes.
     pub(in crate::agent) kernel: Told,
+}
+
+/// Where a new worker comes in, when nothing refuses it.
+struct Place {
+    /// Its user.
+    uid: u32,
+    /// The worker that a rule made of the process: it makes room.
+    by_rule: Option<WorkerId>,
+    /// The worker that the process is part of.
+    outer: Option<WorkerId>,
+    /// What it charges.
+    cgroup: Option<CgroupPath>,
+    /// What the caller is to know.
+    notice: Option<String>,
 }
 
 impl Registrar<'_> {
@@ -51,11 +65,10 @@ impl Registrar<'_> {
             ));
         }
         let procfs = self.workers.procfs().to_owned();
-        let pid = register.pid;
+        let (pid, caller) = (register.pid, peer.uid);
         let refused = |error| of_open("op.register", error);
         let process = Process::open(&procfs, pid, Some(register.start_time)).map_err(refused)?;
         let uid = process.uid(&procfs).map_err(refused)?;
-        let caller = peer.uid;
         if caller != 0 && uid != Some(caller) {
             return Err(not_yours("op.register.pid", pid, caller));
         }
@@ -65,20 +78,31 @@ impl Registrar<'_> {
             let message = format!("process {pid} is protected by rule {rule}: only root may register it");
             return Err(Refusal::new(RefusalCode::Denied, Some("op.register.pid"), message));
         }
-        if let Some(worker) = self.workers.registry.worker_of(pid)
-            && self.workers.registry.get(worker).is_some_and(|entry| entry.root == pid)
-        {
-            if !self.workers.is_by_rule(worker) || turn.engine.is_victim(worker) {
-                return self.take_over(turn, peer, worker, &register);
+        let present = self.workers.registry.worker_of(pid);
+        let present = present.filter(|present| self.workers.is_root_of(*present, pid));
+        match present {
+            Some(worker) if !self.workers.is_by_rule(worker) || turn.engine.is_victim(worker) => {
+                self.take_over(turn, peer, worker, &register)
             }
             // A registration wins over a rule.
-            self.rules.forget(worker);
-            if let Some(watchdog) = self.watchdog {
-                watchdog.unname(worker);
+            by_rule => {
+                let place = self.place(turn, caller, &process, uid.unwrap_or(0), by_rule)?;
+                Ok(self.enroll(turn, peer, register, (kind, process), place))
             }
-            self.workers.give_up(turn, worker);
         }
-        let outer = self.workers.outer_of(self.kernel, pid);
+    }
+
+    /// All that can refuse a process that is to be a new worker. Nothing has happened to any worker when it is refused.
+    fn place(
+        &mut self,
+        turn: &mut Turn<'_>,
+        caller: u32,
+        process: &Process,
+        uid: u32,
+        by_rule: Option<WorkerId>,
+    ) -> Result<Place, Refusal> {
+        let pid = process.pid();
+        let outer = self.workers.outer_of(self.kernel, pid, by_rule);
         if let Some(outer) = outer
             && caller != 0
             && !self.workers.is_by_rule(outer)
@@ -87,24 +111,49 @@ impl Registrar<'_> {
             let message = format!("process {pid} is part of another user's worker, and dies with it");
             return Err(Refusal::new(RefusalCode::Denied, Some("op.register.pid"), message));
         }
-        let uid = uid.unwrap_or(0);
         let busy = |why| Refusal::new(RefusalCode::Busy, None, why);
-        self.workers.registry.room_for_worker(uid).map_err(busy)?;
+        self.workers.registry.room_for_worker(uid, by_rule).map_err(busy)?;
         let (cgroup, notice) = match self.domains.cgroup_of(pid) {
             Ok(cgroup) => (cgroup, None),
             // A job cannot help where the agent's hierarchy is mounted from.
             Err(error @ ReadError::Outside { .. }) => (None, Some(self.without_cgroup(uid, &error))),
             Err(error) => return Err(of_read("op.register.pid", pid, &error)),
         };
-        self.domains.guard_around(turn, cgroup.as_ref(), uid).map_err(busy)?;
-        let domains = self.domains.charged_by(cgroup.as_ref());
-        let notice = notice.or_else(|| domains.is_empty().then(|| not_guarded(cgroup.as_ref())));
-        if let Some(outer) = outer {
-            if let Some(watchdog) = self.watchdog {
-                watchdog.unname(outer);
+        // It may have executed a set-user-id program since it was looked at. From here on each signal asks again.
+        if caller != 0 {
+            match process.uid(self.workers.procfs()) {
+                Ok(uid) if uid == Some(caller) => {}
+                Ok(_) => return Err(not_yours("op.register.pid", pid, caller)),
+                Err(error) => return Err(of_open("op.register", error)),
             }
+        }
+        // Last: the domains around it are there from now on.
+        self.domains.guard_around(turn, cgroup.as_ref(), uid).map_err(busy)?;
+        Ok(Place { uid, by_rule, outer, cgroup, notice })
+    }
+
+    /// The process becomes a worker: it was checked, and nothing refuses it any more.
+    fn enroll(
+        &mut self,
+        turn: &mut Turn<'_>,
+        peer: Peer,
+        register: Register,
+        (kind, process): (Kind, Process),
+        place: Place,
+    ) -> Registered {
+        let Place { uid, by_rule, outer, cgroup, notice } = place;
+        let (pid, caller) = (process.pid(), peer.uid);
+        if let Some(by_rule) = by_rule {
+            self.rules.forget(by_rule);
+            self.watchdog.unname(by_rule);
+            self.workers.give_up(turn, by_rule);
+        }
+        if let Some(outer) = outer {
+            self.watchdog.unname(outer);
             self.workers.leave(turn, outer, pid);
         }
+        let domains = self.domains.charged_by(cgroup.as_ref());
+        let notice = notice.or_else(|| domains.is_empty().then(|| not_guarded(cgroup.as_ref())));
         let of =
             if register.detached { None } else { owning(turn.engine, outer, register.owner.as_deref(), uid) };
         let last_task = register.last_task;
@@ -116,9 +165,9 @@ impl Registrar<'_> {
         let enrollment =
             Enrollment { uid, registered_by: caller, told: Some(peer), start_time, had, begun, idle, cgroup };
         if self.workers.comes_back(&enrollment) {
+            let procfs = self.workers.procfs().to_owned();
             self.previous_agent.has_one_back(turn, &procfs);
         }
-        let enrolled = process.clone();
         let new = self.workers.enroll(turn, self.domains, process, enrollment, |worker| Event::Registered {
             worker,
             pid,
@@ -134,26 +183,14 @@ impl Registrar<'_> {
         if let Some(block) = new.begins {
             self.reports.note_numbers(block);
         }
-        // It may have executed a set-user-id program since it was looked at. From here on each signal asks again.
         let worker = new.worker;
-        if caller != 0 {
-            let refusal = match enrolled.uid(&procfs) {
-                Ok(uid) if uid == Some(caller) => None,
-                Ok(_) => Some(not_yours("op.register.pid", pid, caller)),
-                Err(error) => Some(refused(error)),
-            };
-            if let Some(refusal) = refusal {
-                turn.tell(Event::Unregistered { worker });
-                return Err(refusal);
-            }
-        }
         if last_task != LastTask::default() {
             turn.tell(Event::LastTask { worker, last_task });
         }
         if let Some(by) = of {
             turn.tell(Event::Owned { worker, by });
         }
-        Ok(Registered { worker, in_process: self.previous_agent.is_in_process(), notice })
+        Registered { worker, in_process: self.previous_agent.is_in_process(), notice }
     }
 
     /// The notice for a worker in a cgroup that the agent cannot see.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::agent::api::visible::Viewer;
+use crate::agent::visible::Viewer;
 use crate::agent::workers::registry::Registry;
 use crate::control::protocol::{Push, Refusal, RefusalCode};
 use crate::control::request::Peer;

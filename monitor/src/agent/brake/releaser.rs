@@ -14,9 +14,6 @@ use super::release::release_all;
 use crate::kernel::cells::Cells;
 use crate::kernel::workers::{WorkerFds, WorkerMap};
 
-/// The hidden subcommand by which the agent starts it.
-pub(crate) const SUBCOMMAND: &str = "__releaser";
-
 /// In how many parts the agent's patience is looked at: it hangs when it was seen without a beat in all of them.
 const LOOKS: u32 = 4;
 

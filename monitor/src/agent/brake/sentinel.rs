@@ -11,9 +11,9 @@ use std::time::Duration;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::releaser::SUBCOMMAND;
 use crate::kernel::cells::DomainCells;
 use crate::kernel::workers::WorkerMap;
+use crate::roles::RELEASER;
 use crate::units::Pid;
 
 /// See the module. Dropped, it lets the releaser end, which first resumes what is still paused.
@@ -36,7 +36,7 @@ impl Sentinel {
         let workers = map.fds()?;
         let cells = cells.fd().try_clone_to_owned()?;
         let mut command = Command::new("/proc/self/exe");
-        command.arg(SUBCOMMAND);
+        command.arg(RELEASER);
         command.arg("--workers").arg(workers.entries.as_raw_fd().to_string());
         command.arg("--let-go").arg(workers.let_go.as_raw_fd().to_string());
         command.arg("--cells").arg(cells.as_raw_fd().to_string());

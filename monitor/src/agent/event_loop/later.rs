@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::agent::rules::sighting::Sightings;
 use crate::config::Resolved;
 use crate::control::protocol::Op;
 use crate::control::request::{Peer, Reply};
@@ -16,6 +15,7 @@ use crate::memory::process::ProcessMemory;
 use crate::ray::News;
 use crate::report::Report;
 use crate::rules::Rules;
+use crate::rules::sighting::Sightings;
 use crate::units::{Bytes, Pid};
 use crate::worker::WorkerId;
 

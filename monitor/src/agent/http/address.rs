@@ -1,4 +1,4 @@
-//! The address that HTTP is served at (`http_listen`). One that cannot be had ends no agent: workers are guarded without
+//! The address that HTTP is served at (`http_listen`). An address that cannot be bound ends no agent: workers are guarded without
 //! it. The agent says why and what to do, `status` shows it, and it is tried again.
 
 use std::io;
@@ -62,7 +62,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// What to do about an address that cannot be had.
+/// What to do about an address that cannot be bound.
 fn remedy(address: SocketAddr, error: &io::Error) -> &'static str {
     match Errno::from_io_error(error) {
         Some(Errno::AFNOSUPPORT) if address.is_ipv6() => {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pace::Looked;
-use super::sighting::{Guarded, Key, Known, Part, Scope, Sighting, Sightings};
 use super::{Adopted, RuleBook};
 use crate::agent::domains::Domains;
 use crate::agent::event_loop::clock;
@@ -18,6 +17,7 @@ use crate::kill::Process;
 use crate::memory::CgroupPath;
 use crate::rules::Mode;
 use crate::rules::facts::looker::Ask;
+use crate::rules::sighting::{Guarded, Key, Known, Part, Scope, Sighting, Sightings};
 use crate::units::{Nanos, Pid};
 use crate::worker::WorkerId;
 
@@ -29,7 +29,7 @@ pub(in crate::agent) struct Around<'a> {
     pub(in crate::agent) domains: &'a mut Domains,
     pub(in crate::agent) workers: &'a mut Workers,
     pub(in crate::agent) reports: &'a Reports,
-    pub(in crate::agent) watchdog: Option<&'a Watchdog>,
+    pub(in crate::agent) watchdog: &'a Watchdog,
 }
 
 /// These processes are no rule's: all that are protected, or those that spare nothing around them.
@@ -169,9 +169,7 @@ impl RuleBook {
         for worker in lost {
             tracing::debug!(%worker, "no rule matches this worker any longer, or another rule does");
             self.forget(worker);
-            if let Some(watchdog) = watchdog {
-                watchdog.unname(worker);
-            }
+            watchdog.unname(worker);
             workers.give_up(turn, worker);
             if matches!(scope, Scope::Part(_)) {
                 // What descends from it may be part of another now.
@@ -222,7 +220,7 @@ impl RuleBook {
             return None;
         }
         let cgroup = self.charges(domains, sighting)?;
-        if let Err(why) = workers.registry.room_for_worker(uid) {
+        if let Err(why) = workers.registry.room_for_worker(uid, None) {
             self.say_once(format!("rule {} has a worker too many: {why}", sighting.terms.rule));
             return None;
         }
@@ -234,9 +232,7 @@ impl RuleBook {
             return None;
         }
         if let Some(outer) = outer {
-            if let Some(watchdog) = watchdog {
-                watchdog.unname(outer);
-            }
+            watchdog.unname(outer);
             workers.leave(turn, outer, pid);
         }
         Some(self.enroll(turn, around, sighting, process, cgroup))

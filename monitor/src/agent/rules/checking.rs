@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::RuleBook;
-use super::sighting::Key;
 use crate::agent::domains::Domains;
 use crate::agent::event_loop::clock;
 use crate::agent::turn::Turn;
@@ -16,6 +15,7 @@ use crate::agent::workers::Workers;
 use crate::engine::{Event, KillId};
 use crate::memory::users::members;
 use crate::rules::facts::looker::Ask;
+use crate::rules::sighting::Key;
 use crate::rules::{Judgement, Mode};
 use crate::units::Pid;
 use crate::worker::WorkerId;

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::sighting::{Guarded, Key, Known, Part, Scope, Shape, Sighting, Sightings, Terms};
 use crate::agent::event_loop::later::Later;
 use crate::agent::event_loop::patient::on_a_thread;
 use crate::memory::{CgroupPath, ReadError, Roots};
 use crate::rules::facts::looker::{self, Ask, Looker, Units};
 use crate::rules::facts::{Machine, Seen, own};
+use crate::rules::sighting::{Guarded, Key, Known, Part, Scope, Shape, Sighting, Sightings, Terms};
 use crate::rules::unguarded::Unguarded;
 use crate::rules::{Found, Look, Never, Profile, Refusal, Rules};
 use crate::units::Pid;

@@ -18,7 +18,7 @@ const TOLD: Duration = Duration::from_secs(30);
 /// How many times as long as a look kept a processor busy the pause after it is: where nobody tells of anything, where the
 /// kernel tells of changes, and where something is awaited of which it tells nothing. A look at new processes is such a one.
 const PAUSE: u32 = 50;
-const PAUSE_TOLD: u32 = 5000;
+const PAUSE_TOLD: u32 = 10_000;
 const PAUSE_AWAITED: u32 = 1000;
 /// The same where somebody became a worker.
 const PAUSE_NEW: u32 = 200;
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(after(false, 100, true, false), seconds(5));
         assert_eq!(after(false, 1000, false, true), LONGEST);
         assert_eq!(after(true, 1, true, false), seconds(30));
-        assert_eq!(after(true, 20, false, false), seconds(100), "a fiftieth of a percent");
+        assert_eq!(after(true, 20, false, false), seconds(200), "a hundredth of a percent");
         assert_eq!(after(true, 3, false, true), seconds(3));
         assert_eq!(after(true, 5000, false, true), LONGEST_TOLD);
     }

@@ -98,9 +98,7 @@ impl Shell {
             &mut self.parts;
         rules.forget(worker);
         // A worker that ended leaves nothing that the watchdog could kill.
-        if let Some(watchdog) = watchdog
-            && workers.registry.get(worker).is_some_and(|entry| !entry.is_empty())
-        {
+        if workers.registry.get(worker).is_some_and(|entry| !entry.is_empty()) {
             watchdog.unname(worker);
         }
         domains.leave(worker);

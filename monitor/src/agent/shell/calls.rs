@@ -1,30 +1,51 @@
 //! The control socket's calls: each goes to the component that can answer it. Each refusal names the field that is at
-//! fault; none takes long. What each user may see of an answer is said in `api/visible`.
+//! fault; none takes long. What each user may see of an answer is said in `agent/visible`.
 
 use super::{Components, Shell, turn};
 use crate::agent::api::changes;
-use crate::agent::api::metrics::{self, Metrics};
-use crate::agent::api::refusals::owning;
+use crate::agent::api::metrics;
 use crate::agent::api::register::Registrar;
-use crate::agent::api::visible::{Raylets, Shown, Viewer};
+use crate::agent::api::status::StatusOf;
+use crate::agent::api::why::KnownKills;
 use crate::agent::event_loop::clock;
-use crate::agent::reports::KEPT;
+use crate::agent::event_loop::later::{Found, Waiting};
+use crate::agent::refusals::owning;
 use crate::agent::reports::past::date;
-use crate::agent::{starts, survival};
-use crate::config::values::AgentMode;
-use crate::control::answers::{Faults, Status};
+use crate::agent::starts;
+use crate::agent::visible::{Metrics, Raylets, Shown, Viewer};
+use crate::control::answers::Status;
 use crate::control::protocol::{Admit, Admitted, Op, Refusal, RefusalCode, Register, Registered};
-use crate::control::request::Peer;
-use crate::diagnostics;
-use crate::engine::{DomainView, Event, Explanation, KillId};
-use crate::journal::JournalView;
+use crate::control::request::{Peer, Reply};
+use crate::engine::{Event, Explanation, KillId};
 use crate::learn::LearnedView;
-use crate::report::Report;
 use crate::series::Series;
 use crate::worker::WorkerId;
 
 impl Shell {
-    /// Answers a call.
+    /// Answers a call: at once, or, if files must be read for it, later.
+    pub(in crate::agent) fn call(&mut self, peer: Peer, op: Op, reply: Reply) {
+        if op == Op::Reload {
+            return self.reload(Some((peer, reply)));
+        }
+        if let Some(wanted) = self.kills(peer.uid).asks_the_journal(&op) {
+            let of = (!self.viewer(peer.uid).sees_all()).then_some(peer.uid);
+            return self.parts.past.look(wanted, of, Waiting { peer, op, reply });
+        }
+        // A client that went away needs no answer.
+        let _ = reply.send(self.answer(peer, op).map(Shown::into_text));
+    }
+
+    /// The journal was searched for a caller.
+    pub(super) fn found(&mut self, found: Found) {
+        self.parts.past.looked();
+        let Found { waiting: Waiting { peer, op, reply }, past } = found;
+        let past = past.map(|past| past.and_then(|past| past.report()));
+        let answer = self.kills(peer.uid).answer(&op, past);
+        // A client that went away needs no answer.
+        let _ = reply.send(answer.map(Shown::into_text));
+    }
+
+    /// Answers a call at once.
     pub(in crate::agent) fn answer(&mut self, peer: Peer, op: Op) -> Result<Shown, Refusal> {
         let uid = peer.uid;
         match op {
@@ -94,9 +115,9 @@ impl Shell {
                     record
                 })
             }),
-            Op::Report { kill } => self.viewer(uid).show(self.report(kill)?),
+            Op::Report { kill } => self.viewer(uid).show(self.kills(uid).report(kill)?),
             Op::Samples { kill } => self.viewer(uid).show(self.samples(kill)?),
-            Op::Why(asked) => self.viewer(uid).show(self.why(uid, &asked)),
+            Op::Why(asked) => self.viewer(uid).show(self.kills(uid).why(&asked)),
             Op::Reload => Err(Refusal::new(RefusalCode::Failed, None, "it is answered elsewhere".to_owned())),
         }
     }
@@ -115,7 +136,7 @@ impl Shell {
     fn register(&mut self, peer: Peer, register: Register) -> Result<Registered, Refusal> {
         let Components { domains, workers, hooks, previous_agent, watchdog, reports, rules, starts, .. } =
             &mut self.parts;
-        let (kernel, watchdog) = (hooks.told(), watchdog.as_ref());
+        let kernel = hooks.told();
         let mut registrar =
             Registrar { domains, workers, previous_agent, watchdog, reports, rules, starts, kernel };
         let registered = registrar.register(turn!(self), peer, register);
@@ -143,7 +164,7 @@ impl Shell {
         })?;
         starts::refuse_hopeless(&self.engine, &admit, &checked)?;
         let uid = peer.uid;
-        let outer = self.parts.workers.outer_of(self.parts.hooks.told(), admit.pid);
+        let outer = self.parts.workers.outer_of(self.parts.hooks.told(), admit.pid, None);
         let owned_by = owning(&self.engine, outer, admit.owner.as_deref(), uid);
         let (worker, begins) = self.parts.workers.number_for_start(uid);
         if let Some(block) = begins {
@@ -166,53 +187,18 @@ impl Shell {
     }
 
     fn status(&self) -> Status {
-        let settings = self.engine.settings();
-        let Components { domains, workers, hooks, killing, brake, watchdog, reports, api, .. } = &self.parts;
-        let now = clock::now();
-        let guards = domains.len() > 0;
-        let domains = domains.views(self.engine.domains(), settings.threshold());
-        // With a threshold of all that there is, none is ever above it.
-        let below_total =
-            |view: &DomainView| view.threshold.zip(view.total).is_none_or(|(line, all)| line < all);
-        let can_be_above = domains.iter().any(below_total);
-        Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            now,
-            uptime_ms: u64::try_from(now.since(self.started).as_millis()).unwrap_or(u64::MAX),
-            in_process: self.parts.previous_agent.is_in_process(),
-            policy: settings.policy,
-            refresh_ms: settings.refresh_ms,
-            mode: match (settings.kills(), settings.dry_run) {
-                (false, _) => AgentMode::Off,
-                (true, true) => AgentMode::Observe,
-                (true, false) => AgentMode::Enforce,
-            }
-            .to_string(),
-            kills: settings.kills(),
-            dry_run: settings.dry_run,
-            protects: settings.enforces() && survival::can_kill() && guards && can_be_above,
-            survival: survival::steps(),
-            probes: hooks.probes().to_vec(),
-            domains,
-            workers: workers.registry.len(),
-            observed: workers.registry.ids().into_iter().filter(|id| self.engine.observes(*id)).count(),
-            processes: workers.registry.view(),
-            kills_in_flight: self.engine.kills_in_flight(),
-            drops: hooks.drops_by_cpu(),
-            brake: brake.view(&self.engine),
-            watchdog: watchdog.is_some(),
-            counters: self.engine.counters(),
-            faults: Faults {
-                not_released: killing.not_released(),
-                not_logged: diagnostics::lost(),
-                ..self.faults
-            },
-            journal: reports.journal(),
-            socket: api.socket(),
-            http: api.http.view(),
-            callbacks: self.parts.callbacks.view(),
-        }
+        let Components { domains, workers, hooks, killing, brake, previous_agent, reports, api, .. } =
+            &self.parts;
+        let (watchdog, callbacks) = (self.parts.watchdog.is_on(), &self.parts.callbacks);
+        let of =
+            StatusOf { domains, workers, hooks, killing, brake, previous_agent, reports, api, callbacks };
+        of.status(&self.engine, self.started, watchdog, self.faults)
+    }
+
+    /// What the caller may know of kills.
+    fn kills(&self, uid: u32) -> KnownKills<'_> {
+        let Components { past, reports, .. } = &self.parts;
+        KnownKills { engine: &self.engine, past, reports, viewer: self.viewer(uid) }
     }
 
     fn samples(&self, kill: Option<u64>) -> Result<Series, Refusal> {
@@ -220,29 +206,5 @@ impl Shell {
             let message = "this agent knows no such kill".to_owned();
             Refusal::new(RefusalCode::NotFound, Some("op.samples.kill"), message)
         })
-    }
-
-    fn report(&self, kill: u64) -> Result<Report, Refusal> {
-        self.parts.reports.get(KillId(kill)).cloned().ok_or_else(|| self.no_report(kill, None))
-    }
-
-    /// Why there is none; `unread`: the journal could not be read.
-    pub(super) fn no_report(&self, kill: u64, unread: Option<String>) -> Refusal {
-        let message = if self.parts.reports.is_under_way(KillId(kill)) {
-            format!("the report of kill {kill} is not complete yet: try again in a moment")
-        } else {
-            match (unread, self.parts.reports.journal()) {
-                (Some(error), _) => {
-                    format!("there is no report of kill {kill}: the journal cannot be read: {error}")
-                }
-                (None, Some(JournalView { path, .. })) => {
-                    format!("there is no kill {kill}, neither here nor in the journal {}", path.display())
-                }
-                (None, None) => format!(
-                    "this agent has no report of kill {kill}: it keeps the last {KEPT} reports and writes no journal"
-                ),
-            }
-        };
-        Refusal::new(RefusalCode::NotFound, Some("op.report.kill"), message)
     }
 }

@@ -1,8 +1,6 @@
 //! What the kernel's programs pushed, on its way to the engine: each record goes to the component that it concerns. The way
 //! of a crossing begins here.
 
-use std::time::Duration;
-
 use monitor_common::RecordKind;
 
 use super::{Components, Shell, turn};
@@ -20,13 +18,10 @@ impl Shell {
     /// Takes everything out of the ring buffer. Not for ever: whether there may be more.
     pub(in crate::agent) fn drain(&mut self) -> bool {
         let more = self.take_all();
-        if std::mem::take(&mut self.heard_changes) {
-            // Of those that come within the pause nobody wakes the loop.
-            let pause = self.parts.rules.pause();
+        if let Some(pause) = self.parts.rules.pause() {
             if let Some(cells) = self.parts.domains.cells() {
                 cells.set_changed_pause(pause);
             }
-            self.look_at_ring = Some(clock::now().after(Duration::from_micros(pause.into())));
             self.look_at_changes();
         }
         more
@@ -46,12 +41,12 @@ impl Shell {
 
     /// When there is something to look at that rules go by; `None`: nothing before something happens.
     pub(in crate::agent) fn next_look(&self, now: Nanos) -> Option<Nanos> {
-        self.look_at_ring.into_iter().chain(self.parts.rules.due(now)).min()
+        self.parts.rules.next(now)
     }
 
     /// Looks at what is due of that. Whether records are left.
     pub(in crate::agent) fn look(&mut self, now: Nanos) -> bool {
-        let more = self.look_at_ring.take_if(|due| *due <= now).is_some() && self.drain();
+        let more = self.parts.rules.pause_is_over(now) && self.drain();
         self.look_at_changes();
         more
     }
@@ -100,7 +95,6 @@ impl Shell {
                 let renamed = changed.header.kind == RecordKind::Rename as u32;
                 let name = changed.name.split(|byte| *byte == 0).next().filter(|_| renamed);
                 rules.heard(Pid(changed.pid), name.map(<[u8]>::to_vec));
-                self.heard_changes = true;
             }
             Record::OomVictim(victim) => self.happen(Event::OomVictim {
                 worker: WorkerId(victim.worker),

@@ -4,7 +4,6 @@
 use super::{Components, Shell};
 use crate::agent::event_loop::later::Again;
 use crate::agent::reload;
-use crate::agent::watchdog::Watchdog;
 use crate::config::Resolved;
 use crate::control::answers::Reloaded;
 use crate::control::protocol::{Refusal, RefusalCode};
@@ -55,7 +54,7 @@ impl Shell {
         let answer = done.map_err(|why| Refusal::new(RefusalCode::Invalid, None, why));
         let shown = answer.and_then(|reloaded| self.viewer(peer.uid).show(reloaded));
         // A client that went away needs no answer.
-        let _ = reply.send(shown.map(crate::agent::api::visible::Shown::into_text));
+        let _ = reply.send(shown.map(crate::agent::visible::Shown::into_text));
     }
 
     /// All of it or nothing.

@@ -3,6 +3,7 @@
 mod flat;
 mod fork_limit;
 mod names;
+mod registering;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -7,13 +7,12 @@ use super::{Components, Shell, WAITING, turn};
 use crate::agent::event_loop::clock;
 use crate::agent::event_loop::later::Later;
 use crate::agent::rules::adopting::Around;
-use crate::agent::rules::sighting::Sightings;
 use crate::agent::survival::service;
-use crate::agent::watchdog::Watchdog;
 use crate::agent::workers::members::Ended;
 use crate::config::values::BrakeMode;
 use crate::engine::Event;
 use crate::kernel::hook::Hook;
+use crate::rules::sighting::Sightings;
 use crate::units::Nanos;
 
 /// How often, at least, the agent shows that it works to whatever waits for that.
@@ -28,9 +27,7 @@ const SLACK: Duration = Duration::from_millis(50);
 impl Shell {
     /// At each turn of the loop: it does not hang.
     pub(in crate::agent) fn turn(&mut self) {
-        if let Some(watchdog) = &self.parts.watchdog {
-            watchdog.beat();
-        }
+        self.parts.watchdog.beat();
         self.parts.raylets.beat();
         self.parts.upkeep.turn();
     }
@@ -40,7 +37,7 @@ impl Shell {
     pub(in crate::agent) fn next_tick(&self, ticked: Nanos) -> Nanos {
         let due = self.engine.next_deadline().min(ticked.after(self.engine.pace() + SLACK));
         let due = self.parts.measuring.next().map_or(due, |young| due.min(young));
-        let watched = self.parts.watchdog.as_ref().is_some_and(Watchdog::watches);
+        let watched = self.parts.watchdog.watches();
         let waits = (self.parts.brake.is_on() || watched).then_some(BEAT);
         let raylets = self.parts.raylets.wait_for_beats().then_some(RAYLETS_BEAT);
         let beat = waits.into_iter().chain(raylets).chain(service::every()).min();
@@ -110,9 +107,7 @@ impl Shell {
     /// Tells the watchdog which workers the loop would kill next.
     pub(super) fn nominate(&mut self) {
         let Components { watchdog, domains, workers, .. } = &self.parts;
-        if let Some(watchdog) = watchdog {
-            watchdog.nominate(&mut self.engine, domains, &workers.registry);
-        }
+        watchdog.nominate(&mut self.engine, domains, &workers.registry);
     }
 
     /// Hooks that were refused for a reason that passes are tried again.
@@ -132,7 +127,7 @@ impl Shell {
                 Hook::Exec | Hook::Rename | Hook::CgroupAttach | Hook::CgroupMkdir | Hook::CgroupRmdir => {
                     self.parts.rules.set_told(self.parts.hooks.told().changes)
                 }
-                Hook::Memcg | Hook::RssStat => {
+                Hook::Memcg | Hook::RssStat | Hook::Charge => {
                     self.parts.hooks.usage_is_back(turn!(self));
                     self.settle();
                     if self.parts.brake.failed() {
@@ -153,7 +148,7 @@ impl Shell {
     /// A look for what the rules match is over.
     fn looked(&mut self, found: Sightings) {
         let Components { domains, workers, reports, watchdog, rules, raylets, .. } = &mut self.parts;
-        let mut around = Around { domains, workers, reports, watchdog: watchdog.as_ref() };
+        let mut around = Around { domains, workers, reports, watchdog };
         let new = rules.looked(turn!(self), &mut around, found);
         // Before one of them can be a victim, or is taken for a worker of nobody's.
         if !new.is_empty() {

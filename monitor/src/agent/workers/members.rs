@@ -126,13 +126,24 @@ impl Workers {
     }
 
     /// The worker that a process is part of. The kernel's map knows it before the record of its fork is read; without
-    /// the fork hook its parents tell.
-    pub(in crate::agent) fn outer_of(&self, kernel: Told, pid: Pid) -> Option<WorkerId> {
+    /// the fork hook its parents tell. `aside` is about to be none any more.
+    pub(in crate::agent) fn outer_of(
+        &self,
+        kernel: Told,
+        pid: Pid,
+        aside: Option<WorkerId>,
+    ) -> Option<WorkerId> {
+        let stays = |worker: &WorkerId| Some(*worker) != aside;
         let by_parents = || {
-            let parents = ancestors(&self.procfs, pid);
-            parents.into_iter().find_map(|parent| self.registry.worker_of(parent))
+            let mut parents = ancestors(&self.procfs, pid).into_iter();
+            parents.find_map(|parent| self.registry.worker_of(parent).filter(stays))
         };
-        self.whose(pid).or_else(|| if kernel.forks { None } else { by_parents() })
+        self.whose(pid).filter(stays).or_else(|| if kernel.forks { None } else { by_parents() })
+    }
+
+    /// Whether this process is the one that the worker was made of.
+    pub(in crate::agent) fn is_root_of(&self, worker: WorkerId, pid: Pid) -> bool {
+        self.registry.get(worker).is_some_and(|entry| entry.root == pid)
     }
 
     /// Whether a process is this worker's, or ending and so no worker's any more.

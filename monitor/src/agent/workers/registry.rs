@@ -91,6 +91,11 @@ impl WorkerProcesses {
         self.members.is_empty() && self.without_pidfd.is_empty()
     }
 
+    /// What it takes of the room.
+    fn taken(&self) -> Taken {
+        Taken { workers: 1, with_pidfd: self.members.len(), without_pidfd: self.without_pidfd.len() }
+    }
+
     /// All its processes.
     pub(in crate::agent) fn pids(&self) -> Vec<Pid> {
         let with_pidfd = self.members.iter().map(|member| member.process.pid());
@@ -119,12 +124,17 @@ impl Registry {
         Self { room: Room::following(most, followed), ..Self::default() }
     }
 
-    /// Whether one more worker of a user has room.
+    /// Whether one more worker of a user has room, when `instead_of` is none any more.
     ///
     /// # Errors
     /// Why not, for the user.
-    pub(in crate::agent) fn room_for_worker(&self, uid: u32) -> Result<(), String> {
-        self.room.for_worker(uid)
+    pub(in crate::agent) fn room_for_worker(
+        &self,
+        uid: u32,
+        instead_of: Option<WorkerId>,
+    ) -> Result<(), String> {
+        let entry = instead_of.and_then(|worker| self.get(worker));
+        self.room.for_worker(uid, entry.map(|entry| (entry.uid, entry.taken())))
     }
 
     /// Whether a descriptor of one more process of a worker may be kept.
@@ -259,9 +269,7 @@ impl Registry {
         let Some(entry) = self.workers.remove(&worker) else {
             return Left::default();
         };
-        let taken =
-            Taken { workers: 1, with_pidfd: entry.members.len(), without_pidfd: entry.without_pidfd.len() };
-        self.room.give_back(entry.uid, taken);
+        self.room.give_back(entry.uid, entry.taken());
         for pid in entry.pids() {
             if self.by_pid.get(&pid) == Some(&worker) {
                 self.by_pid.remove(&pid);

@@ -4,7 +4,6 @@ use super::{Fact, State, lacks, ok};
 use crate::cli::roots::Roots;
 use crate::config::{self, ConfigFlags};
 use crate::rules::facts::{Machine, own};
-use crate::rules::files::Sources;
 use crate::rules::unguarded::Unguarded;
 
 /// Whether rules make workers of what runs here, and which presets would.
@@ -13,7 +12,7 @@ pub(super) fn rules(roots: &Roots) -> Fact {
         Ok(resolved) => resolved,
         Err(errors) => return failed(&errors),
     };
-    let rules = match Sources::of(&resolved).load() {
+    let rules = match resolved.rules_from().load() {
         Ok(rules) => rules,
         Err(faults) => return failed(&faults),
     };

@@ -17,12 +17,12 @@ use crate::engine::KillRecord;
 /// How it looks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
-    pub(super) colours: bool,
+    pub(super) colors: bool,
 }
 
 impl Look {
-    fn of(self, colour: Color) -> Style {
-        if self.colours { Style::new().fg(colour) } else { Style::new() }
+    fn of(self, color: Color) -> Style {
+        if self.colors { Style::new().fg(color) } else { Style::new() }
     }
 
     /// Something to look at now.
@@ -39,7 +39,7 @@ impl Look {
     }
 
     fn faint(self) -> Style {
-        if self.colours { Style::new().add_modifier(Modifier::DIM) } else { Style::new() }
+        if self.colors { Style::new().add_modifier(Modifier::DIM) } else { Style::new() }
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) mod kind {
     pub(in crate::kernel::btf) const ENUM: u32 = 6;
     pub(in crate::kernel::btf) const FORWARD: u32 = 7;
     pub(in crate::kernel::btf) const TYPEDEF: u32 = 8;
+    pub(in crate::kernel::btf) const FUNC: u32 = 12;
     pub(in crate::kernel::btf) const FUNC_PROTO: u32 = 13;
     pub(in crate::kernel::btf) const VAR: u32 = 14;
     pub(in crate::kernel::btf) const DATASEC: u32 = 15;

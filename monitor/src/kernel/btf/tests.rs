@@ -1,6 +1,6 @@
 //! A small BTF by hand, random ones, and the running kernel's.
 
-use super::layout::MAGIC;
+use super::layout::{MAGIC, kind};
 use super::*;
 use proptest::prelude::*;
 
@@ -48,10 +48,22 @@ fn offsets_go_through_named_and_anonymous_members() {
 #[test]
 fn for_aya_a_tracepoint_keeps_its_number_and_nothing_else_has_a_name() {
     let whole = Btf::parse(sample().into()).unwrap();
-    let few = Btf::parse(whole.only_tracepoints().into()).unwrap();
+    let few = Btf::parse(whole.only_places().into()).unwrap();
     assert_eq!((&few.tracepoints, few.starts.len()), (&whole.tracepoints, 7));
     assert!(few.structs.is_empty() && few.enums.is_empty());
-    whole.tracepoints().unwrap();
+    whole.places().unwrap();
+}
+
+#[test]
+fn a_function_is_found_if_it_is_one_that_programs_are_attached_to() {
+    let types = [[1, kind::FUNC << 24, 0], [7, kind::FUNC << 24, 0], [7, kind::TYPEDEF << 24, 0]];
+    let whole = Btf::parse(layout::blob(&types, b"\0other\0page_counter_try_charge\0").into()).unwrap();
+    let function = Place::Function("page_counter_try_charge");
+    assert!(whole.has(function) && !whole.has(Place::Function("other")));
+    assert!(!whole.has(Place::Tracepoint("page_counter_try_charge")));
+    let few = Btf::parse(whole.only_places().into()).unwrap();
+    assert_eq!((few.has(function), &few.functions), (true, &whole.functions));
+    whole.places().unwrap();
 }
 
 /// The sample with another word in its types, counted from their start.

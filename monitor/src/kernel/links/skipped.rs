@@ -5,11 +5,11 @@
 use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
-use aya::programs::BtfTracePoint;
+use aya::programs::ProgramFd;
 
 /// How often this program was left out since it was loaded. `None`: this kernel does not say (before 5.12).
-pub(super) fn runs(program: &BtfTracePoint) -> Option<u64> {
-    let fd = program.fd().ok()?.as_fd().as_raw_fd();
+pub(super) fn runs(program: &ProgramFd) -> Option<u64> {
+    let fd = program.as_fd().as_raw_fd();
     told(&fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?)
 }
 

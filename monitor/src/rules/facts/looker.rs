@@ -14,10 +14,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use self::part::{Ask, Part, Units};
-use super::files::{Stat, Status, title};
+use super::files::{Status, title};
 use super::{Accounts, Machine, Never, Seen, SeenCgroup, Whose, pods};
 use crate::executable::{self, File};
 use crate::memory::{CgroupId, CgroupPath, Hierarchy, ReadError, Roots, process};
+use crate::proc_stat::Stat;
 use crate::proc_threads;
 use crate::rules::trust;
 use crate::units::Pid;
@@ -236,11 +237,11 @@ impl Looker {
     fn again(&mut self, pid: Pid, old: Option<Seen>, memory: bool, its_turn: bool) -> Option<Seen> {
         let Some(old) = old else { return self.process(pid) };
         let dir = self.roots.procfs.join(pid.to_string());
-        let stat = Stat::read(&dir)?;
-        if stat.ended {
+        let (name, stat) = Stat::with_name(&self.roots.procfs, pid).ok()?;
+        if stat.has_ended_whole() {
             return None;
         }
-        if stat.start == old.start && stat.comm == old.comm && stat.parent == old.parent && !its_turn {
+        if stat.start_time == old.start && name == old.comm && stat.parent == old.parent && !its_turn {
             let rss = if memory { Status::read(&dir)?.rss } else { old.rss };
             return Some(Seen { rss, ..old });
         }
@@ -258,8 +259,8 @@ impl Looker {
 
     fn process_titled(&mut self, pid: Pid, title: impl FnOnce(Pid, &Path) -> Vec<u8>) -> Option<Seen> {
         let dir = self.roots.procfs.join(pid.to_string());
-        let stat = Stat::read(&dir).unwrap_or_default();
-        if stat.ended {
+        let (name, stat) = Stat::with_name(&self.roots.procfs, pid).unwrap_or_default();
+        if stat.has_ended_whole() {
             return None;
         }
         // What its first thread does not say any more, one that lives does.
@@ -281,14 +282,14 @@ impl Looker {
             parent,
             uid: status.uid(),
             whose,
-            comm: if stat.comm.is_empty() { status.name } else { stat.comm },
+            comm: if name.is_empty() { status.name } else { name },
             title: if kernel { Vec::new() } else { title(pid, &dir) },
             exe,
             exe_trusted,
             rss: status.rss,
             never,
             cgroup: self.cgroup(pid),
-            start: stat.start,
+            start: stat.start_time,
             kept: None,
         })
     }

@@ -9,7 +9,7 @@ use aya::sys::{Stats, enable_stats};
 use aya::{Btf, Ebpf};
 use monitor::kernel::cells::Tuning;
 use monitor::kernel::empty;
-use monitor::kernel::hook::Hook;
+use monitor::kernel::hook::{FUNCTION, Hook};
 use monitor::kernel::programs::{KernelLog, Programs};
 use monitor_common::{NO_PARENT, NODE_CELL};
 use monitor_tests::hog::Kind;
@@ -32,7 +32,7 @@ enum Way {
 }
 
 /// What is compared: program, way, tracepoint.
-const ALL: [(&str, Way, (&str, &str)); 8] = [
+const ALL: [(&str, Way, (&str, &str)); 9] = [
     ("lruvec_btf", Way::Btf, ("memcg", "mod_memcg_lruvec_state")),
     ("lruvec_raw", Way::Raw, ("memcg", "mod_memcg_lruvec_state")),
     ("lruvec_classic", Way::Classic, ("memcg", "mod_memcg_lruvec_state")),
@@ -41,6 +41,7 @@ const ALL: [(&str, Way, (&str, &str)); 8] = [
     ("rss_btf", Way::Btf, ("kmem", "rss_stat")),
     ("memcg", Way::Ours(Hook::Memcg), ("memcg", "mod_memcg_lruvec_state")),
     ("rss_stat", Way::Ours(Hook::RssStat), ("kmem", "rss_stat")),
+    ("charge", Way::Ours(Hook::Charge), (FUNCTION, "page_counter_try_charge")),
 ];
 
 impl Way {
@@ -49,6 +50,7 @@ impl Way {
             Self::Btf => "empty, tp_btf",
             Self::Raw => "empty, raw tracepoint",
             Self::Classic => "empty, tracepoint",
+            Self::Ours(Hook::Charge) => "ours (fentry)",
             Self::Ours(_) => "ours (tp_btf)",
         }
     }
@@ -125,7 +127,13 @@ impl Bench {
                 Err(error) => eprintln!("hooks: {name}: {error}"),
             }
         }
-        let ours = Programs::load(KernelLog::Off).map_err(|rows| anyhow!("nothing loads: {rows:?}"))?;
+        let mut ours = Programs::load(KernelLog::Off).map_err(|rows| anyhow!("nothing loads: {rows:?}"))?;
+        ours.links.choose(&Hook::USAGE);
+        // What is refused shows only then.
+        for hook in Hook::USAGE {
+            ours.links.attach_counting(hook, &mut ours.cells.cells);
+            ours.links.detach(hook);
+        }
         Ok(Self { empty, loaded, ours })
     }
 

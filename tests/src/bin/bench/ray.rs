@@ -153,7 +153,7 @@ fn program() -> PathBuf {
 fn one(plan: &Plan, python: &Path, guard: (&'static str, u64, bool), args: [&str; 2]) -> Result<Run> {
     let node = RayNode::new(&setting(guard))?;
     let line = (MIB << 20) * THRESHOLD / 100;
-    let mut child = node.start(python, &program(), &args, false)?;
+    let mut child = node.start(python, &program(), &args.map(str::to_owned), false)?;
     let stop = AtomicBool::new(false);
     let (seen, cpu) = thread::scope(|scope| {
         let looking = scope.spawn(|| look(&node.sandbox, line, &stop));
@@ -182,7 +182,7 @@ fn one(plan: &Plan, python: &Path, guard: (&'static str, u64, bool), args: [&str
 
 fn tasks(plan: &Plan, python: &Path, guard: (&'static str, u64, bool)) -> Result<i64> {
     let node = RayNode::new(&setting(guard))?;
-    let mut child = node.start(python, &program(), &["tasks", "0"], false)?;
+    let mut child = node.start(python, &program(), &["tasks", "0"].map(str::to_owned), false)?;
     wait(plan, &mut child, || None::<()>)?;
     let printed = node.printed()?;
     let tasks = number(&printed, "tasks ").with_context(|| printed.clone())?;

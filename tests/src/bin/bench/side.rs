@@ -105,7 +105,7 @@ fn summary(rate: &'static str, guard: Guard, runs: &[Run]) -> Compared {
     }
 }
 
-/// An agent of its own for each run: the hooks of one would slow down the victim of another. None: it cannot be had here.
+/// An agent of its own for each run: the hooks of one would slow down the victim of another. None: it is not available here.
 fn one(ground: &Ground, guard: Guard, hog: &Hog) -> Result<Option<Run>> {
     match guard {
         Guard::Hooks => by_cgroup(ground, Some(ground.guard(&[])?), hog).map(Some),

@@ -24,6 +24,10 @@ struct Args {
     /// A folder with the two programs of Ray's page, to be run as they are
     #[arg(long, value_name = "DIR")]
     page: Option<PathBuf>,
+    /// Ray's own test_memory_pressure.py, instead of these cases: each test in a node of its own. The Python needs pytest,
+    /// pytest-asyncio, numpy and Ray's `default` extra
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["page", "quick"])]
+    tests: Option<PathBuf>,
     /// Only the cases that are quick
     #[arg(long)]
     quick: bool,

@@ -95,7 +95,7 @@ fn run(args: &Args, case: &Case, stop: &AtomicBool) -> Result<bool> {
 /// Runs a case's program with its Ray.
 fn finish(node: &mut RayNode, case: &Case, python: &Path, stop: &AtomicBool) -> Result<Outcome> {
     let began = Instant::now();
-    let mut child = node.start(python, &case.program, &[], case.head)?;
+    let mut child = node.start(python, &case.program, &case.arguments, case.head)?;
     let faults = match case.agent_kills {
         0 => Vec::new(),
         times => storm::strike(node, times, &mut child, stop)?,

@@ -179,7 +179,7 @@
     while (parent.children.length > children.length) parent.lastElementChild.remove();
   };
 
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   const drawChart = () => {
     const past = state.past.get(state.domain) || [], now = state.status.now;
@@ -187,7 +187,7 @@
     const data = [past.map((point) => (point[0] - now) / 1e9), past.map((point) => point[1]), past.map((point) => point[2])];
     if (typeof uPlot === "undefined") return;
     if (chart === null) {
-      const axis = { stroke: () => colour("--faint"), grid: { stroke: () => colour("--rule"), width: 1 } };
+      const axis = { stroke: () => color("--faint"), grid: { stroke: () => color("--rule"), width: 1 } };
       const sizes = (_, values) => values.map(size);
       // Round sizes are powers of two.
       const splits = (_, axis, low, high) => {
@@ -201,8 +201,8 @@
         axes: [{ ...axis, splits: () => [-600, -480, -360, -240, -120, 0], values: (_, values) => values.map(ago) },
           { ...axis, size: 80, splits, values: sizes }],
         legend: { live: false },
-        series: [{}, { label: "Used", stroke: () => colour("--used"), width: 2 },
-          { label: "Threshold", stroke: () => colour("--threshold"), width: 2, dash: [8, 5] }],
+        series: [{}, { label: "Used", stroke: () => color("--used"), width: 2 },
+          { label: "Threshold", stroke: () => color("--threshold"), width: 2, dash: [8, 5] }],
       }, data, $("chart"));
     } else {
       chart.setData(data);

@@ -29,7 +29,7 @@ fn named(sleeper: &Sleeper) -> Shell {
 }
 
 fn names(shell: &Shell, worker: WorkerId) -> bool {
-    shell.parts.watchdog.as_ref().unwrap().names(worker)
+    shell.parts.watchdog.names(worker)
 }
 
 /// They come and go by the hundred between two ticks, and a loop may hang at any time.
@@ -82,7 +82,7 @@ async fn a_worker_within_another_is_not_struck_with_it() {
     shell.nominate();
     assert!(names(&shell, WORKER));
     shell.step(|parts, turn| {
-        parts.watchdog.as_ref().unwrap().unname(WORKER);
+        parts.watchdog.unname(WORKER);
         parts.workers.leave(turn, WORKER, pid);
     });
     assert!(!names(&shell, WORKER));

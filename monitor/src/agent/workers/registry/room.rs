@@ -60,16 +60,19 @@ impl Room {
     }
 
     /// Whether one more worker of a user has room: a quarter of all is the most for one user, root is bound by all.
+    /// `freed`: what a user is about to give back.
     ///
     /// # Errors
     /// Why not, for the user.
-    pub(super) fn for_worker(&self, uid: u32) -> Result<(), String> {
-        let mine = self.of(uid).workers;
+    pub(super) fn for_worker(&self, uid: u32, freed: Option<(u32, Taken)>) -> Result<(), String> {
+        let (whose, freed) = freed.unwrap_or_default();
+        let mine = self.of(uid).workers.saturating_sub(if whose == uid { freed.workers } else { 0 });
         if uid != 0 && mine >= (self.most / 4).max(1) {
             return Err(format!("uid {uid} has {mine} workers, its limit"));
         }
-        if self.all.with_pidfd >= self.most {
-            return Err(format!("the agent holds {} processes of workers, its limit", self.all.with_pidfd));
+        let held = self.all.with_pidfd.saturating_sub(freed.with_pidfd);
+        if held >= self.most {
+            return Err(format!("the agent holds {held} processes of workers, its limit"));
         }
         Ok(())
     }
@@ -162,6 +165,17 @@ mod tests {
         assert_eq!(room.view().fork_limited_users, 2);
         room.take(0, processes(0, 175));
         assert!(room.reaches_fork_limit(0), "but for the eighth");
+    }
+
+    #[test]
+    fn a_worker_that_takes_anothers_place_needs_no_more_room() {
+        let mut room = Room::following(4, 800);
+        let one = Taken { workers: 1, with_pidfd: 1, without_pidfd: 0 };
+        room.take(ANN, one);
+        assert!(room.for_worker(ANN, None).is_err() && room.for_worker(ANN, Some((ANN, one))).is_ok());
+        assert!(room.for_worker(ANN, Some((BOB, one))).is_err(), "it is not hers");
+        room.take(BOB, processes(3, 0));
+        assert!(room.for_worker(0, None).is_err() && room.for_worker(0, Some((ANN, one))).is_ok());
     }
 
     #[test]

@@ -49,7 +49,9 @@ impl Tree {
         let write = |file: &str, text: String| fs::write(dir.join(file), text).unwrap();
         write(
             "stat",
-            format!("{pid} (app) S 1 {pid} {pid} 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 {pid} 0 0\n"),
+            format!(
+                "{pid} (app) S 1 {pid} {pid} 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 {pid} 0 0 0 0 0 0 0 0 0 0\n"
+            ),
         );
         write("status", "Name:\tapp\nPPid:\t1\nUid:\t1000\t1000\t1000\t1000\nVmRSS:\t1 kB\n".to_owned());
         write("cmdline", "app\0".to_owned());

@@ -7,7 +7,6 @@
 use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::agent::api::metrics::Metrics;
 use crate::agent::workers::registry::Registry;
 use crate::config;
 use crate::control::answers::{Reloaded, Status, Why};
@@ -179,6 +178,10 @@ impl Visible for Reloaded {
         Some(self)
     }
 }
+
+/// The text of the metrics.
+#[derive(Debug, Serialize)]
+pub(in crate::agent) struct Metrics(pub(in crate::agent) String);
 
 /// Sums: what is of single workers is not in it for everybody.
 impl Visible for Metrics {

@@ -1,17 +1,23 @@
-//! Why a process or a worker is gone, and reports that only the journal still has: from what the agent keeps, else from
-//! the journal, of which a thread tells later.
+//! Why a process or a worker is gone, and reports of kills: by what the agent knows of kills, and what the journal alone still
+//! had, of which a thread tells.
 
-use super::Shell;
-use crate::agent::api::visible::{Shown, Viewer};
-use crate::agent::event_loop::later::{Found, Waiting};
-use crate::agent::reports::past::date;
+use crate::agent::reports::past::{Past, date};
+use crate::agent::reports::{KEPT, Reports};
+use crate::agent::visible::{Shown, Viewer};
 use crate::control::answers::Why;
 use crate::control::protocol::{Asked, Op, Refusal, RefusalCode};
-use crate::control::request::{Peer, Reply};
-use crate::engine::{KillId, KillRecord};
-use crate::journal::Wanted;
+use crate::engine::{Engine, KillId, KillRecord};
+use crate::journal::{JournalView, Wanted};
 use crate::report::Report;
 use crate::retry::KilledBy;
+
+/// What is known of kills here, for one user.
+pub(in crate::agent) struct KnownKills<'a> {
+    pub(in crate::agent) engine: &'a Engine,
+    pub(in crate::agent) past: &'a Past,
+    pub(in crate::agent) reports: &'a Reports,
+    pub(in crate::agent) viewer: Viewer<'a>,
+}
 
 fn wanted(asked: &Asked) -> Wanted {
     match asked {
@@ -21,22 +27,9 @@ fn wanted(asked: &Asked) -> Wanted {
     }
 }
 
-impl Shell {
-    /// Answers a call: at once, or, if files must be read for it, later.
-    pub(in crate::agent) fn call(&mut self, peer: Peer, op: Op, reply: Reply) {
-        if op == Op::Reload {
-            return self.reload(Some((peer, reply)));
-        }
-        if let Some(wanted) = self.asks_the_journal(peer.uid, &op) {
-            let of = (!self.viewer(peer.uid).sees_all()).then_some(peer.uid);
-            return self.parts.past.look(wanted, of, Waiting { peer, op, reply });
-        }
-        // A client that went away needs no answer.
-        let _ = reply.send(self.answer(peer, op).map(Shown::into_text));
-    }
-
+impl KnownKills<'_> {
     /// What only the journal can tell; `None`: what is known here is the answer.
-    fn asks_the_journal(&self, uid: u32, op: &Op) -> Option<Wanted> {
+    pub(in crate::agent) fn asks_the_journal(&self, op: &Op) -> Option<Wanted> {
         let asked = if let Op::Report { kill } = op {
             Wanted::Kill(KillId(*kill))
         } else if let Op::Why(asked) = op {
@@ -44,57 +37,74 @@ impl Shell {
         } else {
             return None;
         };
-        let known = self.known_kill(asked, &self.viewer(uid));
-        let here = known.is_some_and(|record| self.parts.reports.get(record.id).is_some() || is_open(record));
+        let known = self.kill(asked);
+        let here = known.is_some_and(|record| self.reports.get(record.id).is_some() || is_open(record));
         // A number that is still to be given is nowhere.
-        (self.parts.past.can_look() && !here).then_some(known.map_or(asked, |record| Wanted::Kill(record.id)))
+        (self.past.can_look() && !here).then_some(known.map_or(asked, |record| Wanted::Kill(record.id)))
     }
 
     /// The last such kill, of this agent or of those before it, that the viewer may know of.
-    fn known_kill(&self, wanted: Wanted, viewer: &Viewer<'_>) -> Option<&KillRecord> {
-        let all: Vec<&KillRecord> = self.parts.past.kills().chain(self.engine.kills()).collect();
-        all.into_iter().rev().find(|record| wanted.is(record, |uid| viewer.sees_user(uid)))
+    fn kill(&self, wanted: Wanted) -> Option<&KillRecord> {
+        let all: Vec<&KillRecord> = self.past.kills().chain(self.engine.kills()).collect();
+        all.into_iter().rev().find(|record| wanted.is(record, |uid| self.viewer.sees_user(uid)))
     }
 
     /// The answer to `why` by what is known here.
-    pub(super) fn why(&self, uid: u32, asked: &Asked) -> Why {
-        let viewer = self.viewer(uid);
-        match self.known_kill(wanted(asked), &viewer) {
+    pub(in crate::agent) fn why(&self, asked: &Asked) -> Why {
+        match self.kill(wanted(asked)) {
             Some(record) => {
-                let advice = self.parts.reports.get(record.id).map(|report| report.advice.clone());
-                self.of_kill(asked, record.clone(), advice.unwrap_or_default(), &viewer)
+                let advice = self.reports.get(record.id).map(|report| report.advice.clone());
+                self.of_kill(asked, record.clone(), advice.unwrap_or_default())
             }
-            None => self.unknown(asked, &viewer),
+            None => self.unknown(asked),
         }
     }
 
-    /// The journal was searched for a caller.
-    pub(super) fn found(&mut self, found: Found) {
-        self.parts.past.looked();
-        let Found { waiting: Waiting { peer, op, reply }, past } = found;
-        let viewer = self.viewer(peer.uid);
-        let report = past.as_ref().ok().and_then(|past| past.as_ref()?.report());
-        let answer = if let Op::Why(asked) = &op {
-            viewer.show(match report {
-                Some(Report { kill, advice, .. }) => self.of_kill(asked, kill, advice, &viewer),
-                None => self.why(peer.uid, asked),
-            })
-        } else if let Op::Report { kill } = &op {
-            report.map_or_else(|| Err(self.no_report(*kill, past.err())), |report| viewer.show(report))
-        } else {
-            Err(Refusal::new(RefusalCode::Failed, None, "no call is waiting for the journal".to_owned()))
-        };
-        // A client that went away needs no answer.
-        let _ = reply.send(answer.map(Shown::into_text));
+    /// A report that is kept here.
+    pub(in crate::agent) fn report(&self, kill: u64) -> Result<Report, Refusal> {
+        self.reports.get(KillId(kill)).cloned().ok_or_else(|| self.no_report(kill, None))
     }
 
-    fn of_kill(
+    /// The answer to a call that waited for the journal: with what was found there, or why it could not be read.
+    pub(in crate::agent) fn answer(
         &self,
-        asked: &Asked,
-        mut record: KillRecord,
-        advice: Vec<String>,
-        viewer: &Viewer<'_>,
-    ) -> Why {
+        op: &Op,
+        past: Result<Option<Report>, String>,
+    ) -> Result<Shown, Refusal> {
+        match (op, past) {
+            (Op::Why(asked), Ok(Some(Report { kill, advice, .. }))) => {
+                self.viewer.show(self.of_kill(asked, kill, advice))
+            }
+            (Op::Why(asked), _) => self.viewer.show(self.why(asked)),
+            (Op::Report { .. }, Ok(Some(report))) => self.viewer.show(report),
+            (Op::Report { kill }, past) => Err(self.no_report(*kill, past.err())),
+            _ => {
+                Err(Refusal::new(RefusalCode::Failed, None, "no call is waiting for the journal".to_owned()))
+            }
+        }
+    }
+
+    /// Why there is none; `unread`: the journal could not be read.
+    fn no_report(&self, kill: u64, unread: Option<String>) -> Refusal {
+        let message = if self.reports.is_under_way(KillId(kill)) {
+            format!("the report of kill {kill} is not complete yet: try again in a moment")
+        } else {
+            match (unread, self.reports.journal()) {
+                (Some(error), _) => {
+                    format!("there is no report of kill {kill}: the journal cannot be read: {error}")
+                }
+                (None, Some(JournalView { path, .. })) => {
+                    format!("there is no kill {kill}, neither here nor in the journal {}", path.display())
+                }
+                (None, None) => format!(
+                    "this agent has no report of kill {kill}: it keeps the last {KEPT} reports and writes no journal"
+                ),
+            }
+        };
+        Refusal::new(RefusalCode::NotFound, Some("op.report.kill"), message)
+    }
+
+    fn of_kill(&self, asked: &Asked, mut record: KillRecord, advice: Vec<String>) -> Why {
         date(&mut record);
         let is_it = |victim: &&crate::engine::VictimRecord| match asked {
             Asked::Pid(pid) => victim.pid == *pid,
@@ -102,11 +112,11 @@ impl Shell {
             Asked::Kill(_) => true,
         };
         if record.dry_run && matches!(asked, Asked::Kill(_)) {
-            return viewer.see(record).map_or_else(|| self.unknown(asked, viewer), of_dry_run);
+            return self.viewer.see(record).map_or_else(|| self.unknown(asked), of_dry_run);
         }
-        let mut seen = record.victims.iter().filter(|victim| viewer.sees_user(victim.uid));
+        let mut seen = record.victims.iter().filter(|victim| self.viewer.sees_user(victim.uid));
         let Some(victim) = seen.find(is_it).filter(|_| !record.dry_run) else {
-            return self.unknown(asked, viewer);
+            return self.unknown(asked);
         };
         let retry = match (victim.kind.as_str(), victim.should_retry) {
             ("actor", _) => "It is restarted while max_restarts remain.",
@@ -134,8 +144,9 @@ impl Shell {
     }
 
     /// No kill of it is known: perhaps it lives.
-    fn unknown(&self, asked: &Asked, viewer: &Viewer<'_>) -> Why {
-        let workers = self.engine.workers().into_iter().filter(|worker| viewer.sees_user(Some(worker.uid)));
+    fn unknown(&self, asked: &Asked) -> Why {
+        let workers =
+            self.engine.workers().into_iter().filter(|worker| self.viewer.sees_user(Some(worker.uid)));
         let living = workers.into_iter().find(|worker| match asked {
             Asked::Pid(pid) => worker.processes.contains(pid),
             Asked::Worker(id) => worker.id == *id,
@@ -146,8 +157,11 @@ impl Shell {
             Asked::Worker(worker) => worker.to_string(),
             Asked::Kill(kill) => format!("kill {kill}"),
         };
-        let among =
-            if viewer.sees_all() { "" } else { " among your workers (root may ask about those of others)" };
+        let among = if self.viewer.sees_all() {
+            ""
+        } else {
+            " among your workers (root may ask about those of others)"
+        };
         let pid = if let Asked::Pid(pid) = asked { Some(*pid) } else { None };
         match living {
             Some(worker) => Why {
