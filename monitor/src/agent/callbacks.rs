@@ -61,12 +61,12 @@ impl Callbacks {
         let progress = Arc::<Mutex<Progress>>::default();
         for (setting, why) in unusable(config) {
             tracing::warn!(setting, %why, "the agent cannot run this command");
-            lock(&view).error = Some(format!("{setting}: {why}"));
+            lock(&progress).view.error = Some(format!("{setting}: {why}"));
         }
         let wanted = commands(config).next().is_some();
-        let queue = wanted.then(|| start(&view)).transpose().unwrap_or_else(|error| {
+        let queue = wanted.then(|| start(&progress)).transpose().unwrap_or_else(|error| {
             tracing::error!(%error, "cannot start the helper for on_kill and on_approach: they do not run");
-            lock(&view).error = Some(error.to_string());
+            lock(&progress).view.error = Some(error.to_string());
             None
         });
         Self {
@@ -171,9 +171,9 @@ impl Callbacks {
 
     /// Said once until the next one gets through.
     fn lose(&self) {
-        let mut view = lock(&self.view);
-        view.lost += 1;
-        if !std::mem::replace(&mut view.losing, true) {
+        let mut progress = lock(&self.progress);
+        progress.view.lost += 1;
+        if !std::mem::replace(&mut progress.losing, true) {
             tracing::warn!("on_kill or on_approach takes too long: the agent drops calls");
         }
     }

@@ -297,10 +297,7 @@ pub(super) fn build(
     };
     let dying = Dying::default();
     let learned = LearnedFile::open(config.journal.as_deref(), started);
-    let watchdog = Watchdog::start(config.watchdog, settings, &roots).unwrap_or_else(|error| {
-        tracing::warn!(%error, "cannot start the watchdog thread: nothing acts if the agent's loop hangs");
-        None
-    });
+    let watchdog = Watchdog::start(config.watchdog, settings, &roots);
     let registry = Registry::new(shares.processes);
     let rules = RuleBook::new(rules, roots.clone(), reports.to_loop());
     let parts = Components {

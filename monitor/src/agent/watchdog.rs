@@ -87,7 +87,7 @@ impl Watchdog {
     pub(in crate::agent) fn start(patience: Option<Duration>, settings: &Settings, roots: &Roots) -> Self {
         let mut watchdog = Self { patience, shared: Arc::default(), wake: None };
         if let Err(error) = watchdog.renew(settings, roots) {
-            tracing::warn!(%error, "no watchdog thread: nothing acts if the agent's loop hangs");
+            tracing::warn!(%error, "cannot start the watchdog thread: nothing acts if the agent's loop hangs");
         }
         watchdog
     }

@@ -51,7 +51,7 @@ pub struct Answer {
     pub victims: Vec<ChosenVictim>,
     /// The workers that it would have killed, were no rule in mode observe; empty unless one of them is only observed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub would_have: Vec<Verdict>,
+    pub would_have: Vec<ChosenVictim>,
     /// The workers that were signaled and still live.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub in_flight: Vec<String>,

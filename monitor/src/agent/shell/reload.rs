@@ -84,10 +84,8 @@ impl Shell {
 
     fn renew_watchdog(&mut self) {
         let Components { watchdog, domains, .. } = &mut self.parts;
-        let patience = self.watchdog_patience;
-        match Watchdog::start(patience, self.engine.settings(), domains.roots()) {
-            Ok(new) => *watchdog = new,
-            Err(error) => tracing::warn!(%error, "the watchdog keeps the old threshold"),
+        if let Err(error) = watchdog.renew(self.engine.settings(), domains.roots()) {
+            tracing::warn!(%error, "the watchdog keeps the old threshold");
         }
         self.nominate();
     }
