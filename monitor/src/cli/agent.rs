@@ -22,17 +22,17 @@ use crate::worker::WorkerId;
 /// Guard this node, or the cgroups that you name
 ///
 /// Without --cgroup, the agent guards the node and every cgroup with a limit around a worker. With --cgroup, it guards
-/// the named cgroups and what lies inside them, and the node only if --node is given too. It waits for a cgroup that does
-/// not exist yet. It runs in the foreground until SIGTERM or SIGINT; SIGHUP, as
-/// `monitor reload`, has it read its configuration again.
+/// the named cgroups and what lies inside them, and the node only if --node is given too. It waits for a cgroup that
+/// does not exist yet. It runs in the foreground until SIGTERM or SIGINT; on SIGHUP, as with `monitor reload`, it reads
+/// its configuration again.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit status: 0 ended by SIGTERM or SIGINT; 1 it cannot guard what it should, or cannot listen; 2 a wrong setting."
+    after_help = "Exit status: 0 ended by SIGTERM or SIGINT; 1 it cannot guard, or cannot listen on its socket; 2 a wrong setting."
 )]
 pub(super) struct AgentArgs {
     #[command(flatten)]
     config: ConfigFlags,
-    /// Record everything that the agent is told to FILE, for `monitor replay`; an older FILE is replaced
+    /// Record all input of the agent in FILE, for `monitor replay`; replaces an older FILE
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
 }

@@ -9,7 +9,7 @@ use super::{Cli, ask};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "For bash: monitor completions bash > /usr/share/bash-completion/completions/monitor")]
 pub(super) struct Args {
-    /// Which shell
+    /// The shell
     shell: Shell,
 }
 

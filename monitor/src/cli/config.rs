@@ -25,11 +25,11 @@ use crate::rules::files;
                   error is a line on stderr; 125 no agent answers (with --running)."
 )]
 pub(super) struct ConfigArgs {
-    /// Print a JSON array of {key, value, source, note}; null is what the table shows as off, unset, none or auto.
+    /// Print a JSON array of {key, value, source, note}; null where the table shows off, unset, none or auto.
     #[arg(long)]
     json: bool,
-    /// Show the settings of the running agent: its flags, its environment and its file as it read them. Of the flags
-    /// here only --socket is used, to find it
+    /// Show the settings of the running agent, as it read them from its flags, environment and file. Of the flags here,
+    /// only --socket has an effect: it says where the agent listens
     #[arg(long)]
     running: bool,
     #[command(flatten)]
@@ -42,9 +42,9 @@ pub(super) struct ConfigArgs {
 enum ConfigCommand {
     /// Check a file by itself, without flags and environment
     ///
-    /// Prints all errors, as FILE:LINE: KEY: what is wrong. Counts the rules that an agent would have with it: those of the
-    /// file, of rules.d beside it, and of its presets.
-    #[command(after_help = "Exit status: 0 valid; 2 not.")]
+    /// Prints all errors, as FILE:LINE: KEY: what is wrong. Also counts the rules that an agent would have with this
+    /// file: those in it, in rules.d beside it, and in its presets.
+    #[command(after_help = "Exit status: 0 the file is valid; 2 it is not.")]
     Check {
         /// TOML file with settings.
         file: PathBuf,

@@ -30,7 +30,7 @@ use crate::units::Pid;
 /// Looks for what the agent needs from this kernel, and loads the kernel programs for a moment. Kills nobody.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit status: 0 an agent started by this user could protect this machine; 1 it could not; 2 usage."
+    after_help = "Exit status: 0 an agent started by this user could protect this machine; 1 it could not; 2 wrong arguments."
 )]
 pub(super) struct Args {
     #[command(flatten)]

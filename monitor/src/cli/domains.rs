@@ -19,9 +19,9 @@ use crate::units::Bytes;
 
 /// Show the memory of the node and of cgroups, without an agent
 ///
-/// The settings are the agent's: from flags, environment and file (see `monitor config`).
+/// Uses the agent's settings, from flags, environment and file (see `monitor config`).
 #[derive(Debug, Args)]
-#[command(after_help = "Exit status: 0 every domain could be read; 1 one is unknown; 2 a bad setting.")]
+#[command(after_help = "Exit status: 0 every domain could be read; 1 a domain could not be read; 2 a wrong setting.")]
 pub struct Domains {
     /// TOML file with settings [default: /etc/monitor/monitor.toml if it exists]
     #[arg(long, value_name = "FILE")]

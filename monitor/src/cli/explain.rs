@@ -24,7 +24,7 @@ const MAX_SNAPSHOT: u64 = 256 << 20;
 /// Show which worker would be killed now, and why
 ///
 /// Lists all candidates in the order in which they would be killed. Asks the agent; --snapshot decides on a file
-/// instead, --kill decides a past kill again. Kills nobody.
+/// instead, --kill re-runs the decision of a past kill. Kills nobody.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit status: 0 answered; 1 the file cannot be read, the agent refused, or a past decision does not \
@@ -34,7 +34,7 @@ pub(super) struct Args {
     /// Decide on the inputs in FILE (JSON), without an agent; `-` reads standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["domain", "socket"])]
     snapshot: Option<PathBuf>,
-    /// Decide kill N again from the journal, and say whether the result is the same
+    /// Re-run the decision of kill N from the journal, and say whether the result is the same
     #[arg(long, value_name = "N", conflicts_with_all = ["snapshot", "domain"])]
     kill: Option<u64>,
     /// The journal with that kill [default: the journal of the agent that answers, else of root's agent]

@@ -15,20 +15,20 @@ use crate::units::Nanos;
 
 /// List past kills, the newest last, or show the report of one
 ///
-/// Asks the agent, which knows its own kills, those by the kernel, and those in its journal. --journal reads a journal
-/// without an agent.
+/// Asks the agent, which knows its own kills, the kernel's, and those in its journal. --journal reads a journal without
+/// an agent.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit status: 0 done; 1 the agent refused, or there is no such kill; 125 no agent answers."
 )]
 pub(super) struct Args {
-    /// The kill to report
+    /// Show the report of this kill
     #[arg(value_name = "N")]
     kill: Option<u64>,
     /// Read this journal (and FILE.1, the part before it) instead of asking the agent
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
-    /// Write the report to FILE as a page with charts, for a browser; - is stdout
+    /// Write the report to FILE as a page with charts, for a browser; `-` writes to standard output
     #[arg(long, value_name = "FILE", requires = "kill", conflicts_with = "json")]
     html: Option<PathBuf>,
     /// Show all columns: sizes, times since the threshold was exceeded, processes, confirmation

@@ -8,9 +8,9 @@ use crate::printable::printable;
 
 /// Show what workloads of each name needed before, or forget it
 ///
-/// The agent keeps what workers of a user and a name reached, and lets starts wait for that much room (--admission of
-/// `monitor run`). A name that varies is expected to need what 95% of its last runs reached. What is not used for 30 days is
-/// forgotten.
+/// The agent remembers how much memory the workers of each user and name reached, and lets starts wait for that much
+/// room (--admission of `monitor run`). If runs of a name differ, it expects the largest of the last 32. It forgets a
+/// name that was not used for 30 days.
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "monitor learned [OPTIONS]\n       monitor learned [OPTIONS] forget NAME")]
 #[command(after_help = "Exit status: 0 done; 1 the agent refused; 125 no agent answers.")]
@@ -18,7 +18,7 @@ pub(super) struct Args {
     /// Forget what was learned of NAME: of your own workloads, and as root of everybody's
     #[arg(value_parser = ["forget"], requires = "name", hide_possible_values = true)]
     forget: Option<String>,
-    /// The name that is forgotten
+    /// The name to forget
     #[arg(value_parser = not_too_long)]
     name: Option<String>,
     #[command(flatten)]

@@ -4,7 +4,7 @@ use super::ask::Ask;
 use crate::control::protocol::Op;
 use crate::printable::printable;
 
-/// Print the agent's numbers as OpenMetrics text, as /metrics of `http_listen` serves them
+/// Print the agent's metrics as OpenMetrics text, as `http_listen` serves them at /metrics
 #[derive(Debug, clap::Args)]
 #[command(after_help = "With --json the text is one JSON string.\n\
     Exit status: 0 done; 1 the agent refused; 125 no agent answers.")]

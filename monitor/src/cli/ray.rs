@@ -8,7 +8,7 @@ use crate::printable::printable;
 use crate::ray::{RayletView, run_in_namespace};
 use crate::units::Pid;
 
-/// Ray: run it where its raylet can be asked to kill, and see which raylets are (docs/ray.md)
+/// Start Ray so that the agent can ask its raylet to kill, and show the raylets (docs/ray.md)
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -17,13 +17,13 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Run a command that starts Ray (`ray start --head`, `python train.py`) in a mount namespace of its own
+    /// Run a command that starts Ray (`ray start --head`, `python train.py`) in its own mount namespace
     ///
     /// Needs root; or, for users without privileges, monitor-ray-run with its capability (docs/ray.md).
     Run(Run),
     /// Show the raylets of this machine: what each reads, how often, and whether the agent asks it to kill
     Status(Status),
-    /// Give raylets the kernel's own files back: their monitor then works as without the agent
+    /// Give the kernel's own files back to raylets: Ray's own monitor then works as if there were no agent
     Detach(Detach),
 }
 

@@ -5,13 +5,14 @@ use crate::control::answers::Reloaded;
 use crate::control::protocol::Op;
 use crate::printable::printable;
 
-/// Have the agent read its configuration again
+/// Make the agent read its configuration again
 ///
-/// The agent reads its file again, with the flags and the environment that it was started with. Errors are shown with
-/// file, line and key, and then the old settings stay in force. No worker is forgotten. SIGHUP does the same.
+/// The agent reads its file again, with the flags and the environment that it was started with. If anything is wrong,
+/// it shows each error with file, line and key, and the old settings stay in force. Workers stay registered. SIGHUP
+/// does the same.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit status: 0 done; 1 the configuration is wrong, or the caller may not; 125 no agent answers."
+    after_help = "Exit status: 0 done; 1 the configuration is wrong, or you may not reload it; 125 no agent answers."
 )]
 pub(super) struct Args {
     #[command(flatten)]

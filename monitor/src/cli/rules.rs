@@ -61,10 +61,10 @@ pub(super) struct LookArgs {
 
 #[derive(Debug, Subcommand)]
 enum RulesCommand {
-    /// Check files of rules: by themselves, together, and beside the built-in protection
+    /// Check rules files: each alone, all together, and with the built-in protection
     ///
-    /// Prints each fault as FILE:LINE: KEY: what is wrong, and what is allowed.
-    #[command(after_help = "Exit status: 0 no fault; 1 a fault.")]
+    /// Prints each error as FILE:LINE: KEY: what is wrong, and what is allowed.
+    #[command(after_help = "Exit status: 0 no errors; 1 errors.")]
     Check {
         /// Files with [[rule]] tables
         #[arg(required = true, value_name = "FILE")]
@@ -78,16 +78,16 @@ enum RulesCommand {
     },
     /// Print a preset as TOML
     Preset {
-        /// Which
+        /// The preset's name
         name: String,
     },
-    /// Sum up what rules did, or would have done in mode enforce
+    /// Show which workers the rules killed, or would have killed in mode enforce
     ///
-    /// Reads the journal of the agent; needs no agent. For a week in mode observe: how often a threshold was exceeded,
-    /// and which workers each rule would have killed.
+    /// Reads the agent's journal; needs no agent. After some days in mode observe, it shows how often a threshold was
+    /// exceeded, and which workers each rule would have killed.
     #[command(after_help = "Exit status: 0 done; 1 the journal cannot be read; 2 a bad setting.")]
     Report(report::Args),
-    /// Print a configuration for what runs here now, in mode observe
+    /// Print a configuration, in mode observe, for the programs that run here now
     Suggest {
         /// Where procfs is mounted (in a container, the host's)
         #[arg(long, value_name = "DIR", default_value = "/proc")]

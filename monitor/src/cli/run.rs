@@ -22,10 +22,10 @@ const DEFAULT_MAX_RESTARTS: Times = Times::AtMost(0);
 
 /// Run a command as a worker, and retry it after it was killed for memory
 ///
-/// The command is registered with the agent before it starts to run. It has the terminal, the standard streams and the
-/// signals as if it had been started directly. MONITOR_SOCKET and MONITOR_WORKER_ID are in its environment, so that
-/// a `monitor run` within it finds the same agent and has it as owner. If the runner is killed, the command goes on,
-/// registered but not retried; within a worker it ends, unless --detached is given.
+/// The command is registered with the agent before it starts to run. It gets the terminal, the standard streams and the
+/// signals as if you had started it directly. MONITOR_SOCKET and MONITOR_WORKER_ID are in its environment, so that a
+/// nested `monitor run` finds the same agent, with this worker as its owner. If the runner is killed, the command keeps
+/// running, registered but not retried; inside a worker it ends, unless --detached is given.
 ///
 /// After a kill for memory, the last running worker of an owner is not retried, whatever --max-retries says: another
 /// attempt would run out of memory again; see --last-task. The owner is the process that started this
@@ -39,25 +39,25 @@ found); 137 (--oom-exit-code) it was killed for memory and is not retried; 125 n
 1 another failure of the runner; 2 usage."
 )]
 pub(super) struct Args {
-    /// A task runs to its end, an actor is long-lived
+    /// A task runs to its end; an actor is long-lived
     #[arg(long, value_enum, default_value_t = KindArg::Task)]
     kind: KindArg,
     /// The caller that it belongs to: workers with the same owner form a group [default: the worker that this runs in,
     /// else the process that started this one, as `bash 4711`]
     #[arg(long, value_parser = not_empty)]
     owner: Option<String>,
-    /// Within a worker: go on when that worker, or this runner, is killed
+    /// Inside a worker: keep running when that worker, or this runner, is killed
     #[arg(long)]
     detached: bool,
-    /// Restarts of a task after a crash (default 3, signals only). If you set it, non-zero exits count too. -1:
-    /// unlimited; 0: not retried after a kill for memory either
+    /// Retry a task at most N times after crashes (default 3, deaths by signal only). If you set it, non-zero exits
+    /// count as crashes too. -1: unlimited; 0: no retry after a kill for memory either
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     max_retries: Option<Times>,
-    /// Restarts of an actor after a crash or a kill for memory (default 0, signals only). If you set it, non-zero exits
-    /// count too. -1: unlimited
+    /// Restart an actor at most N times after crashes and kills for memory (default 0, deaths by signal only). If you
+    /// set it, non-zero exits count as crashes too. -1: unlimited
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     max_restarts: Option<Times>,
-    /// A name for people
+    /// A name, for people and for what the agent learns (`monitor learned`)
     #[arg(long, value_parser = not_empty)]
     name: Option<String>,
     /// Workers with a lower priority are killed first; only root may raise it above 0
@@ -67,23 +67,23 @@ pub(super) struct Args {
     /// when it was killed. It fails in any case if it was the only worker of the memory limit
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = LastTaskArg::Fail)]
     last_task: LastTaskArg,
-    /// How much memory one attempt needs, as 512MiB (512MB and 512M are decimal) or a number of bytes; see --admission and
-    /// the policy by_memory
+    /// The memory that one attempt needs, such as 512MiB (512MB and 512M are decimal), or a number of bytes; see
+    /// --admission and the policy by_memory
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<Bytes>,
-    /// Retries of a task after kills for memory, -1: unlimited (a setting: see `monitor config`)
+    /// Retry a task at most N times after kills for memory; -1: unlimited (a setting: see `monitor config`)
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     oom_retries: Option<OsString>,
-    /// The wait before the first such retry, in milliseconds; each further wait is twice as long, up to 60 s; 0: no
-    /// wait (a setting: see `monitor config`)
+    /// Wait this long before the first such retry, in milliseconds; each further wait is twice as long, up to 60 s; 0:
+    /// no wait (a setting: see `monitor config`)
     #[arg(long, value_name = "MS", allow_hyphen_values = true)]
     oom_retry_base_ms: Option<OsString>,
-    /// The wait before the first retry after a crash in milliseconds, doubled each time up to 60 s, and reset once
-    /// an attempt has run for a minute; 0: no wait (a setting: see `monitor config`)
+    /// Wait this long before the first retry after a crash, in milliseconds; each further wait is twice as long, up to
+    /// 60 s; it starts over once an attempt has run for a minute; 0: no wait (a setting: see `monitor config`)
     #[arg(long, value_name = "MS", allow_hyphen_values = true)]
     crash_retry_base_ms: Option<OsString>,
-    /// Which starts wait for room: off, none; retries, those after a kill for memory, for a minute at most; all, first
-    /// starts too, if what they need was said (--memory) or learned (--name) [default: as the agent is set]
+    /// Which starts wait for room. off: none. retries: retries after a kill for memory, for a minute at most. all:
+    /// first starts too, if their need was declared (--memory) or learned (--name) [default: the agent's setting]
     #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
     admission: Option<OsString>,
     /// The exit status if it was killed for memory and is not retried
@@ -93,7 +93,8 @@ pub(super) struct Args {
     /// if a socket is named]
     #[arg(long, value_enum, value_name = "WHAT")]
     if_no_agent: Option<IfNoAgentArg>,
-    /// Append events to FILE, one JSON object a line. If nothing reads a named pipe in time, events are dropped
+    /// Append events to FILE, one JSON object per line. FILE may be a named pipe; events that nothing reads in time are
+    /// dropped
     #[arg(long, value_name = "FILE")]
     json_events: Option<PathBuf>,
     /// The agent's socket (a setting: see `monitor config`) [default: /run/monitor/monitor.sock, then the user's own]

@@ -19,7 +19,7 @@ use crate::wall_clock;
 /// Show events as they happen
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit status: 0 interrupted, or nobody reads the output; 1 the agent refused; 125 no agent answers, or it ended."
+    after_help = "Exit status: 0 interrupted, or nothing reads the output; 1 the agent refused; 125 no agent answers, or it ended."
 )]
 pub(super) struct Args {
     #[command(flatten)]

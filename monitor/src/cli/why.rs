@@ -11,14 +11,14 @@ use crate::worker::WorkerId;
 
 /// Say whether a process or worker was killed for memory, and why
 ///
-/// Kills by earlier agents are looked up in the journal. Users are told about their own workers, root about all.
+/// Looks up kills by earlier agents in the journal. Users see only their own workers, root sees all.
 #[derive(Debug, clap::Args)]
 #[command(
     group = clap::ArgGroup::new("whom").required(true),
     after_help = "Exit status: 0 it was killed for memory; 1 no such kill is known, or the agent refused; 125 no agent answers."
 )]
 pub(super) struct Args {
-    /// The process that was registered, or the worker as w17
+    /// The pid of the registered process, or a worker such as w17
     #[arg(value_name = "PID|wN", value_parser = subject, group = "whom")]
     subject: Option<Asked>,
     /// The kill with this number

@@ -8,7 +8,7 @@ use crate::printable::printable;
 use crate::rules::Mode;
 use crate::units::signed;
 
-/// List the registered workers
+/// List the workers, registered or made by rules
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit status: 0 done; 1 the agent refused; 125 no agent answers.")]
 pub(super) struct Args {

@@ -38,8 +38,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "refresh-ms",
         env: "MONITOR_REFRESH_MS",
         ray: &[same("RAY_memory_monitor_refresh_ms")],
-        doc: "Check the memory of each domain (memory limit that is watched) at least this often, in milliseconds. 0 turns \
-              killing off: the agent observes and answers, and kills nobody.",
+        doc: "Check the memory of each domain (memory limit that is watched) at least this often, in milliseconds. 0 \
+              turns killing off: the agent only observes and answers.",
         field: at!(refresh, Or(OFF_AT_0, Millis { min: 1, max: DAY })),
     },
     Setting {
@@ -64,7 +64,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "oom-retries",
         env: "MONITOR_OOM_RETRIES",
         ray: &[same("RAY_task_oom_retries")],
-        doc: "Retry a task this often after it was killed for memory.",
+        doc: "Retry a task at most this many times after kills for memory.",
         field: at!(oom_retries, Count),
     },
     Setting {
@@ -82,8 +82,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "crash-retry-base-ms",
         env: "MONITOR_CRASH_RETRY_BASE_MS",
         ray: &[],
-        doc: "Delay before the first retry after a crash, in milliseconds; doubled for each further one up to 60 s, \
-              and reset once an attempt has run for a minute. 0: no delay.",
+        doc: "Wait this long before the first retry after a crash, in milliseconds; each further wait is twice as \
+              long, up to 60 s. It starts over once an attempt has run for a minute. 0: no wait.",
         field: at!(crash_retry_base, Millis { min: 0, max: 60_000 }),
     },
     Setting {
@@ -91,8 +91,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "admission",
         env: "MONITOR_ADMISSION",
         ray: &[],
-        doc: "Which starts wait for room (docs/fewer-kills.md): off, none; retries, those after a kill for memory, for a \
-              minute at most; all, first starts too, if what they need was declared or learned.",
+        doc: "Which starts wait for room (docs/fewer-kills.md). off: none. retries: retries after a kill for memory, \
+              for a minute at most. all: first starts too, if their need was declared or learned.",
         field: at!(admission, OneOf::NEW),
     },
     Setting {
@@ -120,7 +120,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "count-swap",
         env: "MONITOR_COUNT_SWAP",
         ray: &[same("RAY_count_swap_in_memory_monitor")],
-        doc: "Count swap as memory, both in the total and in the usage. Swap that a limit allows and the host does not \
+        doc: "Count swap as memory, both in the total and in the usage. Swap that a limit allows but the host does not \
               have is not counted.",
         field: at!(count_swap, Switch),
     },
@@ -139,7 +139,7 @@ pub static SETTINGS: &[Setting] = &[
         env: "MONITOR_UNHELPFUL_KILLS",
         ray: &[],
         doc: "What to do when killing all candidates could not bring the domain below its threshold: kill, skip, or \
-              auto, which skips where processes that are no workers hold the memory.",
+              auto, which skips the kill if processes that are not workers hold the memory.",
         field: at!(unhelpful_kills, OneOf::NEW),
     },
     Setting {
@@ -163,8 +163,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "min-victim-memory",
         env: "MONITOR_MIN_VICTIM_MEMORY",
         ray: &[],
-        doc: "Pass over workers that are known to hold less than this while a larger one is left: a size, or a \
-              percentage of the memory limit such as 2%. 0 passes over nobody.",
+        doc: "Skip workers that are known to hold less than this while a larger one is left: a size, or a percentage \
+              of the memory limit such as 2%. 0 skips none.",
         field: at!(min_victim_memory, SizeOrShare),
     },
     Setting {
@@ -172,8 +172,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "kill-timeout-ms",
         env: "MONITOR_KILL_TIMEOUT_MS",
         ray: &[],
-        doc: "Report a victim as stuck if it is still alive this long after the signal, in milliseconds. The next victim may \
-              then be picked.",
+        doc: "Report a victim as stuck if it is still alive this long after the signal, in milliseconds. The agent may \
+              then pick the next victim.",
         field: at!(kill_timeout, Millis { min: 1, max: TEN_MINUTES }),
     },
     Setting {
@@ -206,7 +206,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "brake",
         env: "MONITOR_BRAKE",
         ray: &[],
-        doc: "Pause a worker that allocates over the threshold, until the agent has decided (docs/brake.md).",
+        doc: "Pause a worker that allocates while memory is over the threshold, until the agent has decided \
+              (docs/brake.md).",
         field: at!(brake, OneOf::NEW),
     },
     Setting {
@@ -214,7 +215,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "brake-max-ms",
         env: "MONITOR_BRAKE_MAX_MS",
         ray: &[],
-        doc: "Resume a worker that the brake has paused after this long at the latest, in milliseconds.",
+        doc: "Resume a worker at the latest this long after the brake paused it, in milliseconds.",
         field: at!(brake_max, Millis { min: 1, max: TEN_MINUTES }),
     },
     Setting {
@@ -240,7 +241,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "node",
         env: "MONITOR_NODE",
         ray: &[],
-        doc: "Guard the node. If not set, the node is guarded unless cgroups are named.",
+        doc: "Guard the node. If not set, the agent guards the node unless cgroups are named.",
         field: at!(node, Switch),
     },
     Setting {
@@ -248,9 +249,10 @@ pub static SETTINGS: &[Setting] = &[
         flag: "cgroup",
         env: "MONITOR_CGROUPS",
         ray: &[],
-        doc: "Guard these cgroups, and the limited ones inside them, instead of the node. Paths begin at the root of the \
-              memory controller's hierarchy. A cgroup that does not exist yet is waited for. The flag may be repeated; \
-              the variable separates paths by colons before a slash; write \\: for a colon that is part of a name.",
+        doc: "Guard these cgroups, and the limited ones inside them, instead of the node. Paths begin at the root of \
+              the memory controller's hierarchy. The agent waits for a cgroup that does not exist yet. The flag may be \
+              repeated; the variable separates paths by colons before a slash; write \\: for a colon that is part of a \
+              name.",
         field: at!(cgroups, Cgroups),
     },
     Setting {
@@ -268,8 +270,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "ray-brake",
         env: "MONITOR_RAY_BRAKE",
         ray: &[],
-        doc: "With --preset ray: pause workers at the threshold also where brake is off, since a raylet takes some hundred \
-              milliseconds to kill (docs/ray.md).",
+        doc: "With --preset ray: pause workers at the threshold even if brake is off, because a raylet takes some \
+              hundred milliseconds to kill (docs/ray.md).",
         field: at!(ray_brake, OneOf::NEW),
     },
     Setting {
@@ -286,8 +288,9 @@ pub static SETTINGS: &[Setting] = &[
         flag: "rules-mode",
         env: "MONITOR_RULES_MODE",
         ray: &[],
-        doc: "Mode of all rules. observe: no worker of a rule is killed. enforce: the workers of all rules may be \
-              killed, except where a rule says observe. by_rule: each rule sets its own mode; the default is observe.",
+        doc: "Mode of all rules. observe: the agent kills no worker of a rule. enforce: it may kill the workers of all \
+              rules, except those of a rule in mode observe. by_rule: each rule sets its own mode; the default is \
+              observe.",
         field: at!(rules_mode, Or(BY_RULE, OneOf::NEW)),
     },
     Setting {
@@ -295,7 +298,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: "rules",
         env: "MONITOR_RULES",
         ray: &[],
-        doc: "Directory with files of rules, *.toml, which only root can change. auto: rules.d beside the configuration \
+        doc: "Directory with rules files (*.toml) that only root can change. auto: rules.d beside the configuration \
               file, if it exists.",
         field: at!(rules, Or(AUTO, FilePath { most: PATH_MOST })),
     },
@@ -304,8 +307,9 @@ pub static SETTINGS: &[Setting] = &[
         flag: "mode",
         env: "MONITOR_MODE",
         ray: &[],
-        doc: "enforce: kill workers. observe: decide and report, but kill nobody; the same as dry_run. off: read memory and \
-              answer, but decide nothing; the same as refresh_ms = 0. Not set, it follows these two.",
+        doc: "enforce: kill workers. observe: decide and report, but kill nobody; the same as dry_run. off: read \
+              memory and answer, but decide nothing; the same as refresh_ms = 0. If not set, dry_run and refresh_ms \
+              decide.",
         field: at!(mode, OneOf::NEW),
     },
     Setting {
@@ -321,8 +325,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "on-kill",
         env: "MONITOR_ON_KILL",
         ray: &[],
-        doc: "Run this command after each kill, with the facts as JSON on its standard input and as MONITOR_ variables. No \
-              shell is used; only root may be able to change the program. It has 10 s.",
+        doc: "Run this command after each kill, with the facts as JSON on its standard input and as MONITOR_ \
+              variables. No shell is used; only root may be able to change the program. The agent kills it after 10 s.",
         field: at!(on_kill, Or(NONE, Program)),
     },
     Setting {
@@ -355,8 +359,8 @@ pub static SETTINGS: &[Setting] = &[
         flag: "log-format",
         env: "MONITOR_LOG_FORMAT",
         ray: &[],
-        doc: "Write the agent's log as sentences for people (human), which in systemd's journal have fields, or as one \
-              JSON object a line (json).",
+        doc: "Write the agent's log as sentences for people (human; with fields in systemd's journal), or as one JSON \
+              object per line (json).",
         field: at!(log_format, OneOf::NEW),
     },
     Setting {
