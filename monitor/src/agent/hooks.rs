@@ -145,9 +145,10 @@ impl Hooks {
         turn.tell(Event::Settings(Settings { gears, brake, ..old }));
     }
 
-    /// Says which hooks are not there; of those of rules it is said when there are rules.
+    /// Says which hooks are not there; of those of rules it is said when there are rules. One that is loaded on request is
+    /// not missed by who does not ask for it, and who does is told of those that take its place.
     pub(super) fn warn(&self) {
-        self.warn_of(|hook| !Hook::OF_RULES.contains(&hook));
+        self.warn_of(|hook| !Hook::OF_RULES.contains(&hook) && !hook.on_request());
     }
 
     fn warn_of(&self, which: impl Fn(Hook) -> bool) {

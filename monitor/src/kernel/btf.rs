@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use bytes::{Buf, Bytes};
 
 use self::layout::{FIXED, Type, kind, sections};
-use super::hook::Place;
+use super::hook::{Hook, Place};
 
 /// Why a number of the kernel could not be found.
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +52,6 @@ pub struct Btf {
     functions: HashMap<Bytes, u32>,
     enums: Vec<u32>,
 }
-
-/// The functions that are kept: a kernel has some 60,000.
-const FUNCTIONS: [&str; 1] = ["page_counter_try_charge"];
 
 /// How many members are looked at for one field. The largest struct of kernel 6.18 has some hundreds; a union that
 /// holds itself would have no end of them.
@@ -111,7 +108,10 @@ impl Btf {
                 }
                 kind::FUNC => {
                     let name = btf.string(found.name)?;
-                    if FUNCTIONS.iter().any(|wanted| name == wanted.as_bytes()) {
+                    // A kernel has some 60,000.
+                    let is_it =
+                        |hook: &Hook| matches!(hook.place(), Place::Function(wanted) if name == wanted);
+                    if Hook::USAGE.iter().any(is_it) {
                         btf.functions.entry(name).or_insert(id);
                     }
                 }

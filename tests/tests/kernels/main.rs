@@ -62,9 +62,9 @@ fn every_hook_is_attached_or_reported_with_what_works_in_its_place() {
         let tracepoint = row["tracepoint"].as_str().unwrap();
         // Of hooks that count usage one is attached; another is ready.
         let expected = match (facts::has_tracepoint(tracepoint), &row["counts"]) {
-            // It reads by a helper that lockdown takes away.
             // Nobody asked for it.
             (true, _) if name == "charge" => "off",
+            // It reads by a helper that lockdown takes away.
             _ if ["rss_stat", "rename"].contains(&name) && facts::lockdown() == "confidentiality" => "denied",
             (true, Value::Bool(false)) => "detached",
             (true, _) => "attached",

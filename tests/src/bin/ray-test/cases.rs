@@ -25,74 +25,28 @@ pub(crate) struct Case {
     pub(crate) prints: &'static str,
 }
 
-/// One of Ray's own tests of memory pressure.
-struct Rays {
-    test: &'static str,
-    /// The threshold that it sets, of 100.
-    threshold: u64,
-    /// How many workers the raylet must have said that it killed. Where the test itself ends its Ray, it may say nothing.
-    kills: (u64, u64),
-}
-
-const RAYS: [Rays; 14] = [
-    Rays { test: "test_restartable_actor_throws_oom_error[False]", threshold: 50, kills: (1, 1) },
-    Rays { test: "test_restartable_actor_throws_oom_error[True]", threshold: 50, kills: (2, 2) },
-    Rays { test: "test_restartable_actor_oom_retry_off_throws_oom_error", threshold: 50, kills: (2, 2) },
-    Rays {
-        test: "test_non_retryable_task_killed_by_memory_monitor_with_oom_error",
-        threshold: 50,
-        kills: (1, 1),
-    },
-    Rays { test: "test_memory_pressure_kill_newest_worker", threshold: 50, kills: (1, 1) },
-    Rays {
-        test: "test_memory_pressure_kill_task_if_actor_submitted_task_first",
-        threshold: 50,
-        kills: (1, 1),
-    },
-    Rays { test: "test_actor_oom_logs_error", threshold: 50, kills: (1, 1) },
-    Rays { test: "test_task_oom_logs_error", threshold: 50, kills: (1, 1) },
-    Rays { test: "test_task_oom_no_oom_retry_fails_immediately", threshold: 50, kills: (1, 1) },
-    Rays { test: "test_task_oom_only_uses_oom_retry", threshold: 50, kills: (2, 2) },
-    Rays {
-        test: "test_newer_task_not_retriable_kill_older_retriable_task_first",
-        threshold: 50,
-        kills: (1, 2),
-    },
-    Rays {
-        test: "test_put_object_task_usage_slightly_below_limit_does_not_crash",
-        threshold: 98,
-        kills: (0, 0),
-    },
-    Rays { test: "test_last_task_of_the_group_fail_immediately", threshold: 95, kills: (0, 1) },
-    Rays { test: "test_one_actor_max_kill_previous_actor", threshold: 70, kills: (0, 2) },
+/// Ray's own tests of memory pressure: their names, the threshold that each sets, of 100, and how many workers the raylet must
+/// have said that it killed. Where the test itself ends its Ray, it may say nothing.
+const RAYS: [(&str, u64, (u64, u64)); 14] = [
+    ("test_restartable_actor_throws_oom_error[False]", 50, (1, 1)),
+    ("test_restartable_actor_throws_oom_error[True]", 50, (2, 2)),
+    ("test_restartable_actor_oom_retry_off_throws_oom_error", 50, (2, 2)),
+    ("test_non_retryable_task_killed_by_memory_monitor_with_oom_error", 50, (1, 1)),
+    ("test_memory_pressure_kill_newest_worker", 50, (1, 1)),
+    ("test_memory_pressure_kill_task_if_actor_submitted_task_first", 50, (1, 1)),
+    ("test_actor_oom_logs_error", 50, (1, 1)),
+    ("test_task_oom_logs_error", 50, (1, 1)),
+    ("test_task_oom_no_oom_retry_fails_immediately", 50, (1, 1)),
+    ("test_task_oom_only_uses_oom_retry", 50, (2, 2)),
+    ("test_newer_task_not_retriable_kill_older_retriable_task_first", 50, (1, 2)),
+    ("test_put_object_task_usage_slightly_below_limit_does_not_crash", 98, (0, 0)),
+    ("test_last_task_of_the_group_fail_immediately", 95, (0, 1)),
+    ("test_one_actor_max_kill_previous_actor", 70, (0, 2)),
 ];
-
-impl Rays {
-    fn case(&self, file: &Path, plain: bool) -> Case {
-        let setting =
-            Setting { mib: 4096, threshold: self.threshold, refresh_ms: 100, boxed: true, guarded: !plain };
-        Case {
-            name: self.test,
-            program: own().join("own_tests.py"),
-            arguments: vec![file.display().to_string(), self.test.to_owned()],
-            setting,
-            head: false,
-            kills: self.kills,
-            quick: true,
-            agent_kills: 0,
-            prints: "ok: ",
-        }
-    }
-}
-
-/// Where the programs are.
-fn own() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("ray")
-}
 
 /// All that were asked for.
 pub(crate) fn chosen(args: &Args) -> Vec<Case> {
-    let own = own();
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("ray");
     let setting = |mib| Setting { mib, threshold: 90, refresh_ms: 100, boxed: true, guarded: !args.plain };
     let case = |name, file: &str, mib, kills| Case {
         name,
@@ -144,7 +98,12 @@ pub(crate) fn chosen(args: &Args) -> Vec<Case> {
         });
     }
     if let Some(tests) = &args.tests {
-        all = RAYS.iter().map(|test| test.case(tests, args.plain)).collect();
+        let one = |(name, threshold, kills)| Case {
+            arguments: vec![tests.display().to_string(), String::from(name)],
+            setting: Setting { threshold, ..setting(4096) },
+            ..case(name, "own_tests.py", 4096, kills)
+        };
+        all = RAYS.map(one).into();
     }
     let named = |case: &Case| {
         args.filter.is_empty() || args.filter.iter().any(|part| case.name.contains(part.as_str()))
