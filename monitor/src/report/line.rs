@@ -191,7 +191,9 @@ fn killed(record: &KillRecord) -> String {
     }
     let usage = format!("{used} of {total} used, threshold {threshold}");
     if let (Some(LeftTo { executor, .. }), true) = (&record.left_to, victims.is_empty()) {
-        return format!("{executor} killed no worker in time in {domain} (kill {id}): {usage}");
+        return format!(
+            "kill {id} in {domain}, which was left to {executor}, ended without a victim: {usage}"
+        );
     }
     if !record.confirmed {
         return format!("the agent could not kill {victims} in {domain} (kill {id}): {usage}");
@@ -259,7 +261,8 @@ mod tests {
         let executor = ExecutorId(Pid(71));
         let left_to = Some(LeftTo { executor, ours: None });
         let record = KillRecord { left_to, victims: Vec::new(), dry_run: false, ..record() };
-        assert!(killed(&record).starts_with("raylet 71 killed no worker in time in cgroup:/box (kill 7): "));
+        let line = "kill 7 in cgroup:/box, which was left to raylet 71, ended without a victim: ";
+        assert!(killed(&record).starts_with(line), "{}", killed(&record));
     }
 
     #[test]
