@@ -70,7 +70,7 @@ pub(super) fn start(config: &Config, requests: Requests, shutdown: CancellationT
     if let Err(error) = start() {
         no_thread.fail(
             address,
-            format!("there is no thread for it: {error}. Raise TasksMax and LimitNOFILE of the unit"),
+            format!("cannot start a thread for it: {error}. Raise TasksMax and LimitNOFILE of the unit"),
         );
     }
 }

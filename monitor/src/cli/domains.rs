@@ -21,7 +21,9 @@ use crate::units::Bytes;
 ///
 /// Uses the agent's settings, from flags, environment and file (see `monitor config`).
 #[derive(Debug, Args)]
-#[command(after_help = "Exit status: 0 every domain could be read; 1 a domain could not be read; 2 a wrong setting.")]
+#[command(
+    after_help = "Exit status: 0 every domain could be read; 1 a domain could not be read; 2 a wrong setting."
+)]
 pub struct Domains {
     /// TOML file with settings [default: /etc/monitor/monitor.toml if it exists]
     #[arg(long, value_name = "FILE")]

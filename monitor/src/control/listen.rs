@@ -38,7 +38,7 @@ impl Access {
         let fail = |why: String| ListenError::Group { group: group.to_owned(), why };
         match nix::unistd::Group::from_name(group) {
             Ok(Some(found)) => Ok(Self::Group(found.gid.as_raw())),
-            Ok(None) => Err(fail("there is none of this name".to_owned())),
+            Ok(None) => Err(fail("there is no group with this name".to_owned())),
             Err(errno) => Err(fail(errno.to_string())),
         }
     }

@@ -184,7 +184,7 @@ fn protected(look: &Look<'_>, machine: &Machine) -> Vec<Guarded> {
 fn refused(look: &Look<'_>) -> Vec<String> {
     let say = |refused: &crate::rules::Refused<'_>| {
         let cgroup = String::from_utf8_lossy(&refused.cgroup);
-        format!("rule {} matches {cgroup}, which is no worker: {}", refused.rule.name(), refused.why)
+        format!("rule {} matches {cgroup}, which is not a worker: {}", refused.rule.name(), refused.why)
     };
     look.refused.iter().map(say).collect()
 }
