@@ -256,7 +256,8 @@ impl Drop for Lock {
     }
 }
 
-/// `None`: it cannot be had. What the lock prevents, two agents that start at the same instant, is the lesser evil.
+/// `None`: it cannot be locked. Two agents that start at the same instant, which the lock prevents, are the lesser
+/// evil.
 fn lock(directory: &Path, patience: Duration) -> Option<Lock> {
     let path = directory.join(LOCK);
     let started = Instant::now();

@@ -132,7 +132,8 @@ fn of_all(rules: &Rules, mut looker: Box<Looker>, generation: u64, began: Durati
     Sightings { workers, protected, withheld, scope: Scope::All, refused, generation, took, looker }
 }
 
-/// Of a cgroup that is a worker already, and that was not looked at whole, it finds only who is part of it.
+/// For a cgroup that is already a worker, and that was not scanned as a whole, it finds only which processes are part
+/// of it.
 fn of_some(
     rules: &Rules,
     mut looker: Box<Looker>,
