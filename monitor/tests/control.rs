@@ -362,7 +362,7 @@ fn a_group_is_found_by_name_or_number_or_the_agent_does_not_start() {
     assert_eq!(Access::of(Some("60003")).unwrap(), Access::Group(60_003));
     assert_eq!(Access::of(Some("root")).unwrap(), Access::Group(0));
     let error = Access::of(Some("no-such-group-here")).unwrap_err();
-    assert_eq!(error.to_string(), "socket_group \"no-such-group-here\": there is none of this name");
+    assert_eq!(error.to_string(), "socket_group \"no-such-group-here\": there is no group with this name");
 }
 
 /// A listener that nobody accepts from, with its queue full.

@@ -71,7 +71,7 @@ fn the_page_of_commands_is_their_help() {
 #[test]
 fn the_page_of_settings_is_their_table() {
     let mut page = "# Configuration\n\nEvery setting: as a key of the file (`/etc/monitor/monitor.toml`), a flag of \
-                    `monitor agent`, and a variable. A flag counts before a variable, that before the file. \
+                    `monitor agent`, and a variable. A flag overrides a variable, a variable the file. \
                     [examples/monitor.toml](../../examples/monitor.toml) has them with their defaults; `monitor config` shows \
                     what is in force. Made by `UPDATE_REFERENCE=1 cargo test -p monitor --test reference`.\n"
         .to_owned();

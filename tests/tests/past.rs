@@ -145,7 +145,7 @@ fn why_says_that_somebody_lives_or_that_nothing_is_known() {
     assert!(said.contains(&format!("worker {worker} runs")), "{said}");
     let (code, said) = monitor(&agent, "why", &["w9999"]);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("No kill for memory of w9999 is known"), "{said}");
+    assert!(said.contains("No kill of w9999 for memory is known"), "{said}");
 }
 
 #[test]

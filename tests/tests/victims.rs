@@ -249,7 +249,7 @@ fn a_reused_pid_is_never_killed() {
     // Nor is it taken for the one whose start time is given.
     let mut caller = Caller::connect(agent.socket()).unwrap();
     let error = caller.register_with(pid, old_start, "again").unwrap_err().to_string();
-    assert!(error.contains("used again"), "{error}");
+    assert!(error.contains("reused"), "{error}");
 }
 
 /// Has memory run out while the agent is stopped; when it goes on, there is nobody whom it may kill.
@@ -335,5 +335,5 @@ fn among_few_pids_a_reused_one_is_never_killed() {
     let filler = fill_before_it_looks(&agent, agent_pid, &sandbox);
     assert!(!bystander.process.is_dead().unwrap() && !is_dead(filler.pid()));
     let error = caller.register_with(pid, old_start, "again").unwrap_err().to_string();
-    assert!(error.contains("used again"), "{error}");
+    assert!(error.contains("reused"), "{error}");
 }

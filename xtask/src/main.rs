@@ -46,43 +46,43 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Get the toolchain of the kernel side (the others do it when something is missing)
+    /// Install the toolchain for the kernel programs (other commands do this if it is missing)
     Setup,
     /// Build the release binary
     Build,
-    /// Measure the way from a crossing to the victim's death, and what the agent costs; needs root
+    /// Measure the time from exceeding a threshold to the victim's death, and what the agent costs; needs root
     Bench(bench::Options),
     /// Check the Helm chart and the manifests that it renders
     Chart(chart::Options),
     /// Check and test the Python client; the tests with real memory need root
     ClientTest,
-    /// Show on real processes how the agent keeps a cgroup from running out of memory; needs root
+    /// Show with real processes how the agent keeps a cgroup from running out of memory; needs root
     Demo(demo::Options),
-    /// Make what a person installs, in target/dist: static binaries, packages, tarballs, sums
+    /// Build what users install, in target/dist: static binaries, packages, tarballs, checksums
     Dist(dist::Options),
-    /// Make the documentation a book, in target/book, and check its links
+    /// Build the documentation as a book, in target/book, and check its links
     Docs,
-    /// Give every reader made-up bytes for a while, with libFuzzer
+    /// Fuzz every parser for a while, with libFuzzer
     Fuzz(fuzz::Options),
-    /// Install the packages of `dist` into systems of their own, upgrade and remove them; needs root
+    /// Install, upgrade and remove the packages of `dist` in throw-away systems; needs root
     Install,
-    /// Try Ray's promises under memory pressure, with a real Ray from PyPI; needs root
+    /// Test Ray's promises under memory pressure, with a real Ray from PyPI; needs root
     RayTest(ray_test::Options),
-    /// Try rules on real programs: Python's pools, Dask, Jupyter, podman, Slurm, systemd; needs root
+    /// Test rules with real programs: Python's pools, Dask, Jupyter, podman, Slurm, systemd; needs root
     RealTest(real_test::Options),
-    /// Record the demonstration as a moving picture, docs/images/demo.svg; needs root
+    /// Record the demonstration as an animation, docs/images/demo.svg; needs root
     Recording,
-    /// See whether everything that a release needs is there
+    /// Check whether everything that a release needs is there
     Release(release::Options),
-    /// Let the engine decide for a year of a big node's life, in minutes, and see whether anything grows
+    /// Simulate a year of a big node in minutes, and check that nothing grows
     Simulate(simulate::Options),
-    /// Let workers come and go, leak and crash for a while, and see whether the books balance; needs root
+    /// Let workers come and go, leak and crash for a while, and check that the numbers agree; needs root
     Soak(soak::Options),
-    /// Let stress-ng take too much memory in every way that it knows, and see what is killed; needs root
+    /// Let stress-ng take too much memory in every way that it knows, and check what is killed; needs root
     Stress(stress::Options),
     /// Check and test everything; the tests on the real kernel need root
     Test,
-    /// Fetch what some tests need: Prometheus, its parser, a browser, the Python programs that presets are tried on
+    /// Fetch what some tests need: Prometheus, its parser, a browser, and the Python programs for the presets
     Tools,
     /// Run the tests on the real kernel on other kernels, in virtual machines
     Vm(vm::Options),

@@ -1,9 +1,9 @@
 //! Which of the starts that wait for room may begin (docs/behavior.md#admission). Pure: it is told what is committed in
-//! each domain and answers; who runs and what is used, the engine knows.
+//! each domain, and answers. The engine knows which workers run and what they use.
 //!
-//! Invariants: no start overfills a domain by what is known, unless nothing else runs there or its time is up. Nobody
-//! starves: a start is overtaken at most [`OVERTAKEN`] times by starts that came after it, unless it gives way. Where
-//! nothing runs, the first begins, so that never all wait.
+//! Invariants: no start overfills a domain by what is known, unless nothing else runs there or its time is up. No start
+//! starves: at most [`OVERTAKEN`] later starts overtake it, unless it gives way. If nothing runs, the first start
+//! begins, so that never all wait.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -68,11 +68,11 @@ impl Place {
 /// A domain that starts wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// `None`: it has no limit, or cannot be read, and holds nobody up.
+    /// `None`: it has no limit, or cannot be read, and delays no start.
     pub threshold: Option<Bytes>,
-    /// What is used, and what those who run or were let begin are known to need beyond what they hold.
+    /// What is used, and what running workers and admitted starts are known to need beyond what they hold.
     pub committed: Bytes,
-    /// Whether anybody runs in it, or was let begin, that does not itself wait for a start.
+    /// Whether a worker runs in it, or was admitted, that does not itself wait for a start.
     pub running: bool,
 }
 
@@ -83,7 +83,7 @@ impl Room {
         self.threshold.map(|threshold| threshold.saturating_sub(self.committed))
     }
 
-    /// What a start takes of it: who needs more than there is gets all.
+    /// What a start takes of it: one that needs more than there is takes all.
     #[must_use]
     fn share(&self, need: Bytes) -> Bytes {
         self.threshold.map_or(need, |threshold| need.min(threshold))

@@ -1,8 +1,8 @@
 //! The engine: a state machine that is told what happens and says what to do. `handle(event, now)` → actions.
 //!
-//! Invariants: no I/O, no clock, no threads, so that a recorded run can be replayed. Only an authoritative reading
-//! above the threshold leads to a kill. Never two kills in flight in domains that overlap. Only workers
-//! are ever victims: registered ones, and those of rules in mode enforce. Every kill ends confirmed or timed out.
+//! Invariants: no I/O, no clock, no threads, so that a recorded run can be replayed. Only a reading (a memory check)
+//! over the threshold leads to a kill. Never two kills in flight in domains that overlap. Only workers are ever
+//! victims: registered ones, and those of rules in mode enforce. Every kill ends confirmed or timed out.
 
 mod action;
 mod blocking;

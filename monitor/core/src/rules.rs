@@ -1,9 +1,9 @@
 //! Rules: which processes become workers without being registered, and which never do. [`Rules`] are compiled once from
-//! what was written; [`Rules::judge`] says of one process, described by plain [`Facts`], which rule has it and why;
-//! [`Rules::look`] makes workers of all processes of a machine at one moment.
+//! what was written; [`Rules::judge`] says which rule matches one process, described by plain [`Facts`], and why;
+//! [`Rules::look`] turns all processes of a machine, at one moment, into workers.
 //!
-//! Pure: no file is opened here and no process is asked. Where the facts come from, and whether they can be forged, is
-//! said by the caller ([`Facts::exe_trusted`], [`Facts::cgroup_trusted`]).
+//! Pure: it opens no file and asks no process. The caller says where the facts come from, and whether they can be
+//! forged ([`Facts::exe_trusted`], [`Facts::cgroup_trusted`]).
 
 mod compile;
 mod error;

@@ -1,5 +1,5 @@
-//! The line of a domain (docs/behavior.md#threshold): where it lies and when a domain is above it.
-//! Exact integer arithmetic; no I/O, no clock.
+//! The threshold of a domain (docs/behavior.md#threshold): where it is, and when a domain is over it. Exact integer
+//! arithmetic; no I/O, no clock.
 
 use crate::prelude::*;
 use crate::units::Bytes;

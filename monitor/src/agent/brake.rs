@@ -107,7 +107,7 @@ impl Brake {
             Self::On(sentinel) => ("on", engine.settings().brakes(), None, Some(sentinel.pid())),
             Self::Failed(why) => ("on", false, Some(why.clone()), None),
         };
-        let idle = "nobody is killed here (refresh_ms = 0 or dry_run), so nobody is stopped";
+        let idle = "the agent kills nothing (refresh_ms = 0 or dry_run), so it pauses nothing";
         let why = why.or_else(|| (mode == "on" && !on).then(|| idle.to_owned()));
         BrakeView { mode: mode.to_owned(), on, why, held: engine.held(), releaser }
     }

@@ -1,6 +1,6 @@
-//! `on_kill` and `on_approach`: what happened is handed to a helper process (`crate::callbacks`), which runs the commands.
-//! Never on the way to a kill, and never between two: while a kill is in flight nothing is handed over. What does not fit
-//! into the queue is counted and said.
+//! `on_kill` and `on_approach`: what happened is handed to a helper process (`crate::callbacks`), which runs the
+//! commands. This never delays a kill: while a kill is in flight, nothing is handed over. Calls that do not fit into
+//! the queue are counted and logged.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, BufRead as _, BufReader, Write as _};

@@ -1,5 +1,5 @@
-//! The guarded domains: their readers, and their place in the hierarchy. The numbers go to the engine; no decision is
-//! taken here.
+//! The guarded domains: their readers, and their place in the hierarchy. The numbers go to the engine; this file
+//! decides nothing.
 
 mod cells;
 mod limits;

@@ -1,5 +1,6 @@
-//! The kernel hooks as they come and go: attached when the engine wants it, given up when they are refused, there again when
-//! the reason has passed; and what they push. What follows from that the engine is told; how it is done is `kernel/links`.
+//! The kernel hooks as they come and go: attached when the engine wants it, given up when the kernel refuses them,
+//! attached again when the reason has passed; and the records that they push. The engine learns what follows from that;
+//! `kernel/links` does the work.
 
 pub(super) mod namespace;
 mod records;

@@ -1,8 +1,8 @@
 //! What the agent serves over HTTP (docs/http.md): the live page, `/metrics`, checks of health, and the answers of the
 //! socket as JSON. Nothing over HTTP changes anything.
 //!
-//! It runs on a thread and a runtime of its own, so that no flood of requests takes the loop's time: the loop is asked as
-//! by a client of the socket, and how often is bounded (`answers`). What a connection may cost is bounded too (`places`).
+//! It runs on its own thread and runtime, so that a flood of requests does not take the loop's time. It asks the loop
+//! as a client of the socket does, and only so often (`answers`). What a connection may cost is bounded too (`places`).
 
 mod address;
 mod answers;
@@ -70,7 +70,7 @@ pub(super) fn start(config: &Config, requests: Requests, shutdown: CancellationT
     if let Err(error) = start() {
         no_thread.fail(
             address,
-            format!("there is no thread for it: {error}. Raise TasksMax and LimitNOFILE of the unit"),
+            format!("cannot start a thread for it: {error}. Raise TasksMax and LimitNOFILE of the unit"),
         );
     }
 }

@@ -1,15 +1,15 @@
-//! The orders to kill, carried out: signals by pidfd, then everything that may take time. Decides nothing.
+//! Carries out the orders to kill: signals by pidfd first, then everything that may take time. Decides nothing.
 //!
-//! Invariant: between the order and the last signal nothing is allocated, opened by path or looked up in /proc,
-//! unless a signal is refused, the kernel does not tell of a worker's forks or (before 6.13) of a process's owner, or the
-//! worker has processes for which no descriptor is kept (`workers/without_pidfd.rs`).
+//! Invariant: between the order and the last signal nothing is allocated, opened by path or looked up in /proc, unless
+//! a signal is refused, the kernel does not report a worker's forks or (before 6.13) a process's owner, or the worker
+//! has processes without a kept descriptor (`workers/without_pidfd.rs`).
 //!
-//! A process that is being killed cannot fork any more (copy_process in kernel/fork.c gives up when a signal is pending),
-//! and what it forked before is killed when its record comes. Where the kernel does not tell of forks, a worker is
-//! stopped first (`Workers::stop`): a dead process is nobody's parent, so its descendants must be found before, and a
-//! stopped one forks no more of them. (The first one is stopped only if it forks meanwhile: its parent would see the stop.)
-//! Where the worker had a v2 cgroup to itself at its registration, `cgroup.kill` follows the signals, if nothing else is in
-//! it (`kill/cgroup.rs`).
+//! A process that is being killed can no longer fork (copy_process in kernel/fork.c gives up when a signal is pending),
+//! and a child that it forked before is killed when its record comes. If the kernel does not report forks, the agent
+//! stops a worker first (`Workers::stop`): a dead process has no children in /proc, so the agent must find its
+//! descendants before, and a stopped process forks no more. (It stops the first process only if that forks meanwhile,
+//! because its parent would see the stop.) If the worker had a v2 cgroup to itself at its registration, `cgroup.kill`
+//! follows the signals, provided that nothing else is in it (`kill/cgroup.rs`).
 
 pub(super) mod previous_agent;
 mod stuck;

@@ -1,6 +1,6 @@
-//! Keeps what the engine learned over restarts: one file beside the journal, replaced as a whole, never half written. What
-//! cannot be read is left out. What cannot be written is said once, and tried again, less and less often: learning is no reason
-//! not to protect.
+//! Keeps what the engine learned over restarts: one file beside the journal, replaced as a whole, never half written.
+//! It leaves out what it cannot read. If it cannot write, it says so once and retries, less and less often: a failure
+//! to learn must not stop protection.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};

@@ -1,4 +1,4 @@
-//! Which node this is: for summaries, which somebody may read of many nodes.
+//! Which node this is: for summaries, because a reader may have those of many nodes.
 
 use std::net::{Ipv4Addr, UdpSocket};
 

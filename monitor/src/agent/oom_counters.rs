@@ -1,5 +1,5 @@
-//! Kills by the kernel's own out-of-memory killer, where no hook tells of them: by the counters of the cgroups that workers
-//! are in (`oom_kill` in memory.events on v2, in memory.oom_control on v1). The kernel counts before it kills.
+//! Kills by the kernel's own out-of-memory killer, if no hook reports them: found by the counters of the workers'
+//! cgroups (`oom_kill` in memory.events on v2, in memory.oom_control on v1). The kernel counts before it kills.
 //!
 //! A counter does not say which process. A kill is assigned to the first worker of the cgroup that ends soon after it,
 //! by SIGKILL or in an unknown way.

@@ -1,4 +1,4 @@
-//! What is checked of a process that somebody wants to be a worker, now or once there is room, and how it is refused.
+//! The checks of a process that is to become a worker, now or once there is room, and the refusals.
 
 use crate::control::protocol::{NAME_MOST, Refusal, RefusalCode};
 use crate::engine::Engine;

@@ -1,5 +1,5 @@
-//! Configuration read again while the agent runs: which settings take effect at once, and which at the next start. The
-//! reading is done on a thread that may wait for files; whatever is wrong with them keeps what is in force.
+//! Configuration read again while the agent runs: which settings take effect at once, and which at the next start. A
+//! thread that may wait for files reads them; if anything is wrong with them, the settings in force stay.
 
 use std::time::Duration;
 

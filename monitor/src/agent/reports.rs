@@ -1,5 +1,5 @@
-//! What is written down and told of kills: the journal, the reports, the summary's counts. Everything here happens
-//! after the signal was sent; what takes long happens on other threads.
+//! What is recorded and reported about kills: the journal, the reports, the summary's counts. All of this happens after
+//! the signal was sent, and slow work happens on other threads.
 
 mod making;
 pub(in crate::agent) mod past;

@@ -1,6 +1,6 @@
-//! Rules in force: which workers they made, and what is protected. It looks at each process that the kernel tells of (`news`),
-//! and at all of them from time to time (`pace`), on another thread; what such a look found becomes workers here
-//! (`adopting`), and is looked at again before a signal (`checking`). It decides nothing about kills.
+//! The rules in force: which workers they made, and what they protect. Another thread checks each process that the
+//! kernel reports (`news`), and scans all processes from time to time (`pace`). This file turns the results into
+//! workers (`adopting`), and has them checked again before a signal (`checking`). It decides nothing about kills.
 //!
 //! Invariant: a registration wins. A registered worker is never a rule's, and a rule's worker that is registered later
 //! is the registered one from then on.

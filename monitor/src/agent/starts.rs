@@ -1,4 +1,5 @@
-//! Who waits to be told that a start may begin: which connection, and in which cgroup it will be. The engine says when.
+//! The callers that wait until their start may begin: which connection, and which cgroup it will be in. The engine says
+//! when.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,7 @@ use crate::retry::MAX_DELAY;
 use crate::units::Nanos;
 use crate::worker::{Kind, Times, WorkerId};
 
-/// How many starts may wait, in all and of one user, who has no more than what is then left for others.
+/// How many starts may wait, in all and for one user. A user may have at most as many as then remain for others.
 const MOST: (usize, usize) = (4096, 1024);
 
 /// Whether one more start of a user may wait beside `mine`, if `all` wait.
@@ -32,7 +33,7 @@ pub(super) struct Starts {
     all: BTreeMap<WorkerId, Peer>,
 }
 
-/// A start that was checked, and whose domains are guarded.
+/// A start that was checked; its domains are guarded.
 pub(super) struct Checked {
     uid: u32,
     cgroup: Option<CgroupPath>,

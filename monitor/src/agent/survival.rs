@@ -1,6 +1,5 @@
-//! What the daemon does so that it goes on working on a node that is out of memory and busy. It concerns the whole
-//! process, so only the daemon does it, not an agent inside `monitor run`: the commands that one starts would inherit
-//! it.
+//! What the daemon does to keep working on a node that is out of memory and busy. It affects the whole process, so only
+//! the daemon does it. An agent inside `monitor run` does not, because the commands that it starts would inherit it.
 //!
 //! Nothing here is fatal. A step that is refused is a row in `status` that says what is lost and what would allow it.
 

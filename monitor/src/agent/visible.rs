@@ -2,7 +2,8 @@
 //! see everything; others the details of their own workers, and of other users' only counts, totals and ranks. It must
 //! not decide what a user may change: that is `calls`.
 //!
-//! A new kind of answer does not compile before it says here what of it others may see: [`Shown`] is made nowhere else.
+//! A new kind of answer does not compile until this file says what other users may see of it: only this file makes
+//! [`Shown`].
 
 use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};

@@ -1,10 +1,10 @@
-//! The watchdog: a thread that kills a worker in the loop's place if the loop hangs while a domain is above its
-//! threshold, and one after the other if it hangs on. Here is what the loop does for it: shows that it turns, names the
-//! next victims of each domain in their order, and hears which it killed.
+//! The watchdog: a thread that kills a worker in the loop's place if the loop hangs while a domain is over its
+//! threshold, and further workers, one at a time, while it still hangs. This file has the loop's part: it shows that
+//! the loop turns, names the next victims of each domain in order, and learns which of them the watchdog killed.
 //!
 //! Invariant: it can never cause two kills for one crossing. While a kill is in flight no worker is named; before its
-//! own signals the loop makes all names void, unless the watchdog was first (`claim`): then the loop's order is void, and
-//! what the watchdog did is told to the engine before anything else.
+//! own signals, the loop withdraws all names. If the watchdog claimed first (`claim`), the loop's order is void
+//! instead, and the engine learns of the watchdog's kill before anything else.
 
 mod claim;
 mod thread;

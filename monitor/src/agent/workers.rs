@@ -1,5 +1,5 @@
 //! The workers: their processes, numbers and memory, and how all of these are kept current. The component owns the
-//! registry and the kernel's map of workers' processes; what follows from what it tells, the engine says.
+//! registry and the kernel's map of workers' processes, and reports changes; the engine decides what follows.
 
 mod by_rule;
 mod enrolling;

@@ -134,7 +134,7 @@ fn verdict(protects: bool, facts: &[Fact], hooks: &[Probe]) -> String {
         let lacks = facts.iter().filter(|fact| fact.essential && fact.state != State::Ok);
         let lacks: Vec<&str> = lacks.map(|fact| &*fact.name).collect();
         if lacks.iter().all(|name| name.starts_with(cgroups::NAMED)) {
-            return format!("What you named cannot be guarded: {}.", lacks.join(", "));
+            return format!("The cgroups that you named cannot be guarded: {}.", lacks.join(", "));
         }
         return format!("This machine cannot be protected: the check failed for {}.", lacks.join(", "));
     }
@@ -143,7 +143,7 @@ fn verdict(protects: bool, facts: &[Fact], hooks: &[Probe]) -> String {
             "a kernel hook ({}) sees memory use exceed a threshold within microseconds, and the brake is available",
             row.tracepoint
         ),
-        None => "without kernel hooks the agent checks every refresh_ms, so that a fast allocation can run ahead of it, and there is no brake"
+        None => "without kernel hooks the agent checks every refresh_ms, so fast allocation can run ahead of it, and the brake is not available"
             .to_owned(),
     };
     // Of the facts it is the one that depends on who asks.
@@ -156,7 +156,7 @@ fn verdict(protects: bool, facts: &[Fact], hooks: &[Probe]) -> String {
     } else {
         " As root, monitor doctor says what the service can do."
     };
-    format!("Workers of this user alone can be protected, because CAP_KILL is missing: {how}.{ask_root}")
+    format!("Only workers of this user can be protected, because CAP_KILL is missing: {how}.{ask_root}")
 }
 
 fn ok(name: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Fact {
@@ -200,7 +200,7 @@ fn mrelease() -> Fact {
             "process_mrelease",
             State::Missing,
             "this kernel (older than 5.15) does not have it",
-            "a victim's memory is free only when its own exit has freed it",
+            "a victim's memory comes back only when it exits",
         ),
         Released::Done | Released::AlreadyGone | Released::Refused(_) => {
             ok("process_mrelease", "a victim's memory can be freed early")
@@ -284,7 +284,7 @@ mod tests {
     fn without_cap_kill_only_the_callers_own_workers_are_promised() {
         let denied = |found: &str| [lacks(CAPABILITIES_FACT, State::Denied, found, "")];
         let said = verdict(true, &denied("without CAP_KILL, CAP_BPF"), &[]);
-        assert!(said.starts_with("Workers of this user alone can be protected"), "{said}");
+        assert!(said.starts_with("Only workers of this user can be protected"), "{said}");
         let said = verdict(true, &denied("without CAP_BPF"), &[]);
         assert!(said.starts_with("This machine can be protected"), "{said}");
     }

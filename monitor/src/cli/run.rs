@@ -36,7 +36,7 @@ const DEFAULT_MAX_RESTARTS: Times = Times::AtMost(0);
 #[command(
     after_help = "Exit status: the command's (128+N if it died by signal N; 126 it cannot be executed, 127 it was not \
 found); 137 (--oom-exit-code) it was killed for memory and is not retried; 125 no agent answers, or it refused the command; \
-1 another failure of the runner; 2 usage."
+1 another failure of the runner; 2 wrong arguments."
 )]
 pub(super) struct Args {
     /// A task runs to its end; an actor is long-lived

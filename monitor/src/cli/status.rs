@@ -78,7 +78,7 @@ fn protection(status: &Status) -> String {
             "no domain is there yet (see STATE below)"
         }
         (true, false) if status.domains.iter().all(|domain| domain.threshold >= domain.total) => {
-            "the threshold is all the memory there is (usage_threshold = 1), and no use exceeds that"
+            "the threshold is all of the memory (usage_threshold = 1), and use never exceeds that"
         }
         (true, false) => "it cannot kill (see AGENT ITSELF of monitor status -v)",
     };
@@ -121,7 +121,7 @@ fn troubles(status: &Status) -> String {
         if journal.reopened > 0 {
             let _ = writeln!(
                 out,
-                "The journal was deleted or moved, and started again, {} times",
+                "The journal was deleted or moved {} times; the agent started a new one each time",
                 journal.reopened
             );
         }
@@ -318,7 +318,7 @@ mod tests {
         insta::assert_snapshot!(said(&status), @"Protects: a worker is killed when memory use exceeds a threshold.");
         status.protects = false;
         (status.domains[0].read_at, status.domains[0].threshold) = (Some(Nanos(1)), status.domains[0].total);
-        insta::assert_snapshot!(said(&status), @"PROTECTS NOBODY: the threshold is all the memory there is (usage_threshold = 1), and no use exceeds that");
+        insta::assert_snapshot!(said(&status), @"PROTECTS NOBODY: the threshold is all of the memory (usage_threshold = 1), and use never exceeds that");
     }
 
     #[test]

@@ -231,9 +231,9 @@ pub static SETTINGS: &[Setting] = &[
         flag: "probe",
         env: "MONITOR_PROBE",
         ray: &[],
-        doc: "Which kernel hook counts usage: rss_stat is cheap, memcg exact. auto takes the first, or with the brake the \
-              second, and the other one if the kernel lacks it. charge is the cheapest and sees kernel memory too; where the \
-              kernel refuses it, it is as auto without the brake (docs/probes.md).",
+        doc: "Which kernel hook counts usage (docs/probes.md): rss_stat is cheap, memcg is exact, poll uses none. auto \
+              takes rss_stat (with the brake, memcg), or the other one if the kernel lacks it. charge is the cheapest and \
+              sees kernel memory too; if the kernel refuses it, it works as auto without the brake.",
         field: at!(probe, OneOf::NEW),
     },
     Setting {

@@ -142,8 +142,7 @@ struct Envelope {
 pub fn parse_call(line: &[u8]) -> Result<Call, Reply> {
     let malformed = |seq, field, message: String| refuse(seq, RefusalCode::Malformed, field, message);
     if line.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-        let message =
-            "a call is a JSON object on a line of its own, as {\"v\":1,\"seq\":1,\"op\":\"status\"}";
+        let message = "a call is one JSON object on one line, as {\"v\":1,\"seq\":1,\"op\":\"status\"}";
         return Err(malformed(0, None, message.into()));
     }
     let mut json = serde_json::Deserializer::from_slice(line);

@@ -38,7 +38,7 @@ impl Access {
         let fail = |why: String| ListenError::Group { group: group.to_owned(), why };
         match nix::unistd::Group::from_name(group) {
             Ok(Some(found)) => Ok(Self::Group(found.gid.as_raw())),
-            Ok(None) => Err(fail("there is none of this name".to_owned())),
+            Ok(None) => Err(fail("there is no group with this name".to_owned())),
             Err(errno) => Err(fail(errno.to_string())),
         }
     }
@@ -256,7 +256,8 @@ impl Drop for Lock {
     }
 }
 
-/// `None`: it cannot be had. What the lock prevents, two agents that start at the same instant, is the lesser evil.
+/// `None`: it cannot be locked. Two agents that start at the same instant, which the lock prevents, are the lesser
+/// evil.
 fn lock(directory: &Path, patience: Duration) -> Option<Lock> {
     let path = directory.join(LOCK);
     let started = Instant::now();

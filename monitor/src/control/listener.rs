@@ -1,6 +1,6 @@
-//! The listening socket as the server has it: it accepts, and looks now and then whether its file is still there.
-//! A clean-up of the directory can remove the agent's file without the agent noticing; then it is bound again, by the
-//! rules of the start. The agent's loop says when to look: a timer here would wake an agent that has nothing to do.
+//! The listening socket as the server has it: it accepts, and looks now and then whether its file is still there. A
+//! clean-up of the directory can remove the agent's file without the agent noticing; then the agent binds it again, by
+//! the rules of the start. The agent's loop says when to look: a timer here would wake an agent that has nothing to do.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -108,14 +108,16 @@ impl Hook {
             Self::Charge => {
                 "rss_stat counts usage, else memcg; without them it is polled every refresh_ms, without a brake"
             }
-            Self::Exit => "deaths are seen through pidfds only, some microseconds later",
-            Self::Lineage => "the descendants of workers are looked up in /proc at each tick",
-            Self::MarkVictim => "the oom_kill counters of workers' cgroups tell of kills by the kernel",
+            Self::Exit => "the agent sees deaths only through pidfds, some microseconds later",
+            Self::Lineage => "the agent searches /proc for descendants of workers at each check",
+            Self::MarkVictim => {
+                "the agent finds kills by the kernel in the oom_kill counters of workers' cgroups"
+            }
             Self::Exec | Self::Rename | Self::CgroupAttach => {
-                "what rules match is found by a look at all processes, about each second"
+                "the agent scans all processes for the rules, about once a second"
             }
             Self::CgroupMkdir | Self::CgroupRmdir => {
-                "who owns the cgroups that rules match is asked anew at each look at all processes"
+                "the agent checks the owners of the cgroups that rules match at each scan of all processes"
             }
         }
     }

@@ -13,7 +13,7 @@ pub enum OpenError {
     #[error("there is no process {0}")]
     Gone(Pid),
     /// The pid belongs to a process that started at another time.
-    #[error("process {pid} started at tick {found}, not {expected}: the pid was used again")]
+    #[error("process {pid} started at tick {found}, not {expected}: the pid was reused")]
     Another {
         /// The pid.
         pid: Pid,

@@ -192,8 +192,8 @@ impl Thread {
         let attached = self.attached.values_mut().find(|one| one.executor == executor && one.proven);
         let refused = match attached.map(|one| one.ask(kill, raylet, now)) {
             Some(Ok(())) => None,
-            Some(Err(error)) => Some(format!("cannot write what it reads: {error}")),
-            None => Some("it does not read our files".to_owned()),
+            Some(Err(error)) => Some(format!("cannot write the file that it reads: {error}")),
+            None => Some("it does not read the agent's files".to_owned()),
         };
         (self.tell)(News::Asked { kill, refused });
     }
@@ -385,7 +385,7 @@ impl Thread {
                 if let Request::Attach { pid, .. } = request
                     && let Some(known) = self.known.get_mut(pid)
                 {
-                    known.refuse("what its command line says cannot be sent to the helper");
+                    known.refuse("its command line has values that cannot be sent to the helper");
                 }
             }
             Err(error) => {

@@ -136,7 +136,7 @@ pub fn sentence(rules: &Rules) -> Option<String> {
 /// What is wrong with the name of a preset.
 #[must_use]
 pub fn no_preset(name: &str) -> String {
-    format!("presets: {name:?} is no preset; allowed: {}", presets::names())
+    format!("presets: {name:?} is not a preset; allowed: {}", presets::names())
 }
 
 /// The rules of one file, which only root or the caller's user can change.
@@ -290,7 +290,7 @@ mod tests {
         let sources = Sources { presets: vec!["rya".into()], ..Sources::default() };
         assert!(
             sources.load().unwrap_err().0[0]
-                .starts_with("presets: \"rya\" is no preset; allowed: ray, kubernetes")
+                .starts_with("presets: \"rya\" is not a preset; allowed: ray, kubernetes")
         );
     }
 }

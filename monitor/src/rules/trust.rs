@@ -36,7 +36,7 @@ pub(super) enum NotTrusted {
         path: PathBuf,
     },
     /// It cannot be looked at.
-    #[error("{} cannot be looked at: {why}", path.display())]
+    #[error("{} cannot be checked: {why}", path.display())]
     Unknown {
         /// The path.
         path: PathBuf,

@@ -51,7 +51,7 @@ impl Input {
                 Ok(_) | Err(_) => match from(start) {
                     Ok(file) => return Again::File(file),
                     Err(_) => {
-                        "standard input cannot be opened again: this attempt reads on where the last one stopped"
+                        "standard input cannot be opened again: this attempt continues where the last one stopped"
                     }
                 },
             },

@@ -184,7 +184,7 @@ fn presets_are_listed_and_printed_as_toml_that_passes_the_check() {
         .assert()
         .code(2)
         .stdout("")
-        .stderr(predicates::str::contains("is no preset; allowed: ray"));
+        .stderr(predicates::str::contains("is not a preset; allowed: ray"));
 }
 
 #[test]

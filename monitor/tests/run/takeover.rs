@@ -144,7 +144,7 @@ async fn a_daemon_does_not_give_way() {
     let daemon = daemon.spawn().unwrap();
     place.guards(&[], |_| true).await;
     let answer = Client::connect(&place.socket()).await.unwrap().call(Op::GiveWay).await;
-    assert!(answer.unwrap_err().to_string().contains("a service of its own"));
+    assert!(answer.unwrap_err().to_string().contains("runs as a service"));
     let child = place.run("a").await;
     // A daemon that is gone is waited for: it comes back by itself.
     kill_process(pid_of(&daemon), Signal::KILL).unwrap();

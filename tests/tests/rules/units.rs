@@ -110,7 +110,7 @@ fn a_protected_process_inside_keeps_a_cgroup_from_being_a_worker() {
     assert!(lives(&leak) && pid_lives(precious.pid()).unwrap(), "nobody in it is a victim");
     assert!(agent.kills().unwrap().is_empty());
     let said = agent.said().join("\n");
-    assert!(said.contains("job-1, which is no worker: a protected process is in it"), "{said}");
+    assert!(said.contains("job-1, which is not a worker: a protected process is in it"), "{said}");
     drop(precious);
     // It is a worker again, and the domain is over its threshold.
     kills(&agent, 1);

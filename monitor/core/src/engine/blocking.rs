@@ -1,7 +1,7 @@
-//! Which kills in flight the next one waits for, and which do not hold it up. One at a time where domains overlap, but
-//! no victim can make the rest wait by not dying: a victim that lives on is looked at after a while, and again; if it
-//! cannot die now, or all its memory was taken and a reading is still above, its kill gives way. A domain waits for
-//! kills within it only for a short time in sum.
+//! Which kills in flight the next kill waits for, and which do not delay it. Kills in overlapping domains happen one at
+//! a time, but no victim can delay the others by not dying. The engine checks a victim that is still alive after a
+//! while, and again. If it cannot die now, or all its memory was freed early and a reading is still over the threshold,
+//! its kill gives way. A domain waits for kills inside it only for a short total time.
 
 use alloc::collections::VecDeque;
 

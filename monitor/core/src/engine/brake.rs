@@ -1,6 +1,7 @@
 //! The brake as the engine sees it: which processes the kernel paused at the line, and when and why each resumes. The
-//! rules: a worker is held while a domain that it charges is above and something is done about it, `brake_max_ms` at
-//! most; a victim is never let go before it dies, except when that takes too long. Stopping itself is the kernel's.
+//! rules: a worker stays paused while a domain that it counts towards is over its threshold and the engine acts on it,
+//! for `brake_max_ms` at most. A victim never resumes before it dies, except when that takes too long. The kernel does
+//! the pausing.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use core::time::Duration;

@@ -1,6 +1,6 @@
-//! Workers that a rule made: which rule, and whether they may be killed. One that is only observed is on no domain's roster.
-//! It is in `Domain::all`, from which the policy would choose if nothing were only observed; the worker that it would
-//! take there is recorded like a kill, and no signal is sent.
+//! Workers that a rule made: which rule, and whether they may be killed. A worker that is only observed is on no
+//! domain's roster. It is in `Domain::all`, from which the policy would choose if all rules enforced. The worker that
+//! it would choose there is recorded like a kill, but gets no signal.
 
 use alloc::collections::VecDeque;
 

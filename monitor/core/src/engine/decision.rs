@@ -1,5 +1,5 @@
-//! A decision with everything that led to it (docs/behavior.md#records): enough to take it again, by the same code,
-//! without an agent.
+//! A decision with everything that led to it (docs/behavior.md#records): enough to re-run it, by the same code, without
+//! an agent.
 //!
 //! It is put together after the signal was sent, because it copies every candidate. It must not be changed by what
 //! happens later.

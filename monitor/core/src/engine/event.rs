@@ -82,7 +82,7 @@ pub enum Event {
         worker: WorkerId,
         /// The process.
         pid: Pid,
-        /// Of whom it is.
+        /// The user that it belongs to.
         uid: u32,
         /// Task or actor.
         #[serde(flatten)]
@@ -320,7 +320,7 @@ pub enum Event {
     },
     /// What was learned of a name is to be forgotten.
     ForgetLearned {
-        /// Of whose workloads; none: of everybody's.
+        /// The user whose workloads are meant; none: all users.
         uid: Option<u32>,
         /// The name.
         name: String,

@@ -1,5 +1,6 @@
-//! A raylet kills by itself above a threshold of its own. Where that is lower than the domain's, and no other workers could
-//! be hurt by it, it is the domain's threshold: the raylet is asked as soon as it would act, and what grows is paused there.
+//! A raylet kills by itself above its own threshold. If that is lower than the domain's, and cannot hurt other workers,
+//! it becomes the domain's threshold: the agent asks the raylet as soon as it would act by itself, and pauses growing
+//! workers there.
 
 use alloc::collections::VecDeque;
 

@@ -244,7 +244,7 @@ pub struct Start {
     pub worker: WorkerId,
     /// The process that asks.
     pub pid: Pid,
-    /// Of whom it is.
+    /// The user that it belongs to.
     pub uid: u32,
     /// Task or actor.
     #[serde(flatten)]

@@ -1,5 +1,5 @@
-//! What can be said before memory runs out: processes that are no workers grow so fast that the domain will soon be over its
-//! threshold, and all workers together hold too little to make up for it. Nobody is killed for that, and nobody is spared.
+//! A warning before memory runs out: processes that are not workers grow so fast that the domain will soon be over its
+//! threshold, and all workers together hold too little to make up for it. The warning causes no kill and stops none.
 
 use core::time::Duration;
 

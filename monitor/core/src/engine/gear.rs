@@ -1,6 +1,6 @@
-//! The two gears (docs/gears.md): the hot hook runs only while a domain could reach its threshold before the next reading.
-//! What decides is the fastest growth that is plausible at all, not the one that was measured: a burst gives no notice.
-//! In the far gear readings come the sooner the less headroom there is.
+//! The two gears (docs/gears.md): the hot hook runs only while a domain could reach its threshold before the next
+//! reading. The fastest plausible growth decides, not the measured growth: a burst gives no notice. In the far gear,
+//! readings come sooner when there is less headroom.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;

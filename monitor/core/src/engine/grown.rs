@@ -1,9 +1,9 @@
-//! Who grew: by how much a domain's usage rose since both its workers and the other processes in it were last measured while
-//! there was room, and which part of that was whose. What was not measured (files in memory, kernel memory, growth since
-//! the last measurement) is neither's.
+//! Growth: how much a domain's usage rose since its workers and the other processes in it were last measured while
+//! there was room, and how much of that belongs to each side. Memory that was not measured (files in memory, kernel
+//! memory, growth since the last measurement) belongs to neither.
 //!
-//! It takes part in no decision: it is noted once the signals are sent, and completed when the kill is over, because
-//! workers that live are measured once more just after the signal.
+//! It plays no part in decisions: it is noted after the signals, and completed when the kill is over, because living
+//! workers are measured once more just after the signal.
 
 use core::time::Duration;
 

@@ -1,7 +1,8 @@
-//! Kills in a row. With `auto` the first kill of a domain never waits for a measurement. If its memory is taken again at
-//! once, the next one first asks by what: a measurement (microseconds for each process) is made when a kill is over,
-//! and again before the next. If processes that are no workers grow so fast that all candidates together would last less
-//! than a second, no other worker dies for them. The wait is short: without an answer in time the kill goes on.
+//! Kills in a row. With `auto` the first kill of a domain never waits for a measurement. If its memory is taken again
+//! at once, the engine first finds out what took it: it asks for a measurement (microseconds for each process) when a
+//! kill is over, and again before the next. If processes that are not workers grow so fast that all candidates together
+//! would last less than a second, no other worker dies for them. The wait is short: without an answer in time, the
+//! engine kills anyway.
 
 use alloc::collections::VecDeque;
 use core::ops::ControlFlow;

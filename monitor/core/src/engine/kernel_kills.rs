@@ -1,5 +1,6 @@
-//! Kills by the kernel's own out-of-memory killer (docs/behavior.md#killed-by-the-kernel). The engine ordered none of
-//! them: it hears that a process was chosen, waits for its end, and lists, tells and counts it like a kill of its own.
+//! Kills by the kernel's own out-of-memory killer (docs/behavior.md#killed-by-the-kernel). The engine did not order
+//! them: it learns that the kernel chose a process, waits for its end, and then lists, reports and counts it like its
+//! own kill.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;

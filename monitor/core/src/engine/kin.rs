@@ -1,5 +1,5 @@
-//! Who belongs with whom among the workers, by what they say of themselves: who owns others, and who has which name. Looked
-//! up whenever a worker ends, so that it must not take longer the more workers there are.
+//! How workers belong together, by what they say about themselves: which worker owns which, and which have which name.
+//! It is looked up whenever a worker ends, so the look-up must not become slower with more workers.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,8 @@
-//! Kills that are left to an executor: a raylet ends one of its own workers when it is asked, and chooses which. The
-//! engine decides that memory is short, asks, and confirms: a death of one of that executor's workers makes that worker
-//! the kill's victim, and all that follows (what is left of its processes, the memory, the next reading) is as in any
-//! other kill. No death in time, or an executor that is lost: the next reading leads to a kill of the engine's own.
+//! Kills that are left to an executor: a raylet kills one of its own workers when the agent asks it to, and chooses
+//! which. The engine decides that memory is short, asks, and confirms: a death of one of that executor's workers makes
+//! that worker the kill's victim, and everything after that (the rest of its processes, the memory, the next reading)
+//! is as in any other kill. If no worker dies in time, or the executor is lost, the next reading leads to a kill by the
+//! engine itself.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;

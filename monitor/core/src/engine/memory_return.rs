@@ -1,6 +1,7 @@
-//! Dead, and is their memory back? A process that is gone has let go of its memory, but the kernel gives it back only
-//! when nothing else holds it: a reader of its /proc files does for as long as it reads. And `process_mrelease` takes
-//! private memory only. So the domain's own reading says whether the next victim may be picked, for a short time.
+//! Is the memory of dead victims back? A process that is gone has released its memory, but the kernel gives it back
+//! only when nothing else holds it, and a reader of its /proc files holds it while it reads. Also, `process_mrelease`
+//! frees private memory only. So, for a short time, the domain's own readings say whether the engine may pick the next
+//! victim.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;

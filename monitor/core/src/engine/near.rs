@@ -1,13 +1,13 @@
-//! Near its limit a domain is read so often that no growth reaches the limit between two readings, whichever way memory is
-//! charged: no hook sees all of it (shared memory, files in memory and sockets are charged without being mapped, some
-//! kernel memory is seen by none). What decides is the fastest growth that is plausible, as for the gears. Far away the
-//! ordinary readings are often enough, and nothing is read for this.
+//! Near its limit a domain is read so often that no growth reaches the limit between two readings, whichever way memory
+//! is charged: no hook sees all of it (shared memory, files in memory and sockets are charged without being mapped,
+//! some kernel memory is seen by none). The fastest plausible growth decides, as for the gears. Far from the limit, the
+//! ordinary readings are frequent enough.
 //!
-//! These readings have a budget, divided among the users whose workers are in such domains: nobody's cgroups, however many,
-//! slow down the answer to another user's. Where a user's share is short, or a domain so small that readings cannot keep up
-//! with the fastest growth anyway, the fastest growth that was seen there decides instead: what stands still is read more
-//! and more rarely, in the end at the ordinary readings only, and what grows comes first. Mapped memory wakes the agent as
-//! before, by the hooks.
+//! These readings have a budget, divided among the users with workers in such domains: one user's cgroups, however
+//! many, do not slow down the answer to another user's. If a user's share is too small, or a domain is so small that
+//! readings cannot keep up with the fastest growth anyway, the fastest measured growth decides instead. A domain that
+//! does not grow is read less and less often, in the end only by the ordinary readings, and a growing one comes first.
+//! The hooks still wake the agent for mapped memory.
 
 use alloc::collections::BTreeMap;
 use core::time::Duration;
@@ -27,18 +27,18 @@ const RATE: u32 = 200;
 /// How many each may have saved up, for the time in which a domain grows.
 const SAVED: u32 = 200;
 
-/// Out of whose share a domain is read.
+/// Which share pays for reading a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Payer {
-    /// It lies in no other, as the node does: nobody uses up its share.
+    /// It lies in no other domain, as the node does: it has a share of its own.
     Itself(DomainId),
-    /// All who have workers in it are this user.
+    /// All workers in it belong to this user.
     User(u32),
-    /// Workers of several users are in it.
+    /// It has workers of several users.
     Several,
 }
 
-/// What may still be read. One for whom nothing was read for a while is not in it.
+/// How much may still be read. A payer that used nothing for a while is not in it.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     /// Until when each has used up what comes in.

@@ -45,7 +45,7 @@ pub enum Note {
         at: Nanos,
         /// The number that it has.
         worker: WorkerId,
-        /// Of whom it is.
+        /// The user that it belongs to.
         uid: u32,
         /// Its name.
         name: Option<String>,
@@ -58,7 +58,7 @@ pub enum Note {
         at: Nanos,
         /// Which.
         worker: WorkerId,
-        /// Of whom it is.
+        /// The user that it belongs to.
         uid: u32,
         /// How long it waited.
         waited_ns: u64,

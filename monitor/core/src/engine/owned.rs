@@ -1,5 +1,5 @@
-//! Workers that a worker owns end with it, as Ray's tasks end with their owner: when it is killed, and when the last of its
-//! processes is gone. They are not victims: nothing is decided about them, and no launcher is told to retry them.
+//! Workers that a worker owns end with it, as Ray's tasks end with their owner: when it is killed, and when the last of
+//! its processes is gone. They are not victims: there is no decision about them, and no launcher retries them.
 
 use alloc::collections::VecDeque;
 

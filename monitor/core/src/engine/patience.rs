@@ -1,6 +1,6 @@
-//! How long the rest waits for one user's victims to die. Each user's victims have a share of patience: what they were
-//! waited for counts against it, and comes back ten times as slowly. So no user can make the others wait by not dying,
-//! neither once nor with many small victims one after the other.
+//! How long others wait for one user's victims to die. Each user has a share of patience: waiting for that user's
+//! victims uses it up, and it comes back ten times as slowly. So no user can make others wait with victims that do not
+//! die, neither once nor with many small victims one after the other.
 
 use alloc::collections::BTreeMap;
 use core::time::Duration;

@@ -1,5 +1,5 @@
-//! Starts that wait for room (docs/behavior.md#admission): who waits, what is committed in the domains that they wait for,
-//! and when the queue is looked at. Which of them begin, `crate::admission` says.
+//! Starts that wait for room (docs/behavior.md#admission): which starts wait, what is committed in the domains that
+//! they wait for, and when the queue is checked. `crate::admission` says which of them begin.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::time::Duration;
@@ -209,7 +209,7 @@ impl Engine {
         todo.extend(charged.into_iter().map(Action::Read));
     }
 
-    /// After a reading, and when somebody's time is up: those begin for whom there is room.
+    /// After a reading, and when a start's time is up: those starts begin that have room.
     pub(super) fn let_begin(&mut self, now: Nanos, todo: &mut VecDeque<Action>) {
         let due = self.starts.deadline().is_some_and(|due| due <= now);
         if self.starts.is_empty() || now < self.settle_until || (now < self.starts.next_look && !due) {

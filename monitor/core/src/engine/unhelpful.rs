@@ -1,9 +1,9 @@
 //! Memory that no candidate holds. Killing workers does not bring it back: `unhelpful_kills` says what is done then.
 //!
-//! Measurements are older than the reading, and a worker may have grown since. With `skip` none is spared on an old
-//! one: a fresh one is asked for and held against the reading of that moment; if none comes in time, the kill goes on.
-//! With `auto` no kill waits: what was measured in the last seconds must show what holds the excess, and what was
-//! taken since then may be a worker's.
+//! Measurements are older than the reading, and a worker may have grown since. With `skip`, an old one never spares a
+//! worker: the engine asks for a fresh one, and compares it with the reading of that moment; if none comes in time, it
+//! kills anyway. With `auto` no kill waits: what was measured in the last seconds must show what holds the excess, and
+//! what was taken since then may be a worker's.
 
 use alloc::collections::VecDeque;
 use core::ops::ControlFlow;

@@ -1,4 +1,4 @@
-//! A kill that the watchdog carried out while the loop hung: put on the books as if it had been ordered here, and never
+//! A kill that the watchdog carried out while the loop hung: recorded as if the engine had ordered it, and never
 //! ordered twice.
 
 use alloc::collections::VecDeque;

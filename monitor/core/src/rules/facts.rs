@@ -54,8 +54,8 @@ impl Never {
     }
 }
 
-/// For whom a process runs, by its real user: the one who started it, whatever program it executes. What an ordinary user
-/// starts can be made to do anything (`LD_PRELOAD`).
+/// On whose behalf a process runs, by its real user: the user who started it, whatever program it executes. An ordinary
+/// user can make a program do anything (`LD_PRELOAD`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Whose {
     /// Root, the user of a service, or the user who runs the monitor.
@@ -97,13 +97,13 @@ pub struct Facts<'f> {
     pub exe_trusted: bool,
     /// Its real user.
     pub uid: Option<u32>,
-    /// For whom it runs.
+    /// On whose behalf it runs.
     pub whose: Whose,
     /// The name of that user.
     pub user: Option<&'f str>,
     /// What it holds.
     pub memory: Option<Bytes>,
-    /// What the Kubernetes pod is called in whose cgroup it is.
+    /// The name of the Kubernetes pod whose cgroup it is in.
     pub pod: Option<&'f str>,
     /// Why it is never a worker.
     pub never: Option<Never>,

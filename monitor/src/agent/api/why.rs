@@ -174,7 +174,7 @@ impl KnownKills<'_> {
             None => Why {
                 pid,
                 reason: format!(
-                    "no kill for memory of {whom} is known{among}: neither the agent nor, as far as it saw, the kernel killed it"
+                    "no kill of {whom} for memory is known{among}: the agent did not kill it, nor, as far as the agent saw, did the kernel"
                 ),
                 ..Why::default()
             },

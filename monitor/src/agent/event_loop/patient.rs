@@ -131,7 +131,7 @@ impl Pool {
                 continue;
             };
             drop(queue);
-            // Its end of the channel goes with it, and that tells who waits.
+            // Its end of the channel is dropped with it, and that tells the waiting caller.
             if catch_unwind(AssertUnwindSafe(job)).is_err() {
                 tracing::error!("work on another thread panicked");
             }

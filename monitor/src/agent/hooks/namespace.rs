@@ -15,18 +15,15 @@ const TIME: &str = "time:[4026531834]";
 pub(in crate::agent) fn foreign(procfs: &Path) -> Option<&'static str> {
     let link = |name: &str| std::fs::read_link(procfs.join("self/ns").join(name));
     if !link("pid").is_ok_and(|link| link.as_os_str() == PID) {
-        return Some(
-            "the agent is in a pid namespace of its own, and the kernel programs do not know its pids",
-        );
+        return Some("the agent is in its own pid namespace, and the kernel programs do not know its pids");
     }
     let initial = match link("time") {
         Ok(link) => link.as_os_str() == TIME,
         // Kernels before 5.6 have one clock for all.
         Err(error) => error.kind() == ErrorKind::NotFound,
     };
-    (!initial).then_some(
-        "the agent is in a time namespace of its own, and the kernel programs do not know its clock",
-    )
+    (!initial)
+        .then_some("the agent is in its own time namespace, and the kernel programs do not know its clock")
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::control::answers::HttpView;
 
-/// How long after a try that failed the next one is.
+/// How long after a failed try the next one comes.
 pub(super) const AGAIN: Duration = Duration::from_secs(5);
 
 /// What became of it, for the agent's loop and the thread that serves. Without a view nothing is to be served.

@@ -92,7 +92,7 @@ impl PreviousAgent {
         self.dying = dying(procfs);
         tracing::info!(
             dying = self.dying.len(),
-            "an agent was here before: nobody is killed until its workers had time to come back and its victims are gone"
+            "there was a previous agent: this one kills nothing until workers had time to register again and its victims are gone"
         );
         let back = now.after(SETTLE);
         let longest = Duration::from_millis(turn.engine.settings().kill_timeout_ms);
@@ -132,7 +132,7 @@ impl PreviousAgent {
         if !self.is_in_process() {
             return refuse(
                 RefusalCode::Invalid,
-                "this agent is a service of its own: stop it by its service manager",
+                "this agent runs as a service: stop it with its service manager",
             );
         }
         tracing::info!("another agent is ready: this one, inside a `monitor run`, ends");

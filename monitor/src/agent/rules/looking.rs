@@ -132,7 +132,8 @@ fn of_all(rules: &Rules, mut looker: Box<Looker>, generation: u64, began: Durati
     Sightings { workers, protected, withheld, scope: Scope::All, refused, generation, took, looker }
 }
 
-/// Of a cgroup that is a worker already, and that was not looked at whole, it finds only who is part of it.
+/// For a cgroup that is already a worker, and that was not scanned as a whole, it finds only which processes are part
+/// of it.
 fn of_some(
     rules: &Rules,
     mut looker: Box<Looker>,
@@ -184,7 +185,7 @@ fn protected(look: &Look<'_>, machine: &Machine) -> Vec<Guarded> {
 fn refused(look: &Look<'_>) -> Vec<String> {
     let say = |refused: &crate::rules::Refused<'_>| {
         let cgroup = String::from_utf8_lossy(&refused.cgroup);
-        format!("rule {} matches {cgroup}, which is no worker: {}", refused.rule.name(), refused.why)
+        format!("rule {} matches {cgroup}, which is not a worker: {}", refused.rule.name(), refused.why)
     };
     look.refused.iter().map(say).collect()
 }

@@ -84,7 +84,7 @@ impl Pace {
         self.all = self.all.min(now.after(SOON).max(self.all_earliest));
     }
 
-    /// Those that are new soon: somebody who is a worker now may have forked before that.
+    /// New processes soon: one that is a worker now may have forked before that.
     pub(super) fn strangers_soon(&mut self, now: Nanos) {
         self.strangers = self.strangers.min(now.after(SOON).max(self.strangers_earliest));
         self.strangers_awaited = true;

@@ -146,7 +146,7 @@ impl Shell {
         Ok(registered)
     }
 
-    /// A worker is there, registered or made by a rule: who else looks after it learns of it.
+    /// There is a new worker, registered or made by a rule: the other components that track it learn of it.
     pub(super) fn came(&mut self, worker: WorkerId) {
         let Components { domains, workers, killing, measuring, oom_counters, .. } = &mut self.parts;
         let now = clock::now();

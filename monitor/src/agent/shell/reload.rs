@@ -18,8 +18,7 @@ impl Shell {
             && peer.uid != 0
             && peer.uid != rustix::process::geteuid().as_raw()
         {
-            let message =
-                "only root and the agent's own user may have it read its configuration again".to_owned();
+            let message = "only root and the agent's own user may reload its configuration".to_owned();
             if let Some((_, reply)) = asked {
                 // A client that went away needs no answer.
                 let _ = reply.send(Err(Refusal::new(RefusalCode::Denied, None, message)));

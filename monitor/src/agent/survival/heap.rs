@@ -36,7 +36,8 @@ pub fn bound() {
 /// Fewer workers leave little free memory behind.
 const MANY: usize = 1000;
 
-/// Meanwhile memory is not locked, and it is not for a user to choose how often: who comes and goes again and again waits.
+/// Meanwhile memory is not locked, and a user must not choose how often that is: workers that come and go again and
+/// again wait.
 const PAUSE: Duration = Duration::from_secs(600);
 
 /// Whether most of many workers have gone. What was kept of them lies free between what is still used, where the

@@ -1,9 +1,10 @@
 //! The workers' numbers: never given twice, also by the next agent. A worker that comes back from an agent before this
 //! one keeps its number, because it is the owner of what was launched within it.
 //!
-//! The numbers come in blocks of a thousand, each for the workers of one user. The journal notes a block and its user before
-//! the first of its numbers is given; the next agent begins after all blocks, so that those who come back find their numbers
-//! free, and nobody has another user's. Who comes back is believed only as far as it can be true: see [`Numbers::claim`].
+//! The numbers come in blocks of a thousand, each for the workers of one user. The journal notes a block and its user
+//! before the first of its numbers is given; the next agent begins after all blocks, so that returning workers find
+//! their numbers free, and no worker gets a number of another user's. A returning worker's claim is believed only as
+//! far as it can be true: see [`Numbers::claim`].
 
 use std::collections::{BTreeMap, BTreeSet};
 

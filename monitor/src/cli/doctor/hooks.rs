@@ -84,8 +84,8 @@ mod tests {
         [--] hook memcg (memcg:mod_memcg_lruvec_state): missing: this kernel is too old
              without it: rss_stat counts usage; without both it is polled every refresh_ms, without a brake
         [--] hooks exec, rename, exit: denied: no CAP_BPF
-             without exec, rename: what rules match is found by a look at all processes, about each second
-             without exit: deaths are seen through pidfds only, some microseconds later
+             without exec, rename: the agent scans all processes for the rules, about once a second
+             without exit: the agent sees deaths only through pidfds, some microseconds later
         ");
     }
 }

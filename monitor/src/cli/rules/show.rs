@@ -129,7 +129,7 @@ pub(super) fn human(answer: &Value) -> String {
     }
     for refused in list(answer, "refused") {
         let [rule, cgroup, why] = ["rule", "cgroup", "why"].map(|key| text(&refused[key]));
-        out += &format!("{rule} matches {cgroup}, which is no worker: {why}.\n");
+        out += &format!("{rule} matches {cgroup}, which is not a worker: {why}.\n");
     }
     out += &protected(list(answer, "protected"));
     let unmatched = list(answer, "unmatched");

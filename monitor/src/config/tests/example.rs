@@ -28,7 +28,7 @@ fn uncomment(line: &str) -> &str {
 fn example() -> String {
     let mut text = wrapped(
         "Settings of the monitor with their defaults. Copy to /etc/monitor/monitor.toml, or name the file with \
-         --config or MONITOR_CONFIG, and take the # from what you change. Check with: monitor config check FILE",
+         --config or MONITOR_CONFIG, and remove the # from the lines that you change. Check with: monitor config check FILE",
     );
     let defaults = Config::defaults(0, None);
     for setting in SETTINGS {

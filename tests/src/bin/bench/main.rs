@@ -34,7 +34,7 @@ use anyhow::{Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use monitor_tests::ending;
 
-/// Measure the way from a crossing to the victim's death, and what the agent costs.
+/// Measure the time from exceeding a threshold to the victim's death, and what the agent costs.
 ///
 /// Writes bench.md and bench.json and prints the first. Exit status: 0 measured; 1 failed; 2 usage; 130 interrupted.
 #[derive(Debug, Parser)]
@@ -46,7 +46,7 @@ struct Args {
     /// Only these parts
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
     only: Vec<Part>,
-    /// Where the report is written
+    /// Write the report here
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     out: PathBuf,
     /// Put what the part `goodput` measured into docs/fewer-kills.md too

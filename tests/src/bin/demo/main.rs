@@ -18,23 +18,23 @@ use std::process::ExitCode;
 use clap::Parser;
 use monitor_tests::ending;
 
-/// Show on real processes how the agent keeps a cgroup from running out of memory.
+/// Show with real processes how the agent keeps a cgroup from running out of memory.
 ///
 /// Exit status: 0 every kill was the policy's choice and was confirmed before the next, and the kernel's own
 /// out-of-memory killer killed nobody; 1 otherwise; 2 usage; 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask demo", max_term_width = 100)]
 struct Args {
-    /// The limit of the cgroup, in MiB; what the tasks want grows with it
+    /// The limit of the cgroup, in MiB; the tasks take more memory with a higher limit
     #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u64).range(256..=65536))]
     limit: u64,
     /// The share of the limit above which the agent kills
     #[arg(long, value_name = "SHARE", default_value_t = 0.95)]
     usage_threshold: f64,
-    /// Start the workers as programs that know nothing of the agent: rules make workers of them
+    /// Start programs that know nothing about the agent: rules turn them into workers
     #[arg(long)]
     rules: bool,
-    /// Show what the runners of the tasks say, too
+    /// Also show the output of the tasks' runners
     #[arg(long)]
     verbose: bool,
 }

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use monitor_tests::ending;
 
-/// Run Ray's promises under memory pressure with the agent beside it.
+/// Test Ray's promises under memory pressure, with the agent beside it.
 ///
 /// Exit status: 0 all held; 1 one did not; 2 usage; 130 interrupted.
 #[derive(Debug, Parser)]
@@ -28,13 +28,13 @@ struct Args {
     /// pytest-asyncio, numpy and Ray's `default` extra
     #[arg(long, value_name = "FILE", conflicts_with_all = ["page", "quick"])]
     tests: Option<PathBuf>,
-    /// Only the cases that are quick
+    /// Only the quick cases
     #[arg(long)]
     quick: bool,
     /// Only cases with one of these in their name
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     filter: Vec<String>,
-    /// Run them without an agent: what Ray alone does
+    /// Run them without an agent, to see what Ray does alone
     #[arg(long)]
     plain: bool,
     /// Show what the programs print, and what the agent said

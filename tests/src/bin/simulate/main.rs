@@ -16,10 +16,10 @@ use monitor_tests::ending;
 
 use self::node::Node;
 
-/// Let the engine decide for a year of a big node's life, in minutes, and see whether anything grows.
+/// Simulate a year of a big node in minutes, and check that nothing grows.
 ///
-/// Needs no privileges: no process is started or killed. Exit status: 0 all was as it must be; 1 it was not; 2 usage;
-/// 130 interrupted.
+/// Needs no privileges: no process is started or killed. Exit status: 0 all checks passed; 1 one failed; 2 wrong
+/// arguments; 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask simulate", max_term_width = 100)]
 struct Args {
@@ -29,7 +29,7 @@ struct Args {
     /// How many workers run at a time
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     workers: u32,
-    /// In how many limited cgroups; with 0 all are in the node alone
+    /// The number of cgroups with limits; 0 puts all workers in the node alone
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     cgroups: u32,
     /// How many processors can charge memory at the same time
@@ -41,7 +41,7 @@ struct Args {
     /// One in so many workers leaks until it is killed
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
     leaks: u64,
-    /// The same numbers come of the same seed
+    /// The seed; the same seed gives the same run
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 }

@@ -19,23 +19,23 @@ use clap::Parser;
 use monitor_tests::clock::now_ns;
 use monitor_tests::ending;
 
-/// Let workers come and go, leak and crash for a while, and see whether the books balance.
+/// Let workers come and go, leak and crash for a while, and check that the numbers agree.
 ///
 /// Exit status: 0 they do; 1 they do not, with what does not; 2 usage; 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask soak", max_term_width = 100)]
 struct Args {
-    /// For how long
+    /// How long to run
     #[arg(long, value_name = "N", default_value_t = 2.0, conflicts_with = "seconds")]
     minutes: f64,
     /// The same in seconds
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
-    /// What is to be random is drawn from this number; the time of day if not given
+    /// The seed for all random choices; the time of day if not given
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
-    /// Let three users attack the agent instead, by its socket and with their processes, and see that it lives, answers
-    /// root, and kills nobody whom nobody registered
+    /// Instead, let three users attack the agent, through its socket and with their processes, and check that it
+    /// survives, answers root, and kills only registered workers
     #[arg(long)]
     hostile: bool,
     /// One of those users, with its orders

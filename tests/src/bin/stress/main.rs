@@ -36,7 +36,7 @@ const INNOCENTS: [&str; 3] = ["a", "b", "c"];
 /// The user that stress-ng runs as: as root some of its stressors do what an ordinary job cannot.
 const NOBODY: u32 = 65534;
 
-/// Let stress-ng take too much memory in every way that it knows, and see what is killed.
+/// Let stress-ng take too much memory in every way that it knows, and check what is killed.
 ///
 /// Exit status: 0 no innocent worker died and the kernel killed nobody; 1 otherwise; 2 usage; 130 interrupted.
 #[derive(Debug, Parser)]
@@ -45,10 +45,10 @@ struct Args {
     /// Only these stressors
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     only: Vec<String>,
-    /// How often each
+    /// Run each this many times
     #[arg(long, value_name = "N", default_value_t = 1)]
     rounds: u32,
-    /// For how long each may grow
+    /// How long each may grow
     #[arg(long, value_name = "N", default_value_t = 6)]
     seconds: u64,
 }
